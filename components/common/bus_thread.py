@@ -1,0 +1,67 @@
+"""The bus for synchronous programs: a loop in a thread of its own, and calls that wait for it.
+
+gunicorn's workers start one after the fork; Flask's handlers then publish and ask without knowing of asyncio.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any, TypeVar
+
+from components.common.bus import Bus, Incoming
+from components.common.config import BusConfig
+
+T = TypeVar("T")
+
+
+class BusThread:
+    """A `Bus` with a thread around it. Handlers and hooks registered here run in that thread's loop."""
+
+    def __init__(self, config: BusConfig, name: str) -> None:
+        self.bus = Bus(config, name)
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="bus", daemon=True)
+
+    def subscribe(
+        self,
+        subject: str,
+        kind: type[T] | None,
+        handler: Callable[[Incoming[T]], Awaitable[None]],
+        queue: str = "",
+    ) -> None:
+        """Register a coroutine handler; call before `start`."""
+        self.bus.subscribe(subject, kind, handler, queue)
+
+    def start(self) -> None:
+        """Start the thread and begin to connect; returns at once."""
+        self._thread.start()
+        self.run(self.bus.start())
+
+    def run(self, work: Coroutine[Any, Any, T], timeout: float | None = None) -> T:
+        """Run a coroutine on the bus's loop and wait for its result, at most `timeout` seconds."""
+        return asyncio.run_coroutine_threadsafe(work, self._loop).result(timeout)
+
+    def publish(self, subject: str, message: object = None) -> bool:
+        """As `Bus.publish`."""
+        return self.run(self.bus.publish(subject, message))
+
+    def request(self, subject: str, message: object, kind: type[T], timeout: float = 2.0) -> T:
+        """As `Bus.request`."""
+        return self.run(self.bus.request(subject, message, kind, timeout))
+
+    def request_many(
+        self, subject: str, message: object, kind: type[T], timeout: float = 2.0, expected: int | None = None
+    ) -> list[T]:
+        """As `Bus.request_many`."""
+        return self.run(self.bus.request_many(subject, message, kind, timeout, expected))
+
+    def close(self) -> None:
+        """Drain the bus and end the thread."""
+        if not self._thread.is_alive():
+            return
+        self.run(self.bus.close())
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()

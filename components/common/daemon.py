@@ -1,0 +1,155 @@
+"""The life of a daemon: arguments, configuration, logs, probes, bus, signals, and a clean end.
+
+    def main() -> None:
+        run("dea", "DEA", DeaConfig, Agent)
+
+`--check-config` reads the configuration, reports every problem on standard error and exits 2, or exits 0.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import os
+import signal
+import socket
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Protocol, TypeVar
+
+from components.common import config as configuration
+from components.common import log
+from components.common.bus import Bus, Incoming
+from components.common.config import DaemonConfig
+from components.common.errors import ConfigError, IngotError
+from components.common.identity import Identity
+from components.common.probes import Probes
+from components.common.version import VERSION
+
+C = TypeVar("C", bound=DaemonConfig)
+logger = log.get(__name__)
+
+
+class Component(Protocol):
+    """What `run` runs. The factory registers subscriptions on the bus; `start` begins, `stop` ends cleanly."""
+
+    async def start(self) -> None:
+        """Begin; the bus may not be connected yet, and that is no reason to fail."""
+
+    async def stop(self) -> None:
+        """End: finish what is at work, leave nothing behind that a restart would trip over."""
+
+    def ready(self) -> list[str]:
+        """Give the reasons why this component cannot do its work now; empty when it can."""
+
+    def varz(self) -> dict[str, object]:
+        """Give the component's own facts for `/varz`."""
+
+
+Factory = Callable[[C, Bus, Identity], Component]
+
+
+def load_or_exit(name: str, kind: type[C], argv: Sequence[str] | None = None) -> C:
+    """Parse a daemon's arguments and read its configuration; exits 0 or 2 where that is all that was asked."""
+    parser = argparse.ArgumentParser(prog=f"ingot-{name.replace('_', '-')}")
+    parser.add_argument(
+        "--config", type=Path, default=Path(f"/etc/ingot/{name}.yml"), help="YAML configuration file"
+    )
+    parser.add_argument(
+        "--check-config", action="store_true", help="report every problem of the configuration and exit"
+    )
+    parser.add_argument("--version", action="version", version=VERSION)
+    arguments = parser.parse_args(argv)
+    try:
+        config = configuration.load(arguments.config, kind)
+    except ConfigError as error:
+        for problem in error.problems:
+            sys.stderr.write(f"{error.source}: {problem}\n")
+        raise SystemExit(2) from error
+    if arguments.check_config:
+        sys.stdout.write(f"{arguments.config}: ok\n")
+        raise SystemExit(0)
+    return config
+
+
+def run(
+    name: str,
+    kind: str,
+    config_type: type[C],
+    factory: Factory[C],
+    identify: Callable[[C], Identity] | None = None,
+) -> None:
+    """Run a daemon until SIGTERM or SIGINT.
+
+    Args:
+        name: component name, as in the configuration file's and the unit's name.
+        kind: the type it announces (section 2.2).
+        config_type: its configuration.
+        factory: makes the component from its configuration, the bus and its identity.
+        identify: makes the identity; by default a fresh one for this run.
+    """
+    config = load_or_exit(name, config_type)
+    log.configure(
+        name, config.log.level, index=config.index, release=os.environ.get("INGOT_RELEASE", VERSION)
+    )
+    identity = identify(config) if identify else Identity.fresh(kind, config.index)
+    try:
+        asyncio.run(serve(name, config, identity, factory))
+    except (IngotError, OSError) as error:
+        logger.critical("daemon_failed", reason=str(error))
+        raise SystemExit(1) from error
+
+
+async def serve(name: str, config: C, identity: Identity, factory: Factory[C]) -> None:
+    """Run the component on this loop until a signal asks it to stop."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    bus = Bus(config.bus, f"{name}-{config.index}")
+    component = factory(config, bus, identity)
+    probes = Probes(config.status, component.ready, lambda: {**identity.varz(), **component.varz()})
+    await probes.start()
+    announce(bus, identity, config.address, probes)
+    try:
+        await component.start()
+        await bus.start()
+        notify("READY=1")
+        logger.info("daemon_started", probes=probes.port, id=identity.uuid)
+        await stop.wait()
+        notify("STOPPING=1")
+        logger.info("daemon_stopping")
+    finally:
+        with contextlib.suppress(asyncio.CancelledError):
+            await component.stop()
+        await bus.close()
+        await probes.stop()
+    logger.info("daemon_stopped")
+
+
+def announce(bus: Bus, identity: Identity, address: str, probes: Probes) -> None:
+    """Say `vcap.component.announce` at every connection, and answer `vcap.component.discover`."""
+
+    async def hello() -> None:
+        await bus.publish(
+            "vcap.component.announce", identity.announcement(f"{address}:{probes.port}", probes.credentials)
+        )
+
+    async def discovered(message: Incoming[object]) -> None:
+        await message.respond(
+            identity.announcement(f"{address}:{probes.port}", probes.credentials, uptime=True)
+        )
+
+    bus.on_connect(hello)
+    bus.subscribe("vcap.component.discover", None, discovered)
+
+
+def notify(state: str) -> None:
+    """Tell systemd (sd_notify(3)); does nothing where no service manager listens."""
+    address = os.environ.get("NOTIFY_SOCKET")
+    if not address:
+        return
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock, contextlib.suppress(OSError):
+        sock.sendto(state.encode(), "\0" + address[1:] if address.startswith("@") else address)

@@ -1,0 +1,222 @@
+"""Frameworks and runtimes: what an application may be, under which names, and how it is told (section 7.1).
+
+Pure tables. The controller checks `staging.framework` and `staging.runtime` against them and shows them under `/info`;
+the stager's plugins build what they name; a DEA finds the interpreter that stands for `%VCAP_LOCAL_RUNTIME%` here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from components.common.errors import IngotError
+
+UNKNOWN = "unknown"
+# What clients of 2011 send where the user named no framework; the stager then looks for itself.
+_UNKNOWN_NAMES = frozenset({"", UNKNOWN, "http://b20nine.com/unknown"})
+
+
+class InvalidFrameworkError(IngotError):
+    """A framework or runtime that does not exist or does not go with the other; the text lists what does."""
+
+
+@dataclass(frozen=True, slots=True)
+class Runtime:
+    """An interpreter on the DEAs.
+
+    `version` is the lowest offered; `executable` the interpreter's path on Debian; `version_pattern` what
+    `executable version_flag` must print; `environment` what the application gets unless the user sets it;
+    `commands` the names under which a start command may call the interpreter.
+    """
+
+    name: str
+    version: str
+    description: str
+    executable: str
+    aliases: tuple[str, ...]
+    version_flag: str = "--version"
+    version_pattern: str = ""
+    environment: tuple[tuple[str, str], ...] = ()
+    commands: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Framework:
+    """A kind of application.
+
+    `runtimes` in order of preference; `default_runtime` None means the user names one. `detection` is section 7.1's:
+    file glob to True (is there), False (is not there) or a regular expression (some such file matches); all must hold.
+    `looks_for` says the same to a person. `known_to_vmc`: `vmc` 0.3.17 crashes on a model that its own table lacks.
+    """
+
+    name: str
+    description: str
+    runtimes: tuple[str, ...]
+    default_runtime: str | None
+    detection: tuple[tuple[str, bool | str], ...]
+    looks_for: str
+    servers: tuple[tuple[str, str], ...] = ()
+    aliases: tuple[str, ...] = ()
+    known_to_vmc: bool = True
+
+
+RUNTIMES: tuple[Runtime, ...] = (
+    Runtime(
+        name="python3",
+        version="3",
+        description="Python 3",
+        executable="/usr/bin/python3",
+        aliases=("python", "python2", "python26", "python27"),
+        version_pattern=r"Python 3\.",
+        environment=(("PYTHONUNBUFFERED", "1"),),
+        commands=("python", "python3"),
+    ),
+    Runtime(
+        name="node",
+        version="18",
+        description="Node.js",
+        executable="/usr/bin/node",
+        aliases=("nodejs", "node04", "node06", "node08"),
+        version_pattern=r"v(1[89]|[2-9]\d)\.",
+        environment=(("NODE_ENV", "production"),),
+        commands=("node", "nodejs"),
+    ),
+)
+
+FRAMEWORKS: tuple[Framework, ...] = (
+    Framework(
+        name="node",
+        description="Node.js",
+        runtimes=("node",),
+        default_runtime="node",
+        detection=(("*.js", True),),
+        looks_for="package.json, or a main file: the only *.js, else server.js, app.js, index.js, main.js or application.js",
+        aliases=("nodejs", "nodejs/1.0"),
+    ),
+    Framework(
+        name="wsgi",
+        description="Python WSGI",
+        runtimes=("python3",),
+        default_runtime="python3",
+        detection=(("*.py", r"\b(app|application)\b"),),
+        looks_for="a Procfile with a line `web: COMMAND` beside Python files, or wsgi.py or app.py that defines `application` or `app`",
+        servers=(("gunicorn", "Gunicorn"),),
+        aliases=("flask",),
+    ),
+    Framework(
+        name="django",
+        description="Django",
+        runtimes=("python3",),
+        default_runtime="python3",
+        detection=(("manage.py", True),),
+        looks_for="manage.py and a project package with wsgi.py, or a Procfile with a line `web: COMMAND`",
+        servers=(("gunicorn", "Gunicorn"),),
+    ),
+    Framework(
+        name="static",
+        description="Static pages",
+        runtimes=("python3",),
+        default_runtime="python3",
+        detection=(("index.html", True),),
+        looks_for="index.html at the top or in public/",
+        aliases=("static_site", "staticfile"),
+        known_to_vmc=False,
+    ),
+    Framework(
+        name="standalone",
+        description="Any command",
+        runtimes=("python3", "node"),
+        default_runtime=None,
+        detection=(),
+        looks_for="a start command (`command`), or a Procfile with a line `web: COMMAND`",
+    ),
+)
+
+_RUNTIME_BY_NAME = {name: r for r in RUNTIMES for name in (r.name, *r.aliases)}
+_FRAMEWORK_BY_NAME = {name: f for f in FRAMEWORKS for name in (f.name, *f.aliases)}
+
+
+def find_framework(name: str | None) -> Framework | None:
+    """Give a framework by its name or an alias; None for the names that mean "not named" (the stager detects it).
+
+    Raises:
+        InvalidFrameworkError: there is none of that name; lists those there are.
+    """
+    key = (name or "").strip().lower()
+    if key in _UNKNOWN_NAMES:
+        return None
+    if key not in _FRAMEWORK_BY_NAME:
+        raise InvalidFrameworkError(f"framework {name!r} is not known; known are {describe()}")
+    return _FRAMEWORK_BY_NAME[key]
+
+
+def find_runtime(name: str) -> Runtime:
+    """Give a runtime by its name or an alias.
+
+    Raises:
+        InvalidFrameworkError: there is none of that name; lists those there are.
+    """
+    key = name.strip().lower()
+    if key not in _RUNTIME_BY_NAME:
+        known = ", ".join(r.name for r in RUNTIMES)
+        raise InvalidFrameworkError(f"runtime {name!r} is not known; known are {known}")
+    return _RUNTIME_BY_NAME[key]
+
+
+def resolve(framework: str | None, runtime: str | None) -> tuple[Framework | None, Runtime | None]:
+    """Check what a user asked for and give what it really is.
+
+    Args:
+        framework: a name, an alias, or None or `unknown` to have it detected.
+        runtime: a name, an alias, or None for the framework's default.
+
+    Returns:
+        Both; a framework of None is to be detected; a runtime of None goes with it, or with a framework that has no
+        default (standalone: the command finds its own interpreter).
+
+    Raises:
+        InvalidFrameworkError: one is unknown, or they do not go together.
+    """
+    kind = find_framework(framework)
+    chosen = find_runtime(runtime) if runtime else None
+    if kind is None:
+        return None, chosen
+    if chosen is None:
+        return kind, find_runtime(kind.default_runtime) if kind.default_runtime else None
+    if chosen.name not in kind.runtimes:
+        raise InvalidFrameworkError(
+            f"framework {kind.name} does not run on {chosen.name}; it runs on {', '.join(kind.runtimes)}"
+        )
+    return kind, chosen
+
+
+def describe(frameworks: Iterable[Framework] = FRAMEWORKS) -> str:
+    """List frameworks with what each looks for, for an error's text."""
+    return "; ".join(f"{f.name} ({f.looks_for})" for f in frameworks)
+
+
+def info_frameworks(versions: Mapping[str, str] | None = None) -> dict[str, dict[str, object]]:
+    """Give the `frameworks` member of `/info` (section 1.5).
+
+    Args:
+        versions: what DEAs really run, runtime name to version; the table's lowest version for those it lacks.
+    """
+    return {
+        f.name: {
+            "name": f.name,
+            "runtimes": [_info_runtime(_RUNTIME_BY_NAME[name], versions) for name in f.runtimes],
+            "appservers": [{"name": name, "description": text} for name, text in f.servers],
+            "detection": [{glob: rule} for glob, rule in f.detection],
+        }
+        for f in FRAMEWORKS
+    }
+
+
+def info_runtimes(versions: Mapping[str, str] | None = None) -> dict[str, dict[str, str]]:
+    """Give the body of `/info/runtimes` (section 1.5)."""
+    return {r.name: {"version": _info_runtime(r, versions)["version"]} for r in RUNTIMES}
+
+
+def _info_runtime(runtime: Runtime, versions: Mapping[str, str] | None) -> dict[str, str]:
+    version = (versions or {}).get(runtime.name, runtime.version)
+    return {"name": runtime.name, "version": version, "description": runtime.description}

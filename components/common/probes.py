@@ -1,0 +1,103 @@
+"""Probes: what a machine, an operator and a Prometheus ask of a daemon.
+
+`/healthz` (alive) and `/readyz` (fit to serve) are open; `/varz` (section 3.5) and `/metrics` want the announced
+credentials.
+"""
+
+from __future__ import annotations
+
+import hmac
+import secrets
+from base64 import b64decode
+from binascii import Error as Base64Error
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from aiohttp import web
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+
+from components.common.config import StatusConfig
+
+Ready = Callable[[], list[str]]
+Varz = Callable[[], Mapping[str, Any]]
+
+
+def authorised(header: str | None, user: str, password: str) -> bool:
+    """Judge an `Authorization: Basic` header, in constant time."""
+    scheme, _, blob = (header or "").partition(" ")
+    if scheme.lower() != "basic":
+        return False
+    try:
+        given = b64decode(blob, validate=True)
+    except (Base64Error, ValueError):
+        return False
+    return hmac.compare_digest(given, f"{user}:{password}".encode())
+
+
+class Probes:
+    """The HTTP end of a daemon.
+
+    Args:
+        config: where to listen and who may read.
+        ready: gives the reasons against serving; an empty list means ready.
+        varz: gives the facts for `/varz`.
+    """
+
+    def __init__(self, config: StatusConfig, ready: Ready, varz: Varz) -> None:
+        self._config = config
+        self._password = config.password or secrets.token_hex(16)
+        self._ready = ready
+        self._varz = varz
+        self._runner: web.AppRunner | None = None
+        self.port = config.port
+
+    @property
+    def credentials(self) -> list[str]:
+        """User and password, as announced on the bus."""
+        return [self._config.user, self._password]
+
+    async def start(self) -> None:
+        """Listen.
+
+        Raises:
+            OSError: the port is taken.
+        """
+        app = web.Application()
+        app.router.add_get("/healthz", self._healthz)
+        app.router.add_get("/readyz", self._readyz)
+        app.router.add_get("/varz", self._guarded(self._varz_reply))
+        app.router.add_get("/metrics", self._guarded(self._metrics))
+        self._runner = web.AppRunner(app, access_log=None)
+        await self._runner.setup()
+        site = web.TCPSite(self._runner, self._config.host, self._config.port)
+        await site.start()
+        self.port = self._runner.addresses[0][1]
+
+    async def stop(self) -> None:
+        """Stop listening."""
+        if self._runner is not None:
+            await self._runner.cleanup()
+
+    async def _healthz(self, _request: web.Request) -> web.Response:
+        return web.Response(text="ok\n")
+
+    async def _readyz(self, _request: web.Request) -> web.Response:
+        reasons = self._ready()
+        return web.json_response({"ready": not reasons, "reasons": reasons}, status=503 if reasons else 200)
+
+    async def _varz_reply(self, _request: web.Request) -> web.Response:
+        return web.json_response(dict(self._varz()))
+
+    async def _metrics(self, _request: web.Request) -> web.Response:
+        return web.Response(body=generate_latest(), headers={"Content-Type": CONTENT_TYPE_LATEST})
+
+    def _guarded(self, handler: Callable[[web.Request], Any]) -> Callable[[web.Request], Any]:
+        async def guard(request: web.Request) -> web.Response:
+            if not authorised(request.headers.get("Authorization"), self._config.user, self._password):
+                return web.Response(
+                    status=401, headers={"WWW-Authenticate": 'Basic realm="ingot"'}, text="denied\n"
+                )
+            response: web.Response = await handler(request)
+            return response
+
+        return guard

@@ -1,0 +1,147 @@
+"""The contract of the bus: every subject, who publishes it, who subscribes to it, and what it carries.
+
+Section 2 of the protocol reference, and ours under `ingot.`. The permissions of the NATS users are generated from this
+table and from nothing else. A reply goes to the asker's inbox; the server allows it to whoever was asked.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import dataclass, field
+
+from components.common import messages
+
+CONTROLLER, DEA, HEALTH_MANAGER, ROUTER, STAGER = "controller", "dea", "health_manager", "router", "stager"
+SERVICES, ORCHESTRATOR, OPERATOR, PEER = "services", "orchestrator", "operator", "peer"
+# Users made on every bus; `peer` speaks all 2011 subjects and is switched on only where foreign clients exist.
+COMPONENTS = (CONTROLLER, DEA, HEALTH_MANAGER, ROUTER, STAGER, SERVICES, ORCHESTRATOR)
+EVERYONE = frozenset(COMPONENTS)
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """One row of the contract; `*` in a name stands for one token."""
+
+    name: str
+    publishers: frozenset[str]
+    subscribers: frozenset[str]
+    carries: type | None = None
+    reply: type | None = None
+    queue: str | None = None
+
+    @property
+    def ours(self) -> bool:
+        """True where a 2011 peer never meets it."""
+        return self.name.startswith("ingot.")
+
+
+def _of(*users: str) -> frozenset[str]:
+    return frozenset(users)
+
+
+@dataclass(frozen=True, slots=True)
+class Permissions:
+    """What a bus user may publish and subscribe to."""
+
+    publish: list[str] = field(default_factory=list)
+    subscribe: list[str] = field(default_factory=list)
+
+
+M = messages
+CONTRACT: tuple[Subject, ...] = (
+    Subject("vcap.component.announce", EVERYONE, _of(ORCHESTRATOR, OPERATOR), M.ComponentAnnouncement),
+    Subject(
+        "vcap.component.discover",
+        _of(ORCHESTRATOR, OPERATOR, CONTROLLER),
+        EVERYONE,
+        None,
+        M.ComponentAnnouncement,
+    ),
+    Subject("router.start", _of(ROUTER), _of(DEA, CONTROLLER, SERVICES, ORCHESTRATOR), M.RouterHello),
+    Subject("router.greet", _of(DEA, CONTROLLER, SERVICES, ORCHESTRATOR), _of(ROUTER), None, M.RouterHello),
+    Subject(
+        "router.register",
+        _of(DEA, CONTROLLER, SERVICES, ORCHESTRATOR),
+        _of(ROUTER, ORCHESTRATOR),
+        M.RouterRegister,
+    ),
+    Subject(
+        "router.unregister",
+        _of(DEA, CONTROLLER, SERVICES, ORCHESTRATOR),
+        _of(ROUTER, ORCHESTRATOR),
+        M.RouterRegister,
+    ),
+    Subject("router.active_apps", _of(ROUTER), _of(HEALTH_MANAGER, CONTROLLER)),
+    Subject("dea.start", _of(DEA), _of(CONTROLLER, HEALTH_MANAGER, ORCHESTRATOR), M.DeaHello),
+    Subject("dea.discover", _of(CONTROLLER), _of(DEA), M.DeaDiscover, M.DeaHello),
+    Subject("dea.*.start", _of(CONTROLLER), _of(DEA), M.DeaStart),
+    Subject("dea.stop", _of(CONTROLLER), _of(DEA), M.DeaStop),
+    Subject("dea.update", _of(CONTROLLER), _of(DEA), M.DeaUpdate),
+    Subject("dea.find.droplet", _of(CONTROLLER, ORCHESTRATOR), _of(DEA), M.FindDroplet, M.FoundDroplet),
+    Subject("dea.status", _of(CONTROLLER, ORCHESTRATOR, OPERATOR), _of(DEA), None, M.DeaHello),
+    Subject("droplet.status", _of(CONTROLLER, ORCHESTRATOR, OPERATOR), _of(DEA)),
+    Subject("dea.heartbeat", _of(DEA), _of(HEALTH_MANAGER, ORCHESTRATOR), M.Heartbeat),
+    Subject("dea.advertise", _of(DEA), _of(CONTROLLER)),
+    Subject("dea.locate", _of(CONTROLLER), _of(DEA)),
+    Subject("droplet.exited", _of(DEA), _of(HEALTH_MANAGER, ORCHESTRATOR, CONTROLLER), M.DropletExited),
+    Subject("droplet.updated", _of(CONTROLLER), _of(HEALTH_MANAGER), M.DropletRef),
+    Subject("healthmanager.start", _of(HEALTH_MANAGER), _of(DEA)),
+    Subject("healthmanager.status", _of(CONTROLLER), _of(HEALTH_MANAGER), M.StatusQuery),
+    Subject("healthmanager.health", _of(CONTROLLER), _of(HEALTH_MANAGER), M.HealthQuery, M.HealthReply),
+    Subject("healthmanager.nats.ping", _of(HEALTH_MANAGER), _of(HEALTH_MANAGER)),
+    Subject("cloudcontrollers.hm.requests", _of(HEALTH_MANAGER), _of(CONTROLLER), M.HmRequest, queue="cc"),
+    Subject(
+        "cloudcontroller.bulk.credentials",
+        _of(HEALTH_MANAGER),
+        _of(CONTROLLER),
+        None,
+        M.BulkCredentials,
+        queue="cc",
+    ),
+    Subject("vcap.cc.events", _of(CONTROLLER), _of(ORCHESTRATOR, OPERATOR)),
+    Subject("staging", _of(CONTROLLER), _of(STAGER), M.StagingRequest, M.StagingReply, queue="staging"),
+    # Ours: every DEA, every interval, whatever it runs.
+    Subject("ingot.dea.beat", _of(DEA), _of(CONTROLLER, HEALTH_MANAGER, ORCHESTRATOR, OPERATOR), M.DeaBeat),
+    # Ours: asks the DEA named by its id to evacuate (`{"evacuating": bool}`); it answers with its beat.
+    Subject("ingot.dea.*.evacuate", _of(ORCHESTRATOR, OPERATOR, CONTROLLER), _of(DEA), None, M.DeaBeat),
+    # Ours: lines of a staging task as they are written, `ingot.staging.<app id>.log`.
+    Subject("ingot.staging.*.log", _of(STAGER), _of(CONTROLLER)),
+)
+BY_NAME = {s.name: s for s in CONTRACT}
+
+
+def inbox_prefix(user: str) -> str:
+    """Where a user's answers arrive: a prefix of its own, so that no other user can listen."""
+    return f"_INBOX_{user}" if user and user != PEER else "_INBOX"
+
+
+def permissions(user: str) -> Permissions:
+    """Derive what a user may do from the table.
+
+    Args:
+        user: one of `COMPONENTS`, `operator` or `peer`.
+
+    Raises:
+        ValueError: nobody of that name is in the contract.
+    """
+    if user == PEER:
+        old = [s.name for s in CONTRACT if not s.ours]
+        return Permissions(sorted({*old, "_INBOX.>"}), sorted({*old, "_INBOX.>"}))
+    if user not in {*COMPONENTS, OPERATOR}:
+        raise ValueError(f"{user}: not a user of the bus")
+    publish = [s.name for s in CONTRACT if user in s.publishers]
+    listen = [s.name for s in CONTRACT if user in s.subscribers]
+    return Permissions(sorted(publish), sorted([*listen, f"{inbox_prefix(user)}.>"]))
+
+
+def main() -> None:
+    """Print every user's permissions as JSON, for the `nats` role."""
+    table = {u: permissions(u) for u in (*COMPONENTS, OPERATOR, PEER)}
+    shape = {u: {"publish": p.publish, "subscribe": p.subscribe} for u, p in table.items()}
+    json.dump(shape, sys.stdout, indent=2, sort_keys=True)
+    sys.stdout.write("\n")
+
+
+if __name__ == "__main__":
+    main()

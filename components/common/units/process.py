@@ -1,0 +1,199 @@
+"""Units as plain processes in sessions of their own, for development and tests: no root, no systemd, no isolation."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import resource
+import signal
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
+
+from components.common.units.spec import MISSING, UnitError, UnitSpec, UnitState, UnitStatus
+
+_POLL_SECONDS = 0.2
+
+
+class _Record(msgspec.Struct):
+    """What is remembered of a unit, so that the next daemon finds it; `born` is the process's start in clock ticks."""
+
+    pid: int
+    born: int
+    ended: bool = False
+    exit_code: int | None = None
+    signal: int | None = None
+    result: str = ""
+
+
+class ProcessRunner:
+    """A `Runner` of plain processes; uid, paths and all limits but open files are not enforced.
+
+    Args:
+        directory: where its records lie; made if missing.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self._watchers: dict[str, asyncio.Task[None]] = {}
+        directory.mkdir(parents=True, exist_ok=True)
+
+    async def start(self, spec: UnitSpec) -> None:
+        """See `Runner.start`."""
+        spec.check()
+        if (await self.status(spec.name)).state is not UnitState.MISSING:
+            raise UnitError(f"{spec.name}: exists already")
+        with contextlib.ExitStack() as files:
+            try:
+                process = await asyncio.create_subprocess_exec(
+                    *spec.argv,
+                    cwd=spec.directory,
+                    env=dict(spec.environment),
+                    stdin=asyncio.subprocess.DEVNULL,
+                    stdout=_append(spec.stdout, files),
+                    stderr=_append(spec.stderr, files),
+                    start_new_session=True,
+                    preexec_fn=_limits(spec),
+                )
+            except OSError as error:
+                raise UnitError(f"{spec.name}: {error.strerror}") from error
+        record = _Record(pid=process.pid, born=_born(process.pid) or 0)
+        self._write(spec.name, record)
+        watcher = asyncio.create_task(
+            self._watch(spec.name, record, process, spec.timeout_seconds), name=f"unit-{spec.name}"
+        )
+        self._watchers[spec.name] = watcher
+
+    async def stop(self, name: str, grace_seconds: float = 5.0) -> None:
+        """See `Runner.stop`."""
+        record = self._read(name)
+        if record is None:
+            return
+        group = _group(record)
+        if group is not None:
+            _signal(group, signal.SIGTERM)
+            deadline = asyncio.get_running_loop().time() + grace_seconds
+            while _group_alive(group) and asyncio.get_running_loop().time() < deadline:
+                await asyncio.sleep(_POLL_SECONDS / 4)
+            _signal(group, signal.SIGKILL)
+            await self.wait(name)
+        watcher = self._watchers.pop(name, None)
+        if watcher is not None:
+            await watcher
+        self._path(name).unlink(missing_ok=True)
+
+    async def kill(self, name: str) -> None:
+        """See `Runner.kill`."""
+        record = self._read(name)
+        if record is not None and (group := _group(record)) is not None:
+            _signal(group, signal.SIGKILL)
+
+    async def status(self, name: str) -> UnitStatus:
+        """See `Runner.status`."""
+        record = self._read(name)
+        if record is None:
+            return MISSING
+        if record.ended:
+            return UnitStatus(
+                UnitState.EXITED, None, record.exit_code, record.signal, record.result or "unknown"
+            )
+        if name in self._watchers or _born(record.pid) == record.born:
+            return UnitStatus(UnitState.RUNNING, record.pid)
+        return UnitStatus(UnitState.EXITED, result="unknown")
+
+    async def names(self, prefix: str) -> list[str]:
+        """See `Runner.names`."""
+        return sorted(p.stem for p in self._directory.glob("*.json") if p.stem.startswith(prefix))
+
+    async def wait(self, name: str) -> UnitStatus:
+        """See `Runner.wait`."""
+        watcher = self._watchers.get(name)
+        if watcher is not None:
+            await asyncio.shield(watcher)
+        # A process that this daemon did not start is nobody's child here: only looking tells.
+        while (status := await self.status(name)).alive:
+            await asyncio.sleep(_POLL_SECONDS)
+        return status
+
+    async def close(self) -> None:
+        """See `Runner.close`."""
+        for watcher in self._watchers.values():
+            watcher.cancel()
+        await asyncio.gather(*self._watchers.values(), return_exceptions=True)
+        self._watchers.clear()
+
+    async def _watch(
+        self, name: str, record: _Record, process: asyncio.subprocess.Process, timeout: float
+    ) -> None:
+        try:
+            code = await asyncio.wait_for(process.wait(), timeout or None)
+            result = "success" if code == 0 else "signal" if code < 0 else "exit-code"
+        except TimeoutError:
+            _signal(record.pid, signal.SIGKILL)
+            code, result = await process.wait(), "timeout"
+        # What it left running in its session goes with it, as in a control group.
+        _signal(record.pid, signal.SIGKILL)
+        record.ended, record.result = True, result
+        record.exit_code, record.signal = (code, None) if code >= 0 else (None, -code)
+        self._write(name, record)
+        self._watchers.pop(name, None)
+
+    def _path(self, name: str) -> Path:
+        return self._directory / f"{name}.json"
+
+    def _read(self, name: str) -> _Record | None:
+        try:
+            return msgspec.json.decode(self._path(name).read_bytes(), type=_Record)
+        except (OSError, msgspec.MsgspecError):
+            return None
+
+    def _write(self, name: str, record: _Record) -> None:
+        scratch = self._path(name).with_suffix(".new")
+        scratch.write_bytes(msgspec.json.encode(record))
+        scratch.replace(self._path(name))
+
+
+def _append(path: Path | None, files: contextlib.ExitStack) -> int:
+    return asyncio.subprocess.DEVNULL if path is None else files.enter_context(path.open("ab")).fileno()
+
+
+def _limits(spec: UnitSpec) -> Callable[[], None] | None:
+    if spec.nofile is None:
+        return None
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    want = spec.nofile if hard == resource.RLIM_INFINITY else min(spec.nofile, hard)
+    return lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (want, want))
+
+
+def _born(pid: int) -> int | None:
+    """Read when a living process started; None for one that is gone or a zombie."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
+    except OSError:
+        return None
+    return None if fields[0] in "ZX" else int(fields[19])
+
+
+def _group(record: _Record) -> int | None:
+    """Give the process group to signal: none when the pid belongs to another process by now."""
+    if record.ended:
+        return None
+    born = _born(record.pid)
+    return record.pid if born is None or born == record.born else None
+
+
+def _group_alive(group: int) -> bool:
+    try:
+        os.killpg(group, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def _signal(group: int, number: int) -> None:
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(group, number)

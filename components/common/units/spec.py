@@ -1,0 +1,159 @@
+"""What a unit is: its description, its state, and what a runner of units can do."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+from typing import Protocol
+
+from components.common.errors import IngotError
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,200}")
+_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+
+
+class UnitError(IngotError):
+    """A unit could not be started, stopped or asked about; the reason is in the text, values of variables never."""
+
+
+class UnitState(StrEnum):
+    """Where a unit is in its life."""
+
+    RUNNING = "running"
+    STOPPING = "stopping"
+    EXITED = "exited"
+    MISSING = "missing"
+
+
+@dataclass(frozen=True, slots=True)
+class UnitSpec:
+    """One program to run.
+
+    Attributes:
+        name: unique on the machine, without a `.service` suffix.
+        argv: absolute program and its arguments; nothing in it is expanded.
+        uid: number to run as; None keeps the daemon's own. Needs no passwd entry.
+        gid: as `uid`; None takes the uid's number.
+        directory: where it starts; also writable.
+        environment: the whole environment; kept out of process lists, logs and D-Bus.
+        memory_mb: hard limit, where the kernel can.
+        tasks: processes and threads.
+        nofile: open files.
+        cpu_weight: share among siblings, 1 to 10000.
+        writable: folders it may write to.
+        read_only: folders it may see below one of `empty`.
+        hidden: paths it cannot enter.
+        empty: folders that look empty to it, but for what is named in `writable` and `read_only`.
+        stdout: file appended to; None discards.
+        stderr: as `stdout`.
+        slice: systemd slice.
+        timeout_seconds: ended after so long, with result `timeout`; 0 is for ever.
+    """
+
+    name: str
+    argv: Sequence[str]
+    directory: Path
+    environment: Mapping[str, str] = field(default_factory=dict, repr=False)
+    uid: int | None = None
+    gid: int | None = None
+    memory_mb: int | None = None
+    tasks: int | None = None
+    nofile: int | None = None
+    cpu_weight: int | None = None
+    writable: Sequence[Path] = ()
+    read_only: Sequence[Path] = ()
+    hidden: Sequence[Path] = ()
+    empty: Sequence[Path] = ()
+    stdout: Path | None = None
+    stderr: Path | None = None
+    slice: str = "ingot-apps.slice"
+    timeout_seconds: float = 0
+
+    def check(self) -> None:
+        """Refuse what no runner could carry.
+
+        Raises:
+            UnitError: naming the field.
+        """
+        if not _NAME.fullmatch(self.name):
+            raise UnitError(f"{self.name!r} is not a unit name")
+        if not self.argv or not Path(self.argv[0]).is_absolute():
+            raise UnitError(f"{self.name}: argv must begin with an absolute path")
+        for key, value in self.environment.items():
+            if not _VARIABLE.fullmatch(key):
+                raise UnitError(f"{self.name}: {key!r} is not a variable name")
+            if any(ord(c) < 32 and c not in "\t\n" for c in value) or "\x7f" in value:
+                raise UnitError(f"{self.name}: the value of {key} holds control characters")
+
+
+@dataclass(frozen=True, slots=True)
+class UnitStatus:
+    """How a unit is.
+
+    Attributes:
+        state: `missing` means that nothing is known of it.
+        pid: of the main process while it runs.
+        exit_code: when it ended by itself.
+        signal: the number of the signal that ended it.
+        result: `success`, `exit-code`, `signal`, `core-dump`, `oom-kill`, `timeout`, or `unknown` when it ended unseen.
+    """
+
+    state: UnitState
+    pid: int | None = None
+    exit_code: int | None = None
+    signal: int | None = None
+    result: str = ""
+
+    @property
+    def alive(self) -> bool:
+        """True while its processes are there."""
+        return self.state in (UnitState.RUNNING, UnitState.STOPPING)
+
+    def describe(self) -> str:
+        """Say in words why it ended."""
+        if self.result in ("oom-kill", "timeout"):
+            return {"oom-kill": "killed by the kernel for want of memory", "timeout": "ran too long"}[self.result]
+        if self.signal is not None:
+            return f"killed by signal {self.signal}"
+        if self.exit_code is not None:
+            return f"exited with status {self.exit_code}"
+        return "ended unseen"
+
+
+MISSING = UnitStatus(UnitState.MISSING)
+
+
+class Runner(Protocol):
+    """Runs units that outlive the daemon, and finds them again after it restarted."""
+
+    async def start(self, spec: UnitSpec) -> None:
+        """Start a unit; returns when its program has been executed.
+
+        Raises:
+            UnitError: it could not be started, or one of that name exists.
+        """
+
+    async def stop(self, name: str, grace_seconds: float = 5.0) -> None:
+        """End a unit: SIGTERM to all of it, SIGKILL after the grace, then forget it. Nothing to do is no error.
+
+        Raises:
+            UnitError: the service manager cannot be reached or refuses.
+        """
+
+    async def kill(self, name: str) -> None:
+        """SIGKILL to all of a unit; its status can still be read afterwards."""
+
+    async def status(self, name: str) -> UnitStatus:
+        """Ask how a unit is; one that ended is remembered until `stop`, also while the daemon was away."""
+
+    async def names(self, prefix: str) -> list[str]:
+        """List units, ended ones that are remembered included."""
+
+    async def wait(self, name: str) -> UnitStatus:
+        """Wait until a unit has ended, through losses of the service manager's connection."""
+
+    async def close(self) -> None:
+        """Let go of connections and watchers; the units go on."""

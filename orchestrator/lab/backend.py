@@ -1,0 +1,95 @@
+"""What makes machines. The provider knows this protocol and nothing of nspawn or User Mode Linux."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from orchestrator.lab.journal import Bind, Life, Process
+
+
+@dataclass(frozen=True, slots=True)
+class Spec:
+    """A machine as a backend needs it.
+
+    Attributes:
+        key: short name, unique on the host (`ing0-2`).
+        hostname: the machine's own name.
+        folder: everything of it on the host's disk lies below.
+        image: root of the unpacked image.
+        bridge: the lab's bridge.
+        mtu: of its interface.
+        binds: directories of the host to show inside.
+        mark: `STATE:LAB:MACHINE`, carried by every process of the machine's own on the host.
+    """
+
+    key: str
+    hostname: str
+    folder: Path
+    image: Path
+    bridge: str
+    mtu: int
+    binds: tuple[Bind, ...]
+    mark: str
+
+    @property
+    def root(self) -> Path:
+        """Where the machine's file system is on the host, for backends that have one there."""
+        return self.folder / "root"
+
+    @property
+    def console(self) -> Path:
+        """What the machine said on its console."""
+        return self.folder / "console.log"
+
+
+@dataclass(frozen=True, slots=True)
+class File:
+    """A file to put into a machine."""
+
+    text: str
+    mode: int = 0o644
+
+
+class Backend(Protocol):
+    """Makes, runs and removes machines. Every method may be called again after a failure half way."""
+
+    name: str
+    interface: str
+    """The machine's network interface, as the machine calls it."""
+
+    def create(self, spec: Spec) -> None:
+        """Make the machine's disk; one that is there is kept."""
+
+    def write(self, spec: Spec, files: Mapping[str, File]) -> None:
+        """Put files (by absolute path) into the machine, whether it runs or not."""
+
+    def start(self, spec: Spec) -> Life:
+        """Boot it; returns once its PID 1 is there.
+
+        Raises:
+            LabError: it did not come up; nothing of it runs then.
+        """
+
+    def alive(self, spec: Spec, life: Life | None) -> Life | None:
+        """Return the life the machine has now, also after a reboot of its own; None where it does not run."""
+
+    def stop(self, spec: Spec, life: Life, deadline: float) -> None:
+        """Shut it down; power is cut at the deadline."""
+
+    def kill(self, spec: Spec, life: Life | None) -> None:
+        """Cut its power: end its PID 1 with SIGKILL, and all that is left of it. The disk stays."""
+
+    def cut(self, spec: Spec, life: Life) -> None:
+        """Pull its network cable."""
+
+    def mend(self, spec: Spec, life: Life) -> None:
+        """Plug it in again."""
+
+    def remove(self, spec: Spec) -> None:
+        """Remove its disk and all that is left of it on the host."""
+
+    def marked(self, state: str) -> dict[Process, tuple[str, str]]:
+        """Find the processes whose mark names this state directory, with the (lab, machine) it names."""

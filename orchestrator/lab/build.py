@@ -1,0 +1,336 @@
+"""Images on disk: built with mmdebstrap, kept unpacked in a cache that all checkouts of the host share."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import shutil
+import subprocess
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from components.common import log
+from orchestrator.lab import images, sources
+from orchestrator.lab.errors import CommandError, ConflictError, LabError, NotFoundError
+
+APT = Path("/etc/apt")
+CERTIFICATES = Path("/usr/local/share/ca-certificates")
+OS_RELEASE = Path("/etc/os-release")
+MOUNTS = Path("/proc/self/mounts")
+_ROOT = "root"
+_FACTS = "image.json"
+_UNFINISHED = ".building-"
+_BUILD_DEADLINE = 1800.0
+logger = log.get(__name__)
+
+
+@dataclass(slots=True)
+class Progress:
+    """How a build stands: `step` is the builder's own last word, `error` is set when it failed."""
+
+    step: str = "waiting"
+    started: float = field(default_factory=time.monotonic)
+    done: bool = False
+    error: str = ""
+
+    def as_json(self) -> dict[str, Any]:
+        """Return what crosses the socket."""
+        return {
+            "step": self.step,
+            "seconds": round(time.monotonic() - self.started, 1),
+            "done": self.done,
+            "error": self.error,
+        }
+
+
+class ImageStore:
+    """The images of a cache directory."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._builds: dict[str, Progress] = {}
+        self._guard = threading.Lock()
+
+    def find(self, name: str) -> Path | None:
+        """Return the root of the up-to-date image of this name, or None where it is still to be built.
+
+        Raises:
+            BadRequestError: there is no such image.
+            LabError: this host's apt has no Debian archive.
+        """
+        root = self._folder / self._wanted(name)[0] / _ROOT
+        return root if root.is_dir() else None
+
+    def list(self) -> list[dict[str, Any]]:
+        """Return every image that can be had and every outdated one that is still there."""
+        found = []
+        wanted: dict[str, str] = {}
+        with contextlib.suppress(LabError):
+            wanted = {name: self._wanted(name)[0] for name in images.names()}
+        for folder in sorted(self._folders()):
+            facts = json.loads((folder / _FACTS).read_text())
+            current = folder.name in wanted.values()
+            found.append({**facts, "state": "ready" if current else "outdated", "path": str(folder / _ROOT)})
+        missing = [n for n in images.names() if n not in {i["name"] for i in found if i["state"] == "ready"}]
+        with self._guard:
+            for name in missing:
+                state = self._builds.get(name)
+                busy = state is not None and not state.done
+                found.append({"name": name, "state": "building" if busy else "absent"})
+        return found
+
+    def build(self, name: str) -> Progress:
+        """Start building in the background, or join the build that runs; an image that is there is done at once.
+
+        Raises:
+            BadRequestError: there is no such image.
+        """
+        present = self.find(name) is not None
+        with self._guard:
+            state = self._builds.get(name)
+            if state is not None and not state.done:
+                return state
+            state = self._builds[name] = Progress()
+            if present:
+                state.step, state.done = "ready", True
+                return state
+        threading.Thread(target=self._build, args=(name, state), daemon=True, name=f"image-{name}").start()
+        return state
+
+    def progress(self, name: str) -> Progress:
+        """Return how the last build of this name stands.
+
+        Raises:
+            NotFoundError: none was asked for.
+        """
+        with self._guard:
+            if (state := self._builds.get(name)) is None:
+                raise NotFoundError(f"no build of image {name} was asked for")
+            return state
+
+    def busy(self) -> bool:
+        """Whether anything is being built."""
+        with self._guard:
+            return any(not state.done for state in self._builds.values())
+
+    def remove(self, name: str, *, outdated: bool = False) -> list[str]:
+        """Remove an image, or only what is outdated of it; returns the folders removed.
+
+        Raises:
+            ConflictError: a machine of this host uses it.
+            NotFoundError: there is nothing to remove.
+        """
+        wanted, _, _, _ = self._wanted(name)
+        victims = [
+            folder
+            for folder in self._folders()
+            if (images.split_folder(folder.name) or ("", ""))[0] == name
+            and not (outdated and folder.name == wanted)
+        ]
+        if not victims:
+            raise NotFoundError(f"image {name}: nothing to remove")
+        mounts = MOUNTS.read_text()
+        for folder in victims:
+            if f"lowerdir={folder}/" in mounts:
+                raise ConflictError(f"image {folder.name} is in use by a machine")
+        for folder in victims:
+            shutil.rmtree(folder)
+        return [folder.name for folder in victims]
+
+    def clear_unfinished(self) -> list[str]:
+        """Remove what killed builds left behind; a build that runs, anywhere on this host, holds its lock."""
+        removed = []
+        for folder in self._folder.glob(f"{_UNFINISHED}*"):
+            with _locked(self._lock_of(folder.name.removeprefix(_UNFINISHED)), wait=False) as mine:
+                if mine:
+                    shutil.rmtree(folder, ignore_errors=True)
+                    removed.append(str(folder))
+        return removed
+
+    def _folders(self) -> list[Path]:
+        if not self._folder.is_dir():
+            return []
+        return [
+            f for f in self._folder.iterdir() if images.split_folder(f.name) and (f / _FACTS).is_file()
+        ]
+
+    def _lock_of(self, folder: str) -> Path:
+        return self._folder / f".{folder}.lock"
+
+    def _wanted(self, name: str) -> tuple[str, images.Recipe, list[sources.Source], list[Path]]:
+        made_of = images.recipe(name)
+        archives = host_sources(made_of.suite)
+        authorities = sorted(CERTIFICATES.glob("*.crt"))
+        key = images.digest(
+            made_of, [s.line() for s in archives], {a.name: a.read_bytes() for a in authorities}
+        )
+        return images.folder_name(name, key), made_of, archives, authorities
+
+    def _build(self, name: str, state: Progress) -> None:
+        try:
+            folder, made_of, archives, authorities = self._wanted(name)
+            self._folder.mkdir(parents=True, exist_ok=True)
+            with _locked(self._lock_of(folder)):
+                # Another daemon may have built it while this one waited.
+                if not (self._folder / folder).is_dir():
+                    self._make(folder, made_of, archives, authorities, state)
+            state.step = "ready"
+            logger.info("image ready", image=name, seconds=round(time.monotonic() - state.started, 1))
+        except (LabError, OSError) as error:
+            state.error = str(error)
+            logger.exception("image not built", image=name)
+        finally:
+            state.done = True
+
+    def _make(
+        self,
+        folder: str,
+        made_of: images.Recipe,
+        archives: list[sources.Source],
+        authorities: list[Path],
+        state: Progress,
+    ) -> None:
+        started = time.monotonic()
+        work = self._folder / f"{_UNFINISHED}{folder}"
+        shutil.rmtree(work, ignore_errors=True)
+        work.mkdir()
+        try:
+            root = work / _ROOT
+            _mmdebstrap(root, made_of, archives, authorities, lambda step: setattr(state, "step", step))
+            listed = _installed(root)
+            facts = {
+                "name": made_of.name,
+                "suite": made_of.suite,
+                "digest": folder.rpartition("-")[2],
+                "packages": len(listed),
+                "mebibytes": _size(root) >> 20,
+                "seconds": round(time.monotonic() - started, 1),
+                "built": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+            }
+            (work / "packages.txt").write_text("\n".join(listed) + "\n")
+            (work / _FACTS).write_text(json.dumps(facts, indent=1) + "\n")
+            work.rename(self._folder / folder)
+        except BaseException:
+            shutil.rmtree(work, ignore_errors=True)
+            raise
+
+
+def host_sources(suite: str) -> list[sources.Source]:
+    """Return the host's Debian archives, translated to this suite.
+
+    Raises:
+        LabError: this host's apt knows none.
+    """
+    host_suite = sources.codename(OS_RELEASE.read_text())
+    found: list[sources.Source] = []
+    for path in (APT / "sources.list", *sorted((APT / "sources.list.d").glob("*.list"))):
+        if path.is_file():
+            found += sources.parse_list(path.read_text())
+    for path in sorted((APT / "sources.list.d").glob("*.sources")):
+        found += sources.parse_deb822(path.read_text())
+    if not (kept := sources.for_suite(found, host_suite, suite)):
+        raise LabError(
+            f"no Debian archive of {host_suite or 'this host'} in {APT}: images are built from the host's own sources"
+        )
+    return kept
+
+
+def _mmdebstrap(
+    root: Path,
+    made_of: images.Recipe,
+    archives: list[sources.Source],
+    authorities: list[Path],
+    report: Callable[[str], None],
+) -> None:
+    with tempfile.TemporaryDirectory(prefix="ingot-lab-") as scripts:
+        prepare, finish = Path(scripts, "prepare"), Path(scripts, "finish")
+        for path, text in ((prepare, made_of.prepare), (finish, made_of.finish)):
+            path.write_text(f"#!/bin/sh\n{text}")
+            path.chmod(0o755)
+        argv = [
+            "mmdebstrap", "--mode=root", "--variant=minbase", "--format=directory",
+            "--dpkgopt=force-unsafe-io", *(f"--dpkgopt=path-exclude={pattern}" for pattern in made_of.excluded),
+            "--dpkgopt=path-include=/usr/share/doc/*/copyright",
+            '--aptopt=Acquire::Languages "none"', '--aptopt=Acquire::Retries "3"',
+            f"--essential-hook={prepare} \"$1\"", f"--customize-hook={finish} \"$1\"",
+            f"--include={','.join(made_of.packages)}", made_of.suite, str(root), "-",
+        ]  # fmt: skip
+        env = {
+            **os.environ,
+            "INGOT_KEYRINGS": " ".join(sorted({s.keyring for s in archives if s.keyring})),
+            "INGOT_CERTIFICATES": " ".join(map(str, authorities)),
+            "INGOT_KEPT_UNITS": " ".join(made_of.kept_units),
+            "INGOT_MASKED_UNITS": " ".join(made_of.masked_units),
+        }
+        _follow(argv, "".join(f"{s.line()}\n" for s in archives), env, report)
+
+
+def _follow(argv: list[str], stdin: str, env: dict[str, str], report: Callable[[str], None]) -> None:
+    try:
+        process = subprocess.Popen(
+            argv,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            errors="replace",
+            env=env,
+        )
+    except FileNotFoundError as error:
+        raise CommandError(argv[:1], 127, "mmdebstrap is not installed") from error
+    with process:
+        timer = threading.Timer(_BUILD_DEADLINE, process.terminate)
+        timer.start()
+        said: list[str] = []
+        try:
+            assert process.stdin is not None
+            assert process.stdout is not None
+            with contextlib.suppress(BrokenPipeError):
+                process.stdin.write(stdin)
+                process.stdin.close()
+            for line in process.stdout:
+                said.append(line)
+                if line.startswith("I: "):
+                    report(line[3:].strip())
+        finally:
+            timer.cancel()
+    if process.returncode != 0:
+        errors = [line for line in said if line.startswith("E: ")]
+        raise CommandError(argv[:1], process.returncode, "".join(said[-8:] + errors))
+
+
+def _installed(root: Path) -> list[str]:
+    status = (root / "var/lib/dpkg/status").read_text()
+    found = []
+    for stanza in status.split("\n\n"):
+        fields = dict(line.split(": ", 1) for line in stanza.splitlines() if ": " in line and line[0] != " ")
+        if fields.get("Status", "").endswith(" installed"):
+            found.append(f"{fields['Package']} {fields['Version']}")
+    return sorted(found)
+
+
+def _size(root: Path) -> int:
+    return sum(
+        (entry.stat(follow_symlinks=False).st_blocks * 512)
+        for folder, _, files in os.walk(root)
+        for entry in (Path(folder, name) for name in files)
+    )
+
+
+@contextlib.contextmanager
+def _locked(path: Path, *, wait: bool = True) -> Iterator[bool]:
+    """Hold a file's lock; yields whether it is held, which only a caller that does not wait needs to ask."""
+    with path.open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        except BlockingIOError:
+            yield False
+            return
+        yield True

@@ -1,0 +1,66 @@
+"""The lab's errors. `kind` is the word that crosses the socket; `status` is the HTTP status that carries it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from components.common.errors import IngotError
+
+
+class LabError(IngotError):
+    """The lab could not do what was asked."""
+
+    kind = "failed"
+    status = 500
+
+
+class NotFoundError(LabError):
+    """There is no lab, machine or image of that name."""
+
+    kind = "not_found"
+    status = 404
+
+
+class ConflictError(LabError):
+    """What was asked collides with what exists: a name, a port, a subnet, an image in use."""
+
+    kind = "conflict"
+    status = 409
+
+
+class BadRequestError(LabError):
+    """The request itself makes no sense: a bad name, an unknown image, a missing directory."""
+
+    kind = "bad_request"
+    status = 422
+
+
+class NotReadyError(LabError):
+    """A machine did not answer within its time; the text ends with the tail of its console."""
+
+    kind = "not_ready"
+    status = 504
+
+
+class DaemonError(LabError):
+    """The daemon cannot be reached or started."""
+
+    kind = "daemon"
+    status = 503
+
+
+class CommandError(LabError):
+    """A program of the host failed; its name, exit status and last words are in the text."""
+
+    def __init__(self, argv: Sequence[str], status: int, output: str) -> None:
+        tail = " / ".join(output.strip().splitlines()[-5:]) or "no output"
+        super().__init__(f"{' '.join(argv)}: exit status {status}: {tail}")
+        self.argv = tuple(argv)
+        self.exit_status = status
+        self.output = output
+
+
+KINDS: dict[str, type[LabError]] = {
+    error.kind: error
+    for error in (LabError, NotFoundError, ConflictError, BadRequestError, NotReadyError, DaemonError)
+}

@@ -1,0 +1,150 @@
+"""What is in the machines' images. Pure data and a digest; `build` makes them.
+
+A full image holds every Debian package the roles install, so that their apt tasks find nothing to do. A bare one holds
+what Ansible over SSH needs and proves that the roles install what they need.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+
+from orchestrator.lab.errors import BadRequestError
+
+DEFAULT = "bookworm"
+SUITES = ("bookworm", "trixie")
+BARE_SUFFIX = "-bare"
+
+# What a machine is before anybody touches it: systemd, a network, SSH, and a Python for Ansible.
+BARE_PACKAGES = (
+    "ca-certificates",
+    "dbus",
+    "iproute2",
+    "iputils-ping",
+    "kmod",
+    "netbase",
+    "openssh-server",
+    "procps",
+    "python3",
+    "python3-apt",
+    "sudo",
+    "systemd",
+    "systemd-sysv",
+)
+
+# What the roles install, by the role that does.
+ROLE_PACKAGES: Mapping[str, Sequence[str]] = {
+    "base": ("acl", "curl", "nftables", "rsync", "systemd-timesyncd"),
+    "release": ("python3-pip", "python3-venv"),
+    "nats": ("nats-server",),
+    "ccdb": ("postgresql", "python3-psycopg2"),
+    "router": ("libnginx-mod-http-lua", "nginx"),
+    "stager": ("nodejs", "npm", "unzip", "zip"),
+}
+
+# Everything else that packages enable is disabled: a role that forgets to enable its unit must fail here too.
+KEPT_UNITS = ("remote-fs.target", "ssh.service", "systemd-networkd.service", "systemd-networkd.socket")
+
+# What would run behind a play's back and hold apt's lock.
+MASKED_UNITS = ("apt-daily-upgrade.timer", "apt-daily.timer", "e2scrub_all.timer", "fstrim.timer")
+
+# Neither a play nor a component reads these, and they are a tenth of the image.
+EXCLUDED = ("/usr/share/doc/*", "/usr/share/locale/*", "/usr/share/man/*")
+
+# Runs after the unpacking of the essential packages and before the rest; $1 is the root.
+PREPARE = r"""
+set -eu
+root="$1"
+mkdir -p "$root/etc/postgresql-common/createcluster.d"
+echo "create_main_cluster = false" > "$root/etc/postgresql-common/createcluster.d/image.conf"
+"""
+
+# Runs at the end; $1 is the root, the files to bring in are named by the environment.
+FINISH = r"""
+set -eu
+root="$1"
+for file in $INGOT_KEYRINGS; do
+    [ -e "$root$file" ] || install -D -m 0644 "$file" "$root$file"
+done
+for file in $INGOT_CERTIFICATES; do
+    install -D -m 0644 "$file" "$root/usr/local/share/ca-certificates/$(basename "$file")"
+done
+chroot "$root" update-ca-certificates > /dev/null
+for link in "$root"/etc/systemd/system/*.target.wants/*; do
+    unit=$(basename "$link")
+    case "$unit:$(basename "$(dirname "$link")")" in *:getty.target.wants) continue ;; esac
+    case " $INGOT_KEPT_UNITS " in *" $unit "*) ;; *) systemctl --quiet --root="$root" disable "$unit" ;; esac
+done
+systemctl --quiet --root="$root" enable ssh.service systemd-networkd.service
+systemctl --quiet --root="$root" mask $INGOT_MASKED_UNITS
+rm -f "$root"/etc/ssh/ssh_host_* "$root/etc/hostname" "$root/etc/resolv.conf"
+rm -rf "$root/etc/postgresql-common/createcluster.d/image.conf"
+rmdir --ignore-fail-on-non-empty "$root"/etc/postgresql-common/createcluster.d "$root"/etc/postgresql-common 2> /dev/null || true
+mkdir -p "$root/var/log/journal"
+: > "$root/etc/machine-id"
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """All that decides what an image becomes, but for what the archive holds on that day."""
+
+    name: str
+    suite: str
+    packages: tuple[str, ...]
+    excluded: tuple[str, ...] = EXCLUDED
+    kept_units: tuple[str, ...] = KEPT_UNITS
+    masked_units: tuple[str, ...] = MASKED_UNITS
+    prepare: str = PREPARE
+    finish: str = FINISH
+
+
+def recipe(name: str) -> Recipe:
+    """Return the recipe of an image: `SUITE` or `SUITE-bare`.
+
+    Raises:
+        BadRequestError: there is no such image.
+    """
+    suite = name.removesuffix(BARE_SUFFIX)
+    if suite not in SUITES:
+        raise BadRequestError(f"image {name!r}: want one of {', '.join(names())}")
+    packages = set(BARE_PACKAGES)
+    if suite == name:
+        packages.update(*ROLE_PACKAGES.values())
+    return Recipe(name=name, suite=suite, packages=tuple(sorted(packages)))
+
+
+def names() -> list[str]:
+    """Return the names of all images."""
+    return [name for suite in SUITES for name in (suite, suite + BARE_SUFFIX)]
+
+
+def digest(made_of: Recipe, sources: Sequence[str], certificates: Mapping[str, bytes]) -> str:
+    """Return 12 hex digits that name this recipe with these sources and authorities.
+
+    Args:
+        made_of: the recipe.
+        sources: the lines of sources.list.
+        certificates: the host's own authorities, by file name.
+    """
+    facts = {
+        "recipe": asdict(made_of),
+        "sources": list(sources),
+        "certificates": {
+            name: hashlib.sha256(content).hexdigest() for name, content in sorted(certificates.items())
+        },
+    }
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def folder_name(name: str, key: str) -> str:
+    """Return the folder of an image in the cache."""
+    return f"{name}-{key}"
+
+
+def split_folder(folder: str) -> tuple[str, str] | None:
+    """Return name and digest of a folder in the cache; None for anything else that lies there."""
+    name, _, key = folder.rpartition("-")
+    return (name, key) if name in names() and len(key) == 12 else None

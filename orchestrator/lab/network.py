@@ -1,0 +1,202 @@
+"""The lab's share of the host's network: a bridge, a masquerade, forwarding. All of it is undone."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from ipaddress import IPv4Network
+from pathlib import Path
+from typing import Any
+
+from orchestrator.lab import addresses
+from orchestrator.lab.errors import CommandError
+from orchestrator.lab.run import run, run_json, succeeds
+
+INTERFACES = Path("/sys/class/net")
+IP_FORWARD = Path("/proc/sys/net/ipv4/ip_forward")
+_ALIAS = "ingot-lab"
+_DEFAULT_MTU = 1500
+
+
+def taken_networks() -> list[IPv4Network]:
+    """Return every IPv4 network this host has a route to or an address in."""
+    found = []
+    for route in run_json(["ip", "-j", "-4", "route", "show", "table", "all"]):
+        target = route.get("dst", "default")
+        if target != "default":
+            found.append(IPv4Network(target, strict=False))
+    return sorted(set(found))
+
+
+def uplink_mtu() -> int:
+    """Return the MTU of the interface of the default route; larger packets of a machine would be lost there."""
+    for route in run_json(["ip", "-j", "-4", "route", "show", "default"]):
+        if device := route.get("dev"):
+            return int((INTERFACES / device / "mtu").read_text())
+    return _DEFAULT_MTU
+
+
+def port_is_free(port: int) -> bool:
+    """Whether 127.0.0.1:PORT can be listened on."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+            probe.listen(1)
+        except OSError:
+            return False
+    return True
+
+
+def bridges() -> dict[str, tuple[str, str]]:
+    """Return every bridge with a lab's kind of name, with the (state directory, lab) its alias names."""
+    found = {}
+    for path in INTERFACES.iterdir():
+        if addresses.bridge_index(path.name) is None:
+            continue
+        try:
+            alias = (path / "ifalias").read_text().strip()
+        except OSError:
+            continue  # it went while this was read
+        kind, _, rest = alias.partition(" ")
+        state, _, lab = rest.rpartition(" ")
+        found[path.name] = (state, lab) if kind == _ALIAS else ("", "")
+    return found
+
+
+def tables() -> list[str]:
+    """Return every nftables table with a lab's kind of name."""
+    listed = run_json(["nft", "-j", "list", "tables"])
+    names = (entry["table"]["name"] for entry in listed["nftables"] if "table" in entry)
+    return [name for name in names if addresses.table_index(name) is not None]
+
+
+def create_bridge(index: int, state: Path, lab: str, subnet: IPv4Network, mtu: int) -> None:
+    """Make the bridge of a lab with the host's address; one that is this lab's already is set right.
+
+    Raises:
+        CommandError: the name is another's, or the kernel refuses.
+    """
+    name = addresses.bridge_name(index)
+    if bridges().get(name) != (str(state), lab):
+        run(["ip", "link", "add", name, "type", "bridge"])
+        run(["ip", "link", "set", name, "alias", f"{_ALIAS} {state} {lab}"])
+    run(["ip", "link", "set", name, "mtu", str(mtu), "up"])
+    run(["ip", "address", "replace", f"{addresses.gateway(subnet)}/{subnet.prefixlen}", "dev", name])
+
+
+def create_masquerade(index: int, subnet: IPv4Network) -> None:
+    """Let the machines reach what the host reaches, under the host's address."""
+    table = addresses.table_name(index)
+    run(
+        ["nft", "-f", "-"],
+        stdin=f"""
+table ip {table}
+delete table ip {table}
+table ip {table} {{
+    chain postrouting {{
+        type nat hook postrouting priority srcnat
+        ip saddr {subnet} ip daddr != {subnet} masquerade
+    }}
+}}
+""",
+    )
+    _admit(addresses.bridge_name(index))
+
+
+def remove_network(index: int) -> None:
+    """Undo all of a lab's network; what is not there is no failure."""
+    bridge = addresses.bridge_name(index)
+    _dismiss(bridge)
+    remove_table(addresses.table_name(index))
+    remove_bridge(bridge)
+
+
+def remove_table(table: str) -> None:
+    """Remove a table that may be gone already."""
+    if table in tables():
+        run(["nft", "delete", "table", "ip", table])
+
+
+def remove_bridge(bridge: str) -> None:
+    """Remove a bridge that may be gone already."""
+    if (INTERFACES / bridge).exists():
+        run(["ip", "link", "delete", bridge])
+
+
+def want_forwarding(counter: Path, bridge: str) -> None:
+    """Switch forwarding on for a bridge and remember how it was before the first."""
+    with _counted(counter) as state:
+        if not state["bridges"]:
+            state["before"] = state.get("before") or IP_FORWARD.read_text().strip()
+        state["bridges"] = sorted({*state["bridges"], bridge})
+        if IP_FORWARD.read_text().strip() != "1":
+            IP_FORWARD.write_text("1\n")
+
+
+def end_forwarding(counter: Path, bridge: str | None = None) -> None:
+    """Put forwarding back once no bridge needs it; bridges that are gone do not count."""
+    with _counted(counter) as state:
+        state["bridges"] = [b for b in state["bridges"] if b != bridge and (INTERFACES / b).exists()]
+        if not state["bridges"] and (before := state.pop("before", None)) is not None:
+            if IP_FORWARD.read_text().strip() != before:
+                IP_FORWARD.write_text(f"{before}\n")
+
+
+def forward_drops(listed: dict[str, Any]) -> list[tuple[str, str, str]]:
+    """Return (family, table, chain) of the chains that drop what is forwarded, from `nft -j list chains`."""
+    return [
+        (chain["family"], chain["table"], chain["name"])
+        for entry in listed["nftables"]
+        if (chain := entry.get("chain"))
+        and chain.get("hook") == "forward"
+        and chain.get("policy") == "drop"
+        and chain["family"] in ("ip", "inet")
+    ]
+
+
+def _admit(bridge: str) -> None:
+    # A container engine's "drop all that is forwarded" ends the lab's packets too, in whatever table they were accepted.
+    _dismiss(bridge)
+    for family, table, chain in forward_drops(run_json(["nft", "-j", "list", "chains"])):
+        for direction in ("iifname", "oifname"):
+            rule = [direction, bridge, "counter", "accept", "comment", f'"{_ALIAS} {bridge}"']
+            run(["nft", "insert", "rule", family, table, chain, *rule])
+
+
+def _dismiss(bridge: str) -> None:
+    for family, table, chain in forward_drops(run_json(["nft", "-j", "list", "chains"])):
+        listed = run_json(["nft", "-j", "-a", "list", "chain", family, table, chain])
+        for entry in listed["nftables"]:
+            rule = entry.get("rule", {})
+            if rule.get("comment") == f"{_ALIAS} {bridge}":
+                run(["nft", "delete", "rule", family, table, chain, "handle", str(rule["handle"])])
+
+
+@contextmanager
+def _counted(counter: Path) -> Iterator[dict[str, Any]]:
+    """Hold the host's count of who needs forwarding; what the block leaves in it is written back."""
+    counter.parent.mkdir(parents=True, exist_ok=True)
+    with counter.open("a+") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        file.seek(0)
+        text = file.read()
+        state: dict[str, Any] = json.loads(text) if text else {"bridges": []}
+        yield state
+        file.seek(0)
+        file.truncate()
+        json.dump(state, file)
+
+
+def bridge_can_be_made() -> bool:
+    """Whether this host lets us make a bridge at all; leaves nothing."""
+    name = "ing-probe"
+    try:
+        run(["ip", "link", "add", name, "type", "bridge"])
+    except CommandError:
+        return succeeds(["ip", "link", "show", name])
+    run(["ip", "link", "delete", name])
+    return True

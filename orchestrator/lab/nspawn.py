@@ -1,0 +1,196 @@
+"""Machines as systemd-nspawn containers that boot a whole Debian: one overlay over the image each, a veth on the bridge.
+
+The supervisor (systemd-nspawn) is a session of its own and outlives the daemon. Facts this rests on: SIGKILL of the
+machine's PID 1 ends the machine at once, SIGKILL of the supervisor alone does not, and SIGTERM to it is a clean stop.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import signal
+import subprocess
+import threading
+from collections.abc import Mapping
+from pathlib import Path
+
+from orchestrator.lab import cgroups, processes
+from orchestrator.lab.backend import File, Spec
+from orchestrator.lab.console import tail
+from orchestrator.lab.errors import LabError
+from orchestrator.lab.journal import Life, Process
+from orchestrator.lab.run import run
+
+_LEADER_DEADLINE = 20.0
+_KILL_DEADLINE = 10.0
+# Joins the machine's control groups before it becomes the supervisor: forking daemons may not do so themselves.
+_JOIN = 'program="$1"; shift; while [ "$1" != -- ]; do echo $$ > "$1"; shift; done; shift; exec "$program" "$@"'
+
+
+class Nspawn:
+    """The backend of the default lab."""
+
+    name = "nspawn"
+    interface = "host0"
+
+    def __init__(self) -> None:
+        self._children: list[subprocess.Popen[bytes]] = []
+        self._guard = threading.Lock()
+
+    def create(self, spec: Spec) -> None:
+        """Make the overlay's directories and mount it."""
+        for part in ("upper", "work", "root"):
+            (spec.folder / part).mkdir(parents=True, exist_ok=True)
+        if os.path.ismount(spec.root):
+            return
+        options = ",".join(
+            f"{name}={_escaped(path)}"
+            for name, path in (
+                ("lowerdir", spec.image),
+                ("upperdir", spec.folder / "upper"),
+                ("workdir", spec.folder / "work"),
+            )
+        )
+        run(["mount", "-t", "overlay", f"ingot-lab-{spec.key}", "-o", options, str(spec.root)])
+
+    def write(self, spec: Spec, files: Mapping[str, File]) -> None:
+        """Write through the mounted overlay, which the running machine sees at once."""
+        for name, file in files.items():
+            path = spec.root / name.lstrip("/")
+            path.parent.mkdir(parents=True, exist_ok=True)
+            fresh = path.with_name(f".{path.name}.lab")
+            descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, file.mode)
+            with open(descriptor, "w") as stream:
+                os.fchmod(descriptor, file.mode)
+                stream.write(file.text)
+            fresh.replace(path)
+
+    def start(self, spec: Spec) -> Life:
+        """Start the supervisor and wait for the machine's PID 1."""
+        self.create(spec)
+        argv = [
+            "systemd-nspawn", "--quiet", f"--directory={spec.root}", "--boot", "--register=no", "--keep-unit",
+            f"--machine={spec.key}", f"--hostname={spec.hostname}", f"--network-bridge={spec.bridge}",
+            "--resolv-conf=off", "--link-journal=no", "--timezone=off", f"--setenv={processes.MARK}={spec.mark}",
+            *(f"--bind{'-ro' if b.read_only else ''}={_bind(b.source)}:{_bind(b.target)}" for b in spec.binds),
+        ]  # fmt: skip
+        groups = [str(path) for path in cgroups.create(spec.key)]
+        with spec.console.open("ab") as console:
+            child = subprocess.Popen(
+                ["/bin/sh", "-c", _JOIN, "sh", argv[0], *groups, "--", *argv[1:]],
+                stdin=subprocess.DEVNULL,
+                stdout=console,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+                cwd="/",
+                env={"PATH": os.environ.get("PATH", os.defpath), processes.MARK: spec.mark},
+            )
+        with self._guard:
+            self._children.append(child)
+        supervisor = processes.identify(child.pid)
+        processes.wait_until(
+            lambda: child.poll() is not None or processes.leader_of(child.pid) is not None, _LEADER_DEADLINE
+        )
+        leader = processes.leader_of(child.pid)
+        if supervisor is None or leader is None:
+            self.kill(spec, Life(supervisor))
+            raise LabError(f"machine {spec.hostname} did not start: {tail(spec.console) or 'no output'}")
+        with contextlib.suppress(LabError):
+            # The veth is there as soon as PID 1 is; a machine that ended at once has none any more.
+            run(["ip", "link", "set", self._link(spec), "mtu", str(spec.mtu)])
+        return Life(supervisor, leader)
+
+    def alive(self, spec: Spec, life: Life | None) -> Life | None:
+        """Look for the recorded PID 1; where it rebooted, for the supervisor's new child."""
+        self._reap()
+        if life is None:
+            return None
+        if processes.lives(life.leader):
+            return life
+        if life.supervisor and processes.lives(life.supervisor):
+            leader = processes.leader_of(life.supervisor.pid)
+            return Life(life.supervisor, leader) if leader else None
+        return None
+
+    def stop(self, spec: Spec, life: Life, deadline: float) -> None:
+        """Ask the supervisor for a clean stop; an orphaned machine is asked itself."""
+        if processes.lives(life.supervisor):
+            processes.end(life.supervisor, signal.SIGTERM)
+        else:
+            processes.end(life.leader, _halt_signal())
+        processes.wait_until(lambda: not self._there(life), deadline, pause=0.1)
+        self.kill(spec, life)
+
+    def kill(self, spec: Spec, life: Life | None) -> None:
+        """Kill PID 1, then the supervisor, then take the control groups and the cable away."""
+        if life is not None:
+            current = self.alive(spec, life) or life
+            processes.end(current.leader, signal.SIGKILL)
+            # The supervisor follows its machine; it is killed only where it does not.
+            processes.wait_until(lambda: not self._there(current), _KILL_DEADLINE / 2)
+            processes.end(current.supervisor, signal.SIGKILL)
+            if not processes.wait_until(lambda: not self._there(current), _KILL_DEADLINE):
+                raise LabError(f"machine {spec.hostname} does not end: {current}")
+        self._reap()
+        run(["ip", "link", "delete", self._link(spec)], check=False)
+        cgroups.remove(spec.key)
+
+    def cut(self, spec: Spec, life: Life) -> None:
+        """Take the host's end of the veth down."""
+        run(["ip", "link", "set", self._link(spec), "down"])
+
+    def mend(self, spec: Spec, life: Life) -> None:
+        """Take the host's end of the veth up."""
+        run(["ip", "link", "set", self._link(spec), "up"])
+
+    def remove(self, spec: Spec) -> None:
+        """Unmount the overlay and remove the folder."""
+        unmount(spec.root)
+        if spec.folder.is_dir():
+            shutil.rmtree(spec.folder)
+
+    def marked(self, state: str) -> dict[Process, tuple[str, str]]:
+        """Read the marks of all processes of the host."""
+        found = {}
+        for process, mark in processes.marks():
+            where, _, machine = mark.rpartition(":")
+            where, _, lab = where.rpartition(":")
+            if where == state:
+                found[process] = (lab, machine)
+        return found
+
+    def _there(self, life: Life) -> bool:
+        self._reap()
+        return processes.lives(life.leader) or processes.lives(life.supervisor)
+
+    def _reap(self) -> None:
+        with self._guard:
+            self._children = [child for child in self._children if child.poll() is None]
+
+    def _link(self, spec: Spec) -> str:
+        return f"vb-{spec.key}"
+
+
+def unmount(root: Path) -> None:
+    """Unmount as often as it is mounted; the machine that used it must be gone.
+
+    Raises:
+        CommandError: something on the host still works inside it.
+    """
+    while os.path.ismount(root):
+        run(["umount", str(root)])
+
+
+def _halt_signal() -> signal.Signals:
+    # systemd's PID 1 takes SIGRTMIN+4 for "power off"; Python names only SIGRTMIN itself.
+    return signal.SIGRTMIN + 4  # type: ignore[return-value]
+
+
+def _escaped(path: Path) -> str:
+    """Return a path as overlayfs's options want it."""
+    return str(path).replace("\\", "\\\\").replace(",", "\\,").replace(":", "\\:")
+
+
+def _bind(path: str) -> str:
+    return path.replace("\\", "\\\\").replace(":", "\\:")

@@ -1,0 +1,115 @@
+"""Reading /proc: who runs, since when, whose child, with what mark."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from orchestrator.lab.journal import Process
+
+PROC = Path("/proc")
+MARK = "INGOT_LAB_MACHINE"
+
+
+def stat(pid: int) -> tuple[str, int, int] | None:
+    """Return state letter, parent and start time of a process; None where there is none."""
+    try:
+        text = (PROC / str(pid) / "stat").read_text()
+    except OSError:
+        return None
+    return parse_stat(text)
+
+
+def parse_stat(text: str) -> tuple[str, int, int]:
+    """Return state letter, parent and start time from /proc/PID/stat (the name in it may hold anything)."""
+    fields = text.rpartition(")")[2].split()
+    return fields[0], int(fields[1]), int(fields[19])
+
+
+def identify(pid: int) -> Process | None:
+    """Return the process of this number that lives now; a zombie does not."""
+    found = stat(pid)
+    return Process(pid, found[2]) if found and found[0] not in "ZX" else None
+
+
+def lives(process: Process | None) -> bool:
+    """Whether this very process still runs."""
+    return process is not None and identify(process.pid) == process
+
+
+def end(process: Process | None, number: signal.Signals) -> None:
+    """Send a signal, unless the process has gone or its number has another owner now."""
+    if process is None:
+        return
+    try:
+        # The descriptor pins the process, so that the check and the signal mean the same one.
+        descriptor = os.pidfd_open(process.pid)
+    except ProcessLookupError:
+        return
+    try:
+        if lives(process):
+            signal.pidfd_send_signal(descriptor, number)
+    except ProcessLookupError:
+        return
+    finally:
+        os.close(descriptor)
+
+
+def leader_of(supervisor: int) -> Process | None:
+    """Return the child that is PID 1 of a PID namespace of its own."""
+    for pid in pids():
+        found = stat(pid)
+        if found and found[1] == supervisor and found[0] not in "ZX" and _is_init(pid):
+            return Process(pid, found[2])
+    return None
+
+
+def marks() -> Iterator[tuple[Process, str]]:
+    """Yield the host's processes and the machines' first ones that carry the lab's mark in their environment."""
+    for pid in pids():
+        if not (namespaced := _namespaced(pid)) or (len(namespaced) > 1 and namespaced[-1] != "1"):
+            continue
+        try:
+            environment = (PROC / str(pid) / "environ").read_bytes()
+        except OSError:
+            continue
+        for entry in environment.split(b"\0"):
+            name, _, value = entry.partition(b"=")
+            if name == MARK.encode() and (process := identify(pid)):
+                yield process, value.decode(errors="replace")
+                break
+
+
+def pids() -> list[int]:
+    """Return the numbers of all processes."""
+    return [int(name) for name in os.listdir(PROC) if name.isdigit()]
+
+
+def wait_until(condition: Callable[[], bool], deadline: float, pause: float = 0.02) -> bool:
+    """Ask again and again until the condition holds; false where the deadline (seconds from now) passed first."""
+    ends = time.monotonic() + deadline
+    while not condition():
+        if time.monotonic() >= ends:
+            return False
+        time.sleep(pause)
+    return True
+
+
+def _is_init(pid: int) -> bool:
+    numbers = _namespaced(pid)
+    return len(numbers) > 1 and numbers[-1] == "1"
+
+
+def _namespaced(pid: int) -> list[str]:
+    """Return the process's numbers, from the host's PID namespace inwards; empty where it is gone."""
+    try:
+        status = (PROC / str(pid) / "status").read_text()
+    except OSError:
+        return []
+    for line in status.splitlines():
+        if line.startswith("NSpid:"):
+            return line.split()[1:]
+    return []
