@@ -10,9 +10,11 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 goal=${1:?usage: orchestrator/setup.sh up|test|dev|check}
-lab=${LAB:-ingot} port=${PORT:-8080} subnet=${SUBNET:-198.18.0.0/24} image=${IMAGE:-bookworm}
+lab=${LAB:-ingot} port=${PORT:-8080} subnet=${SUBNET:-} image=${IMAGE:-bookworm}
 python=${PYTHON:-/usr/bin/python3}
 need_gib=${INGOT_NEED_GIB:-6}
+# The usual lab has the usual subnet; others are given a free one by the lab itself.
+[ -n "$subnet" ] || [ "$lab" != ingot ] || subnet=198.18.0.0/24
 
 # What a goal needs on this host, as COMMAND-OR-FILE:PACKAGE; the first half says whether the second is needed.
 base=(python3:python3 /usr/lib/python3/dist-packages/apt_pkg.*.so:python3-apt ssh:openssh-client ip:iproute2 xz:xz-utils)
@@ -109,7 +111,7 @@ fi
 if [ "$goal" = up ]; then
   case $image in bookworm | trixie) ;; *) problem "IMAGE=$image: want bookworm or trixie." ;; esac
   [[ $port =~ ^[0-9]+$ ]] && ((port >= 1 && port <= 65535)) || { problem "PORT=$port: want a number from 1 to 65535."; port=0; }
-  [[ $subnet =~ ^198\.1[89]\.[0-9]+\.0/24$ ]] || { problem "SUBNET=$subnet: want a /24 of 198.18.0.0/15."; subnet=; }
+  [ -z "$subnet" ] || [[ $subnet =~ ^198\.1[89]\.[0-9]+\.0/24$ ]] || { problem "SUBNET=$subnet: want a /24 of 198.18.0.0/15."; subnet=; }
   # A platform that is already up holds its own port and subnet: running `make up` again is allowed.
   if [ ! -e "build/labs/$lab/up" ] && [ ! -e build/dev/up ]; then
     if listening "$port"; then problem "port $port is taken on this host. Free it, or choose another: make up PORT=8081."; fi
@@ -156,4 +158,4 @@ if [ "$(cat "$stamp" 2>/dev/null || true)" != "$fingerprint" ]; then
     { tail -n 20 build/pip.log >&2; echo "pip could not install Ingot's dependencies; the whole output is in build/pip.log" >&2; exit 1; }
   echo "$fingerprint" >"$stamp"
 fi
-printf 'WAY=%q\nWHY=%q\nPACKAGES_SECONDS=%s\nVENV_SECONDS=%s\n' "$way" "$why" "$packages_seconds" "$(seconds_since "$started")" >build/setup.env
+printf 'WAY=%s\nWHY=%s\nSUBNET=%s\nPACKAGES_SECONDS=%s\nVENV_SECONDS=%s\n' "$way" "$why" "$subnet" "$packages_seconds" "$(seconds_since "$started")" >build/setup.env

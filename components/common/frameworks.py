@@ -83,15 +83,16 @@ RUNTIMES: tuple[Runtime, ...] = (
     ),
 )
 
+# In the order in which a stager tries them on an application that names none.
 FRAMEWORKS: tuple[Framework, ...] = (
     Framework(
-        name="node",
-        description="Node.js",
-        runtimes=("node",),
-        default_runtime="node",
-        detection=(("*.js", True),),
-        looks_for="package.json, or a main file: the only *.js, else server.js, app.js, index.js, main.js or application.js",
-        aliases=("nodejs", "nodejs/1.0"),
+        name="django",
+        description="Django",
+        runtimes=("python3",),
+        default_runtime="python3",
+        detection=(("manage.py", True),),
+        looks_for="manage.py and a project package with wsgi.py, or a Procfile with a line `web: COMMAND`",
+        servers=(("gunicorn", "Gunicorn"),),
     ),
     Framework(
         name="wsgi",
@@ -104,13 +105,13 @@ FRAMEWORKS: tuple[Framework, ...] = (
         aliases=("flask",),
     ),
     Framework(
-        name="django",
-        description="Django",
-        runtimes=("python3",),
-        default_runtime="python3",
-        detection=(("manage.py", True),),
-        looks_for="manage.py and a project package with wsgi.py, or a Procfile with a line `web: COMMAND`",
-        servers=(("gunicorn", "Gunicorn"),),
+        name="node",
+        description="Node.js",
+        runtimes=("node",),
+        default_runtime="node",
+        detection=(("*.js", True),),
+        looks_for="package.json, or a main file: the only *.js, else server.js, app.js, index.js, main.js or application.js",
+        aliases=("nodejs", "nodejs/1.0"),
     ),
     Framework(
         name="static",

@@ -38,7 +38,7 @@ class Life(msgspec.Struct, frozen=True):
 
 
 class MachineRecord(msgspec.Struct):
-    """A machine: what was asked for, and the life it was last given."""
+    """A machine: what was asked for, and the life it was last given. `leaving`: its removal has begun."""
 
     name: str
     address: str
@@ -48,6 +48,7 @@ class MachineRecord(msgspec.Struct):
     binds: list[Bind] = []
     life: Life | None = None
     cut: bool = False
+    leaving: bool = False
     host_key: str = ""
 
 

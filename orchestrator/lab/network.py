@@ -12,8 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from orchestrator.lab import addresses
-from orchestrator.lab.errors import CommandError
-from orchestrator.lab.run import run, run_json, succeeds
+from orchestrator.lab.run import run, run_json
 
 INTERFACES = Path("/sys/class/net")
 IP_FORWARD = Path("/proc/sys/net/ipv4/ip_forward")
@@ -189,14 +188,3 @@ def _counted(counter: Path) -> Iterator[dict[str, Any]]:
         file.seek(0)
         file.truncate()
         json.dump(state, file)
-
-
-def bridge_can_be_made() -> bool:
-    """Whether this host lets us make a bridge at all; leaves nothing."""
-    name = "ing-probe"
-    try:
-        run(["ip", "link", "add", name, "type", "bridge"])
-    except CommandError:
-        return succeeds(["ip", "link", "show", name])
-    run(["ip", "link", "delete", name])
-    return True

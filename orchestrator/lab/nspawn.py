@@ -24,6 +24,8 @@ from orchestrator.lab.run import run
 
 _LEADER_DEADLINE = 20.0
 _KILL_DEADLINE = 10.0
+# What systemd as PID 1 takes for "power off".
+_POWER_OFF = signal.SIGRTMIN + 4
 # Joins the machine's control groups before it becomes the supervisor: forking daemons may not do so themselves.
 _JOIN = 'program="$1"; shift; while [ "$1" != -- ]; do echo $$ > "$1"; shift; done; shift; exec "$program" "$@"'
 
@@ -42,8 +44,6 @@ class Nspawn:
         """Make the overlay's directories and mount it."""
         for part in ("upper", "work", "root"):
             (spec.folder / part).mkdir(parents=True, exist_ok=True)
-        if os.path.ismount(spec.root):
-            return
         options = ",".join(
             f"{name}={_escaped(path)}"
             for name, path in (
@@ -52,7 +52,9 @@ class Nspawn:
                 ("workdir", spec.folder / "work"),
             )
         )
-        run(["mount", "-t", "overlay", f"ingot-lab-{spec.key}", "-o", options, str(spec.root)])
+        with self._guard:
+            if not spec.root.is_mount():
+                run(["mount", "-t", "overlay", f"ingot-lab-{spec.key}", "-o", options, str(spec.root)])
 
     def write(self, spec: Spec, files: Mapping[str, File]) -> None:
         """Write through the mounted overlay, which the running machine sees at once."""
@@ -118,7 +120,7 @@ class Nspawn:
         if processes.lives(life.supervisor):
             processes.end(life.supervisor, signal.SIGTERM)
         else:
-            processes.end(life.leader, _halt_signal())
+            processes.end(life.leader, _POWER_OFF)
         processes.wait_until(lambda: not self._there(life), deadline, pause=0.1)
         self.kill(spec, life)
 
@@ -178,13 +180,8 @@ def unmount(root: Path) -> None:
     Raises:
         CommandError: something on the host still works inside it.
     """
-    while os.path.ismount(root):
+    while root.is_mount():
         run(["umount", str(root)])
-
-
-def _halt_signal() -> signal.Signals:
-    # systemd's PID 1 takes SIGRTMIN+4 for "power off"; Python names only SIGRTMIN itself.
-    return signal.SIGRTMIN + 4  # type: ignore[return-value]
 
 
 def _escaped(path: Path) -> str:

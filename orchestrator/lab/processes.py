@@ -40,8 +40,8 @@ def lives(process: Process | None) -> bool:
     return process is not None and identify(process.pid) == process
 
 
-def end(process: Process | None, number: signal.Signals) -> None:
-    """Send a signal, unless the process has gone or its number has another owner now."""
+def end(process: Process | None, number: int) -> None:
+    """Send a signal (its number), unless the process has gone or its number has another owner now."""
     if process is None:
         return
     try:

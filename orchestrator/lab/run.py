@@ -38,15 +38,6 @@ def run(
     return done.stdout
 
 
-def succeeds(argv: Sequence[str]) -> bool:
-    """Run a program; true where it exits 0."""
-    try:
-        run(argv)
-    except CommandError:
-        return False
-    return True
-
-
 def run_json(argv: Sequence[str]) -> Any:
     """Run a program that prints JSON and return what it printed; nothing printed is an empty list.
 

@@ -7,7 +7,7 @@ import contextlib
 import os
 import resource
 import signal
-from collections.abc import Callable
+import subprocess
 from pathlib import Path
 
 import msgspec
@@ -15,6 +15,7 @@ import msgspec
 from components.common.units.spec import MISSING, UnitError, UnitSpec, UnitState, UnitStatus
 
 _POLL_SECONDS = 0.2
+_STEP_SECONDS = 0.05
 
 
 class _Record(msgspec.Struct):
@@ -47,24 +48,26 @@ class ProcessRunner:
             raise UnitError(f"{spec.name}: exists already")
         with contextlib.ExitStack() as files:
             try:
-                process = await asyncio.create_subprocess_exec(
-                    *spec.argv,
+                process = subprocess.Popen(  # noqa: ASYNC220 - asyncio's own kills its children when the loop ends
+                    list(spec.argv),
                     cwd=spec.directory,
                     env=dict(spec.environment),
-                    stdin=asyncio.subprocess.DEVNULL,
+                    stdin=subprocess.DEVNULL,
                     stdout=_append(spec.stdout, files),
                     stderr=_append(spec.stderr, files),
                     start_new_session=True,
-                    preexec_fn=_limits(spec),
                 )
             except OSError as error:
                 raise UnitError(f"{spec.name}: {error.strerror}") from error
+        # Its finaliser would complain of a child that goes on; the watcher below waits for the child itself.
+        process.returncode = 0
+        if spec.nofile is not None:
+            _limit_files(process.pid, spec.nofile)
         record = _Record(pid=process.pid, born=_born(process.pid) or 0)
         self._write(spec.name, record)
-        watcher = asyncio.create_task(
-            self._watch(spec.name, record, process, spec.timeout_seconds), name=f"unit-{spec.name}"
+        self._watchers[spec.name] = asyncio.create_task(
+            self._watch(spec.name, record, spec.timeout_seconds), name=f"unit-{spec.name}"
         )
-        self._watchers[spec.name] = watcher
 
     async def stop(self, name: str, grace_seconds: float = 5.0) -> None:
         """See `Runner.stop`."""
@@ -74,9 +77,10 @@ class ProcessRunner:
         group = _group(record)
         if group is not None:
             _signal(group, signal.SIGTERM)
-            deadline = asyncio.get_running_loop().time() + grace_seconds
-            while _group_alive(group) and asyncio.get_running_loop().time() < deadline:
-                await asyncio.sleep(_POLL_SECONDS / 4)
+            for _ in range(int(grace_seconds / _STEP_SECONDS)):
+                if not _group_alive(group):
+                    break
+                await asyncio.sleep(_STEP_SECONDS)
             _signal(group, signal.SIGKILL)
             await self.wait(name)
         watcher = self._watchers.pop(name, None)
@@ -112,8 +116,9 @@ class ProcessRunner:
         watcher = self._watchers.get(name)
         if watcher is not None:
             await asyncio.shield(watcher)
-        # A process that this daemon did not start is nobody's child here: only looking tells.
-        while (status := await self.status(name)).alive:
+        # One that an earlier daemon started is nobody's child here: how it ended stays unknown.
+        while (status := await self.status(name)).alive and status.pid is not None:
+            await _ended(status.pid)
             await asyncio.sleep(_POLL_SECONDS)
         return status
 
@@ -124,19 +129,23 @@ class ProcessRunner:
         await asyncio.gather(*self._watchers.values(), return_exceptions=True)
         self._watchers.clear()
 
-    async def _watch(
-        self, name: str, record: _Record, process: asyncio.subprocess.Process, timeout: float
-    ) -> None:
+    async def _watch(self, name: str, record: _Record, timeout: float) -> None:
+        timed_out = False
         try:
-            code = await asyncio.wait_for(process.wait(), timeout or None)
-            result = "success" if code == 0 else "signal" if code < 0 else "exit-code"
+            await asyncio.wait_for(_ended(record.pid), timeout or None)
         except TimeoutError:
+            timed_out = True
             _signal(record.pid, signal.SIGKILL)
-            code, result = await process.wait(), "timeout"
+            await _ended(record.pid)
         # What it left running in its session goes with it, as in a control group.
         _signal(record.pid, signal.SIGKILL)
-        record.ended, record.result = True, result
+        _pid, ending = os.waitpid(record.pid, 0)  # noqa: ASYNC222 - it has ended: this only collects
+        code = os.waitstatus_to_exitcode(ending)
+        record.ended = True
         record.exit_code, record.signal = (code, None) if code >= 0 else (None, -code)
+        record.result = "success" if code == 0 else "signal" if code < 0 else "exit-code"
+        if timed_out:
+            record.result = "timeout"
         self._write(name, record)
         self._watchers.pop(name, None)
 
@@ -156,21 +165,38 @@ class ProcessRunner:
 
 
 def _append(path: Path | None, files: contextlib.ExitStack) -> int:
-    return asyncio.subprocess.DEVNULL if path is None else files.enter_context(path.open("ab")).fileno()
+    return subprocess.DEVNULL if path is None else files.enter_context(path.open("ab")).fileno()
 
 
-def _limits(spec: UnitSpec) -> Callable[[], None] | None:
-    if spec.nofile is None:
-        return None
+def _limit_files(pid: int, wanted: int) -> None:
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
-    want = spec.nofile if hard == resource.RLIM_INFINITY else min(spec.nofile, hard)
-    return lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (want, want))
+    limit = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+    with contextlib.suppress(ProcessLookupError):
+        resource.prlimit(pid, resource.RLIMIT_NOFILE, (limit, limit))
+
+
+async def _ended(pid: int) -> None:
+    """Wait until a process, a child of ours or not, has ended; it is not reaped."""
+    try:
+        handle = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return
+    loop = asyncio.get_running_loop()
+    gone = asyncio.Event()
+    loop.add_reader(handle, gone.set)
+    try:
+        await gone.wait()
+    finally:
+        loop.remove_reader(handle)
+        os.close(handle)
 
 
 def _born(pid: int) -> int | None:
     """Read when a living process started; None for one that is gone or a zombie."""
     try:
-        fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
+        fields = (
+            Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
+        )
     except OSError:
         return None
     return None if fields[0] in "ZX" else int(fields[19])

@@ -115,7 +115,9 @@ class UnitStatus:
     def describe(self) -> str:
         """Say in words why it ended."""
         if self.result in ("oom-kill", "timeout"):
-            return {"oom-kill": "killed by the kernel for want of memory", "timeout": "ran too long"}[self.result]
+            return {"oom-kill": "killed by the kernel for want of memory", "timeout": "ran too long"}[
+                self.result
+            ]
         if self.signal is not None:
             return f"killed by signal {self.signal}"
         if self.exit_code is not None:

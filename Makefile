@@ -1,0 +1,48 @@
+# Two commands do all set-up on a fresh Debian or Ubuntu machine, as root: `make up` and `make test`.
+#
+#   make up [IMAGE=bookworm|trixie] [PORT=8080] [SUBNET=198.18.0.0/24] [LAB=ingot]
+#   make down [LAB=ingot]      make dev      make check      make release VERSION=X
+
+SHELL := /bin/bash
+LAB ?= ingot
+PORT ?= 8080
+SUBNET ?=
+IMAGE ?= bookworm
+VERSION ?=
+export LAB PORT SUBNET IMAGE
+
+PY := build/venv/bin/python
+export PATH := $(CURDIR)/build/venv/bin:$(PATH):/usr/sbin:/sbin
+
+.PHONY: help up down dev test check lint types unit release
+
+help:
+	@sed -n '3,4s/^#   //p' Makefile
+
+up:
+	@orchestrator/setup.sh up
+	@$(PY) -m orchestrator.up
+
+down:
+	@if [ -x $(PY) ]; then $(PY) -m orchestrator.down; else echo "nothing was set up here"; fi
+
+dev:
+	@orchestrator/setup.sh dev
+	@build/venv/bin/ingot-lab dev up --port $(PORT)
+
+test:
+	@orchestrator/setup.sh test
+	@$(PY) tests/suite.py test
+
+check:
+	@orchestrator/setup.sh check
+	@$(PY) tests/suite.py check
+
+lint types unit:
+	@orchestrator/setup.sh check
+	@$(PY) tests/suite.py $@
+
+release:
+	@test -n "$(VERSION)" || { echo "name it: make release VERSION=1.2.3" >&2; exit 2; }
+	@orchestrator/setup.sh dev
+	@$(PY) -m orchestrator.release --version "$(VERSION)" --out build/releases

@@ -1,0 +1,87 @@
+"""What a person sees: tables and lines, in a terminal, a narrow one, or a pipe; and JSON for programs."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+# In a pipe nothing is cut off: programs read it.
+_PIPE_WIDTH = 4000
+_STATES = {
+    "RUNNING": "green",
+    "STARTED": "green",
+    "up": "green",
+    "STARTING": "yellow",
+    "evacuating": "yellow",
+    "STOPPED": "dim",
+    "DOWN": "red",
+    "FLAPPING": "red",
+    "CRASHED": "red",
+    "lost": "red",
+}
+
+
+def console(*, error: bool = False) -> Console:
+    """Make a console on standard output, or on standard error; `NO_COLOR` and pipes are seen by the library."""
+    stream = sys.stderr if error else sys.stdout
+    return Console(
+        file=stream,
+        highlight=False,
+        soft_wrap=not stream.isatty(),
+        width=None if stream.isatty() else _PIPE_WIDTH,
+    )
+
+
+def line(text: str, style: str = "") -> None:
+    """Print one line of words on standard output; brackets in it are brackets."""
+    console().print(Text(text, style=style))
+
+
+def data(value: Any) -> None:
+    """Print a value as JSON."""
+    sys.stdout.write(json.dumps(value, indent=2, sort_keys=True, default=str) + "\n")
+
+
+def table(columns: Sequence[str], rows: Iterable[Sequence[object]], empty: str) -> None:
+    """Print a table; a column whose name starts with `#` holds numbers and is shown without it.
+
+    Args:
+        columns: their headings.
+        rows: a cell for each column; None is shown as `-`.
+        empty: said instead where there is no row.
+    """
+    drawn = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 2, 0, 0))
+    for column in columns:
+        drawn.add_column(
+            column.removeprefix("#"), justify="right" if column.startswith("#") else "left", overflow="fold"
+        )
+    count = 0
+    for row in rows:
+        drawn.add_row(*(_cell(value) for value in row))
+        count += 1
+    if count:
+        console().print(drawn)
+    else:
+        line(empty)
+
+
+def facts(pairs: Iterable[tuple[str, object]]) -> None:
+    """Print names and values in two columns; pairs without a value are left out."""
+    drawn = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
+    drawn.add_column(style="bold", no_wrap=True)
+    drawn.add_column(overflow="fold")
+    for name, value in pairs:
+        if value not in {None, ""}:
+            drawn.add_row(name, _cell(value))
+    console().print(drawn)
+
+
+def _cell(value: object) -> Text:
+    text = "-" if value is None else str(value)
+    return Text(text, style=_STATES.get(text, ""))

@@ -1,0 +1,26 @@
+"""`*.localhost` is loopback (RFC 6761): browsers and curl know, Python's resolver asks DNS. So the client decides."""
+
+from __future__ import annotations
+
+import httpx
+
+LOOPBACK = "127.0.0.1"
+
+
+def is_localhost(host: str) -> bool:
+    """Say whether a host name is `localhost` or below it."""
+    name = host.lower().rstrip(".")
+    return name == "localhost" or name.endswith(".localhost")
+
+
+class LocalhostTransport(httpx.HTTPTransport):
+    """Connects to 127.0.0.1 for such names; the `Host` header, the port and TLS's name stay what the URL says."""
+
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
+        """Send one request."""
+        host = request.url.host
+        if is_localhost(host):
+            # The Host header was made from the URL when the request was built, so only the way there changes.
+            request.url = request.url.copy_with(host=LOOPBACK)
+            request.extensions = {**request.extensions, "sni_hostname": host}
+        return super().handle_request(request)

@@ -1,0 +1,135 @@
+"""A unit's description as properties of a systemd transient unit; pure."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from dbus_fast import Variant
+
+from components.common.units.spec import UnitSpec
+
+_MB = 1024 * 1024
+_EPERM = 1
+_MOUNT_RECURSIVE = 0x4000
+# Of what a program of ours may ask the kernel; setuid is needed once, by setpriv, before the program runs.
+_SYSTEM_CALLS = ["@system-service"]
+_CAP_SETGID, _CAP_SETUID, _CAP_SETPCAP = 6, 7, 8
+_SETPRIV = "/usr/bin/setpriv"
+
+
+def properties(spec: UnitSpec, environment: Path) -> list[tuple[str, Variant]]:
+    """Translate.
+
+    Args:
+        spec: what to run.
+        environment: the file that holds its variables.
+
+    The program keeps no capability and can gain none. `RemainAfterExit` keeps a unit that ended well, the default
+    `CollectMode` one that did not: so a daemon that was away still learns how a unit ended.
+    """
+    argv = _argv(spec)
+    found: list[tuple[str, Variant]] = [
+        ("Description", Variant("s", f"Ingot: {spec.name}")),
+        ("Type", Variant("s", "exec")),
+        ("ExecStartEx", Variant("a(sasas)", [[argv[0], argv, ["no-env-expand"]]])),
+        ("RemainAfterExit", Variant("b", True)),
+        ("Slice", Variant("s", spec.slice)),
+        ("WorkingDirectory", Variant("s", str(spec.directory))),
+        ("EnvironmentFiles", Variant("a(sb)", [[str(environment), False]])),
+        ("KillMode", Variant("s", "control-group")),
+        ("TimeoutStopUSec", Variant("t", 90_000_000)),
+        ("UMask", Variant("u", 0o077)),
+        ("StandardInput", Variant("s", "null")),
+    ]
+    for stream, file in (("StandardOutput", spec.stdout), ("StandardError", spec.stderr)):
+        found.append(
+            (stream, Variant("s", "null"))
+            if file is None
+            else (f"{stream}FileToAppend", Variant("s", str(file)))
+        )
+    if spec.timeout_seconds:
+        found.append(("RuntimeMaxUSec", Variant("t", int(spec.timeout_seconds * 1_000_000))))
+    return [*found, *_limits(spec), *_view(spec), *_hardening(spec)]
+
+
+def escape_path(name: str) -> str:
+    """Write a unit's name as the last element of its D-Bus path."""
+    return "".join(
+        c if c.isascii() and (c.isalpha() or (c.isdigit() and i > 0)) else f"_{ord(c):02x}"
+        for i, c in enumerate(name)
+    )
+
+
+def _argv(spec: UnitSpec) -> list[str]:
+    if spec.uid is None:
+        return list(spec.argv)
+    # `User=` wants an entry in passwd, and instances have none; setpriv takes the number and drops the rest.
+    gid = spec.uid if spec.gid is None else spec.gid
+    return [
+        _SETPRIV,
+        f"--reuid={spec.uid}",
+        f"--regid={gid}",
+        "--clear-groups",
+        "--inh-caps=-all",
+        "--bounding-set=-all",
+        "--no-new-privs",
+        "--",
+        *spec.argv,
+    ]
+
+
+def _limits(spec: UnitSpec) -> list[tuple[str, Variant]]:
+    found = []
+    if spec.memory_mb is not None:
+        found += [
+            ("MemoryMax", Variant("t", spec.memory_mb * _MB)),
+            ("MemorySwapMax", Variant("t", 0)),
+        ]
+    if spec.tasks is not None:
+        found.append(("TasksMax", Variant("t", spec.tasks)))
+        if spec.uid is not None:
+            # Holds also where the kernel hands out no pids controller: the uid is this unit's alone.
+            found += [("LimitNPROC", Variant("t", spec.tasks)), ("LimitNPROCSoft", Variant("t", spec.tasks))]
+    if spec.nofile is not None:
+        found += [("LimitNOFILE", Variant("t", spec.nofile)), ("LimitNOFILESoft", Variant("t", spec.nofile))]
+    if spec.cpu_weight is not None:
+        found.append(("CPUWeight", Variant("t", spec.cpu_weight)))
+    return [*found, ("LimitCORE", Variant("t", 0)), ("LimitCORESoft", Variant("t", 0))]
+
+
+def _view(spec: UnitSpec) -> list[tuple[str, Variant]]:
+    """What of the disk it sees: everything read-only, its own folders writable, its neighbours' not at all."""
+    writable = [spec.directory, *spec.writable]
+    shown = [p for p in spec.read_only if any(p.is_relative_to(e) for e in spec.empty)]
+    bound = [p for p in writable if any(p.is_relative_to(e) for e in spec.empty)]
+    return [
+        ("ProtectSystem", Variant("s", "strict")),
+        ("ReadWritePaths", Variant("as", [str(p) for p in writable if p not in bound])),
+        ("TemporaryFileSystem", Variant("a(ss)", [[str(p), "ro,mode=0755"] for p in spec.empty])),
+        ("BindPaths", Variant("a(ssbt)", [[str(p), str(p), False, _MOUNT_RECURSIVE] for p in bound])),
+        ("BindReadOnlyPaths", Variant("a(ssbt)", [[str(p), str(p), False, _MOUNT_RECURSIVE] for p in shown])),
+        # The dash: a path that is not there needs no hiding.
+        ("InaccessiblePaths", Variant("as", [f"-{p}" for p in spec.hidden])),
+    ]
+
+
+def _hardening(spec: UnitSpec) -> list[tuple[str, Variant]]:
+    kept = 0 if spec.uid is None else 1 << _CAP_SETGID | 1 << _CAP_SETUID | 1 << _CAP_SETPCAP
+    switches = (
+        "PrivateTmp PrivateDevices NoNewPrivileges RestrictSUIDSGID RestrictRealtime LockPersonality "
+        "ProtectKernelTunables ProtectKernelModules ProtectKernelLogs ProtectControlGroups ProtectClock ProtectHostname"
+    )
+    return [
+        *((name, Variant("b", True)) for name in switches.split()),
+        ("ProtectHome", Variant("s", "yes")),
+        ("ProtectProc", Variant("s", "invisible")),
+        ("CapabilityBoundingSet", Variant("t", kept)),
+        ("RestrictNamespaces", Variant("t", 0)),
+        (
+            "RestrictAddressFamilies",
+            Variant("(bas)", [True, ["AF_INET", "AF_INET6", "AF_UNIX", "AF_NETLINK"]]),
+        ),
+        ("SystemCallArchitectures", Variant("as", ["native"])),
+        ("SystemCallFilter", Variant("(bas)", [True, _SYSTEM_CALLS])),
+        ("SystemCallErrorNumber", Variant("i", _EPERM)),
+    ]

@@ -1,0 +1,250 @@
+"""The difference of the two pictures, and what to do about it (sections 5.2 to 5.4). Pure: no I/O, no clock, no memory.
+
+For one application at a time: `judge` takes what should run and what does, and says which indices to start and which
+instances to stop, each with its reason. It never changes what it is given.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Set
+from dataclasses import dataclass
+
+from components.health_manager.actual import (
+    CRASH,
+    EXITED,
+    LOST,
+    NEVER,
+    RUNNING,
+    STOPPED,
+    AppActual,
+    Instance,
+)
+from components.health_manager.config import Intervals
+from components.health_manager.desired import STARTED, DesiredApp
+from components.health_manager.desired import STOPPED as APP_STOPPED
+
+MISSING, EVACUATING, FLAPPING = "missing", "evacuating", "flapping"
+EXTRA, DUPLICATE, OLD_VERSION, STOPPED_APP, UNKNOWN_APP = (
+    "extra",
+    "duplicate",
+    "old_version",
+    "stopped_app",
+    "unknown_app",
+)
+# Where a reason is known, an owner's change cannot be the cause: these do not wait for `stable_state`.
+_URGENCY = {EXITED: 0, EVACUATING: 0, LOST: 1, CRASH: 2, MISSING: 3, STOPPED: 3, FLAPPING: 4}
+_AT_ONCE = frozenset((EXITED, EVACUATING, LOST, CRASH, FLAPPING))
+_NOTHING = AppActual()
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """Start one index. Lower `priority` goes first: applications with nothing running before all others."""
+
+    index: int
+    version: str
+    reason: str
+    priority: tuple[int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Stop:
+    """Stop one instance."""
+
+    instance: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What was found for one application.
+
+    `expired` are instances nobody has named for `droplet_lost`; `flapping` and `given_up` are indices; `missing`
+    counts wanted indices with nothing that starts or runs.
+    """
+
+    starts: tuple[Start, ...] = ()
+    stops: tuple[Stop, ...] = ()
+    expired: tuple[str, ...] = ()
+    flapping: tuple[int, ...] = ()
+    given_up: tuple[int, ...] = ()
+    running: int = 0
+    missing: int = 0
+
+
+FINE = Verdict()
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """What all applications' judgements share."""
+
+    evacuating: Set[str]  # DEAs
+    listening_since: float
+    now: float
+    settings: Intervals
+
+    def expired(self, instance: Instance) -> bool:
+        """True when nobody has named the instance for too long."""
+        return self.now - max(instance.seen, self.listening_since) > self.settings.droplet_lost
+
+
+def judge(app: DesiredApp | None, actual: AppActual | None, view: View, *, fresh: bool = True) -> Verdict:
+    """Compare one application's two sides.
+
+    Args:
+        app: as it should be; None when the desired picture does not know it.
+        actual: as it is; None when nothing is known of it.
+        view: who evacuates, the time and the settings.
+        fresh: False when the application has been said to change after `app` was read.
+    """
+    actual = actual or _NOTHING
+    if app is None:
+        return _unknown(actual, view)
+    expired = tuple(i.id for i in actual.live.values() if view.expired(i))
+    running = sum(1 for i in actual.live.values() if i.state == RUNNING and i.version == app.version)
+    stable = fresh and view.now - app.changed_at >= view.settings.stable_state
+    if app.state == STARTED:
+        return _started(app, actual, view, expired, running, fresh=fresh, stable=stable)
+    stops: tuple[Stop, ...] = ()
+    if app.state == APP_STOPPED and stable:
+        stops = tuple(Stop(i, STOPPED_APP) for i in actual.live if _may_stop(actual, i, view))
+    return Verdict(stops=stops, expired=expired, running=running)
+
+
+def restart_delay(crashes: int, s: Intervals) -> float:
+    """Give how long a crashed index waits, in seconds: 0 until it flaps, then doubling up to a bound (V12)."""
+    over = crashes - s.flapping_death - 1
+    return 0.0 if over < 0 else min(s.min_restart_delay * 2.0 ** min(over, 64), s.max_restart_delay)
+
+
+def _unknown(actual: AppActual, view: View) -> Verdict:
+    expired = tuple(i.id for i in actual.live.values() if view.expired(i))
+    patience = 2 * view.settings.desired_interval
+    if actual.unknown_since is None or view.now - actual.unknown_since <= patience:
+        return Verdict(expired=expired)
+    old = [i.id for i in actual.live.values() if view.now - i.first_seen > patience]
+    return Verdict(
+        stops=tuple(Stop(i, UNKNOWN_APP) for i in old if _may_stop(actual, i, view)), expired=expired
+    )
+
+
+def _started(
+    app: DesiredApp,
+    actual: AppActual,
+    view: View,
+    expired: tuple[str, ...],
+    running: int,
+    *,
+    fresh: bool,
+    stable: bool,
+) -> Verdict:
+    places: dict[int, list[Instance]] = {}
+    old: list[Instance] = []
+    stops: list[Stop] = []
+    for instance in actual.live.values():
+        if instance.version != app.version:
+            old.append(instance)
+        elif instance.index < app.instances and instance.index >= 0:
+            places.setdefault(instance.index, []).append(instance)
+        elif stable:
+            stops.append(Stop(instance.id, EXTRA))
+    wanted: list[tuple[int, str, int]] = []
+    empty = 0
+    for number in range(app.instances):
+        here = places.get(number)
+        if here is None:
+            empty += 1
+            memory = actual.indices.get((app.version, number))
+            wanted.append((number, (memory.why if memory else "") or MISSING, memory.crashes if memory else 0))
+            continue
+        staying = [i for i in here if i.dea not in view.evacuating] if view.evacuating else here
+        if not staying:
+            wanted.append((number, EVACUATING, 0))
+        elif len(staying) > 1:
+            staying.sort(key=_seniority)
+            stops.extend(Stop(i.id, DUPLICATE) for i in staying[1:])
+    stops.extend(_stops_of_old(app, old, places, view, stable=stable))
+    flapping, given_up = _crashers(app, actual, view)
+    starts: tuple[Start, ...] = ()
+    if wanted and app.staged and app.version and fresh:
+        starts = tuple(_starts(app, actual, wanted, view, given_up, stable=stable))
+    return Verdict(
+        starts,
+        tuple(s for s in stops if _may_stop(actual, s.instance, view)),
+        expired,
+        flapping,
+        given_up,
+        running,
+        empty,
+    )
+
+
+def _starts(
+    app: DesiredApp,
+    actual: AppActual,
+    wanted: list[tuple[int, str, int]],
+    view: View,
+    given_up: tuple[int, ...],
+    *,
+    stable: bool,
+) -> list[Start]:
+    s, now = view.settings, view.now
+    starts: list[Start] = []
+    # Instances that DEAs count and have not named: requests that are being answered right now.
+    coming = sum(n for n, since in actual.unnamed.values() if now - since <= s.droplet_lost)
+    in_flight = 0
+    covered = app.instances - len(wanted)
+    for number, why, crashes in wanted:
+        reason = why
+        memory = actual.indices.get((app.version, number))
+        if memory is not None and now - memory.requested < s.restart_timeout:
+            in_flight += 1
+            continue
+        if number in given_up:
+            continue
+        if memory is not None and why != EVACUATING and memory.flapping(now, s):
+            if now < memory.crashed_at + restart_delay(crashes, s):
+                continue
+            reason = FLAPPING
+        if not stable and reason not in _AT_ONCE:
+            continue
+        starts.append(Start(number, app.version, reason, (covered + len(starts), _URGENCY[reason])))
+    return starts[: max(len(starts) - max(coming - in_flight, 0), 0)]
+
+
+def _stops_of_old(
+    app: DesiredApp, old: list[Instance], places: Mapping[int, list[Instance]], view: View, *, stable: bool
+) -> list[Stop]:
+    """An old version goes when its successor runs, when its index is not wanted, or when it has had its time."""
+    if not stable:
+        return []
+    late = view.now - app.changed_at >= view.settings.version_grace
+    return [
+        Stop(i.id, OLD_VERSION)
+        for i in old
+        if late or i.index >= app.instances or any(n.state == RUNNING for n in places.get(i.index, ()))
+    ]
+
+
+def _crashers(app: DesiredApp, actual: AppActual, view: View) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    if not actual.indices:
+        return (), ()
+    s = view.settings
+    flapping = [
+        (number, index)
+        for (version, number), index in actual.indices.items()
+        if version == app.version and number < app.instances and index.flapping(view.now, s)
+    ]
+    return tuple(sorted(n for n, _ in flapping)), tuple(sorted(n for n, i in flapping if i.gave_up(s)))
+
+
+def _may_stop(actual: AppActual, instance: str, view: View) -> bool:
+    """A request to stop is repeated, but not before the last one had its time; what has expired is not asked."""
+    asked = actual.stop_requested.get(instance, NEVER)
+    return view.now - asked >= view.settings.restart_timeout and not view.expired(actual.live[instance])
+
+
+def _seniority(instance: Instance) -> tuple[bool, float, int, str]:
+    """Order the instances of one index: who runs before who starts, then the longest known."""
+    return (instance.state != RUNNING, instance.first_seen, instance.since, instance.id)

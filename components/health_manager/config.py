@@ -1,0 +1,90 @@
+"""Configuration of the health manager (`/etc/ingot/health_manager.yml`)."""
+
+from __future__ import annotations
+
+import msgspec
+
+from components.common.config import DaemonConfig
+
+
+class Intervals(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Timings in seconds, and the limits that go with them (section 5.1).
+
+    The names are the reference's where it has one. A default that differs from 2012's is tighter, because the DEAs
+    beat every second, or gentler to an application that crashed once or twice.
+    """
+
+    # Desired state.
+    desired_interval: float = 5.0  # reload by the bulk API (database_scan: 60)
+    desired_max_age: float = 20.0  # older than this it cannot be trusted
+    # Actual state.
+    beats_missed: float = 4.0  # a DEA silent for so many of its announced intervals is lost
+    stopping_grace: float = 15.0  # an agent that said it stops may be away so long: a restart, not a loss
+    droplet_lost: float = 30.0  # the same for an instance, and for a DEA that announces no interval
+    crash_memory: float = 300.0  # how long a crash is remembered for `healthmanager.status`
+    # Repairs.
+    droplets_analysis: float = 5.0  # a full pass; what changed is looked at immediately
+    restart_timeout: float = 10.0  # between two requests for one index
+    stable_state: float = 10.0  # leave alone what its owner has just changed
+    version_grace: float = 60.0  # an old version without a successor may run so long
+    flapping_death: int = 3  # more crashes than this: flapping
+    flapping_timeout: float = 500.0  # quiet for so long: the count starts again
+    min_restart_delay: float = 60.0  # doubled with each further crash ...
+    max_restart_delay: float = 480.0  # ... up to this
+    giveup_crash_number: int = 7  # more crashes than this: given up; negative: never
+    dequeueing_rate: float = 50.0  # requests per second
+    # Trust.
+    settle: float = 5.0  # listen so long after a start, a reconnect or a pause before acting
+    lead_settle: float = 1.0  # and so long after becoming leader: the other's last words
+    silent_share: float = 0.5  # more of the pool than this silent at once (and at least two): hold
+    silent_hold: float = 60.0  # but no longer than this
+    lease_ttl: float = 5.0
+    lease_renew: float = 1.5
+    nats_ping: float = 10.0
+
+    def problems(self) -> list[str]:
+        """Timings that contradict each other."""
+        found = [
+            f"{name}: want more than 0, not {getattr(self, name):g}"
+            for name in (
+                *("desired_interval", "beats_missed", "droplet_lost", "droplets_analysis", "restart_timeout"),
+                *("min_restart_delay", "dequeueing_rate", "lease_ttl", "lease_renew", "nats_ping"),
+            )
+            if getattr(self, name) <= 0
+        ]
+        if not 0 < self.silent_share <= 1:
+            found.append(f"silent_share: want more than 0 and at most 1, not {self.silent_share:g}")
+        if self.desired_max_age < 2 * self.desired_interval:
+            found.append("desired_max_age: want at least twice desired_interval")
+        if self.max_restart_delay < self.min_restart_delay:
+            found.append("max_restart_delay: want at least min_restart_delay")
+        if self.lease_renew > self.lease_ttl / 2:
+            found.append("lease_renew: want at most half of lease_ttl, so that one lost answer costs nothing")
+        return found
+
+
+class HealthManagerConfig(DaemonConfig, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """What the health manager reads.
+
+    `controllers` are base URLs, tried in turn. Without `bulk_password` the credentials are asked for on the bus
+    (`cloudcontroller.bulk.credentials`, section 1.15).
+    """
+
+    controllers: list[str]
+    bulk_user: str = "bulk_api"
+    bulk_password: str = ""
+    bulk_batch: int = 1000
+    intervals: Intervals = Intervals()
+
+    def problems(self) -> list[str]:
+        """Addresses are HTTP addresses."""
+        found = [
+            f"controllers: want http://host:port, not {u!r}"
+            for u in self.controllers
+            if not u.startswith(("http://", "https://"))
+        ]
+        if not self.controllers:
+            found.append("controllers: want at least one http://host:port")
+        if self.bulk_batch < 1:
+            found.append(f"bulk_batch: want at least 1, not {self.bulk_batch}")
+        return found

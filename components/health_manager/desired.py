@@ -1,0 +1,137 @@
+"""The desired picture: what the controllers' database says should run (sections 1.15 and 5.1). Pure; no I/O."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from typing import Any
+
+NEVER = float("-inf")
+STARTED, STOPPED, INVALID = "STARTED", "STOPPED", "INVALID"
+
+
+@dataclass(frozen=True, slots=True)
+class DesiredApp:
+    """One application as it should be.
+
+    `version` is the live version, `<staged_package_hash>-<run_count>`, empty before the first staging. `changed_at` is
+    when its owner changed it last, on this process's monotonic clock.
+    """
+
+    id: int
+    state: str
+    instances: int
+    version: str
+    staged: bool
+    last_updated: int
+    changed_at: float = NEVER
+    name: str = ""
+    memory: int = 0
+    framework: str = ""
+    runtime: str = ""
+    owner: str = ""
+
+    def same(self, other: DesiredApp | None) -> bool:
+        """True when nothing differs that could ask for an action."""
+        return other is not None and (
+            (self.state, self.instances, self.version, self.staged, self.last_updated)
+            == (other.state, other.instances, other.version, other.staged, other.last_updated)
+        )
+
+
+def parse_row(droplet: int, row: Mapping[str, Any]) -> DesiredApp:
+    """Read one row of `GET /bulk/apps`.
+
+    A row that makes no sense is kept as state INVALID: nothing is done about it, and it is not taken for deleted.
+    """
+    try:
+        digest = str(row.get("staged_package_hash") or "")
+        state = str(row.get("state") or "").upper()
+        return DesiredApp(
+            id=droplet,
+            state=state if state in (STARTED, STOPPED) else INVALID,
+            instances=max(int(row["instances"]), 0),
+            version=f"{digest}-{int(row.get('run_count') or 0)}" if digest else "",
+            staged=str(row.get("package_state") or "STAGED").upper() == "STAGED",
+            last_updated=epoch(row.get("last_updated", row.get("updated_at"))),
+            name=str(row.get("name") or ""),
+            memory=int(row.get("memory") or 0),
+            framework=str(row.get("framework") or ""),
+            runtime=str(row.get("runtime") or ""),
+            owner=str(row.get("owner") or row.get("owner_email") or row.get("owner_id") or ""),
+        )
+    except (KeyError, TypeError, ValueError):
+        return DesiredApp(droplet, INVALID, 0, "", staged=False, last_updated=0)
+
+
+def epoch(value: object) -> int:
+    """Read a time as controllers write it: seconds since 1970, or ISO 8601 (UTC where no zone is given).
+
+    Raises:
+        ValueError: it is neither.
+    """
+    if isinstance(value, int | float):
+        return int(value)
+    if not isinstance(value, str):
+        raise ValueError("want a time")  # noqa: TRY004 - the value is foreign data, not a programming error
+    if value.isdigit():
+        return int(value)
+    when = datetime.fromisoformat(value)
+    return int((when if when.tzinfo else when.replace(tzinfo=UTC)).timestamp())
+
+
+class DesiredTable:
+    """All applications of the last complete reading, and which of them have been said to be out of date since."""
+
+    def __init__(self) -> None:
+        self.apps: dict[int, DesiredApp] = {}
+        self.fetched_at = NEVER
+        self.total_users = 0
+        self._touched: dict[int, float] = {}
+
+    @property
+    def loaded(self) -> bool:
+        """True once there was a complete reading."""
+        return self.fetched_at > NEVER
+
+    def age(self, now: float) -> float:
+        """Give the seconds since the last complete reading began."""
+        return now - self.fetched_at
+
+    def touch(self, droplet: int, now: float) -> None:
+        """Note that an application has changed: nothing is decided about it on a reading begun before."""
+        self._touched[droplet] = now
+
+    def fresh(self, droplet: int) -> bool:
+        """True when the reading is younger than the last word of a change."""
+        return self.fetched_at > self._touched.get(droplet, NEVER)
+
+    def load(self, apps: Iterable[DesiredApp], began: float, wall: float) -> list[int]:
+        """Take over a complete reading.
+
+        Args:
+            apps: every application.
+            began: when the reading began, monotonic.
+            wall: the controller's clock then, seconds since 1970: `last_updated` is compared with this.
+
+        Returns:
+            the applications that appeared, changed or went.
+        """
+        before, after, changed = self.apps, {}, []
+        for fresh in apps:
+            known = before.get(fresh.id)
+            if known is not None and known.last_updated == fresh.last_updated:
+                since = known.changed_at
+            else:
+                since = began - max(wall - fresh.last_updated, 0.0)
+            app = after[fresh.id] = replace(fresh, changed_at=since)
+            if not app.same(known):
+                changed.append(app.id)
+        changed.extend(before.keys() - after.keys())
+        self.apps, self.fetched_at = after, began
+        # What was said to change before this reading is answered by it, and worth another look.
+        for droplet in [d for d, when in self._touched.items() if when < began]:
+            del self._touched[droplet]
+            changed.append(droplet)
+        return changed

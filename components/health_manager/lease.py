@@ -1,0 +1,142 @@
+"""Which health manager leads: a lease in ccdb, taken and renewed through any controller (docs/platform.md).
+
+`LeaseState` decides, without I/O; `Lease` asks.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from components.common import log
+from components.health_manager.controllers import Answer, Controllers, ControllersError
+
+NEVER = float("-inf")
+_PATH = "/v2/leases/health_manager"
+# A leader stops this long before its lease ends: a request under way must not outlive it.
+_MARGIN = 0.5
+logger = log.get(__name__)
+
+
+@dataclass(slots=True)
+class LeaseState:
+    """What is known of the lease.
+
+    Time is counted from before the request was sent, so this side always ends first; `token` only grows, and an answer
+    with an older one is no answer.
+    """
+
+    holder: str
+    ttl: float
+    until: float = NEVER
+    since: float = NEVER
+    token: int = -1
+    other: str = ""
+    other_until: float = NEVER
+
+    def leads(self, now: float) -> bool:
+        """True while this one may act."""
+        return now < self.until
+
+    def someone_else_leads(self, now: float) -> bool:
+        """True while another one is known to lead."""
+        return now < self.other_until
+
+    def granted(self, token: int, sent: float, now: float) -> bool:
+        """The lease is ours: taken, or renewed. False for an answer that has been overtaken."""
+        until = sent + self.ttl - _MARGIN
+        if token < self.token or until <= now:
+            return False
+        if not self.leads(now):
+            self.since = now
+        self.token, self.until = token, until
+        self.other, self.other_until = "", NEVER
+        return True
+
+    def refused(self, holder: str, token: int, expires_in: float, now: float) -> None:
+        """Another one has it: stop at once."""
+        if token < self.token:
+            return
+        self.token, self.until = token, NEVER
+        self.other, self.other_until = holder, now + expires_in
+
+    def released(self) -> None:
+        """Give it up."""
+        self.until = NEVER
+
+    def wait(self, renew: float, now: float) -> float:
+        """Give the seconds until the next attempt: earlier when another one's lease is about to end."""
+        if self.someone_else_leads(now):
+            return max(min(renew, self.other_until - now + 0.05), 0.1)
+        return renew if self.leads(now) else min(renew, 0.5)
+
+
+class Lease:
+    """Takes, renews and gives back the lease.
+
+    Args:
+        controllers: whom to ask.
+        state: what is decided upon.
+        renew: seconds between attempts.
+        turned: called whenever leading begins or ends.
+    """
+
+    def __init__(
+        self, controllers: Controllers, state: LeaseState, renew: float, turned: Callable[[bool], None]
+    ) -> None:
+        self._controllers = controllers
+        self._renew = renew
+        self._turned = turned
+        self._led = False
+        self.state = state
+
+    async def run(self) -> None:
+        """Hold on to the lease, or watch for it, until cancelled."""
+        trouble = ""
+        while True:
+            try:
+                await self._attempt()
+                trouble = ""
+            except ControllersError as error:
+                if str(error) != trouble:
+                    trouble = str(error)
+                    logger.warning("lease_unreachable", reason=trouble)
+            self.check()
+            await asyncio.sleep(self.state.wait(self._renew, time.monotonic()))
+
+    def check(self) -> None:
+        """Say so when leading has begun or ended."""
+        leads = self.state.leads(time.monotonic())
+        if leads != self._led:
+            self._led = leads
+            self._turned(leads)
+
+    async def release(self) -> None:
+        """Give the lease back, so that another need not wait for its end."""
+        if not self.state.leads(time.monotonic()):
+            return
+        self.state.released()
+        with contextlib.suppress(ControllersError):
+            await self._controllers.call("DELETE", _PATH, body={"holder": self.state.holder}, timeout=1.0)
+
+    async def _attempt(self) -> None:
+        sent = time.monotonic()
+        body = {"holder": self.state.holder, "ttl": self.state.ttl}
+        answer = await self._controllers.call("PUT", _PATH, body=body, timeout=self.state.ttl / 5)
+        self._take(answer, sent)
+
+    def _take(self, answer: Answer, sent: float) -> None:
+        now = time.monotonic()
+        body = answer.body or {}
+        holder, token, left = body.get("holder"), body.get("token"), body.get("expires_in")
+        if not isinstance(holder, str) or not isinstance(token, int) or not isinstance(left, int | float):
+            raise ControllersError(f"{_PATH}: status {answer.status}, not a lease")
+        if answer.status == 200 and holder == self.state.holder:
+            self.state.granted(token, sent, now)
+        elif answer.status == 409 and holder != self.state.holder:
+            self.state.refused(holder, token, left, now)
+        else:
+            raise ControllersError(f"{_PATH}: status {answer.status} contradicts its holder")

@@ -1,0 +1,93 @@
+"""The pace of requests: first one instance of every application, then the rest, no more than so many a second. Pure."""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from components.health_manager.analysis import Start, Stop
+
+# Stops go after the starts of applications that have nothing running.
+_STOP_PRIORITY = (1, 0)
+_Key = tuple[int, str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One message that waits its turn: a START of one index, or a STOP of instances. `last_updated` is the application's."""
+
+    droplet: int
+    last_updated: int
+    start: Start | None = None
+    stops: tuple[Stop, ...] = ()
+
+    @property
+    def key(self) -> _Key:
+        """What makes two requests the same: `last_updated` does not (section 5.2)."""
+        return (
+            (self.droplet, self.start.version, self.start.index) if self.start else (self.droplet, "STOP", -1)
+        )
+
+
+class PaceQueue:
+    """Requests by priority, handed out at a rate.
+
+    Args:
+        rate: requests per second.
+        now: the time, monotonic.
+    """
+
+    def __init__(self, rate: float, now: float) -> None:
+        self._rate = rate
+        self._burst = max(rate / 10, 1.0)
+        self._tokens = self._burst
+        self._at = now
+        self._heap: list[tuple[tuple[int, int], int, int, Request]] = []
+        self._waiting: dict[_Key, Request] = {}
+        self._by_droplet: dict[int, set[_Key]] = {}
+        self._count = 0
+
+    def __len__(self) -> int:
+        return len(self._waiting)
+
+    def replace(
+        self, droplet: int, last_updated: int, starts: Iterable[Start] = (), stops: Iterable[Stop] = ()
+    ) -> None:
+        """Let these be all that waits for an application; what waited and is not among them is dropped."""
+        for key in self._by_droplet.pop(droplet, ()):
+            del self._waiting[key]
+        for start in starts:
+            self._push(Request(droplet, last_updated, start), start.priority)
+        if chosen := tuple(stops):
+            self._push(Request(droplet, last_updated, stops=chosen), _STOP_PRIORITY)
+
+    def clear(self) -> None:
+        """Forget everything."""
+        self._heap.clear()
+        self._waiting.clear()
+        self._by_droplet.clear()
+
+    def take(self, now: float) -> Request | None:
+        """Hand out the next request; None when nothing waits or the rate is used up."""
+        self._tokens = min(self._tokens + (now - self._at) * self._rate, self._burst)
+        self._at = now
+        while self._heap and self._tokens >= 1:
+            request = heapq.heappop(self._heap)[-1]
+            if self._waiting.get(request.key) is not request:
+                continue  # replaced since
+            del self._waiting[request.key]
+            keys = self._by_droplet[request.droplet]
+            keys.discard(request.key)
+            if not keys:
+                del self._by_droplet[request.droplet]
+            self._tokens -= 1
+            return request
+        return None
+
+    def _push(self, request: Request, priority: tuple[int, int]) -> None:
+        self._waiting[request.key] = request
+        self._by_droplet.setdefault(request.droplet, set()).add(request.key)
+        self._count += 1
+        # Of equal priority the application goes first that has been unchanged for longest.
+        heapq.heappush(self._heap, (priority, request.last_updated, self._count, request))

@@ -1,0 +1,65 @@
+-- A host nginx does not know: ask the router process over its socket, without touching the request's body.
+--
+-- The process answers as HTTP (docs/platform.md): X-Accel-Redirect when it has pushed the route meanwhile, else 404 or 503.
+-- It is asked with a socket of Lua's and not with proxy_pass, which would first read the whole body of an upload.
+
+local answer = require "answer"
+local stats = require "stats"
+
+local known_misses = ngx.shared.ingot_misses
+
+local _M = {}
+
+-- A route that comes into being reaches the routes themselves, which are looked at first: a remembered miss hides none.
+local REMEMBER_SECONDS = 1
+
+local path = "unix:/run/ingot-router/router.sock"
+local wait_ms = 6000
+
+-- Settings from nginx.conf: the process's socket, and how long it may think.
+function _M.configure(socket, milliseconds)
+  path, wait_ms = "unix:" .. socket, milliseconds
+end
+
+-- Ask; gives the status and, if it may be served now, where. nil when the process does not answer.
+local function ask(host)
+  local sock = ngx.socket.tcp()
+  sock:settimeouts(500, 500, wait_ms)
+  if not sock:connect(path) then
+    return nil
+  end
+  local ok = sock:send("GET / HTTP/1.0\r\nHost: " .. host .. "\r\n\r\n")
+  local line = ok and sock:receive("*l")
+  local status = line and tonumber(line:match("^HTTP/%d%.%d (%d%d%d)"))
+  local target
+  while line and line ~= "" do
+    line = sock:receive("*l")
+    target = target or (line and line:match("^[Xx]%-[Aa]ccel%-[Rr]edirect: *(%S+)"))
+  end
+  sock:close()
+  return status, target
+end
+
+function _M.serve()
+  local host = ngx.var.host
+  if host == "" then
+    stats.bad_request()
+    return answer.send(400)
+  end
+  if known_misses:get(host) then
+    stats.bad_request()
+    return answer.send(404)
+  end
+  local status, target = ask(host)
+  if target then
+    return ngx.exec(target)
+  end
+  if status == 404 then
+    known_misses:set(host, true, REMEMBER_SECONDS)
+    stats.bad_request()
+    return answer.send(404)
+  end
+  return answer.send(503, "THE ROUTES ARE NOT KNOWN AT THIS MOMENT")
+end
+
+return _M

@@ -1,0 +1,25 @@
+"""How staging fails: always in a named stage, for a reason, with a remedy."""
+
+from __future__ import annotations
+
+from components.common.errors import IngotError
+
+
+class StagingError(IngotError):
+    """One staging task failed.
+
+    Args:
+        stage: download, unpack, detect, compile, pack, upload or queue.
+        reason: what went wrong, in a sentence without its full stop.
+        remedy: what the developer, or the operator, can do about it.
+    """
+
+    def __init__(self, stage: str, reason: str, remedy: str = "") -> None:
+        super().__init__(f"{stage} failed: {reason}." + (f" {remedy}" if remedy else ""))
+        self.stage = stage
+        self.reason = reason
+        self.remedy = remedy
+
+    def with_log(self, tail: str) -> str:
+        """Give the text for the developer: the failure, then the last lines of the log."""
+        return f"{self}\n{tail}" if tail else str(self)

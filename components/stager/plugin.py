@@ -1,0 +1,161 @@
+"""What a framework's plugin is: `detect` says whether an application is its kind, `compile` makes it ready to run.
+
+A plugin is a class with no arguments, found by the entry point group `ingot.frameworks` under the framework's name. It
+runs inside the sandbox, in the process of one build. Its row in `components/common/frameworks.py` tells controllers.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
+from typing import Any, Protocol
+
+from components.common.frameworks import FRAMEWORKS, Runtime, describe
+from components.stager.errors import StagingError
+from components.stager.startup import Start
+
+GROUP = "ingot.frameworks"
+
+
+@dataclass(frozen=True, slots=True)
+class Detection:
+    """Whether an application is of a kind, and by what one sees it."""
+
+    fits: bool
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Tools:
+    """The package managers' settings; see `StagerConfig`."""
+
+    python: str = "/usr/bin/python3"
+    npm: str = "/usr/bin/npm"
+    pip_extra_args: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """What a plugin works with.
+
+    Attributes:
+        app: the droplet's `app/`, holding the application's source; the plugin changes it in place.
+        cache: a folder that this application's next staging finds again.
+        runtime: what the application runs on; None for a standalone command that names none.
+        meta: what the user said beyond framework and runtime, such as `command`.
+        tools: package managers.
+        say: writes a line to the log that goes into the droplet: nothing that differs between equal builds.
+    """
+
+    app: Path
+    cache: Path
+    runtime: Runtime | None
+    meta: Mapping[str, Any]
+    tools: Tools
+    say: Callable[[str], None]
+    environment: Mapping[str, str] = field(default_factory=lambda: dict(os.environ))
+
+    def run(self, argv: Sequence[str], remedy: str, extra: Mapping[str, str] | None = None) -> None:
+        """Run a tool in `app/`; its output goes to the task's log only.
+
+        Raises:
+            StagingError: it cannot be run or failed.
+        """
+        sys.stdout.flush()
+        try:
+            status = subprocess.run(
+                list(argv),
+                cwd=self.app,
+                env={**self.environment, **(extra or {})},
+                stdin=subprocess.DEVNULL,
+                stderr=subprocess.STDOUT,
+                check=False,
+            ).returncode
+        except OSError as error:
+            raise StagingError(
+                "compile", f"the stager cannot run {argv[0]}: {error.strerror}", "This is the operator's to mend."
+            ) from error
+        if status:
+            tool = " ".join(Path(a).name if i == 0 else a for i, a in enumerate(argv[:4]))
+            raise StagingError("compile", f"`{tool} ...` ended with status {status}", remedy)
+
+
+class Plugin(Protocol):
+    """A framework's plugin."""
+
+    def detect(self, source: Path, meta: Mapping[str, Any]) -> Detection:
+        """Look at the source, changing nothing."""
+
+    def compile(self, context: Context) -> Start:
+        """Make `context.app` ready to run and say how it is started.
+
+        Raises:
+            StagingError: it cannot be made ready.
+        """
+
+
+def installed() -> dict[str, EntryPoint]:
+    """Find the plugins by name, in the order of the table of frameworks, others after them."""
+    found = {point.name: point for point in entry_points(group=GROUP)}
+    known = [f.name for f in FRAMEWORKS if f.name in found]
+    return {name: found[name] for name in (*known, *sorted(set(found) - set(known)))}
+
+
+def load(name: str) -> Plugin:
+    """Make the plugin of a framework.
+
+    Raises:
+        StagingError: there is none of that name.
+    """
+    point = installed().get(name)
+    if point is None:
+        raise StagingError("detect", f"this stager has no plugin for {name}", f"Known are {describe()}.")
+    plugin: Plugin = point.load()()
+    return plugin
+
+
+def choose(source: Path, wanted: str | None, meta: Mapping[str, Any]) -> tuple[str, Plugin, str]:
+    """Verify the framework a user named, or find out which it is.
+
+    Returns:
+        The framework's name, its plugin, and by what it was seen.
+
+    Raises:
+        StagingError: the application does not look like what was named, or like nothing known.
+    """
+    if wanted is not None:
+        plugin = load(wanted)
+        seen = plugin.detect(source, meta)
+        if seen.fits:
+            return wanted, plugin, seen.why
+        other = _first_fit(source, meta, (n for n in installed() if n != wanted))
+        hint = f" It looks like {other[0]} ({other[2]})." if other else ""
+        table = [f for f in FRAMEWORKS if f.name == wanted]
+        remedy = f"It looks for {table[0].looks_for}.{hint}" if table else hint.strip()
+        raise StagingError("detect", f"this is not a {wanted} application: {seen.why}", remedy)
+    found = _first_fit(source, meta, installed())
+    if found is None:
+        names = sorted(p.name for p in source.iterdir())
+        shown = ", ".join(names[:8]) + (" ..." if len(names) > 8 else "") if names else "nothing"
+        raise StagingError(
+            "detect",
+            f"no framework fits an application that holds {shown}",
+            f"Known are {describe()}.",
+        )
+    return found
+
+
+def _first_fit(
+    source: Path, meta: Mapping[str, Any], names: Iterable[str]
+) -> tuple[str, Plugin, str] | None:
+    for name in names:
+        plugin = load(name)
+        seen = plugin.detect(source, meta)
+        if seen.fits:
+            return name, plugin, seen.why
+    return None

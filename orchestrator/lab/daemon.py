@@ -1,0 +1,283 @@
+"""The daemon: REST on a Unix socket, the relay, and a look now and then for labs whose holder has ended."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import fcntl
+import hashlib
+import os
+import signal
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import msgspec
+from aiohttp import web
+
+from components.common import log
+from components.common.errors import IngotError
+from components.common.version import VERSION
+from orchestrator.lab import wire
+from orchestrator.lab.build import ImageStore
+from orchestrator.lab.errors import BadRequestError, LabError
+from orchestrator.lab.nspawn import Nspawn
+from orchestrator.lab.paths import FORWARDING, Paths
+from orchestrator.lab.provider import Provider
+from orchestrator.lab.relay import Relay
+from orchestrator.lab.sweep import abandoned_labs, restore, sweep
+
+EXIT_LOCKED = 75
+_WATCH_SECONDS = 5.0
+_GRACE_SECONDS = 60.0
+T = TypeVar("T")
+Request = web.Request
+logger = log.get(__name__)
+
+
+def code_digest() -> str:
+    """Return a digest of the lab's own program, by which a client sees that the daemon runs another."""
+    total = hashlib.sha256()
+    for path in sorted(Path(__file__).parent.glob("*.py")):
+        total.update(path.read_bytes())
+    return total.hexdigest()[:12]
+
+
+class Daemon:
+    """Routes requests to the provider, in threads, and keeps the relay in step."""
+
+    def __init__(self, provider: Provider) -> None:
+        self.provider = provider
+        self.stop = asyncio.Event()
+        self.relay = Relay(self._targets)
+        self._code = code_digest()
+        self._working = 0
+
+    def app(self) -> web.Application:
+        """Return the REST application."""
+        app = web.Application(middlewares=[self._answer])
+        machine = "/labs/{lab}/machines/{machine}"
+        app.add_routes(
+            [
+                web.get("/status", self._status),
+                web.get("/images", self._images),
+                web.post("/images/{image}", self._build),
+                web.get("/images/{image}", self._progress),
+                web.delete("/images/{image}", self._remove_image),
+                web.get("/labs", self._labs),
+                web.post("/labs", self._create_lab),
+                web.get("/labs/{lab}", self._lab),
+                web.delete("/labs/{lab}", self._delete_lab),
+                web.put("/labs/{lab}/routers", self._routers),
+                web.get("/labs/{lab}/access", self._access),
+                web.post("/labs/{lab}/machines", self._create_machine),
+                web.get(machine, self._machine),
+                web.delete(machine, self._delete_machine),
+                web.post(machine + "/{action}", self._act),
+                web.post("/sweep", self._sweep),
+                web.post("/shutdown", self._shutdown),
+            ]
+        )
+        return app
+
+    async def open_doors(self) -> None:
+        """Listen on the port of every lab; one that is taken meanwhile is logged, and the rest goes on."""
+        for lab in list(self.provider.labs.values()):
+            try:
+                await self.relay.open(lab.name, lab.port)
+            except LabError:
+                logger.exception("port of a lab not opened", lab=lab.name)
+
+    async def watch(self) -> None:
+        """Remove labs whose holder has ended, for ever."""
+        while True:
+            await asyncio.sleep(_WATCH_SECONDS)
+            for name in abandoned_labs(self.provider, owners=False):
+                logger.info("the holder of a lab has ended", lab=name)
+                with contextlib.suppress(LabError):
+                    await self._down(name)
+
+    @web.middleware
+    async def _answer(
+        self, request: Request, handler: Callable[[Request], Awaitable[web.StreamResponse]]
+    ) -> web.StreamResponse:
+        self._working += 1
+        try:
+            return await handler(request)
+        except web.HTTPException:
+            raise
+        except IngotError as error:
+            kind = error.kind if isinstance(error, LabError) else LabError.kind
+            status = error.status if isinstance(error, LabError) else LabError.status
+            logger.info("refused", path=request.path, error=str(error))
+            return _json({"error": kind, "message": str(error)}, status)
+        except Exception as error:
+            logger.exception("request failed", path=request.path)
+            return _json({"error": LabError.kind, "message": f"{type(error).__name__}: {error}"}, 500)
+        finally:
+            self._working -= 1
+
+    async def _status(self, _: Request) -> web.Response:
+        return _json(
+            wire.Status(
+                api=wire.API,
+                code=self._code,
+                source=str(Path(__file__).parents[2]),
+                pid=os.getpid(),
+                version=VERSION,
+                labs=sorted(self.provider.labs),
+                building=self.provider.images.busy(),
+            )
+        )
+
+    async def _images(self, _: Request) -> web.Response:
+        return _json(await asyncio.to_thread(self.provider.images.list))
+
+    async def _build(self, request: Request) -> web.Response:
+        state = await asyncio.to_thread(self.provider.images.build, request.match_info["image"])
+        return _json(state.as_json(), 202)
+
+    async def _progress(self, request: Request) -> web.Response:
+        return _json(self.provider.images.progress(request.match_info["image"]).as_json())
+
+    async def _remove_image(self, request: Request) -> web.Response:
+        outdated = request.query.get("outdated") == "1"
+        name = request.match_info["image"]
+        return _json(await asyncio.to_thread(self.provider.images.remove, name, outdated=outdated))
+
+    async def _labs(self, _: Request) -> web.Response:
+        labs = list(self.provider.labs.values())
+        return _json(await asyncio.to_thread(lambda: [self.provider.lab_view(lab) for lab in labs]))
+
+    async def _lab(self, request: Request) -> web.Response:
+        lab = self.provider.lab(request.match_info["lab"])
+        return _json(await asyncio.to_thread(self.provider.lab_view, lab))
+
+    async def _create_lab(self, request: Request) -> web.Response:
+        wanted = await _read(request, wire.LabRequest)
+        before = wanted.name in self.provider.labs
+        view = await asyncio.to_thread(self.provider.create_lab, wanted)
+        try:
+            await self.relay.open(view.name, view.port)
+        except LabError:
+            if not before:
+                await self._down(view.name)
+            raise
+        return _json(view, 200 if before else 201)
+
+    async def _delete_lab(self, request: Request) -> web.Response:
+        await self._down(request.match_info["lab"])
+        return _json({})
+
+    async def _routers(self, request: Request) -> web.Response:
+        wanted = await _read(request, wire.RoutersRequest)
+        name = request.match_info["lab"]
+        return _json(await asyncio.to_thread(self.provider.set_routers, name, wanted.machines))
+
+    async def _access(self, request: Request) -> web.Response:
+        return _json(await asyncio.to_thread(self.provider.access, request.match_info["lab"]))
+
+    async def _create_machine(self, request: Request) -> web.Response:
+        wanted = await _read(request, wire.MachineRequest)
+        lab = request.match_info["lab"]
+        return _json(await asyncio.to_thread(self.provider.create_machine, lab, wanted), 201)
+
+    async def _machine(self, request: Request) -> web.Response:
+        lab, machine = self.provider.machine(request.match_info["lab"], request.match_info["machine"])
+        return _json(await asyncio.to_thread(self.provider.machine_view, lab, machine))
+
+    async def _delete_machine(self, request: Request) -> web.Response:
+        where = (request.match_info["lab"], request.match_info["machine"])
+        await asyncio.to_thread(self.provider.delete_machine, *where)
+        return _json({})
+
+    async def _act(self, request: Request) -> web.Response:
+        action, lab, machine = (request.match_info[k] for k in ("action", "lab", "machine"))
+        asked = await _read(request, wire.ActionRequest)
+        provider = self.provider
+        actions: dict[str, Callable[[], wire.MachineView]] = {
+            "start": lambda: provider.start_machine(lab, machine),
+            "stop": lambda: provider.stop_machine(lab, machine, asked.deadline),
+            "kill": lambda: provider.kill_machine(lab, machine),
+            "cut": lambda: provider.plug(lab, machine, cut=True),
+            "mend": lambda: provider.plug(lab, machine, cut=False),
+            "wait": lambda: provider.wait_machine(lab, machine, asked.deadline),
+        }
+        if action not in actions:
+            raise BadRequestError(f"action {action!r}: want one of {', '.join(actions)}")
+        return _json(await asyncio.to_thread(actions[action]))
+
+    async def _sweep(self, _: Request) -> web.Response:
+        said = await asyncio.to_thread(sweep, self.provider, owners=True)
+        for lab in set(self.relay.labs()) - set(self.provider.labs):
+            await self.relay.close(lab)
+        return _json(said)
+
+    async def _shutdown(self, request: Request) -> web.Response:
+        asked = await _read(request, wire.ShutdownRequest)
+        busy = self._working > 1 or self.provider.images.busy() or bool(self.provider.labs)
+        ends = not (asked.if_idle and busy)
+        if ends:
+            self.stop.set()
+        return _json({"ends": ends, "labs": sorted(self.provider.labs)})
+
+    async def _down(self, name: str) -> None:
+        await self.relay.close(name)
+        await asyncio.to_thread(self.provider.delete_lab, name)
+
+    def _targets(self, name: str) -> list[str]:
+        lab = self.provider.labs.get(name)
+        return self.provider.relay_targets(lab) if lab else []
+
+
+def serve(paths: Paths) -> int:
+    """Run the daemon until SIGTERM, SIGINT or a client's word; returns the exit status."""
+    log.configure("lab")
+    paths.run.mkdir(parents=True, exist_ok=True, mode=0o700)
+    paths.labs.mkdir(parents=True, exist_ok=True)
+    paths.state.chmod(0o700)
+    with paths.lock.open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            logger.info("another daemon serves here", lock=str(paths.lock))
+            return EXIT_LOCKED
+        asyncio.run(_run(paths))
+    return 0
+
+
+async def _run(paths: Paths) -> None:
+    provider = Provider(paths, ImageStore(paths.images), Nspawn(), FORWARDING)
+    daemon = Daemon(provider)
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, daemon.stop.set)
+    await asyncio.to_thread(restore, provider)
+    await asyncio.to_thread(sweep, provider, owners=False)
+    await daemon.open_doors()
+    runner = web.AppRunner(daemon.app(), access_log=None, shutdown_timeout=_GRACE_SECONDS)
+    await runner.setup()
+    paths.socket.unlink(missing_ok=True)
+    await web.UnixSite(runner, str(paths.socket)).start()
+    paths.socket.chmod(0o600)
+    paths.pid.write_text(f"{os.getpid()}\n")
+    logger.info("serving", socket=str(paths.socket), labs=sorted(provider.labs))
+    watch = asyncio.create_task(daemon.watch())
+    await daemon.stop.wait()
+    watch.cancel()
+    await runner.cleanup()
+    await daemon.relay.close_all()
+    paths.pid.unlink(missing_ok=True)
+    paths.socket.unlink(missing_ok=True)
+    logger.info("ended", labs=sorted(provider.labs))
+
+
+async def _read(request: Request, shape: type[T]) -> T:
+    try:
+        return msgspec.json.decode(await request.read() or b"{}", type=shape)
+    except msgspec.MsgspecError as error:
+        raise BadRequestError(str(error)) from error
+
+
+def _json(body: Any, status: int = 200) -> web.Response:
+    return web.Response(body=msgspec.json.encode(body), status=status, content_type="application/json")

@@ -1,0 +1,97 @@
+"""A lab's folder in its checkout (`build/labs/NAME`): inventory, keys and the share, as plays and people use them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from orchestrator.lab import keys, wire
+from orchestrator.lab.layout import PlannedBind
+from orchestrator.lab.journal import Bind
+
+INVENTORY = "inventory"
+FIXED = "10-fixed.yml"
+GROUP_VARS = "group_vars"
+_SSH = "ssh"
+
+
+def find_project(start: Path) -> Path:
+    """Return the checkout a directory lies in (the nearest one with playbooks and a pyproject), or the directory itself."""
+    for folder in (start, *start.parents):
+        if (folder / "pyproject.toml").is_file() and (folder / "orchestrator").is_dir():
+            return folder
+    return start
+
+
+class LabFolder:
+    """The folder of one lab."""
+
+    def __init__(self, project: Path, name: str) -> None:
+        self.project = project
+        self.path = project / "build" / "labs" / name
+
+    @property
+    def inventory(self) -> Path:
+        """The inventory to give to Ansible."""
+        return self.path / INVENTORY
+
+    def bind(self, planned: PlannedBind) -> Bind:
+        """Return a bind as the daemon wants it; the directory of a relative source is made."""
+        source = self.path / planned.source
+        if not Path(planned.source).is_absolute():
+            source.mkdir(parents=True, exist_ok=True)
+        return Bind(str(source), planned.target, planned.read_only)
+
+    def write(self, lab: wire.LabView, access: wire.Access) -> None:
+        """Write keys and inventory; files that already say so are not touched."""
+        _put(self.path / _SSH / keys.PRIVATE, access.private_key, 0o600)
+        _put(self.path / _SSH / f"{keys.PRIVATE}.pub", access.public_key, 0o644)
+        _put(self.path / _SSH / keys.KNOWN_HOSTS, access.known_hosts, 0o644)
+        text = "# Written by ingot-lab; the orchestrator's machines are in 20-dea.yml.\n" + yaml.safe_dump(
+            inventory(lab.machines), sort_keys=False
+        )
+        _put(self.inventory / FIXED, text, 0o644)
+        target = self.project / "inventories" / "lab" / GROUP_VARS
+        link = self.inventory / GROUP_VARS
+        wanted = os.path.relpath(target, self.inventory)
+        if not link.is_symlink() or os.readlink(link) != wanted:
+            link.unlink(missing_ok=True)
+            link.symlink_to(wanted)
+
+
+def inventory(machines: Iterable[wire.MachineView]) -> dict[str, Any]:
+    """Return the inventory of fixed machines. Host keys are checked; paths are relative to the inventory's folder."""
+    listed = list(machines)
+    groups: dict[str, Any] = {}
+    for machine in listed:
+        for group in machine.groups:
+            groups.setdefault(group, {"hosts": {}})["hosts"][machine.name] = {}
+    ssh = "{{ inventory_dir }}/../" + _SSH
+    return {
+        "all": {
+            "vars": {
+                "ansible_user": "root",
+                "ansible_python_interpreter": "/usr/bin/python3",
+                "ansible_ssh_private_key_file": f"{ssh}/{keys.PRIVATE}",
+                "ansible_ssh_common_args": f"-o UserKnownHostsFile={ssh}/{keys.KNOWN_HOSTS} "
+                "-o StrictHostKeyChecking=yes -o IdentitiesOnly=yes",
+            },
+            "hosts": {machine.name: {"ansible_host": machine.address} for machine in listed},
+            "children": groups,
+        }
+    }
+
+
+def _put(path: Path, text: str, mode: int) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if path.is_file() and path.read_text() == text:
+        return
+    fresh = path.with_name(f".{path.name}.new")
+    fresh.unlink(missing_ok=True)
+    fresh.touch(mode=mode)
+    fresh.write_text(text)
+    fresh.replace(path)

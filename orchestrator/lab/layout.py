@@ -1,0 +1,141 @@
+"""Which machines a lab has. The default is the platform's smallest layout in which nothing but `core1` is single."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from orchestrator.lab import images
+from orchestrator.lab.addresses import check_name
+from orchestrator.lab.errors import BadRequestError
+
+SHARE = "/srv/ingot/share"
+ROUTER_GROUP = "router"
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedBind:
+    """A directory of the host for a machine; a relative source lies in the lab's folder and is made there."""
+
+    source: str
+    target: str
+    read_only: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedMachine:
+    """One machine of a layout."""
+
+    name: str
+    groups: tuple[str, ...] = ()
+    binds: tuple[PlannedBind, ...] = ()
+    image: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """The machines of a lab, in the order of their addresses."""
+
+    machines: tuple[PlannedMachine, ...]
+    image: str = images.DEFAULT
+
+    def image_of(self, machine: PlannedMachine) -> str:
+        """Return the image a machine is made from."""
+        return machine.image or self.image
+
+    def routers(self) -> list[str]:
+        """Return the machines the lab's port is relayed to."""
+        return [m.name for m in self.machines if ROUTER_GROUP in m.groups]
+
+
+_WRITABLE = (PlannedBind("share", SHARE),)
+_READABLE = (PlannedBind("share", SHARE, read_only=True),)
+_CONTROL = ("controller", "stager", "health_manager")
+
+DEFAULT = Layout(
+    machines=(
+        PlannedMachine("core1", ("nats", "ccdb", "share"), _WRITABLE),
+        PlannedMachine("ctl1", _CONTROL, _WRITABLE),
+        PlannedMachine("ctl2", _CONTROL, _WRITABLE),
+        PlannedMachine("router1", ("router",)),
+        PlannedMachine("dea1", ("dea",), _READABLE),
+        PlannedMachine("dea2", ("dea",), _READABLE),
+    )
+)
+
+
+def parse_words(words: Sequence[str], image: str = images.DEFAULT) -> Layout:
+    """Read machines given as `NAME` or `NAME:GROUP,GROUP`; they have no binds.
+
+    Raises:
+        BadRequestError: a bad name, or one given twice.
+    """
+    machines = []
+    for word in words:
+        name, _, groups = word.partition(":")
+        machines.append(PlannedMachine(name, tuple(g for g in groups.split(",") if g)))
+    return _checked(Layout(tuple(machines), image))
+
+
+def load(path: Path) -> Layout:
+    """Read a layout file: `image`, and `machines` as a map of name to `groups`, `image` and `binds`.
+
+    Raises:
+        BadRequestError: the file is not such a layout; the text names what is wrong.
+    """
+    try:
+        raw = yaml.safe_load(path.read_text())
+    except (OSError, yaml.YAMLError) as error:
+        raise BadRequestError(f"layout {path}: {error}") from error
+    return parse(raw, str(path))
+
+
+def parse(raw: Any, source: str = "layout") -> Layout:
+    """Read a layout from what YAML made of it.
+
+    Raises:
+        BadRequestError: the text names what is wrong.
+    """
+    top = _keys(raw, source, {"image", "machines"})
+    machines = []
+    for name, facts in _keys(top.get("machines"), f"{source}: machines").items():
+        where = f"{source}: {name}"
+        known = _keys(facts or {}, where, {"groups", "image", "binds"})
+        binds = []
+        for bind in known.get("binds") or []:
+            given = _keys(bind, f"{where}: binds", {"source", "target", "read_only"})
+            if not {"source", "target"} <= set(given):
+                raise BadRequestError(f"{where}: a bind wants source and target")
+            binds.append(
+                PlannedBind(str(given["source"]), str(given["target"]), bool(given.get("read_only", False)))
+            )
+        machines.append(
+            PlannedMachine(
+                str(name), tuple(map(str, known.get("groups") or ())), tuple(binds), known.get("image")
+            )
+        )
+    return _checked(Layout(tuple(machines), str(top.get("image") or images.DEFAULT)))
+
+
+def _checked(layout: Layout) -> Layout:
+    if not layout.machines:
+        raise BadRequestError("a layout wants at least one machine")
+    seen: set[str] = set()
+    for machine in layout.machines:
+        if check_name(machine.name, "machine") in seen:
+            raise BadRequestError(f"machine {machine.name} is given twice")
+        seen.add(machine.name)
+        images.recipe(layout.image_of(machine))
+    return layout
+
+
+def _keys(raw: Any, where: str, known: set[str] | None = None) -> Mapping[str, Any]:
+    if not isinstance(raw, dict):
+        raise BadRequestError(f"{where}: want a map")
+    if known is not None and (unknown := sorted(map(str, set(raw) - known))):
+        raise BadRequestError(f"{where}: unknown {', '.join(unknown)}; known are {', '.join(sorted(known))}")
+    return raw

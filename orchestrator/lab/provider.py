@@ -1,0 +1,393 @@
+"""The IaaS itself: labs, machines, networks. Synchronous and safe to call from several threads."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import socket
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from ipaddress import IPv4Network
+from pathlib import Path
+
+from components.common import log
+from orchestrator.lab import addresses, keys, machine_files, network, wire
+from orchestrator.lab.backend import Backend, Spec
+from orchestrator.lab.build import ImageStore
+from orchestrator.lab.console import tail
+from orchestrator.lab.errors import BadRequestError, CommandError, ConflictError, NotFoundError, NotReadyError
+from orchestrator.lab.journal import Journal, LabRecord, Life, MachineRecord
+from orchestrator.lab.paths import Paths
+
+RESOLV_CONF = (Path("/etc/resolv.conf"), Path("/run/systemd/resolve/resolv.conf"))
+_SSH_PORT = 22
+_AT_ONCE = 8
+_INDEX_TRIES = 5
+logger = log.get(__name__)
+
+
+class Provider:
+    """Owns what the journal names; the one writer of it."""
+
+    def __init__(self, paths: Paths, images: ImageStore, backend: Backend, counter: Path) -> None:
+        self.paths = paths
+        self.images = images
+        self.backend = backend
+        self.journal = Journal(paths.labs)
+        self.labs: dict[str, LabRecord] = self.journal.load()
+        self.counter = counter
+        self.guard = threading.RLock()
+        # Taken before `guard`, never after it: one machine is worked on by one thread at a time.
+        self._each: dict[tuple[str, str], threading.RLock] = {}
+        self._each_guard = threading.Lock()
+        self._mtu = network.uplink_mtu()
+
+    def create_lab(self, request: wire.LabRequest) -> wire.LabView:
+        """Make a lab's network and keys; a lab of the same name and owner is returned as it stands.
+
+        Raises:
+            BadRequestError: the name or the subnet makes no sense.
+            ConflictError: the name is another checkout's, or port or subnet are taken.
+            CommandError: the host refuses.
+        """
+        addresses.check_name(request.name, "lab")
+        wanted = addresses.parse_subnet(request.subnet) if request.subnet else None
+        with self.guard:
+            if (lab := self.labs.get(request.name)) is not None:
+                _same(lab, request)
+                return self.lab_view(lab)
+            for _ in range(_INDEX_TRIES):
+                lab = self._plan(request, wanted)
+                try:
+                    self._make(lab)
+                except CommandError:
+                    # Another daemon of this host was faster with this number.
+                    if network.bridges().get(addresses.bridge_name(lab.index), ("", ""))[0] in {
+                        "",
+                        str(self.paths.state),
+                    }:
+                        raise
+                    continue
+                logger.info("lab made", lab=lab.name, subnet=lab.subnet, port=lab.port)
+                return self.lab_view(lab)
+        raise ConflictError("no free bridge name")
+
+    def delete_lab(self, name: str) -> None:
+        """Cut the power of every machine and remove all of the lab.
+
+        Raises:
+            NotFoundError: there is no such lab.
+            LabError: something of it cannot be removed; the rest is, and the next call tries again.
+        """
+        lab = self.lab(name)
+        with ThreadPoolExecutor(_AT_ONCE) as pool:
+            for done in [pool.submit(self.delete_machine, name, m) for m in list(lab.machines)]:
+                done.result()
+        with self.guard:
+            network.remove_network(lab.index)
+            network.end_forwarding(self.counter, addresses.bridge_name(lab.index))
+            self.labs.pop(name, None)
+            self.journal.forget(name)
+            with contextlib.suppress(FileNotFoundError):
+                shutil.rmtree(self.paths.lab(name))
+        logger.info("lab removed", lab=name)
+
+    def set_routers(self, name: str, machines: list[str]) -> wire.LabView:
+        """Name the machines the lab's port is relayed to; they need not exist yet.
+
+        Raises:
+            NotFoundError: there is no such lab.
+        """
+        with self.guard:
+            lab = self.lab(name)
+            lab.routers = machines
+            self.journal.save(lab)
+            return self.lab_view(lab)
+
+    def relay_targets(self, lab: LabRecord) -> list[str]:
+        """Return the addresses of the lab's routers."""
+        return [lab.machines[name].address for name in lab.routers if name in lab.machines]
+
+    def lab(self, name: str) -> LabRecord:
+        """Return a lab.
+
+        Raises:
+            NotFoundError: there is none of that name.
+        """
+        if (lab := self.labs.get(name)) is None:
+            raise NotFoundError(f"there is no lab {name}")
+        return lab
+
+    def access(self, name: str) -> wire.Access:
+        """Return what opens the lab's machines."""
+        lab = self.lab(name)
+        folder = self._ssh_folder(lab)
+        return wire.Access(
+            private_key=(folder / keys.PRIVATE).read_text(),
+            public_key=(folder / f"{keys.PRIVATE}.pub").read_text(),
+            known_hosts=machine_files.known_hosts(lab),
+        )
+
+    def create_machine(self, lab_name: str, request: wire.MachineRequest) -> wire.MachineView:
+        """Make a machine: its disk, its address, its files. The other machines learn its name.
+
+        Raises:
+            NotFoundError: there is no such lab.
+            BadRequestError: name, address or a bind makes no sense.
+            ConflictError: name or address is taken, or the image is not built yet.
+        """
+        addresses.check_name(request.name, "machine")
+        for bind in request.binds:
+            if not Path(bind.source).is_dir() or not bind.target.startswith("/"):
+                raise BadRequestError(f"bind {bind.source}:{bind.target}: want a directory and an absolute path")
+        with self._one(lab_name, request.name), self.guard:
+            lab = self.lab(lab_name)
+            if request.name in lab.machines:
+                raise ConflictError(f"lab {lab_name} has a machine {request.name} already")
+            if (image := self.images.find(request.image)) is None:
+                raise ConflictError(f"image {request.image} is not built: ingot-lab image build {request.image}")
+            used = [m.address for m in lab.machines.values()]
+            private, public = keys.generate(request.name)
+            machine = MachineRecord(
+                name=request.name,
+                address=addresses.choose_address(IPv4Network(lab.subnet), used, request.address),
+                image=request.image,
+                image_root=str(image),
+                groups=request.groups,
+                binds=request.binds,
+                host_key=" ".join(public.split()[:2]),
+            )
+            lab.machines[machine.name] = machine
+            self.journal.save(lab)
+            try:
+                self._furnish(lab, machine, private)
+            except BaseException:
+                self.delete_machine(lab_name, machine.name)
+                raise
+            self._tell_all(lab)
+            return self.machine_view(lab, machine)
+
+    def start_machine(self, lab_name: str, name: str) -> wire.MachineView:
+        """Boot a machine; one that runs is left alone.
+
+        Raises:
+            LabError: it did not come up.
+        """
+        with self._one(lab_name, name):
+            lab, machine = self.machine(lab_name, name)
+            spec = self.spec(lab, machine)
+            if self.backend.alive(spec, machine.life) is None:
+                self.backend.kill(spec, machine.life)
+                self._record(lab, machine, self.backend.start(spec))
+                if machine.cut and machine.life:
+                    self.backend.cut(spec, machine.life)
+                logger.info("machine started", lab=lab_name, machine=name)
+            return self.machine_view(lab, machine)
+
+    def stop_machine(self, lab_name: str, name: str, deadline: float) -> wire.MachineView:
+        """Shut a machine down."""
+        with self._one(lab_name, name):
+            lab, machine = self.machine(lab_name, name)
+            spec = self.spec(lab, machine)
+            if life := self.backend.alive(spec, machine.life):
+                self.backend.stop(spec, life, deadline)
+            else:
+                self.backend.kill(spec, machine.life)
+            self._record(lab, machine, None)
+            logger.info("machine stopped", lab=lab_name, machine=name)
+            return self.machine_view(lab, machine)
+
+    def kill_machine(self, lab_name: str, name: str) -> wire.MachineView:
+        """Cut a machine's power."""
+        with self._one(lab_name, name):
+            lab, machine = self.machine(lab_name, name)
+            self.backend.kill(self.spec(lab, machine), machine.life)
+            self._record(lab, machine, None)
+            logger.info("machine killed", lab=lab_name, machine=name)
+            return self.machine_view(lab, machine)
+
+    def plug(self, lab_name: str, name: str, *, cut: bool) -> wire.MachineView:
+        """Pull a machine's cable, or plug it in; it stays so over a restart of the machine."""
+        with self._one(lab_name, name):
+            lab, machine = self.machine(lab_name, name)
+            machine.cut = cut
+            with self.guard:
+                self.journal.save(lab)
+            spec = self.spec(lab, machine)
+            if life := self.backend.alive(spec, machine.life):
+                (self.backend.cut if cut else self.backend.mend)(spec, life)
+            return self.machine_view(lab, machine)
+
+    def delete_machine(self, lab_name: str, name: str) -> None:
+        """Cut a machine's power and remove its disk. The other machines forget its name."""
+        with self._one(lab_name, name):
+            lab, machine = self.machine(lab_name, name)
+            spec = self.spec(lab, machine)
+            with self.guard:
+                machine.leaving = True
+                self.journal.save(lab)
+            self.backend.kill(spec, self.backend.alive(spec, machine.life) or machine.life)
+            self.backend.remove(spec)
+            with self.guard:
+                lab.machines.pop(name, None)
+                self.journal.save(lab)
+                self._tell_all(lab)
+            logger.info("machine removed", lab=lab_name, machine=name)
+
+    def wait_machine(self, lab_name: str, name: str, deadline: float) -> wire.MachineView:
+        """Wait until the machine's SSH daemon answers.
+
+        Raises:
+            NotReadyError: it did not within the deadline (seconds), or the machine ended; with the console's tail.
+        """
+        lab, machine = self.machine(lab_name, name)
+        spec = self.spec(lab, machine)
+        ends = time.monotonic() + deadline
+        while not _answers(machine.address):
+            runs = self.backend.alive(spec, machine.life) is not None
+            if not runs or time.monotonic() >= ends:
+                why = f"no SSH at {machine.address} after {deadline:.0f} s" if runs else "it does not run"
+                raise NotReadyError(f"machine {name} of lab {lab_name}: {why}\n{tail(spec.console)}")
+            time.sleep(0.05)
+        return self.machine_view(lab, machine)
+
+    def machine(self, lab_name: str, name: str) -> tuple[LabRecord, MachineRecord]:
+        """Return a machine and its lab.
+
+        Raises:
+            NotFoundError: there is none of that name.
+        """
+        lab = self.lab(lab_name)
+        if (machine := lab.machines.get(name)) is None:
+            raise NotFoundError(f"lab {lab_name} has no machine {name}")
+        return lab, machine
+
+    def lab_view(self, lab: LabRecord) -> wire.LabView:
+        """Return a lab as clients see it."""
+        folder = self._ssh_folder(lab)
+        with self.guard:
+            machines = list(lab.machines.values())
+        return wire.LabView(
+            name=lab.name,
+            subnet=lab.subnet,
+            gateway=addresses.gateway(IPv4Network(lab.subnet)),
+            bridge=addresses.bridge_name(lab.index),
+            port=lab.port,
+            owner=lab.owner,
+            routers=lab.routers,
+            key_file=str(folder / keys.PRIVATE),
+            known_hosts_file=str(folder / keys.KNOWN_HOSTS),
+            machines=[self.machine_view(lab, machine) for machine in machines],
+        )
+
+    def machine_view(self, lab: LabRecord, machine: MachineRecord) -> wire.MachineView:
+        """Return a machine as clients see it."""
+        spec = self.spec(lab, machine)
+        life = self.backend.alive(spec, machine.life)
+        return wire.MachineView(
+            name=machine.name,
+            address=machine.address,
+            image=machine.image,
+            state="running" if life else "stopped",
+            groups=machine.groups,
+            binds=machine.binds,
+            cut=machine.cut,
+            pid=life.leader.pid if life and life.leader else None,
+            root=str(spec.root),
+            console=str(spec.console),
+        )
+
+    def spec(self, lab: LabRecord, machine: MachineRecord) -> Spec:
+        """Return a machine as its backend sees it."""
+        return Spec(
+            key=addresses.machine_key(lab.index, machine.address),
+            hostname=machine.name,
+            folder=self.paths.machine(lab.name, machine.name),
+            image=Path(machine.image_root),
+            bridge=addresses.bridge_name(lab.index),
+            mtu=self._mtu,
+            binds=tuple(machine.binds),
+            mark=f"{self.paths.state}:{lab.name}:{machine.name}",
+        )
+
+    def raise_network(self, lab: LabRecord) -> None:
+        """Make a lab's network, or set right what a restart of the host took away."""
+        subnet = IPv4Network(lab.subnet)
+        network.create_bridge(lab.index, self.paths.state, lab.name, subnet, self._mtu)
+        network.create_masquerade(lab.index, subnet)
+        network.want_forwarding(self.counter, addresses.bridge_name(lab.index))
+
+    def _plan(self, request: wire.LabRequest, wanted: IPv4Network | None) -> LabRecord:
+        taken = [*network.taken_networks(), *(IPv4Network(lab.subnet) for lab in self.labs.values())]
+        ours = {lab.port for lab in self.labs.values()}
+        indices = [addresses.bridge_index(bridge) or 0 for bridge in network.bridges()]
+        return LabRecord(
+            name=request.name,
+            index=addresses.choose_index([*indices, *(lab.index for lab in self.labs.values())]),
+            subnet=str(addresses.choose_subnet(taken, wanted)),
+            port=addresses.choose_port(lambda p: p not in ours and network.port_is_free(p), request.port),
+            owner=request.owner,
+            backend=self.backend.name,
+            holder=request.holder,
+        )
+
+    def _make(self, lab: LabRecord) -> None:
+        self.journal.save(lab)
+        self.labs[lab.name] = lab
+        try:
+            keys.ensure_pair(self._ssh_folder(lab), f"ingot-lab {lab.name}")
+            self.raise_network(lab)
+        except BaseException:
+            self.delete_lab(lab.name)
+            raise
+
+    def _furnish(self, lab: LabRecord, machine: MachineRecord, host_key: str) -> None:
+        spec = self.spec(lab, machine)
+        self.backend.create(spec)
+        public = (self._ssh_folder(lab) / f"{keys.PRIVATE}.pub").read_text().strip()
+        resolver = machine_files.resolv_conf(p.read_text() for p in RESOLV_CONF if p.is_file())
+        files = machine_files.identity(
+            lab, machine, self.backend.interface, self._mtu, public, host_key, resolver
+        )
+        self.backend.write(spec, files)
+
+    def _tell_all(self, lab: LabRecord) -> None:
+        """Give every machine the names of all, and the host the keys of all."""
+        hosts = {machine_files.HOSTS: machine_files.hosts(lab)}
+        for machine in lab.machines.values():
+            # What is being removed must not be mounted again.
+            if not machine.leaving:
+                self.backend.write(self.spec(lab, machine), hosts)
+        (self._ssh_folder(lab) / keys.KNOWN_HOSTS).write_text(machine_files.known_hosts(lab))
+
+    def _one(self, lab: str, machine: str) -> threading.RLock:
+        with self._each_guard:
+            return self._each.setdefault((lab, machine), threading.RLock())
+
+    def _record(self, lab: LabRecord, machine: MachineRecord, life: Life | None) -> None:
+        with self.guard:
+            machine.life = life
+            self.journal.save(lab)
+
+    def _ssh_folder(self, lab: LabRecord) -> Path:
+        return self.paths.lab(lab.name) / "ssh"
+
+
+def _same(lab: LabRecord, request: wire.LabRequest) -> None:
+    if lab.owner != request.owner:
+        raise ConflictError(
+            f"lab {lab.name} belongs to {lab.owner}; give this one another name, or take that one down"
+        )
+    for what, wanted, has in (("port", request.port, lab.port), ("subnet", request.subnet, lab.subnet)):
+        if wanted is not None and wanted != has:
+            raise ConflictError(f"lab {lab.name} has {what} {has}, not {wanted}: take it down first")
+
+
+def _answers(address: str) -> bool:
+    try:
+        with socket.create_connection((address, _SSH_PORT), timeout=1) as connection:
+            connection.settimeout(2)
+            return connection.recv(4) == b"SSH-"
+    except OSError:
+        return False

@@ -1,0 +1,137 @@
+"""Clearing what a killed run left behind, and recognising what survived a restart of the daemon."""
+
+from __future__ import annotations
+
+import shutil
+import signal
+from pathlib import Path
+
+from components.common import log
+from orchestrator.lab import addresses, network, processes
+from orchestrator.lab.errors import LabError
+from orchestrator.lab.journal import Leftovers, Process, Seen, abandoned, leftovers
+from orchestrator.lab.nspawn import unmount
+from orchestrator.lab.provider import Provider
+from orchestrator.lab.run import run
+
+_MOUNTS = Path("/proc/self/mounts")
+logger = log.get(__name__)
+
+
+def restore(provider: Provider) -> None:
+    """Take over what the journal names: machines that run are adopted, networks the host forgot are made again.
+
+    A machine that was being started when the daemon was killed has no known life; its power is cut.
+    """
+    strays = provider.backend.marked(str(provider.paths.state))
+    for lab in list(provider.labs.values()):
+        try:
+            provider.raise_network(lab)
+        except LabError:
+            logger.exception("network of a lab not restored", lab=lab.name)
+        for machine in lab.machines.values():
+            spec = provider.spec(lab, machine)
+            machine.life = provider.backend.alive(spec, machine.life)
+            known = {machine.life.supervisor, machine.life.leader} if machine.life else set()
+            for process, who in strays.items():
+                if who == (lab.name, machine.name) and process not in known:
+                    processes.end(process, signal.SIGKILL)
+            logger.info("machine adopted" if machine.life else "machine is off", lab=lab.name, machine=machine.name)
+        provider.journal.save(lab)
+
+
+def sweep(provider: Provider, *, owners: bool) -> list[str]:
+    """Remove labs nobody will take down and everything of this daemon's that no journal names.
+
+    Args:
+        provider: whose leftovers.
+        owners: also remove labs whose checkout is gone.
+
+    Returns:
+        A line for each thing removed, or not removable.
+    """
+    said = [f"lab {name}" for name in abandoned_labs(provider, owners=owners)]
+    for name in [line.removeprefix("lab ") for line in said]:
+        provider.delete_lab(name)
+    with provider.guard:
+        found = leftovers(provider.labs, _look(provider), _roots(provider))
+        said += found.words()
+        said += [f"not removed: {problem}" for problem in _clear(provider, found)]
+    network.end_forwarding(provider.counter)
+    said += [f"unfinished image {path}" for path in provider.images.clear_unfinished()]
+    for line in said:
+        logger.info("swept", what=line)
+    return said
+
+
+def abandoned_labs(provider: Provider, *, owners: bool) -> list[str]:
+    """Name the labs whose holder has ended and, with `owners`, those whose checkout is gone."""
+    labs = list(provider.labs.values())
+    dead: set[Process] = {lab.holder for lab in labs if lab.holder and not processes.lives(lab.holder)}
+    missing = {lab.owner for lab in labs if owners and not Path(lab.owner).is_dir()}
+    return abandoned(labs, dead, missing)
+
+
+def _look(provider: Provider) -> Seen:
+    state = str(provider.paths.state)
+    bridges = network.bridges()
+    labs = provider.paths.labs
+    folders = [path for path in labs.iterdir() if path.is_dir()] if labs.is_dir() else []
+    return Seen(
+        bridges={name: lab for name, (owner, lab) in bridges.items() if owner == state},
+        foreign_bridges=[name for name, (owner, _) in bridges.items() if owner != state],
+        tables=network.tables(),
+        mounts=[m for m in _mount_points() if m.startswith(f"{state}/")],
+        processes=provider.backend.marked(state),
+        folders=[path.name for path in folders],
+        machine_folders=[
+            (path.name, machine.name)
+            for path in folders
+            if (path / "machines").is_dir()
+            for machine in (path / "machines").iterdir()
+        ],
+    )
+
+
+def _roots(provider: Provider) -> dict[tuple[str, str], str]:
+    return {
+        (lab.name, machine.name): str(provider.spec(lab, machine).root)
+        for lab in provider.labs.values()
+        for machine in lab.machines.values()
+    }
+
+
+def _clear(provider: Provider, found: Leftovers) -> list[str]:
+    """Remove what was found; returns what could not be, in words."""
+    problems = []
+    for process in found.processes:
+        processes.end(process, signal.SIGKILL)
+    processes.wait_until(lambda: not any(processes.lives(p) for p in found.processes), 10)
+    steps = [
+        *((unmount, Path(mount)) for mount in reversed(found.mounts)),
+        *((network.remove_table, table) for table in found.tables),
+        *((_remove_bridge, bridge) for bridge in found.bridges),
+        *((shutil.rmtree, provider.paths.machine(*machine)) for machine in found.machine_folders),
+        *((shutil.rmtree, provider.paths.lab(folder)) for folder in found.folders),
+    ]
+    for step, what in steps:
+        try:
+            step(what)  # type: ignore[operator]  # each step takes what stands beside it
+        except (LabError, OSError) as error:
+            problems.append(f"{what}: {error}")
+    return problems
+
+
+def _remove_bridge(bridge: str) -> None:
+    index = addresses.bridge_index(bridge)
+    assert index is not None
+    for link in (network.INTERFACES / bridge / "brif").iterdir():
+        run(["ip", "link", "delete", link.name], check=False)
+    network.remove_network(index)
+
+
+def _mount_points() -> list[str]:
+    # The kernel writes blanks and the like as octal escapes.
+    return [
+        line.split(" ")[1].encode().decode("unicode_escape") for line in _MOUNTS.read_text().splitlines()
+    ]

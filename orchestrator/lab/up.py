@@ -1,0 +1,130 @@
+"""Raising and ending a whole lab, as `ingot-lab up` and `make up` do it."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from orchestrator.lab import wire
+from orchestrator.lab.client import LabClient
+from orchestrator.lab.errors import NotFoundError
+from orchestrator.lab.folder import LabFolder
+from orchestrator.lab.journal import Process
+from orchestrator.lab.layout import Layout, PlannedMachine
+
+BOOT_DEADLINE = 120.0
+_AT_ONCE = 8
+Report = Callable[[str], None]
+
+
+@dataclass(slots=True)
+class Raised:
+    """A lab that is up. `phases` are (name, seconds); `changed` names the machines made or started."""
+
+    lab: wire.LabView
+    folder: LabFolder
+    phases: list[tuple[str, float]] = field(default_factory=list)
+    changed: list[str] = field(default_factory=list)
+
+
+def bring_up(
+    client: LabClient,
+    project: Path,
+    name: str,
+    layout: Layout,
+    *,
+    subnet: str | None = None,
+    port: int | None = None,
+    holder: Process | None = None,
+    report: Report = lambda _: None,
+) -> Raised:
+    """Make what is missing of a lab and start what does not run; machines beyond the layout are left alone.
+
+    Args:
+        client: of the daemon.
+        project: the checkout the lab belongs to.
+        name: the lab's.
+        layout: its machines.
+        subnet: wanted /24; by default the first free one.
+        port: wanted port of 127.0.0.1; by default the first free one.
+        holder: the process whose end makes the lab a leftover.
+        report: takes a line now and then on how it goes.
+
+    Raises:
+        LabError: something was refused or did not come up; what was made stays for a second try.
+    """
+    phases: list[tuple[str, float]] = []
+    client.refresh()
+    with _phase(phases, "images"):
+        for image in dict.fromkeys(layout.image_of(m) for m in layout.machines):
+            client.build_image(image, lambda step, image=image: report(f"image {image}: {step}"))  # type: ignore[misc]
+    folder = LabFolder(project, name)
+    with _phase(phases, "machines"):
+        lab = client.create_lab(name, project, subnet=subnet, port=port, holder=holder)
+        client.set_routers(name, layout.routers())
+        changed = _make_machines(client, lab, layout, folder, report)
+        lab = client.lab(name)
+        folder.write(lab, client.access(name))
+    with _phase(phases, "boot"):
+        report(f"waiting for SSH of {len(lab.machines)} machines")
+        with ThreadPoolExecutor(_AT_ONCE) as pool:
+            for done in [pool.submit(client.wait, name, m.name, BOOT_DEADLINE) for m in lab.machines]:
+                done.result()
+    return Raised(client.lab(name), folder, phases, changed)
+
+
+def take_down(client: LabClient, project: Path, name: str, *, keep_daemon: bool = False) -> bool:
+    """Remove a lab and its folder; without labs left, the daemon ends too. Returns whether there was such a lab."""
+    there = True
+    try:
+        owner = Path(client.lab(name).owner)
+        client.delete_lab(name)
+    except NotFoundError:
+        owner, there = project, False
+    shutil.rmtree(LabFolder(owner, name).path, ignore_errors=True)
+    if not keep_daemon:
+        client.shutdown(if_idle=True)
+    return there
+
+
+def refresh_folder(client: LabClient, name: str) -> LabFolder:
+    """Write a lab's inventory and keys anew, after machines came or went."""
+    lab = client.lab(name)
+    folder = LabFolder(Path(lab.owner), name)
+    folder.write(lab, client.access(name))
+    return folder
+
+
+def add_machine(client: LabClient, lab: str, machine: PlannedMachine, image: str, folder: LabFolder) -> None:
+    """Make one machine of a layout."""
+    binds = [folder.bind(planned) for planned in machine.binds]
+    client.create_machine(lab, machine.name, image, groups=list(machine.groups), binds=binds)
+
+
+def _make_machines(
+    client: LabClient, lab: wire.LabView, layout: Layout, folder: LabFolder, report: Report
+) -> list[str]:
+    there = {machine.name: machine for machine in lab.machines}
+    changed = []
+    for machine in layout.machines:
+        if machine.name not in there:
+            report(f"making {machine.name}")
+            add_machine(client, lab.name, machine, layout.image_of(machine), folder)
+    for machine in layout.machines:
+        if machine.name not in there or there[machine.name].state != "running":
+            report(f"starting {machine.name}")
+            client.start(lab.name, machine.name)
+            changed.append(machine.name)
+    return changed
+
+
+@contextmanager
+def _phase(phases: list[tuple[str, float]], name: str) -> Iterator[None]:
+    started = time.monotonic()
+    yield
+    phases.append((name, round(time.monotonic() - started, 1)))

@@ -1,0 +1,111 @@
+"""What crosses the daemon's socket, in JSON. Requests and answers have these shapes on both sides.
+
+| call | request | answer |
+|---|---|---|
+| `GET /status` | | `Status` |
+| `GET /images`, `POST /images/NAME`, `GET /images/NAME`, `DELETE /images/NAME?outdated=` | | images; a build's progress |
+| `GET /labs`, `POST /labs`, `GET /labs/LAB`, `DELETE /labs/LAB` | `LabRequest` | `LabView` |
+| `PUT /labs/LAB/routers` | `RoutersRequest` | `LabView` |
+| `GET /labs/LAB/access` | | `Access` |
+| `POST /labs/LAB/machines`, `GET` and `DELETE /labs/LAB/machines/MACHINE` | `MachineRequest` | `MachineView` |
+| `POST /labs/LAB/machines/MACHINE/{start,stop,kill,cut,mend,wait}` | `ActionRequest` | `MachineView` |
+| `POST /sweep`, `POST /shutdown` | `ShutdownRequest` | what was cleared; whether it ends |
+
+A failure is `{"error": kind, "message": text}` with the status of its kind (`errors`).
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from orchestrator.lab.journal import Bind, Process
+
+API = 1
+
+
+class LabRequest(msgspec.Struct, forbid_unknown_fields=True):
+    """A lab to be made. Where no subnet or port is wanted, the first free one is taken."""
+
+    name: str
+    owner: str
+    subnet: str | None = None
+    port: int | None = None
+    holder: Process | None = None
+
+
+class MachineRequest(msgspec.Struct, forbid_unknown_fields=True):
+    """A machine to be made; it does not run yet."""
+
+    name: str
+    image: str
+    groups: list[str] = []
+    binds: list[Bind] = []
+    address: str | None = None
+
+
+class ActionRequest(msgspec.Struct, forbid_unknown_fields=True):
+    """`deadline` in seconds: of a clean stop, or of the wait for SSH."""
+
+    deadline: float = 60.0
+
+
+class RoutersRequest(msgspec.Struct, forbid_unknown_fields=True):
+    """The machines to whose port 80 the lab's port of the host is relayed."""
+
+    machines: list[str]
+
+
+class ShutdownRequest(msgspec.Struct, forbid_unknown_fields=True):
+    """With `if_idle`, the daemon ends only where no lab is left and nothing is going on."""
+
+    if_idle: bool = False
+
+
+class MachineView(msgspec.Struct):
+    """A machine as it stands. `pid` is its PID 1 on the host, `root` its file system there."""
+
+    name: str
+    address: str
+    image: str
+    state: str
+    groups: list[str]
+    binds: list[Bind]
+    cut: bool
+    pid: int | None
+    root: str
+    console: str
+
+
+class LabView(msgspec.Struct):
+    """A lab as it stands. `port` of 127.0.0.1 is relayed to port 80 of `routers`."""
+
+    name: str
+    subnet: str
+    gateway: str
+    bridge: str
+    port: int
+    owner: str
+    routers: list[str]
+    key_file: str
+    known_hosts_file: str
+    machines: list[MachineView]
+
+
+class Access(msgspec.Struct):
+    """What opens a lab's machines: root's private key, and the machines' host keys."""
+
+    private_key: str
+    public_key: str
+    known_hosts: str
+
+
+class Status(msgspec.Struct):
+    """The daemon: `code` is a digest of the program it was started from, `source` where that lay."""
+
+    api: int
+    code: str
+    source: str
+    pid: int
+    version: str
+    labs: list[str]
+    building: bool

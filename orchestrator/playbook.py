@@ -1,0 +1,84 @@
+"""Runs a playbook as an operator would, with `ansible-playbook`, and says what it did.
+
+The whole output goes to a file; the terminal gets one line a play, and the end of the output where a play fails.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from components.common.errors import IngotError
+from orchestrator.phases import say
+
+ROOT = Path(__file__).resolve().parent.parent
+_RECAP = re.compile(r"^(?P<host>\S+)\s+: ok=(?P<ok>\d+)\s+changed=(?P<changed>\d+)\s+unreachable=(?P<unreachable>\d+)\s+failed=(?P<failed>\d+)")
+_COLOUR = re.compile(r"\x1b\[[0-9;]*m")
+_TAIL = 60
+
+
+class PlaybookError(IngotError):
+    """A playbook failed; the text holds the end of its output and where the whole of it is."""
+
+
+@dataclass(frozen=True, slots=True)
+class Recap:
+    """What a playbook did on one host, in tasks."""
+
+    ok: int
+    changed: int
+    failed: int
+    unreachable: int
+
+
+def parse_recap(lines: list[str]) -> dict[str, Recap]:
+    """Read Ansible's closing table."""
+    recap = {}
+    for line in lines:
+        if found := _RECAP.match(_COLOUR.sub("", line)):
+            numbers = {k: int(found[k]) for k in ("ok", "changed", "failed", "unreachable")}
+            recap[found["host"]] = Recap(**numbers)
+    return recap
+
+
+def run(playbook: str, inventory: Path, log: Path, extra: Mapping[str, str] | None = None) -> dict[str, Recap]:
+    """Run `playbooks/<playbook>` against an inventory.
+
+    Args:
+        playbook: file name in `playbooks/`.
+        inventory: file or folder.
+        log: takes the whole output.
+        extra: variables for this run; never secrets, as they show in the process list.
+
+    Raises:
+        PlaybookError: it did not succeed.
+    """
+    command = [str(Path(sys.executable).parent / "ansible-playbook"), "-i", str(inventory), f"playbooks/{playbook}"]
+    for key, value in (extra or {}).items():
+        command += ["-e", f"{key}={value}"]
+    environment = {**os.environ, "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"), "ANSIBLE_NOCOLOR": "1", "PYTHONUNBUFFERED": "1"}
+    environment["PATH"] = f"{Path(sys.executable).parent}:{environment.get('PATH', '')}"
+    log.parent.mkdir(parents=True, exist_ok=True)
+    lines: list[str] = []
+    with (
+        log.open("w", encoding="utf-8") as whole,
+        subprocess.Popen(
+            command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        ) as process,
+    ):
+        assert process.stdout is not None
+        for line in process.stdout:
+            whole.write(line)
+            lines.append(line.rstrip("\n"))
+            if line.startswith("PLAY [") and "RECAP" not in line:
+                say("  " + line[6:].split("]", 1)[0])
+        code = process.wait()
+    if code:
+        tail = "\n".join(lines[-_TAIL:])
+        raise PlaybookError(f"{tail}\nplaybooks/{playbook} failed; the whole output is in {log}")
+    return parse_recap(lines)
