@@ -17,7 +17,9 @@ from components.common.errors import IngotError
 from orchestrator.phases import say
 
 ROOT = Path(__file__).resolve().parent.parent
-_RECAP = re.compile(r"^(?P<host>\S+)\s+: ok=(?P<ok>\d+)\s+changed=(?P<changed>\d+)\s+unreachable=(?P<unreachable>\d+)\s+failed=(?P<failed>\d+)")
+_RECAP = re.compile(
+    r"^(?P<host>\S+)\s+: ok=(?P<ok>\d+)\s+changed=(?P<changed>\d+)\s+unreachable=(?P<unreachable>\d+)\s+failed=(?P<failed>\d+)"
+)
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 _TAIL = 60
 
@@ -46,7 +48,9 @@ def parse_recap(lines: list[str]) -> dict[str, Recap]:
     return recap
 
 
-def run(playbook: str, inventory: Path, log: Path, extra: Mapping[str, str] | None = None) -> dict[str, Recap]:
+def run(
+    playbook: str, inventory: Path, log: Path, extra: Mapping[str, str] | None = None
+) -> dict[str, Recap]:
     """Run `playbooks/<playbook>` against an inventory.
 
     Args:
@@ -58,10 +62,20 @@ def run(playbook: str, inventory: Path, log: Path, extra: Mapping[str, str] | No
     Raises:
         PlaybookError: it did not succeed.
     """
-    command = [str(Path(sys.executable).parent / "ansible-playbook"), "-i", str(inventory), f"playbooks/{playbook}"]
+    command = [
+        str(Path(sys.executable).parent / "ansible-playbook"),
+        "-i",
+        str(inventory),
+        f"playbooks/{playbook}",
+    ]
     for key, value in (extra or {}).items():
         command += ["-e", f"{key}={value}"]
-    environment = {**os.environ, "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"), "ANSIBLE_NOCOLOR": "1", "PYTHONUNBUFFERED": "1"}
+    environment = {
+        **os.environ,
+        "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"),
+        "ANSIBLE_NOCOLOR": "1",
+        "PYTHONUNBUFFERED": "1",
+    }
     environment["PATH"] = f"{Path(sys.executable).parent}:{environment.get('PATH', '')}"
     log.parent.mkdir(parents=True, exist_ok=True)
     lines: list[str] = []

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, Self
 from urllib.parse import quote, urlsplit
 
 import httpx
@@ -52,7 +52,7 @@ class Api:
             transport=transport or (LocalhostTransport() if loopback else None),
         )
 
-    def __enter__(self) -> Api:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(
@@ -155,8 +155,14 @@ class Api:
         """`GET /apps/NAME/instances/INSTANCE/files/PATH`: a file's text, or a folder's listing."""
         place = quote(path.strip("/"), safe="/-_.!~*'()")
         return self._send(
-            "GET", f"{self._path(name)}/instances/{segment(instance)}/files/{place}", headers={"Accept": "*/*"}
+            "GET",
+            f"{self._path(name)}/instances/{segment(instance)}/files/{place}",
+            headers={"Accept": "*/*"},
         ).text
+
+    def staging_log(self, name: str) -> str:
+        """`GET /v2/apps/NAME/staging_log`: what the current or latest staging wrote so far."""
+        return self._send("GET", f"/v2{self._path(name)}/staging_log", headers={"Accept": "text/plain"}).text
 
     def machines(self) -> list[dict[str, Any]]:
         """`GET /v2/machines`."""

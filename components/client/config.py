@@ -43,11 +43,17 @@ def normalise_target(text: str) -> str:
 
 @dataclass(slots=True)
 class Config:
-    """What is remembered between two commands."""
+    """What is remembered between two commands; `override` takes the target's place and is not remembered."""
 
     folder: Path
     target: str = ""
     tokens: dict[str, str] = field(default_factory=dict)
+    override: str = ""
+
+    @property
+    def current(self) -> str:
+        """The target of this run; empty when none is set."""
+        return self.override or self.target
 
     @classmethod
     def load(cls, folder: Path) -> Config:
@@ -91,7 +97,7 @@ class Config:
     @property
     def token(self) -> str:
         """The token for the current target; empty when nobody is logged in there."""
-        return self.tokens.get(self.target, "")
+        return self.tokens.get(self.current, "")
 
     def require_target(self) -> str:
         """Return the target.
@@ -99,9 +105,9 @@ class Config:
         Raises:
             ConfigurationError: none is set.
         """
-        if not self.target:
+        if not self.current:
             raise ConfigurationError("no target is set", "name one: `ingot target http://api.DOMAIN`")
-        return self.target
+        return self.current
 
     def require_token(self) -> str:
         """Return the token for the current target.
@@ -111,5 +117,5 @@ class Config:
         """
         self.require_target()
         if not self.token:
-            raise ConfigurationError(f"not logged in to {self.target}", LOGIN_HINT)
+            raise ConfigurationError(f"not logged in to {self.current}", LOGIN_HINT)
         return self.token

@@ -38,10 +38,9 @@ class ClientError(click.ClickException):
 
     def show(self, file: IO[Any] | None = None) -> None:
         """Write both to standard error."""
-        stream = file or click.get_text_stream("stderr")
-        click.echo(f"ingot: {self.message}", file=stream)
+        click.echo(f"ingot: {self.message}", file=file, err=True)
         if self.hint:
-            click.echo(f"  next: {self.hint}", file=stream)
+            click.echo(f"  next: {self.hint}", file=file, err=True)
 
 
 class ConfigurationError(ClientError):
@@ -67,7 +66,7 @@ class PushError(ClientError):
     def show(self, file: IO[Any] | None = None) -> None:
         """Write the log before the sentence, so that the sentence is what stays on the screen."""
         if self.log:
-            click.echo(self.log.rstrip("\n"), file=file or click.get_text_stream("stderr"))
+            click.echo(self.log.rstrip("\n"), file=file, err=True)
         super().show(file)
 
 

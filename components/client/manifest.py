@@ -43,9 +43,7 @@ class Settings:
     def over(self, other: Settings) -> Settings:
         """Return these settings, completed from others."""
         mine = {
-            key: value
-            for key in self.__slots__
-            if key != "env" and (value := getattr(self, key)) is not None
+            key: value for key in self.__slots__ if key != "env" and (value := getattr(self, key)) is not None
         }
         return replace(other, **mine, env={**other.env, **self.env})
 

@@ -19,6 +19,7 @@ import nats
 import nats.errors
 from nats.aio.client import Client
 from nats.aio.msg import Msg
+from nats.aio.subscription import Subscription
 from prometheus_client import Counter, Gauge
 
 from components.common import log
@@ -81,6 +82,7 @@ class Bus:
         self._name = name
         self._client: Client | None = None
         self._subscriptions: list[tuple[str, str, Callable[[Msg], Awaitable[None]]]] = []
+        self._live: dict[str, list[Subscription]] = {}
         self._hooks: list[Hook] = []
         self._connecting: asyncio.Task[None] | None = None
         self._background: set[asyncio.Task[None]] = set()
@@ -135,6 +137,13 @@ class Bus:
                 logger.exception("message_handler_failed", subject=message.subject)
 
         self._subscriptions.append((subject, queue, receive))
+
+    async def unsubscribe(self, subject: str) -> None:
+        """Take no more messages of a subject; those that have arrived are still handled."""
+        self._subscriptions = [s for s in self._subscriptions if s[0] != subject]
+        for live in self._live.pop(subject, []):
+            with contextlib.suppress(nats.errors.Error, TimeoutError, OSError):
+                await (live.drain() if self.connected else live.unsubscribe())  # type: ignore[no-untyped-call]
 
     async def start(self) -> None:
         """Begin to connect; returns at once."""
@@ -267,7 +276,8 @@ class Bus:
                 await asyncio.sleep(random.uniform(*_RETRY_SECONDS))  # noqa: S311 - spreads a herd, guards nothing
                 continue
             for subject, queue, receive in self._subscriptions:
-                await client.subscribe(subject, queue=queue, cb=receive)
+                live = await client.subscribe(subject, queue=queue, cb=receive)
+                self._live.setdefault(subject, []).append(live)
             await client.flush()
             self._client = client
         self._lost_at = None

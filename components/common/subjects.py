@@ -90,7 +90,14 @@ CONTRACT: tuple[Subject, ...] = (
     Subject("healthmanager.status", _of(CONTROLLER), _of(HEALTH_MANAGER), M.StatusQuery),
     Subject("healthmanager.health", _of(CONTROLLER), _of(HEALTH_MANAGER), M.HealthQuery, M.HealthReply),
     Subject("healthmanager.nats.ping", _of(HEALTH_MANAGER), _of(HEALTH_MANAGER)),
-    Subject("cloudcontrollers.hm.requests", _of(HEALTH_MANAGER), _of(CONTROLLER), M.HmRequest, queue="cc"),
+    # Health managers that do not lead listen as well: whoever takes over knows what is in flight.
+    Subject(
+        "cloudcontrollers.hm.requests",
+        _of(HEALTH_MANAGER),
+        _of(CONTROLLER, HEALTH_MANAGER),
+        M.HmRequest,
+        queue="cc",
+    ),
     Subject(
         "cloudcontroller.bulk.credentials",
         _of(HEALTH_MANAGER),

@@ -123,14 +123,22 @@ class ActualTable:
         self.apps: dict[int, AppActual] = {}
         self.deas: dict[str, Dea] = {}
         self.listening_since = NEVER
+        self.settling_since = NEVER
         self._gone: dict[str, tuple[float, bool]] = {}
         self._dirty: set[int] = set()
 
     # What is heard.
 
-    def listen_from(self, now: float) -> None:
-        """Begin to listen (again): no silence is counted from before."""
+    def listen_from(self, now: float, *, settle: bool = True) -> None:
+        """Begin to listen (again): no silence is counted from before.
+
+        Args:
+            now: the time.
+            settle: False where nothing was missed, only read late.
+        """
         self.listening_since = now
+        if settle:
+            self.settling_since = now
 
     def heartbeat(self, message: Heartbeat, now: float) -> bool:
         """Take a `dea.heartbeat`; it may name all instances of a DEA or only one. True when the DEA came back."""
@@ -298,10 +306,12 @@ class ActualTable:
                 now,
                 now,
             )
-            self._gone.pop(entry.instance, None)
             index = app.indices.get((entry.version, entry.index))
+            returned = self._gone.pop(entry.instance, None) is not None
             if index is not None:
-                index.requested, index.why = NEVER, ""
+                index.why = ""
+                # One that was lost and is back is not the one that was asked for: that may still come.
+                index.requested = index.requested if returned else NEVER
             self._dirty.add(entry.droplet)
         elif known.state != entry.state:
             self._dirty.add(entry.droplet)

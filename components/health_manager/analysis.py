@@ -6,7 +6,8 @@ instances to stop, each with its reason. It never changes what it is given.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Set
+from collections.abc import Mapping
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 
 from components.health_manager.actual import (
@@ -79,10 +80,12 @@ FINE = Verdict()
 class View:
     """What all applications' judgements share."""
 
-    evacuating: Set[str]  # DEAs
+    evacuating: AbstractSet[str]  # DEAs
     listening_since: float
     now: float
     settings: Intervals
+    # False where too much of what runs is unknown at once: then it is the desired picture that is wrong.
+    stop_unknown: bool = True
 
     def expired(self, instance: Instance) -> bool:
         """True when nobody has named the instance for too long."""
@@ -121,7 +124,7 @@ def restart_delay(crashes: int, s: Intervals) -> float:
 def _unknown(actual: AppActual, view: View) -> Verdict:
     expired = tuple(i.id for i in actual.live.values() if view.expired(i))
     patience = 2 * view.settings.desired_interval
-    if actual.unknown_since is None or view.now - actual.unknown_since <= patience:
+    if not view.stop_unknown or actual.unknown_since is None or view.now - actual.unknown_since <= patience:
         return Verdict(expired=expired)
     old = [i.id for i in actual.live.values() if view.now - i.first_seen > patience]
     return Verdict(
@@ -156,7 +159,9 @@ def _started(
         if here is None:
             empty += 1
             memory = actual.indices.get((app.version, number))
-            wanted.append((number, (memory.why if memory else "") or MISSING, memory.crashes if memory else 0))
+            wanted.append(
+                (number, (memory.why if memory else "") or MISSING, memory.crashes if memory else 0)
+            )
             continue
         staying = [i for i in here if i.dea not in view.evacuating] if view.evacuating else here
         if not staying:

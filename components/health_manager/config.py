@@ -58,6 +58,8 @@ class Intervals(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
             found.append("desired_max_age: want at least twice desired_interval")
         if self.max_restart_delay < self.min_restart_delay:
             found.append("max_restart_delay: want at least min_restart_delay")
+        if self.lease_ttl != round(self.lease_ttl):
+            found.append(f"lease_ttl: want whole seconds, not {self.lease_ttl:g}")
         if self.lease_renew > self.lease_ttl / 2:
             found.append("lease_renew: want at most half of lease_ttl, so that one lost answer costs nothing")
         return found

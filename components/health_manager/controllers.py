@@ -52,7 +52,13 @@ class Controllers:
             await self._session.close()
 
     async def call(
-        self, method: str, path: str, *, params: dict[str, str] | None = None, body: object = None, timeout: float
+        self,
+        method: str,
+        path: str,
+        *,
+        params: dict[str, str] | None = None,
+        body: object = None,
+        timeout: float,
     ) -> Answer:
         """Ask one controller after the other until one answers with less than 500.
 
@@ -78,7 +84,14 @@ class Controllers:
         raise ControllersError("; ".join(troubles))
 
     async def _ask(
-        self, method: str, url: str, params: dict[str, str] | None, body: object, timeout: float, *, renew: bool
+        self,
+        method: str,
+        url: str,
+        params: dict[str, str] | None,
+        body: object,
+        timeout: float,
+        *,
+        renew: bool,
     ) -> Answer:
         if self._session is None:
             self._session = aiohttp.ClientSession()
@@ -99,7 +112,9 @@ class Controllers:
             return Answer(reply.status, value if isinstance(value, dict) else None, _wall(reply))
 
 
-async def read_apps(controllers: Controllers, batch: int, timeout: float = 10.0) -> tuple[list[DesiredApp], float]:
+async def read_apps(
+    controllers: Controllers, batch: int, timeout: float = 10.0
+) -> tuple[list[DesiredApp], float]:
     """Read every application by the bulk API (section 1.15), page by page.
 
     Returns:

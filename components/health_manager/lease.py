@@ -25,8 +25,8 @@ logger = log.get(__name__)
 class LeaseState:
     """What is known of the lease.
 
-    Time is counted from before the request was sent, so this side always ends first; `token` only grows, and an answer
-    with an older one is no answer.
+    Time is counted from before the request was sent, so this side always ends first. `token` grows with every change
+    of holder; it is shown, so that an operator can tell one reign from the next.
     """
 
     holder: str
@@ -45,21 +45,15 @@ class LeaseState:
         """True while another one is known to lead."""
         return now < self.other_until
 
-    def granted(self, token: int, sent: float, now: float) -> bool:
-        """The lease is ours: taken, or renewed. False for an answer that has been overtaken."""
-        until = sent + self.ttl - _MARGIN
-        if token < self.token or until <= now:
-            return False
+    def granted(self, token: int, sent: float, now: float) -> None:
+        """The lease is ours: taken, or renewed. An answer that came too late gives no time."""
         if not self.leads(now):
             self.since = now
-        self.token, self.until = token, until
+        self.token, self.until = token, sent + self.ttl - _MARGIN
         self.other, self.other_until = "", NEVER
-        return True
 
     def refused(self, holder: str, token: int, expires_in: float, now: float) -> None:
         """Another one has it: stop at once."""
-        if token < self.token:
-            return
         self.token, self.until = token, NEVER
         self.other, self.other_until = holder, now + expires_in
 
@@ -124,7 +118,7 @@ class Lease:
 
     async def _attempt(self) -> None:
         sent = time.monotonic()
-        body = {"holder": self.state.holder, "ttl": self.state.ttl}
+        body = {"holder": self.state.holder, "ttl": round(self.state.ttl)}
         answer = await self._controllers.call("PUT", _PATH, body=body, timeout=self.state.ttl / 5)
         self._take(answer, sent)
 

@@ -8,17 +8,20 @@ from components.health_manager.actual import NEVER, ActualTable, Dea
 from components.health_manager.config import Intervals
 from components.health_manager.desired import DesiredTable
 
-BUS_LOST, SETTLING, NO_DESIRED, STALE, SILENT = (
+BUS_LOST, SETTLING, NO_DESIRED, STALE, SILENT, UNKNOWN = (
     "bus_lost",
     "settling",
     "desired_missing",
     "desired_stale",
     "pool_silent",
+    "many_unknown",
 )
 # DEAs lost within so many seconds of each other are one event.
 _TOGETHER = 30.0
 # Half way to being lost: counted where the question is whether many went at once.
 _SUSPECT = 0.6
+# Fewer applications than this may all be deleted at once.
+_MANY_UNKNOWN = 5
 
 
 @dataclass(slots=True)
@@ -34,7 +37,7 @@ class PoolWatch:
 
     def __init__(self, settings: Intervals) -> None:
         self._settings = settings
-        self._held_since = NEVER
+        self._held_since = self._held_at = NEVER
 
     def look(self, table: ActualTable, now: float) -> Silence:
         """Sort the DEAs that have been silent for too long."""
@@ -56,14 +59,24 @@ class PoolWatch:
                 suspects += 1
             if dea.lost_at is None and quiet > limit:
                 silent.append(dea)
-        if not silent or suspects < 2 or suspects <= s.silent_share * pool:
-            self._held_since = NEVER
+        if suspects >= 2 and suspects > s.silent_share * pool and silent:
+            if self._held_since == NEVER:
+                self._held_since = now
+            self._held_at = now
+            if now - self._held_since < s.silent_hold:
+                return Silence(lost=gone, held=silent)
             return Silence(lost=gone + silent)
-        if self._held_since == NEVER:
-            self._held_since = now
-        if now - self._held_since >= s.silent_hold:
-            return Silence(lost=gone + silent)
-        return Silence(lost=gone, held=silent)
+        self._held_since = NEVER
+        # When a hold ends, DEAs come back one after the other: each has its whole time again to be heard.
+        held = [dea for dea in silent if now - self._held_at <= dea.limit(s)]
+        return Silence(lost=gone + [dea for dea in silent if dea not in held], held=held)
+
+
+def many_unknown(desired: DesiredTable, table: ActualTable, settings: Intervals) -> bool:
+    """True when so much of what runs is unknown to the desired picture that the picture must be wrong."""
+    running = [d for d, app in table.apps.items() if app.live]
+    unknown = sum(1 for d in running if d not in desired.apps)
+    return unknown >= _MANY_UNKNOWN and unknown > settings.silent_share * len(running)
 
 
 def doubts(
@@ -73,7 +86,7 @@ def doubts(
     found = []
     if not connected:
         found.append(BUS_LOST)
-    elif now - table.listening_since < settings.settle:
+    elif now - table.settling_since < settings.settle:
         found.append(SETTLING)
     if not desired.loaded:
         found.append(NO_DESIRED)

@@ -63,7 +63,9 @@ def unpack(package: Path, target: Path, limits: Limits) -> int:
             "unpack", f"the application is not a sound zip archive ({error})", "Push again."
         ) from error
     except OSError as error:
-        raise StagingError("unpack", f"cannot write {error.filename or 'a file'}: {error.strerror}") from error
+        raise StagingError(
+            "unpack", f"cannot write {error.filename or 'a file'}: {error.strerror}"
+        ) from error
 
 
 def check_name(name: str) -> PurePosixPath:

@@ -78,7 +78,9 @@ class Context:
             ).returncode
         except OSError as error:
             raise StagingError(
-                "compile", f"the stager cannot run {argv[0]}: {error.strerror}", "This is the operator's to mend."
+                "compile",
+                f"the stager cannot run {argv[0]}: {error.strerror}",
+                "This is the operator's to mend.",
             ) from error
         if status:
             tool = " ".join(Path(a).name if i == 0 else a for i, a in enumerate(argv[:4]))
@@ -150,9 +152,7 @@ def choose(source: Path, wanted: str | None, meta: Mapping[str, Any]) -> tuple[s
     return found
 
 
-def _first_fit(
-    source: Path, meta: Mapping[str, Any], names: Iterable[str]
-) -> tuple[str, Plugin, str] | None:
+def _first_fit(source: Path, meta: Mapping[str, Any], names: Iterable[str]) -> tuple[str, Plugin, str] | None:
     for name in names:
         plugin = load(name)
         seen = plugin.detect(source, meta)

@@ -49,7 +49,7 @@ def startup(start: Start, runtime: Runtime | None) -> str:
         "mkdir -p ../logs",
         # A signal interrupts `wait`; waiting again gives the application's own status, even if it is gone by then.
         'started="" signalled=""',
-        "trap 'signalled=1; [ -z \"$started\" ] || kill -TERM \"$started\" 2>/dev/null' TERM INT",
+        'trap \'signalled=1; [ -z "$started" ] || kill -TERM "$started" 2>/dev/null\' TERM INT',
         f"bash -c {shlex.quote(start.command)} </dev/null >>../logs/stdout.log 2>>../logs/stderr.log &",
         "started=$!",
         'echo "$started" >>../run.pid',
@@ -87,7 +87,7 @@ def commands(runtime: Runtime | None) -> dict[str, str]:
         Name to content. With no runtime named, every runtime's commands stand for its usual place.
     """
     if runtime is not None:
-        return {name: '#!/bin/sh\nexec "$INGOT_RUNTIME" "$@"\n' for name in runtime.commands}
+        return dict.fromkeys(runtime.commands, '#!/bin/sh\nexec "$INGOT_RUNTIME" "$@"\n')
     return {name: f'#!/bin/sh\nexec {r.executable} "$@"\n' for r in RUNTIMES for name in r.commands}
 
 

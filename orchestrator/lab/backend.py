@@ -73,7 +73,7 @@ class Backend(Protocol):
             LabError: it did not come up; nothing of it runs then.
         """
 
-    def alive(self, spec: Spec, life: Life | None) -> Life | None:
+    def alive(self, life: Life | None) -> Life | None:
         """Return the life the machine has now, also after a reboot of its own; None where it does not run."""
 
     def stop(self, spec: Spec, life: Life, deadline: float) -> None:
@@ -82,10 +82,10 @@ class Backend(Protocol):
     def kill(self, spec: Spec, life: Life | None) -> None:
         """Cut its power: end its PID 1 with SIGKILL, and all that is left of it. The disk stays."""
 
-    def cut(self, spec: Spec, life: Life) -> None:
-        """Pull its network cable."""
+    def cut(self, spec: Spec) -> None:
+        """Pull the network cable of a machine that runs."""
 
-    def mend(self, spec: Spec, life: Life) -> None:
+    def mend(self, spec: Spec) -> None:
         """Plug it in again."""
 
     def remove(self, spec: Spec) -> None:

@@ -68,7 +68,7 @@ class ImageStore:
         root = self._folder / self._wanted(name)[0] / _ROOT
         return root if root.is_dir() else None
 
-    def list(self) -> list[dict[str, Any]]:
+    def all(self) -> list[dict[str, Any]]:
         """Return every image that can be had and every outdated one that is still there."""
         found = []
         wanted: dict[str, str] = {}
@@ -157,9 +157,7 @@ class ImageStore:
     def _folders(self) -> list[Path]:
         if not self._folder.is_dir():
             return []
-        return [
-            f for f in self._folder.iterdir() if images.split_folder(f.name) and (f / _FACTS).is_file()
-        ]
+        return [f for f in self._folder.iterdir() if images.split_folder(f.name) and (f / _FACTS).is_file()]
 
     def _lock_of(self, folder: str) -> Path:
         return self._folder / f".{folder}.lock"
@@ -259,7 +257,7 @@ def _mmdebstrap(
             "--dpkgopt=force-unsafe-io", *(f"--dpkgopt=path-exclude={pattern}" for pattern in made_of.excluded),
             "--dpkgopt=path-include=/usr/share/doc/*/copyright",
             '--aptopt=Acquire::Languages "none"', '--aptopt=Acquire::Retries "3"',
-            f"--essential-hook={prepare} \"$1\"", f"--customize-hook={finish} \"$1\"",
+            f'--essential-hook={prepare} "$1"', f'--customize-hook={finish} "$1"',
             f"--include={','.join(made_of.packages)}", made_of.suite, str(root), "-",
         ]  # fmt: skip
         env = {

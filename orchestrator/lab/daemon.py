@@ -131,7 +131,7 @@ class Daemon:
         )
 
     async def _images(self, _: Request) -> web.Response:
-        return _json(await asyncio.to_thread(self.provider.images.list))
+        return _json(await asyncio.to_thread(self.provider.images.all))
 
     async def _build(self, request: Request) -> web.Response:
         state = await asyncio.to_thread(self.provider.images.build, request.match_info["image"])

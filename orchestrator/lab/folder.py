@@ -10,8 +10,8 @@ from typing import Any
 import yaml
 
 from orchestrator.lab import keys, wire
-from orchestrator.lab.layout import PlannedBind
 from orchestrator.lab.journal import Bind
+from orchestrator.lab.layout import PlannedBind
 
 INVENTORY = "inventory"
 FIXED = "10-fixed.yml"
@@ -58,7 +58,7 @@ class LabFolder:
         target = self.project / "inventories" / "lab" / GROUP_VARS
         link = self.inventory / GROUP_VARS
         wanted = os.path.relpath(target, self.inventory)
-        if not link.is_symlink() or os.readlink(link) != wanted:
+        if not link.is_symlink() or str(link.readlink()) != wanted:
             link.unlink(missing_ok=True)
             link.symlink_to(wanted)
 

@@ -177,9 +177,7 @@ def leftovers(labs: Mapping[str, LabRecord], seen: Seen, roots: Mapping[tuple[st
         mounts=tuple(sorted(m for m in seen.mounts if m not in known)),
         tables=tuple(dead_tables),
         bridges=tuple(dead_bridges),
-        machine_folders=tuple(
-            sorted(m for m in seen.machine_folders if m[0] in labs and m not in machines)
-        ),
+        machine_folders=tuple(sorted(m for m in seen.machine_folders if m[0] in labs and m not in machines)),
         folders=tuple(sorted(f for f in seen.folders if f not in labs)),
     )
 

@@ -48,7 +48,14 @@ def resolv_conf(host_files: Iterable[str]) -> File:
 
 
 def identity(
-    lab: LabRecord, machine: MachineRecord, interface: str, mtu: int, public_key: str, host_key: str, resolver: File
+    *,
+    lab: LabRecord,
+    machine: MachineRecord,
+    interface: str,
+    mtu: int,
+    public_key: str,
+    host_key: str,
+    resolver: File,
 ) -> dict[str, File]:
     """Return all files of a new machine.
 

@@ -140,9 +140,9 @@ def end_forwarding(counter: Path, bridge: str | None = None) -> None:
     """Put forwarding back once no bridge needs it; bridges that are gone do not count."""
     with _counted(counter) as state:
         state["bridges"] = [b for b in state["bridges"] if b != bridge and (INTERFACES / b).exists()]
-        if not state["bridges"] and (before := state.pop("before", None)) is not None:
-            if IP_FORWARD.read_text().strip() != before:
-                IP_FORWARD.write_text(f"{before}\n")
+        before = None if state["bridges"] else state.pop("before", None)
+        if before not in (None, IP_FORWARD.read_text().strip()):
+            IP_FORWARD.write_text(f"{before}\n")
 
 
 def forward_drops(listed: dict[str, Any]) -> list[tuple[str, str, str]]:

@@ -1,7 +1,8 @@
 """Machines as systemd-nspawn containers that boot a whole Debian: one overlay over the image each, a veth on the bridge.
 
-The supervisor (systemd-nspawn) is a session of its own and outlives the daemon. Facts this rests on: SIGKILL of the
-machine's PID 1 ends the machine at once, SIGKILL of the supervisor alone does not, and SIGTERM to it is a clean stop.
+The
+supervisor (a shell around systemd-nspawn) is a session of its own and outlives the daemon. Facts this rests on: SIGKILL
+of the machine's PID 1 ends the machine at once, SIGKILL of nspawn alone does not, and SIGTERM to it is a clean stop.
 """
 
 from __future__ import annotations
@@ -26,8 +27,24 @@ _LEADER_DEADLINE = 20.0
 _KILL_DEADLINE = 10.0
 # What systemd as PID 1 takes for "power off".
 _POWER_OFF = signal.SIGRTMIN + 4
-# Joins the machine's control groups before it becomes the supervisor: forking daemons may not do so themselves.
-_JOIN = 'program="$1"; shift; while [ "$1" != -- ]; do echo $$ > "$1"; shift; done; shift; exec "$program" "$@"'
+_PROGRAM = "systemd-nspawn"
+# The supervisor: runs nspawn in the machine's control groups ("GROUP FILE... -- NSPAWN ARGUMENT..."), again when the
+# machine rebooted (nspawn says so with status 133 and leaves it to a service manager), and passes SIGTERM on.
+_SUPERVISE = r"""
+trap 'kill -TERM "$child"' TERM
+while :; do
+    (
+        while [ "$1" != -- ]; do sh -c 'echo "$PPID" > "$1"' sh "$1"; shift; done
+        shift
+        exec "$@"
+    ) &
+    child=$!
+    wait "$child"
+    status=$?
+    while kill -0 "$child" 2> /dev/null; do wait "$child"; status=$?; done
+    [ "$status" = 133 ] || exit "$status"
+done
+"""
 
 
 class Nspawn:
@@ -63,7 +80,7 @@ class Nspawn:
             path.parent.mkdir(parents=True, exist_ok=True)
             fresh = path.with_name(f".{path.name}.lab")
             descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, file.mode)
-            with open(descriptor, "w") as stream:
+            with os.fdopen(descriptor, "w") as stream:
                 os.fchmod(descriptor, file.mode)
                 stream.write(file.text)
             fresh.replace(path)
@@ -80,7 +97,7 @@ class Nspawn:
         groups = [str(path) for path in cgroups.create(spec.key)]
         with spec.console.open("ab") as console:
             child = subprocess.Popen(
-                ["/bin/sh", "-c", _JOIN, "sh", argv[0], *groups, "--", *argv[1:]],
+                ["/bin/sh", "-c", _SUPERVISE, "ingot-lab", *groups, "--", *argv],
                 stdin=subprocess.DEVNULL,
                 stdout=console,
                 stderr=subprocess.STDOUT,
@@ -103,7 +120,7 @@ class Nspawn:
             run(["ip", "link", "set", self._link(spec), "mtu", str(spec.mtu)])
         return Life(supervisor, leader)
 
-    def alive(self, spec: Spec, life: Life | None) -> Life | None:
+    def alive(self, life: Life | None) -> Life | None:
         """Look for the recorded PID 1; where it rebooted, for the supervisor's new child."""
         self._reap()
         if life is None:
@@ -127,22 +144,30 @@ class Nspawn:
     def kill(self, spec: Spec, life: Life | None) -> None:
         """Kill PID 1, then the supervisor, then take the control groups and the cable away."""
         if life is not None:
-            current = self.alive(spec, life) or life
+            current = self.alive(life) or life
+            between = processes.parent_of(current.leader, _PROGRAM)
+            all_of_it = (current.supervisor, current.leader, between)
+
+            def gone() -> bool:
+                self._reap()
+                return not any(map(processes.lives, all_of_it))
+
             processes.end(current.leader, signal.SIGKILL)
-            # The supervisor follows its machine; it is killed only where it does not.
-            processes.wait_until(lambda: not self._there(current), _KILL_DEADLINE / 2)
-            processes.end(current.supervisor, signal.SIGKILL)
-            if not processes.wait_until(lambda: not self._there(current), _KILL_DEADLINE):
+            # nspawn and its supervisor follow the machine; they are killed only where they do not.
+            processes.wait_until(gone, _KILL_DEADLINE / 2)
+            for process in all_of_it:
+                processes.end(process, signal.SIGKILL)
+            if not processes.wait_until(gone, _KILL_DEADLINE):
                 raise LabError(f"machine {spec.hostname} does not end: {current}")
         self._reap()
         run(["ip", "link", "delete", self._link(spec)], check=False)
         cgroups.remove(spec.key)
 
-    def cut(self, spec: Spec, life: Life) -> None:
+    def cut(self, spec: Spec) -> None:
         """Take the host's end of the veth down."""
         run(["ip", "link", "set", self._link(spec), "down"])
 
-    def mend(self, spec: Spec, life: Life) -> None:
+    def mend(self, spec: Spec) -> None:
         """Take the host's end of the veth up."""
         run(["ip", "link", "set", self._link(spec), "up"])
 

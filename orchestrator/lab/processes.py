@@ -59,12 +59,24 @@ def end(process: Process | None, number: int) -> None:
 
 
 def leader_of(supervisor: int) -> Process | None:
-    """Return the child that is PID 1 of a PID namespace of its own."""
-    for pid in pids():
-        found = stat(pid)
-        if found and found[1] == supervisor and found[0] not in "ZX" and _is_init(pid):
-            return Process(pid, found[2])
+    """Return the grandchild that is PID 1 of a PID namespace of its own."""
+    stats = {pid: found for pid in pids() if (found := stat(pid)) and found[0] not in "ZX"}
+    for pid, (_, parent, start) in stats.items():
+        if parent in stats and stats[parent][1] == supervisor and _is_init(pid):
+            return Process(pid, start)
     return None
+
+
+def parent_of(process: Process | None, program: str) -> Process | None:
+    """Return the parent of a process that lives, where it runs this program."""
+    if process is None or not lives(process) or (found := stat(process.pid)) is None:
+        return None
+    try:
+        name = (PROC / str(found[1]) / "comm").read_text().strip()
+    except OSError:
+        return None
+    # The kernel keeps 15 characters of a program's name.
+    return identify(found[1]) if name == program[:15] else None
 
 
 def marks() -> Iterator[tuple[Process, str]]:
@@ -85,7 +97,7 @@ def marks() -> Iterator[tuple[Process, str]]:
 
 def pids() -> list[int]:
     """Return the numbers of all processes."""
-    return [int(name) for name in os.listdir(PROC) if name.isdigit()]
+    return [int(path.name) for path in PROC.iterdir() if path.name.isdigit()]
 
 
 def wait_until(condition: Callable[[], bool], deadline: float, pause: float = 0.02) -> bool:

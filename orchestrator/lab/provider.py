@@ -140,13 +140,17 @@ class Provider:
         addresses.check_name(request.name, "machine")
         for bind in request.binds:
             if not Path(bind.source).is_dir() or not bind.target.startswith("/"):
-                raise BadRequestError(f"bind {bind.source}:{bind.target}: want a directory and an absolute path")
+                raise BadRequestError(
+                    f"bind {bind.source}:{bind.target}: want a directory and an absolute path"
+                )
         with self._one(lab_name, request.name), self.guard:
             lab = self.lab(lab_name)
             if request.name in lab.machines:
                 raise ConflictError(f"lab {lab_name} has a machine {request.name} already")
             if (image := self.images.find(request.image)) is None:
-                raise ConflictError(f"image {request.image} is not built: ingot-lab image build {request.image}")
+                raise ConflictError(
+                    f"image {request.image} is not built: ingot-lab image build {request.image}"
+                )
             used = [m.address for m in lab.machines.values()]
             private, public = keys.generate(request.name)
             machine = MachineRecord(
@@ -177,11 +181,11 @@ class Provider:
         with self._one(lab_name, name):
             lab, machine = self.machine(lab_name, name)
             spec = self.spec(lab, machine)
-            if self.backend.alive(spec, machine.life) is None:
+            if self.backend.alive(machine.life) is None:
                 self.backend.kill(spec, machine.life)
                 self._record(lab, machine, self.backend.start(spec))
-                if machine.cut and machine.life:
-                    self.backend.cut(spec, machine.life)
+                if machine.cut:
+                    self.backend.cut(spec)
                 logger.info("machine started", lab=lab_name, machine=name)
             return self.machine_view(lab, machine)
 
@@ -190,7 +194,7 @@ class Provider:
         with self._one(lab_name, name):
             lab, machine = self.machine(lab_name, name)
             spec = self.spec(lab, machine)
-            if life := self.backend.alive(spec, machine.life):
+            if life := self.backend.alive(machine.life):
                 self.backend.stop(spec, life, deadline)
             else:
                 self.backend.kill(spec, machine.life)
@@ -215,8 +219,8 @@ class Provider:
             with self.guard:
                 self.journal.save(lab)
             spec = self.spec(lab, machine)
-            if life := self.backend.alive(spec, machine.life):
-                (self.backend.cut if cut else self.backend.mend)(spec, life)
+            if self.backend.alive(machine.life):
+                (self.backend.cut if cut else self.backend.mend)(spec)
             return self.machine_view(lab, machine)
 
     def delete_machine(self, lab_name: str, name: str) -> None:
@@ -227,7 +231,7 @@ class Provider:
             with self.guard:
                 machine.leaving = True
                 self.journal.save(lab)
-            self.backend.kill(spec, self.backend.alive(spec, machine.life) or machine.life)
+            self.backend.kill(spec, self.backend.alive(machine.life) or machine.life)
             self.backend.remove(spec)
             with self.guard:
                 lab.machines.pop(name, None)
@@ -245,7 +249,7 @@ class Provider:
         spec = self.spec(lab, machine)
         ends = time.monotonic() + deadline
         while not _answers(machine.address):
-            runs = self.backend.alive(spec, machine.life) is not None
+            runs = self.backend.alive(machine.life) is not None
             if not runs or time.monotonic() >= ends:
                 why = f"no SSH at {machine.address} after {deadline:.0f} s" if runs else "it does not run"
                 raise NotReadyError(f"machine {name} of lab {lab_name}: {why}\n{tail(spec.console)}")
@@ -284,7 +288,7 @@ class Provider:
     def machine_view(self, lab: LabRecord, machine: MachineRecord) -> wire.MachineView:
         """Return a machine as clients see it."""
         spec = self.spec(lab, machine)
-        life = self.backend.alive(spec, machine.life)
+        life = self.backend.alive(machine.life)
         return wire.MachineView(
             name=machine.name,
             address=machine.address,
@@ -348,7 +352,13 @@ class Provider:
         public = (self._ssh_folder(lab) / f"{keys.PRIVATE}.pub").read_text().strip()
         resolver = machine_files.resolv_conf(p.read_text() for p in RESOLV_CONF if p.is_file())
         files = machine_files.identity(
-            lab, machine, self.backend.interface, self._mtu, public, host_key, resolver
+            lab=lab,
+            machine=machine,
+            interface=self.backend.interface,
+            mtu=self._mtu,
+            public_key=public,
+            host_key=host_key,
+            resolver=resolver,
         )
         self.backend.write(spec, files)
 

@@ -9,7 +9,9 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
-_ONE_LINE = re.compile(r"deb\s+(?:\[(?P<options>[^\]]*)\]\s+)?(?P<uri>\S+)\s+(?P<suite>\S+)\s+(?P<components>.+)")
+_ONE_LINE = re.compile(
+    r"deb\s+(?:\[(?P<options>[^\]]*)\]\s+)?(?P<uri>\S+)\s+(?P<suite>\S+)\s+(?P<components>.+)"
+)
 _POCKETS = ("", "-updates", "-security")
 _YES = ("yes", "true", "1")
 
@@ -39,7 +41,9 @@ def parse_list(text: str) -> Iterator[Source]:
         if not (match := _ONE_LINE.fullmatch(raw.split("#", 1)[0].strip())):
             continue
         options = dict(
-            item.split("=", 1) for item in (match["options"] or "").split() if "=" in item and "+=" not in item
+            item.split("=", 1)
+            for item in (match["options"] or "").split()
+            if "=" in item and "+=" not in item
         )
         yield Source(
             uri=match["uri"],

@@ -30,13 +30,14 @@ def restore(provider: Provider) -> None:
         except LabError:
             logger.exception("network of a lab not restored", lab=lab.name)
         for machine in lab.machines.values():
-            spec = provider.spec(lab, machine)
-            machine.life = provider.backend.alive(spec, machine.life)
+            machine.life = provider.backend.alive(machine.life)
             known = {machine.life.supervisor, machine.life.leader} if machine.life else set()
             for process, who in strays.items():
                 if who == (lab.name, machine.name) and process not in known:
                     processes.end(process, signal.SIGKILL)
-            logger.info("machine adopted" if machine.life else "machine is off", lab=lab.name, machine=machine.name)
+            logger.info(
+                "machine adopted" if machine.life else "machine is off", lab=lab.name, machine=machine.name
+            )
         provider.journal.save(lab)
 
 
@@ -132,6 +133,4 @@ def _remove_bridge(bridge: str) -> None:
 
 def _mount_points() -> list[str]:
     # The kernel writes blanks and the like as octal escapes.
-    return [
-        line.split(" ")[1].encode().decode("unicode_escape") for line in _MOUNTS.read_text().splitlines()
-    ]
+    return [line.split(" ")[1].encode().decode("unicode_escape") for line in _MOUNTS.read_text().splitlines()]

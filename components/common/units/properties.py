@@ -102,7 +102,7 @@ def _view(spec: UnitSpec) -> list[tuple[str, Variant]]:
     writable = [spec.directory, *spec.writable]
     shown = [p for p in spec.read_only if any(p.is_relative_to(e) for e in spec.empty)]
     bound = [p for p in writable if any(p.is_relative_to(e) for e in spec.empty)]
-    return [
+    found = [
         ("ProtectSystem", Variant("s", "strict")),
         ("ReadWritePaths", Variant("as", [str(p) for p in writable if p not in bound])),
         ("TemporaryFileSystem", Variant("a(ss)", [[str(p), "ro,mode=0755"] for p in spec.empty])),
@@ -111,6 +111,8 @@ def _view(spec: UnitSpec) -> list[tuple[str, Variant]]:
         # The dash: a path that is not there needs no hiding.
         ("InaccessiblePaths", Variant("as", [f"-{p}" for p in spec.hidden])),
     ]
+    # To systemd an empty list means "forget what was said before", for both kinds of bind mounts at once.
+    return [(name, value) for name, value in found if value.value]
 
 
 def _hardening(spec: UnitSpec) -> list[tuple[str, Variant]]:

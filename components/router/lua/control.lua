@@ -15,6 +15,7 @@ local _M = {}
 
 local CHANGES_KEPT_SECONDS = 60
 local MAX_NAMES = 1000
+local DUMP_HOSTS = 50
 
 local function reply(status, value)
   ngx.status = status
@@ -168,28 +169,39 @@ local function apply(delta)
   return reply(200, held())
 end
 
+local function endpoints_of(value)
+  local endpoints = {}
+  for address, port, app, instance, tags in value:gmatch("\n([^\t]+)\t(%d+)\t(%d*)\t([^\t]*)\t([^\n]*)") do
+    endpoints[#endpoints + 1] = {
+      address = address:match("^%[(.*)%]$") or address,
+      port = tonumber(port),
+      app = tonumber(app),
+      instance = instance ~= "" and instance or nil,
+      tags = cjson.decode(tags),
+    }
+  end
+  return cjson.encode(endpoints)
+end
+
+-- Everything, a few hosts at a time: other requests get their turn between.
 local function dump()
   ngx.header["Content-Type"] = "application/json"
   local state = held()
   ngx.print('{"epoch":', cjson.encode(state.epoch or cjson.null), ',"loaded":', tostring(state.loaded), ',"routes":{')
-  local comma = ""
+  local comma, pieces = "", {}
   for _, key in ipairs(dict:get_keys(0)) do
     local value = key:sub(1, 2) == "h:" and dict:get(key)
     if value then
-      local endpoints = {}
-      for address, port, app, instance, tags in value:gmatch("\n([^\t]+)\t(%d+)\t(%d*)\t([^\t]*)\t([^\n]*)") do
-        endpoints[#endpoints + 1] = {
-          address = address:match("^%[(.*)%]$") or address,
-          port = tonumber(port),
-          app = tonumber(app),
-          instance = instance ~= "" and instance or nil,
-          tags = cjson.decode(tags),
-        }
-      end
-      ngx.print(comma, cjson.encode(key:sub(3)), ":", cjson.encode(endpoints))
+      pieces[#pieces + 1] = comma .. cjson.encode(key:sub(3)) .. ":" .. endpoints_of(value)
       comma = ","
+      if #pieces == DUMP_HOSTS then
+        ngx.print(pieces)
+        ngx.flush(true)
+        pieces = {}
+      end
     end
   end
+  ngx.print(pieces)
   ngx.print("}}")
 end
 

@@ -1,0 +1,188 @@
+"""An application's start, stop and change, with what is shown meanwhile. Push and the commands share it."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from components.client.api import Api, App
+from components.client.errors import ApiError, ClientError, PushError
+from components.client.progress import Progress
+from components.client.waiting import Picture, Verdict, Waiter
+
+START_TIMEOUT = 60.0
+LOG_LINES = 40
+STAGING_CODES = frozenset({307, 308, 310, 800, 801})
+# Most telling first.
+_LOGS = ("logs/stderr.log", "logs/stdout.log", "logs/startup.log")
+_LISTEN_HINT = (
+    "the application must listen on 0.0.0.0 and the port in $PORT; allow it longer with --timeout SECONDS"
+)
+
+
+def tail(text: str, lines: int = LOG_LINES) -> str:
+    """Return the last lines of a text, and how many are left out."""
+    rows = text.splitlines()
+    cut = [f"... {len(rows) - lines} lines more"] if len(rows) > lines else []
+    return "\n".join([*cut, *rows[-lines:]])
+
+
+def instance_logs(api: Api, name: str, instance: str, files: Iterable[str] = _LOGS) -> str:
+    """Return the tails of an instance's logs, each under its name; those that cannot be had are left out."""
+    parts = []
+    for file in files:
+        with contextlib.suppress(ClientError):
+            if text := api.file(name, instance, file).strip("\n"):
+                parts.append(f"==> {file} of instance {instance}\n{tail(text)}")
+    return "\n".join(parts)
+
+
+@dataclass(slots=True)
+class Lifecycle:
+    """One application of one controller.
+
+    Args:
+        progress: shows the stages.
+        timeout: seconds a start may take, staging not counted.
+        stop_on_failure: an application that does not come up is stopped again (a push wants that).
+    """
+
+    api: Api
+    name: str
+    progress: Progress
+    timeout: float = START_TIMEOUT
+    stop_on_failure: bool = False
+
+    def change(self, **changes: Any) -> App:
+        """Put the application back with these members changed; returns what was put."""
+        app = {**self.api.app(self.name), **changes}
+        self.api.update(self.name, app)
+        return app
+
+    def stop(self) -> None:
+        """Stop it; a stopped one stays so."""
+        if self.api.app(self.name).get("state") != "STOPPED":
+            self.change(state="STOPPED")
+
+    def start(self) -> None:
+        """Stage it if that is due, start it, and wait until all its instances run.
+
+        Raises:
+            PushError: naming the stage, with its log.
+        """
+        before = self._crashed()
+        with self._stopping():
+            self.stage(state="STARTED")
+            wanted = int(self.api.app(self.name).get("instances") or 1)
+            with self.progress.stage("starting"):
+                self.wait(wanted, before)
+
+    def restart(self) -> None:
+        """Stop it and start it."""
+        self.stop()
+        self.start()
+
+    def stage(self, **changes: Any) -> None:
+        """Make a change that has the application staged where that is due; its log is shown as it grows.
+
+        Raises:
+            PushError: staging failed.
+        """
+        with self.progress.stage("staging"):
+            call = _Background(lambda: self.change(**changes))
+            shown = 0
+            while not call.done(0.4):
+                shown = self._show_log(shown)
+            try:
+                call.result()
+            except ApiError as error:
+                if error.code not in STAGING_CODES:
+                    raise PushError("starting", error.message, hint=error.hint) from error
+                shown = self._show_log(shown)
+                log = "" if shown else tail(self._staging_log())
+                raise PushError(
+                    "staging", error.message, log, "correct the application and push it again"
+                ) from error
+
+    def wait(self, wanted: int, known_crashes: frozenset[str] = frozenset()) -> None:
+        """Wait until `wanted` instances run.
+
+        Raises:
+            PushError: with the logs of an instance that did not.
+        """
+        waiter = Waiter(self.api, self.name, wanted, known_crashes, self.progress.detail)
+        verdict, picture = waiter.wait(self.timeout)
+        if verdict is Verdict.RUNNING:
+            return
+        raise self._start_failure(verdict, picture)
+
+    def _start_failure(self, verdict: Verdict, picture: Picture) -> PushError:
+        crashes = picture.crashes or tuple(sorted(self._crashed()))[-1:]
+        logs = instance_logs(self.api, self.name, crashes[-1] if crashes else "0")
+        if verdict is Verdict.CRASHED:
+            return PushError("starting", "the application crashed", logs, "its last words are above")
+        if picture.states["STARTING"] or crashes:
+            return PushError("starting", f"{picture.text()} after {self.timeout:.0f} s", logs, _LISTEN_HINT)
+        return PushError(
+            "starting",
+            f"{picture.text()} after {self.timeout:.0f} s",
+            logs,
+            "there may be no machine with room for it: `ingot machines`, or a smaller --memory",
+        )
+
+    @contextlib.contextmanager
+    def _stopping(self) -> Any:
+        try:
+            yield
+        except PushError:
+            if self.stop_on_failure:
+                # What failed is the news; that it could not be stopped either is not.
+                with contextlib.suppress(ClientError):
+                    self.stop()
+            raise
+
+    def _crashed(self) -> frozenset[str]:
+        with contextlib.suppress(ApiError):
+            return frozenset(str(item.get("instance")) for item in self.api.crashes(self.name))
+        return frozenset()
+
+    def _staging_log(self) -> str:
+        with contextlib.suppress(ClientError):
+            return self.api.staging_log(self.name)
+        return ""
+
+    def _show_log(self, shown: int) -> int:
+        text = self._staging_log()
+        end = text.rfind("\n") + 1
+        if end > shown:
+            self.progress.log(text[shown:end])
+        return max(end, shown)
+
+
+class _Background:
+    """A call in a thread of its own, so that the screen moves while it waits; gone when the program is."""
+
+    def __init__(self, call: Any) -> None:
+        self._call = call
+        self._error: BaseException | None = None
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+
+    def done(self, seconds: float) -> bool:
+        """Wait so long at most; say whether it has returned."""
+        self._thread.join(seconds)
+        return not self._thread.is_alive()
+
+    def result(self) -> None:
+        """Raise what it raised, if it did."""
+        if self._error is not None:
+            raise self._error
+
+    def _run(self) -> None:
+        try:
+            self._call()
+        except ClientError as error:
+            self._error = error

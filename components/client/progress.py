@@ -1,0 +1,73 @@
+"""Long work shown in stages, on standard error: a moving line in a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+from rich.console import Console
+from rich.status import Status
+from rich.text import Text
+
+from components.client.output import console
+from components.client.units import format_seconds
+
+
+@dataclass(slots=True)
+class Progress:
+    """Shows stages and remembers how long each took.
+
+    Attributes:
+        seconds: stage → how long it took, in the order they ended.
+    """
+
+    screen: Console = field(default_factory=lambda: console(error=True))
+    seconds: dict[str, float] = field(default_factory=dict)
+    _status: Status | None = None
+    _stage: str = ""
+    _detail: str = ""
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        """Run one stage; it counts, and its line is printed, when it ends well."""
+        self._stage, self._detail = name, ""
+        begun = time.monotonic()
+        if self.screen.is_terminal:
+            self._status = self.screen.status(Text(name))
+            self._status.start()
+        try:
+            yield
+            spent = time.monotonic() - begun
+            self.seconds[name] = round(spent, 3)
+            self._stop()
+            detail = f"  {self._detail}" if self._detail else ""
+            self.screen.print(Text(f"{name:<10} {format_seconds(spent):>8}{detail}"))
+        finally:
+            self._stop()
+
+    def detail(self, text: str) -> None:
+        """Say how far the stage is; the last word stays on its line."""
+        self._detail = text
+        if self._status is not None:
+            self._status.update(Text(f"{self._stage}  {text}"))
+
+    def log(self, text: str) -> None:
+        """Show lines of a log that arrive while the stage runs."""
+        for row in text.splitlines():
+            self.screen.print(Text(f"  | {row}", style="dim"))
+
+    def total(self) -> float:
+        """Return the seconds of all stages."""
+        return round(sum(self.seconds.values()), 3)
+
+    def summary(self) -> str:
+        """Write `4.2 s (packing 0.1 s, ...)`."""
+        each = ", ".join(f"{name} {format_seconds(spent)}" for name, spent in self.seconds.items())
+        return f"{format_seconds(self.total())} ({each})"
+
+    def _stop(self) -> None:
+        if self._status is not None:
+            self._status.stop()
+            self._status = None

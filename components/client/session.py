@@ -1,0 +1,108 @@
+"""What a command works with: the configuration, the connection, the options that all share."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from functools import cached_property
+from typing import Any, TypeVar
+
+import click
+
+from components.client.api import Api
+from components.client.config import Config, home, normalise_target
+from components.client.errors import LOGIN_HINT, ConfigurationError
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+class Session:
+    """One run of the command.
+
+    Args:
+        target: takes the place of the remembered one for this run.
+    """
+
+    def __init__(self, target: str | None = None) -> None:
+        self._target = target
+
+    @cached_property
+    def config(self) -> Config:
+        """The configuration, read when a command first wants it: help needs none."""
+        config = Config.load(home())
+        if self._target:
+            config.override = normalise_target(self._target)
+        return config
+
+    def anonymous(self, target: str | None = None) -> Api:
+        """Connect without wanting to be logged in."""
+        address = target or self.config.require_target()
+        return Api(address, self.config.tokens.get(address, ""))
+
+    def api(self) -> Api:
+        """Connect as the user who is logged in.
+
+        Raises:
+            ConfigurationError: no target is set, or nobody is logged in.
+        """
+        token = self.config.require_token()
+        return Api(self.config.current, token)
+
+    def user(self, api: Api) -> str:
+        """Return the e-mail address of who is logged in.
+
+        Raises:
+            ConfigurationError: the token does not hold any more.
+        """
+        user = api.info().get("user")
+        if not user:
+            raise ConfigurationError("the login has expired", LOGIN_HINT)
+        return str(user)
+
+
+pass_session = click.make_pass_decorator(Session)
+
+
+def json_option(function: F) -> F:
+    """Add `--json`."""
+    return click.option("--json", "as_json", is_flag=True, help="Print JSON for programs.")(function)
+
+
+def instance_option(function: F) -> F:
+    """Add `--instance`."""
+    return click.option(
+        "-i", "--instance", default="0", show_default=True, help="Index or id of the instance."
+    )(function)
+
+
+def interactive() -> bool:
+    """Say whether a person can be asked."""
+    return sys.stdin.isatty()
+
+
+def ask_password(given: str | None, *, from_stdin: bool, confirm: bool = False) -> str:
+    """Return a password from standard input's first line, `given` (the environment or an option), or a prompt.
+
+    Raises:
+        click.UsageError: there is none, and nobody to ask.
+    """
+    if from_stdin:
+        given = sys.stdin.readline().rstrip("\r\n")
+    elif given is None and interactive():
+        given = click.prompt("Password", hide_input=True, confirmation_prompt=confirm, err=True)
+    if not given:
+        raise click.UsageError("no password: set INGOT_PASSWORD, or give it to --password-stdin")
+    return given
+
+
+def password_options(function: F) -> F:
+    """Add the ways to give a password; none puts it into the process list unless the user insists."""
+    function = click.option(
+        "--password-stdin", is_flag=True, help="Read the password from standard input's first line."
+    )(function)
+    return click.option(
+        "--password",
+        envvar="INGOT_PASSWORD",
+        metavar="TEXT",
+        help="The password; others on this machine may see it, so rather set INGOT_PASSWORD.",
+    )(function)

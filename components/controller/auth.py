@@ -1,0 +1,145 @@
+"""Who asks: passwords, tokens, and the user of a request (sections 1.1 and 1.2)."""
+
+from __future__ import annotations
+
+import hmac
+import time
+from base64 import b64decode
+from binascii import Error as Base64Error
+from dataclasses import dataclass
+
+import argon2
+import argon2.exceptions
+from flask import Request
+from itsdangerous import BadData, URLSafeSerializer
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from components.common import log
+from components.controller.config import ControllerConfig
+from components.controller.errors import ApiError, bad_request, denied
+from components.controller.models import User
+
+logger = log.get(__name__)
+_HASHER = argon2.PasswordHasher()
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """The user a request acts as. `by` is the administrator who acts for them, or None."""
+
+    id: int
+    email: str
+    admin: bool
+    by: str | None = None
+
+
+def hash_password(password: str) -> str:
+    """Give the argon2 hash to store."""
+    return _HASHER.hash(password)
+
+
+def verify_password(stored: str, password: str) -> bool:
+    """Compare a password with its stored hash."""
+    try:
+        return _HASHER.verify(stored, password)
+    except (argon2.exceptions.VerificationError, argon2.exceptions.InvalidHashError):
+        return False
+
+
+class Tokens:
+    """Makes and reads tokens: one word, safe in a header and in JSON, opaque to clients.
+
+    Args:
+        keys: the first signs, all verify: a key is replaced by putting the new one in front.
+        lifetime: seconds.
+    """
+
+    def __init__(self, keys: list[str], lifetime: int) -> None:
+        self._lifetime = lifetime
+        # The library wants the signing key last.
+        self._serializer = URLSafeSerializer(list(reversed(keys)), salt="ingot token")
+
+    def make(self, email: str, now: float | None = None) -> str:
+        """Make a token for a user."""
+        until = int(time.time() if now is None else now) + self._lifetime
+        text = self._serializer.dumps([email, until])
+        return text if isinstance(text, str) else text.decode()
+
+    def read(self, token: str, now: float | None = None) -> str | None:
+        """Give the email of a good token, else None."""
+        try:
+            email, until = self._serializer.loads(token)
+        except (BadData, TypeError, ValueError):
+            return None
+        if not isinstance(email, str) or not isinstance(until, int):
+            return None
+        return email if until >= (time.time() if now is None else now) else None
+
+
+def caller_of(session: Session, request: Request, tokens: Tokens, config: ControllerConfig) -> Caller | None:
+    """Find out who asks; None for an anonymous one, and for a token that does not hold (section 1.1).
+
+    Raises:
+        ApiError: 200, 201 for PROXY-USER misused; 202 where HTTPS is demanded.
+    """
+    token = request.headers.get("Authorization", "").strip()
+    email = tokens.read(token) if token else None
+    user = find_user(session, email) if email else None
+    secure = request.headers.get("X-Forwarded-Proto", "").lower().startswith("https")
+    if not secure and (
+        config.https_required or (user is not None and user.admin and config.https_required_for_admins)
+    ):
+        raise ApiError(202)
+    if user is None:
+        if token:
+            logger.info("token_rejected")
+        return None
+    target = request.headers.get("Proxy-User", "").strip()
+    if not target:
+        return Caller(user.id, user.email, user.admin)
+    if not user.admin:
+        raise denied()
+    proxied = find_user(session, target)
+    if proxied is None:
+        raise ApiError(201)
+    return Caller(proxied.id, proxied.email, proxied.admin, by=user.email)
+
+
+def find_user(session: Session, email: str) -> User | None:
+    """Give the user of that email."""
+    return session.scalars(select(User).where(User.email == email.strip().lower())).one_or_none()
+
+
+def add_user(session: Session, email: str, password: str, *, admin: bool = False) -> User:
+    """Add a user.
+
+    Raises:
+        ApiError: 100 for an email that is none or is taken, or an empty password.
+    """
+    email = email.strip().lower()
+    name, at, host = email.partition("@")
+    if not (name and at and host) or any(c.isspace() or c in ",;<>\"'/" for c in email) or len(email) > 255:
+        raise bad_request("this is not an email address")
+    if not password:
+        raise bad_request("a password is needed")
+    if find_user(session, email) is not None:
+        raise bad_request("this email address is taken")
+    user = User(
+        email=email, crypted_password=hash_password(password), admin=admin, created_at=int(time.time())
+    )
+    session.add(user)
+    session.flush()
+    return user
+
+
+def basic(request: Request, user: str, password: str) -> bool:
+    """Judge HTTP basic authentication, in constant time."""
+    scheme, _, blob = request.headers.get("Authorization", "").partition(" ")
+    if scheme.lower() != "basic":
+        return False
+    try:
+        given = b64decode(blob, validate=True)
+    except (Base64Error, ValueError):
+        return False
+    return hmac.compare_digest(given, f"{user}:{password}".encode())

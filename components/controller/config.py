@@ -1,0 +1,103 @@
+"""The controller's configuration: `/etc/ingot/controller.yml`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+
+from components.common.config import DaemonConfig
+
+SCHEMES = ("postgresql+psycopg://", "sqlite:///")
+
+
+class Capacity(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What an account may use (section 1.8): `memory` MB over its started applications, and counts."""
+
+    memory: int = 2048
+    app_uris: int = 4
+    services: int = 16
+    apps: int = 20
+
+    def problems(self) -> list[str]:
+        """Nobody has less than nothing."""
+        return [
+            f"{name}: want 0 or more"
+            for name in self.__struct_fields__
+            if isinstance(getattr(self, name), int) and getattr(self, name) < 0
+        ]
+
+
+class ControllerConfig(DaemonConfig, frozen=True, kw_only=True):
+    """Everything a controller needs to know; all controllers of a platform share all but address and index.
+
+    `token_keys`: the first signs tokens, every one verifies them. `status.user` and `status.password` guard `/varz`
+    and `/metrics`, which are served on `port`; `status.host` and `status.port` are not used.
+    """
+
+    host: str = "0.0.0.0"  # noqa: S104 - the router and the DEAs ask it; the firewall narrows who
+    port: int = 9022
+    workers: int = 2
+    threads: int = 16
+    database_url: str
+    share_path: Path
+    temp_path: Path = Path("/var/tmp")  # noqa: S108 - only private sub-directories are made in it
+    domain: str = "ingot.localhost"
+    api_host: str = ""
+    external_port: int = 80
+
+    token_keys: list[str]
+    token_expiration: int = 604800
+    bulk_user: str = "bulk_api"
+    bulk_password: str
+    staging_user: str = "staging"
+    staging_password: str
+    admin_email: str = ""
+    admin_password: str = ""
+    allow_registration: bool = True
+    https_required: bool = False
+    https_required_for_admins: bool = False
+
+    name: str = "ingot"
+    description: str = "Ingot, a private Platform-as-a-Service"
+    support: str = "http://support.ingot.localhost"
+    allow_debug: bool = False
+    allow_external_uris: bool = False
+    reserved_uris: list[str] = msgspec.field(default_factory=list)
+    user_capacity: Capacity = Capacity()
+    admin_capacity: Capacity = Capacity(memory=32768, app_uris=16, services=32, apps=200)
+    # What the DEAs really run, for `/info`: runtime name to version.
+    runtime_versions: dict[str, str] = msgspec.field(default_factory=dict)
+
+    max_staging_seconds: int = 120
+    max_upload_mb: int = 1024
+    max_app_mb: int = 512
+    max_app_files: int = 100_000
+    database_wait_seconds: int = 60
+    drain_seconds: float = 1.0
+
+    @property
+    def api(self) -> str:
+        """The host the router knows the API by."""
+        return self.api_host or f"api.{self.domain}"
+
+    def problems(self) -> list[str]:
+        """Say what the types cannot."""
+        found = []
+        if not self.database_url.startswith(SCHEMES):
+            found.append(f"database_url: want one of {', '.join(SCHEMES)}…")
+        if not self.token_keys or any(len(key) < 16 for key in self.token_keys):
+            found.append("token_keys: want at least one key, each of 16 characters or more")
+        for key in ("bulk_password", "staging_password"):
+            if not getattr(self, key):
+                found.append(f"{key}: must not be empty")
+        if bool(self.admin_email) != bool(self.admin_password):
+            found.append("admin_email: wants admin_password beside it, and the reverse")
+        for key in ("workers", "threads", "max_staging_seconds", "max_upload_mb", "max_app_mb", "max_app_files"):
+            if getattr(self, key) < 1:
+                found.append(f"{key}: want 1 or more")
+        if not 0 <= self.port <= 65535:
+            found.append("port: want 0 to 65535")
+        if not self.share_path.is_absolute():
+            found.append("share_path: want an absolute path")
+        return found

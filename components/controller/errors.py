@@ -1,0 +1,74 @@
+"""Errors a client sees: one table (section 1.3), one exception."""
+
+from __future__ import annotations
+
+from components.common.errors import IngotError
+
+# code: (HTTP status, text); `{}` takes the facts.
+TABLE: dict[int, tuple[int, str]] = {
+    100: (400, "Bad request: {}"),
+    101: (500, "Error talking with the database"),
+    102: (400, "The application was changed by someone else: meta.version is not {}"),
+    111: (500, "System exception encountered"),
+    200: (403, "Operation not permitted"),
+    201: (403, "User not found"),
+    202: (403, "HTTPS required"),
+    300: (400, "Invalid application description: {}"),
+    301: (404, "Application not found"),
+    302: (404, "There is no place to run the application: {}"),
+    303: (404, "File not found: '{}'"),
+    304: (400, "Instance not found: '{}'"),
+    305: (400, "Operation not permitted on a stopped application"),
+    306: (500, "Error retrieving file '{}'"),
+    307: (400, "Invalid runtime '{}' for framework '{}'"),
+    308: (400, "Invalid framework: '{}'"),
+    309: (400, "Debug mode '{}' is not allowed"),
+    310: (500, "Staging failed: {}"),
+    400: (400, "Unknown package type: '{}'"),
+    401: (400, "The resource requested is missing: '{}'"),
+    402: (500, "Application packaging failed: {}"),
+    500: (404, "Service not found"),
+    501: (404, "Binding not found"),
+    502: (404, "Token not found"),
+    503: (502, "Unexpected response from service gateway"),
+    504: (403, "Too many services provisioned: {}, you are allowed: {}"),
+    505: (501, "Service extension {} is not implemented"),
+    600: (403, "Not enough memory capacity, you are allowed: {}"),
+    601: (403, "Too many applications: {}, you are allowed: {}"),
+    602: (403, "Too many URIs: {}, you are allowed: {}"),
+    700: (400, "Invalid URI: '{}'"),
+    701: (400, "The URI '{}' has already been taken or reserved"),
+    702: (403, "External URIs are not enabled for this account"),
+    800: (500, "Staging timed out: {}"),
+    801: (500, "Staging failed"),
+}
+
+
+class ApiError(IngotError):
+    """Answered as HTTP `status` with `{"code", "description"}`.
+
+    Args:
+        code: a key of the table.
+        facts: fill the text's places.
+    """
+
+    def __init__(self, code: int, *facts: object) -> None:
+        self.code = code
+        self.status, text = TABLE[code]
+        self.description = text.format(*facts)
+        super().__init__(self.description)
+
+
+def bad_request(reason: str) -> ApiError:
+    """Give the error for a request that cannot be understood."""
+    return ApiError(100, reason)
+
+
+def denied() -> ApiError:
+    """Give the error for who may not, or has not said who they are."""
+    return ApiError(200)
+
+
+def no_app() -> ApiError:
+    """Give the error for an application that the user does not have."""
+    return ApiError(301)

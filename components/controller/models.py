@@ -1,0 +1,154 @@
+"""ccdb: what is desired, as rows. Column names are those of 2011 where the bulk API shows them (section 1.15)."""
+
+from __future__ import annotations
+
+import uuid
+from typing import Any
+
+from sqlalchemy import JSON, BigInteger, Float, ForeignKey, Integer, String, Text, UniqueConstraint
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
+
+STARTED, STOPPED = "STARTED", "STOPPED"
+PENDING, STAGED, FAILED = "PENDING", "STAGED", "FAILED"
+RUNNING, DONE, CANCELLED = "RUNNING", "DONE", "CANCELLED"
+
+# SQLite counts only INTEGER keys up by itself.
+Id = BigInteger().with_variant(Integer, "sqlite")
+
+
+class Base(DeclarativeBase):
+    """Root of the mapped classes."""
+
+
+class User(Base):
+    """A person; `crypted_password` is an argon2 hash."""
+
+    __tablename__ = "users"
+
+    id: Mapped[int] = mapped_column(Id, primary_key=True)
+    email: Mapped[str] = mapped_column(String(255), unique=True)
+    crypted_password: Mapped[str] = mapped_column(String(255))
+    admin: Mapped[bool] = mapped_column(default=False)
+    created_at: Mapped[int] = mapped_column(BigInteger)
+
+    apps: Mapped[list[App]] = relationship(back_populates="owner", order_by="App.name")
+
+
+class App(Base):
+    """An application as desired. `memory` and `disk_quota` are MB; times are whole seconds since 1970."""
+
+    __tablename__ = "apps"
+    __table_args__ = (UniqueConstraint("owner_id", "name"), {"sqlite_autoincrement": True})
+
+    id: Mapped[int] = mapped_column(Id, primary_key=True)
+    owner_id: Mapped[int] = mapped_column(ForeignKey("users.id"), index=True)
+    name: Mapped[str] = mapped_column(String(255))
+    framework: Mapped[str] = mapped_column(String(64))
+    # Empty: the framework decides.
+    runtime: Mapped[str] = mapped_column(String(64), default="")
+    state: Mapped[str] = mapped_column(String(16), default=STOPPED, index=True)
+    package_state: Mapped[str] = mapped_column(String(16), default=PENDING)
+    package_hash: Mapped[str | None] = mapped_column(String(40), index=True)
+    staged_package_hash: Mapped[str | None] = mapped_column(String(40), index=True)
+    # What the droplet was built from: a droplet is not built twice from the same.
+    staged_from: Mapped[str | None] = mapped_column(String(40))
+    instances: Mapped[int] = mapped_column(default=0)
+    memory: Mapped[int] = mapped_column(default=256)
+    disk_quota: Mapped[int] = mapped_column(default=2048)
+    file_descriptors: Mapped[int] = mapped_column(default=256)
+    environment: Mapped[list[str]] = mapped_column(JSON, default=list)
+    # `debug`, `console`, `command`: section 1.7's free-form `meta`.
+    details: Mapped[dict[str, Any]] = mapped_column(JSON, default=dict)
+    run_count: Mapped[int] = mapped_column(default=0)
+    lock_version: Mapped[int] = mapped_column(default=0)
+    created_at: Mapped[int] = mapped_column(BigInteger)
+    updated_at: Mapped[int] = mapped_column(BigInteger)
+
+    owner: Mapped[User] = relationship(back_populates="apps")
+    routes: Mapped[list[Route]] = relationship(
+        back_populates="app", cascade="all, delete-orphan", order_by="Route.url"
+    )
+
+    @property
+    def version(self) -> str:
+        """The version its instances carry: `<hash>-<run count>` (section 1.7)."""
+        base = self.staged_package_hash or self.package_hash or uuid.uuid5(uuid.NAMESPACE_OID, str(self.id)).hex
+        return f"{base}-{self.run_count}"
+
+    @property
+    def uris(self) -> list[str]:
+        """The hosts it answers to, sorted."""
+        return sorted(route.url for route in self.routes)
+
+
+class Route(Base):
+    """A host name that belongs to an application, and to one only."""
+
+    __tablename__ = "routes"
+
+    id: Mapped[int] = mapped_column(Id, primary_key=True)
+    url: Mapped[str] = mapped_column(String(255), unique=True)
+    app_id: Mapped[int] = mapped_column(ForeignKey("apps.id", ondelete="CASCADE"), index=True)
+
+    app: Mapped[App] = relationship(back_populates="routes")
+
+
+class Staging(Base):
+    """The last staging of an application. While RUNNING its controller renews `alive_at`; silence frees it."""
+
+    __tablename__ = "stagings"
+
+    app_id: Mapped[int] = mapped_column(ForeignKey("apps.id", ondelete="CASCADE"), primary_key=True)
+    task: Mapped[str] = mapped_column(String(32))
+    built_from: Mapped[str] = mapped_column(String(40))
+    state: Mapped[str] = mapped_column(String(16))
+    started_at: Mapped[float] = mapped_column(Float)
+    alive_at: Mapped[float] = mapped_column(Float)
+    error: Mapped[str] = mapped_column(Text, default="")
+    log: Mapped[str] = mapped_column(Text, default="")
+
+
+class Upload(Base):
+    """A one-shot permission to deliver a droplet; `droplet_hash` once it was delivered."""
+
+    __tablename__ = "uploads"
+
+    id: Mapped[str] = mapped_column(String(32), primary_key=True)
+    app_id: Mapped[int] = mapped_column(ForeignKey("apps.id", ondelete="CASCADE"), index=True)
+    droplet_hash: Mapped[str | None] = mapped_column(String(40), index=True)
+    created_at: Mapped[float] = mapped_column(Float)
+
+
+class Lease(Base):
+    """Who leads what; `token` grows with every change of holder. Times are the database's clock."""
+
+    __tablename__ = "leases"
+
+    name: Mapped[str] = mapped_column(String(64), primary_key=True)
+    holder: Mapped[str] = mapped_column(String(128), default="")
+    token: Mapped[int] = mapped_column(BigInteger, default=0)
+    expires_at: Mapped[float] = mapped_column(Float, default=0.0)
+
+
+class Machine(Base):
+    """A DEA as last heard, so that a controller that starts knows of one that is lost."""
+
+    __tablename__ = "machines"
+
+    id: Mapped[str] = mapped_column(String(64), primary_key=True)
+    beat: Mapped[dict[str, Any]] = mapped_column(JSON)
+    last_seen: Mapped[float] = mapped_column(Float)
+
+
+class Event(Base):
+    """Who changed what, and how it ended."""
+
+    __tablename__ = "events"
+
+    id: Mapped[int] = mapped_column(Id, primary_key=True)
+    at: Mapped[float] = mapped_column(Float, index=True)
+    who: Mapped[str] = mapped_column(String(255))
+    acting_for: Mapped[str] = mapped_column(String(255), default="")
+    method: Mapped[str] = mapped_column(String(8))
+    path: Mapped[str] = mapped_column(String(512))
+    status: Mapped[int]

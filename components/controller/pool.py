@@ -1,0 +1,181 @@
+"""The DEAs as their beats show them, and what this process has placed since (pure; times are handed in)."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+
+from components.common.messages import DeaBeat
+from components.controller.placement import Candidate, Choose, Need, place
+
+UP, EVACUATING, LOST = "up", "evacuating", "lost"
+# A DEA is lost when it was silent for more than this many of its own intervals.
+SILENT_INTERVALS = 4
+REMEMBER_SECONDS = 3600.0
+# A placement that no beat has shown by then did not happen.
+PENDING_SECONDS = 5.0
+
+
+@dataclass(slots=True)
+class _Known:
+    beat: DeaBeat
+    # When it was heard: on this process's monotonic clock, and on the wall's, seconds since 1970.
+    heard: float
+    seen: float
+
+
+@dataclass(frozen=True, slots=True)
+class _Pending:
+    """An instance sent to a DEA; over once the DEA's own count of the application reaches `expected`."""
+
+    droplet: int
+    memory: int
+    disk: int
+    at: float
+    expected: int
+
+
+class Pool:
+    """Every DEA heard of. Safe to use from several threads."""
+
+    def __init__(self) -> None:
+        self._known: dict[str, _Known] = {}
+        self._pending: dict[str, list[_Pending]] = {}
+        self._lock = threading.Lock()
+        # Silence counts only while one could have heard.
+        self._listening_since: float | None = None
+
+    def listening(self, now: float) -> None:
+        """Note that the bus is there (again)."""
+        with self._lock:
+            self._listening_since = now
+
+    def deaf(self) -> None:
+        """Note that the bus is gone: nobody becomes lost for want of our own ears."""
+        with self._lock:
+            self._listening_since = None
+
+    def observe(self, beat: DeaBeat, now: float, wall: float) -> None:
+        """Take a beat."""
+        with self._lock:
+            self._known[beat.id] = _Known(beat, now, wall)
+            left = [
+                p
+                for p in self._pending.get(beat.id, [])
+                if beat.droplets.get(str(p.droplet), 0) < p.expected and now - p.at <= PENDING_SECONDS
+            ]
+            self._pending[beat.id] = left
+
+    def state(self, id_: str, now: float) -> str | None:
+        """Give `up`, `evacuating` or `lost`; None for one never heard by this process."""
+        with self._lock:
+            known = self._known.get(id_)
+            return None if known is None else self._judge(known, now)
+
+    def any_up(self, now: float) -> bool:
+        """True when at least one DEA could take instances, were there room."""
+        with self._lock:
+            return any(self._judge(k, now) == UP for k in self._known.values())
+
+    def reserve(self, need: Need, count: int, choose: Choose, now: float) -> list[str]:
+        """Choose DEAs for `count` instances and remember it until their beats show them; shorter where room ends."""
+        with self._lock:
+            candidates = {id_: self._candidate(known, now) for id_, known in self._known.items()}
+            chosen = place(candidates.values(), need, count, choose)
+            for id_ in chosen:
+                base = candidates[id_].droplets.get(need.droplet, 0)
+                candidates[id_].droplets[need.droplet] = base + 1
+                self._pending.setdefault(id_, []).append(
+                    _Pending(need.droplet, need.memory, need.disk, now, base + 1)
+                )
+            return chosen
+
+    def forget_placements(self, droplet: int) -> None:
+        """Drop what was remembered of an application: it was stopped."""
+        with self._lock:
+            for id_, pending in self._pending.items():
+                self._pending[id_] = [p for p in pending if p.droplet != droplet]
+
+    def beats(self) -> list[tuple[DeaBeat, float]]:
+        """Give every DEA's last beat and when it was seen, seconds since 1970."""
+        with self._lock:
+            return [(k.beat, k.seen) for k in self._known.values()]
+
+    def picture(self, now: float, wall: float) -> dict[str, dict[str, Any]]:
+        """Give the machines of `/v2/machines` this process has heard, by id, and drop those that left long ago."""
+        with self._lock:
+            shown = {}
+            for id_, known in list(self._known.items()):
+                state = self._judge(known, now)
+                if state == LOST and (wall - known.seen > REMEMBER_SECONDS or left(known.beat)):
+                    del self._known[id_]
+                    self._pending.pop(id_, None)
+                    continue
+                shown[id_] = describe(known.beat, known.seen, state)
+            return shown
+
+    def _judge(self, known: _Known, now: float) -> str:
+        if self._listening_since is not None:
+            silence = now - max(known.heard, self._listening_since)
+            if silence > SILENT_INTERVALS * known.beat.interval:
+                return LOST
+        return EVACUATING if known.beat.evacuating or known.beat.stopping else UP
+
+    def _candidate(self, known: _Known, now: float) -> Candidate:
+        beat, capacity = known.beat, known.beat.capacity
+        pending = [p for p in self._pending.get(beat.id, []) if now - p.at <= PENDING_SECONDS]
+        droplets = {int(d): n for d, n in beat.droplets.items() if d.isdigit()}
+        for p in pending:
+            droplets[p.droplet] = max(droplets.get(p.droplet, 0), p.expected)
+        return Candidate(
+            id=beat.id,
+            zone=beat.zone,
+            free_memory=capacity.memory - capacity.memory_reserved - sum(p.memory for p in pending),
+            free_disk=capacity.disk - capacity.disk_reserved - sum(p.disk for p in pending)
+            if capacity.disk
+            else None,
+            free_instances=capacity.max_instances - capacity.instances - len(pending),
+            usable=self._judge(known, now) == UP,
+            runtimes=frozenset(beat.runtimes),
+            droplets=droplets,
+        )
+
+
+def left(beat: DeaBeat) -> bool:
+    """True for the last word of one that went in order: it was leaving, and empty."""
+    return (beat.evacuating or beat.stopping) and not any(beat.droplets.values())
+
+
+def describe(beat: DeaBeat, seen: float, state: str) -> dict[str, Any]:
+    """Give a machine as `/v2/machines` shows it."""
+    return {
+        "id": beat.id,
+        "kind": "dea",
+        "address": beat.address,
+        "zone": beat.zone,
+        "state": state,
+        "last_seen": int(seen),
+        "release": beat.release,
+        "host": beat.host,
+        "index": beat.index,
+        "capacity": msgspec.to_builtins(beat.capacity),
+        "droplets": dict(beat.droplets),
+    }
+
+
+def remembered(raw: dict[str, Any], last_seen: float, wall: float) -> dict[str, Any] | None:
+    """Give a machine that only ccdb remembers: it is lost, unless it left in order or long ago (then None)."""
+    try:
+        beat = msgspec.convert(raw, DeaBeat)
+    except msgspec.ValidationError:
+        return None
+    silence = wall - last_seen
+    if silence > REMEMBER_SECONDS or left(beat):
+        return None
+    # Another controller writes every few seconds; what it has just written is not lost.
+    fresh = silence <= SILENT_INTERVALS * beat.interval + 5
+    state = (EVACUATING if beat.evacuating or beat.stopping else UP) if fresh else LOST
+    return describe(beat, last_seen, state)

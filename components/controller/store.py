@@ -1,0 +1,137 @@
+"""The share: droplets, packages and resources as files named by what is in them.
+
+A file appears under its name whole or not at all: it is written beside, synced, and renamed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import re
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO
+
+SHA1 = re.compile(r"[0-9a-f]{40}")
+BLOCK = 1 << 20
+# A pool entry's limits (section 1.9): 512 MB.
+LARGEST_RESOURCE = 512 << 20
+
+
+class Store:
+    """The droplet share.
+
+    Args:
+        root: the share; its three folders are made where missing.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.droplets = root / "droplets"
+        self.packages = root / "packages"
+        self.resources = root / "resources"
+        self.scratch = root / "droplets" / ".incoming"
+
+    def prepare(self) -> None:
+        """Make the folders."""
+        for folder in (self.droplets, self.packages, self.resources, self.scratch):
+            folder.mkdir(parents=True, exist_ok=True)
+        # Uploads that are still being written are no one else's business.
+        self.scratch.chmod(0o700)
+
+    def problem(self) -> str | None:
+        """Give the reason why nothing can be stored; None when all is well."""
+        for folder in (self.droplets, self.packages, self.resources):
+            if not folder.is_dir():
+                return f"the share lacks {folder.name}/"
+            if not os.access(folder, os.W_OK):
+                return f"the share's {folder.name}/ cannot be written"
+        return None
+
+    def droplet(self, digest: str) -> Path:
+        """Give a droplet's place."""
+        return self.droplets / _checked(digest)
+
+    def package(self, digest: str) -> Path:
+        """Give a package's place."""
+        return self.packages / _checked(digest)
+
+    def resource(self, digest: str) -> Path:
+        """Give a pool file's place (section 1.9)."""
+        number = int(_checked(digest), 16)
+        return self.resources / str(number % 269) / str(number % 251) / digest
+
+    @contextmanager
+    def incoming(self) -> Iterator[Path]:
+        """Give a path on the share to write a new file to; what is left there at the end is removed."""
+        handle, name = tempfile.mkstemp(dir=self.scratch, prefix="new-")
+        os.close(handle)
+        path = Path(name)
+        try:
+            yield path
+        finally:
+            path.unlink(missing_ok=True)
+
+    def keep(self, scratch: Path, place: Path) -> None:
+        """Put a finished file under its name: synced, readable by all, at once."""
+        place.parent.mkdir(parents=True, exist_ok=True)
+        scratch.chmod(0o644)
+        with scratch.open("rb") as written:
+            os.fsync(written.fileno())
+        scratch.replace(place)
+        folder = os.open(place.parent, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+
+    def add_resource(self, source: Path, digest: str) -> None:
+        """Copy a file into the pool unless it is there, or too large."""
+        place = self.resource(digest)
+        if place.exists() or source.stat().st_size > LARGEST_RESOURCE:
+            return
+        with self.incoming() as scratch, source.open("rb") as reader:
+            with scratch.open("wb") as writer:
+                copy(reader, writer)
+            self.keep(scratch, place)
+
+    def has_resource(self, digest: object, size: object) -> bool:
+        """Say whether the pool has a file of that digest and that size."""
+        if not isinstance(digest, str) or not SHA1.fullmatch(digest) or not isinstance(size, int):
+            return False
+        with contextlib.suppress(OSError):
+            return self.resource(digest).stat().st_size == size
+        return False
+
+    def remove(self, place: Path) -> None:
+        """Remove a file that nobody refers to any more."""
+        place.unlink(missing_ok=True)
+
+
+def copy(reader: BinaryIO, writer: BinaryIO) -> int:
+    """Copy to the end; gives the number of bytes."""
+    total = 0
+    while block := reader.read(BLOCK):
+        writer.write(block)
+        total += len(block)
+    return total
+
+
+def sha1_of(path: Path) -> str:
+    """Give the SHA-1 of a file's content, the protocol's name for it."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, _sha1).hexdigest()
+
+
+def _sha1() -> hashlib._Hash:
+    # An address of content, as the contract has it; it guards no secret.
+    return hashlib.sha1(usedforsecurity=False)
+
+
+def _checked(digest: str) -> str:
+    if not SHA1.fullmatch(digest):
+        raise ValueError(f"{digest!r} is not a SHA-1")
+    return digest

@@ -1,0 +1,276 @@
+"""What a POST or PUT of an application asks for, and what follows from it (section 1.8). Pure.
+
+`plan` reads the request against the application as it is and gives it as it will be, or the error of the first step
+that fails; `decide` says what must then be done outside the database.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from components.common.errors import IngotError
+from components.common.frameworks import UNKNOWN, InvalidFrameworkError, find_framework, resolve
+from components.controller.config import Capacity
+from components.controller.errors import ApiError, bad_request
+from components.controller.models import STAGED, STARTED, STOPPED
+
+_NAME = re.compile(r"[\w-]+", re.ASCII)
+_HOST = re.compile(r"(\*\.)?[a-z0-9_]([a-z0-9_-]*[a-z0-9_])?(\.[a-z0-9_]([a-z0-9_-]*[a-z0-9_])?)*")
+_SCHEME = re.compile(r"https?://")
+_PORT = re.compile(r":\d+$")
+_RESERVED_ENV = ("vcap_", "vmc_")
+MOST_INSTANCES = 1000
+LEAST_MEMORY, MOST_MEMORY = 1, 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """An application as its row says, or will say."""
+
+    name: str
+    state: str = STOPPED
+    package_state: str = "PENDING"
+    has_package: bool = False
+    framework: str = ""
+    runtime: str = ""
+    uris: tuple[str, ...] = ()
+    instances: int = 0
+    memory: int = 256
+    env: tuple[str, ...] = ()
+    details: Mapping[str, Any] = field(default_factory=dict)
+    lock_version: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """What holds for the owner: the limits, what their other started applications use (MB), and how many there are."""
+
+    capacity: Capacity
+    used_memory: int = 0
+    apps: int = 0
+    admin: bool = False
+    domain: str = "ingot.localhost"
+    reserved: frozenset[str] = frozenset()
+    allow_external: bool = False
+    allow_debug: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Actions:
+    """What to do outside the database, in this order."""
+
+    stop: bool = False
+    stage: bool = False
+    start: bool = False
+    grow: tuple[int, ...] = ()
+    shrink: tuple[int, ...] = ()
+    reroute: bool = False
+
+    @property
+    def any(self) -> bool:
+        """True when there is something to do."""
+        return self != Actions()
+
+
+def plan(current: Wanted, body: Mapping[str, Any], rules: Rules, *, create: bool = False) -> Wanted:
+    """Give the application as it will be; unknown members are ignored, as clients send back all they got.
+
+    Raises:
+        ApiError: the first of section 1.8's steps that fails.
+    """
+    target = replace(current, lock_version=_next_version(current, body))
+    target = replace(target, state=_state(current, body), instances=_instances(current, body))
+    target = replace(target, memory=_memory(current, body))
+    _check_capacity(current, target, rules, create=create)
+    target = replace(target, uris=_uris(current, body, rules), env=_env(current, body))
+    target = _with_staging(target, body, create=create)
+    target = replace(target, details=_details(current, target, body, rules))
+    if create and not _NAME.fullmatch(target.name):
+        raise ApiError(300, "a name is made of letters, digits, `_` and `-`")
+    if body.get("services"):
+        raise ApiError(500)
+    if target.state == STARTED and not target.has_package and current.state != STARTED:
+        raise ApiError(300, "nothing has been uploaded that could be started")
+    return target
+
+
+def decide(current: Wanted, target: Wanted) -> Actions:
+    """Say what follows from a change (steps 12 to 14)."""
+    if target.state != STARTED:
+        return Actions(stop=current.state == STARTED)
+    stage = target.has_package and target.package_state != STAGED
+    if stage or current.state != STARTED:
+        # New code for one that runs: the old instances go first, they hold the memory.
+        return Actions(stage=stage, start=True)
+    return Actions(
+        grow=tuple(range(current.instances, target.instances)),
+        shrink=tuple(range(target.instances, current.instances)),
+        reroute=target.uris != current.uris,
+    )
+
+
+def normalise_uri(text: object, rules: Rules) -> str:
+    """Give a route as it is kept: lower case, no scheme, no port.
+
+    Raises:
+        ApiError: 700 no host name, 701 reserved, 702 outside the platform's domain.
+    """
+    if not isinstance(text, str):
+        raise ApiError(700, text)
+    host = _PORT.sub("", _SCHEME.sub("", text.strip().lower()).rstrip("/"))
+    if len(host) > 253 or not _HOST.fullmatch(host) or any(len(label) > 63 for label in host.split(".")):
+        raise ApiError(700, text)
+    if host.startswith("*.") and not rules.admin:
+        raise ApiError(700, text)
+    suffix = f".{rules.domain}"
+    if host in rules.reserved or host == rules.domain:
+        raise ApiError(701, host)
+    if not host.endswith(suffix) and not rules.allow_external and not rules.admin:
+        raise ApiError(702)
+    return host
+
+
+def _next_version(current: Wanted, body: Mapping[str, Any]) -> int:
+    meta = body.get("meta")
+    given = meta.get("version") if isinstance(meta, Mapping) else None
+    if given is not None and _number(given, "meta.version") != current.lock_version:
+        raise ApiError(102, given)
+    return current.lock_version + 1
+
+
+def _state(current: Wanted, body: Mapping[str, Any]) -> str:
+    given = str(body.get("state", "")).upper()
+    return given if given in (STARTED, STOPPED) else current.state
+
+
+def _instances(current: Wanted, body: Mapping[str, Any]) -> int:
+    if body.get("instances") is None:
+        return current.instances
+    number = _number(body["instances"], "instances")
+    if not 0 <= number <= MOST_INSTANCES:
+        raise ApiError(300, f"instances: want 0 to {MOST_INSTANCES}")
+    return number
+
+
+def _memory(current: Wanted, body: Mapping[str, Any]) -> int:
+    resources = body.get("resources")
+    if not isinstance(resources, Mapping) or resources.get("memory") is None:
+        return current.memory
+    memory = _number(resources["memory"], "resources.memory")
+    if not LEAST_MEMORY <= memory <= MOST_MEMORY:
+        raise ApiError(300, f"resources.memory: want {LEAST_MEMORY} to {MOST_MEMORY} MB")
+    return memory
+
+
+def _check_capacity(current: Wanted, target: Wanted, rules: Rules, *, create: bool) -> None:
+    if create and rules.apps >= rules.capacity.apps:
+        raise ApiError(601, rules.apps, rules.capacity.apps)
+    if target.state != STARTED:
+        return
+    before = current.memory * current.instances if current.state == STARTED else 0
+    after = target.memory * target.instances
+    if after > before and rules.used_memory + after > rules.capacity.memory:
+        raise ApiError(600, f"{rules.capacity.memory}M")
+
+
+def _uris(current: Wanted, body: Mapping[str, Any], rules: Rules) -> tuple[str, ...]:
+    given = body.get("uris")
+    if given is None:
+        return current.uris
+    if not isinstance(given, list):
+        raise ApiError(300, "uris: want a list")
+    if len(given) > rules.capacity.app_uris:
+        raise ApiError(602, len(given), rules.capacity.app_uris)
+    known = set(current.uris)
+    # What it has already is not judged again: rules may have changed since.
+    return tuple(sorted({u if u in known else normalise_uri(u, rules) for u in given if u}))
+
+
+def _env(current: Wanted, body: Mapping[str, Any]) -> tuple[str, ...]:
+    given = body.get("env")
+    if given is None:
+        return current.env
+    if not isinstance(given, list) or not all(isinstance(v, str) for v in given):
+        raise ApiError(300, "env: want a list of NAME=value")
+    kept = []
+    for item in dict.fromkeys(given):
+        name, equals, _ = item.partition("=")
+        if not equals or not name.strip():
+            raise ApiError(300, f"env: {name!r} wants NAME=value")
+        if not name.strip().lower().startswith(_RESERVED_ENV):
+            kept.append(item)
+    return tuple(kept)
+
+
+def _with_staging(target: Wanted, body: Mapping[str, Any], *, create: bool) -> Wanted:
+    given = body.get("staging")
+    if given is None:
+        if create:
+            raise ApiError(300, "staging: want a framework")
+        return target
+    if not isinstance(given, Mapping):
+        raise ApiError(300, "staging: want an object")
+    framework = given.get("framework") or given.get("model")
+    runtime = given.get("runtime") or given.get("stack")
+    if not isinstance(framework, str):
+        raise ApiError(308, framework)
+    try:
+        kind, chosen = resolve(framework, str(runtime) if runtime else None)
+    except InvalidFrameworkError as error:
+        raise _framework_error(framework, runtime) from error
+    changed = replace(
+        target,
+        framework=kind.name if kind else UNKNOWN,
+        runtime=chosen.name if chosen else "",
+    )
+    if "command" in given:
+        changed = replace(changed, details={**changed.details, "command": given["command"]})
+    if (changed.framework, changed.runtime, changed.details.get("command")) != (
+        target.framework,
+        target.runtime,
+        target.details.get("command"),
+    ):
+        changed = replace(changed, package_state="PENDING")
+    return changed
+
+
+def _framework_error(framework: str, runtime: object) -> IngotError:
+    try:
+        find_framework(framework)
+    except InvalidFrameworkError:
+        return ApiError(308, framework)
+    return ApiError(307, runtime, framework)
+
+
+def _details(current: Wanted, target: Wanted, body: Mapping[str, Any], rules: Rules) -> dict[str, Any]:
+    details = dict(target.details)
+    meta = body.get("meta")
+    given = {**(meta if isinstance(meta, Mapping) else {}), **{k: body[k] for k in ("debug", "console") if k in body}}
+    for key, value in given.items():
+        if key in ("version", "created"):
+            continue
+        if value is None:
+            details.pop(key, None)
+        else:
+            details[key] = value
+    debug = details.get("debug")
+    if debug and target.state == STARTED and current.state != STARTED and not rules.allow_debug:
+        raise ApiError(309, debug)
+    return details
+
+
+def _number(value: object, name: str) -> int:
+    if isinstance(value, bool) or not isinstance(value, int | str | float):
+        raise bad_request(f"{name}: want a number")
+    try:
+        return int(value)
+    except (ValueError, OverflowError) as error:
+        raise bad_request(f"{name}: want a number") from error
+
+
+def reserved_hosts(api_host: str, names: Iterable[str], domain: str) -> frozenset[str]:
+    """Give the hosts nobody's application may have; a name without a dot is one of the platform's domain."""
+    return frozenset({api_host, *(n if "." in n else f"{n}.{domain}" for n in names)})

@@ -1,0 +1,144 @@
+"""The DEA's configuration."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+import msgspec
+
+from components.common.config import DaemonConfig
+from components.common.frameworks import RUNTIMES
+
+_MB = 1024 * 1024
+# Left to the system when the machine's memory is handed out.
+_KEPT_MB = 512
+
+
+class Intervals(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Seconds between what is done again and again."""
+
+    beat: float = 1.0
+    heartbeat: float = 5.0
+    advertise: float = 5.0
+    register: float = 20.0
+    monitor: float = 2.0
+    reaper: float = 30.0
+
+    def problems(self) -> list[str]:
+        """All are positive."""
+        return [
+            f"{name}: want more than 0 seconds" for name in self.__struct_fields__ if getattr(self, name) <= 0
+        ]
+
+
+class Range(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Numbers from `first` to `last`, both included."""
+
+    first: int
+    last: int
+
+    def problems(self) -> list[str]:
+        """In order."""
+        ordered = 0 < self.first <= self.last
+        return [] if ordered else [f"first: want 1 to last ({self.last}), not {self.first}"]
+
+
+class FilesConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Where files and logs of instances are served (section 4.9). Port 0 takes any."""
+
+    host: str = "0.0.0.0"  # noqa: S104 - controllers ask it; the firewall narrows who
+    port: int = 12345
+
+
+class RuntimeConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """An interpreter (section 4.2): `executable version_flag` must print what `version` matches."""
+
+    executable: str
+    version: str = ""
+    version_flag: str = "--version"
+    aliases: list[str] = msgspec.field(default_factory=list)
+    environment: dict[str, str] = msgspec.field(default_factory=dict)
+
+
+def default_runtimes() -> dict[str, RuntimeConfig]:
+    """Give the platform's runtimes."""
+    return {
+        r.name: RuntimeConfig(
+            r.executable, r.version_pattern, r.version_flag, list(r.aliases), dict(r.environment)
+        )
+        for r in RUNTIMES
+    }
+
+
+class DeaConfig(DaemonConfig, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """The DEA's configuration; memory, disk and cache are MB, 0 takes what the machine has."""
+
+    base_dir: str = "/var/lib/ingot/dea"
+    run_dir: str = "/run/ingot-dea"
+    share_path: str = "/srv/ingot/share"
+    # `systemd`: a unit and a uid for each instance, as root; `process`: plain processes, for development.
+    sandbox: str = "systemd"
+    zone: str = "default"
+    max_memory: int = 0
+    max_disk: int = 0
+    max_instances: int = 1024
+    cache_mb: int = 4096
+    intervals: Intervals = Intervals()
+    ports: Range = Range(61001, 64999)
+    # Longer than two prune thresholds of the routers; they may announce more.
+    port_rest: float = 240
+    uids: Range = Range(50000, 59999)
+    tasks: int = 512
+    start_timeout: float = 60
+    state_file_timeout: float = 300
+    # Between leaving the routes and SIGTERM, and between SIGTERM and SIGKILL.
+    drain: float = 0.5
+    stop_grace: float = 5
+    crash_keep: float = 3600
+    files: FilesConfig = FilesConfig()
+    runtimes: dict[str, RuntimeConfig] = msgspec.field(default_factory=default_runtimes)
+    # What applications find programs by.
+    path: str = "/usr/local/bin:/usr/bin:/bin"
+    # What they must not enter, beyond their neighbours.
+    hidden: list[str] = msgspec.field(
+        default_factory=lambda: ["/etc/ingot", "/srv/ingot", "/run/dbus", "/run/ingot-dea", "/root"]
+    )
+
+    def problems(self) -> list[str]:
+        """Rules across fields."""
+        found = []
+        if self.sandbox not in {"systemd", "process"}:
+            found.append(f"sandbox: want systemd or process, not {self.sandbox!r}")
+        found += [
+            f"{name}: want an absolute path, not {getattr(self, name)!r}"
+            for name in ("base_dir", "run_dir", "share_path")
+            if not Path(getattr(self, name)).is_absolute()
+        ]
+        if self.ports.last > 65535:
+            found.append("ports.last: want at most 65535")
+        found += [
+            f"{name}: must not be negative"
+            for name in ("max_memory", "max_disk", "port_rest", "drain", "stop_grace", "crash_keep")
+            if getattr(self, name) < 0
+        ]
+        found += [
+            f"runtimes.{name}.executable: want an absolute path, not {runtime.executable!r}"
+            for name, runtime in self.runtimes.items()
+            if not runtime.executable.startswith("/")
+        ]
+        return found
+
+    @property
+    def memory_mb(self) -> int:
+        """Memory for instances."""
+        if self.max_memory:
+            return self.max_memory
+        whole = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // _MB
+        return max(whole - _KEPT_MB, whole // 2)
+
+    @property
+    def disk_mb(self) -> int:
+        """Disk for instances: nine tenths of the file system, unless configured."""
+        return self.max_disk or shutil.disk_usage(self.base_dir).total * 9 // 10 // _MB

@@ -1,0 +1,149 @@
+"""The environment of an instance (section 4.5); pure.
+
+It is handed over as a map, never through a shell, so a quote in a value breaks nothing.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from components.common.messages import DeaStart
+from components.dea.instance import Instance
+
+_MB = 1024 * 1024
+_SERVICE_MEMBERS = ("name", "label", "plan", "tags", "plan_option", "credentials")
+_OLD_SERVICE_MEMBERS = ("name", "type", "vendor", "version", "tier")
+_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_REFERENCE = re.compile(r"\$(?:\{([A-Za-z_][A-Za-z0-9_]*)\}|([A-Za-z_][A-Za-z0-9_]*))")
+# No program's environment can carry them to it through every sandbox.
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]")
+_OLD_NAMES = "All VMC_* environment variables are deprecated, please use VCAP_* versions."
+
+
+def environment(
+    message: DeaStart,
+    instance: Instance,
+    directory: Path,
+    *,
+    address: str,
+    dea: str,
+    path: str,
+    runtime: Mapping[str, str],
+) -> dict[str, str]:
+    """Build the map.
+
+    Args:
+        message: what the controller sent.
+        instance: its record, with its port.
+        directory: where it lives.
+        address: the DEA's address.
+        dea: the DEA's id.
+        path: where programs are found.
+        runtime: what its runtime adds.
+    """
+    application = _json(application_facts(message, instance, address))
+    port = "" if instance.port is None else str(instance.port)
+    old_services = _json([_old_service(s) for s in message.services])
+    found = {
+        "HOME": str(directory),
+        "PATH": path,
+        "LANG": "C.UTF-8",
+        "TMPDIR": "/tmp",  # noqa: S108 - the instance's own, see the sandbox
+        "VCAP_APPLICATION": application,
+        "VCAP_SERVICES": _json(services_by_label(message.services)),
+        "VCAP_APP_HOST": address,
+        "VCAP_APP_PORT": port,
+        "VCAP_DEBUG_IP": "",
+        "VCAP_DEBUG_PORT": "",
+        "VCAP_CONSOLE_IP": "",
+        "VCAP_CONSOLE_PORT": "",
+        "VMC_SERVICES": old_services,
+        "VMC_APP_INSTANCE": application,
+        "VMC_APP_NAME": instance.name,
+        "VMC_APP_ID": instance.id,
+        "VMC_APP_VERSION": instance.version,
+        "VMC_APP_HOST": address,
+        "VMC_APP_PORT": port,
+        "VMC_WARNING_WARNING": _OLD_NAMES,
+        "INGOT_DEA": dea,
+        **({"PORT": port} if port else {}),
+        **_vendors(message.services),
+        **runtime,
+    }
+    for name, value in _pairs(message.env):
+        found[name] = _expand(value, found)
+    return {name: _CONTROL.sub("", value) for name, value in found.items()}
+
+
+def application_facts(message: DeaStart, instance: Instance, address: str) -> dict[str, Any]:
+    """Give `VCAP_APPLICATION`."""
+    return {
+        "instance_id": instance.id,
+        "instance_index": instance.index,
+        "name": instance.name,
+        "uris": list(instance.uris),
+        "users": list(message.users),
+        "version": instance.version,
+        "start": time.strftime("%Y-%m-%d %H:%M:%S %z", time.localtime(instance.started)),
+        "runtime": instance.runtime,
+        "state_timestamp": instance.state_timestamp,
+        "port": instance.port,
+        "limits": {
+            "fds": instance.limits.fds,
+            "mem": instance.limits.mem * _MB,
+            "disk": instance.limits.disk * _MB,
+        },
+        "host": address,
+    }
+
+
+def services_by_label(services: Iterable[Mapping[str, Any]]) -> dict[str, list[dict[str, Any]]]:
+    """Give `VCAP_SERVICES`: what is bound, by label; members that are null are left out."""
+    found: dict[str, list[dict[str, Any]]] = {}
+    for service in services:
+        shown = {m: service[m] for m in _SERVICE_MEMBERS if service.get(m) is not None}
+        found.setdefault(str(service.get("label", "")), []).append(shown)
+    return found
+
+
+def _old_service(service: Mapping[str, Any]) -> dict[str, Any]:
+    shown = {m: service[m] for m in _OLD_SERVICE_MEMBERS if service.get(m) is not None}
+    return {**shown, "options": service.get("credentials", {})}
+
+
+def _vendors(services: Iterable[Mapping[str, Any]]) -> dict[str, str]:
+    """Give `VMC_<VENDOR>`: `host:port` of each service that has both."""
+    found = {}
+    for service in services:
+        credentials = service.get("credentials") or {}
+        name = f"VMC_{service.get('vendor') or ''}".upper()
+        host = credentials.get("hostname") or credentials.get("host")
+        if host and credentials.get("port") and _NAME.fullmatch(name) and service.get("vendor"):
+            found[name] = f"{host}:{credentials['port']}"
+    return found
+
+
+def _pairs(env: Iterable[str]) -> Iterable[tuple[str, str]]:
+    for line in env:
+        name, separator, value = line.partition("=")
+        if separator and _NAME.fullmatch(name):
+            yield name, value
+
+
+def _expand(value: str, known: Mapping[str, str]) -> str:
+    """Do what the double quotes of 2011 did: expand variables, unless the value comes in single quotes."""
+    if len(value) >= 2 and value[0] == "'" == value[-1]:
+        return value[1:-1]
+    if len(value) >= 2 and value[0] == '"' == value[-1]:
+        value = value[1:-1]
+    # A name that nobody set stays as it is: more likely a password with a dollar than a reference.
+    return _REFERENCE.sub(lambda m: known.get(m[1] or m[2], m[0]), value)
+
+
+def _json(value: object) -> str:
+    return json.dumps(value, separators=(",", ":"))

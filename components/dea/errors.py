@@ -1,0 +1,25 @@
+"""What goes wrong on a DEA."""
+
+from __future__ import annotations
+
+from components.common.errors import IngotError
+
+
+class DeaError(IngotError):
+    """Root of the DEA's errors."""
+
+
+class NoRoomError(DeaError):
+    """A start was refused: the text names what is lacking."""
+
+
+class StartError(DeaError):
+    """An instance could not be started; the text is what its owner is told."""
+
+
+class DropletError(StartError):
+    """A droplet could not be had, or is not what it says it is."""
+
+
+class TransitionError(DeaError):
+    """An instance cannot go from the state it is in to the one asked for."""

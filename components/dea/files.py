@@ -1,0 +1,184 @@
+"""Files and logs of instances over HTTP (section 4.9): `/droplets/<staged>/<path>` with basic auth.
+
+The agent is root and the files are the applications': a path is resolved, judged, and then opened part by part without
+following a link, so that one swapped in between leads nowhere.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import secrets
+import stat
+from collections.abc import Callable
+from pathlib import Path, PurePosixPath
+from urllib.parse import unquote
+
+from aiohttp import web
+
+from components.common import log
+from components.common.probes import authorised
+
+_SHOWN_AT_ROOT = frozenset({"app", "logs", "tomcat"})
+_NEVER_SHOWN = frozenset({"startup", "stop"})
+_CHUNK = 256 * 1024
+_BIND_TRIES = 5
+logger = log.get(__name__)
+
+
+class FileServer:
+    """Serves the folders of instances.
+
+    Args:
+        host: where it listens.
+        port: 0 takes any.
+        find: gives an instance's folder by its `staged` name; None for one that is not here.
+    """
+
+    def __init__(self, host: str, port: int, find: Callable[[str], Path | None]) -> None:
+        self._host, self.port = host, port
+        self._find = find
+        self.credentials = [secrets.token_hex(16), secrets.token_hex(16)]
+        self._runner: web.AppRunner | None = None
+
+    async def start(self) -> None:
+        """Listen; a port that is still taken by an earlier agent is tried again.
+
+        Raises:
+            OSError: it stays taken.
+        """
+        app = web.Application()
+        app.router.add_get("/droplets/{staged}", self._serve)
+        app.router.add_get("/droplets/{staged}/{path:.*}", self._serve)
+        self._runner = web.AppRunner(app, access_log=None)
+        await self._runner.setup()
+        for attempt in range(1, _BIND_TRIES + 1):
+            try:
+                await web.TCPSite(self._runner, self._host, self.port).start()
+                break
+            except OSError:
+                if attempt == _BIND_TRIES:
+                    raise
+                await asyncio.sleep(1)
+        self.port = self._runner.addresses[0][1]
+
+    async def stop(self) -> None:
+        """Stop listening."""
+        if self._runner is not None:
+            await self._runner.cleanup()
+
+    async def _serve(self, request: web.Request) -> web.StreamResponse:
+        if not authorised(request.headers.get("Authorization"), *self.credentials):
+            headers = {"WWW-Authenticate": 'Basic realm="ingot"'}
+            return web.Response(status=401, headers=headers, text="denied\n")
+        root = self._find(request.match_info["staged"])
+        if root is None:
+            return _not_found()
+        # Clients of 2011 encode slashes within the path.
+        path = unquote(request.match_info.get("path", ""))
+        try:
+            handle, at_root = await asyncio.to_thread(open_inside, root, path)
+        except PermissionError:
+            return web.Response(status=403, text="Not permitted\n")
+        except OSError:
+            return _not_found()
+        try:
+            facts = os.fstat(handle)
+            if stat.S_ISDIR(facts.st_mode):
+                return web.Response(text=await asyncio.to_thread(listing, handle, at_root))
+            if not stat.S_ISREG(facts.st_mode):
+                return web.Response(status=403, text="Not permitted\n")
+            return await _send(request, handle, facts.st_size)
+        finally:
+            os.close(handle)
+
+
+def open_inside(root: Path, path: str) -> tuple[int, bool]:
+    """Open a file or folder of an instance. Blocks.
+
+    Returns:
+        A descriptor, and whether it is the instance's own folder.
+
+    Raises:
+        PermissionError: `..`, the scripts `startup` and `stop`, or a link that leaves the folder.
+        OSError: there is no such file.
+    """
+    wanted = [part for part in path.split("/") if part not in {"", "."}]
+    if ".." in wanted or "\0" in path or _NEVER_SHOWN & set(wanted):
+        raise PermissionError(path)
+    base = Path(os.path.realpath(root))
+    real = Path(os.path.realpath(base.joinpath(*wanted)))
+    if not real.is_relative_to(base):
+        raise PermissionError(path)
+    inside = real.relative_to(base)
+    if _NEVER_SHOWN & set(inside.parts) or (inside.parts and not _visible(inside)):
+        raise PermissionError(path)
+    handle = os.open(base, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+    for part in inside.parts:
+        try:
+            deeper = os.open(part, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=handle)
+        finally:
+            os.close(handle)
+        handle = deeper
+    return handle, not inside.parts
+
+
+def listing(handle: int, at_root: bool) -> str:
+    """List an open folder: a line for each entry, name in 35 columns, size in 10; dot files are not shown. Blocks."""
+    lines = []
+    for name in sorted(os.listdir(handle)):
+        if name.startswith(".") or (at_root and name not in _SHOWN_AT_ROOT) or name in _NEVER_SHOWN:
+            continue
+        try:
+            facts = os.stat(name, dir_fd=handle, follow_symlinks=False)
+        except OSError:
+            continue
+        folder = stat.S_ISDIR(facts.st_mode)
+        size = "-" if folder else human(facts.st_size)
+        lines.append(f"{name + '/' if folder else name:<35} {size:>10}\n")
+    return "".join(lines)
+
+
+def human(size: int) -> str:
+    """Write a size as `12B`, `1.5K`, `2.0M` or `1.0G`."""
+    if size < 1024:
+        return f"{size}B"
+    value = float(size)
+    for unit in "KMG":
+        value /= 1024
+        if value < 1024 or unit == "G":
+            break
+    return f"{value:.1f}{unit}"
+
+
+def _visible(inside: PurePosixPath) -> bool:
+    return inside.parts[0] in _SHOWN_AT_ROOT
+
+
+def _not_found() -> web.Response:
+    return web.Response(status=404, text="Not found\n")
+
+
+async def _send(request: web.Request, handle: int, size: int) -> web.StreamResponse:
+    try:
+        wanted = request.http_range
+    except ValueError:
+        wanted = slice(0, size)
+    start, stop, _step = wanted.indices(size)
+    partial = (wanted.start, wanted.stop) != (None, None)
+    headers = {"Accept-Ranges": "bytes"}
+    if partial:
+        if start >= stop:
+            return web.Response(status=416, headers={"Content-Range": f"bytes */{size}"})
+        headers["Content-Range"] = f"bytes {start}-{stop - 1}/{size}"
+    response = web.StreamResponse(status=206 if partial else 200, headers=headers)
+    response.content_type = "text/plain" if request.path.endswith(".log") else "application/octet-stream"
+    response.content_length = stop - start
+    await response.prepare(request)
+    while start < stop:
+        chunk = await asyncio.to_thread(os.pread, handle, min(_CHUNK, stop - start), start)
+        if not chunk:
+            break
+        await response.write(chunk)
+        start += len(chunk)
+    return response

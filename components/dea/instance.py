@@ -1,0 +1,174 @@
+"""One instance of an application: what is known of it, and the states it may pass through; pure."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from enum import StrEnum
+from typing import Any
+
+import msgspec
+
+from components.common.messages import DeaStart, HeartbeatEntry, Limits, RouterRegister
+from components.dea.errors import TransitionError
+
+UNIT_PREFIX = "ingot-app-"
+_MB = 1024 * 1024
+
+
+class State(StrEnum):
+    """As on the wire; STOPPING and DELETED never leave the DEA."""
+
+    STARTING = "STARTING"
+    RUNNING = "RUNNING"
+    STOPPING = "STOPPING"
+    CRASHED = "CRASHED"
+    DELETED = "DELETED"
+
+
+_NEXT: dict[State, frozenset[State]] = {
+    State.STARTING: frozenset({State.RUNNING, State.STOPPING, State.CRASHED}),
+    State.RUNNING: frozenset({State.STOPPING, State.CRASHED}),
+    State.STOPPING: frozenset({State.DELETED}),
+    State.CRASHED: frozenset({State.DELETED}),
+    State.DELETED: frozenset(),
+}
+LIVE = frozenset({State.STARTING, State.RUNNING})
+# What still holds memory and disk.
+HOLDING = LIVE | {State.STOPPING}
+
+
+class Instance(msgspec.Struct, kw_only=True):
+    """A record; what the snapshot holds of an instance. It holds nothing of its environment.
+
+    Attributes:
+        id: 32 hex characters.
+        droplet: the application's id.
+        started: when the start was asked for, seconds since 1970.
+        port: None for one that has no routes.
+        uid: None where the sandbox gives none.
+        state_file: named by `droplet.yaml`, relative to its folder.
+        detail: why it ended, for a person.
+        told: `droplet.exited` has been sent.
+        released: port and uid have been given back.
+    """
+
+    id: str
+    droplet: int
+    index: int
+    name: str
+    version: str
+    uris: list[str]
+    limits: Limits
+    started: float
+    runtime: str = ""
+    framework: str = ""
+    flapping: bool = False
+    state: State = State.STARTING
+    state_timestamp: int = 0
+    port: int | None = None
+    uid: int | None = None
+    state_file: str | None = None
+    detail: str = ""
+    told: bool = False
+    evacuated: bool = False
+    released: bool = False
+
+    @classmethod
+    def of(cls, message: DeaStart, instance_id: str, now: float) -> Instance:
+        """Make the record of a start message."""
+        return cls(
+            id=instance_id,
+            droplet=message.droplet,
+            index=message.index,
+            name=message.name,
+            version=message.version,
+            uris=list(message.uris),
+            limits=message.limits,
+            started=now,
+            runtime=message.runtime or "",
+            framework=message.framework or "",
+            flapping=message.flapping,
+            state_timestamp=int(now),
+        )
+
+    @property
+    def unit(self) -> str:
+        """The name of its unit."""
+        return UNIT_PREFIX + self.id
+
+    @property
+    def staged(self) -> str:
+        """Its name in the file server's paths."""
+        return f"{self.name}-{self.index}-{self.id}"
+
+    @property
+    def live(self) -> bool:
+        """True while it starts or runs."""
+        return self.state in LIVE
+
+    def move(self, state: State, now: float, detail: str = "") -> None:
+        """Go to another state.
+
+        Raises:
+            TransitionError: it cannot from where it is.
+        """
+        if state not in _NEXT[self.state]:
+            raise TransitionError(f"instance {self.id} cannot go from {self.state} to {state}")
+        self.state = state
+        self.state_timestamp = int(now)
+        self.detail = detail or self.detail
+
+    def matches(
+        self,
+        version: str | None = None,
+        instances: Collection[str] | None = None,
+        indices: Collection[int] | None = None,
+        states: Collection[str] | None = None,
+    ) -> bool:
+        """Judge a filter (section 2.4); what is None matches all."""
+        return (
+            (version is None or self.version == version)
+            and (instances is None or self.id in instances)
+            and (indices is None or self.index in indices)
+            and (states is None or self.state in states)
+        )
+
+    def entry(self) -> HeartbeatEntry:
+        """Its line in a heartbeat."""
+        return HeartbeatEntry(
+            droplet=self.droplet,
+            version=self.version,
+            instance=self.id,
+            index=self.index,
+            state=self.state,
+            state_timestamp=self.state_timestamp,
+        )
+
+    def route(self, dea: str, address: str, uris: list[str] | None = None) -> RouterRegister | None:
+        """Its routes, for `router.register` and `router.unregister`; None when it has none."""
+        wanted = self.uris if uris is None else uris
+        if self.port is None or not wanted:
+            return None
+        tags = {k: v for k, v in (("framework", self.framework), ("runtime", self.runtime)) if v}
+        return RouterRegister(
+            host=address,
+            port=self.port,
+            uris=list(wanted),
+            dea=dea,
+            app=self.droplet,
+            tags=tags,
+            private_instance_id=self.id,
+        )
+
+    def facts(self, address: str, now: float) -> dict[str, Any]:
+        """The part of its statistics that does not change (section 1.10); quotas are bytes."""
+        return {
+            "name": self.name,
+            "host": address,
+            "port": self.port,
+            "uris": list(self.uris),
+            "uptime": round(now - self.started, 1),
+            "mem_quota": self.limits.mem * _MB,
+            "disk_quota": self.limits.disk * _MB,
+            "fds_quota": self.limits.fds,
+        }

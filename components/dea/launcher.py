@@ -1,0 +1,180 @@
+"""Making an instance's folder and the description of its unit (section 4.4, steps 4 to 8)."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import socket
+import stat
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import yaml
+
+from components.common.units import UnitSpec
+from components.dea.config import DeaConfig
+from components.dea.errors import StartError
+from components.dea.instance import Instance
+from components.dea.unpack import unpack
+
+_RUNTIME_MARK = b"%VCAP_LOCAL_RUNTIME%"
+_STDOUT, _STDERR, _ERRORS = "stdout.log", "stderr.log", "err.log"
+_LOGS = (_STDOUT, _STDERR, _ERRORS)
+
+
+class Launcher:
+    """Folders and units of instances.
+
+    Args:
+        config: the DEA's.
+        instances: the folder that holds one for each instance.
+    """
+
+    def __init__(self, config: DeaConfig, instances: Path) -> None:
+        self._config = config
+        self._instances = instances
+        instances.mkdir(mode=0o711, parents=True, exist_ok=True)
+
+    def directory(self, instance: Instance) -> Path:
+        """Where an instance lives."""
+        return self._instances / instance.id
+
+    def known(self) -> list[str]:
+        """Ids of the instances that have a folder."""
+        return [path.name for path in self._instances.iterdir()]
+
+    def prepare(self, instance: Instance, droplet: Path, executable: str | None) -> None:
+        """Make the folder: unpack, fill in the runtime, hand over to the instance's uid. Blocks.
+
+        Args:
+            instance: its `state_file` is set from `droplet.yaml`.
+            droplet: the archive.
+            executable: stands for `%VCAP_LOCAL_RUNTIME%`.
+
+        Raises:
+            StartError: the droplet is not one, or the disk refuses.
+        """
+        directory = self.directory(instance)
+        try:
+            directory.mkdir(mode=0o700)
+            unpack(droplet, directory, instance.limits.disk, instance.uid)
+            if not (directory / "startup").is_file() or (directory / "startup").is_symlink():
+                raise StartError("the droplet has no startup script")
+            _fill_in(directory / "startup", executable)
+            _make_logs(directory)
+            instance.state_file = _state_file(directory)
+            for path in (directory, directory / "logs", *(directory / "logs" / n for n in _LOGS)):
+                _give(path, instance.uid)
+            for name in ("startup", "stop"):
+                script = directory / name
+                if script.is_file() and not script.is_symlink():
+                    script.chmod(0o500)
+                    _give(script, instance.uid)
+        except OSError as error:
+            raise StartError(f"its folder cannot be made: {error.strerror or error}") from error
+
+    def spec(self, instance: Instance, environment: Mapping[str, str]) -> UnitSpec:
+        """Describe its unit."""
+        directory = self.directory(instance)
+        port = [] if instance.port is None else ["-p", str(instance.port)]
+        return UnitSpec(
+            name=instance.unit,
+            argv=["/bin/bash", str(directory / "startup"), *port],
+            directory=directory,
+            environment=environment,
+            uid=instance.uid,
+            memory_mb=instance.limits.mem,
+            tasks=self._config.tasks,
+            nofile=instance.limits.fds,
+            cpu_weight=max(1, min(10_000, instance.limits.mem)),
+            # Of everything Ingot keeps on this machine, it sees its own folder alone.
+            empty=[Path("/var/lib/ingot"), *_outside(self._instances, Path("/var/lib/ingot"))],
+            hidden=[Path(p) for p in self._config.hidden],
+            stdout=directory / "logs" / _STDOUT,
+            stderr=directory / "logs" / _STDERR,
+        )
+
+    def remove(self, instance_id: str) -> None:
+        """Remove a folder; one that is not there is no error. Blocks."""
+        shutil.rmtree(self._instances / instance_id, ignore_errors=True)
+
+    def seize(self, instance: Instance) -> None:
+        """Make a crashed instance's files the agent's own, so that its uid may serve another. Blocks."""
+        if instance.uid is None:
+            return
+        for path in _walk(self.directory(instance)):
+            with contextlib.suppress(OSError):
+                os.chown(path, 0, 0, follow_symlinks=False)
+
+    def complain(self, instance: Instance, lines: list[str]) -> None:
+        """Write to an instance's `logs/err.log`, which is in the hands of the application: follow no link. Blocks."""
+        with contextlib.suppress(OSError), contextlib.ExitStack() as handles:
+            handle = os.open(self.directory(instance), os.O_DIRECTORY | os.O_NOFOLLOW)
+            handles.callback(os.close, handle)
+            logs = os.open("logs", os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=handle)
+            handles.callback(os.close, logs)
+            flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK
+            file = os.open(_ERRORS, flags, 0o600, dir_fd=logs)
+            handles.callback(os.close, file)
+            facts = os.fstat(file)
+            if stat.S_ISREG(facts.st_mode) and facts.st_nlink == 1:
+                os.write(file, "".join(f"{line}\n" for line in lines).encode())
+
+
+def port_free(port: int) -> bool:
+    """Judge whether nobody listens on a port of this machine."""
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("", port))
+        except OSError:
+            return False
+    return True
+
+
+def _outside(path: Path, folder: Path) -> list[Path]:
+    return [] if path.is_relative_to(folder) else [path]
+
+
+def _fill_in(script: Path, executable: str | None) -> None:
+    content = script.read_bytes()
+    if _RUNTIME_MARK not in content:
+        return
+    if executable is None:
+        raise StartError("the droplet wants a runtime, and none was named")
+    script.write_bytes(content.replace(_RUNTIME_MARK, executable.encode()))
+
+
+def _make_logs(directory: Path) -> None:
+    logs = directory / "logs"
+    if logs.is_symlink():
+        raise StartError("the droplet's logs are a link")
+    logs.mkdir(mode=0o755, exist_ok=True)
+    for name in _LOGS:
+        if (logs / name).is_symlink():
+            raise StartError(f"the droplet's logs/{name} is a link")
+        (logs / name).touch(mode=0o600)
+
+
+def _state_file(directory: Path) -> str | None:
+    path = directory / "droplet.yaml"
+    if not path.is_file() or path.is_symlink():
+        return None
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise StartError("droplet.yaml is not YAML") from error
+    name = content.get("state_file") if isinstance(content, dict) else None
+    return name if isinstance(name, str) and name and "/" not in name else None
+
+
+def _give(path: Path, uid: int | None) -> None:
+    if uid is not None:
+        os.chown(path, uid, uid, follow_symlinks=False)
+
+
+def _walk(directory: Path) -> Iterator[Path]:
+    yield directory
+    for folder, folders, files in os.walk(directory):
+        yield from (Path(folder) / name for name in (*folders, *files))

@@ -1,0 +1,144 @@
+"""All instances of a DEA, and what they have reserved; pure."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator
+from dataclasses import dataclass
+
+from components.common.messages import Capacity, DeaDiscover, FindDroplet, Limits
+from components.dea.errors import NoRoomError
+from components.dea.instance import HOLDING, Instance, State
+
+# Section 4.3, milliseconds.
+_TAINT_PER_INSTANCE, _TAINT_FOR_MEMORY, _TAINT_CAP = 10, 100, 250
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """What the machine gives: MB, MB, and a number."""
+
+    memory: int
+    disk: int
+    instances: int
+
+
+class Registry:
+    """Instances by id.
+
+    Args:
+        bounds: what may be reserved.
+    """
+
+    def __init__(self, bounds: Bounds) -> None:
+        self.bounds = bounds
+        self._instances: dict[str, Instance] = {}
+
+    def __iter__(self) -> Iterator[Instance]:
+        """All, as they were added; a copy, so that they may be removed meanwhile."""
+        return iter(list(self._instances.values()))
+
+    def __len__(self) -> int:
+        return len(self._instances)
+
+    def get(self, instance_id: str) -> Instance | None:
+        """Find one."""
+        return self._instances.get(instance_id)
+
+    def add(self, instance: Instance) -> None:
+        """Take one in, whatever the room: ask `check_room` before."""
+        self._instances[instance.id] = instance
+
+    def remove(self, instance: Instance) -> None:
+        """Forget one."""
+        self._instances.pop(instance.id, None)
+
+    def live(self) -> list[Instance]:
+        """Those that start or run."""
+        return [i for i in self if i.live]
+
+    def in_state(self, *states: State) -> list[Instance]:
+        """Those in one of the states."""
+        return [i for i in self if i.state in states]
+
+    def find(
+        self,
+        droplet: int,
+        *,
+        version: str | None = None,
+        instances: Collection[str] | None = None,
+        indices: Collection[int] | None = None,
+        states: Collection[str] | None = None,
+    ) -> list[Instance]:
+        """Those of an application that match every filter given; what is being stopped is not found."""
+        return [
+            i
+            for i in self
+            if i.droplet == droplet
+            and i.state not in (State.STOPPING, State.DELETED)
+            and i.matches(version, instances, indices, states)
+        ]
+
+    def asked_for(self, query: FindDroplet) -> list[Instance]:
+        """Answer `dea.find.droplet`; both names of the list of instances are honoured."""
+        wanted = query.instances if query.instances is not None else query.instance_ids
+        return self.find(
+            query.droplet,
+            version=query.version,
+            instances=wanted,
+            indices=query.indices,
+            states=query.states,
+        )
+
+    def capacity(self) -> Capacity:
+        """What there is and what is taken."""
+        holding = [i for i in self if i.state in HOLDING]
+        return Capacity(
+            memory=self.bounds.memory,
+            memory_reserved=sum(i.limits.mem for i in holding),
+            disk=self.bounds.disk,
+            disk_reserved=sum(i.limits.disk for i in holding),
+            instances=len(holding),
+            max_instances=self.bounds.instances,
+        )
+
+    def check_room(self, limits: Limits) -> None:
+        """Judge whether one more fits.
+
+        Raises:
+            NoRoomError: naming what is lacking.
+        """
+        now = self.capacity()
+        if now.instances >= now.max_instances:
+            raise NoRoomError(f"{now.instances} instances are here, which is as many as may be")
+        if now.memory_reserved + limits.mem > now.memory:
+            raise NoRoomError(
+                f"{limits.mem} MB of memory wanted, {now.memory - now.memory_reserved} MB free"
+            )
+        if now.disk_reserved + limits.disk > now.disk:
+            raise NoRoomError(f"{limits.disk} MB of disk wanted, {now.disk - now.disk_reserved} MB free")
+
+    def taint(self, droplet: int) -> float:
+        """Give the seconds to wait before answering `dea.discover`: emptier DEAs answer first."""
+        same = sum(1 for i in self.live() if i.droplet == droplet)
+        reserved = self.capacity().memory_reserved / max(self.bounds.memory, 1)
+        return min(_TAINT_CAP, _TAINT_PER_INSTANCE * same + _TAINT_FOR_MEMORY * reserved) / 1000
+
+    def counts(self) -> dict[str, int]:
+        """Live instances by application, for the beat."""
+        return dict(Counter(str(i.droplet) for i in self.live()))
+
+    def expired(self, now: float, keep: float) -> list[Instance]:
+        """Crashed ones whose time is over."""
+        return [i for i in self.in_state(State.CRASHED) if now - i.state_timestamp >= keep]
+
+
+def answers_discover(query: DeaDiscover, registry: Registry, runtimes: Iterable[str]) -> bool:
+    """Judge whether to answer `dea.discover` (section 4.3); evacuation is for the caller to see."""
+    if query.runtime and query.runtime not in set(runtimes):
+        return False
+    try:
+        registry.check_room(query.limits)
+    except NoRoomError:
+        return False
+    return True

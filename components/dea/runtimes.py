@@ -1,0 +1,72 @@
+"""Interpreters of this machine (section 4.2): those that are there and of the right version are offered."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Mapping
+
+from components.common import log
+from components.dea.config import RuntimeConfig
+
+_SECONDS = 10
+# Names for an application that brings its own program.
+_NONE = frozenset({"", "native"})
+logger = log.get(__name__)
+
+
+class Runtimes:
+    """The runtimes that were found usable.
+
+    Args:
+        usable: by name.
+    """
+
+    def __init__(self, usable: Mapping[str, RuntimeConfig]) -> None:
+        self._by_name = {n: r for name, r in usable.items() for n in (name, *r.aliases)}
+
+    @property
+    def names(self) -> list[str]:
+        """All names they go by, aliases included."""
+        return sorted(self._by_name)
+
+    def offers(self, name: str | None) -> bool:
+        """Judge whether an application that wants `name` can run here."""
+        return not name or name in _NONE or name in self._by_name
+
+    def find(self, name: str | None) -> RuntimeConfig | None:
+        """Give one by its name or an alias; None where there is none of that name."""
+        return self._by_name.get(name or "")
+
+
+async def discover(configured: Mapping[str, RuntimeConfig]) -> Runtimes:
+    """Try each executable; those missing or of another version are logged and left out."""
+    names = list(configured)
+    found = await asyncio.gather(*(_usable(name, configured[name]) for name in names))
+    return Runtimes({name: configured[name] for name, good in zip(names, found, strict=True) if good})
+
+
+async def _usable(name: str, runtime: RuntimeConfig) -> bool:
+    try:
+        process = await asyncio.create_subprocess_exec(
+            runtime.executable,
+            runtime.version_flag,
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.STDOUT,
+        )
+    except OSError as error:
+        logger.warning("runtime_missing", runtime=name, reason=error.strerror)
+        return False
+    try:
+        output, _none = await asyncio.wait_for(process.communicate(), _SECONDS)
+    except TimeoutError:
+        process.kill()
+        await process.wait()
+        logger.warning("runtime_silent", runtime=name)
+        return False
+    said = output.decode(errors="replace").strip()
+    if process.returncode != 0 or not re.search(runtime.version, said):
+        logger.warning("runtime_unusable", runtime=name, said=said[:200])
+        return False
+    return True

@@ -1,0 +1,103 @@
+"""Unpacking a droplet without trusting it: nothing is written outside its folder, whatever the archive says."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tarfile
+import zlib
+from pathlib import Path, PurePosixPath
+
+from components.dea.errors import DropletError
+
+_MB = 1024 * 1024
+_MOST_ENTRIES = 200_000
+# Interpreters of the machine, for virtual environments: nothing below it is secret or can be written to.
+_SYSTEM = PurePosixPath("/usr")
+
+
+def unpack(archive: Path, target: Path, limit_mb: int, owner: int | None = None) -> None:
+    """Unpack a gzipped tar.
+
+    Args:
+        archive: the droplet.
+        target: an empty folder that only root and the owner may enter.
+        limit_mb: refused if it would take more.
+        owner: uid and gid of everything in it; None keeps one's own.
+
+    Raises:
+        DropletError: it is damaged, too large, or holds a path or a link that leaves the folder, or a device.
+    """
+    try:
+        with tarfile.open(archive, "r:gz") as tar:
+            _extract(tar, target, limit_mb * _MB, owner)
+    except (tarfile.TarError, zlib.error, EOFError, UnicodeDecodeError) as error:
+        raise DropletError(f"the droplet is damaged: {error}") from error
+    except OSError as error:
+        raise DropletError(f"the droplet cannot be unpacked: {error.strerror or error}") from error
+
+
+def _extract(tar: tarfile.TarFile, target: Path, room: int, owner: int | None) -> None:
+    root = Path(os.path.realpath(target))
+    links = []
+    for count, member in enumerate(tar):
+        if count >= _MOST_ENTRIES:
+            raise DropletError(f"the droplet holds more than {_MOST_ENTRIES} files")
+        room -= member.size
+        if room < 0:
+            raise DropletError("the droplet takes more disk than the application may use")
+        name = _inside(member.name)
+        if name is None:
+            continue
+        path = root / name
+        path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+        # A link unpacked earlier may stand in the way; nothing is written through one that leads out.
+        if not _below(path.parent, root):
+            raise DropletError(f"the droplet writes through a link: {member.name}")
+        _place(tar, member, path, root)
+        if member.issym():
+            links.append(path)
+        if owner is not None:
+            os.chown(path, owner, owner, follow_symlinks=False)
+    for link in links:
+        if not _below(link, root) and not PurePosixPath(os.path.realpath(link)).is_relative_to(_SYSTEM):
+            raise DropletError(f"a link of the droplet leads out of it: {link.relative_to(root)}")
+
+
+def _place(tar: tarfile.TarFile, member: tarfile.TarInfo, path: Path, root: Path) -> None:
+    if member.isdir():
+        if path.is_symlink() or not path.is_dir():
+            path.unlink(missing_ok=True)
+            path.mkdir(mode=0o755)
+        return
+    if path.is_symlink() or path.exists():
+        if path.is_dir() and not path.is_symlink():
+            raise DropletError(f"a folder of the droplet is also a file: {member.name}")
+        path.unlink()
+    if member.issym():
+        path.symlink_to(member.linkname)
+    elif member.islnk():
+        source = root / (_inside(member.linkname) or "")
+        if source.is_symlink() or not source.is_file() or not _below(source, root):
+            raise DropletError(f"a hard link of the droplet leads nowhere: {member.name}")
+        os.link(source, path, follow_symlinks=False)
+    elif member.isreg():
+        content = tar.extractfile(member)
+        assert content is not None
+        with content, path.open("xb") as file:
+            shutil.copyfileobj(content, file, _MB)
+        path.chmod(0o755 if member.mode & 0o111 else 0o644)
+    else:
+        raise DropletError(f"the droplet holds a device or a pipe: {member.name}")
+
+
+def _inside(name: str) -> PurePosixPath | None:
+    """Give a member's path; None for the folder itself."""
+    path = PurePosixPath(name)
+    if path.is_absolute() or ".." in path.parts:
+        raise DropletError(f"the droplet holds a path that leads out of it: {name}")
+    return path if path.parts else None
+
+
+def _below(path: Path, root: Path) -> bool:
+    return Path(os.path.realpath(path)).is_relative_to(root)

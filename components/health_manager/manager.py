@@ -1,0 +1,320 @@
+"""The health manager: feeds the two pictures, compares them, and asks the controllers for what is missing (section 5).
+
+Every manager keeps both pictures; only the one that holds the lease asks for anything, and only on a picture that can
+be trusted.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections import Counter as Tally
+from typing import Any
+
+import aiohttp
+from prometheus_client import Counter, Gauge
+
+from components.common import log
+from components.common.bus import Bus, Incoming
+from components.common.errors import BusError, MessageError
+from components.common.identity import Identity
+from components.common.messages import (
+    BulkCredentials,
+    DeaBeat,
+    DropletExited,
+    DropletRef,
+    HealthQuery,
+    Heartbeat,
+    HmRequest,
+    StatusQuery,
+)
+from components.health_manager import alerts, answers, trust
+from components.health_manager.actual import ActualTable
+from components.health_manager.alerts import Alerts
+from components.health_manager.config import HealthManagerConfig
+from components.health_manager.controllers import Controllers, ControllersError, count_users, read_apps
+from components.health_manager.desired import DesiredTable
+from components.health_manager.lease import Lease, LeaseState
+from components.health_manager.repairs import Repairs
+
+_TICK = 0.1
+# A loop that stood still for so long heard nothing: not the DEAs were silent, it was deaf.
+_PAUSE = 1.5
+
+LEADER = Gauge("ingot_hm_leader", "1 while this health manager leads.")
+TRUSTED = Gauge("ingot_hm_picture_trusted", "1 while the picture may be acted upon.")
+LATENCY = Gauge("ingot_hm_nats_latency_seconds", "A message's way to the bus and back.")
+DESIRED_READ = Counter("ingot_hm_desired_reads_total", "Readings of the desired state.", ["result"])
+logger = log.get(__name__)
+
+
+class HealthManager:
+    """The component that `components.common.daemon.run` runs."""
+
+    def __init__(self, config: HealthManagerConfig, bus: Bus, identity: Identity) -> None:
+        s = config.intervals
+        self._config, self._s, self._bus = config, s, bus
+        self._credentials: aiohttp.BasicAuth | None = None
+        self._controllers = Controllers(config.controllers, self._bulk_credentials)
+        self.desired = DesiredTable()
+        self.table = ActualTable(s)
+        self._pool = trust.PoolWatch(s)
+        self._alerts = Alerts()
+        self.repairs = Repairs(s, self.desired, self.table, self._alerts, time.monotonic())
+        self._lease = Lease(
+            self._controllers, LeaseState(identity.uuid, s.lease_ttl), s.lease_renew, self._turned
+        )
+        self._doubts: list[str] = [trust.BUS_LOST]
+        self._read_now = asyncio.Event()
+        self._ping_due = 0.0
+        self._greet_again: float | None = None
+        self._ticked = time.monotonic()
+        self._latency = 0.0
+        self._heard: Tally[str] = Tally()
+        self._tasks: list[asyncio.Task[None]] = []
+        bus.on_connect(self._connected)
+        bus.subscribe("dea.heartbeat", Heartbeat, self._on_heartbeat)
+        bus.subscribe("ingot.dea.beat", DeaBeat, self._on_beat)
+        bus.subscribe("droplet.exited", DropletExited, self._on_exited)
+        bus.subscribe("droplet.updated", DropletRef, self._on_updated)
+        bus.subscribe("cloudcontrollers.hm.requests", HmRequest, self._on_request)
+        bus.subscribe("healthmanager.status", StatusQuery, self._on_status)
+        bus.subscribe("healthmanager.health", HealthQuery, self._on_health)
+        bus.subscribe("healthmanager.nats.ping", None, self._on_ping)
+
+    # The component's life.
+
+    async def start(self) -> None:
+        """Begin to read, to listen and to watch the lease."""
+        self._tasks = [
+            asyncio.create_task(work, name=name)
+            for name, work in (
+                ("desired", self._read_forever()),
+                ("lease", self._lease.run()),
+                ("tick", self._tick_forever()),
+            )
+        ]
+
+    async def stop(self) -> None:
+        """Stop acting, give the lease back, and close."""
+        for task in self._tasks:
+            task.cancel()
+        for task in self._tasks:
+            with contextlib.suppress(asyncio.CancelledError):
+                await task
+        await self._lease.release()
+        await self._controllers.close()
+
+    @property
+    def leads(self) -> bool:
+        """True while this one may act."""
+        return self._lease.state.leads(time.monotonic())
+
+    def ready(self) -> list[str]:
+        """Give the reasons why the picture cannot be trusted; leading or not is no reason."""
+        return list(self._doubts)
+
+    def varz(self) -> dict[str, object]:
+        """Give section 5.5's facts, and who leads."""
+        state = self._lease.state
+        return {
+            **answers.varz(self.desired, self.table, self.repairs.verdicts),
+            **{f"{name}_received": self._heard[name] for name in _COUNTED},
+            "queue_length": len(self.repairs.queue),
+            "nats_latency": self._latency,
+            "leader": self.leads,
+            "lease_holder": state.holder if self.leads else state.other,
+            "lease_token": state.token,
+            "picture_doubts": list(self._doubts),
+        }
+
+    # What is heard.
+
+    async def _connected(self) -> None:
+        now = time.monotonic()
+        self.table.listen_from(now)
+        await self._bus.publish("healthmanager.start")
+        # Once more in a while: DEAs that lost the bus as well may come back a moment later.
+        self._greet_again = now + self._s.settle / 3
+
+    async def _on_heartbeat(self, message: Incoming[Heartbeat]) -> None:
+        self._heard["heartbeat_msgs"] += 1
+        if self.table.heartbeat(message.body, time.monotonic()):
+            self._dea_back(message.body.dea)
+
+    async def _on_beat(self, message: Incoming[DeaBeat]) -> None:
+        if self.table.beat(message.body, time.monotonic()):
+            self._dea_back(message.body.id)
+
+    async def _on_exited(self, message: Incoming[DropletExited]) -> None:
+        self._heard["droplet_exited_msgs"] += 1
+        now = time.monotonic()
+        self.table.exited(message.body, now)
+        if message.body.reason == "STOPPED":
+            # Somebody wanted that: decide on what is wanted now.
+            self.desired.touch(message.body.droplet, now)
+            self._read_now.set()
+
+    async def _on_updated(self, message: Incoming[DropletRef]) -> None:
+        self._heard["droplet_updated_msgs"] += 1
+        self.desired.touch(message.body.droplet, time.monotonic())
+        self._read_now.set()
+
+    async def _on_request(self, message: Incoming[HmRequest]) -> None:
+        # The leader's requests: whoever takes over must know what is in flight.
+        if self.leads:
+            return
+        request, now = message.body, time.monotonic()
+        for index in request.indices or ():
+            self.table.request_start(request.droplet, request.version, index, now)
+        self.table.request_stop(request.droplet, request.instances or (), now)
+
+    async def _on_status(self, message: Incoming[StatusQuery]) -> None:
+        self._heard["healthmanager_status_msgs"] += 1
+        if self._answers():
+            reply = answers.status(message.body, self.desired, self.table, time.monotonic(), self._s)
+            if reply is not None:
+                await message.respond(reply)
+
+    async def _on_health(self, message: Incoming[HealthQuery]) -> None:
+        self._heard["healthmanager_health_request_msgs"] += 1
+        if self._answers():
+            for reply in answers.health(message.body, self.desired, self.table):
+                await message.respond(reply)
+
+    async def _on_ping(self, message: Incoming[Any]) -> None:
+        if isinstance(message.body, int | float):
+            self._latency = max(time.time() - message.body, 0.0)
+            LATENCY.set(self._latency)
+
+    def _answers(self) -> bool:
+        """True when this one should speak: askers count replies, so two answers to one question would mislead them."""
+        return not self._doubts and not self._lease.state.someone_else_leads(time.monotonic())
+
+    def _dea_back(self, name: str) -> None:
+        logger.info("dea_back", dea=name)
+        self._alerts.set(alerts.DEA_LOST, name, on=False)
+
+    def _turned(self, leads: bool) -> None:
+        LEADER.set(leads)
+        logger.info("lease_taken" if leads else "lease_lost", reign=self._lease.state.token)
+
+    # The desired picture.
+
+    async def _bulk_credentials(self, renew: bool) -> aiohttp.BasicAuth:
+        config = self._config
+        if config.bulk_password:
+            return aiohttp.BasicAuth(config.bulk_user, config.bulk_password)
+        if self._credentials is None or renew:
+            try:
+                found = await self._bus.request(
+                    "cloudcontroller.bulk.credentials", None, BulkCredentials, timeout=2.0
+                )
+            except (BusError, MessageError) as error:
+                raise ControllersError(str(error)) from error
+            self._credentials = aiohttp.BasicAuth(found.user, found.password)
+        return self._credentials
+
+    async def _read_forever(self) -> None:
+        trouble = ""
+        while True:
+            self._read_now.clear()
+            began = time.monotonic()
+            try:
+                apps, wall = await read_apps(self._controllers, self._config.bulk_batch)
+            except ControllersError as error:
+                DESIRED_READ.labels("failed").inc()
+                if str(error) != trouble:
+                    trouble = str(error)
+                    logger.warning("desired_unreadable", reason=trouble)
+            else:
+                DESIRED_READ.labels("ok").inc()
+                trouble = ""
+                self.table.mark(self.desired.load(apps, began, wall))
+                self._note_unknown(time.monotonic())
+                users = await count_users(self._controllers)
+                self.desired.total_users = users if users is not None else 0
+            # A storm of changes is read once, and reading takes a third of the time at most.
+            pause = max(min(0.5, self._s.desired_interval), 2 * (time.monotonic() - began))
+            await asyncio.sleep(pause)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._read_now.wait(), max(self._s.desired_interval - pause, 0.05))
+
+    def _note_unknown(self, now: float) -> None:
+        for droplet, actual in self.table.apps.items():
+            if droplet in self.desired.apps:
+                actual.unknown_since = None
+            elif actual.unknown_since is None:
+                actual.unknown_since = now
+
+    # The comparison.
+
+    async def _tick_forever(self) -> None:
+        while True:
+            try:
+                await self._tick(time.monotonic())
+            except Exception:
+                # The next tick sees a picture that has moved on; ending here would end all repairs.
+                logger.exception("tick_failed")
+            await asyncio.sleep(_TICK)
+
+    async def _tick(self, now: float) -> None:
+        if now - self._ticked > _PAUSE:
+            logger.warning("paused", seconds=round(now - self._ticked, 1))
+            self.table.listen_from(now, settle=False)
+        self._ticked = now
+        self._lease.check()
+        self._watch(now)
+        if now >= self._ping_due:
+            self._ping_due = now + self._s.nats_ping
+            await self._bus.publish("healthmanager.nats.ping", f"{time.time():.6f}".encode())
+        if self._greet_again is not None and now >= self._greet_again:
+            self._greet_again = None
+            await self._bus.publish("healthmanager.start")
+        self.repairs.look(now, trusted=not self._doubts, acting=self._may_act(now))
+        while self._may_act(time.monotonic()):
+            request = self.repairs.next_request(time.monotonic())
+            if request is None:
+                break
+            await self._bus.publish("cloudcontrollers.hm.requests", request)
+
+    def _may_act(self, now: float) -> bool:
+        state = self._lease.state
+        return not self._doubts and state.leads(now) and now - state.since >= self._s.lead_settle
+
+    def _watch(self, now: float) -> None:
+        """Judge the picture itself: silent DEAs, and whether to trust what is left."""
+        held = 0
+        # Deaf, or just come: nobody's silence means anything yet.
+        if self._bus.connected and now - self.table.settling_since >= self._s.settle:
+            silence = self._pool.look(self.table, now)
+            held = len(silence.held)
+            for dea in silence.lost:
+                left = not dea.instances and (dea.evacuating or dea.stopping)
+                lost = self.table.lose(dea, now)
+                logger.info("dea_left" if left else "dea_lost", dea=dea.id, instances=lost)
+                self._alerts.set(alerts.DEA_LOST, dea.id, on=not left, instances=lost)
+        doubts = trust.doubts(
+            desired=self.desired,
+            table=self.table,
+            connected=self._bus.connected,
+            held=held,
+            now=now,
+            settings=self._s,
+        )
+        if doubts != self._doubts:
+            logger.info("picture_doubts", doubts=doubts)
+        self._doubts = doubts
+        TRUSTED.set(not doubts)
+        for doubt in (trust.BUS_LOST, trust.STALE, trust.SILENT):
+            self._alerts.set(alerts.PICTURE_STALE, doubt, on=doubt in doubts, held_deas=held)
+
+
+_COUNTED = (
+    "heartbeat_msgs",
+    "droplet_exited_msgs",
+    "droplet_updated_msgs",
+    "healthmanager_status_msgs",
+    "healthmanager_health_request_msgs",
+)

@@ -1,0 +1,168 @@
+"""From pictures to requests: which application is looked at when, and what is then asked of the controllers.
+
+What has changed is looked at immediately; everything is looked at from time to time, a slice of computing time a call,
+so that messages and the lease have their turn however large the platform is. No I/O.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter as Tally
+from collections import deque
+
+from prometheus_client import Counter, Gauge, Histogram
+
+from components.common import log
+from components.common.messages import HmRequest
+from components.health_manager import alerts, trust
+from components.health_manager.actual import ActualTable
+from components.health_manager.alerts import Alerts
+from components.health_manager.analysis import FLAPPING, Start, Stop, Verdict, View, judge
+from components.health_manager.config import Intervals
+from components.health_manager.desired import DesiredTable
+from components.health_manager.pace import PaceQueue
+
+_SLICE = 0.05
+_BITE = 100
+_DEA_FORGET = 600.0
+
+ACTIONS = Counter("ingot_hm_actions_total", "Requests to the controllers.", ["op", "reason"])
+QUEUE = Gauge("ingot_hm_queue_length", "Requests that wait their turn.")
+MISSING = Gauge("ingot_hm_missing_instances", "Wanted instances with nothing that starts or runs.")
+DEAS = Gauge("ingot_hm_deas", "DEAs by state.", ["state"])
+PASS = Histogram(
+    "ingot_hm_pass_seconds", "Computing time of a full pass.", buckets=(0.01, 0.1, 0.5, 1, 2, 5, 10)
+)
+logger = log.get(__name__)
+
+
+class Repairs:
+    """Compares the two pictures and keeps what is to be asked for.
+
+    Args:
+        settings: timings and limits.
+        desired: the one picture.
+        table: the other.
+        flags: where flapping applications are reported.
+        now: the time, monotonic.
+    """
+
+    def __init__(
+        self, settings: Intervals, desired: DesiredTable, table: ActualTable, flags: Alerts, now: float
+    ) -> None:
+        self._s, self._desired, self._table, self._alerts = settings, desired, table, flags
+        self.queue = PaceQueue(settings.dequeueing_rate, now)
+        self.verdicts: dict[int, Verdict] = {}
+        self._ahead: deque[int] = deque()
+        self._pass_due = now
+        self._pass_seconds = 0.0
+        self._stop_unknown = True
+        self._acting = False
+
+    def look(self, now: float, *, trusted: bool, acting: bool) -> None:
+        """Look at what has changed, and go on with the pass.
+
+        Args:
+            now: the time.
+            trusted: whether the pictures may be acted upon.
+            acting: whether this health manager is the one to act; implies `trusted`.
+        """
+        if acting != self._acting:
+            # What was found while it could not act, or before it had to stop, counts for nothing.
+            self._acting = acting
+            self.queue.clear()
+            self._ahead.clear()
+            self._pass_due = now
+        if now >= self._pass_due and not self._ahead:
+            self._pass_due = now + self._s.droplets_analysis
+            self._begin_pass(now)
+        view = View(
+            frozenset(d.id for d in self._table.deas.values() if d.evacuating),
+            self._table.listening_since,
+            now,
+            self._s,
+            self._stop_unknown,
+        )
+        for droplet in self._table.take_dirty():
+            self._judge(droplet, view, trusted=trusted)
+        began = time.monotonic()
+        while self._ahead and time.monotonic() - began < _SLICE:
+            for _ in range(min(len(self._ahead), _BITE)):
+                droplet = self._ahead.popleft()
+                app = self._desired.apps.get(droplet)
+                self._table.tidy(droplet, app.version if app else None, now)
+                self._judge(droplet, view, trusted=trusted)
+        self._pass_seconds += time.monotonic() - began
+        QUEUE.set(len(self.queue))
+
+    def next_request(self, now: float) -> HmRequest | None:
+        """Give the next message for the controllers, noted as sent; None when nothing waits or the pace forbids it."""
+        request = self.queue.take(now)
+        if request is None:
+            return None
+        if request.start is not None:
+            return self._ask_start(request.droplet, request.last_updated, request.start, now)
+        return self._ask_stop(request.droplet, request.last_updated, request.stops, now)
+
+    def _ask_start(self, droplet: int, last_updated: int, start: Start, now: float) -> HmRequest:
+        self._table.request_start(droplet, start.version, start.index, now)
+        ACTIONS.labels("START", start.reason).inc()
+        logger.info("start_requested", droplet=droplet, index=start.index, reason=start.reason)
+        return HmRequest(
+            droplet=droplet,
+            op="START",
+            last_updated=last_updated,
+            version=start.version,
+            indices=[start.index],
+            flapping=start.reason == FLAPPING,
+        )
+
+    def _ask_stop(self, droplet: int, last_updated: int, stops: tuple[Stop, ...], now: float) -> HmRequest:
+        names = [s.instance for s in stops]
+        self._table.request_stop(droplet, names, now)
+        for stop in stops:
+            ACTIONS.labels("STOP", stop.reason).inc()
+        reasons = sorted({s.reason for s in stops})
+        logger.info("stop_requested", droplet=droplet, instances=names, reasons=reasons)
+        return HmRequest(droplet=droplet, op="STOP", last_updated=last_updated, instances=names)
+
+    def _begin_pass(self, now: float) -> None:
+        PASS.observe(self._pass_seconds)
+        self._pass_seconds = 0.0
+        desired, table = self._desired.apps, self._table
+        for droplet in self.verdicts.keys() - desired.keys() - table.apps.keys():
+            del self.verdicts[droplet]
+        self._ahead.extend(desired.keys() | table.apps.keys())
+        table.prune(now)
+        unknown = self._desired.loaded and trust.many_unknown(self._desired, table, self._s)
+        self._stop_unknown = not unknown
+        self._alerts.set(alerts.PICTURE_STALE, trust.UNKNOWN, on=unknown)
+        for dea in list(table.deas.values()):
+            if dea.lost_at is not None and now - dea.lost_at > _DEA_FORGET:
+                table.forget(dea)
+                self._alerts.set(alerts.DEA_LOST, dea.id, on=False)
+        states = Tally("lost" if d.lost_at is not None else "up" for d in table.deas.values())
+        for state in ("up", "lost"):
+            DEAS.labels(state).set(states[state])
+        MISSING.set(sum(v.missing for v in self.verdicts.values()))
+        self._alerts.keep(alerts.APP_FLAPPING, (str(d) for d, v in self.verdicts.items() if v.flapping))
+        self._alerts.keep(alerts.APP_GIVEN_UP, (str(d) for d, v in self.verdicts.items() if v.given_up))
+
+    def _judge(self, droplet: int, view: View, *, trusted: bool) -> None:
+        app = self._desired.apps.get(droplet)
+        actual = self._table.apps.get(droplet)
+        verdict = judge(app, actual, view, fresh=self._desired.fresh(droplet))
+        self.verdicts[droplet] = verdict
+        name = app.name if app else ""
+        if verdict.flapping:
+            self._alerts.set(
+                alerts.APP_FLAPPING, str(droplet), on=True, name=name, indices=list(verdict.flapping)
+            )
+        if verdict.given_up:
+            self._alerts.set(
+                alerts.APP_GIVEN_UP, str(droplet), on=True, name=name, indices=list(verdict.given_up)
+            )
+        if trusted and verdict.expired:
+            self._table.drop([(droplet, i) for i in verdict.expired], view.now)
+        if self._acting:
+            self.queue.replace(droplet, app.last_updated if app else 0, verdict.starts, verdict.stops)

@@ -1,0 +1,42 @@
+"""The router process's configuration, `/etc/ingot/router.yml`."""
+
+from __future__ import annotations
+
+from components.common.config import DaemonConfig
+
+
+class RouterConfig(DaemonConfig, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Keys of the router.
+
+    Args:
+        run_path: the folder of both sockets; the flag file `drain` in it takes the router out of readiness.
+        prune_seconds: age at which a route nobody confirmed is dropped.
+        sweep_seconds: between two looks for such routes.
+        start_seconds: between two `router.start`.
+        register_seconds: how often peers that greet are asked to register.
+        hold_seconds: how long a request for an unknown host waits while routes are still being learned.
+        settle_seconds: after the first connection to the bus, how long routes count as still being learned.
+        batch_milliseconds: how long changes are gathered before they go to nginx.
+    """
+
+    run_path: str = "/run/ingot-router"
+    prune_seconds: float = 120
+    sweep_seconds: float = 30
+    start_seconds: float = 30
+    register_seconds: int = 20
+    hold_seconds: float = 5
+    settle_seconds: float = 3
+    batch_milliseconds: int = 10
+
+    def problems(self) -> list[str]:
+        """Ages must leave room for a few registrations."""
+        found = [
+            f"{name}: want more than 0"
+            for name in ("prune_seconds", "sweep_seconds", "start_seconds", "register_seconds")
+            if getattr(self, name) <= 0
+        ]
+        if self.prune_seconds <= self.start_seconds:
+            found.append("prune_seconds: want more than start_seconds, or live routes are dropped")
+        if not self.run_path.startswith("/"):
+            found.append("run_path: want an absolute path")
+        return found

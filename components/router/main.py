@@ -1,0 +1,120 @@
+"""`ingot-router`: owns the route table, feeds nginx, answers what nginx does not know."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+import time
+from collections.abc import Coroutine
+from pathlib import Path
+from typing import Any
+
+from components.common import log
+from components.common.bus import Bus
+from components.common.daemon import run
+from components.common.identity import Identity
+from components.router.config import RouterConfig
+from components.router.errors import NginxError
+from components.router.locator import Locator
+from components.router.nginx import Nginx
+from components.router.pusher import Pusher
+from components.router.registrar import Registrar
+from components.router.stats import Stats
+from components.router.table import Table
+
+_STATS_SECONDS = 2.0
+logger = log.get(__name__)
+
+
+class Router:
+    """The router process."""
+
+    def __init__(self, config: RouterConfig, bus: Bus, identity: Identity) -> None:
+        folder = Path(config.run_path)
+        self._drain = folder / "drain"
+        self._table = Table(config.prune_seconds)
+        self._nginx = Nginx(folder / "data.sock")
+        self._pusher = Pusher(self._nginx, self._table, config.batch_milliseconds / 1000)
+        self._registrar = Registrar(config, bus, identity, self._table, self._pusher.wake)
+        self._locator = Locator(
+            folder / "router.sock",
+            self._table,
+            self._pusher,
+            lambda: self._registrar.settled,
+            config.hold_seconds,
+        )
+        self._stats = Stats()
+        self._tasks: list[asyncio.Task[None]] = []
+
+    async def start(self) -> None:
+        """Begin: take over what nginx serves, then listen."""
+        await self._nginx.open()
+        await self._pusher.step()
+        await self._locator.start()
+        for job in (
+            self._pusher.run(),
+            self._registrar.greet_for_ever(),
+            self._registrar.prune_for_ever(),
+            self._read_stats(),
+        ):
+            self._tasks.append(self._keep(job))
+
+    async def stop(self) -> None:
+        """End; nginx goes on serving what it was given."""
+        for task in self._tasks:
+            task.cancel()
+        for task in self._tasks:
+            with contextlib.suppress(asyncio.CancelledError):
+                await task
+        await self._locator.stop()
+        await self._nginx.close()
+
+    def ready(self) -> list[str]:
+        """Ready: nginx holds the table, the table was learned, and nobody asked to drain."""
+        reasons = []
+        if self._pusher.problem is not None:
+            reasons.append(self._pusher.problem)
+        if not self._registrar.settled:
+            reasons.append("routes are still being learned from the bus")
+        if self._drain.exists():
+            reasons.append("draining")
+        return reasons
+
+    def varz(self) -> dict[str, object]:
+        """Section 3.5's names."""
+        return {
+            **self._stats.varz(),
+            "urls": self._table.hosts,
+            "droplets": self._table.endpoints,
+            "nginx_synced": self._pusher.synced,
+            "draining": self._drain.exists(),
+        }
+
+    def _keep(self, job: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        task = asyncio.create_task(job)
+        task.add_done_callback(_report)
+        return task
+
+    async def _read_stats(self) -> None:
+        while True:
+            # Silence of nginx is the pusher's to report.
+            with contextlib.suppress(NginxError):
+                self._stats.add(await self._nginx.stats(), time.monotonic())
+            await asyncio.sleep(_STATS_SECONDS)
+
+
+def _report(task: asyncio.Task[None]) -> None:
+    if not task.cancelled() and (error := task.exception()) is not None:
+        # A router that no longer follows the bus must not look alive; its successor takes over what nginx serves.
+        logger.critical("router_task_failed", reason=str(error), exc_info=error)
+        signal.raise_signal(signal.SIGTERM)
+
+
+def main() -> None:
+    """Run the daemon."""
+    run("router", "Router", RouterConfig, Router)
+
+
+if __name__ == "__main__":
+    main()

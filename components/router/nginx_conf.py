@@ -1,0 +1,77 @@
+"""Renders the role's nginx.conf without Ansible: for the development harness, tests and benchmarks.
+
+The template and the inputs' defaults are the role's (`roles/router`), so that what is tested is what is installed.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import yaml
+
+ROOT = Path(__file__).resolve().parents[2]
+ROLE = ROOT / "roles" / "router"
+LUA = Path(__file__).resolve().parent / "lua"
+
+
+def render(inputs: Mapping[str, Any], role: Path = ROLE) -> str:
+    """Fill in the template.
+
+    Args:
+        inputs: the role's inputs by name (`router_...`); those left out have the role's defaults.
+        role: the role's folder.
+
+    Raises:
+        jinja2.UndefinedError: an input without a default is missing.
+        OSError: the role is not there.
+    """
+    defaults = yaml.safe_load((role / "defaults" / "main.yml").read_text(encoding="utf-8"))
+    plain = {k: v for k, v in defaults.items() if not (isinstance(v, str) and "{{" in v)}
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(role / "templates"),
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        keep_trailing_newline=True,
+        autoescape=False,  # noqa: S701 - it writes nginx.conf, not HTML
+    )
+    return environment.get_template("etc/nginx/nginx.conf.j2").render({**plain, **inputs})
+
+
+def write(folder: Path, port: int, domain: str, **inputs: Any) -> Path:
+    """Lay out everything an unprivileged nginx needs under one folder, which must be short: sockets live in it.
+
+    Start it with `nginx -p FOLDER -c FILE -g 'daemon off;' -e FOLDER/error.log`; the router process's `run_path` is
+    the same folder.
+
+    Returns:
+        the configuration file.
+    """
+    for name in ("body", "proxy", "fastcgi", "uwsgi", "scgi"):
+        (folder / "temp" / name).mkdir(parents=True, exist_ok=True)
+    # A killed nginx leaves its socket behind, and the next could not listen.
+    (folder / "data.sock").unlink(missing_ok=True)
+    path = folder / "nginx.conf"
+    text = render(
+        {
+            "router_domain": domain,
+            "router_release": "development",
+            "router_address": "127.0.0.1",
+            "router_port": f"127.0.0.1:{port}",
+            # As root, workers would become nobody, whom the router process's socket shuts out.
+            "router_nginx_user": "root" if os.geteuid() == 0 else "",
+            "router_workers": 1,
+            "router_worker_connections": 2048,
+            "router_run_path": str(folder),
+            "router_lua_path": str(LUA),
+            "router_log_path": str(folder),
+            "router_temp_path": str(folder / "temp"),
+            "router_pid_file": str(folder / "nginx.pid"),
+            **inputs,
+        }
+    )
+    path.write_text(text, encoding="utf-8")
+    return path

@@ -1,0 +1,116 @@
+"""The router on the bus: it greets, takes registrations, and lets routes age only while it can hear (section 2.3, 3.2)."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+
+from prometheus_client import Counter
+
+from components.common import log
+from components.common.bus import Bus, Incoming
+from components.common.identity import Identity
+from components.common.messages import RouterHello, RouterRegister
+from components.router.config import RouterConfig
+from components.router.errors import RouteError
+from components.router.routes import parse
+from components.router.table import Table
+
+REFUSED = Counter("ingot_router_refused_registrations_total", "Registrations that named no possible route.")
+PRUNED = Counter("ingot_router_pruned_routes_total", "Routes dropped because nobody confirmed them.")
+
+logger = log.get(__name__)
+
+
+class Registrar:
+    """Feeds the table from the bus.
+
+    Args:
+        config: periods and ages.
+        bus: its subscriptions are made here.
+        identity: whose id is said in `router.start`.
+        table: what is fed.
+        changed: called after the table may have changed.
+    """
+
+    def __init__(
+        self, config: RouterConfig, bus: Bus, identity: Identity, table: Table, changed: Callable[[], None]
+    ) -> None:
+        self._config = config
+        self._bus = bus
+        self._table = table
+        self._changed = changed
+        self._heard_since: float | None = None
+        self._hello = RouterHello(
+            id=identity.uuid,
+            hosts=[config.address],
+            minimumRegisterIntervalInSeconds=config.register_seconds,
+            pruneThresholdInSeconds=int(config.prune_seconds),
+        )
+        bus.subscribe("router.register", RouterRegister, self._on_register)
+        bus.subscribe("router.unregister", RouterRegister, self._on_unregister)
+        bus.subscribe("router.greet", None, self._on_greet)
+        bus.on_connect(self._on_connect)
+
+    @property
+    def settled(self) -> bool:
+        """True when everyone on the bus has had time to register: from then on an unknown host is one."""
+        since = self._heard_since
+        return since is not None and time.monotonic() - since >= self._config.settle_seconds
+
+    async def greet_for_ever(self) -> None:
+        """Say `router.start` every period; every listener answers by registering again."""
+        while True:
+            await asyncio.sleep(self._config.start_seconds)
+            if self._bus.connected:
+                await self._bus.publish("router.start", self._hello)
+
+    async def prune_for_ever(self) -> None:
+        """Drop what nobody confirmed, unless the bus is away and nobody could."""
+        while True:
+            await asyncio.sleep(self._config.sweep_seconds)
+            self.prune(time.monotonic())
+
+    def prune(self, now: float) -> None:
+        """One look for routes past their age."""
+        if not self._bus.connected:
+            return
+        dropped = self._table.prune(now)
+        if dropped:
+            PRUNED.inc(dropped)
+            logger.info("routes_pruned", routes=dropped)
+            self._changed()
+
+    async def _on_connect(self) -> None:
+        self._table.refresh(time.monotonic())
+        await self._bus.publish("router.start", self._hello)
+        if self._heard_since is None:
+            self._heard_since = time.monotonic()
+
+    async def _on_register(self, message: Incoming[RouterRegister]) -> None:
+        try:
+            hosts, endpoint = parse(message.body)
+        except RouteError as error:
+            self._refuse(message, error)
+            return
+        self._table.register(hosts, endpoint, time.monotonic())
+        if self._table.changed:
+            self._changed()
+
+    async def _on_unregister(self, message: Incoming[RouterRegister]) -> None:
+        try:
+            hosts, endpoint = parse(message.body)
+        except RouteError as error:
+            self._refuse(message, error)
+            return
+        self._table.unregister(hosts, endpoint)
+        if self._table.changed:
+            self._changed()
+
+    async def _on_greet(self, message: Incoming[object]) -> None:
+        await message.respond(self._hello)
+
+    def _refuse(self, message: Incoming[RouterRegister], error: RouteError) -> None:
+        REFUSED.inc()
+        logger.warning("registration_refused", subject=message.subject, reason=str(error))

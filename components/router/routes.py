@@ -1,0 +1,111 @@
+"""What a registration on the bus means: clean hosts and addresses, or a refusal (protocol sections 2.3 and 3.2)."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+
+from components.common.messages import RouterRegister
+from components.router.errors import RouteError
+
+_LABEL = r"(?!-)[a-z0-9_-]{1,63}(?<!-)"
+_HOST = re.compile(rf"(\*\.)?{_LABEL}(\.{_LABEL})*")
+_INSTANCE = re.compile(r"[\x21-\x7e]{1,64}")
+
+
+class Endpoint(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One place where a host is served.
+
+    Args:
+        address: an IP address.
+        port: 1 to 65535.
+        app: the application's id, None for what is no application.
+        instance: the `private_instance_id`, None where the peer sent none.
+        tags: as registered.
+    """
+
+    address: str
+    port: int
+    app: int | None = None
+    instance: str | None = None
+    tags: dict[str, Any] = msgspec.field(default_factory=dict)
+
+    @property
+    def peer(self) -> tuple[str, int]:
+        """The address and port: with the host, the key of a route."""
+        return self.address, self.port
+
+
+def normal_host(uri: str) -> str:
+    """Bring a registered uri to the form requests are looked up by: lower case, no port, no final dot.
+
+    Raises:
+        RouteError: it is not a host name, nor a wildcard `*.x.y`.
+    """
+    host, _, port = uri.strip().lower().partition(":")
+    host = host.removesuffix(".")
+    if len(host) > 253 or not _HOST.fullmatch(host) or (port and not port.isdigit()):
+        raise RouteError(f"{uri[:80]!r} is not a host")
+    return host
+
+
+def normal_address(host: str) -> str:
+    """Check an endpoint's address: an IP address, or `localhost`, which is one.
+
+    nginx connects to addresses only, and a router that resolves names for strangers could be made to wait for them.
+
+    Raises:
+        RouteError: it is anything else.
+    """
+    try:
+        address = ipaddress.ip_address("127.0.0.1" if host.lower() == "localhost" else host)
+    except ValueError as error:
+        raise RouteError(f"{host[:80]!r} is not an IP address") from error
+    if address.is_multicast or address.is_unspecified:
+        raise RouteError(f"{host} is no endpoint's address")
+    return str(address)
+
+
+def parse(message: RouterRegister) -> tuple[list[str], Endpoint]:
+    """Take a registration apart.
+
+    Returns:
+        its hosts, each once, and the endpoint that serves them.
+
+    Raises:
+        RouteError: address, port or instance id are unusable, or not one of the uris is a host.
+    """
+    if not 1 <= message.port <= 65535:
+        raise RouteError(f"port {message.port} is not one")
+    address = normal_address(message.host)
+    instance = message.private_instance_id or None
+    if instance is not None and not _INSTANCE.fullmatch(instance):
+        raise RouteError("private_instance_id: want up to 64 printable characters without blanks")
+    if message.app is not None and message.app < 0:
+        raise RouteError(f"app {message.app} is not an id")
+    hosts: dict[str, None] = {}
+    refused: RouteError | None = None
+    for uri in message.uris:
+        try:
+            hosts[normal_host(uri)] = None
+        except RouteError as error:
+            refused = error
+    if refused is not None and not hosts:
+        raise refused
+    return list(hosts), Endpoint(address, message.port, message.app, instance, message.tags)
+
+
+def from_dump(routes: Mapping[str, list[Endpoint]]) -> list[tuple[str, Endpoint]]:
+    """Flatten what nginx says it holds, leaving out what a registration could not have brought."""
+    pairs: list[tuple[str, Endpoint]] = []
+    for host, endpoints in routes.items():
+        try:
+            name = normal_host(host)
+            pairs.extend((name, e) for e in endpoints if normal_address(e.address))
+        except RouteError:
+            continue
+    return pairs

@@ -1,0 +1,163 @@
+"""The route table: pure, told the time by its caller, and able to say which hosts changed.
+
+A route's key is (host, address, port) (protocol section 3.2). What becomes of the changes is the pusher's matter: it takes
+the set of changed hosts and sends what each of them is then.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from components.router.routes import Endpoint
+
+Peer = tuple[str, int]
+
+
+class _Route:
+    """An endpoint and when it was last confirmed."""
+
+    __slots__ = ("endpoint", "seen")
+
+    def __init__(self, endpoint: Endpoint, seen: float) -> None:
+        self.endpoint = endpoint
+        self.seen = seen
+
+
+class Table:
+    """Hosts and their endpoints.
+
+    Args:
+        max_age: seconds after which a route that was not registered again is pruned.
+    """
+
+    def __init__(self, max_age: float = 120.0) -> None:
+        self._max_age = max_age
+        self._hosts: dict[str, dict[Peer, _Route]] = {}
+        self._peers: dict[Peer, set[str]] = {}
+        self._changed: set[str] = set()
+
+    def __contains__(self, host: str) -> bool:
+        return self.find(host) is not None
+
+    @property
+    def hosts(self) -> int:
+        """How many hosts there are; `urls` in the varz."""
+        return len(self._hosts)
+
+    @property
+    def endpoints(self) -> int:
+        """How many different endpoints there are; `droplets` in the varz."""
+        return len(self._peers)
+
+    def names(self) -> list[str]:
+        """Every host, as registered."""
+        return list(self._hosts)
+
+    def routes(self, host: str) -> list[Endpoint]:
+        """Endpoints of one entry, oldest first; empty when there is none."""
+        return [r.endpoint for r in self._hosts.get(host, {}).values()]
+
+    def find(self, host: str) -> str | None:
+        """Which entry serves a host: itself, or the nearest wildcard above it."""
+        if host in self._hosts:
+            return host
+        rest = host
+        while "." in rest:
+            rest = rest.partition(".")[2]
+            if (name := f"*.{rest}") in self._hosts:
+                return name
+        return None
+
+    def register(self, hosts: Iterable[str], endpoint: Endpoint, now: float) -> None:
+        """Add routes or confirm them.
+
+        A route that is there keeps its tags and is confirmed. If the same address and port now belong to another instance
+        or application, every route of the former is dropped: a port that is used again never serves an old host.
+        """
+        peer = endpoint.peer
+        self._expel(endpoint)
+        for host in hosts:
+            routes = self._hosts.setdefault(host, {})
+            route = routes.get(peer)
+            if route is not None:
+                route.seen = now
+                if route.endpoint.instance is None and endpoint.instance is not None:
+                    route.endpoint = endpoint
+                    self._changed.add(host)
+                continue
+            routes[peer] = _Route(endpoint, now)
+            self._peers.setdefault(peer, set()).add(host)
+            self._changed.add(host)
+
+    def unregister(self, hosts: Iterable[str], endpoint: Endpoint) -> None:
+        """Remove routes; those of another instance that has the address and port by now stay."""
+        for host in hosts:
+            route = self._hosts.get(host, {}).get(endpoint.peer)
+            if route is not None and not _differ(route.endpoint.instance, endpoint.instance):
+                self._remove(host, endpoint.peer)
+
+    def adopt(self, pairs: Iterable[tuple[str, Endpoint]], now: float) -> int:
+        """Take over routes nginx still serves, unless the table has them; they age from now on.
+
+        Returns:
+            how many were taken over.
+        """
+        taken = 0
+        for host, endpoint in pairs:
+            if endpoint.peer not in self._hosts.get(host, {}) and not self._contested(endpoint):
+                self.register([host], endpoint, now)
+                taken += 1
+        return taken
+
+    def prune(self, now: float) -> int:
+        """Remove routes older than the age; gives how many."""
+        limit = now - self._max_age
+        stale = [(h, p) for h, routes in self._hosts.items() for p, r in routes.items() if r.seen < limit]
+        for host, peer in stale:
+            self._remove(host, peer)
+        return len(stale)
+
+    def refresh(self, now: float) -> None:
+        """Confirm everything: the bus was away, so nobody could."""
+        for routes in self._hosts.values():
+            for route in routes.values():
+                route.seen = now
+
+    def take_changes(self) -> set[str]:
+        """Give the hosts that changed since the last call."""
+        changed, self._changed = self._changed, set()
+        return changed
+
+    @property
+    def changed(self) -> bool:
+        """True when `take_changes` has something to give."""
+        return bool(self._changed)
+
+    def _expel(self, endpoint: Endpoint) -> None:
+        for host in list(self._peers.get(endpoint.peer, ())):
+            old = self._hosts[host][endpoint.peer].endpoint
+            if _differ(old.instance, endpoint.instance) or _differ(old.app, endpoint.app):
+                self._remove(host, endpoint.peer)
+
+    def _contested(self, endpoint: Endpoint) -> bool:
+        for host in self._peers.get(endpoint.peer, ()):
+            known = self._hosts[host][endpoint.peer].endpoint
+            if _differ(known.instance, endpoint.instance) or _differ(known.app, endpoint.app):
+                return True
+        return False
+
+    def _remove(self, host: str, peer: Peer) -> None:
+        routes = self._hosts[host]
+        del routes[peer]
+        if not routes:
+            del self._hosts[host]
+        hosts = self._peers[peer]
+        hosts.discard(host)
+        if not hosts:
+            del self._peers[peer]
+        self._changed.add(host)
+
+
+def _differ(old: object, new: object) -> bool:
+    """True when both are known and not the same."""
+    return old is not None and new is not None and old != new

@@ -1,0 +1,182 @@
+"""One build, as a program of its own: `python -m components.stager.build JOB.json`, run by the agent in a sandbox.
+
+It unpacks the application, finds its framework, compiles, and packs the droplet. Its output is the task's log; what it has
+to say to the agent is `result.json` in its box, rewritten at every stage, so that one that was killed tells where it was.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from components.common.frameworks import FRAMEWORKS, InvalidFrameworkError, Runtime, find_framework, resolve
+from components.stager.archive import Limits, pack, unpack
+from components.stager.errors import StagingError
+from components.stager.plugin import Context, Tools, choose, installed
+from components.stager.startup import OWN, Start, commands, startup, stop
+
+DROPLET, RESULT = "droplet.tgz", "result.json"
+
+
+class Job(msgspec.Struct, frozen=True):
+    """What the agent asks of a build; no secret is in it.
+
+    Attributes:
+        package: the application's zip.
+        box: the only folder the build may write to besides `cache`; holds the droplet and the result in the end.
+        cache: kept from one staging of an application to its next.
+        framework: as the user named it; may be an alias, or empty to have it detected.
+        runtime: as the user named it; empty for the framework's default.
+    """
+
+    package: str
+    box: str
+    cache: str
+    framework: str = ""
+    runtime: str = ""
+    meta: dict[str, Any] = {}
+    tools: Tools = Tools()
+    limits: Limits = Limits()
+
+
+class Result(msgspec.Struct):
+    """What a build came to; `stage` is the one it is in, or failed in."""
+
+    stage: str = "unpack"
+    ok: bool = False
+    reason: str = ""
+    remedy: str = ""
+    framework: str = ""
+    runtime: str = ""
+
+
+class Build:
+    """The stages of one build, in the folder `job.box`."""
+
+    def __init__(self, job: Job) -> None:
+        self._job = job
+        self._box = Path(job.box)
+        self._lines: list[str] = []
+        self.result = Result()
+
+    def run(self) -> bool:
+        """Build; whether it worked, and why not, is in `result` and on disk."""
+        try:
+            self._stages()
+            self.result.ok = True
+        except StagingError as error:
+            self.result.stage, self.result.reason, self.result.remedy = (
+                error.stage,
+                error.reason,
+                error.remedy,
+            )
+        except Exception as error:  # noqa: BLE001 - a plugin's fault must reach the developer's log
+            traceback.print_exc(file=sys.stdout)
+            self.result.reason = f"the stager's own fault ({type(error).__name__}: {error})"
+            self.result.remedy = "Tell the operator."
+        self._note()
+        return self.result.ok
+
+    def _stages(self) -> None:
+        job, source, tree = self._job, self._box / "source", self._box / "tree"
+        self._enter("unpack")
+        source.mkdir()
+        files = unpack(Path(job.package), source, job.limits)
+        self._say(f"application of {files} files")
+        self._enter("detect")
+        name, runtime, plugin, why = self._detect(source)
+        self._enter("compile")
+        tree.mkdir()
+        source.rename(tree / "app")
+        self._drop_dot_files(tree / "app")
+        context = Context(
+            app=tree / "app",
+            cache=Path(job.cache),
+            runtime=runtime,
+            meta=job.meta,
+            tools=job.tools,
+            say=self._say,
+        )
+        start = plugin.compile(context)
+        self._finish_tree(tree, start, runtime)
+        self._enter("pack")
+        self._write_log(tree)
+        size = pack(tree, self._box / DROPLET, job.limits)
+        self._print(f"-----> Droplet of {size / 1024:.0f} KB ({name}, {why})")
+
+    def _detect(self, source: Path) -> tuple[str, Runtime | None, Any, str]:
+        job = self._job
+        try:
+            # An operator may have installed plugins that the table does not know; those choose their runtime by name.
+            known = None if job.framework in installed() else find_framework(job.framework)
+            wanted = known.name if known else job.framework if job.framework in installed() else None
+            name, plugin, why = choose(source, wanted, job.meta)
+            in_table = any(f.name == name for f in FRAMEWORKS)
+            runtime = resolve(name if in_table else None, job.runtime)[1]
+        except InvalidFrameworkError as error:
+            raise StagingError("detect", str(error)) from error
+        self.result.framework = name
+        self.result.runtime = runtime.name if runtime else ""
+        self._say(f"framework {name}" + (f" on {runtime.name}" if runtime else "") + f": {why}")
+        return name, runtime, plugin, why
+
+    def _drop_dot_files(self, app: Path) -> None:
+        # Section 7.3; it also keeps the stager's own folder out of an application's hands.
+        for path in sorted(app.glob(".*")):
+            self._say(f"left out: {path.name}")
+            path.rename(self._box / f"left-out-{path.name}")
+
+    def _finish_tree(self, tree: Path, start: Start, runtime: Runtime | None) -> None:
+        scripts = tree / "app" / OWN / "bin"
+        scripts.mkdir(parents=True, exist_ok=True)
+        for name, content in commands(runtime).items():
+            _write_script(scripts / name, content)
+        _write_script(tree / "startup", startup(start, runtime))
+        _write_script(tree / "stop", stop())
+        (tree / "logs").mkdir()
+
+    def _write_log(self, tree: Path) -> None:
+        (tree / "logs" / "staging.log").write_text(
+            "".join(f"{line}\n" for line in self._lines), encoding="utf-8"
+        )
+
+    def _enter(self, stage: str) -> None:
+        self.result.stage = stage
+        self._note()
+        self._print(f"-----> {stage.capitalize()}")
+        self._lines.append(f"-----> {stage.capitalize()}")
+
+    def _say(self, line: str) -> None:
+        """Write a line that goes into the droplet too: the same for every build of the same application."""
+        self._lines.append(f"       {line}")
+        self._print(f"       {line}")
+
+    def _print(self, line: str) -> None:
+        sys.stdout.write(line + "\n")
+        sys.stdout.flush()
+
+    def _note(self) -> None:
+        scratch = self._box / f"{RESULT}.new"
+        scratch.write_bytes(msgspec.json.encode(self.result))
+        scratch.replace(self._box / RESULT)
+
+
+def _write_script(path: Path, content: str) -> None:
+    path.write_text(content, encoding="utf-8")
+    path.chmod(0o755)
+
+
+def main() -> None:
+    """Run the job named as argument; exits 0 when a droplet is there, 1 otherwise."""
+    job = msgspec.json.decode(Path(sys.argv[1]).read_bytes(), type=Job)
+    os.umask(0o022)
+    raise SystemExit(0 if Build(job).run() else 1)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,94 @@
+"""The stager's configuration."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+
+from components.common.config import DaemonConfig
+
+_HIDDEN = ("/etc/ingot", "/srv/ingot", "/var/lib/ingot/dea", "/var/lib/ingot/orchestrator")
+_COUNTS = (
+    "max_tasks",
+    "max_seconds",
+    "stop_seconds",
+    "reply_seconds",
+    "transfer_seconds",
+    "memory_mb",
+    "processes",
+    "max_package_mb",
+    "max_unpacked_mb",
+    "max_files",
+    "max_droplet_mb",
+)
+
+
+class StagerConfig(DaemonConfig, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """`/etc/ingot/stager.yml`.
+
+    Attributes:
+        work_dir: holds tasks while they run and the caches of package managers.
+        max_tasks: builds at a time; up to `max_waiting` more wait their turn.
+        max_seconds: longest build; it is ended then.
+        stop_seconds: how long a stager that is told to go waits for its builds.
+        reply_seconds: how long an answer is kept for a bus that is away.
+        transfer_seconds: longest download or upload.
+        memory_mb: of one build.
+        processes: of one build.
+        sandbox: `systemd` (a transient unit for each build, root needed) or `process` (no isolation: development).
+        first_uid: builds run as this uid and the following, one each.
+        hidden_paths: what no build sees; other builds are hidden besides.
+        python: the interpreter whose pip installs; the same version as the DEAs' `python3`.
+        npm: the program.
+        pip_index_url: this platform's index of Python packages; empty for pip's own settings.
+        pip_extra_args: further arguments of `pip install`.
+        npm_registry: this platform's npm registry; empty for npm's own settings.
+        environment_file: `NAME=value` lines, read for each task; proxy, authorities, pip's and npm's settings count.
+        keep_caches: of how many applications the package cache is kept.
+        min_free_mb: builds are ended while the work folder's disk has less.
+    """
+
+    work_dir: str = "/var/lib/ingot/stager"
+    max_tasks: int = 4
+    max_waiting: int = 50
+    max_seconds: int = 120
+    stop_seconds: int = 150
+    reply_seconds: int = 60
+    transfer_seconds: int = 120
+    memory_mb: int = 1024
+    processes: int = 512
+    sandbox: str = "systemd"
+    first_uid: int = 49000
+    hidden_paths: list[str] = msgspec.field(default_factory=lambda: list(_HIDDEN))
+    python: str = "/usr/bin/python3"
+    npm: str = "/usr/bin/npm"
+    pip_index_url: str = ""
+    pip_extra_args: list[str] = msgspec.field(default_factory=list)
+    npm_registry: str = ""
+    environment_file: str = "/etc/ingot/environment"
+    max_package_mb: int = 512
+    max_unpacked_mb: int = 2048
+    max_files: int = 100_000
+    max_droplet_mb: int = 1024
+    keep_caches: int = 50
+    min_free_mb: int = 512
+
+    def problems(self) -> list[str]:
+        """Counts are positive, uids stay in their range, paths are absolute."""
+        found = [f"{n}: want at least 1, not {getattr(self, n)}" for n in _COUNTS if getattr(self, n) < 1]
+        found += [
+            f"{n}: want at least 0, not {getattr(self, n)}"
+            for n in ("max_waiting", "keep_caches", "min_free_mb")
+            if getattr(self, n) < 0
+        ]
+        if self.sandbox not in ("systemd", "process"):
+            found.append(f"sandbox: want systemd or process, not {self.sandbox!r}")
+        if self.max_tasks > 100:
+            found.append(f"max_tasks: want at most 100 (one uid each), not {self.max_tasks}")
+        found += [
+            f"{n}: want an absolute path, not {getattr(self, n)!r}"
+            for n in ("work_dir", "python", "npm", "environment_file")
+            if not Path(getattr(self, n)).is_absolute()
+        ]
+        return found

@@ -1,0 +1,124 @@
+"""Node.js: installs what package.json names and starts what it says."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from components.stager.errors import StagingError
+from components.stager.plugin import Context, Detection
+from components.stager.procfile import web_command
+from components.stager.startup import Start
+
+# Section 7.3: the last present of these, unless there is but one script.
+_MAIN_FILES = ("server.js", "app.js", "index.js", "main.js", "application.js")
+MODULES_BIN = "node_modules/.bin"
+_LOCKS = ("package-lock.json", "npm-shrinkwrap.json")
+
+
+class Node:
+    """An application with package.json or a main file."""
+
+    def detect(self, source: Path, meta: Mapping[str, Any]) -> Detection:
+        """See `Plugin.detect`."""
+        del meta
+        if (source / "package.json").is_file():
+            return Detection(True, "package.json")
+        main = main_file(source)
+        return (
+            Detection(True, f"{main} is its main file")
+            if main
+            else Detection(False, "it has no package.json and no main file")
+        )
+
+    def compile(self, context: Context) -> Start:
+        """See `Plugin.compile`."""
+        package = install_dependencies(context)
+        return Start(command=start_command(context.app, package), path=(MODULES_BIN,))
+
+
+def install_dependencies(context: Context) -> dict[str, Any]:
+    """Install what package.json names, unless node_modules came with the application; gives package.json.
+
+    Raises:
+        StagingError: npm failed, or package.json is unusable.
+    """
+    package = read_package(context.app)
+    if (context.app / "node_modules").is_dir():
+        context.say("node_modules came with the application: used as it is")
+    elif package.get("dependencies") or package.get("optionalDependencies"):
+        _install(context)
+    else:
+        context.say("package.json names no dependencies: nothing to install")
+    return package
+
+
+def read_package(source: Path) -> dict[str, Any]:
+    """Read package.json; empty where there is none.
+
+    Raises:
+        StagingError: it is not a JSON object.
+    """
+    try:
+        found = json.loads((source / "package.json").read_bytes())
+    except FileNotFoundError:
+        return {}
+    except ValueError as error:
+        raise StagingError(
+            "compile", f"package.json is not JSON ({error})", "Mend it and push again."
+        ) from error
+    if not isinstance(found, dict):
+        raise StagingError("compile", "package.json is not a JSON object", "Mend it and push again.")
+    return found
+
+
+def start_command(source: Path, package: Mapping[str, Any]) -> str:
+    """Say how it is started: Procfile, the script `start`, package.json's `main`, or section 7.3's rule.
+
+    Raises:
+        StagingError: none of them says.
+    """
+    scripts = package.get("scripts")
+    script = scripts.get("start") if isinstance(scripts, dict) else None
+    if command := web_command(source) or script:
+        return str(command)
+    main = package.get("main")
+    if isinstance(main, str) and (source / main).is_file():
+        return f"exec node {shlex.quote(main)}"
+    if found := main_file(source):
+        return f"exec node {found}"
+    raise StagingError(
+        "compile",
+        "nothing says how this application is started",
+        "Add a script `start` to package.json, or a file server.js.",
+    )
+
+
+def main_file(source: Path) -> str | None:
+    """Find the main file by section 7.3's rule; None where there is no such file."""
+    scripts = [p.name for p in source.glob("*.js")]
+    if len(scripts) == 1:
+        return scripts[0]
+    present = [name for name in _MAIN_FILES if name in scripts]
+    return present[-1] if present else None
+
+
+def _install(context: Context) -> None:
+    locked = any((context.app / name).is_file() for name in _LOCKS)
+    verb = "ci" if locked else "install"
+    context.say(f"npm {verb}")
+    context.run(
+        [
+            *[context.tools.npm, verb, "--omit=dev", "--no-audit", "--no-fund", "--no-update-notifier"],
+            *["--cache", str(context.cache / "npm"), "--loglevel", "warn", "--no-progress"],
+        ],
+        "Every dependency must be on this platform's npm registry"
+        + (", and the lock file must agree with package.json." if locked else "; or ship node_modules."),
+    )
+    modules = context.app / "node_modules"
+    for manifest in sorted(modules.glob("*/package.json")) if modules.is_dir() else ():
+        found = json.loads(manifest.read_bytes())
+        context.say(f"installed {found.get('name')} {found.get('version')}")

@@ -1,0 +1,258 @@
+"""Python: installs what an application requires and starts it, under Gunicorn unless its Procfile says otherwise."""
+
+from __future__ import annotations
+
+import ast
+import shutil
+from collections.abc import Mapping
+from importlib.metadata import Distribution, PackageNotFoundError, distribution, distributions
+from pathlib import Path
+from typing import Any
+
+from components.stager.errors import StagingError
+from components.stager.plugin import Context, Detection
+from components.stager.procfile import web_command
+from components.stager.startup import OWN, Start
+
+PACKAGES = f"{OWN}/python"
+_MODULES = ("wsgi", "app")
+_CALLABLES = ("application", "app")
+_SERVER = "gunicorn"
+# What Gunicorn itself needs; both are pure Python, so the stager's own copies run on any Python 3.
+_SERVER_PARTS = (_SERVER, "packaging")
+_CONTROL_SOCKET_SINCE = 25
+_GUNICORN_SCRIPT = """#!/usr/bin/env python3
+from gunicorn.app.wsgiapp import run
+sys.exit(run())
+"""
+
+
+class Wsgi:
+    """An application with a Procfile, or with a WSGI callable in wsgi.py or app.py."""
+
+    def detect(self, source: Path, meta: Mapping[str, Any]) -> Detection:
+        """See `Plugin.detect`."""
+        del meta
+        if web_command(source) and any(source.glob("*.py")):
+            return Detection(True, "Procfile names its command")
+        target = wsgi_target(source)
+        if target:
+            return Detection(True, f"{target.split(':')[0]}.py defines {target.split(':')[1]}")
+        return Detection(False, "it has no Procfile and no wsgi.py or app.py that defines application or app")
+
+    def compile(self, context: Context) -> Start:
+        """See `Plugin.compile`."""
+        return compile_python(context, wsgi_target(context.app))
+
+
+class Django:
+    """A Django project: manage.py, and a package that holds wsgi.py."""
+
+    def detect(self, source: Path, meta: Mapping[str, Any]) -> Detection:
+        """See `Plugin.detect`."""
+        del meta
+        if not (source / "manage.py").is_file():
+            return Detection(False, "it has no manage.py")
+        if web_command(source):
+            return Detection(True, "manage.py and Procfile")
+        target = django_target(source)
+        if target:
+            return Detection(True, f"manage.py and {target.split(':')[0]}")
+        return Detection(False, "no package beside manage.py holds a wsgi.py that defines application")
+
+    def compile(self, context: Context) -> Start:
+        """See `Plugin.compile`."""
+        return compile_python(context, django_target(context.app))
+
+
+def wsgi_target(source: Path) -> str | None:
+    """Find the callable at the top of wsgi.py or app.py, as `module:name`; nothing is executed."""
+    for module in _MODULES:
+        names = top_names(source / f"{module}.py")
+        for name in _CALLABLES:
+            if name in names:
+                return f"{module}:{name}"
+    return None
+
+
+def django_target(source: Path) -> str | None:
+    """Find the callable of a Django project, as `package.wsgi:application`."""
+    for path in sorted(source.glob("*/wsgi.py")):
+        if "application" in top_names(path):
+            return f"{path.parent.name}.wsgi:application"
+    return None
+
+
+def top_names(path: Path) -> set[str]:
+    """List the names that a Python file defines or imports at its top level, inside `if` and `try` too."""
+    try:
+        tree = ast.parse(path.read_bytes())
+    except (OSError, SyntaxError, ValueError):
+        return set()
+    names: set[str] = set()
+    pending: list[ast.stmt] = list(tree.body)
+    while pending:
+        node = pending.pop()
+        match node:
+            case ast.FunctionDef() | ast.ClassDef() | ast.AsyncFunctionDef():
+                names.add(node.name)
+            case ast.Assign():
+                names |= {t.id for t in node.targets if isinstance(t, ast.Name)}
+            case ast.AnnAssign(target=ast.Name(id=name)):
+                names.add(name)
+            case ast.Import() | ast.ImportFrom():
+                names |= {(a.asname or a.name).split(".")[0] for a in node.names}
+            case ast.If() | ast.With():
+                pending += [*node.body, *getattr(node, "orelse", [])]
+            case ast.Try():
+                pending += [*node.body, *(s for h in node.handlers for s in h.body), *node.orelse]
+            case _:
+                pass
+    return names
+
+
+def compile_python(context: Context, target: str | None) -> Start:
+    """Install requirements into the droplet and give the start.
+
+    Args:
+        context: the build.
+        target: the WSGI callable; needed where there is no Procfile.
+
+    Raises:
+        StagingError: pip failed, or there is nothing to start.
+    """
+    install_requirements(context)
+    command = web_command(context.app)
+    if command is None:
+        if target is None:
+            raise StagingError(
+                "compile", "no WSGI callable was found", "Define `application` in wsgi.py or add a Procfile."
+            )
+        command = _gunicorn(target, _add_server(context, context.app / PACKAGES))
+    elif _SERVER in command.split():
+        _add_server(context, context.app / PACKAGES)
+    return finish(context, command)
+
+
+def install_requirements(context: Context) -> None:
+    """Install requirements.txt, where there is one, into the droplet.
+
+    Raises:
+        StagingError: pip failed.
+    """
+    packages = context.app / PACKAGES
+    packages.mkdir(parents=True, exist_ok=True)
+    if (context.app / "requirements.txt").is_file():
+        _install(context, packages)
+    else:
+        context.say("no requirements.txt: nothing to install")
+
+
+def finish(context: Context, command: str) -> Start:
+    """Make what was installed independent of this machine, compile it, and give the start."""
+    packages = context.app / PACKAGES
+    _make_relocatable(packages / "bin")
+    _compile_bytecode(context, packages)
+    return Start(command=command, path=(f"{PACKAGES}/bin",), prepend={"PYTHONPATH": PACKAGES})
+
+
+def _install(context: Context, packages: Path) -> None:
+    vendored = (context.app / "vendor").is_dir() and any(
+        p.suffix in (".whl", ".gz", ".zip") for p in (context.app / "vendor").iterdir()
+    )
+    source = ["--no-index", "--find-links", "vendor"] if vendored else []
+    context.say("installing requirements.txt" + (" from vendor/" if vendored else ""))
+    context.run(
+        [
+            *[context.tools.python, "-m", "pip", "install", "--requirement", "requirements.txt"],
+            *["--target", str(packages), "--no-compile", "--no-input", "--no-color", "--progress-bar", "off"],
+            *[
+                "--disable-pip-version-check",
+                "--no-warn-script-location",
+                "--cache-dir",
+                str(context.cache / "pip"),
+            ],
+            *source,
+            *context.tools.pip_extra_args,
+        ],
+        "Every line of requirements.txt must name a package and a version that this platform's index has"
+        + (
+            ", and vendor/ must hold them all with what they need."
+            if vendored
+            else "; or ship wheels in vendor/."
+        ),
+    )
+    for name, version in sorted({(d.name.lower(), d.version) for d in distributions(path=[str(packages)])}):
+        context.say(f"installed {name} {version}")
+
+
+def _add_server(context: Context, packages: Path) -> str:
+    """Put Gunicorn into the droplet unless the application brought its own; gives its version."""
+    present = {d.name.lower(): d.version for d in distributions(path=[str(packages)])}
+    if _SERVER in present:
+        return present[_SERVER]
+    version = ""
+    for part in _SERVER_PARTS:
+        try:
+            own = distribution(part)
+        except PackageNotFoundError as error:
+            raise StagingError(
+                "compile", f"the stager's release lacks {part}", "Name gunicorn in requirements.txt."
+            ) from error
+        if part == _SERVER:
+            version = own.version
+        if part not in present:
+            _copy_distribution(own, packages)
+    script = packages / "bin" / _SERVER
+    script.parent.mkdir(exist_ok=True)
+    script.write_text(_GUNICORN_SCRIPT, encoding="utf-8")
+    script.chmod(0o755)
+    context.say(f"added {_SERVER} {version}")
+    return version
+
+
+def _copy_distribution(own: Distribution, packages: Path) -> None:
+    for file in own.files or ():
+        if ".." in file.parts or "__pycache__" in file.parts:
+            continue
+        target = packages / file
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(str(file.locate()), target)
+
+
+def _gunicorn(target: str, version: str) -> str:
+    # From version 25 on it opens a control socket in the home folder, which nobody here talks to.
+    major = version.split(".", maxsplit=1)[0]
+    quiet = " --no-control-socket" if major.isdigit() and int(major) >= _CONTROL_SOCKET_SINCE else ""
+    return (
+        f"exec python -m gunicorn --bind 0.0.0.0:$VCAP_APP_PORT --worker-class gthread --threads 8"
+        f" --keep-alive 75 --forwarded-allow-ips '*'{quiet} {target}"
+    )
+
+
+def _make_relocatable(scripts: Path) -> None:
+    """Let installed scripts find their interpreter on PATH: the DEA's may lie elsewhere."""
+    for script in sorted(scripts.iterdir()) if scripts.is_dir() else ():
+        content = script.read_bytes()
+        first, newline, rest = content.partition(b"\n")
+        if first.startswith(b"#!") and b"python" in first:
+            script.write_bytes(b"#!/usr/bin/env python3" + newline + rest)
+
+
+def _compile_bytecode(context: Context, packages: Path) -> None:
+    """Compile what was installed, once here instead of at every start; unchecked, since a droplet has one date."""
+    context.run(
+        [
+            *[context.tools.python, "-c", _COMPILE, str(packages), PACKAGES],
+        ],
+        "A package cannot be compiled.",
+        {"PYTHONHASHSEED": "0"},
+    )
+
+
+# A file of a foreign Python version inside a package is no reason to fail.
+_COMPILE = (
+    "import compileall, py_compile, sys; "
+    "compileall.compile_dir(sys.argv[1], quiet=2, stripdir=sys.argv[1], prependdir=sys.argv[2], "
+    "invalidation_mode=py_compile.PycInvalidationMode.UNCHECKED_HASH)"
+)

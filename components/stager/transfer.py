@@ -1,0 +1,127 @@
+"""To and from the controller: the application's zip comes, the droplet goes (section 7.5)."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import aiohttp
+
+from components.stager.errors import StagingError
+
+FIELD = "upload[droplet]"
+_CHUNK = 256 * 1024
+_MB = 1024 * 1024
+_FIRST_WAIT, _LONGEST_WAIT = 0.25, 4.0
+# A controller that restarts, or a proxy before one, answers these for a moment.
+_PASSING = frozenset({502, 503, 504})
+_OPERATOR = "The controller and this stager must reach each other; tell the operator if it stays so."
+
+
+class _PassingError(Exception):
+    """Worth another try."""
+
+
+def safe_uri(uri: str) -> str:
+    """Give an address without its user and password, for logs."""
+    parts = urlsplit(uri)
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
+
+
+async def download(
+    session: aiohttp.ClientSession, uri: str, target: Path, most_mb: int, seconds: float
+) -> int:
+    """Fetch the application's zip; gives its size in bytes.
+
+    Args:
+        session: for the request.
+        uri: may hold user and password.
+        target: written to; must not exist.
+        most_mb: refused beyond.
+        seconds: for all tries together.
+
+    Raises:
+        StagingError: it cannot be had, or is too large.
+    """
+
+    async def attempt() -> int:
+        async with session.get(uri, allow_redirects=False) as response:
+            await _check(response, "download", uri)
+            written = 0
+            with target.open("wb") as file:
+                async for block in response.content.iter_chunked(_CHUNK):
+                    written += len(block)
+                    if written > most_mb * _MB:
+                        raise StagingError(
+                            "download",
+                            f"the application is larger than {most_mb} MB",
+                            "Leave large files out of it.",
+                        )
+                    file.write(block)
+            return written
+
+    return await _persist(attempt, "download", uri, seconds)
+
+
+async def upload(session: aiohttp.ClientSession, uri: str, droplet: int, seconds: float) -> None:
+    """Deliver a droplet, as a form with the field `upload[droplet]`.
+
+    Args:
+        session: for the request.
+        uri: may hold user and password; works once.
+        droplet: an open file descriptor; it stays open.
+        seconds: for all tries together.
+
+    Raises:
+        StagingError: the controller did not take it.
+    """
+
+    async def attempt() -> int:
+        # The form closes what it is given.
+        file = os.fdopen(os.dup(droplet), "rb")
+        file.seek(0)
+        with file:
+            form = aiohttp.FormData(quote_fields=False)
+            form.add_field(FIELD, file, filename="droplet.tgz", content_type="application/octet-stream")
+            async with session.post(uri, data=form, allow_redirects=False) as response:
+                await _check(response, "upload", uri)
+        return 0
+
+    await _persist(attempt, "upload", uri, seconds)
+
+
+async def _check(response: aiohttp.ClientResponse, stage: str, uri: str) -> None:
+    if response.status in _PASSING:
+        raise _PassingError(f"the controller answered {response.status}")
+    if response.status >= 300:
+        text = (await response.content.read(300)).decode(errors="replace").strip()
+        raise StagingError(
+            stage,
+            f"the controller answered {response.status} at {safe_uri(uri)}" + (f" ({text})" if text else ""),
+            "The application may have been pushed again meanwhile; push once more.",
+        )
+
+
+async def _persist(attempt: Callable[[], Awaitable[int]], stage: str, uri: str, seconds: float) -> int:
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + seconds
+    wait = _FIRST_WAIT
+    while True:
+        try:
+            async with asyncio.timeout_at(deadline):
+                return await attempt()
+        except TimeoutError as error:
+            raise StagingError(stage, f"{safe_uri(uri)} took longer than {seconds:g} s", _OPERATOR) from error
+        except aiohttp.InvalidURL as error:
+            raise StagingError(stage, "the controller sent an address that is none", _OPERATOR) from error
+        except (aiohttp.ClientError, OSError, _PassingError) as error:
+            if loop.time() + wait >= deadline:
+                reason = str(error) if isinstance(error, _PassingError) else type(error).__name__
+                raise StagingError(
+                    stage, f"{safe_uri(uri)} cannot be reached ({reason})", _OPERATOR
+                ) from error
+        await asyncio.sleep(wait)
+        wait = min(wait * 2, _LONGEST_WAIT)

@@ -1,0 +1,199 @@
+"""May a lab be raised here? `gather` looks, `judge` decides; neither changes anything."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from ipaddress import IPv4Network
+from pathlib import Path
+
+from orchestrator.lab import addresses, images, network
+from orchestrator.lab.client import LabClient
+from orchestrator.lab.errors import CommandError, LabError
+from orchestrator.lab.paths import Paths
+from orchestrator.lab.run import run
+
+# Program to the Debian package that brings it.
+TOOLS: Mapping[str, str] = {
+    "ip": "iproute2",
+    "journalctl": "systemd",
+    "mmdebstrap": "mmdebstrap",
+    "mount": "mount",
+    "nft": "nftables",
+    "ssh": "openssh-client",
+    "ssh-keygen": "openssh-client",
+    "systemd-nspawn": "systemd-container",
+    "unshare": "util-linux",
+}
+IMAGE_BYTES = 1536 << 20
+MACHINE_BYTES = 512 << 20
+_SYS_ADMIN = 21
+_NET_ADMIN = 12
+
+
+@dataclass(frozen=True, slots=True)
+class Wishes:
+    """What the lab to be raised will need."""
+
+    machines: int
+    images: tuple[str, ...] = (images.DEFAULT,)
+    lab: str = "ingot"
+    owner: str = ""
+    port: int | None = None
+    subnet: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What this host is like.
+
+    Attributes:
+        root: whether we are root.
+        missing_tools: programs that are not installed.
+        port_holder: who has the wanted port; empty where it is free, or nobody's name is known but it is taken: `?`.
+        taken_networks: what the wanted subnet collides with.
+        free_bytes: free space by directory.
+        missing_images: images to be built.
+        lab_owner: the checkout that has a lab of this name already; empty where there is none.
+        obstacles: why machines cannot be made here, in words; empty where they can.
+    """
+
+    root: bool
+    missing_tools: tuple[str, ...] = ()
+    port_holder: str = ""
+    taken_networks: tuple[str, ...] = ()
+    free_bytes: Mapping[str, int] = field(default_factory=dict)
+    missing_images: tuple[str, ...] = ()
+    lab_owner: str = ""
+    obstacles: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """`problems` forbid to go on; where `can_make_machines` is false, `reason` says in a line why, and plain processes may do."""
+
+    problems: tuple[str, ...]
+    can_make_machines: bool
+    reason: str = ""
+
+
+def check(paths: Paths, wishes: Wishes) -> Verdict:
+    """Look at this host and decide."""
+    return judge(gather(paths, wishes), wishes)
+
+
+def judge(facts: Facts, wishes: Wishes) -> Verdict:
+    """Decide whether the lab may be raised."""
+    problems = []
+    if not facts.root:
+        missing = f" to install {_packages(facts.missing_tools)} and" if facts.missing_tools else ""
+        problems.append(f"not root: root is needed{missing} to make machines")
+    elif facts.missing_tools:
+        problems.append(f"missing programs: apt-get install {_packages(facts.missing_tools)}")
+    mine = bool(facts.lab_owner) and facts.lab_owner == wishes.owner
+    if facts.lab_owner and not mine:
+        problems.append(
+            f"lab {wishes.lab} belongs to {facts.lab_owner}: choose another name, or take that one down"
+        )
+    if not facts.lab_owner:
+        if facts.port_holder:
+            holder = "" if facts.port_holder == "?" else f" by {facts.port_holder}"
+            problems.append(f"port {wishes.port} of 127.0.0.1 is taken{holder}")
+        if facts.taken_networks:
+            problems.append(
+                f"subnet {wishes.subnet} is taken: this host has {', '.join(facts.taken_networks)}"
+            )
+        need = wishes.machines * MACHINE_BYTES + len(facts.missing_images) * IMAGE_BYTES
+        for folder, free in facts.free_bytes.items():
+            if free < need:
+                problems.append(f"too little disk: {_gib(need)} needed, {_gib(free)} free in {folder}")
+    return Verdict(tuple(problems), not facts.obstacles, facts.obstacles[0] if facts.obstacles else "")
+
+
+def gather(paths: Paths, wishes: Wishes) -> Facts:
+    """Look at this host; a daemon is asked where one serves, and never started."""
+    root = os.geteuid() == 0
+    owner = _owner(paths, wishes.lab) if root else ""
+    taken: tuple[str, ...] = ()
+    missing_tools = tuple(tool for tool in TOOLS if shutil.which(tool) is None)
+    if wishes.subnet and "ip" not in missing_tools:
+        hits = addresses.collisions(IPv4Network(wishes.subnet), network.taken_networks())
+        taken = tuple(map(str, hits))
+    return Facts(
+        root=root,
+        missing_tools=missing_tools,
+        port_holder=_holder(wishes.port) if wishes.port and not network.port_is_free(wishes.port) else "",
+        taken_networks=taken,
+        free_bytes={str(f): shutil.disk_usage(_existing(f)).free for f in (paths.state, paths.cache)},
+        missing_images=tuple(i for i in wishes.images if not list(paths.images.glob(f"{i}-{'?' * 12}"))),
+        lab_owner=owner,
+        obstacles=obstacles(root, "unshare" not in missing_tools),
+    )
+
+
+def obstacles(root: bool, probe: bool = True) -> tuple[str, ...]:
+    """Say why no machine can be made on this host, whatever is installed; empty where one can."""
+    if not root:
+        return ("machines are made by root, and this is not root",)
+    found = []
+    capabilities = parse_capabilities(Path("/proc/self/status").read_text())
+    for number, name in ((_SYS_ADMIN, "CAP_SYS_ADMIN"), (_NET_ADMIN, "CAP_NET_ADMIN")):
+        if not capabilities >> number & 1:
+            found.append(f"this process lacks {name}, as in an unprivileged container")
+    if "\toverlay\n" not in Path("/proc/filesystems").read_text():
+        found.append("the kernel has no overlayfs")
+    if not Path("/sys/fs/cgroup").is_dir():
+        found.append("there is no cgroup file system")
+    if not found and probe:
+        # Rights may be there and system calls filtered all the same.
+        for argv in (
+            ["unshare", "--mount", "--pid", "--net", "--uts", "--ipc", "--fork", "true"],
+            ["unshare", "--mount", "mount", "-t", "tmpfs", "ingot-lab-probe", "/mnt"],
+            ["unshare", "--net", "ip", "link", "add", "probe", "type", "bridge"],
+            ["unshare", "--net", "ip", "link", "add", "probe", "type", "veth"],
+        ):
+            try:
+                run(argv)
+            except CommandError as error:
+                found.append(f"namespaces, mounts or bridges cannot be made here: {error}")
+                break
+    return tuple(found)
+
+
+def parse_capabilities(status: str) -> int:
+    """Return the effective capabilities from the text of /proc/self/status."""
+    match = re.search(r"^CapEff:\s*([0-9a-f]+)$", status, re.MULTILINE)
+    return int(match.group(1), 16) if match else 0
+
+
+def _owner(paths: Paths, lab: str) -> str:
+    try:
+        with LabClient(paths, start=False) as client:
+            return client.lab(lab).owner
+    except LabError:
+        return ""
+
+
+def _holder(port: int) -> str:
+    """Name the process that listens on a port, as `ss` knows it."""
+    try:
+        listed = run(["ss", "-H", "-t", "-l", "-n", "-p", f"sport = :{port}"])
+    except CommandError:
+        return "?"
+    match = re.search(r'\(\("([^"]+)",pid=(\d+)', listed)
+    return f"{match.group(1)} (process {match.group(2)})" if match else "?"
+
+
+def _packages(tools: Sequence[str]) -> str:
+    return " ".join(sorted({TOOLS[tool] for tool in tools}))
+
+
+def _existing(folder: Path) -> Path:
+    return next(f for f in (folder, *folder.parents) if f.exists())
+
+
+def _gib(size: int) -> str:
+    return f"{size / (1 << 30):.1f} GiB"

@@ -1,0 +1,283 @@
+"""A real nginx, a real nats-server, a real router process and small backends, on ports the kernel gave."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+from urllib.error import HTTPError
+from urllib.request import Request, urlopen
+
+import yaml
+
+from components.common.bus_thread import BusThread
+from components.common.config import BusConfig
+from components.router import nginx_conf
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def free_port() -> int:
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return int(s.getsockname()[1])
+
+
+def until(condition: Callable[[], Any], what: str, seconds: float = 20) -> Any:
+    """Wait for a condition, and fail by its name."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        value = condition()
+        if value:
+            return value
+        time.sleep(0.02)
+    raise AssertionError(f"not within {seconds:g} s: {what}")
+
+
+@dataclass(frozen=True)
+class Answer:
+    status: int
+    headers: dict[str, str]
+    text: str
+
+    def json(self) -> Any:
+        return json.loads(self.text)
+
+
+class Backend:
+    """Answers every request with its own name and what it was sent; a path begins a special behaviour."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.requests = 0
+        backend = self
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def do_GET(self) -> None:
+                backend.requests += 1
+                length = int(self.headers.get("Content-Length") or 0)
+                if self.headers.get("Transfer-Encoding") == "chunked":
+                    received = self._chunked()
+                else:
+                    received = len(self.rfile.read(length))
+                if self.path.startswith("/break"):
+                    self.close_connection = True
+                    self.connection.shutdown(socket.SHUT_RDWR)
+                    return
+                if self.path.startswith("/slow"):
+                    time.sleep(float(self.path.rpartition("=")[2]))
+                body = json.dumps(
+                    {
+                        "name": backend.name,
+                        "path": self.path,
+                        "received": received,
+                        "headers": {k.lower(): v for k, v in self.headers.items()},
+                    }
+                ).encode()
+                status = int(self.path.rpartition("=")[2]) if self.path.startswith("/status") else 200
+                self.send_response(status)
+                self.send_header("Content-Length", str(len(body)))
+                if self.path.startswith("/accel"):
+                    self.send_header("X-Accel-Redirect", "@failed")
+                self.end_headers()
+                self.wfile.write(body)
+
+            do_POST = do_PUT = do_GET  # noqa: N815 - the names http.server looks for
+
+            def _chunked(self) -> int:
+                total = 0
+                while size := int(self.rfile.readline(), 16):
+                    total += len(self.rfile.read(size))
+                    self.rfile.readline()
+                self.rfile.readline()
+                return total
+
+            def log_message(self, *_: object) -> None:
+                pass
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._server.daemon_threads = True
+        self.port = self._server.server_address[1]
+        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join()
+
+
+class Rig:
+    """Everything, each part of which can be killed and started again."""
+
+    def __init__(self, *, nginx: dict[str, Any] | None = None, router: dict[str, Any] | None = None) -> None:
+        # Short: a Unix socket's path holds 107 characters.
+        self.folder = Path(tempfile.mkdtemp(prefix="ingot-router-"))
+        self.port, self.bus_port, self.status_port = free_port(), free_port(), free_port()
+        self._inputs = nginx or {}
+        self._settings = router or {}
+        self._processes: dict[str, subprocess.Popen[bytes]] = {}
+        self._backends: list[Backend] = []
+        self.bus = BusThread(BusConfig([f"nats://127.0.0.1:{self.bus_port}"], "dea"), "test")
+
+    def start(self) -> None:
+        self.start_nats()
+        self.start_nginx()
+        self.start_router()
+        self.bus.start()
+        until(lambda: self.bus.bus.connected, "the test is on the bus")
+        self.wait_ready()
+
+    def stop(self) -> None:
+        self.bus.close()
+        for name in list(self._processes):
+            self.kill(name, signal.SIGTERM)
+        for backend in self._backends:
+            backend.stop()
+        shutil.rmtree(self.folder)
+
+    def start_nats(self) -> None:
+        self._spawn("nats", ["nats-server", "-a", "127.0.0.1", "-p", str(self.bus_port)])
+
+    def start_nginx(self) -> None:
+        path = nginx_conf.write(
+            self.folder, self.port, "ingot.localhost", router_trace_key="22", **self._inputs
+        )
+        arguments = ["-p", str(self.folder), "-c", str(path), "-e", str(self.folder / "error.log")]
+        self._spawn("nginx", ["nginx", *arguments, "-g", "daemon off;"])
+        until(lambda: (self.folder / "data.sock").exists(), "nginx listens")
+
+    def start_router(self) -> None:
+        path = self.folder / "router.yml"
+        settings = {
+            "bus": {"urls": [f"nats://127.0.0.1:{self.bus_port}"], "user": "router"},
+            "status": {"host": "127.0.0.1", "port": self.status_port, "password": "p"},
+            "run_path": str(self.folder),
+            "settle_seconds": 0.3,
+            "hold_seconds": 3,
+            **self._settings,
+        }
+        path.write_text(yaml.safe_dump(settings))
+        self._spawn("router", [sys.executable, "-m", "components.router.main", "--config", str(path)])
+
+    def wait_ready(self) -> None:
+        until(lambda: self.readiness()[0] == 200, "the router is ready")
+
+    def kill(self, name: str, number: int = signal.SIGKILL) -> None:
+        process = self._processes.pop(name)
+        if number == signal.SIGKILL:
+            # As a power loss and systemd would: nginx's workers outlive a killed master otherwise.
+            os.killpg(process.pid, number)
+        else:
+            process.send_signal(number)
+        process.wait(20)
+
+    def reload_nginx(self) -> None:
+        self._processes["nginx"].send_signal(signal.SIGHUP)
+
+    def backend(self, name: str) -> Backend:
+        self._backends.append(Backend(name))
+        return self._backends[-1]
+
+    def register(self, port: int, *uris: str, subject: str = "router.register", **members: Any) -> None:
+        assert self.bus.publish(
+            subject, {"host": "127.0.0.1", "port": port, "uris": list(uris), "tags": {}, **members}
+        )
+
+    def unregister(self, port: int, *uris: str, **members: Any) -> None:
+        self.register(port, *uris, subject="router.unregister", **members)
+
+    def get(
+        self, host: str, path: str = "/", method: str = "GET", body: Any = None, **headers: str
+    ) -> Answer:
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=20)
+        try:
+            named = {k.replace("_", "-"): v for k, v in headers.items()}
+            connection.request(method, path, body=body, headers={"Host": host, **named})
+            response = connection.getresponse()
+            return Answer(
+                response.status,
+                {k.lower(): v for k, v in response.getheaders()},
+                response.read().decode(),
+            )
+        finally:
+            connection.close()
+
+    def wait_status(self, host: str, status: int) -> Answer:
+        seen: list[Answer] = []
+
+        def there() -> bool:
+            seen.append(self.get(host))
+            return seen[-1].status == status
+
+        until(there, f"{host} answers {status}")
+        return seen[-1]
+
+    def readiness(self) -> tuple[int, Any]:
+        return self._probe("/readyz")
+
+    def varz(self) -> Any:
+        return self._probe("/varz")[1]
+
+    def dump(self) -> dict[str, Any]:
+        """Ask nginx for the routes it holds."""
+        connection = http.client.HTTPConnection("nginx", timeout=5)
+        connection.sock = socket.socket(socket.AF_UNIX)
+        connection.sock.connect(str(self.folder / "data.sock"))
+        try:
+            connection.request("GET", "/routes")
+            routes: dict[str, Any] = json.load(connection.getresponse())["routes"]
+            return routes
+        finally:
+            connection.close()
+
+    def log(self, name: str) -> str:
+        return (self.folder / name).read_text()
+
+    def _probe(self, path: str) -> tuple[int, Any]:
+        request = Request(f"http://127.0.0.1:{self.status_port}{path}")
+        request.add_header("Authorization", "Basic c3RhdHVzOnA=")
+        try:
+            with urlopen(request, timeout=5) as response:
+                return response.status, json.load(response)
+        except HTTPError as error:
+            with error:
+                return error.code, json.load(error)
+        except OSError:
+            return 0, None
+
+    def _spawn(self, name: str, command: list[str]) -> None:
+        with (self.folder / f"{name}.out").open("ab") as output:
+            self._processes[name] = subprocess.Popen(
+                command,
+                cwd=ROOT,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                stdin=subprocess.DEVNULL,
+                start_new_session=True,
+            )
+
+
+def running(**options: Any) -> Iterator[Rig]:
+    """Give a rig that is ready, and clear it away; for fixtures."""
+    rig = Rig(**options)
+    try:
+        rig.start()
+        yield rig
+    finally:
+        rig.stop()

@@ -1,0 +1,174 @@
+"""Each part of the router's machine lost in turn: what nginx knows goes on being served."""
+
+from __future__ import annotations
+
+import signal
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+
+from tests.integration.router_rig import Rig, free_port, running, until
+
+
+@pytest.fixture
+def rig() -> Iterator[Rig]:
+    yield from running(router={"prune_seconds": 3, "sweep_seconds": 0.2, "start_seconds": 1})
+
+
+@contextmanager
+def load(rig: Rig, host: str) -> Iterator[Counter[object]]:
+    """Ask all the time, a new connection each; count the statuses."""
+    seen: Counter[object] = Counter()
+    over = threading.Event()
+
+    def ask() -> None:
+        while not over.is_set():
+            try:
+                seen[rig.get(host).status] += 1
+            except OSError as error:
+                seen[type(error).__name__] += 1
+
+    threads = [threading.Thread(target=ask) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    try:
+        yield seen
+    finally:
+        over.set()
+        for thread in threads:
+            thread.join()
+
+
+def confirm(rig: Rig, host: str, port: int) -> None:
+    rig.register(port, host, app=1, private_instance_id="i" * 32)
+
+
+def test_without_its_process_nginx_serves_what_it_knows_and_says_what_it_does_not(rig: Rig) -> None:
+    backend = rig.backend("known")
+    confirm(rig, "known.localhost", backend.port)
+    rig.wait_status("known.localhost", 200)
+    rig.kill("router")
+    assert rig.get("known.localhost").status == 200
+    unknown = rig.get("other.localhost")
+    assert unknown.status == 503
+    assert unknown.headers["retry-after"]
+    rig.start_router()
+    rig.wait_ready()
+    assert rig.get("known.localhost").status == 200
+    confirm(rig, "known.localhost", backend.port)
+    rig.wait_status("other.localhost", 404)
+
+
+def test_a_new_process_takes_over_routes_and_lets_them_age(rig: Rig) -> None:
+    kept, gone = rig.backend("kept"), rig.backend("gone")
+    confirm(rig, "kept.localhost", kept.port)
+    rig.register(gone.port, "gone.localhost")
+    rig.wait_status("kept.localhost", 200)
+    rig.wait_status("gone.localhost", 200)
+    with load(rig, "kept.localhost") as seen:
+        rig.kill("router")
+        rig.start_router()
+        rig.wait_ready()
+
+        def aged() -> bool:
+            confirm(rig, "kept.localhost", kept.port)
+            return rig.get("gone.localhost").status == 404
+
+        until(aged, "the route nobody confirmed is dropped")
+    assert set(seen) == {200}
+
+
+def test_a_restarted_nginx_learns_its_routes_while_clients_wait(rig: Rig) -> None:
+    backend = rig.backend("back")
+    confirm(rig, "back.localhost", backend.port)
+    rig.wait_status("back.localhost", 200)
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        rig.kill("nginx", number)
+        until(lambda: not rig.varz()["nginx_synced"], "the process notices")
+        confirm(rig, "back.localhost", backend.port)
+        rig.start_nginx()
+        answer = rig.get("back.localhost", "/upload", "POST", body=b"x" * 300_000)
+        assert answer.status == 200
+        assert answer.json()["received"] == 300_000
+
+
+def test_reloads_lose_no_request_and_no_route(rig: Rig) -> None:
+    backend = rig.backend("reloaded")
+    confirm(rig, "reloaded.localhost", backend.port)
+    rig.wait_status("reloaded.localhost", 200)
+    with load(rig, "reloaded.localhost") as seen:
+        for _ in range(5):
+            before = seen.total()
+            confirm(rig, "reloaded.localhost", backend.port)
+            rig.reload_nginx()
+            until(lambda before=before: seen.total() > before + 20, "requests go on")
+    assert set(seen) == {200}
+    assert "reloaded.localhost" in rig.dump()
+
+
+def test_nothing_is_pruned_while_the_bus_is_away(rig: Rig) -> None:
+    backend = rig.backend("steady")
+    confirm(rig, "steady.localhost", backend.port)
+    rig.wait_status("steady.localhost", 200)
+    rig.kill("nats")
+    started = time.monotonic()
+    until(lambda: time.monotonic() - started > 4, "more than the age has passed")
+    assert rig.get("steady.localhost").status == 200
+    assert rig.readiness()[0] == 200
+    rig.start_nats()
+    until(lambda: rig.bus.bus.connected, "the bus is back")
+    assert rig.get("steady.localhost").status == 200
+    rig.wait_status("steady.localhost", 404)
+
+
+def test_a_drained_router_is_not_ready_and_serves_on(rig: Rig) -> None:
+    backend = rig.backend("drained")
+    confirm(rig, "drained.localhost", backend.port)
+    rig.wait_status("drained.localhost", 200)
+    (rig.folder / "drain").touch()
+    status, told = rig.readiness()
+    assert (status, told["reasons"]) == (503, ["draining"])
+    assert rig.get("drained.localhost").status == 200
+    (rig.folder / "drain").unlink()
+    assert rig.readiness()[0] == 200
+
+
+def test_a_whole_table_of_a_hundred_thousand_endpoints_passes() -> None:
+    for rig in running(router={"settle_seconds": 0.1}):
+        backend = rig.backend("large")
+        for number in range(10):
+            for start in range(0, 10_000, 500):
+                uris = [f"h{i}.large.localhost" for i in range(start, start + 500)]
+                rig.bus.publish(
+                    "router.register",
+                    {"host": f"127.1.{number}.1", "port": 61001, "uris": uris, "app": 1, "tags": {"a": "b"}},
+                )
+        rig.register(backend.port, "last.localhost")
+        rig.wait_status("last.localhost", 200)
+        until(lambda: rig.varz()["urls"] == 10_001, "the table is complete")
+        rig.kill("nginx")
+        rig.start_nginx()
+        assert rig.get("last.localhost").status == 200
+        routes = rig.dump()
+        assert len(routes) == 10_001
+        assert sum(len(endpoints) for endpoints in routes.values()) == 100_001
+
+
+def test_a_full_route_memory_is_told_and_costs_no_route_that_is_there() -> None:
+    for rig in running(nginx={"router_route_memory": "128k"}):
+        backend = rig.backend("first")
+        rig.register(backend.port, "first.localhost")
+        rig.wait_status("first.localhost", 200)
+        for start in range(0, 3000, 500):
+            rig.register(free_port(), *(f"h{i}.full.localhost" for i in range(start, start + 500)))
+
+        def told() -> bool:
+            status, body = rig.readiness()
+            return status == 503 and "507" in body["reasons"][0]
+
+        until(told, "readiness names it")
+        assert rig.get("first.localhost").status == 200

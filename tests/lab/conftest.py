@@ -1,0 +1,197 @@
+"""A platform raised by `make up` on a lab of its own, as a newcomer raises it; evidence is kept when a test fails."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shlex
+import socket
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from orchestrator.lab import keys
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+DOMAIN = "ingot.localhost"
+LAB = "e2e"
+# Machines of continuous integration are shared: a condition gets a deadline that only a defect reaches.
+PATIENCE = 120.0
+
+
+def until(condition: Callable[[], Any], what: str, patience: float = PATIENCE) -> Any:
+    """Poll until a condition gives something true, and give that."""
+    deadline = time.monotonic() + patience
+    last: object = None
+    while time.monotonic() < deadline:
+        try:
+            if value := condition():
+                return value
+        except (
+            AssertionError,
+            httpx.HTTPError,
+            ValueError,
+            KeyError,
+            subprocess.CalledProcessError,
+        ) as error:
+            last = error
+        time.sleep(0.2)
+    pytest.fail(f"not within {patience:.0f} s: {what} ({last})")
+
+
+@dataclass
+class LabPlatform:
+    """The platform as its users see it, and its machines as its operators do."""
+
+    port: int
+    seconds: float
+    output: str
+
+    @property
+    def folder(self) -> Path:
+        return ROOT / "build" / "labs" / LAB
+
+    def make(self, goal: str) -> subprocess.CompletedProcess[str]:
+        return make(goal, self.port)
+
+    def report(self) -> dict[str, Any]:
+        loaded: dict[str, Any] = json.loads((ROOT / "build" / "up.json").read_text())
+        return loaded
+
+    def ingot(self, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+        environment = {**os.environ, "INGOT_HOME": str(self.folder / "home"), "NO_COLOR": "1"}
+        done = subprocess.run(
+            [str(ROOT / "build" / "venv" / "bin" / "ingot"), *arguments],
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=False,
+            stdin=subprocess.DEVNULL,
+        )
+        if check and done.returncode:
+            pytest.fail(f"ingot {shlex.join(arguments)} gave {done.returncode}:\n{done.stdout}{done.stderr}")
+        return done
+
+    def json(self, *arguments: str) -> Any:
+        return json.loads(self.ingot(*arguments, "--json").stdout)
+
+    def get(self, app: str, path: str = "/", timeout: float = 10) -> httpx.Response:
+        return httpx.get(
+            f"http://127.0.0.1:{self.port}{path}", headers={"Host": f"{app}.{DOMAIN}"}, timeout=timeout
+        )
+
+    def answers(self, app: str, count: int) -> list[dict[str, Any]]:
+        found = []
+        for _ in range(count):
+            response = self.get(app)
+            response.raise_for_status()
+            found.append(response.json())
+        return found
+
+    def on(self, machine: str, *command: str, check: bool = True) -> str:
+        """Run a command as root on a machine, over SSH with its host key checked."""
+        address = next(m["address"] for m in self.report()["machines"] if m["name"] == machine)
+        ssh = self.folder / "ssh"
+        options = ["-i", str(ssh / keys.PRIVATE), "-o", f"UserKnownHostsFile={ssh / keys.KNOWN_HOSTS}"]
+        options += ["-o", "StrictHostKeyChecking=yes", "-o", "IdentitiesOnly=yes", "-o", "ConnectTimeout=20"]
+        done = subprocess.run(
+            ["ssh", *options, f"root@{address}", shlex.join(command)],
+            capture_output=True,
+            text=True,
+            check=check,
+            stdin=subprocess.DEVNULL,
+        )
+        return done.stdout
+
+    def lab(self, *arguments: str) -> str:
+        done = subprocess.run(
+            [str(ROOT / "build" / "venv" / "bin" / "ingot-lab"), *arguments],
+            capture_output=True,
+            text=True,
+            check=False,
+            stdin=subprocess.DEVNULL,
+        )
+        if done.returncode:
+            pytest.fail(
+                f"ingot-lab {shlex.join(arguments)} gave {done.returncode}:\n{done.stdout}{done.stderr}"
+            )
+        return done.stdout
+
+    def instances(self, app: str) -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = self.json("app", app)["instances_detail"]
+        return found
+
+    def machine(self, name: str) -> dict[str, Any]:
+        """Give the platform's own word on a DEA machine."""
+        address = next(m["address"] for m in self.report()["machines"] if m["name"] == name)
+        return next(m for m in self.json("machines")["machines"] if m["address"] == address)
+
+
+def make(goal: str, port: int) -> subprocess.CompletedProcess[str]:
+    environment = {
+        k: v for k, v in os.environ.items() if k not in {"SUBNET", "IMAGE", "MAKEFLAGS", "MAKELEVEL"}
+    }
+    environment |= {"LAB": LAB, "PORT": str(port)}
+    return subprocess.run(
+        ["make", goal, f"LAB={LAB}", f"PORT={port}"],
+        cwd=ROOT,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+        stdin=subprocess.DEVNULL,
+    )
+
+
+@pytest.fixture(scope="session")
+def free_port() -> int:
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        port: int = sock.getsockname()[1]
+        return port
+
+
+@pytest.fixture(scope="session")
+def platform(free_port: int) -> Iterator[LabPlatform]:
+    """Raise it once for all tests of the folder; take it down whatever happens."""
+    make("down", free_port)
+    started = time.monotonic()
+    done = make("up", free_port)
+    up = LabPlatform(free_port, time.monotonic() - started, done.stdout)
+    try:
+        if done.returncode:
+            evidence("make-up")
+            pytest.fail(f"make up gave {done.returncode}:\n{done.stdout[-6000:]}\n{done.stderr[-6000:]}")
+        yield up
+    finally:
+        make("down", free_port)
+
+
+def evidence(name: str) -> None:
+    """Keep the journals of all machines under `build/evidence`."""
+    target = ROOT / "build" / "evidence" / name
+    target.mkdir(parents=True, exist_ok=True)
+    with contextlib.suppress(OSError):
+        subprocess.run(
+            [str(ROOT / "build" / "venv" / "bin" / "ingot-lab"), "evidence", LAB, str(target)],
+            check=False,
+            capture_output=True,
+            timeout=300,
+        )
+    for log in (ROOT / "build" / "labs" / LAB).glob("*.log"):
+        (target / log.name).write_bytes(log.read_bytes())
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Any:
+    report = yield
+    if report.when == "call" and report.failed and "platform" in getattr(item, "fixturenames", ()):
+        evidence(item.name.replace("/", "_"))
+    return report

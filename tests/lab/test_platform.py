@@ -1,0 +1,265 @@
+"""The whole way, on real machines: from `make up` to an application that survives what data centres do.
+
+The tests share one platform and run in the order of the file; the last one takes it down and looks for leftovers.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.lab.conftest import LAB, ROOT, LabPlatform, until
+
+APPS = ROOT / "tests" / "apps"
+DAEMONS = {
+    "ctl1": ("ingot-controller", "ingot-stager", "ingot-health-manager"),
+    "router1": ("ingot-router",),
+    "dea1": ("ingot-dea",),
+    "dea2": ("ingot-dea",),
+}
+FORWARD_BEFORE = Path("/proc/sys/net/ipv4/ip_forward").read_text()
+
+pytestmark = [pytest.mark.lab, pytest.mark.timeout(1800)]
+
+
+@contextmanager
+def traffic(platform: LabPlatform, app: str) -> Iterator[list[str]]:
+    """Ask an application all the while; gives the list that failures are added to."""
+    failures: list[str] = []
+    stop = threading.Event()
+    asked = 0
+
+    def ask() -> None:
+        nonlocal asked
+        while not stop.is_set():
+            asked += 1
+            try:
+                response = platform.get(app, timeout=20)
+                if response.status_code != 200:
+                    failures.append(f"{response.status_code} {response.text[:80]}")
+            except httpx.HTTPError as error:
+                failures.append(repr(error))
+            stop.wait(0.02)
+
+    thread = threading.Thread(target=ask)
+    thread.start()
+    try:
+        yield failures
+    finally:
+        stop.set()
+        thread.join()
+        assert asked > 0
+
+
+def live(platform: LabPlatform, app: str, count: int) -> dict[str, str]:
+    """Ask until `count` instances have answered; gives instance id -> DEA."""
+    seen: dict[str, str] = {}
+
+    def all_answered() -> bool:
+        seen.clear()
+        for answer in platform.answers(app, 10 * count):
+            seen[answer["instance_id"]] = answer["dea"]
+        return len(seen) == count
+
+    until(all_answered, f"{count} instances of {app} answer")
+    return dict(seen)
+
+
+def test_make_up_reports_machines_versions_and_phases(platform: LabPlatform) -> None:
+    report = platform.report()
+    assert {p["name"] for p in report["phases"]} >= {
+        "images",
+        "machines",
+        "release",
+        "converge",
+        "application",
+    }
+    assert report["total_seconds"] > 0
+    assert {m["name"] for m in report["machines"]} == {"core1", "ctl1", "ctl2", "router1", "dea1", "dea2"}
+    for machine in report["machines"]:
+        assert machine["components"], machine
+        for component in machine["components"]:
+            assert component["state"] == "ok", machine
+            assert component["version"], machine
+    print(f"make up took {platform.seconds:.0f} s: {report['phases']}")
+
+
+def test_second_make_up_changes_nothing(platform: LabPlatform) -> None:
+    started = time.monotonic()
+    done = platform.make("up")
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    assert platform.report()["changed_tasks"] == 0, (platform.folder / "site.log").read_text()[-6000:]
+    print(f"the second make up took {time.monotonic() - started:.0f} s")
+
+
+def test_hello_says_who_answers(platform: LabPlatform) -> None:
+    answer = platform.get("hello").json()
+    assert answer["app"] == "hello"
+    assert {"instance", "instance_id", "dea"} <= set(answer)
+
+
+def test_unknown_host_is_404(platform: LabPlatform) -> None:
+    assert platform.get("nobody").status_code == 404
+
+
+def test_scale_spreads_over_instances_and_machines(platform: LabPlatform) -> None:
+    platform.ingot("scale", "hello", "--instances", "4")
+    answers = platform.answers("hello", 40)
+    assert {a["instance"] for a in answers} == {0, 1, 2, 3}
+    assert len({a["dea"] for a in answers}) == 2
+
+
+@pytest.mark.parametrize("app", ["flask", "node", "static", "standalone"])
+def test_pushed_folder_gives_a_working_url(platform: LabPlatform, app: str) -> None:
+    platform.ingot("push", f"my-{app}", "--path", str(APPS / app))
+    assert platform.get(f"my-{app}").status_code == 200
+    platform.ingot("delete", f"my-{app}", "--yes")
+    until(lambda: platform.get(f"my-{app}").status_code == 404, "the route is gone")
+
+
+@pytest.mark.parametrize(
+    ("app", "stage"),
+    [("unknown", "framework"), ("broken_requirements", "compile"), ("never_listens", "start")],
+)
+def test_bad_push_names_its_stage_and_leaves_nothing(platform: LabPlatform, app: str, stage: str) -> None:
+    name = app.replace("_", "-")
+    droplets = platform.on("core1", "ls", "/srv/ingot/share/droplets")
+    done = platform.ingot("push", name, "--path", str(APPS / app), "--timeout", "20", check=False)
+    assert done.returncode == 1, done.stdout
+    assert stage in (done.stdout + done.stderr).lower()
+    assert platform.get(name).status_code == 404
+    apps = {a["name"]: a for a in platform.json("apps")["apps"]}
+    assert apps.get(name, {"state": "STOPPED"})["state"] == "STOPPED"
+    if stage != "start":
+        assert platform.on("core1", "ls", "/srv/ingot/share/droplets") == droplets
+    platform.ingot("delete", name, "--yes", check=False)
+
+
+def test_killed_instance_is_back(platform: LabPlatform) -> None:
+    before = live(platform, "hello", 4)
+    victim = platform.on("dea1", "systemctl", "list-units", "--plain", "--no-legend", "ingot-app-*").split()[
+        0
+    ]
+    started = time.monotonic()
+    with traffic(platform, "hello") as failures:
+        platform.on("dea1", "systemctl", "kill", "--kill-whom=all", "--signal=KILL", victim)
+        gone = victim.removeprefix("ingot-app-").removesuffix(".service")
+        until(lambda: gone not in live(platform, "hello", 4), "another instance took its place")
+    assert len(set(live(platform, "hello", 4)) - set(before)) == 1
+    print(f"killed instance replaced after {time.monotonic() - started:.1f} s; failed requests: {failures}")
+    assert failures == []
+
+
+def test_agent_restart_harms_no_instance(platform: LabPlatform) -> None:
+    before = live(platform, "hello", 4)
+    with traffic(platform, "hello") as failures:
+        platform.on("dea1", "systemctl", "restart", "ingot-dea")
+        until(lambda: platform.machine("dea1")["state"] == "up", "the agent beats again")
+        assert live(platform, "hello", 4) == before
+    assert failures == []
+
+
+def test_router_process_restart_harms_no_request(platform: LabPlatform) -> None:
+    with traffic(platform, "hello") as failures:
+        platform.on("router1", "systemctl", "kill", "--signal=KILL", "ingot-router")
+        until(
+            lambda: (
+                platform.on("router1", "systemctl", "is-active", "ingot-router", check=False).strip()
+                == "active"
+            ),
+            "the router process is back",
+        )
+        live(platform, "hello", 4)
+    assert failures == []
+
+
+def test_lost_machine_is_shown_replaced_and_used_again(platform: LabPlatform) -> None:
+    address = platform.machine("dea2")["address"]
+    assert address in live(platform, "hello", 4).values()
+    started = time.monotonic()
+    platform.lab("machine", "kill", LAB, "dea2")
+    until(lambda: platform.machine("dea2")["state"] == "lost", "the lost machine is shown as lost")
+    until(
+        lambda: set(live(platform, "hello", 4).values()) == {platform.machine("dea1")["address"]},
+        "all on dea1",
+    )
+    print(f"every lost instance runs again after {time.monotonic() - started:.1f} s")
+    platform.lab("machine", "start", LAB, "dea2")
+    until(lambda: platform.machine("dea2")["state"] == "up", "the machine is back")
+    platform.ingot("scale", "hello", "--instances", "6")
+    assert address in live(platform, "hello", 6).values()
+    platform.ingot("scale", "hello", "--instances", "4")
+
+
+def test_restarted_bus_ends_nobody_and_everything_reconciles(platform: LabPlatform) -> None:
+    def pids() -> dict[str, str]:
+        return {
+            f"{machine}/{unit}": platform.on(machine, "systemctl", "show", "-P", "MainPID", unit).strip()
+            for machine, units in DAEMONS.items()
+            for unit in units
+        }
+
+    before = pids()
+    with traffic(platform, "hello") as failures:
+        platform.on("core1", "systemctl", "restart", "nats-server")
+        until(
+            lambda: platform.machine("dea1")["state"] == "up" and platform.machine("dea2")["state"] == "up",
+            "beats",
+        )
+    assert failures == []
+    assert pids() == before
+    victim = platform.on("dea1", "systemctl", "list-units", "--plain", "--no-legend", "ingot-app-*").split()[
+        0
+    ]
+    platform.on("dea1", "systemctl", "kill", "--kill-whom=all", "--signal=KILL", victim)
+    gone = victim.removeprefix("ingot-app-").removesuffix(".service")
+    until(lambda: gone not in live(platform, "hello", 4), "restarts work as before")
+
+
+def test_push_and_repair_go_on_without_the_first_controller(platform: LabPlatform) -> None:
+    platform.lab("machine", "kill", LAB, "ctl1")
+    try:
+        platform.ingot("push", "survivor", "--path", str(APPS / "static"))
+        assert platform.get("survivor").status_code == 200
+        until(
+            lambda: (
+                "leader"
+                in platform.on("ctl2", "journalctl", "-u", "ingot-health-manager", "-o", "cat", "-n", "200")
+            ),
+            "the health manager of ctl2 leads",
+        )
+        victim = platform.on(
+            "dea1", "systemctl", "list-units", "--plain", "--no-legend", "ingot-app-*"
+        ).split()[0]
+        gone = victim.removeprefix("ingot-app-").removesuffix(".service")
+        platform.on("dea1", "systemctl", "kill", "--kill-whom=all", "--signal=KILL", victim)
+        until(
+            lambda: gone not in live(platform, "hello", 4) and platform.get("survivor").status_code == 200,
+            "repair goes on",
+        )
+        platform.ingot("delete", "survivor", "--yes")
+    finally:
+        platform.lab("machine", "start", LAB, "ctl1")
+
+
+def test_down_leaves_nothing(platform: LabPlatform) -> None:
+    done = platform.make("down")
+    assert done.returncode == 0, done.stdout + done.stderr
+    processes = subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True, check=True).stdout
+    assert not [p for p in processes.splitlines() if f"/labs/{LAB}/" in p]
+    assert f"/labs/{LAB}/" not in Path("/proc/mounts").read_text()
+    labs = platform.lab("list", "--json") if Path("/run/ingot-lab/lab.sock").exists() else "[]"
+    assert LAB not in labs
+    if labs.strip() == "[]":
+        links = subprocess.run(["ip", "-o", "link"], capture_output=True, text=True, check=True).stdout
+        assert "ing-" not in links
+        tables = subprocess.run(["nft", "list", "tables"], capture_output=True, text=True, check=True).stdout
+        assert "ingot_lab" not in tables
+        assert Path("/proc/sys/net/ipv4/ip_forward").read_text() == FORWARD_BEFORE
