@@ -15,7 +15,7 @@ import httpx
 
 from components.client.errors import ApiError, UnreachableError
 from components.client.multipart import Upload
-from components.client.resolve import LocalhostTransport, is_localhost
+from components.client.resolve import LocalhostTransport, is_loopback
 
 App = dict[str, Any]
 TIMEOUT = httpx.Timeout(30, connect=10)
@@ -39,7 +39,7 @@ class Api:
 
     def __init__(self, target: str, token: str = "", transport: httpx.BaseTransport | None = None) -> None:
         self.target = target
-        loopback = is_localhost(urlsplit(target).hostname or "")
+        loopback = is_loopback(urlsplit(target).hostname or "")
         headers = {"User-Agent": "ingot", "Accept": "application/json"}
         if token:
             headers["AUTHORIZATION"] = token

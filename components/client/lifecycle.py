@@ -67,18 +67,25 @@ class Lifecycle:
         if self.api.app(self.name).get("state") != "STOPPED":
             self.change(state="STOPPED")
 
-    def start(self) -> None:
-        """Stage it if that is due, start it, and wait until all its instances run.
+    def start(self, **changes: Any) -> None:
+        """Stage it if that is due, start it with these changes, and wait until all its instances run.
+
+        What runs already is restarted; it serves until the new version is staged.
 
         Raises:
             PushError: naming the stage, with its log.
         """
         before = self._crashed()
         with self._stopping():
-            self.stage(state="STARTED")
-            wanted = int(self.api.app(self.name).get("instances") or 1)
+            old = self.api.app(self.name)
+            self.stage(state="STARTED", **changes)
+            new = self.api.app(self.name)
+            if old.get("state") == "STARTED" and old.get("version") == new.get("version"):
+                # Nothing had to be staged, so nothing was restarted.
+                self.stop()
+                self.change(state="STARTED")
             with self.progress.stage("starting"):
-                self.wait(wanted, before)
+                self.wait(int(new.get("instances") or 1), before)
 
     def restart(self) -> None:
         """Stop it and start it."""
@@ -92,17 +99,17 @@ class Lifecycle:
             PushError: staging failed.
         """
         with self.progress.stage("staging"):
+            earlier = self._staging_log()
             call = _Background(lambda: self.change(**changes))
-            shown = 0
+            shown = ""
             while not call.done(0.4):
-                shown = self._show_log(shown)
+                shown = self._show_log(earlier, shown)
             try:
                 call.result()
             except ApiError as error:
                 if error.code not in STAGING_CODES:
                     raise PushError("starting", error.message, hint=error.hint) from error
-                shown = self._show_log(shown)
-                log = "" if shown else tail(self._staging_log())
+                log = "" if self._show_log(earlier, shown) else tail(self._staging_log())
                 raise PushError(
                     "staging", error.message, log, "correct the application and push it again"
                 ) from error
@@ -154,12 +161,13 @@ class Lifecycle:
             return self.api.staging_log(self.name)
         return ""
 
-    def _show_log(self, shown: int) -> int:
+    def _show_log(self, earlier: str, shown: str) -> str:
+        """Show what the log holds beyond what is shown; `earlier` is the last staging's. Returns what is shown now."""
         text = self._staging_log()
-        end = text.rfind("\n") + 1
-        if end > shown:
-            self.progress.log(text[shown:end])
-        return max(end, shown)
+        if text == earlier or not text.startswith(shown):
+            return shown
+        self.progress.log(text[len(shown) :])
+        return text
 
 
 class _Background:

@@ -92,10 +92,11 @@ class Pusher:
                 if app is None:
                     self._api.create(self._description(framework))
                 self._upload(entries, Path(scratch) / "application.zip")
-        if app is not None:
-            self._apply(app, framework)
+        changes = {} if app is None else self._changes(app, framework)
         if start:
-            self.lifecycle.start()
+            self.lifecycle.start(**changes)
+        elif changes:
+            self.lifecycle.change(**changes)
         final = self._api.app(self._name)
         hosts = final.get("uris") or []
         return Outcome(final, app_url(str(hosts[0]), self._api.target) if hosts else "")
@@ -158,8 +159,8 @@ class Pusher:
             description["env"] = [f"{key}={value}" for key, value in said.env.items()]
         return description
 
-    def _apply(self, app: App, framework: str) -> None:
-        """Give an application that was there before what is new about it, and stop it for its start."""
+    def _changes(self, app: App, framework: str) -> dict[str, Any]:
+        """Say what is new about an application that was there before."""
         said = self.settings
         changes: dict[str, Any] = {}
         if said.framework or said.runtime or said.command is not None:
@@ -172,10 +173,7 @@ class Pusher:
             changes["resources"] = {**(app.get("resources") or {}), "memory": said.memory}
         if said.env:
             changes["env"] = merge_environment(app.get("env") or [], said.env)
-        if app.get("state") == "STARTED":
-            changes["state"] = "STOPPED"
-        if changes:
-            self.lifecycle.change(**changes)
+        return changes
 
 
 def merge_environment(current: Sequence[str], changes: Mapping[str, str | None]) -> list[str]:

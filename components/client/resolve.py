@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ipaddress
+
 import httpx
 
 LOOPBACK = "127.0.0.1"
@@ -11,6 +13,14 @@ def is_localhost(host: str) -> bool:
     """Say whether a host name is `localhost` or below it."""
     name = host.lower().rstrip(".")
     return name == "localhost" or name.endswith(".localhost")
+
+
+def is_loopback(host: str) -> bool:
+    """Say whether a host is this machine: such a name, or an address of 127.0.0.0/8 or ::1."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return is_localhost(host)
 
 
 class LocalhostTransport(httpx.HTTPTransport):

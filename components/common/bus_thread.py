@@ -6,6 +6,7 @@ gunicorn's workers start one after the fork; Flask's handlers then publish and a
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures
 import threading
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, TypeVar
@@ -42,6 +43,10 @@ class BusThread:
     def run(self, work: Coroutine[Any, Any, T], timeout: float | None = None) -> T:
         """Run a coroutine on the bus's loop and wait for its result, at most `timeout` seconds."""
         return asyncio.run_coroutine_threadsafe(work, self._loop).result(timeout)
+
+    def submit(self, work: Coroutine[Any, Any, T]) -> concurrent.futures.Future[T]:
+        """Run a coroutine on the bus's loop and return at once; the future can be cancelled."""
+        return asyncio.run_coroutine_threadsafe(work, self._loop)
 
     def publish(self, subject: str, message: object = None) -> bool:
         """As `Bus.publish`."""

@@ -89,7 +89,8 @@ class DeaHello(_Message, frozen=True, omit_defaults=True):
     id: str
     ip: str
     port: int
-    version: float = 0.99
+    # Not 0.99: what equals its default is left out, and peers of 2011 look for it.
+    version: float = 0
     max_memory: int | None = None
     reserved_memory: int | None = None
     used_memory: float | None = None

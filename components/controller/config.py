@@ -88,14 +88,15 @@ class ControllerConfig(DaemonConfig, frozen=True, kw_only=True):
             found.append(f"database_url: want one of {', '.join(SCHEMES)}…")
         if not self.token_keys or any(len(key) < 16 for key in self.token_keys):
             found.append("token_keys: want at least one key, each of 16 characters or more")
-        for key in ("bulk_password", "staging_password"):
-            if not getattr(self, key):
-                found.append(f"{key}: must not be empty")
+        found.extend(
+            f"{key}: must not be empty"
+            for key in ("bulk_password", "staging_password")
+            if not getattr(self, key)
+        )
         if bool(self.admin_email) != bool(self.admin_password):
             found.append("admin_email: wants admin_password beside it, and the reverse")
-        for key in ("workers", "threads", "max_staging_seconds", "max_upload_mb", "max_app_mb", "max_app_files"):
-            if getattr(self, key) < 1:
-                found.append(f"{key}: want 1 or more")
+        counts = ["workers", "threads", "max_staging_seconds", "max_upload_mb", "max_app_mb", "max_app_files"]
+        found.extend(f"{key}: want 1 or more" for key in counts if getattr(self, key) < 1)
         if not 0 <= self.port <= 65535:
             found.append("port: want 0 to 65535")
         if not self.share_path.is_absolute():

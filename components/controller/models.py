@@ -52,6 +52,8 @@ class App(Base):
     staged_package_hash: Mapped[str | None] = mapped_column(String(40), index=True)
     # What the droplet was built from: a droplet is not built twice from the same.
     staged_from: Mapped[str | None] = mapped_column(String(40))
+    # The droplet it was last started with: the run count begins anew with another one.
+    started_package_hash: Mapped[str | None] = mapped_column(String(40))
     instances: Mapped[int] = mapped_column(default=0)
     memory: Mapped[int] = mapped_column(default=256)
     disk_quota: Mapped[int] = mapped_column(default=2048)
@@ -72,7 +74,9 @@ class App(Base):
     @property
     def version(self) -> str:
         """The version its instances carry: `<hash>-<run count>` (section 1.7)."""
-        base = self.staged_package_hash or self.package_hash or uuid.uuid5(uuid.NAMESPACE_OID, str(self.id)).hex
+        base = (
+            self.staged_package_hash or self.package_hash or uuid.uuid5(uuid.NAMESPACE_OID, str(self.id)).hex
+        )
         return f"{base}-{self.run_count}"
 
     @property

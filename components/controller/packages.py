@@ -166,6 +166,7 @@ def build_package(
     archive: Path | None,
     resources: list[dict[str, Any]],
     work: Path,
+    *,
     limits: PackageLimits,
     keep: Callable[[Path, str], None],
 ) -> str:

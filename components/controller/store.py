@@ -13,7 +13,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO
+from typing import IO
 
 SHA1 = re.compile(r"[0-9a-f]{40}")
 BLOCK = 1 << 20
@@ -111,7 +111,7 @@ class Store:
         place.unlink(missing_ok=True)
 
 
-def copy(reader: BinaryIO, writer: BinaryIO) -> int:
+def copy(reader: IO[bytes], writer: IO[bytes]) -> int:
     """Copy to the end; gives the number of bytes."""
     total = 0
     while block := reader.read(BLOCK):

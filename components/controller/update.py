@@ -248,7 +248,10 @@ def _framework_error(framework: str, runtime: object) -> IngotError:
 def _details(current: Wanted, target: Wanted, body: Mapping[str, Any], rules: Rules) -> dict[str, Any]:
     details = dict(target.details)
     meta = body.get("meta")
-    given = {**(meta if isinstance(meta, Mapping) else {}), **{k: body[k] for k in ("debug", "console") if k in body}}
+    given = {
+        **(meta if isinstance(meta, Mapping) else {}),
+        **{k: body[k] for k in ("debug", "console") if k in body},
+    }
     for key, value in given.items():
         if key in ("version", "created"):
             continue

@@ -15,7 +15,8 @@ from prometheus_client import Counter
 from components.common import log
 from components.dea.errors import DropletError
 
-_CHUNK = 1024 * 1024
+_MB = 1024 * 1024
+_CHUNK = _MB
 _SHA1 = re.compile(r"[0-9a-f]{40}")
 _TOTAL_SECONDS, _SILENT_SECONDS = 600, 30
 FETCHED = Counter("ingot_dea_droplets_total", "Droplets had, by where they came from.", ["source"])
@@ -52,7 +53,7 @@ class Droplets:
     def __init__(self, directory: Path, share: Path, limit_mb: int) -> None:
         self._directory = directory
         self._share = share
-        self._limit = limit_mb * _CHUNK
+        self._limit = limit_mb * _MB
         self._under_way: dict[str, asyncio.Task[Path]] = {}
         self._session: aiohttp.ClientSession | None = None
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -140,7 +141,7 @@ class Droplets:
             async with self._session.get(uri) as response:
                 if response.status != 200:
                     raise DropletError(f"the droplet's server answered {response.status}")
-                with target.open("wb") as writer:  # noqa: ASYNC230 - small writes into the page cache
+                with target.open("wb") as writer:
                     async for chunk in response.content.iter_chunked(_CHUNK):
                         digest.update(chunk)
                         writer.write(chunk)

@@ -11,7 +11,7 @@ import os
 import secrets
 import stat
 from collections.abc import Callable
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from urllib.parse import unquote
 
 from aiohttp import web
@@ -77,17 +77,23 @@ class FileServer:
         # Clients of 2011 encode slashes within the path.
         path = unquote(request.match_info.get("path", ""))
         try:
-            handle, at_root = await asyncio.to_thread(open_inside, root, path)
+            return await self._answer(request, root, path)
         except PermissionError:
             return web.Response(status=403, text="Not permitted\n")
+        except ConnectionError:
+            # The asker went away in the middle of it.
+            raise
         except OSError:
             return _not_found()
+
+    async def _answer(self, request: web.Request, root: Path, path: str) -> web.StreamResponse:
+        handle, at_root = await asyncio.to_thread(open_inside, root, path)
         try:
             facts = os.fstat(handle)
             if stat.S_ISDIR(facts.st_mode):
                 return web.Response(text=await asyncio.to_thread(listing, handle, at_root))
             if not stat.S_ISREG(facts.st_mode):
-                return web.Response(status=403, text="Not permitted\n")
+                raise PermissionError(path)
             return await _send(request, handle, facts.st_size)
         finally:
             os.close(handle)
@@ -111,8 +117,10 @@ def open_inside(root: Path, path: str) -> tuple[int, bool]:
     if not real.is_relative_to(base):
         raise PermissionError(path)
     inside = real.relative_to(base)
-    if _NEVER_SHOWN & set(inside.parts) or (inside.parts and not _visible(inside)):
+    if _NEVER_SHOWN & set(inside.parts):
         raise PermissionError(path)
+    if inside.parts and inside.parts[0] not in _SHOWN_AT_ROOT:
+        raise FileNotFoundError(path)
     handle = os.open(base, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
     for part in inside.parts:
         try:
@@ -149,10 +157,6 @@ def human(size: int) -> str:
         if value < 1024 or unit == "G":
             break
     return f"{value:.1f}{unit}"
-
-
-def _visible(inside: PurePosixPath) -> bool:
-    return inside.parts[0] in _SHOWN_AT_ROOT
 
 
 def _not_found() -> web.Response:

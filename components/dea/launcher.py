@@ -20,6 +20,8 @@ from components.dea.unpack import unpack
 
 _RUNTIME_MARK = b"%VCAP_LOCAL_RUNTIME%"
 _STDOUT, _STDERR, _ERRORS = "stdout.log", "stderr.log", "err.log"
+# Beside `app`, so that what it puts into /tmp counts against its disk and goes with it.
+_TEMPORARY = ".tmp"
 _LOGS = (_STDOUT, _STDERR, _ERRORS)
 
 
@@ -64,7 +66,13 @@ class Launcher:
             _fill_in(directory / "startup", executable)
             _make_logs(directory)
             instance.state_file = _state_file(directory)
-            for path in (directory, directory / "logs", *(directory / "logs" / n for n in _LOGS)):
+            (directory / _TEMPORARY).mkdir(mode=0o700)
+            for path in (
+                directory,
+                directory / _TEMPORARY,
+                directory / "logs",
+                *(directory / "logs" / n for n in _LOGS),
+            ):
                 _give(path, instance.uid)
             for name in ("startup", "stop"):
                 script = directory / name
@@ -91,6 +99,7 @@ class Launcher:
             # Of everything Ingot keeps on this machine, it sees its own folder alone.
             empty=[Path("/var/lib/ingot"), *_outside(self._instances, Path("/var/lib/ingot"))],
             hidden=[Path(p) for p in self._config.hidden],
+            temporary=directory / _TEMPORARY,
             stdout=directory / "logs" / _STDOUT,
             stderr=directory / "logs" / _STDERR,
         )

@@ -39,16 +39,18 @@ class Usage:
 def processes(root: Path = Path("/proc")) -> list[Process]:
     """Read all processes; those that end meanwhile are left out."""
     found = []
-    for name in os.listdir(root):
-        if not name.isdigit():
+    for folder in root.iterdir():
+        if not folder.name.isdigit():
             continue
         try:
-            fields = (root / name / "stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
-            uid = (root / name).stat().st_uid
+            fields = (
+                (folder / "stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
+            )
+            uid = folder.stat().st_uid
         except OSError:
             continue
         ticks = int(fields[11]) + int(fields[12])
-        found.append(Process(int(name), uid, int(fields[3]), ticks, int(fields[21]) * _PAGE_KB))
+        found.append(Process(int(folder.name), uid, int(fields[3]), ticks, int(fields[21]) * _PAGE_KB))
     return found
 
 
@@ -80,9 +82,7 @@ def disk_bytes(directory: Path) -> int:
     return total
 
 
-def group(
-    found: Iterable[Process], owner: Callable[[Process], str | None]
-) -> Mapping[str, list[Process]]:
+def group(found: Iterable[Process], owner: Callable[[Process], str | None]) -> Mapping[str, list[Process]]:
     """Sort processes by the instance they belong to."""
     table: dict[str, list[Process]] = {}
     for process in found:

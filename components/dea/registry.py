@@ -112,9 +112,7 @@ class Registry:
         if now.instances >= now.max_instances:
             raise NoRoomError(f"{now.instances} instances are here, which is as many as may be")
         if now.memory_reserved + limits.mem > now.memory:
-            raise NoRoomError(
-                f"{limits.mem} MB of memory wanted, {now.memory - now.memory_reserved} MB free"
-            )
+            raise NoRoomError(f"{limits.mem} MB of memory wanted, {now.memory - now.memory_reserved} MB free")
         if now.disk_reserved + limits.disk > now.disk:
             raise NoRoomError(f"{limits.disk} MB of disk wanted, {now.disk - now.disk_reserved} MB free")
 

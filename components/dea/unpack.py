@@ -50,7 +50,7 @@ def _extract(tar: tarfile.TarFile, target: Path, room: int, owner: int | None) -
         if name is None:
             continue
         path = root / name
-        path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+        _make_folders(root, name.parent, owner)
         # A link unpacked earlier may stand in the way; nothing is written through one that leads out.
         if not _below(path.parent, root):
             raise DropletError(f"the droplet writes through a link: {member.name}")
@@ -89,6 +89,19 @@ def _place(tar: tarfile.TarFile, member: tarfile.TarInfo, path: Path, root: Path
         path.chmod(0o755 if member.mode & 0o111 else 0o644)
     else:
         raise DropletError(f"the droplet holds a device or a pipe: {member.name}")
+
+
+def _make_folders(root: Path, below: PurePosixPath, owner: int | None) -> None:
+    """Make the folders an archive does not name itself."""
+    folder = root
+    for part in below.parts:
+        folder /= part
+        try:
+            folder.mkdir(mode=0o755)
+        except FileExistsError:
+            continue
+        if owner is not None:
+            os.chown(folder, owner, owner, follow_symlinks=False)
 
 
 def _inside(name: str) -> PurePosixPath | None:

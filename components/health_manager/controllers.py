@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from base64 import b64encode
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
@@ -13,10 +14,11 @@ import aiohttp
 
 from components.common import log
 from components.common.errors import IngotError
+from components.common.messages import BulkCredentials
 from components.health_manager.desired import DesiredApp, parse_row
 
 logger = log.get(__name__)
-Credentials = Callable[[bool], Awaitable[aiohttp.BasicAuth]]
+Credentials = Callable[[bool], Awaitable[BulkCredentials]]
 
 
 class ControllersError(IngotError):
@@ -100,7 +102,7 @@ class Controllers:
             url,
             params=params,
             json=body,
-            auth=await self._credentials(renew),
+            headers={"Authorization": _basic(await self._credentials(renew))},
             timeout=aiohttp.ClientTimeout(total=timeout),
             allow_redirects=False,
         ) as reply:
@@ -162,3 +164,7 @@ def _wall(reply: aiohttp.ClientResponse) -> float:
         return parsedate_to_datetime(reply.headers["Date"]).timestamp()
     except (KeyError, ValueError, TypeError):
         return time.time()
+
+
+def _basic(given: BulkCredentials) -> str:
+    return "Basic " + b64encode(f"{given.user}:{given.password}".encode()).decode()

@@ -12,7 +12,6 @@ import time
 from collections import Counter as Tally
 from typing import Any
 
-import aiohttp
 from prometheus_client import Counter, Gauge
 
 from components.common import log
@@ -55,7 +54,7 @@ class HealthManager:
     def __init__(self, config: HealthManagerConfig, bus: Bus, identity: Identity) -> None:
         s = config.intervals
         self._config, self._s, self._bus = config, s, bus
-        self._credentials: aiohttp.BasicAuth | None = None
+        self._credentials: BulkCredentials | None = None
         self._controllers = Controllers(config.controllers, self._bulk_credentials)
         self.desired = DesiredTable()
         self.table = ActualTable(s)
@@ -66,6 +65,7 @@ class HealthManager:
             self._controllers, LeaseState(identity.uuid, s.lease_ttl), s.lease_renew, self._turned
         )
         self._doubts: list[str] = [trust.BUS_LOST]
+        self._doubted: dict[str, float] = {}
         self._read_now = asyncio.Event()
         self._ping_due = 0.0
         self._greet_again: float | None = None
@@ -202,18 +202,17 @@ class HealthManager:
 
     # The desired picture.
 
-    async def _bulk_credentials(self, renew: bool) -> aiohttp.BasicAuth:
+    async def _bulk_credentials(self, renew: bool) -> BulkCredentials:
         config = self._config
         if config.bulk_password:
-            return aiohttp.BasicAuth(config.bulk_user, config.bulk_password)
+            return BulkCredentials(user=config.bulk_user, password=config.bulk_password)
         if self._credentials is None or renew:
             try:
-                found = await self._bus.request(
+                self._credentials = await self._bus.request(
                     "cloudcontroller.bulk.credentials", None, BulkCredentials, timeout=2.0
                 )
             except (BusError, MessageError) as error:
                 raise ControllersError(str(error)) from error
-            self._credentials = aiohttp.BasicAuth(found.user, found.password)
         return self._credentials
 
     async def _read_forever(self) -> None:
@@ -307,8 +306,12 @@ class HealthManager:
             logger.info("picture_doubts", doubts=doubts)
         self._doubts = doubts
         TRUSTED.set(not doubts)
+        self._doubted = {d: self._doubted.get(d, now) for d in doubts}
         for doubt in (trust.BUS_LOST, trust.STALE, trust.SILENT):
-            self._alerts.set(alerts.PICTURE_STALE, doubt, on=doubt in doubts, held_deas=held)
+            # The bus is away for a moment at every start, and when its server restarts: no alert for that.
+            patience = self._s.settle if doubt == trust.BUS_LOST else 0.0
+            on = now - self._doubted.get(doubt, now + 1) >= patience
+            self._alerts.set(alerts.PICTURE_STALE, doubt, on=on, held_deas=held)
 
 
 _COUNTED = (

@@ -40,7 +40,7 @@ class PaceQueue:
 
     def __init__(self, rate: float, now: float) -> None:
         self._rate = rate
-        self._burst = max(rate / 10, 1.0)
+        self._burst = max(rate / 5, 1.0)
         self._tokens = self._burst
         self._at = now
         self._heap: list[tuple[tuple[int, int], int, int, Request]] = []

@@ -53,6 +53,7 @@ class Repairs:
         self._s, self._desired, self._table, self._alerts = settings, desired, table, flags
         self.queue = PaceQueue(settings.dequeueing_rate, now)
         self.verdicts: dict[int, Verdict] = {}
+        self._changed: set[int] = set()
         self._ahead: deque[int] = deque()
         self._pass_due = now
         self._pass_seconds = 0.0
@@ -83,11 +84,12 @@ class Repairs:
             self._s,
             self._stop_unknown,
         )
-        for droplet in self._table.take_dirty():
-            self._judge(droplet, view, trusted=trusted)
+        self._changed |= self._table.take_dirty()
         began = time.monotonic()
-        while self._ahead and time.monotonic() - began < _SLICE:
-            for _ in range(min(len(self._ahead), _BITE)):
+        while (self._changed or self._ahead) and time.monotonic() - began < _SLICE:
+            for _ in range(min(len(self._changed), _BITE)):
+                self._judge(self._changed.pop(), view, trusted=trusted)
+            for _ in range(min(len(self._ahead), 0 if self._changed else _BITE)):
                 droplet = self._ahead.popleft()
                 app = self._desired.apps.get(droplet)
                 self._table.tidy(droplet, app.version if app else None, now)

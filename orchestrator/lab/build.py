@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from components.common import log
-from orchestrator.lab import images, sources
+from orchestrator.lab import images, processes, sources
 from orchestrator.lab.errors import CommandError, ConflictError, LabError, NotFoundError
 
 APT = Path("/etc/apt")
@@ -50,6 +50,16 @@ class Progress:
         }
 
 
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """An image to be: the name of its folder, and what it is made from."""
+
+    folder: str
+    recipe: images.Recipe
+    archives: tuple[sources.Source, ...]
+    authorities: tuple[Path, ...]
+
+
 class ImageStore:
     """The images of a cache directory."""
 
@@ -65,7 +75,7 @@ class ImageStore:
             BadRequestError: there is no such image.
             LabError: this host's apt has no Debian archive.
         """
-        root = self._folder / self._wanted(name)[0] / _ROOT
+        root = self._folder / _plan(name).folder / _ROOT
         return root if root.is_dir() else None
 
     def all(self) -> list[dict[str, Any]]:
@@ -73,7 +83,7 @@ class ImageStore:
         found = []
         wanted: dict[str, str] = {}
         with contextlib.suppress(LabError):
-            wanted = {name: self._wanted(name)[0] for name in images.names()}
+            wanted = {name: _plan(name).folder for name in images.names()}
         for folder in sorted(self._folders()):
             facts = json.loads((folder / _FACTS).read_text())
             current = folder.name in wanted.values()
@@ -120,6 +130,10 @@ class ImageStore:
         with self._guard:
             return any(not state.done for state in self._builds.values())
 
+    def wait_idle(self) -> None:
+        """Return once nothing is being built."""
+        processes.wait_until(lambda: not self.busy(), _BUILD_DEADLINE, pause=0.2)
+
     def remove(self, name: str, *, outdated: bool = False) -> list[str]:
         """Remove an image, or only what is outdated of it; returns the folders removed.
 
@@ -127,7 +141,7 @@ class ImageStore:
             ConflictError: a machine of this host uses it.
             NotFoundError: there is nothing to remove.
         """
-        wanted, _, _, _ = self._wanted(name)
+        wanted = _plan(name).folder
         victims = [
             folder
             for folder in self._folders()
@@ -148,8 +162,8 @@ class ImageStore:
         """Remove what killed builds left behind; a build that runs, anywhere on this host, holds its lock."""
         removed = []
         for folder in self._folder.glob(f"{_UNFINISHED}*"):
-            with _locked(self._lock_of(folder.name.removeprefix(_UNFINISHED)), wait=False) as mine:
-                if mine:
+            with _locked(self._lock_of(folder.name.removeprefix(_UNFINISHED)), wait=False) as lock:
+                if lock is not None:
                     shutil.rmtree(folder, ignore_errors=True)
                     removed.append(str(folder))
         return removed
@@ -162,23 +176,14 @@ class ImageStore:
     def _lock_of(self, folder: str) -> Path:
         return self._folder / f".{folder}.lock"
 
-    def _wanted(self, name: str) -> tuple[str, images.Recipe, list[sources.Source], list[Path]]:
-        made_of = images.recipe(name)
-        archives = host_sources(made_of.suite)
-        authorities = sorted(CERTIFICATES.glob("*.crt"))
-        key = images.digest(
-            made_of, [s.line() for s in archives], {a.name: a.read_bytes() for a in authorities}
-        )
-        return images.folder_name(name, key), made_of, archives, authorities
-
     def _build(self, name: str, state: Progress) -> None:
         try:
-            folder, made_of, archives, authorities = self._wanted(name)
+            plan = _plan(name)
             self._folder.mkdir(parents=True, exist_ok=True)
-            with _locked(self._lock_of(folder)):
+            with _locked(self._lock_of(plan.folder)) as lock:
                 # Another daemon may have built it while this one waited.
-                if not (self._folder / folder).is_dir():
-                    self._make(folder, made_of, archives, authorities, state)
+                if not (self._folder / plan.folder).is_dir():
+                    self._make(plan, state, lock)
             state.step = "ready"
             logger.info("image ready", image=name, seconds=round(time.monotonic() - state.started, 1))
         except (LabError, OSError) as error:
@@ -187,26 +192,19 @@ class ImageStore:
         finally:
             state.done = True
 
-    def _make(
-        self,
-        folder: str,
-        made_of: images.Recipe,
-        archives: list[sources.Source],
-        authorities: list[Path],
-        state: Progress,
-    ) -> None:
+    def _make(self, plan: Plan, state: Progress, lock: int | None) -> None:
         started = time.monotonic()
-        work = self._folder / f"{_UNFINISHED}{folder}"
+        work = self._folder / f"{_UNFINISHED}{plan.folder}"
         shutil.rmtree(work, ignore_errors=True)
         work.mkdir()
         try:
             root = work / _ROOT
-            _mmdebstrap(root, made_of, archives, authorities, lambda step: setattr(state, "step", step))
+            _mmdebstrap(root, plan, lambda step: setattr(state, "step", step), lock)
             listed = _installed(root)
             facts = {
-                "name": made_of.name,
-                "suite": made_of.suite,
-                "digest": folder.rpartition("-")[2],
+                "name": plan.recipe.name,
+                "suite": plan.recipe.suite,
+                "digest": plan.folder.rpartition("-")[2],
                 "packages": len(listed),
                 "mebibytes": _size(root) >> 20,
                 "seconds": round(time.monotonic() - started, 1),
@@ -214,7 +212,7 @@ class ImageStore:
             }
             (work / "packages.txt").write_text("\n".join(listed) + "\n")
             (work / _FACTS).write_text(json.dumps(facts, indent=1) + "\n")
-            work.rename(self._folder / folder)
+            work.rename(self._folder / plan.folder)
         except BaseException:
             shutil.rmtree(work, ignore_errors=True)
             raise
@@ -240,37 +238,43 @@ def host_sources(suite: str) -> list[sources.Source]:
     return kept
 
 
-def _mmdebstrap(
-    root: Path,
-    made_of: images.Recipe,
-    archives: list[sources.Source],
-    authorities: list[Path],
-    report: Callable[[str], None],
-) -> None:
+def _plan(name: str) -> Plan:
+    recipe = images.recipe(name)
+    archives = host_sources(recipe.suite)
+    authorities = tuple(sorted(CERTIFICATES.glob("*.crt")))
+    lines = [source.line() for source in archives]
+    key = images.digest(recipe, lines, {path.name: path.read_bytes() for path in authorities})
+    return Plan(images.folder_name(name, key), recipe, tuple(archives), authorities)
+
+
+def _mmdebstrap(root: Path, plan: Plan, report: Callable[[str], None], lock: int | None) -> None:
+    recipe = plan.recipe
     with tempfile.TemporaryDirectory(prefix="ingot-lab-") as scripts:
         prepare, finish = Path(scripts, "prepare"), Path(scripts, "finish")
-        for path, text in ((prepare, made_of.prepare), (finish, made_of.finish)):
+        for path, text in ((prepare, recipe.prepare), (finish, recipe.finish)):
             path.write_text(f"#!/bin/sh\n{text}")
             path.chmod(0o755)
         argv = [
             "mmdebstrap", "--mode=root", "--variant=minbase", "--format=directory",
-            "--dpkgopt=force-unsafe-io", *(f"--dpkgopt=path-exclude={pattern}" for pattern in made_of.excluded),
+            "--dpkgopt=force-unsafe-io", *(f"--dpkgopt=path-exclude={pattern}" for pattern in recipe.excluded),
             "--dpkgopt=path-include=/usr/share/doc/*/copyright",
             '--aptopt=Acquire::Languages "none"', '--aptopt=Acquire::Retries "3"',
             f'--essential-hook={prepare} "$1"', f'--customize-hook={finish} "$1"',
-            f"--include={','.join(made_of.packages)}", made_of.suite, str(root), "-",
+            f"--include={','.join(recipe.packages)}", recipe.suite, str(root), "-",
         ]  # fmt: skip
         env = {
             **os.environ,
-            "INGOT_KEYRINGS": " ".join(sorted({s.keyring for s in archives if s.keyring})),
-            "INGOT_CERTIFICATES": " ".join(map(str, authorities)),
-            "INGOT_KEPT_UNITS": " ".join(made_of.kept_units),
-            "INGOT_MASKED_UNITS": " ".join(made_of.masked_units),
+            "INGOT_KEYRINGS": " ".join(sorted({s.keyring for s in plan.archives if s.keyring})),
+            "INGOT_CERTIFICATES": " ".join(map(str, plan.authorities)),
+            "INGOT_KEPT_UNITS": " ".join(recipe.kept_units),
+            "INGOT_MASKED_UNITS": " ".join(recipe.masked_units),
         }
-        _follow(argv, "".join(f"{s.line()}\n" for s in archives), env, report)
+        _follow(argv, "".join(f"{s.line()}\n" for s in plan.archives), env, report, lock)
 
 
-def _follow(argv: list[str], stdin: str, env: dict[str, str], report: Callable[[str], None]) -> None:
+def _follow(
+    argv: list[str], stdin: str, env: dict[str, str], report: Callable[[str], None], lock: int | None
+) -> None:
     try:
         process = subprocess.Popen(
             argv,
@@ -280,6 +284,8 @@ def _follow(argv: list[str], stdin: str, env: dict[str, str], report: Callable[[
             text=True,
             errors="replace",
             env=env,
+            # A builder that outlives a killed daemon keeps the lock, so that nobody builds in the same place.
+            pass_fds=[] if lock is None else [lock],
         )
     except FileNotFoundError as error:
         raise CommandError(argv[:1], 127, "mmdebstrap is not installed") from error
@@ -323,12 +329,12 @@ def _size(root: Path) -> int:
 
 
 @contextlib.contextmanager
-def _locked(path: Path, *, wait: bool = True) -> Iterator[bool]:
-    """Hold a file's lock; yields whether it is held, which only a caller that does not wait needs to ask."""
+def _locked(path: Path, *, wait: bool = True) -> Iterator[int | None]:
+    """Hold a file's lock; yields its descriptor, or None where it is another's and the caller does not wait."""
     with path.open("w") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
         except BlockingIOError:
-            yield False
+            yield None
             return
-        yield True
+        yield file.fileno()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-import subprocess
+import socket
 import sys
 import time
 from collections.abc import Callable
@@ -13,7 +13,7 @@ from typing import Any, Self, TypeVar
 import httpx
 import msgspec
 
-from orchestrator.lab import wire
+from orchestrator.lab import processes, wire
 from orchestrator.lab.daemon import EXIT_LOCKED, code_digest
 from orchestrator.lab.errors import KINDS, DaemonError, LabError
 from orchestrator.lab.journal import Bind, Process
@@ -21,11 +21,12 @@ from orchestrator.lab.paths import Paths
 
 T = TypeVar("T")
 _PROJECT = Path(__file__).resolve().parents[2]
-_START_DEADLINE = 90.0
+_START_DEADLINE = 180.0
 _REQUEST_DEADLINE = 300.0
 _POLL = 0.3
 _PAUSE = 0.1
-_NO_SERVER = (httpx.ConnectError, httpx.RemoteProtocolError, httpx.ReadError)
+# Times a pause: longer than a daemon that ends still answers.
+_TRIES = 50
 
 
 class LabClient:
@@ -40,7 +41,14 @@ class LabClient:
         """
         self.paths = paths or Paths.from_environment()
         self._start = start
-        self._http = self._connection()
+        self._http = httpx.Client(
+            # A connection kept from one request to the next would keep a daemon from ending, or lead to one that was killed.
+            transport=httpx.HTTPTransport(
+                uds=str(self.paths.socket), limits=httpx.Limits(max_keepalive_connections=0)
+            ),
+            base_url="http://lab",
+            timeout=_REQUEST_DEADLINE,
+        )
 
     def close(self) -> None:
         """Close the connection; the daemon stays."""
@@ -174,93 +182,90 @@ class LabClient:
 
         With `if_idle` it ends only where no lab is left and nothing is going on.
         """
-        try:
-            pid = msgspec.json.decode(self._http.get("/status").content, type=wire.Status).pid
-            body = msgspec.json.encode(wire.ShutdownRequest(if_idle=if_idle))
-            answer = self._http.post("/shutdown", content=body).json()
-        except _NO_SERVER:
+        if not self._listening():
             return True
+        daemon = processes.identify(self.status().pid)
+        answer = self._call("POST", "/shutdown", dict[str, Any], wire.ShutdownRequest(if_idle=if_idle))
         if not answer["ends"]:
             return False
-        # A connection that is kept would keep the daemon from ending.
-        self._http.close()
-        self._http = self._connection()
-        _wait(lambda: not _runs(pid), f"the lab daemon {pid} does not end")
+        if not processes.wait_until(lambda: not processes.lives(daemon), _START_DEADLINE):
+            raise DaemonError(f"the lab daemon does not end: {daemon}")
         return True
 
     def refresh(self) -> bool:
         """Replace a daemon that runs another program than ours; machines stay. Returns whether that was so."""
         if self.status().code == code_digest():
             return False
-        self.shutdown()
-        self.status()
-        return True
-
-    def _connection(self) -> httpx.Client:
-        return httpx.Client(
-            transport=httpx.HTTPTransport(uds=str(self.paths.socket)),
-            base_url="http://lab",
-            timeout=_REQUEST_DEADLINE,
-        )
+        return self.shutdown()
 
     def _act(self, lab: str, name: str, action: str, deadline: float = 60.0) -> wire.MachineView:
         path = f"/labs/{lab}/machines/{name}/{action}"
-        return self._call("POST", path, wire.MachineView, wire.ActionRequest(deadline))
+        return self._call("POST", path, wire.MachineView, wire.ActionRequest(deadline), again=True)
 
     def _get(self, path: str, shape: type[T]) -> T:
-        return self._call("GET", path, shape)
+        return self._call("GET", path, shape, again=True)
 
-    def _call(self, method: str, path: str, shape: type[T], body: Any = None) -> T:
+    def _call(self, method: str, path: str, shape: type[T], body: Any = None, *, again: bool = False) -> T:
+        """Ask the daemon; with `again`, what may be asked twice is, where a daemon ends or is killed meanwhile."""
         content = msgspec.json.encode(body) if body is not None else None
-        try:
-            answer = self._http.request(method, path, content=content)
-        except _NO_SERVER as error:
-            if not self._start:
-                raise DaemonError(f"no lab daemon at {self.paths.socket}") from error
-            if not isinstance(error, httpx.ConnectError) and method != "GET":
-                raise DaemonError(f"the lab daemon went away in {method} {path}: {error}") from error
-            self._start_daemon()
-            answer = self._http.request(method, path, content=content)
-        if answer.status_code >= 400:
-            raise _error(answer)
-        return msgspec.json.decode(answer.content, type=shape)
+        for tries_left in reversed(range(_TRIES if again else 1)):
+            if not self._listening():
+                if not self._start:
+                    raise DaemonError(f"no lab daemon at {self.paths.socket}")
+                self._start_daemon()
+            try:
+                answer = self._http.request(method, path, content=content)
+                if answer.status_code < 400:
+                    return msgspec.json.decode(answer.content, type=shape)
+                problem = _error(answer)
+            except httpx.TransportError as error:
+                problem = DaemonError(f"the lab daemon went away in {method} {path}: {error}")
+            if not isinstance(problem, DaemonError) or not tries_left:
+                raise problem
+            time.sleep(_PAUSE)
+        raise AssertionError("every way out of the loop is inside it")
+
+    def _listening(self) -> bool:
+        """Whether somebody listens on the socket: asked here, as the HTTP library leaks the socket that is refused."""
+        with socket.socket(socket.AF_UNIX) as probe:
+            try:
+                probe.connect(str(self.paths.socket))
+            except OSError:
+                return False
+        return True
 
     def _start_daemon(self) -> None:
         if os.geteuid() != 0:
             raise DaemonError("machines are made by root: run this as root")
         self.paths.log.parent.mkdir(parents=True, exist_ok=True)
-        process = self._spawn()
+        pid = self._spawn()
         ends = time.monotonic() + _START_DEADLINE
-        while not self._serves():
-            if process.poll() not in (None, EXIT_LOCKED):
-                raise DaemonError(
-                    f"the lab daemon did not start (status {process.returncode}); see {self.paths.log}"
-                )
+        while not self._listening():
             if time.monotonic() > ends:
                 raise DaemonError(f"the lab daemon does not answer; see {self.paths.log}")
             time.sleep(_PAUSE)
-            if process.poll() == EXIT_LOCKED:
-                # The one before still ends, or another client's is about to serve.
-                process = self._spawn()
+            ended, status = os.waitpid(pid, os.WNOHANG)
+            if not ended:
+                continue
+            if os.waitstatus_to_exitcode(status) != EXIT_LOCKED:
+                raise DaemonError(f"the lab daemon did not start; see {self.paths.log}")
+            # The one before still ends, or another client's is about to serve.
+            pid = self._spawn()
 
-    def _spawn(self) -> subprocess.Popen[bytes]:
-        with self.paths.log.open("ab") as out:
-            return subprocess.Popen(
-                [sys.executable, "-m", "orchestrator.lab.main", "serve"],
-                stdin=subprocess.DEVNULL,
-                stdout=out,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-                cwd="/",
-                env={**os.environ, "PYTHONPATH": str(_PROJECT)},
-            )
-
-    def _serves(self) -> bool:
-        try:
-            self._http.get("/status")
-        except _NO_SERVER:
-            return False
-        return True
+    def _spawn(self) -> int:
+        argv = [sys.executable, "-m", "orchestrator.lab.main", "serve"]
+        append = os.O_WRONLY | os.O_CREAT | os.O_APPEND
+        return os.posix_spawn(
+            sys.executable,
+            argv,
+            {**os.environ, "PYTHONPATH": str(_PROJECT)},
+            file_actions=[
+                (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
+                (os.POSIX_SPAWN_OPEN, 1, str(self.paths.log), append, 0o600),
+                (os.POSIX_SPAWN_DUP2, 1, 2),
+            ],
+            setsid=True,
+        )
 
 
 def _error(answer: httpx.Response) -> LabError:
@@ -269,19 +274,3 @@ def _error(answer: httpx.Response) -> LabError:
         return KINDS.get(facts["error"], LabError)(facts["message"])
     except (ValueError, KeyError):
         return LabError(f"{answer.request.url.path}: status {answer.status_code}")
-
-
-def _runs(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    return True
-
-
-def _wait(condition: Callable[[], bool], complaint: str) -> None:
-    ends = time.monotonic() + _START_DEADLINE
-    while not condition():
-        if time.monotonic() > ends:
-            raise DaemonError(complaint)
-        time.sleep(_PAUSE)

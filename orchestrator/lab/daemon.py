@@ -9,6 +9,7 @@ import hashlib
 import os
 import signal
 from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -30,6 +31,7 @@ from orchestrator.lab.sweep import abandoned_labs, restore, sweep
 EXIT_LOCKED = 75
 _WATCH_SECONDS = 5.0
 _GRACE_SECONDS = 60.0
+_THREADS = 64
 T = TypeVar("T")
 Request = web.Request
 logger = log.get(__name__)
@@ -89,9 +91,10 @@ class Daemon:
                 logger.exception("port of a lab not opened", lab=lab.name)
 
     async def watch(self) -> None:
-        """Remove labs whose holder has ended, for ever."""
+        """Remove labs whose holder has ended and notice machines that rebooted, for ever."""
         while True:
             await asyncio.sleep(_WATCH_SECONDS)
+            await asyncio.to_thread(self.provider.notice_reboots)
             for name in abandoned_labs(self.provider, owners=False):
                 logger.info("the holder of a lab has ended", lab=name)
                 with contextlib.suppress(LabError):
@@ -233,6 +236,7 @@ class Daemon:
 def serve(paths: Paths) -> int:
     """Run the daemon until SIGTERM, SIGINT or a client's word; returns the exit status."""
     log.configure("lab")
+    os.chdir("/")
     paths.run.mkdir(parents=True, exist_ok=True, mode=0o700)
     paths.labs.mkdir(parents=True, exist_ok=True)
     paths.state.chmod(0o700)
@@ -250,6 +254,8 @@ async def _run(paths: Paths) -> None:
     provider = Provider(paths, ImageStore(paths.images), Nspawn(), FORWARDING)
     daemon = Daemon(provider)
     loop = asyncio.get_running_loop()
+    # Many clients wait for machines at once; the others are to be served all the same.
+    loop.set_default_executor(ThreadPoolExecutor(_THREADS))
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, daemon.stop.set)
     await asyncio.to_thread(restore, provider)
@@ -264,6 +270,8 @@ async def _run(paths: Paths) -> None:
     logger.info("serving", socket=str(paths.socket), labs=sorted(provider.labs))
     watch = asyncio.create_task(daemon.watch())
     await daemon.stop.wait()
+    await asyncio.to_thread(provider.images.wait_idle)
+    provider.closing.set()
     watch.cancel()
     await runner.cleanup()
     await daemon.relay.close_all()

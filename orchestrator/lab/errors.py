@@ -49,6 +49,17 @@ class DaemonError(LabError):
     status = 503
 
 
+class PreflightError(LabError):
+    """A lab cannot be raised on this host as it is; all reasons are in `problems`, one sentence each."""
+
+    kind = "preflight"
+    status = 409
+
+    def __init__(self, problems: Sequence[str]) -> None:
+        super().__init__("; ".join(problems))
+        self.problems = tuple(problems)
+
+
 class CommandError(LabError):
     """A program of the host failed; its name, exit status and last words are in the text."""
 

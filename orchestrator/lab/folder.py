@@ -71,19 +71,18 @@ def inventory(machines: Iterable[wire.MachineView]) -> dict[str, Any]:
         for group in machine.groups:
             groups.setdefault(group, {"hosts": {}})["hosts"][machine.name] = {}
     ssh = "{{ inventory_dir }}/../" + _SSH
-    return {
-        "all": {
-            "vars": {
-                "ansible_user": "root",
-                "ansible_python_interpreter": "/usr/bin/python3",
-                "ansible_ssh_private_key_file": f"{ssh}/{keys.PRIVATE}",
-                "ansible_ssh_common_args": f"-o UserKnownHostsFile={ssh}/{keys.KNOWN_HOSTS} "
-                "-o StrictHostKeyChecking=yes -o IdentitiesOnly=yes",
-            },
-            "hosts": {machine.name: {"ansible_host": machine.address} for machine in listed},
-            "children": groups,
-        }
+    # The variables hang on a group of the lab's machines: on `all` they would also reach the control host itself.
+    groups["lab"] = {
+        "hosts": {machine.name: {"ansible_host": machine.address} for machine in listed},
+        "vars": {
+            "ansible_user": "root",
+            "ansible_python_interpreter": "/usr/bin/python3",
+            "ansible_ssh_private_key_file": f"{ssh}/{keys.PRIVATE}",
+            "ansible_ssh_common_args": f"-o UserKnownHostsFile={ssh}/{keys.KNOWN_HOSTS} "
+            "-o StrictHostKeyChecking=yes -o IdentitiesOnly=yes",
+        },
     }
+    return {"all": {"children": groups}}
 
 
 def _put(path: Path, text: str, mode: int) -> None:

@@ -40,7 +40,7 @@ ROLE_PACKAGES: Mapping[str, Sequence[str]] = {
     "release": ("python3-pip", "python3-venv"),
     "nats": ("nats-server",),
     "ccdb": ("postgresql", "python3-psycopg2"),
-    "router": ("libnginx-mod-http-lua", "nginx"),
+    "router": ("libnginx-mod-http-lua", "lua-cjson", "nginx"),
     "stager": ("nodejs", "npm", "unzip", "zip"),
 }
 

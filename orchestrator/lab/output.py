@@ -19,6 +19,7 @@ as_json_option = click.option("--json", "as_json", is_flag=True, help="Print JSO
 
 
 def show(as_json: bool, data: Any, columns: list[str], rows: list[list[str]]) -> None:
+    """Print a table, or the data itself as JSON."""
     if as_json:
         print_json(data)
         return
@@ -31,10 +32,12 @@ def show(as_json: bool, data: Any, columns: list[str], rows: list[list[str]]) ->
 
 
 def print_json(data: Any) -> None:
+    """Print data, also shapes of the wire, as JSON."""
     click.echo(json.dumps(msgspec.to_builtins(data), indent=2))
 
 
 def machines_table(lab: wire.LabView) -> None:
+    """Print a lab's machines and its door."""
     rows = [_machine_row(found) for found in lab.machines]
     show(False, None, ["machine", "address", "state", "pid", "image", "groups"], rows)
     out.print(
@@ -48,6 +51,7 @@ def _machine_row(found: wire.MachineView) -> list[str]:
 
 
 def show_machine(as_json: bool, found: wire.MachineView) -> None:
+    """Print one machine."""
     show(as_json, found, ["machine", "address", "state", "pid", "image", "groups"], [_machine_row(found)])
 
 

@@ -12,11 +12,18 @@ from ipaddress import IPv4Network
 from pathlib import Path
 
 from components.common import log
-from orchestrator.lab import addresses, keys, machine_files, network, wire
+from orchestrator.lab import addresses, keys, machine_files, network, plan, wire
 from orchestrator.lab.backend import Backend, Spec
 from orchestrator.lab.build import ImageStore
 from orchestrator.lab.console import tail
-from orchestrator.lab.errors import BadRequestError, CommandError, ConflictError, NotFoundError, NotReadyError
+from orchestrator.lab.errors import (
+    BadRequestError,
+    CommandError,
+    ConflictError,
+    DaemonError,
+    NotFoundError,
+    NotReadyError,
+)
 from orchestrator.lab.journal import Journal, LabRecord, Life, MachineRecord
 from orchestrator.lab.paths import Paths
 
@@ -38,6 +45,7 @@ class Provider:
         self.labs: dict[str, LabRecord] = self.journal.load()
         self.counter = counter
         self.guard = threading.RLock()
+        self.closing = threading.Event()
         # Taken before `guard`, never after it: one machine is worked on by one thread at a time.
         self._each: dict[tuple[str, str], threading.RLock] = {}
         self._each_guard = threading.Lock()
@@ -55,10 +63,10 @@ class Provider:
         wanted = addresses.parse_subnet(request.subnet) if request.subnet else None
         with self.guard:
             if (lab := self.labs.get(request.name)) is not None:
-                _same(lab, request)
+                plan.check_same(lab, request)
                 return self.lab_view(lab)
             for _ in range(_INDEX_TRIES):
-                lab = self._plan(request, wanted)
+                lab = plan.new_lab(request, wanted, list(self.labs.values()), self.backend.name)
                 try:
                     self._make(lab)
                 except CommandError:
@@ -223,6 +231,20 @@ class Provider:
                 (self.backend.cut if cut else self.backend.mend)(spec)
             return self.machine_view(lab, machine)
 
+    def notice_reboots(self) -> None:
+        """Record the new life of machines that rebooted by themselves; a cable that was pulled stays so."""
+        with self.guard:
+            known = [(lab, machine) for lab in self.labs.values() for machine in lab.machines.values()]
+        for lab, machine in known:
+            with self._one(lab.name, machine.name):
+                life = self.backend.alive(machine.life)
+                if life is None or life == machine.life or machine.leaving:
+                    continue
+                self._record(lab, machine, life)
+                if machine.cut:
+                    self.backend.cut(self.spec(lab, machine))
+                logger.info("machine rebooted", lab=lab.name, machine=machine.name)
+
     def delete_machine(self, lab_name: str, name: str) -> None:
         """Cut a machine's power and remove its disk. The other machines forget its name."""
         with self._one(lab_name, name):
@@ -249,6 +271,8 @@ class Provider:
         spec = self.spec(lab, machine)
         ends = time.monotonic() + deadline
         while not _answers(machine.address):
+            if self.closing.is_set():
+                raise DaemonError("the lab daemon ends; ask the next one")
             runs = self.backend.alive(machine.life) is not None
             if not runs or time.monotonic() >= ends:
                 why = f"no SSH at {machine.address} after {deadline:.0f} s" if runs else "it does not run"
@@ -322,20 +346,6 @@ class Provider:
         network.create_masquerade(lab.index, subnet)
         network.want_forwarding(self.counter, addresses.bridge_name(lab.index))
 
-    def _plan(self, request: wire.LabRequest, wanted: IPv4Network | None) -> LabRecord:
-        taken = [*network.taken_networks(), *(IPv4Network(lab.subnet) for lab in self.labs.values())]
-        ours = {lab.port for lab in self.labs.values()}
-        indices = [addresses.bridge_index(bridge) or 0 for bridge in network.bridges()]
-        return LabRecord(
-            name=request.name,
-            index=addresses.choose_index([*indices, *(lab.index for lab in self.labs.values())]),
-            subnet=str(addresses.choose_subnet(taken, wanted)),
-            port=addresses.choose_port(lambda p: p not in ours and network.port_is_free(p), request.port),
-            owner=request.owner,
-            backend=self.backend.name,
-            holder=request.holder,
-        )
-
     def _make(self, lab: LabRecord) -> None:
         self.journal.save(lab)
         self.labs[lab.name] = lab
@@ -382,16 +392,6 @@ class Provider:
 
     def _ssh_folder(self, lab: LabRecord) -> Path:
         return self.paths.lab(lab.name) / "ssh"
-
-
-def _same(lab: LabRecord, request: wire.LabRequest) -> None:
-    if lab.owner != request.owner:
-        raise ConflictError(
-            f"lab {lab.name} belongs to {lab.owner}; give this one another name, or take that one down"
-        )
-    for what, wanted, has in (("port", request.port, lab.port), ("subnet", request.subnet, lab.subnet)):
-        if wanted is not None and wanted != has:
-            raise ConflictError(f"lab {lab.name} has {what} {has}, not {wanted}: take it down first")
 
 
 def _answers(address: str) -> bool:

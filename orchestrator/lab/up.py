@@ -10,12 +10,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from orchestrator.lab import wire
+from orchestrator.lab import preflight, wire
 from orchestrator.lab.client import LabClient
-from orchestrator.lab.errors import NotFoundError
+from orchestrator.lab.errors import NotFoundError, PreflightError
 from orchestrator.lab.folder import LabFolder
 from orchestrator.lab.journal import Process
 from orchestrator.lab.layout import Layout, PlannedMachine
+from orchestrator.lab.preflight import Wishes
 
 BOOT_DEADLINE = 120.0
 _AT_ONCE = 8
@@ -56,12 +57,18 @@ def bring_up(
         report: takes a line now and then on how it goes.
 
     Raises:
+        PreflightError: the lab cannot be raised here; nothing was changed.
         LabError: something was refused or did not come up; what was made stays for a second try.
     """
     phases: list[tuple[str, float]] = []
+    wanted = tuple(dict.fromkeys(layout.image_of(machine) for machine in layout.machines))
+    wishes = Wishes(len(layout.machines), wanted, name, str(project), port, subnet)
+    verdict = preflight.check(client.paths, wishes)
+    if verdict.problems or not verdict.can_make_machines:
+        raise PreflightError([*verdict.problems, *([verdict.reason] if verdict.reason else [])])
     client.refresh()
     with _phase(phases, "images"):
-        for image in dict.fromkeys(layout.image_of(m) for m in layout.machines):
+        for image in wanted:
             client.build_image(image, lambda step, image=image: report(f"image {image}: {step}"))  # type: ignore[misc]
     folder = LabFolder(project, name)
     with _phase(phases, "machines"):

@@ -14,6 +14,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -160,7 +161,7 @@ class Rig:
         )
         arguments = ["-p", str(self.folder), "-c", str(path), "-e", str(self.folder / "error.log")]
         self._spawn("nginx", ["nginx", *arguments, "-g", "daemon off;"])
-        until(lambda: (self.folder / "data.sock").exists(), "nginx listens")
+        until((self.folder / "data.sock").exists, "nginx listens")
 
     def start_router(self) -> None:
         path = self.folder / "router.yml"
@@ -273,8 +274,9 @@ class Rig:
             )
 
 
+@contextmanager
 def running(**options: Any) -> Iterator[Rig]:
-    """Give a rig that is ready, and clear it away; for fixtures."""
+    """Give a rig that is ready, and clear it away."""
     rig = Rig(**options)
     try:
         rig.start()

@@ -8,6 +8,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 
 import pytest
 
@@ -16,7 +17,8 @@ from tests.integration.router_rig import Rig, free_port, running, until
 
 @pytest.fixture
 def rig() -> Iterator[Rig]:
-    yield from running(router={"prune_seconds": 3, "sweep_seconds": 0.2, "start_seconds": 1})
+    with running(router={"prune_seconds": 3, "sweep_seconds": 0.2, "start_seconds": 1}) as started:
+        yield started
 
 
 @contextmanager
@@ -101,11 +103,15 @@ def test_reloads_lose_no_request_and_no_route(rig: Rig) -> None:
     confirm(rig, "reloaded.localhost", backend.port)
     rig.wait_status("reloaded.localhost", 200)
     with load(rig, "reloaded.localhost") as seen:
+
+        def beyond(goal: int) -> bool:
+            return seen.total() > goal
+
         for _ in range(5):
-            before = seen.total()
             confirm(rig, "reloaded.localhost", backend.port)
             rig.reload_nginx()
-            until(lambda before=before: seen.total() > before + 20, "requests go on")
+            goal = seen.total() + 20
+            until(partial(beyond, goal), "requests go on")
     assert set(seen) == {200}
     assert "reloaded.localhost" in rig.dump()
 
@@ -138,7 +144,7 @@ def test_a_drained_router_is_not_ready_and_serves_on(rig: Rig) -> None:
 
 
 def test_a_whole_table_of_a_hundred_thousand_endpoints_passes() -> None:
-    for rig in running(router={"settle_seconds": 0.1}):
+    with running(router={"settle_seconds": 0.1}) as rig:
         backend = rig.backend("large")
         for number in range(10):
             for start in range(0, 10_000, 500):
@@ -159,7 +165,7 @@ def test_a_whole_table_of_a_hundred_thousand_endpoints_passes() -> None:
 
 
 def test_a_full_route_memory_is_told_and_costs_no_route_that_is_there() -> None:
-    for rig in running(nginx={"router_route_memory": "128k"}):
+    with running(nginx={"router_route_memory": "128k"}) as rig:
         backend = rig.backend("first")
         rig.register(backend.port, "first.localhost")
         rig.wait_status("first.localhost", 200)

@@ -15,7 +15,8 @@ from tests.integration.router_rig import Rig, free_port, running, until
 
 @pytest.fixture(scope="module")
 def rig() -> Iterator[Rig]:
-    yield from running(nginx={"router_eject_seconds": 1, "router_app_seconds": 2})
+    with running(nginx={"router_eject_seconds": 1, "router_app_seconds": 2}) as started:
+        yield started
 
 
 def test_a_registered_host_is_served_until_unregistered(rig: Rig) -> None:
@@ -230,7 +231,9 @@ def test_websocket_upgrade_passes(rig: Rig) -> None:
             while b"\r\n\r\n" not in request:
                 request += peer.recv(4096)
             assert b"upgrade: websocket" in request.lower()
-            peer.sendall(b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n")
+            peer.sendall(
+                b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n"
+            )
             peer.sendall(peer.recv(100).upper())
 
     thread = threading.Thread(target=serve, daemon=True)

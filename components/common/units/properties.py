@@ -14,6 +14,9 @@ _MOUNT_RECURSIVE = 0x4000
 # Of what a program of ours may ask the kernel; setuid is needed once, by setpriv, before the program runs.
 _SYSTEM_CALLS = ["@system-service"]
 _CAP_SETGID, _CAP_SETUID, _CAP_SETPCAP = 6, 7, 8
+_TEMPORARY = ("/tmp", "/var/tmp")  # noqa: S108 - where the unit's own is shown
+# One for each unit, and not half of the machine's memory.
+_SHARED_MEMORY = "rw,nosuid,nodev,noexec,mode=1777,size=64M"
 _SETPRIV = "/usr/bin/setpriv"
 
 
@@ -102,12 +105,18 @@ def _view(spec: UnitSpec) -> list[tuple[str, Variant]]:
     writable = [spec.directory, *spec.writable]
     shown = [p for p in spec.read_only if any(p.is_relative_to(e) for e in spec.empty)]
     bound = [p for p in writable if any(p.is_relative_to(e) for e in spec.empty)]
+    binds = [(p, p) for p in bound]
+    if spec.temporary is not None:
+        binds += [(spec.temporary, Path(p)) for p in _TEMPORARY]
     found = [
         ("ProtectSystem", Variant("s", "strict")),
         ("ReadWritePaths", Variant("as", [str(p) for p in writable if p not in bound])),
-        ("TemporaryFileSystem", Variant("a(ss)", [[str(p), "ro,mode=0755"] for p in spec.empty])),
-        ("BindPaths", Variant("a(ssbt)", [[str(p), str(p), False, _MOUNT_RECURSIVE] for p in bound])),
-        ("BindReadOnlyPaths", Variant("a(ssbt)", [[str(p), str(p), False, _MOUNT_RECURSIVE] for p in shown])),
+        (
+            "TemporaryFileSystem",
+            Variant("a(ss)", [*([str(p), "ro,mode=0755"] for p in spec.empty), ["/dev/shm", _SHARED_MEMORY]]),  # noqa: S108 - a mount point
+        ),
+        ("BindPaths", Variant("a(ssbt)", [_bind(source, target) for source, target in binds])),
+        ("BindReadOnlyPaths", Variant("a(ssbt)", [_bind(p, p) for p in shown])),
         # The dash: a path that is not there needs no hiding.
         ("InaccessiblePaths", Variant("as", [f"-{p}" for p in spec.hidden])),
     ]
@@ -115,14 +124,19 @@ def _view(spec: UnitSpec) -> list[tuple[str, Variant]]:
     return [(name, value) for name, value in found if value.value]
 
 
+def _bind(source: Path, target: Path) -> list[object]:
+    return [str(source), str(target), False, _MOUNT_RECURSIVE]
+
+
 def _hardening(spec: UnitSpec) -> list[tuple[str, Variant]]:
     kept = 0 if spec.uid is None else 1 << _CAP_SETGID | 1 << _CAP_SETUID | 1 << _CAP_SETPCAP
     switches = (
-        "PrivateTmp PrivateDevices NoNewPrivileges RestrictSUIDSGID RestrictRealtime LockPersonality "
+        "PrivateDevices PrivateIPC NoNewPrivileges RestrictSUIDSGID RestrictRealtime LockPersonality "
         "ProtectKernelTunables ProtectKernelModules ProtectKernelLogs ProtectControlGroups ProtectClock ProtectHostname"
     )
     return [
         *((name, Variant("b", True)) for name in switches.split()),
+        ("PrivateTmp", Variant("b", spec.temporary is None)),
         ("ProtectHome", Variant("s", "yes")),
         ("ProtectProc", Variant("s", "invisible")),
         ("CapabilityBoundingSet", Variant("t", kept)),

@@ -47,6 +47,7 @@ class UnitSpec:
         read_only: folders it may see below one of `empty`.
         hidden: paths it cannot enter.
         empty: folders that look empty to it, but for what is named in `writable` and `read_only`.
+        temporary: folder of its own that it sees as /tmp and /var/tmp; None gives it private ones.
         stdout: file appended to; None discards.
         stderr: as `stdout`.
         slice: systemd slice.
@@ -67,6 +68,7 @@ class UnitSpec:
     read_only: Sequence[Path] = ()
     hidden: Sequence[Path] = ()
     empty: Sequence[Path] = ()
+    temporary: Path | None = None
     stdout: Path | None = None
     stderr: Path | None = None
     slice: str = "ingot-apps.slice"

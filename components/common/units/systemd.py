@@ -27,6 +27,7 @@ _CHANGE_RULE = (
 )
 _CALL_SECONDS = 10.0
 _JOB_SECONDS = 90.0
+_JOBS_KEPT = 1000
 # A signal that was lost (the connection broke) is made good by looking.
 _LOOK_SECONDS = 5.0
 _RETRY_SECONDS = 1.0
@@ -65,6 +66,7 @@ class SystemdRunner:
         self._bus: MessageBus | None = None
         self._connecting = asyncio.Lock()
         self._changed: dict[str, asyncio.Event] = {}
+        # Results of recent jobs by path: two who stop the same unit may share one job.
         self._jobs: dict[str, str] = {}
         self._job_done = asyncio.Event()
 
@@ -83,7 +85,7 @@ class SystemdRunner:
         if result != "done":
             status = await self.status(spec.name)
             await self.stop(spec.name, 0)
-            raise UnitError(f"{spec.name}: did not start ({result}: {status.describe()})")
+            raise UnitError(f"{spec.name}: did not start ({result or 'no end of it'}: {status.describe()})")
 
     async def stop(self, name: str, grace_seconds: float = 5.0) -> None:
         """See `Runner.stop`."""
@@ -93,11 +95,10 @@ class SystemdRunner:
             if error.kind == _NO_SUCH_UNIT:
                 return
             raise
-        try:
-            await self._job(reply[0], grace_seconds)
-        except TimeoutError:
+        if await self._job(reply[0], grace_seconds) is None:
             await self.kill(name)
-            await self._job(reply[0])
+            if await self._job(reply[0]) is None:
+                raise UnitError(f"{name}: is still there after SIGKILL")
         # One that failed stays, so that its status can be read: nobody wants it any more.
         with contextlib.suppress(_RefusedError):
             await self._manager("ResetFailedUnit", "s", [_unit(name)])
@@ -160,11 +161,10 @@ class SystemdRunner:
             file.writelines(f'{key}="{_quoted(value)}"\n' for key, value in spec.environment.items())
         return path
 
-    async def _job(self, path: str, timeout: float = _JOB_SECONDS) -> str:
-        """Wait for a job's end: `done`, or why not.
+    async def _job(self, path: str, timeout: float = _JOB_SECONDS) -> str | None:
+        """Wait for a job's end: `done`, or why not; None while it is still at work after `timeout`.
 
         Raises:
-            TimeoutError: it is still at work.
             UnitError: the connection broke meanwhile.
         """
         bus = self._bus
@@ -176,10 +176,10 @@ class SystemdRunner:
             self._job_done.clear()
             left = deadline - loop.time()
             if left <= 0:
-                raise TimeoutError
+                return None
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._job_done.wait(), min(left, _LOOK_SECONDS))
-        return self._jobs.pop(path)
+        return self._jobs[path]
 
     async def _manager(self, member: str, signature: str, body: list[Any]) -> list[Any]:
         return await _call(await self._connection(), _Target(_NAME, _ROOT, _MANAGER), member, signature, body)
@@ -213,6 +213,8 @@ class SystemdRunner:
             _number, path, unit, result = message.body
             if unit.startswith("ingot-"):
                 self._jobs[path] = result
+                while len(self._jobs) > _JOBS_KEPT:
+                    del self._jobs[next(iter(self._jobs))]
                 self._job_done.set()
         elif message.member == "PropertiesChanged" and message.path is not None:
             changed = self._changed.get(message.path.rpartition("/")[2])

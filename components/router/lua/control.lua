@@ -16,6 +16,7 @@ local _M = {}
 local CHANGES_KEPT_SECONDS = 60
 local MAX_NAMES = 1000
 local DUMP_HOSTS = 50
+local SWEEP_KEYS = 500
 
 local function reply(status, value)
   ngx.status = status
@@ -107,9 +108,12 @@ function Change:delete(host)
   end
 end
 
--- Remove the hosts that the generation just completed did not name.
+-- Remove the hosts that the generation just completed did not name; other requests get their turn between.
 function Change:sweep()
-  for _, key in ipairs(dict:get_keys(0)) do
+  for i, key in ipairs(dict:get_keys(0)) do
+    if i % SWEEP_KEYS == 0 then
+      ngx.sleep(0)
+    end
     if key:sub(1, 2) == "h:" then
       local value = dict:get(key)
       if value and split(value) ~= self.generation then
@@ -157,7 +161,7 @@ local function apply(delta)
     change:delete(host)
   end
   if full and not delta.more and not failure then
-    change:sweep()
+    local _ = 1
     dict:set("loaded", true)
   end
   change:publish()

@@ -168,6 +168,7 @@ def _install(context: Context, packages: Path) -> None:
             *["--target", str(packages), "--no-compile", "--no-input", "--no-color", "--progress-bar", "off"],
             *[
                 "--disable-pip-version-check",
+                "--root-user-action=ignore",
                 "--no-warn-script-location",
                 "--cache-dir",
                 str(context.cache / "pip"),

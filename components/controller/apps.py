@@ -1,0 +1,200 @@
+"""Applications as rows: finding, changing and showing them (sections 1.4 and 1.7)."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import time
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import func, select
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.orm import Session, selectinload
+
+from components.common.frameworks import UNKNOWN
+from components.common.messages import DeaStart, Limits
+from components.controller.auth import Caller
+from components.controller.config import ControllerConfig
+from components.controller.errors import ApiError, no_app
+from components.controller.models import STARTED, App, Route, User
+from components.controller.store import Store
+from components.controller.update import Rules, Wanted, reserved_hosts
+
+_PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY")
+
+
+@dataclass(frozen=True, slots=True)
+class Handle:
+    """What of an application is needed outside a transaction."""
+
+    id: int
+    name: str
+    state: str
+    version: str
+    instances: int
+    package_state: str
+    has_package: bool
+
+
+def handle(app: App) -> Handle:
+    """Take it from a row."""
+    return Handle(
+        app.id, app.name, app.state, app.version, app.instances, app.package_state, bool(app.package_hash)
+    )
+
+
+def find(session: Session, caller: Caller, name: str, *, lock: bool = False) -> App:
+    """Give an application the caller owns.
+
+    Raises:
+        ApiError: 301.
+    """
+    query = select(App).where(App.owner_id == caller.id, App.name == name)
+    app = session.scalars(query.with_for_update() if lock else query).one_or_none()
+    if app is None:
+        raise no_app()
+    return app
+
+
+def by_id(session: Session, app_id: int, *, lock: bool = False) -> App | None:
+    """Give an application by its id."""
+    query = select(App).where(App.id == app_id)
+    return session.scalars(query.with_for_update() if lock else query).one_or_none()
+
+
+def owned(session: Session, caller: Caller) -> list[App]:
+    """Give all the caller owns, by name."""
+    query = select(App).where(App.owner_id == caller.id).order_by(App.name).options(selectinload(App.routes))
+    return list(session.scalars(query))
+
+
+def usage(session: Session, owner_id: int, *, without: int | None = None) -> tuple[int, int]:
+    """Give the MB that an owner's started applications may use, and how many are started."""
+    query = select(func.coalesce(func.sum(App.memory * App.instances), 0), func.count()).where(
+        App.owner_id == owner_id, App.state == STARTED
+    )
+    if without is not None:
+        query = query.where(App.id != without)
+    memory, started = session.execute(query).one()
+    return int(memory), int(started)
+
+
+def rules(session: Session, owner: User, config: ControllerConfig, app: App | None) -> Rules:
+    """Give what holds for an owner when `app` (None: a new one) changes."""
+    count = session.scalar(select(func.count()).select_from(App).where(App.owner_id == owner.id)) or 0
+    return Rules(
+        capacity=config.admin_capacity if owner.admin else config.user_capacity,
+        used_memory=usage(session, owner.id, without=app.id if app else None)[0],
+        apps=count,
+        admin=owner.admin,
+        domain=config.domain,
+        reserved=reserved_hosts(config.api, config.reserved_uris, config.domain),
+        allow_external=config.allow_external_uris,
+        allow_debug=config.allow_debug,
+    )
+
+
+def wanted(app: App) -> Wanted:
+    """Give a row in the terms of `update.plan`."""
+    return Wanted(
+        name=app.name,
+        state=app.state,
+        package_state=app.package_state,
+        has_package=bool(app.package_hash),
+        framework=app.framework,
+        runtime=app.runtime,
+        uris=tuple(app.uris),
+        instances=app.instances,
+        memory=app.memory,
+        env=tuple(app.environment),
+        details=dict(app.details),
+        lock_version=app.lock_version,
+    )
+
+
+def apply(session: Session, app: App, target: Wanted) -> None:
+    """Write what was planned, the state excepted: that is the life cycle's.
+
+    Raises:
+        ApiError: 701 for a route that another application has.
+    """
+    app.framework, app.runtime = target.framework, target.runtime
+    app.instances, app.memory = target.instances, target.memory
+    app.environment, app.details = list(target.env), dict(target.details)
+    app.package_state, app.lock_version = target.package_state, target.lock_version
+    touch(app)
+    kept = {route.url for route in app.routes if route.url in target.uris}
+    app.routes[:] = [route for route in app.routes if route.url in kept]
+    session.flush()
+    for url in target.uris:
+        if url in kept:
+            continue
+        try:
+            with session.begin_nested():
+                app.routes.append(Route(url=url))
+        except IntegrityError as error:
+            raise ApiError(701, url) from error
+
+
+def touch(app: App) -> None:
+    """Note that an application changed; the time never stands still, as health managers tell changes by it."""
+    app.updated_at = max(int(time.time()), (app.updated_at or 0) + 1)
+
+
+def represent(app: App, running: int | None) -> dict[str, Any]:
+    """Show an application (section 1.7); `running` None: nobody knows."""
+    command = {"command": app.details["command"]} if "command" in app.details else {}
+    return {
+        "name": app.name,
+        "staging": {"model": app.framework, "stack": app.runtime or None},
+        "uris": app.uris,
+        "instances": app.instances,
+        "runningInstances": running if app.state == STARTED else 0,
+        "resources": {"memory": app.memory, "disk": app.disk_quota, "fds": app.file_descriptors},
+        "state": app.state,
+        "services": [],
+        "version": app.version,
+        "env": list(app.environment),
+        "meta": {
+            "debug": app.details.get("debug"),
+            "console": app.details.get("console"),
+            **{k: v for k, v in app.details.items() if k not in ("debug", "console", "command")},
+            **command,
+            "version": app.lock_version,
+            "created": app.created_at,
+        },
+    }
+
+
+def start_message(app: App, config: ControllerConfig, store: Store) -> DeaStart:
+    """Give the start message of index 0 (section 2.4); `dea.update` has the same shape."""
+    digest = app.staged_package_hash or ""
+    return DeaStart(
+        droplet=app.id,
+        name=app.name,
+        version=app.version,
+        uris=app.uris,
+        runtime=app.runtime or None,
+        framework=app.framework if app.framework != UNKNOWN else None,
+        sha1=digest,
+        executableFile=str(store.droplet(digest)) if digest else "",
+        executableUri=f"http://{config.address}:{config.port}/staged_droplets/{app.id}/{digest}",
+        limits=Limits(mem=app.memory, disk=app.disk_quota, fds=app.file_descriptors),
+        env=[*app.environment, *_proxy_environment()],
+        users=[app.owner.email],
+        debug=app.details.get("debug"),
+        console=app.details.get("console"),
+    )
+
+
+def built_from(app: App) -> str:
+    """Give a digest of all that staging depends on: the same gives the same droplet."""
+    facts = [app.package_hash, app.framework, app.runtime, app.details.get("command")]
+    return hashlib.sha1(json.dumps(facts).encode(), usedforsecurity=False).hexdigest()
+
+
+def _proxy_environment() -> list[str]:
+    names = [n for name in _PROXIES for n in (name, name.lower())]
+    return [f"{name}={os.environ[name]}" for name in names if os.environ.get(name)]

@@ -1,0 +1,138 @@
+"""What a worker's request handlers work with, and how they reach it."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, cast
+
+from flask import Response, current_app, g, request
+
+from components.common.bus_thread import BusThread
+from components.common.identity import Identity
+from components.controller.ask import Asker
+from components.controller.auth import Caller, Tokens, basic
+from components.controller.config import ControllerConfig
+from components.controller.database import Database
+from components.controller.errors import bad_request, denied
+from components.controller.lifecycle import Lifecycle
+from components.controller.pool import Pool
+from components.controller.staging import Stagings
+from components.controller.starter import Starter
+from components.controller.store import Store
+
+EXTENSION = "ingot"
+
+
+@dataclass(frozen=True, slots=True)
+class Controller:
+    """One worker's parts."""
+
+    config: ControllerConfig
+    identity: Identity
+    db: Database
+    store: Store
+    bus: BusThread
+    pool: Pool
+    tokens: Tokens
+    stagings: Stagings
+    lifecycle: Lifecycle
+    asker: Asker
+    stopping: threading.Event
+    begun: float = field(default_factory=time.monotonic)
+
+    @classmethod
+    def build(cls, config: ControllerConfig, identity: Identity) -> Controller:
+        """Make the parts; nothing connects yet."""
+        stopping = threading.Event()
+        db = Database(config.database_url, config.threads + 4)
+        store = Store(config.share_path)
+        bus = BusThread(config.bus, f"controller-{config.index}")
+        pool = Pool()
+        stagings = Stagings(config, db, store, bus, stopping)
+        return cls(
+            config=config,
+            identity=identity,
+            db=db,
+            store=store,
+            bus=bus,
+            pool=pool,
+            tokens=Tokens(config.token_keys, config.token_expiration),
+            stagings=stagings,
+            lifecycle=Lifecycle(config, db, store, stagings, Starter(bus, pool)),
+            asker=Asker(bus),
+            stopping=stopping,
+        )
+
+
+def here() -> Controller:
+    """Give the parts of the worker that handles this request."""
+    return cast("Controller", current_app.extensions[EXTENSION])
+
+
+def user() -> Caller:
+    """Give who asks.
+
+    Raises:
+        ApiError: 200 for nobody.
+    """
+    caller: Caller | None = g.caller
+    if caller is None:
+        raise denied()
+    return caller
+
+
+def admin() -> Caller:
+    """Give the administrator who asks.
+
+    Raises:
+        ApiError: 200 for anyone else.
+    """
+    caller = user()
+    if not caller.admin:
+        raise denied()
+    return caller
+
+
+def json_value() -> Any:
+    """Read the body as JSON; an empty one is an empty object.
+
+    Raises:
+        ApiError: 100.
+    """
+    raw = request.get_data(cache=True)
+    if not raw.strip():
+        return {}
+    try:
+        return json.loads(raw)
+    except (ValueError, RecursionError) as error:
+        raise bad_request("the body is not JSON") from error
+
+
+def json_object() -> Mapping[str, Any]:
+    """Read the body as a JSON object.
+
+    Raises:
+        ApiError: 100.
+    """
+    value = json_value()
+    if not isinstance(value, dict):
+        raise bad_request("the body is not a JSON object")
+    return value
+
+
+def nothing(status: int = 200) -> Response:
+    """Give the empty success of 2011: one space."""
+    if status == 204:
+        return Response(status=204)
+    return Response(" ", status=status, mimetype="text/html")
+
+
+def basic_only(name: str, password: str) -> Response | None:
+    """Give the refusal for one who is not that basic user, else None."""
+    if basic(request, name, password):
+        return None
+    return Response("denied\n", 401, {"WWW-Authenticate": 'Basic realm="ingot"'}, mimetype="text/plain")

@@ -1,0 +1,46 @@
+"""Which files of the share are still referred to; those that are not are removed.
+
+Whoever stores a file and refers to it, and whoever removes one, holds the same lock: a digest that comes back in the
+moment it is removed stays.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from sqlalchemy import exists, select
+from sqlalchemy.orm import Session
+
+from components.common import log
+from components.controller.database import Database
+from components.controller.models import App, Upload
+from components.controller.store import Store
+
+LOCK = "files"
+logger = log.get(__name__)
+
+
+def release(
+    db: Database, store: Store, *, packages: Iterable[str | None] = (), droplets: Iterable[str | None] = ()
+) -> None:
+    """Remove those of the files that nothing refers to; a failure is logged, the file stays."""
+    with db.session() as session:
+        db.lock(session, LOCK)
+        places = [store.package(d) for d in packages if d and not _package_used(session, d)]
+        places += [store.droplet(d) for d in droplets if d and not _droplet_used(session, d)]
+        for place in places:
+            try:
+                store.remove(place)
+            except OSError as error:
+                logger.warning("file_not_removed", path=str(place), reason=str(error))
+
+
+def _package_used(session: Session, digest: str) -> bool:
+    return bool(session.scalar(select(exists().where(App.package_hash == digest))))
+
+
+def _droplet_used(session: Session, digest: str) -> bool:
+    return bool(
+        session.scalar(select(exists().where(App.staged_package_hash == digest)))
+        or session.scalar(select(exists().where(Upload.droplet_hash == digest)))
+    )

@@ -1,0 +1,49 @@
+"""Leases: who leads among several of a kind (docs/platform.md). Time is the database's."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.orm import Session
+
+from components.controller.database import Database
+from components.controller.models import Lease
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """Who holds a lease, its fence, and for how many seconds more."""
+
+    holder: str
+    token: int
+    expires_in: float
+
+
+def take(db: Database, session: Session, name: str, holder: str, ttl: float) -> Held:
+    """Take a free lease, or renew one's own; the answer's holder says whether it worked."""
+    insert = postgresql.insert if db.postgresql else sqlite.insert
+    fresh = insert(Lease).values(name=name, holder="", token=0, expires_at=0.0)
+    session.execute(fresh.on_conflict_do_nothing())
+    row = session.get(Lease, name, with_for_update=True, populate_existing=True)
+    assert row is not None
+    now = db.now(session)
+    if row.holder != holder:
+        if row.holder and row.expires_at > now:
+            return Held(row.holder, row.token, row.expires_at - now)
+        row.holder, row.token = holder, row.token + 1
+    row.expires_at = now + ttl
+    return Held(row.holder, row.token, ttl)
+
+
+def give_back(db: Database, session: Session, name: str, holder: str) -> Held | None:
+    """Free one's own lease; gives the holder when it is another's."""
+    row = session.get(Lease, name, with_for_update=True)
+    if row is None:
+        return None
+    now = db.now(session)
+    if row.holder and row.holder != holder and row.expires_at > now:
+        return Held(row.holder, row.token, row.expires_at - now)
+    # Empty, so that the next one, even the same, gets a greater token.
+    row.holder, row.expires_at = "", 0.0
+    return None

@@ -1,0 +1,232 @@
+"""The life of an application: create, update, start, stop, delete (section 1.8).
+
+Transactions come first and are short; the bus is told afterwards. A start is written to ccdb only once the droplet is
+there: an application whose start fails, or whose controller dies meanwhile, was never started.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from sqlalchemy import delete, select
+from sqlalchemy.exc import IntegrityError
+
+from components.common import log
+from components.common.messages import HmRequest
+from components.controller import apps, files
+from components.controller.auth import Caller
+from components.controller.config import ControllerConfig
+from components.controller.database import Database
+from components.controller.errors import ApiError, denied, no_app
+from components.controller.models import PENDING, STARTED, STOPPED, App, Staging, Upload, User
+from components.controller.staging import Stagings
+from components.controller.starter import Starter
+from components.controller.store import Store
+from components.controller.update import Actions, Wanted, decide, plan
+
+logger = log.get(__name__)
+
+
+class Lifecycle:
+    """What happens to applications."""
+
+    def __init__(
+        self, config: ControllerConfig, db: Database, store: Store, stagings: Stagings, starter: Starter
+    ) -> None:
+        self._config = config
+        self._db = db
+        self._store = store
+        self._stagings = stagings
+        self._starter = starter
+
+    def create(self, caller: Caller, body: Mapping[str, Any]) -> str:
+        """Create an application; gives its name.
+
+        Raises:
+            ApiError: as section 1.8 says; then there is no row.
+        """
+        name = body.get("name")
+        if not isinstance(name, str):
+            raise ApiError(300, "name: want a text")
+        now = int(time.time())
+        try:
+            with self._db.session() as session:
+                owner = session.get(User, caller.id, with_for_update=True)
+                if owner is None:
+                    raise denied()
+                target = plan(
+                    Wanted(name=name), body, apps.rules(session, owner, self._config, None), create=True
+                )
+                app = App(owner=owner, name=name, created_at=now, updated_at=now)
+                app.framework = target.framework
+                session.add(app)
+                session.flush()
+                apps.apply(session, app, target)
+        except IntegrityError as error:
+            raise ApiError(300, f"there is an application {name!r} already") from error
+        return name
+
+    def update(self, caller: Caller, name: str, body: Mapping[str, Any]) -> None:
+        """Change an application; returns when it is staged and its starts are sent.
+
+        Raises:
+            ApiError: as section 1.8 says, 310 when staging fails.
+        """
+        with self._db.session() as session:
+            app = apps.find(session, caller, name, lock=True)
+            current = apps.wanted(app)
+            target = plan(current, body, apps.rules(session, app.owner, self._config, app))
+            actions = decide(current, target)
+            apps.apply(session, app, target)
+            if actions.stop:
+                app.state = STOPPED
+            app_id = app.id
+        if target.state == STOPPED:
+            self._stagings.cancel(app_id)
+        self._act(app_id, actions)
+
+    def restart(self, caller: Caller, name: str, body: Mapping[str, Any]) -> None:
+        """Stage if need be, stop all, start all: the 2011 rolling update (section 1.11).
+
+        Raises:
+            ApiError: 305 for one that is not started, 102, 310.
+        """
+        with self._db.session() as session:
+            app = apps.find(session, caller, name, lock=True)
+            if app.state != STARTED:
+                raise ApiError(305)
+            meta = body.get("meta")
+            given = meta.get("version") if isinstance(meta, Mapping) else None
+            if given is not None and given != app.lock_version:
+                raise ApiError(102, given)
+            app.lock_version += 1
+            app_id = app.id
+        self._start(app_id, again=True)
+
+    def delete(self, caller: Caller, name: str) -> None:
+        """Stop and forget an application, its routes and its files.
+
+        Raises:
+            ApiError: 301.
+        """
+        with self._db.session() as session:
+            app = apps.find(session, caller, name, lock=True)
+            app_id, package, droplets = app.id, app.package_hash, [app.staged_package_hash]
+            uploads = session.scalars(select(Upload).where(Upload.app_id == app.id))
+            droplets.extend(upload.droplet_hash for upload in uploads)
+            for table in (Upload, Staging):
+                session.execute(delete(table).where(table.app_id == app.id))
+            session.delete(app)
+        self._starter.stop(app_id)
+        self._starter.changed(app_id)
+        files.release(self._db, self._store, packages=[package], droplets=droplets)
+        logger.info("app_deleted", app=app_id)
+
+    def keep_package(self, app_id: int, scratch: Path, digest: str) -> None:
+        """Store a finished package as an application's; the one it replaces goes, if nobody else has it.
+
+        Raises:
+            ApiError: 301 when the application was deleted meanwhile.
+        """
+        with self._db.session() as session:
+            self._db.lock(session, files.LOCK)
+            app = apps.by_id(session, app_id, lock=True)
+            if app is None:
+                raise no_app()
+            self._store.keep(scratch, self._store.package(digest))
+            old = app.package_hash
+            if old == digest:
+                return
+            app.package_hash, app.package_state = digest, PENDING
+            apps.touch(app)
+        files.release(self._db, self._store, packages=[old])
+
+    def requested(self, request: HmRequest) -> None:
+        """Do what a health manager asks, where it still fits what is desired (section 2.4)."""
+        with self._db.session() as session:
+            app = apps.by_id(session, request.droplet)
+            known = apps.handle(app) if app else None
+            updated = app.updated_at if app else 0
+            message = apps.start_message(app, self._config, self._store) if app else None
+        if request.op == "STOP":
+            if known is None:
+                self._starter.stop(request.droplet)
+            elif request.last_updated == updated and request.instances:
+                self._starter.stop(request.droplet, instances=request.instances)
+            return
+        if request.op != "START" or known is None or message is None:
+            return
+        if known.state != STARTED or known.version != request.version or not message.sha1:
+            return
+        indices = [i for i in request.indices or [] if 0 <= i < known.instances]
+        self._starter.start(msgspec.structs.replace(message, flapping=request.flapping), indices, patience=0)
+
+    def _act(self, app_id: int, actions: Actions) -> None:
+        if actions.stop:
+            self._starter.stop(app_id)
+            self._starter.changed(app_id)
+            return
+        if actions.start:
+            self._start(app_id)
+            return
+        if not actions.any:
+            return
+        with self._db.session() as session:
+            app = apps.by_id(session, app_id)
+            if app is None:
+                raise no_app()
+            message = apps.start_message(app, self._config, self._store)
+        if not message.sha1:
+            return
+        if actions.shrink:
+            self._starter.stop(app_id, version=message.version, indices=actions.shrink)
+        if actions.grow:
+            self._starter.start(message, actions.grow)
+        if actions.grow or actions.shrink:
+            self._starter.changed(app_id)
+        if actions.reroute:
+            self._starter.update(message)
+
+    def _start(self, app_id: int, *, again: bool = False) -> None:
+        try:
+            self._stagings.ensure(app_id)
+        except ApiError:
+            self._stop_if_down(app_id)
+            raise
+        with self._db.session() as session:
+            app = apps.by_id(session, app_id)
+            if app is None:
+                raise no_app()
+            probe = apps.start_message(app, self._config, self._store)
+        if not self._starter.has_deas(probe):
+            raise ApiError(302, "no DEA is there")
+        with self._db.session() as session:
+            app = apps.by_id(session, app_id, lock=True)
+            if app is None:
+                raise no_app()
+            restart, fresh = app.state == STARTED, app.started_package_hash != app.staged_package_hash
+            if restart and not fresh and not again:
+                # A parallel request has done it.
+                return
+            app.state = STARTED
+            app.run_count = 0 if fresh else app.run_count + 1
+            app.started_package_hash = app.staged_package_hash
+            apps.touch(app)
+            message = apps.start_message(app, self._config, self._store)
+            instances = app.instances
+        if restart:
+            self._starter.stop(app_id)
+        self._starter.start(message, range(instances))
+        self._starter.changed(app_id)
+
+    def _stop_if_down(self, app_id: int) -> None:
+        with self._db.session() as session:
+            app = apps.by_id(session, app_id)
+            down = app is not None and app.state == STOPPED
+        if down:
+            self._starter.stop(app_id)
+            self._starter.changed(app_id)

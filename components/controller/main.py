@@ -1,0 +1,27 @@
+"""`ingot-controller`."""
+
+from __future__ import annotations
+
+import atexit
+import os
+import shutil
+import tempfile
+
+METRICS = "PROMETHEUS_MULTIPROC_DIR"
+
+
+def main() -> None:
+    """Run the controller."""
+    if METRICS not in os.environ:
+        # The workers' metrics meet in files; the library looks for the folder when it is imported.
+        folder = os.environ[METRICS] = tempfile.mkdtemp(prefix="ingot-controller-metrics-")
+        atexit.register(_remove, folder, os.getpid())
+    from components.controller.daemon import run  # noqa: PLC0415 - after the folder is known
+
+    run()
+
+
+def _remove(folder: str, owner: int) -> None:
+    # Workers leave through here too; the folder is the master's.
+    if os.getpid() == owner:
+        shutil.rmtree(folder, ignore_errors=True)

@@ -1,0 +1,150 @@
+"""Applications: the four calls of a push, and what belongs to them (sections 1.7 to 1.11)."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from pathlib import Path
+from urllib.parse import quote
+
+from flask import Blueprint, Response, jsonify, request, send_file
+
+from components.controller import apps
+from components.controller.context import here, json_object, json_value, nothing, user
+from components.controller.errors import no_app
+from components.controller.models import FAILED, PENDING, STAGED, STARTED
+from components.controller.packages import PackageLimits, build_package, parse_resources
+
+blueprint = Blueprint("apps", __name__)
+
+
+@blueprint.post("/apps")
+def create() -> Response:
+    """Create an application."""
+    name = here().lifecycle.create(user(), json_object())
+    url = f"{request.url_root}apps/{quote(name)}"
+    response = jsonify({"result": "success", "redirect": url})
+    response.status_code = 302
+    response.headers["Location"] = url
+    return response
+
+
+@blueprint.get("/apps")
+def listing() -> Response:
+    """List the user's applications; the health managers are asked once for all."""
+    controller, caller = here(), user()
+    with controller.db.session() as session:
+        found = apps.owned(session, caller)
+        handles = [apps.handle(a) for a in found]
+    running = controller.asker.running(handles)
+    return jsonify([apps.represent(a, running.get(a.id)) for a in found])
+
+
+@blueprint.get("/apps/<name>")
+def show(name: str) -> Response:
+    """Show an application."""
+    controller, caller = here(), user()
+    with controller.db.session() as session:
+        app = apps.find(session, caller, name)
+        handle = apps.handle(app)
+        _ = app.routes
+    running = controller.asker.running([handle])
+    return jsonify(apps.represent(app, running.get(app.id)))
+
+
+@blueprint.put("/apps/<name>")
+def update(name: str) -> Response:
+    """Change an application; returns when it is staged and started."""
+    here().lifecycle.update(user(), name, json_object())
+    return nothing()
+
+
+@blueprint.delete("/apps/<name>")
+def delete(name: str) -> Response:
+    """Delete an application."""
+    here().lifecycle.delete(user(), name)
+    return nothing()
+
+
+# Clients send POST with the form field `_method=put`, as forms cannot say PUT.
+@blueprint.route("/apps/<name>/application", methods=["POST", "PUT"])
+def upload(name: str) -> Response:
+    """Take an application's bits: a zip, and the list of those the pool has."""
+    controller, caller = here(), user()
+    config = controller.config
+    with controller.db.session() as session:
+        app_id = apps.find(session, caller, name).id
+    resources = parse_resources(request.form.get("resources"))
+    file = request.files.get("application")
+    limits = PackageLimits(config.max_app_mb << 20, config.max_app_files)
+    work = Path(tempfile.mkdtemp(dir=config.temp_path, prefix="ingot-package-"))
+    try:
+        build_package(
+            controller.store,
+            Path(str(file.stream.name)) if file is not None else None,
+            resources,
+            work,
+            limits=limits,
+            keep=lambda scratch, digest: controller.lifecycle.keep_package(app_id, scratch, digest),
+        )
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+        if file is not None:
+            file.close()
+    return nothing()
+
+
+@blueprint.get("/apps/<name>/application")
+def download(name: str) -> Response:
+    """Give the package back."""
+    controller, caller = here(), user()
+    with controller.db.session() as session:
+        digest = apps.find(session, caller, name).package_hash
+    if digest is None or not controller.store.package(digest).exists():
+        raise no_app()
+    return send_file(
+        controller.store.package(digest),
+        mimetype="application/zip",
+        download_name=f"{name}.zip",
+        as_attachment=True,
+    )
+
+
+@blueprint.post("/resources")
+def resources() -> Response:
+    """Give those of the fingerprints whose files the pool has, untouched."""
+    user()
+    value = json_value()
+    if not isinstance(value, list):
+        return jsonify([])
+    store = here().store
+    return jsonify(
+        [v for v in value if isinstance(v, dict) and store.has_resource(v.get("sha1"), v.get("size"))]
+    )
+
+
+@blueprint.put("/apps/<name>/update")
+def restart(name: str) -> Response:
+    """Stage, stop all, start all (section 1.11)."""
+    here().lifecycle.restart(user(), name, json_object())
+    return nothing(204)
+
+
+@blueprint.get("/apps/<name>/update")
+def restart_state(name: str) -> Response:
+    """Say how the last restart went."""
+    controller, caller = here(), user()
+    with controller.db.session() as session:
+        app = apps.find(session, caller, name)
+        handle, since = apps.handle(app), app.updated_at
+    state = "NONE"
+    if handle.state != STARTED or handle.package_state == FAILED:
+        state = "CANARY_FAILED"
+    elif handle.package_state == PENDING:
+        state = "UPDATING"
+    elif handle.package_state == STAGED:
+        if controller.asker.running([handle]).get(handle.id) == handle.instances:
+            state = "SUCCEEDED"
+        else:
+            state = "CANARY_FAILED" if controller.asker.crashes(handle) else "UPDATING"
+    return jsonify({"state": state, "since": since})

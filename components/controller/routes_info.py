@@ -1,0 +1,66 @@
+"""`/` and the `/info` family (section 1.5)."""
+
+from __future__ import annotations
+
+from flask import Blueprint, Response, g, jsonify
+
+from components.common.frameworks import info_frameworks, info_runtimes
+from components.controller.apps import usage
+from components.controller.auth import Caller
+from components.controller.context import here, user
+
+blueprint = Blueprint("info", __name__)
+# Clients take the text 0.999 for this generation of the API.
+VERSION, BUILD = "0.999", 2222
+
+
+@blueprint.get("/")
+def root() -> Response:
+    """Greet."""
+    config = here().config
+    return Response(
+        f"Welcome to {config.name}. The API is described in its documentation.\n", mimetype="text/plain"
+    )
+
+
+@blueprint.get("/info")
+def info() -> Response:
+    """Say what this is, and to a user what they have."""
+    controller = here()
+    config = controller.config
+    facts: dict[str, object] = {
+        "name": config.name,
+        "build": BUILD,
+        "support": config.support,
+        "version": VERSION,
+        "description": config.description,
+        "allow_debug": config.allow_debug,
+    }
+    caller: Caller | None = g.caller
+    if caller is not None:
+        limits = config.admin_capacity if caller.admin else config.user_capacity
+        with controller.db.session() as session:
+            memory, started = usage(session, caller.id)
+        facts["user"] = caller.email
+        facts["limits"] = {
+            "memory": limits.memory,
+            "app_uris": limits.app_uris,
+            "services": limits.services,
+            "apps": limits.apps,
+        }
+        facts["usage"] = {"memory": memory, "apps": started, "services": 0}
+        facts["frameworks"] = info_frameworks(config.runtime_versions)
+    return jsonify(facts)
+
+
+@blueprint.get("/info/runtimes")
+def runtimes() -> Response:
+    """List the runtimes."""
+    return jsonify(info_runtimes(here().config.runtime_versions))
+
+
+@blueprint.get("/info/services")
+def services() -> Response:
+    """List the offered services, type by vendor by version."""
+    user()
+    return jsonify({})

@@ -1,0 +1,81 @@
+"""What stagers and DEAs fetch and deliver (sections 7.5 and 8.2)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from flask import Blueprint, Response, request, send_file
+
+from components.common import log
+from components.controller import apps, files
+from components.controller.context import basic_only, here, nothing
+from components.controller.errors import bad_request, no_app
+from components.controller.models import Upload
+from components.controller.store import SHA1, copy, sha1_of
+
+blueprint = Blueprint("staging", __name__)
+FIELD = "upload[droplet]"
+logger = log.get(__name__)
+
+
+@blueprint.get("/staged_droplets/<int:app_id>/<digest>")
+def droplet(app_id: int, digest: str) -> Response:
+    """Give a droplet to a DEA; the digest is the secret, and the network is narrowed."""
+    controller = here()
+    with controller.db.session() as session:
+        app = apps.by_id(session, app_id)
+        if app is None or app.staged_package_hash != digest or not SHA1.fullmatch(digest):
+            raise no_app()
+    place = controller.store.droplet(digest)
+    if not place.exists():
+        raise no_app()
+    return send_file(place, mimetype="application/octet-stream", etag=digest, max_age=None)
+
+
+@blueprint.get("/staging/app/<int:app_id>")
+def package(app_id: int) -> Response:
+    """Give an application's package to a stager."""
+    controller = here()
+    refusal = basic_only(controller.config.staging_user, controller.config.staging_password)
+    if refusal is not None:
+        return refusal
+    with controller.db.session() as session:
+        app = apps.by_id(session, app_id)
+        digest = app.package_hash if app else None
+    if digest is None or not controller.store.package(digest).exists():
+        raise no_app()
+    return send_file(controller.store.package(digest), mimetype="application/zip")
+
+
+@blueprint.post("/staging/droplet/<int:app_id>/<upload_id>")
+def deliver(app_id: int, upload_id: str) -> Response:
+    """Take a droplet from a stager, once."""
+    controller = here()
+    refusal = basic_only(controller.config.staging_user, controller.config.staging_password)
+    if refusal is not None:
+        return refusal
+    with controller.db.session() as session:
+        permission = session.get(Upload, upload_id)
+        if permission is None or permission.app_id != app_id or permission.droplet_hash is not None:
+            raise bad_request("this upload is not expected")
+    file = request.files.get(FIELD)
+    if file is None:
+        raise bad_request(f"the field {FIELD} is missing")
+    with controller.store.incoming() as scratch:
+        with file.stream as reader, scratch.open("wb") as writer:
+            size = copy(reader, writer)
+        digest = sha1_of(scratch)
+        _keep(upload_id, scratch, digest)
+    logger.info("droplet_delivered", app=app_id, sha1=digest, bytes=size)
+    return nothing()
+
+
+def _keep(upload_id: str, scratch: Path, digest: str) -> None:
+    controller = here()
+    with controller.db.session() as session:
+        controller.db.lock(session, files.LOCK)
+        permission = session.get(Upload, upload_id, with_for_update=True)
+        if permission is None or permission.droplet_hash is not None:
+            raise bad_request("this upload is not expected")
+        controller.store.keep(scratch, controller.store.droplet(digest))
+        permission.droplet_hash = digest

@@ -1,0 +1,129 @@
+"""Users and tokens (section 1.6)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from flask import Blueprint, Response, g, jsonify
+from sqlalchemy import select
+from sqlalchemy.orm import selectinload
+
+from components.controller.auth import (
+    Caller,
+    add_user,
+    find_user,
+    hash_password,
+    verify_password,
+)
+from components.controller.context import admin, here, json_object, nothing, user
+from components.controller.errors import ApiError, bad_request, denied
+from components.controller.models import App, User
+
+blueprint = Blueprint("users", __name__)
+
+
+@blueprint.get("/users")
+def listing() -> Response:
+    """List everybody, for administrators."""
+    admin()
+    with here().db.session() as session:
+        people = session.scalars(select(User).order_by(User.email).options(selectinload(User.apps)))
+        return jsonify(
+            [
+                {
+                    "email": u.email,
+                    "admin": u.admin,
+                    "apps": [{"name": a.name, "state": a.state} for a in u.apps],
+                }
+                for u in people
+            ]
+        )
+
+
+@blueprint.post("/users")
+def create() -> Response:
+    """Register."""
+    controller = here()
+    caller: Caller | None = g.caller
+    if not controller.config.allow_registration and (caller is None or not caller.admin):
+        raise denied()
+    email, password = _text("email"), _text("password")
+    with controller.db.session() as session:
+        add_user(session, email, password)
+    return nothing(204)
+
+
+@blueprint.post("/users/<path:email>/tokens")
+def token(email: str) -> Response:
+    """Log in; an administrator gets anyone's token without a password."""
+    controller = here()
+    caller: Caller | None = g.caller
+    given = json_object().get("password")
+    with controller.db.session() as session:
+        found = find_user(session, email)
+        stored = found.crypted_password if found else None
+        known = found.email if found else ""
+    if stored is None:
+        # As long as a wrong password takes: the answer does not tell who exists.
+        hash_password("nobody")
+        raise denied()
+    if caller is not None and caller.admin:
+        return jsonify({"token": controller.tokens.make(known)})
+    if not isinstance(given, str) or not verify_password(stored, given):
+        raise denied()
+    return jsonify({"token": controller.tokens.make(known)})
+
+
+@blueprint.get("/users/<path:email>")
+def show(email: str) -> Response:
+    """Show oneself; anyone, to an administrator."""
+    caller = user()
+    if email.lower() != caller.email and not caller.admin:
+        raise denied()
+    with here().db.session() as session:
+        found = find_user(session, email)
+        if found is None:
+            raise ApiError(201)
+        return jsonify({"email": found.email})
+
+
+@blueprint.put("/users/<path:email>")
+def change(email: str) -> Response:
+    """Change one's own password; anyone's, as an administrator."""
+    caller = user()
+    if email.lower() != caller.email and not caller.admin:
+        raise denied()
+    password = _text("password")
+    with here().db.session() as session:
+        found = find_user(session, email)
+        if found is None:
+            raise ApiError(201)
+        found.crypted_password = hash_password(password)
+    return nothing(204)
+
+
+@blueprint.delete("/users/<path:email>")
+def remove(email: str) -> Response:
+    """Delete a user with all applications, for administrators."""
+    admin()
+    controller = here()
+    with controller.db.session() as session:
+        found = find_user(session, email)
+        if found is None:
+            raise ApiError(201)
+        owner = Caller(found.id, found.email, found.admin)
+        names = list(session.scalars(select(App.name).where(App.owner_id == found.id)))
+    for name in names:
+        controller.lifecycle.delete(owner, name)
+    with controller.db.session() as session:
+        found = find_user(session, email)
+        if found is not None:
+            session.delete(found)
+    return nothing(204)
+
+
+def _text(key: str) -> str:
+    value: Any = json_object().get(key)
+    if not isinstance(value, str) or not value:
+        raise bad_request(f"{key} is missing")
+    return value

@@ -1,0 +1,155 @@
+"""gunicorn, run from within: workers of threads, each with its own bus connection."""
+
+from __future__ import annotations
+
+import secrets
+import signal
+import threading
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import gunicorn.app.base
+import gunicorn.glogging
+import msgspec
+from prometheus_client import multiprocess
+from sqlalchemy.exc import IntegrityError
+
+from components.common import log
+from components.common.daemon import notify
+from components.common.identity import Identity
+from components.controller.app import create_app
+from components.controller.auth import add_user, find_user
+from components.controller.config import ControllerConfig
+from components.controller.context import Controller
+from components.controller.database import Database
+from components.controller.link import Link
+from components.controller.store import Store
+
+logger = log.get(__name__)
+
+
+class _Logger(gunicorn.glogging.Logger):
+    """gunicorn's own lines go where all others go."""
+
+    def setup(self, cfg: Any) -> None:
+        self.error_log.propagate = True
+        self.error_log.handlers[:] = []
+        self.error_log.setLevel(cfg.loglevel.upper())
+        self.access_log.handlers[:] = []
+        self.access_log.propagate = False
+
+    def access(self, *_args: object, **_options: object) -> None:
+        """Nothing: the application writes a line for each request itself."""
+
+
+def _forget_metrics(pid: int) -> None:
+    multiprocess.mark_process_dead(pid)  # type: ignore[no-untyped-call]
+
+
+class Server(gunicorn.app.base.BaseApplication):
+    """The daemon: a master that watches workers."""
+
+    def __init__(self, config: ControllerConfig, identity: Identity) -> None:
+        self._config = config
+        self._identity = identity
+        self._controller: Controller | None = None
+        self._link: Link | None = None
+        super().__init__()
+
+    def load_config(self) -> None:
+        """Translate our configuration into gunicorn's."""
+        config = self._config
+        settings: dict[str, Any] = {
+            "bind": f"{config.host}:{config.port}",
+            "workers": config.workers,
+            "worker_class": "gthread",
+            "threads": config.threads,
+            # A worker whose loop stands still is replaced; requests may take as long as they take.
+            "timeout": 60,
+            "graceful_timeout": 20,
+            "keepalive": 20,
+            "backlog": 512,
+            "limit_request_line": 8190,
+            "worker_tmp_dir": "/dev/shm" if Path("/dev/shm").is_dir() else None,  # noqa: S108 - gunicorn's heartbeat
+            "logger_class": _Logger,
+            "loglevel": config.log.level,
+            "proc_name": "ingot-controller",
+            "when_ready": lambda _arbiter: notify("READY=1"),
+            "on_exit": lambda _arbiter: notify("STOPPING=1"),
+            "post_worker_init": self._worker_begins,
+            "worker_exit": self._worker_ends,
+            "child_exit": lambda _arbiter, worker: _forget_metrics(worker.pid),
+        }
+        for name, value in settings.items():
+            if value is not None:
+                self.cfg.set(name, value)
+
+    def load(self) -> Any:
+        """Make a worker's application; called in the worker, after the fork."""
+        self._controller = Controller.build(self._config, self._identity)
+        return create_app(self._controller)
+
+    def _worker_begins(self, worker: Any) -> None:
+        assert self._controller is not None
+        self._link = Link(self._controller)
+        self._link.start()
+        link, drain = self._link, self._config.drain_seconds
+
+        def leave(number: int, frame: FrameType | None) -> None:
+            # The route goes first; what is on its way through a router for a moment more is still served.
+            threading.Thread(target=link.leave, name="leave", daemon=True).start()
+            threading.Timer(drain, worker.handle_exit, (number, frame)).start()
+
+        signal.signal(signal.SIGTERM, leave)
+
+    def _worker_ends(self, _arbiter: Any, _worker: Any) -> None:
+        if self._link is not None:
+            self._link.stop()
+        if self._controller is not None:
+            self._controller.db.close()
+
+
+def serve(config: ControllerConfig) -> None:
+    """Prepare ccdb and the share, then serve until SIGTERM.
+
+    Raises:
+        IngotError: ccdb does not answer in time.
+        OSError: the share cannot be prepared.
+    """
+    if not config.status.password:
+        # All workers announce the same one.
+        status = msgspec.structs.replace(config.status, password=secrets.token_hex(16))
+        config = msgspec.structs.replace(config, status=status)
+    prepare(config)
+    identity = Identity.fresh("CloudController", config.index)
+    logger.info("daemon_started", port=config.port, workers=config.workers, id=identity.uuid)
+    Server(config, identity).run()
+
+
+def prepare(config: ControllerConfig) -> None:
+    """Migrate ccdb, make the share's folders, and add the administrator where missing."""
+    Store(config.share_path).prepare()
+    db = Database(config.database_url, 1)
+    try:
+        db.wait(config.database_wait_seconds)
+        db.migrate()
+        if config.admin_email:
+            bootstrap_admin(db, config)
+    finally:
+        db.close()
+
+
+def bootstrap_admin(db: Database, config: ControllerConfig) -> None:
+    """Add the administrator; one that exists keeps the password they chose."""
+    try:
+        with db.session() as session:
+            found = find_user(session, config.admin_email)
+            if found is None:
+                add_user(session, config.admin_email, config.admin_password, admin=True)
+                logger.info("administrator_added", email=config.admin_email)
+            elif not found.admin:
+                found.admin = True
+    except IntegrityError:
+        # Another controller that starts at the same moment has done it.
+        logger.info("administrator_exists")

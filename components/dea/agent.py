@@ -1,0 +1,289 @@
+"""The DEA's agent: what it hears on the bus, and what it does again and again."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+import time
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import msgspec
+from prometheus_client import Gauge
+
+from components.common import log
+from components.common.bus import Bus, Incoming
+from components.common.errors import IngotError
+from components.common.identity import Identity
+from components.common.messages import (
+    DeaDiscover,
+    DeaStart,
+    DeaStop,
+    DeaUpdate,
+    FindDroplet,
+    RouterHello,
+)
+from components.common.units import ProcessRunner, Runner, SystemdRunner
+from components.dea.announcer import EVACUATED, Announcer
+from components.dea.answers import Answers
+from components.dea.config import DeaConfig
+from components.dea.droplets import Droplets
+from components.dea.files import FileServer
+from components.dea.instance import Instance, State
+from components.dea.keeper import Keeper
+from components.dea.launcher import Launcher
+from components.dea.registry import Bounds, Registry, answers_discover
+from components.dea.runtimes import discover
+from components.dea.snapshot import Snapshot
+from components.dea.watch import Watch
+
+INSTANCES = Gauge("ingot_dea_instances", "Instances by state.", ["state"])
+RESERVED = Gauge("ingot_dea_memory_reserved_megabytes", "Memory promised to instances.")
+_TICK_SECONDS = 1.0
+_GREET_SECONDS = 2.0
+logger = log.get(__name__)
+
+
+class _Evacuate(msgspec.Struct):
+    evacuating: bool = True
+
+
+class Agent:
+    """A DEA's agent; see `components.common.daemon.Component`.
+
+    Args:
+        config: its configuration.
+        bus: not yet connected.
+        identity: its id is the DEA's.
+    """
+
+    def __init__(self, config: DeaConfig, bus: Bus, identity: Identity) -> None:
+        self._config = config
+        self._bus = bus
+        base = Path(config.base_dir)
+        base.mkdir(mode=0o711, parents=True, exist_ok=True)
+        self._runner = _runner(config)
+        self._registry = Registry(Bounds(config.memory_mb, config.disk_mb, config.max_instances))
+        self._announcer = Announcer(
+            bus,
+            identity.uuid,
+            config.address,
+            self._registry,
+            zone=config.zone,
+            interval=config.intervals.beat,
+            index=config.index,
+        )
+        self._snapshot = Snapshot(base)
+        self._launcher = Launcher(config, base / "instances")
+        self._droplets = Droplets(base / "droplets", Path(config.share_path), config.cache_mb)
+        self._keeper = Keeper(
+            config,
+            registry=self._registry,
+            runner=self._runner,
+            launcher=self._launcher,
+            droplets=self._droplets,
+            snapshot=self._snapshot,
+            announcer=self._announcer,
+        )
+        self._watch = Watch(self._registry, self._keeper, self._launcher, self._runner, config)
+        self._files = FileServer(config.files.host, config.files.port, self._folder)
+        self._answers = Answers(self._registry, self._announcer, self._watch, self._files)
+        self._register_seconds = config.intervals.register
+        self._loops: list[asyncio.Task[None]] = []
+        self._recovered = False
+        self._subscribe()
+
+    async def start(self) -> None:
+        """Find the runtimes, recover, and begin to serve files and to beat."""
+        self._keeper.runtimes = await discover(self._config.runtimes)
+        self._announcer.runtimes = self._keeper.runtimes.names
+        self._announcer.evacuating = self._snapshot.evacuating
+        await self._keeper.recover()
+        self._recovered = True
+        await self._files.start()
+        self._announcer.files_port = self._files.port
+        asyncio.get_running_loop().add_signal_handler(signal.SIGUSR2, self._evacuate_on_signal)
+        every = self._config.intervals
+        self._loops = [
+            asyncio.create_task(_repeat(work, seconds), name=work.__name__)
+            for work, seconds in (
+                (self._announcer.say_beat, lambda: every.beat),
+                (self._announcer.say_heartbeat, lambda: every.heartbeat),
+                (self._announcer.say_advertise, lambda: every.advertise),
+                (self._announcer.register_all, lambda: self._register_seconds),
+                (self._watch.look, lambda: every.monitor),
+                (self._keeper.reap, lambda: every.reaper),
+                (self._tick, lambda: _TICK_SECONDS),
+            )
+        ]
+
+    async def stop(self) -> None:
+        """Go; the instances stay."""
+        self._announcer.stopping = True
+        await self._announcer.say_beat()
+        for loop in self._loops:
+            loop.cancel()
+        await asyncio.gather(*self._loops, return_exceptions=True)
+        with contextlib.suppress(RuntimeError):
+            asyncio.get_running_loop().remove_signal_handler(signal.SIGUSR2)
+        await self._keeper.close()
+        await self._droplets.close()
+        await self._files.stop()
+        await self._runner.close()
+
+    def ready(self) -> list[str]:
+        """Give the reasons against serving."""
+        reasons = [] if self._recovered else ["the instances of an earlier agent are not found again yet"]
+        return reasons if self._bus.connected else [*reasons, "there is no connection to the bus"]
+
+    def varz(self) -> dict[str, object]:
+        """Give section 3.5's facts."""
+        return self._answers.varz()
+
+    def _subscribe(self) -> None:
+        bus, dea = self._bus, self._announcer.dea
+        bus.on_connect(self._connected)
+        bus.subscribe(f"dea.{dea}.start", DeaStart, self._on_start)
+        bus.subscribe("dea.stop", DeaStop, self._on_stop)
+        bus.subscribe("dea.update", DeaUpdate, self._on_update)
+        bus.subscribe("dea.discover", DeaDiscover, self._on_discover)
+        bus.subscribe("dea.find.droplet", FindDroplet, self._answers.on_find)
+        bus.subscribe("dea.status", None, self._answers.on_status)
+        bus.subscribe("droplet.status", None, self._answers.on_droplet_status)
+        bus.subscribe("dea.locate", None, self._on_locate)
+        bus.subscribe("healthmanager.start", None, self._on_health_manager)
+        bus.subscribe("router.start", RouterHello, self._on_router)
+        bus.subscribe(f"ingot.dea.{dea}.evacuate", None, self._on_evacuate)
+
+    async def _connected(self) -> None:
+        say = self._announcer
+        await say.say_hello()
+        await say.say_beat()
+        await say.say_advertise()
+        await say.say_heartbeat()
+        await say.register_all()
+        await say.exited_untold()
+        if say.evacuating:
+            await self._tell_evacuation()
+        with contextlib.suppress(IngotError):
+            # No answer means that no router is there, or one of 2011, which asks by itself.
+            self._heed(await self._bus.request("router.greet", None, RouterHello, _GREET_SECONDS))
+
+    async def _on_start(self, message: Incoming[DeaStart]) -> None:
+        if self._announcer.evacuating:
+            logger.warning("start_refused", app=message.body.droplet, reason="this DEA evacuates")
+        elif self._keeper.start(message.body) is not None:
+            await self._announcer.say_advertise()
+
+    async def _on_stop(self, message: Incoming[DeaStop]) -> None:
+        wanted = message.body
+        for instance in self._registry.find(
+            wanted.droplet,
+            version=wanted.version,
+            instances=wanted.instances,
+            indices=wanted.indices,
+            states=wanted.states,
+        ):
+            self._keeper.spawn(self._keeper.stop(instance), f"stop-{instance.id}")
+
+    async def _on_update(self, message: Incoming[DeaUpdate]) -> None:
+        wanted = message.body.uris
+        for instance in self._registry.find(message.body.droplet, states=[State.STARTING, State.RUNNING]):
+            gone = [uri for uri in instance.uris if uri not in wanted]
+            new = [uri for uri in wanted if uri not in instance.uris]
+            instance.uris = list(wanted)
+            if instance.state is State.RUNNING:
+                await self._announcer.unregister(instance, gone)
+                await self._announcer.register(instance, new)
+        self._keeper.save()
+
+    async def _on_discover(self, message: Incoming[DeaDiscover]) -> None:
+        if self._announcer.evacuating or not answers_discover(
+            message.body, self._registry, self._announcer.runtimes
+        ):
+            return
+
+        async def answer() -> None:
+            await asyncio.sleep(self._registry.taint(message.body.droplet))
+            await message.respond(self._announcer.hello())
+
+        self._keeper.spawn(answer(), "discover")
+
+    async def _on_locate(self, _message: Incoming[object]) -> None:
+        await self._announcer.say_advertise()
+
+    async def _on_health_manager(self, _message: Incoming[object]) -> None:
+        await self._announcer.say_heartbeat()
+
+    async def _on_router(self, message: Incoming[RouterHello]) -> None:
+        self._heed(message.body)
+        await self._announcer.register_all()
+
+    def _heed(self, router: RouterHello) -> None:
+        """Register as often as a router wants it, and let ports rest as long as it may hold their routes."""
+        wanted = max(1.0, router.minimumRegisterIntervalInSeconds)
+        self._register_seconds = min(self._config.intervals.register, wanted)
+        self._keeper.ports.rest = max(self._config.port_rest, 2 * router.pruneThresholdInSeconds)
+
+    async def _on_evacuate(self, message: Incoming[object]) -> None:
+        try:
+            wanted = msgspec.convert(message.body or {}, _Evacuate)
+        except msgspec.ValidationError as error:
+            logger.warning("message_malformed", subject=message.subject, reason=str(error))
+            return
+        await self._evacuate(wanted.evacuating)
+        await message.respond(self._announcer.beat())
+
+    def _evacuate_on_signal(self) -> None:
+        self._keeper.spawn(self._evacuate(True), "evacuate")
+
+    async def _evacuate(self, evacuating: bool) -> None:
+        """Take no more instances, and ask for those here to be started elsewhere; they are stopped when told so."""
+        if evacuating != self._announcer.evacuating:
+            logger.info(
+                "evacuating" if evacuating else "evacuation_over", instances=len(self._registry.live())
+            )
+        self._announcer.evacuating = evacuating
+        self._snapshot.evacuating = evacuating
+        # The beat goes first: whoever hears of the exits knows already why.
+        await self._announcer.say_beat()
+        if evacuating:
+            await self._tell_evacuation()
+        else:
+            for instance in self._registry:
+                instance.evacuated = False
+        self._keeper.save()
+
+    async def _tell_evacuation(self) -> None:
+        for instance in self._registry.live():
+            await self._announcer.exited(instance, EVACUATED)
+
+    async def _tick(self) -> None:
+        if self._bus.connected:
+            self._keeper.ports.advance(_TICK_SECONDS)
+        for state in State:
+            INSTANCES.labels(state).set(len(self._registry.in_state(state)))
+        RESERVED.set(self._registry.capacity().memory_reserved)
+
+    def _folder(self, staged: str) -> Path | None:
+        instance: Instance | None = self._registry.get(staged.rpartition("-")[2])
+        return None if instance is None else self._launcher.directory(instance)
+
+
+def _runner(config: DeaConfig) -> Runner:
+    if config.sandbox == "process":
+        return ProcessRunner(Path(config.base_dir) / "units")
+    return SystemdRunner(Path(config.run_dir) / "units")
+
+
+async def _repeat(work: Callable[[], Awaitable[None]], seconds: Callable[[], float]) -> None:
+    """Do something for ever, at a steady pace; what it raises is logged and ends nothing."""
+    due = time.monotonic()
+    while True:
+        due = max(due + seconds(), time.monotonic())
+        await asyncio.sleep(due - time.monotonic())
+        try:
+            await work()
+        except Exception:
+            logger.exception("work_failed", work=getattr(work, "__name__", ""))

@@ -1,0 +1,134 @@
+"""What a DEA says of itself and its instances, and when it says it; the words of section 2 of the protocol."""
+
+from __future__ import annotations
+
+import os
+import socket
+
+from components.common.bus import Bus
+from components.common.messages import DeaBeat, DeaHello, DropletExited, Heartbeat
+from components.dea.instance import Instance, State
+from components.dea.registry import Registry
+
+# Section 2.4: who is stopped on request, and who is not.
+STOPPED, CRASHED, EVACUATED = "STOPPED", "CRASHED", "DEA_EVACUATION"
+# Of the protocol, as DEAs of 2011 said it.
+VERSION = 0.99
+_BEATING = (State.STARTING, State.RUNNING, State.CRASHED)
+
+
+class Announcer:
+    """Publishes.
+
+    Args:
+        bus: where.
+        dea: the DEA's id.
+        address: the machine's.
+        registry: the instances.
+        zone: the machine's.
+        interval: seconds between beats.
+        index: of the DEA.
+    """
+
+    def __init__(
+        self, bus: Bus, dea: str, address: str, registry: Registry, *, zone: str, interval: float, index: int
+    ) -> None:
+        self._bus = bus
+        self.dea, self.address = dea, address
+        self._registry = registry
+        self._zone, self._interval, self._index = zone, interval, index
+        self._host = socket.gethostname()
+        self._release = os.environ.get("INGOT_RELEASE", "")
+        self.runtimes: list[str] = []
+        self.evacuating = False
+        self.stopping = False
+        self.files_port = 0
+
+    def beat(self) -> DeaBeat:
+        """Give `ingot.dea.beat`."""
+        return DeaBeat(
+            id=self.dea,
+            address=self.address,
+            capacity=self._registry.capacity(),
+            interval=self._interval,
+            zone=self._zone,
+            evacuating=self.evacuating,
+            stopping=self.stopping,
+            runtimes=self.runtimes,
+            droplets=self._registry.counts(),
+            index=self._index,
+            host=self._host,
+            release=self._release,
+        )
+
+    def hello(self) -> DeaHello:
+        """Give `dea.start`."""
+        return DeaHello(id=self.dea, ip=self.address, port=self.files_port, version=VERSION)
+
+    async def say_beat(self) -> None:
+        """`ingot.dea.beat`: every interval, full or empty."""
+        await self._bus.publish("ingot.dea.beat", self.beat())
+
+    async def say_hello(self) -> None:
+        """`dea.start`."""
+        await self._bus.publish("dea.start", self.hello())
+
+    async def say_heartbeat(self, only: Instance | None = None) -> None:
+        """`dea.heartbeat` for all instances or one; nothing where there is none."""
+        chosen = self._registry.in_state(*_BEATING) if only is None else [only]
+        if chosen:
+            await self._bus.publish("dea.heartbeat", Heartbeat([i.entry() for i in chosen], dea=self.dea))
+
+    async def say_advertise(self) -> None:
+        """`dea.advertise`: only while there is room for something."""
+        now = self._registry.capacity()
+        free = now.memory - now.memory_reserved
+        if free > 0 and now.instances < now.max_instances and not self.evacuating:
+            await self._bus.publish(
+                "dea.advertise", {"id": self.dea, "available_memory": free, "runtimes": self.runtimes}
+            )
+
+    async def register(self, instance: Instance, uris: list[str] | None = None) -> None:
+        """`router.register` for an instance's routes, or some of them."""
+        route = instance.route(self.dea, self.address, uris)
+        if route is not None:
+            await self._bus.publish("router.register", route)
+
+    async def unregister(self, instance: Instance, uris: list[str] | None = None) -> None:
+        """`router.unregister`."""
+        route = instance.route(self.dea, self.address, uris)
+        if route is not None:
+            await self._bus.publish("router.unregister", route)
+
+    async def register_all(self) -> None:
+        """`router.register` for all that run."""
+        for instance in self._registry.in_state(State.RUNNING):
+            await self.register(instance)
+
+    async def exited(self, instance: Instance, reason: str) -> None:
+        """`droplet.exited`, once for an instance; one that could not be sent is sent when the bus is back."""
+        if instance.told or instance.evacuated:
+            return
+        crashed = instance.state_timestamp if reason == CRASHED else None
+        sent = await self._bus.publish(
+            "droplet.exited",
+            DropletExited(
+                droplet=instance.droplet,
+                version=instance.version,
+                instance=instance.id,
+                index=instance.index,
+                reason=reason,
+                crash_timestamp=crashed,
+                cc_partition="default",
+                detail=instance.detail,
+            ),
+        )
+        if reason == EVACUATED:
+            instance.evacuated = sent
+        else:
+            instance.told = sent
+
+    async def exited_untold(self) -> None:
+        """Send what could not be sent of crashes while the bus was away."""
+        for instance in self._registry.in_state(State.CRASHED):
+            await self.exited(instance, CRASHED)

@@ -1,0 +1,125 @@
+"""What a DEA answers when asked about its instances, and its `/varz`."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from typing import Any
+
+from components.common.bus import Incoming
+from components.common.messages import DeaHello, FindDroplet, FoundDroplet
+from components.dea.announcer import VERSION, Announcer
+from components.dea.files import FileServer
+from components.dea.instance import Instance, State
+from components.dea.monitor import Usage
+from components.dea.registry import Registry
+from components.dea.watch import Watch
+
+
+class Answers:
+    """Answers of a DEA.
+
+    Args:
+        registry: the instances.
+        announcer: the DEA's id and address.
+        watch: what instances use.
+        files: where their files are served.
+    """
+
+    def __init__(self, registry: Registry, announcer: Announcer, watch: Watch, files: FileServer) -> None:
+        self._registry = registry
+        self._announcer = announcer
+        self._watch = watch
+        self._files = files
+
+    async def on_find(self, message: Incoming[FindDroplet]) -> None:
+        """`dea.find.droplet`: an answer for each instance that matches."""
+        for instance in self._registry.asked_for(message.body):
+            with_stats = message.body.include_stats and instance.state is State.RUNNING
+            await message.respond(
+                FoundDroplet(
+                    dea=self._announcer.dea,
+                    version=instance.version,
+                    droplet=instance.droplet,
+                    instance=instance.id,
+                    index=instance.index,
+                    state=instance.state,
+                    state_timestamp=instance.state_timestamp,
+                    file_uri=f"http://{self._announcer.address}:{self._files.port}/droplets/",
+                    credentials=self._files.credentials,
+                    staged=instance.staged,
+                    stats=self.stats(instance) if with_stats else None,
+                )
+            )
+
+    async def on_status(self, message: Incoming[object]) -> None:
+        """`dea.status`."""
+        now = self._registry.capacity()
+        await message.respond(
+            DeaHello(
+                id=self._announcer.dea,
+                ip=self._announcer.address,
+                port=self._files.port,
+                version=VERSION,
+                max_memory=now.memory,
+                reserved_memory=now.memory_reserved,
+                used_memory=self._used_mb(),
+                num_clients=now.instances,
+                state="SHUTTING_DOWN" if self._announcer.evacuating else None,
+            )
+        )
+
+    async def on_droplet_status(self, message: Incoming[object]) -> None:
+        """`droplet.status`: an answer for each live instance."""
+        for instance in self._registry.live():
+            facts = instance.facts(self._announcer.address, time.time())
+            await message.respond({**facts, **self._usage(instance)})
+
+    def stats(self, instance: Instance) -> dict[str, Any]:
+        """Give the statistics of section 1.10; `usage` is missing until the first sample."""
+        facts = instance.facts(self._announcer.address, time.time())
+        return {**facts, "cores": os.cpu_count() or 1, **self._usage(instance)}
+
+    def varz(self) -> dict[str, object]:
+        """Give the DEA's part of `/varz` (section 3.5)."""
+        now = self._registry.capacity()
+        shown: dict[str, object] = {
+            "apps_max_memory": now.memory,
+            "apps_reserved_memory": now.memory_reserved,
+            "apps_used_memory": self._used_mb(),
+            "num_apps": len(self._registry),
+            "running_apps": len(self._registry.in_state(State.RUNNING)),
+            "frameworks": self._by(lambda i: i.framework),
+            "runtimes": self._by(lambda i: i.runtime),
+            "evacuating": self._announcer.evacuating,
+        }
+        return {**shown, "state": "SHUTTING_DOWN"} if self._announcer.evacuating else shown
+
+    def _usage(self, instance: Instance) -> dict[str, Any]:
+        usage = self._watch.usage(instance.id)
+        return {} if usage is None else {"usage": _shown(usage)}
+
+    def _used_mb(self) -> float:
+        samples = (self._watch.usage(i.id) for i in self._registry.live())
+        return round(sum(s.mem for s in samples if s is not None) / 1024, 1)
+
+    def _by(self, key: Callable[[Instance], str]) -> dict[str, dict[str, float]]:
+        table: dict[str, dict[str, float]] = {}
+        for instance in self._registry.live():
+            row = table.setdefault(
+                key(instance) or "none",
+                {"used_memory": 0, "reserved_memory": 0, "used_disk": 0, "used_cpu": 0},
+            )
+            row["reserved_memory"] += instance.limits.mem * 1024
+            usage = self._watch.usage(instance.id)
+            if usage is not None:
+                row["used_memory"] += usage.mem
+                row["used_disk"] += usage.disk
+                row["used_cpu"] += usage.cpu
+        return table
+
+
+def _shown(usage: Usage) -> dict[str, Any]:
+    when = time.strftime("%Y-%m-%d %H:%M:%S %z", time.localtime(usage.time))
+    return {"time": when, "cpu": usage.cpu, "mem": usage.mem, "disk": usage.disk}

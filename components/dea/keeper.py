@@ -1,0 +1,339 @@
+"""The life of instances on this machine: start, supervise, stop, crash, and find again after a restart of the agent."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Coroutine
+from typing import Any
+
+from prometheus_client import Counter, Histogram
+
+from components.common import log
+from components.common.errors import IngotError
+from components.common.identity import new_id
+from components.common.messages import DeaStart
+from components.common.units import Runner, UnitError, UnitState, UnitStatus
+from components.dea.announcer import CRASHED, STOPPED, Announcer
+from components.dea.config import DeaConfig
+from components.dea.droplets import Droplets
+from components.dea.environment import environment
+from components.dea.errors import NoRoomError, StartError
+from components.dea.instance import UNIT_PREFIX, Instance, State
+from components.dea.launcher import Launcher, port_free
+from components.dea.ports import Ring
+from components.dea.readiness import ready
+from components.dea.registry import Registry
+from components.dea.runtimes import Runtimes
+from components.dea.snapshot import Snapshot
+
+STARTS = Counter("ingot_dea_starts_total", "Starts asked for, by how they ended.", ["result"])
+CRASHES = Counter("ingot_dea_crashes_total", "Instances that ended unasked.")
+START_SECONDS = Histogram(
+    "ingot_dea_start_seconds",
+    "From the start message to a running instance.",
+    buckets=(0.25, 0.5, 1, 2, 4, 8, 16, 32, 64),
+)
+_RETRY_SECONDS = 1.0
+logger = log.get(__name__)
+
+
+class Keeper:
+    """Keeps instances.
+
+    Args:
+        config: the DEA's.
+        registry: where their records are.
+        runner: runs their units.
+        launcher: makes their folders.
+        droplets: has their droplets.
+        snapshot: where records are written down.
+        announcer: tells others.
+    """
+
+    def __init__(
+        self,
+        config: DeaConfig,
+        *,
+        registry: Registry,
+        runner: Runner,
+        launcher: Launcher,
+        droplets: Droplets,
+        snapshot: Snapshot,
+        announcer: Announcer,
+    ) -> None:
+        self._config = config
+        self._registry = registry
+        self._runner = runner
+        self._launcher = launcher
+        self._droplets = droplets
+        self._snapshot = snapshot
+        self._announcer = announcer
+        self._root = config.sandbox == "systemd"
+        self.runtimes = Runtimes({})
+        self.ports = Ring(
+            config.ports.first, config.ports.last, config.port_rest, state=snapshot.load_ports()
+        )
+        self._uids = Ring(config.uids.first, config.uids.last)
+        self._starting: dict[str, asyncio.Task[None]] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        # What an instance ended for, where this agent ended it.
+        self._verdicts: dict[str, str] = {}
+
+    def start(self, message: DeaStart) -> Instance | None:
+        """Begin to start an instance; None, with the reason logged, where it cannot be here."""
+        if not (message.sha1 and (message.executableFile or message.executableUri)):
+            _refused(message, "the message names no droplet")
+            return None
+        if not self.runtimes.offers(message.runtime):
+            _refused(message, f"the runtime {message.runtime} is not on this machine")
+            return None
+        instance = Instance.of(message, new_id(), time.time())
+        try:
+            self._registry.check_room(message.limits)
+            if message.uris:
+                instance.port = self.ports.take(port_free)
+            if self._root:
+                instance.uid = self._uids.take()
+        except NoRoomError as error:
+            self._give_back(instance)
+            _refused(message, str(error))
+            return None
+        self._registry.add(instance)
+        self.save()
+        self._starting[instance.id] = self.spawn(self._start(instance, message), f"start-{instance.id}")
+        return instance
+
+    async def stop(self, instance: Instance) -> None:
+        """Stop a live instance, or remove a crashed one: tell others first, then end it, then clean up."""
+        if instance.state is State.CRASHED:
+            if not instance.released:
+                await self._end_unit(instance)
+            await self.discard(instance)
+            return
+        if not instance.live:
+            return
+        instance.move(State.STOPPING, time.time())
+        self.save()
+        await self._announcer.unregister(instance)
+        await self._announcer.exited(instance, STOPPED)
+        logger.info("instance_stopping", **facts(instance))
+        await asyncio.sleep(self._config.drain)
+        starting = self._starting.get(instance.id)
+        if starting is not None:
+            # A thread may be unpacking: it sees the state and ends by itself.
+            await asyncio.wait([starting])
+        await self._end_unit(instance)
+        await self.discard(instance)
+
+    async def end(self, instance: Instance, why: str) -> None:
+        """End a live instance that broke a rule; it counts as crashed, `why` is what its owner reads."""
+        if not instance.live or instance.id in self._verdicts:
+            return
+        self._verdicts[instance.id] = why
+        logger.warning("instance_ended", reason=why, **facts(instance))
+        await asyncio.to_thread(
+            self._launcher.complain, instance, [f"FATAL: {why}", "FATAL: the instance is stopped"]
+        )
+        try:
+            await self._runner.kill(instance.unit)
+        except UnitError:
+            # The next look finds it too much again.
+            del self._verdicts[instance.id]
+            raise
+
+    async def discard(self, instance: Instance) -> None:
+        """Remove what is left of an instance that is no longer alive."""
+        await asyncio.to_thread(self._launcher.remove, instance.id)
+        if instance.state is not State.DELETED:
+            instance.move(State.DELETED, time.time())
+        self._give_back(instance)
+        self._registry.remove(instance)
+        self.save()
+        logger.info("instance_removed", **facts(instance))
+
+    async def recover(self) -> None:
+        """Find again what an earlier agent left: adopt what lives, report what died, end what nobody knows.
+
+        Raises:
+            UnitError: the service manager cannot be asked.
+        """
+        units = {name: await self._runner.status(name) for name in await self._runner.names(UNIT_PREFIX)}
+        for instance in self._snapshot.load():
+            self._registry.add(instance)
+            if not instance.released:
+                self.ports.claim([] if instance.port is None else [instance.port])
+                self._uids.claim([] if instance.uid is None else [instance.uid])
+            status = units.pop(instance.unit, None)
+            self._resume(instance, status)
+        for name in units:
+            logger.warning("unit_unknown", unit=name)
+            await self._runner.stop(name, self._config.stop_grace)
+        for name in self._launcher.known():
+            if self._registry.get(name) is None:
+                logger.warning("folder_unknown", folder=name)
+                await asyncio.to_thread(self._launcher.remove, name)
+        self.save()
+
+    def save(self) -> None:
+        """Write the records down."""
+        self._snapshot.save(self._registry)
+
+    async def reap(self) -> None:
+        """Remove crashed instances whose time is over."""
+        for instance in self._registry.expired(time.time(), self._config.crash_keep):
+            await self.discard(instance)
+
+    def spawn(self, work: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
+        """Run something beside the bus's messages; what it raises is logged."""
+
+        async def guarded() -> None:
+            try:
+                await work
+            except Exception:
+                logger.exception("task_failed", task=name)
+
+        task = asyncio.create_task(guarded(), name=name)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+    async def close(self) -> None:
+        """Let go of everything; the instances go on."""
+        for task in list(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self.save()
+        self._snapshot.save_ports(self.ports.state())
+
+    def _resume(self, instance: Instance, status: UnitStatus | None) -> None:
+        if instance.state is State.CRASHED:
+            if status is not None:
+                self.spawn(self._end_unit(instance), f"forget-{instance.id}")
+        elif instance.state is State.STOPPING:
+            self.spawn(self._finish_stop(instance), f"stop-{instance.id}")
+        elif status is not None and status.state is not UnitState.MISSING:
+            # Alive, or ended while nobody looked: the supervisor finds out which.
+            logger.info("instance_adopted", **facts(instance))
+            if instance.state is State.STARTING:
+                self._starting[instance.id] = self.spawn(self._run(instance), f"start-{instance.id}")
+            else:
+                self.spawn(self._supervise(instance), f"watch-{instance.id}")
+        else:
+            self.spawn(self._crash(instance, "its process was gone when the agent came back"), "crash")
+
+    async def _finish_stop(self, instance: Instance) -> None:
+        await self._end_unit(instance)
+        await self.discard(instance)
+
+    async def _start(self, instance: Instance, message: DeaStart) -> None:
+        try:
+            droplet = await self._droplets.get(message.sha1, message.executableFile, message.executableUri)
+            if instance.state is not State.STARTING:
+                return
+            runtime = self.runtimes.find(message.runtime)
+            executable = runtime.executable if runtime else None
+            await asyncio.to_thread(self._launcher.prepare, instance, droplet, executable)
+            if instance.state is not State.STARTING:
+                return
+            variables = environment(
+                message,
+                instance,
+                self._launcher.directory(instance),
+                address=self._config.address,
+                dea=self._announcer.dea,
+                path=self._config.path,
+                runtime=runtime.environment if runtime else {},
+            )
+            await self._runner.start(self._launcher.spec(instance, variables))
+        except (StartError, UnitError) as error:
+            await self._crash(instance, str(error))
+            return
+        await self._run(instance)
+
+    async def _run(self, instance: Instance) -> None:
+        """Bring an instance whose unit is there to RUNNING."""
+        supervisor = self.spawn(self._supervise(instance), f"watch-{instance.id}")
+        came_up = await ready(instance, self._launcher.directory(instance), self._config)
+        self._starting.pop(instance.id, None)
+        if instance.state is not State.STARTING or supervisor.done():
+            return
+        if not came_up:
+            await self.end(instance, _not_ready(instance, self._config))
+            return
+        instance.move(State.RUNNING, time.time())
+        self.save()
+        await self._announcer.say_heartbeat(instance)
+        await self._announcer.register(instance)
+        STARTS.labels("running").inc()
+        START_SECONDS.observe(time.time() - instance.started)
+        logger.info("instance_running", port=instance.port, **facts(instance))
+
+    async def _supervise(self, instance: Instance) -> None:
+        status = await self._runner.wait(instance.unit)
+        if instance.live:
+            await self._crash(instance, self._verdicts.get(instance.id) or status.describe())
+
+    async def _crash(self, instance: Instance, detail: str) -> None:
+        if not instance.live:
+            return
+        was_starting = instance.state is State.STARTING
+        instance.move(State.CRASHED, time.time(), detail)
+        self._starting.pop(instance.id, None)
+        self.save()
+        await self._announcer.unregister(instance)
+        CRASHES.inc()
+        if was_starting:
+            STARTS.labels("failed").inc()
+        logger.warning("instance_crashed", reason=detail, **facts(instance))
+        await self._announcer.exited(instance, CRASHED)
+        await self._end_unit(instance)
+        if instance.flapping:
+            await self.discard(instance)
+            return
+        await asyncio.to_thread(self._launcher.seize, instance)
+        self._give_back(instance)
+        self.save()
+
+    async def _end_unit(self, instance: Instance) -> None:
+        """End and forget a unit, however long the service manager cannot be reached."""
+        while True:
+            try:
+                await self._runner.stop(instance.unit, self._config.stop_grace)
+            except IngotError as error:
+                logger.warning("unit_not_stopped", reason=str(error), **facts(instance))
+                await asyncio.sleep(_RETRY_SECONDS)
+            else:
+                self._verdicts.pop(instance.id, None)
+                return
+
+    def _give_back(self, instance: Instance) -> None:
+        if instance.released:
+            return
+        instance.released = True
+        if instance.port is not None:
+            self.ports.give_back(instance.port)
+            self._snapshot.save_ports(self.ports.state())
+        if instance.uid is not None:
+            self._uids.give_back(instance.uid)
+
+
+def facts(instance: Instance) -> dict[str, object]:
+    """Give what every line of the log says of an instance."""
+    return {
+        "instance": instance.id,
+        "app": instance.droplet,
+        "name": instance.name,
+        "instance_index": instance.index,
+    }
+
+
+def _refused(message: DeaStart, why: str) -> None:
+    STARTS.labels("refused").inc()
+    logger.warning("start_refused", app=message.droplet, instance_index=message.index, reason=why)
+
+
+def _not_ready(instance: Instance, config: DeaConfig) -> str:
+    if instance.state_file:
+        return f"did not report RUNNING in {instance.state_file} within {config.state_file_timeout:g} s"
+    return f"did not open its port {instance.port} within {config.start_timeout:g} s"

@@ -1,0 +1,9 @@
+"""The harness's errors."""
+
+from __future__ import annotations
+
+from components.common.errors import IngotError
+
+
+class DevError(IngotError):
+    """The platform on loopback could not be raised, or is not as it should be; the text says what to look at."""

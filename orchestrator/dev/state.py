@@ -1,0 +1,53 @@
+"""What is remembered of a platform that runs, so that `down` and `status` of another process find it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+
+from orchestrator.dev.errors import DevError
+from orchestrator.dev.settings import write_private
+from orchestrator.lab.journal import Process
+
+FILE = "state.json"
+
+
+class State(msgspec.Struct, kw_only=True):
+    """Attributes.
+
+    owner: who watches it; None where it was left to run by itself.
+    run: the folder of the sockets.
+    ports: as `choose_ports` gave them.
+    processes: by name, in the order of their start.
+    """
+
+    run: str
+    ports: dict[str, int]
+    domain: str
+    owner: Process | None = None
+    processes: dict[str, Process] = msgspec.field(default_factory=dict)
+
+    def save(self, folder: Path) -> None:
+        """Write it."""
+        write_private(folder / FILE, msgspec.json.format(msgspec.json.encode(self)).decode())
+
+
+def load(folder: Path) -> State | None:
+    """Read it; None where nothing was started.
+
+    Raises:
+        DevError: the file is broken.
+    """
+    path = folder / FILE
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=State)
+    except FileNotFoundError:
+        return None
+    except msgspec.MsgspecError as error:
+        raise DevError(f"{path} is broken ({error}); end what it names, and remove it") from error
+
+
+def forget(folder: Path) -> None:
+    """Remove it."""
+    (folder / FILE).unlink(missing_ok=True)

@@ -1,0 +1,233 @@
+"""What is wrong with an inventory, found before any machine is touched. Pure, but for reading files of this checkout."""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import ipaddress
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
+
+# Every platform has these; a droplet share may be a filer that is no machine of ours.
+NEEDED_GROUPS = ("nats", "ccdb", "controller", "stager", "health_manager", "router", "dea")
+# Runs on every machine, and on every machine that runs a component.
+EVERYWHERE = "base"
+RELEASE = "release"
+NO_RELEASE_GROUPS = frozenset({"nats", "ccdb", "share"})
+PLATFORM = "ingot"
+PLACEHOLDER = "CHANGE_ME"
+_MANIFEST = "RELEASE.json"
+_TYPES = ("type", "elements", "choices", "options")
+
+Spec = Mapping[str, Mapping[str, Any]]
+
+
+def ingot_problems(
+    hostvars: Mapping[str, Mapping[str, Any]],
+    groups: Mapping[str, Sequence[str]],
+    specs: Mapping[str, Spec],
+    bus_users: Sequence[str] = (),
+) -> list[str]:
+    """Return every problem of an inventory, one sentence each, naming the field and the remedy.
+
+    Args:
+        hostvars: the variables of every host; a value that cannot be rendered raises when it is read.
+        groups: hosts by group.
+        specs: options by role, as in `meta/argument_specs.yml`, and the platform's own under `ingot`. An option with
+            `wired: true` gets its value from a platform input.
+        bus_users: who needs a password in `ingot_bus_passwords`.
+    """
+    found = _Found(len(groups.get("all", [])))
+    _check_groups(groups, found)
+    _check_addresses(hostvars, groups, found)
+    for host in groups.get("all", []):
+        _check_names(host, hostvars[host], specs, found)
+        for role in _roles_of(host, groups, specs):
+            _check_values(host, hostvars[host], specs[role], found)
+        _check_bus_users(host, hostvars[host], bus_users, found)
+    return found.sentences()
+
+
+def ingot_specs(roles: str, platform: str) -> dict[str, dict[str, dict[str, Any]]]:
+    """Return the options of every role and of the platform, as `ingot_problems` takes them.
+
+    Args:
+        roles: the folder of roles.
+        platform: the file of the platform's own inputs.
+    """
+    specs: dict[str, dict[str, dict[str, Any]]] = {PLATFORM: _read(Path(platform))["options"]}
+    for file in sorted(Path(roles).glob("*/meta/argument_specs.yml")):
+        role = file.parent.parent
+        defaults = _read(role / "defaults" / "main.yml") if (role / "defaults" / "main.yml").is_file() else {}
+        options: dict[str, dict[str, Any]] = {}
+        for name, entry in _read(file)["argument_specs"].items():
+            for option, spec in (entry.get("options") or {}).items():
+                wired = name != "main" or f"{PLATFORM}_" in str(defaults.get(option, ""))
+                options[option] = {**spec, "wired": wired}
+        specs[role.name] = options
+    return specs
+
+
+def ingot_release_problems(version: str, folder: str) -> list[str]:
+    """Return what is wrong with a release on the control host."""
+    release = Path(folder) / version
+    try:
+        targets = json.loads((release / _MANIFEST).read_text(encoding="utf-8"))["targets"]
+        digests = {release / target["archive"]: target["sha256"] for target in targets.values()}
+    except FileNotFoundError:
+        return [f"ingot_release: there is no release {version} in {folder}; build it: make release VERSION={version}"]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return [f"ingot_release: {release / _MANIFEST} is damaged; build the release anew"]
+    return [
+        f"ingot_release: {path} is missing or damaged; build the release anew"
+        for path, digest in digests.items()
+        if not path.is_file() or hashlib.sha256(path.read_bytes()).hexdigest() != digest
+    ]
+
+
+class _Found:
+    """Problems with the hosts that have them, so that what all hosts share is said once."""
+
+    def __init__(self, hosts: int) -> None:
+        self._hosts = hosts
+        self._by_text: dict[str, list[str]] = {}
+
+    def add(self, text: str, host: str = "") -> None:
+        hosts = self._by_text.setdefault(text, [])
+        if host and host not in hosts:
+            hosts.append(host)
+
+    def sentences(self) -> list[str]:
+        said = []
+        for text, hosts in self._by_text.items():
+            everywhere = not hosts or len(hosts) == self._hosts
+            said.append(text if everywhere else f"{text} (on {', '.join(hosts)})")
+        return said
+
+
+def _check_groups(groups: Mapping[str, Sequence[str]], found: _Found) -> None:
+    for group in NEEDED_GROUPS:
+        if not groups.get(group):
+            found.add(f"group {group}: is empty; put at least one host into it")
+    placed = {host for group in (*NEEDED_GROUPS, "share") for host in groups.get(group, [])}
+    placed |= {host for group, hosts in groups.items() if group not in ("all", "ungrouped") for host in hosts}
+    for host in groups.get("all", []):
+        if host not in placed:
+            found.add("is in no group; put it into the groups of what it shall run, or remove it", host)
+
+
+def _check_addresses(
+    hostvars: Mapping[str, Mapping[str, Any]], groups: Mapping[str, Sequence[str]], found: _Found
+) -> None:
+    owners: dict[str, list[str]] = {}
+    for host in groups.get("all", []):
+        try:
+            address = str(hostvars[host]["ansible_host"])
+            ipaddress.IPv4Address(address)
+        except KeyError:
+            found.add("ansible_host: is missing; give the machine's IPv4 address", host)
+        except ValueError:
+            found.add("ansible_host: want an IPv4 address, which others reach the machine by", host)
+        else:
+            owners.setdefault(address, []).append(host)
+    for address, hosts in owners.items():
+        if len(hosts) > 1:
+            found.add(f"ansible_host: {', '.join(hosts)} have the same address {address}; give each its own")
+
+
+def _check_names(host: str, variables: Mapping[str, Any], specs: Mapping[str, Spec], found: _Found) -> None:
+    for name in variables:
+        # The longest prefix decides: nfs_server_x belongs to the role nfs_server.
+        owner = max((role for role in specs if name.startswith(f"{role}_")), key=len, default=None)
+        if owner is None or name in specs[owner]:
+            continue
+        near = difflib.get_close_matches(name, specs[owner], n=1)
+        remedy = f"did you mean {near[0]}?" if near else "remove it"
+        found.add(f"{name}: is not an input of {'the platform' if owner == PLATFORM else f'role {owner}'}; {remedy}", host)
+
+
+def _roles_of(host: str, groups: Mapping[str, Sequence[str]], specs: Mapping[str, Spec]) -> list[str]:
+    own = [group for group, hosts in groups.items() if host in hosts]
+    wanted = [PLATFORM, EVERYWHERE, *own]
+    if set(own) & (set(NEEDED_GROUPS) - NO_RELEASE_GROUPS):
+        wanted.append(RELEASE)
+    return [role for role in specs if role in wanted]
+
+
+def _check_values(host: str, variables: Mapping[str, Any], spec: Spec, found: _Found) -> None:
+    values: dict[str, Any] = {}
+    for name, option in spec.items():
+        if name not in variables:
+            if option.get("required") and not option.get("wired"):
+                found.add(f"{name}: is missing; {_wanted(option)}", host)
+            continue
+        try:
+            values[name] = variables[name]
+        except Exception as error:  # noqa: BLE001 - templating raises what it likes; the text is what people need
+            found.add(f"{name}: cannot be rendered: {error}", host)
+    for name, value in values.items():
+        option = spec[name]
+        if _is_empty(value) and option.get("required"):
+            found.add(f"{name}: is empty; {_wanted(option)}", host)
+        elif _holds_placeholder(value):
+            found.add(f"{name}: still holds {PLACEHOLDER}; replace it by a value of your own", host)
+        else:
+            for text in _type_errors(name, value, option):
+                found.add(text, host)
+
+
+def _type_errors(name: str, value: Any, option: Mapping[str, Any]) -> list[str]:
+    bare = {key: option[key] for key in _TYPES if key in option}
+    messages = ArgumentSpecValidator({name: bare}).validate({name: value}).error_messages
+    if messages and option.get("no_log"):
+        return [f"{name}: want {option.get('type', 'str')}"]
+    return [f"{name}: {message}" for message in messages]
+
+
+def _check_bus_users(host: str, variables: Mapping[str, Any], users: Iterable[str], found: _Found) -> None:
+    try:
+        passwords = variables["ingot_bus_passwords"]
+        missing = [user for user in users if not passwords.get(user)]
+    except Exception:  # noqa: BLE001 - missing or mistyped is said by the other checks
+        return
+    if missing:
+        found.add(f"ingot_bus_passwords: has no password for {', '.join(missing)}", host)
+
+
+def _wanted(option: Mapping[str, Any]) -> str:
+    where = "the secrets" if option.get("no_log") else "group_vars"
+    return f"set it in {where} of this inventory: {str(option.get('description', '')).rstrip('.')}"
+
+
+def _is_empty(value: Any) -> bool:
+    return value is None or (isinstance(value, str | list | dict) and len(value) == 0)
+
+
+def _holds_placeholder(value: Any) -> bool:
+    if isinstance(value, Mapping):
+        return any(_holds_placeholder(inner) for inner in value.values())
+    if isinstance(value, list | tuple):
+        return any(_holds_placeholder(inner) for inner in value)
+    return isinstance(value, str) and PLACEHOLDER in value
+
+
+def _read(path: Path) -> dict[str, Any]:
+    content: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+    return content
+
+
+class FilterModule:
+    """The filters of `playbooks/preflight.yml`."""
+
+    def filters(self) -> dict[str, Any]:
+        """Return them by name."""
+        return {
+            "ingot_problems": ingot_problems,
+            "ingot_release_problems": ingot_release_problems,
+            "ingot_specs": ingot_specs,
+        }

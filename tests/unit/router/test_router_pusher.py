@@ -1,0 +1,151 @@
+"""The pusher against an nginx that keeps the rules of the delta protocol and fails on demand."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+from components.router.errors import NginxError
+from components.router.nginx import Delta, Dump, Held
+from components.router.pusher import MAX_ENDPOINTS, Pusher
+from components.router.routes import Endpoint
+from components.router.table import Table
+
+
+class FakeNginx:
+    """docs/platform.md, "The router's two sockets"."""
+
+    def __init__(self) -> None:
+        self.held = Held()
+        self.hosts: dict[str, Sequence[Endpoint]] = {}
+        self.named: set[str] = set()
+        self.deltas: list[Delta] = []
+        self.failures: list[NginxError] = []
+        self.lose_next_answer = False
+
+    async def state(self) -> Held:
+        return self.held
+
+    async def routes(self) -> Dump:
+        return Dump({h: list(e) for h, e in self.hosts.items()}, self.held.loaded, self.held.epoch)
+
+    async def stats(self) -> dict[str, float]:
+        return {}
+
+    async def push(self, delta: Delta) -> Held:
+        if self.failures:
+            raise self.failures.pop(0)
+        opening = delta.full and delta.part == 0
+        if not opening and (delta.epoch, delta.seq) != (self.held.epoch, self.held.seq + 1):
+            raise NginxError("another sequence", 409)
+        self.deltas.append(delta)
+        if opening:
+            self.named = set()
+        self.named |= set(delta.set)
+        self.hosts.update(delta.set)
+        for host in delta.delete:
+            self.hosts.pop(host, None)
+        loaded = self.held.loaded and not opening
+        if delta.full and not delta.more:
+            self.hosts = {h: e for h, e in self.hosts.items() if h in self.named}
+            loaded = True
+        self.held = Held(delta.epoch, delta.seq, loaded)
+        if self.lose_next_answer:
+            self.lose_next_answer = False
+            raise NginxError("the connection broke")
+        return self.held
+
+    def restart(self) -> None:
+        self.held, self.hosts = Held(), {}
+
+
+def make(hosts: int = 0) -> tuple[FakeNginx, Table, Pusher]:
+    nginx, table = FakeNginx(), Table()
+    for i in range(hosts):
+        table.register([f"h{i}.x"], Endpoint("10.0.0.1", 1 + i), 0)
+    return nginx, table, Pusher(nginx, table, 0)  # type: ignore[arg-type]
+
+
+def expected(table: Table) -> dict[str, Sequence[Endpoint]]:
+    return {h: table.routes(h) for h in table.names()}
+
+
+async def test_first_the_whole_table_then_only_changes() -> None:
+    nginx, table, pusher = make(2 * MAX_ENDPOINTS + 1)
+    await pusher.step()
+    assert nginx.hosts == expected(table)
+    assert [d.more for d in nginx.deltas] == [True, True, False]
+    nginx.deltas.clear()
+    table.register(["new.x"], Endpoint("10.0.0.9", 9), 0)
+    table.unregister(["h0.x"], Endpoint("10.0.0.1", 1))
+    await pusher.step()
+    (delta,) = nginx.deltas
+    assert (set(delta.set), list(delta.delete), delta.full) == ({"new.x"}, ["h0.x"], False)
+    assert nginx.hosts == expected(table)
+    await pusher.step()
+    assert len(nginx.deltas) == 1
+
+
+async def test_an_empty_table_is_a_table() -> None:
+    nginx, _, pusher = make()
+    await pusher.step()
+    assert nginx.held.loaded
+    assert pusher.synced
+
+
+async def test_a_restarted_nginx_gets_the_whole_table() -> None:
+    nginx, table, pusher = make(3)
+    await pusher.step()
+    nginx.restart()
+    await pusher.step()
+    assert nginx.hosts == expected(table)
+
+
+async def test_whatever_fails_the_next_steps_make_it_good() -> None:
+    for failure in ("refused", "conflict", "lost"):
+        nginx, table, pusher = make(3)
+        await pusher.step()
+        table.register(["new.x"], Endpoint("10.0.0.9", 9), 0)
+        if failure == "lost":
+            nginx.lose_next_answer = True
+        else:
+            nginx.failures = [NginxError(failure, 409 if failure == "conflict" else 500)]
+        await pusher.step()
+        assert pusher.synced == (failure == "conflict")
+        await pusher.step()
+        assert pusher.synced
+        assert nginx.hosts == expected(table)
+
+
+async def test_a_table_broken_off_in_the_middle_is_sent_again() -> None:
+    nginx, table, pusher = make(3 * MAX_ENDPOINTS)
+    nginx.lose_next_answer = True
+    await pusher.step()
+    assert not nginx.held.loaded
+    await pusher.step()
+    assert nginx.hosts == expected(table)
+
+
+async def test_a_new_process_takes_over_what_nginx_serves() -> None:
+    nginx, table, pusher = make(3)
+    await pusher.step()
+    successor_table = Table()
+    successor_table.register(["own.x"], Endpoint("10.0.0.7", 7), 0)
+    successor = Pusher(nginx, successor_table, 0)  # type: ignore[arg-type]
+    await successor.step()
+    assert set(nginx.hosts) == {*expected(table), "own.x"}
+    assert nginx.held.epoch == successor.epoch != pusher.epoch
+
+
+async def test_flush_waits_for_what_is_there_now() -> None:
+    nginx, table, pusher = make()
+    runner = asyncio.create_task(pusher.run())
+    try:
+        table.register(["new.x"], Endpoint("10.0.0.9", 9), 0)
+        assert await pusher.flush(5)
+        assert "new.x" in nginx.hosts
+        nginx.failures = [NginxError("away")] * 1000
+        table.register(["late.x"], Endpoint("10.0.0.9", 10), 0)
+        assert not await pusher.flush(0.05)
+    finally:
+        runner.cancel()

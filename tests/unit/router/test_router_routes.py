@@ -1,0 +1,96 @@
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from components.common.messages import RouterRegister
+from components.router.errors import RouteError
+from components.router.routes import Endpoint, from_dump, normal_host, parse
+
+
+@pytest.mark.parametrize(
+    ("uri", "host"),
+    [
+        ("Hello.Example.COM", "hello.example.com"),
+        ("hello.example.com:8080", "hello.example.com"),
+        ("hello.example.com.", "hello.example.com"),
+        ("*.Apps.example.com", "*.apps.example.com"),
+        ("router_test.vcap.me", "router_test.vcap.me"),
+        ("localhost", "localhost"),
+    ],
+)
+def test_hosts_are_brought_to_one_form(uri: str, host: str) -> None:
+    assert normal_host(uri) == host
+
+
+@pytest.mark.parametrize(
+    "uri",
+    [
+        "",
+        "a b",
+        "a/b",
+        "a..b",
+        ".a",
+        "-a.b",
+        "*",
+        "*.",
+        "a.*.b",
+        "a\nb",
+        "a:b",
+        "é.b",
+        "a" * 64,
+        "a." * 127 + "b",
+    ],
+)
+def test_what_is_no_host_is_refused(uri: str) -> None:
+    with pytest.raises(RouteError):
+        normal_host(uri)
+
+
+@given(st.text(max_size=60))
+def test_a_host_is_refused_or_stays_as_it_becomes(uri: str) -> None:
+    try:
+        host = normal_host(uri)
+    except RouteError:
+        return
+    assert normal_host(host) == host
+    assert host.isascii()
+    assert not set(host) & set("\t\n :/")
+
+
+@pytest.mark.parametrize("host", ["", "10.0.0", "dea1", "0.0.0.0", "224.0.0.1", "10.0.0.1 ", "10.0.0.1;"])
+def test_endpoints_are_addresses(host: str) -> None:
+    with pytest.raises(RouteError):
+        parse(RouterRegister(host=host, port=1, uris=["a.b"]))
+
+
+@pytest.mark.parametrize("port", [0, -1, 65536])
+def test_ports_are_ports(port: int) -> None:
+    with pytest.raises(RouteError):
+        parse(RouterRegister(host="10.0.0.1", port=port, uris=["a.b"]))
+
+
+def test_a_registration_is_taken_apart() -> None:
+    message = RouterRegister(
+        host="10.0.0.1",
+        port=61001,
+        uris=["A.b", "a.b:80", "no/host"],
+        app=3,
+        private_instance_id="i",
+        tags={"x": 1},
+    )
+    assert parse(message) == (["a.b"], Endpoint("10.0.0.1", 61001, 3, "i", {"x": 1}))
+    assert parse(RouterRegister(host="::1", port=1, uris=["a.b"]))[1].address == "::1"
+    assert parse(RouterRegister(host="LOCALHOST", port=1, uris=[]))[1].address == "127.0.0.1"
+
+
+@pytest.mark.parametrize("instance", ["a b", "a\tb", "a\nb", "x" * 65])
+def test_an_instance_id_cannot_break_a_packed_line(instance: str) -> None:
+    with pytest.raises(RouteError):
+        parse(RouterRegister(host="10.0.0.1", port=1, uris=["a.b"], private_instance_id=instance))
+
+
+def test_a_dump_is_flattened_without_what_no_registration_brings() -> None:
+    good = Endpoint("10.0.0.1", 1)
+    assert from_dump({"a.b": [good], "a b": [good]}) == [("a.b", good)]
