@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 from components.client.api import Api, App
 from components.client.errors import ApiError, ClientError, PushError
@@ -15,6 +15,7 @@ from components.client.waiting import Picture, Verdict, Waiter
 
 START_TIMEOUT = 60.0
 LOG_LINES = 40
+T = TypeVar("T")
 STAGING_CODES = frozenset({307, 308, 310, 800, 801})
 # Most telling first.
 _LOGS = ("logs/stderr.log", "logs/stdout.log", "logs/startup.log")
@@ -67,25 +68,26 @@ class Lifecycle:
         if self.api.app(self.name).get("state") != "STOPPED":
             self.change(state="STOPPED")
 
-    def start(self, **changes: Any) -> None:
+    def start(self, *, new: bool = False, **changes: Any) -> None:
         """Stage it if that is due, start it with these changes, and wait until all its instances run.
 
-        What runs already is restarted; it serves until the new version is staged.
+        What runs already is restarted; it serves until the new version is staged. A `new` one never ran.
 
         Raises:
             PushError: naming the stage, with its log.
         """
-        before = self._crashed()
+        # The controller may take two seconds over this; it is looked at only when something goes wrong.
+        before = _Background(frozenset[str] if new else self._crashed)
         with self._stopping():
             old = self.api.app(self.name)
             self.stage(state="STARTED", **changes)
-            new = self.api.app(self.name)
-            if old.get("state") == "STARTED" and old.get("version") == new.get("version"):
+            now = self.api.app(self.name)
+            if old.get("state") == "STARTED" and old.get("version") == now.get("version"):
                 # Nothing had to be staged, so nothing was restarted.
                 self.stop()
                 self.change(state="STARTED")
             with self.progress.stage("starting"):
-                self.wait(int(new.get("instances") or 1), before)
+                self.wait(int(now.get("instances") or 1), before.result)
 
     def restart(self) -> None:
         """Stop it and start it."""
@@ -114,7 +116,7 @@ class Lifecycle:
                     "staging", error.message, log, "correct the application and push it again"
                 ) from error
 
-    def wait(self, wanted: int, known_crashes: frozenset[str] = frozenset()) -> None:
+    def wait(self, wanted: int, known_crashes: Callable[[], frozenset[str]] = frozenset) -> None:
         """Wait until `wanted` instances run.
 
         Raises:
@@ -141,7 +143,7 @@ class Lifecycle:
         )
 
     @contextlib.contextmanager
-    def _stopping(self) -> Any:
+    def _stopping(self) -> Iterator[None]:
         try:
             yield
         except PushError:
@@ -170,12 +172,13 @@ class Lifecycle:
         return text
 
 
-class _Background:
+class _Background(Generic[T]):
     """A call in a thread of its own, so that the screen moves while it waits; gone when the program is."""
 
-    def __init__(self, call: Any) -> None:
+    def __init__(self, call: Callable[[], T]) -> None:
         self._call = call
-        self._error: BaseException | None = None
+        self._value: list[T] = []
+        self._error: ClientError | None = None
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
 
@@ -184,13 +187,15 @@ class _Background:
         self._thread.join(seconds)
         return not self._thread.is_alive()
 
-    def result(self) -> None:
-        """Raise what it raised, if it did."""
+    def result(self) -> T:
+        """Wait for what it returns, and return it, or raise what it raised."""
+        self._thread.join()
         if self._error is not None:
             raise self._error
+        return self._value[0]
 
     def _run(self) -> None:
         try:
-            self._call()
+            self._value.append(self._call())
         except ClientError as error:
             self._error = error

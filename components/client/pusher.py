@@ -87,14 +87,14 @@ class Pusher:
                 app = self._api.find_app(self._name)
                 framework = self._framework(entries, info.get("frameworks") or {}, app)
                 entries = package.fingerprint(entries)
-                self._progress.detail(f"{len(entries)} files, {format_bytes(sum(e.size for e in entries))}")
+                self._progress.detail(f"{_files(len(entries))}, {format_bytes(sum(e.size for e in entries))}")
             with self._progress.stage("uploading"):
                 if app is None:
                     self._api.create(self._description(framework))
                 self._upload(entries, Path(scratch) / "application.zip")
         changes = {} if app is None else self._changes(app, framework)
         if start:
-            self.lifecycle.start(**changes)
+            self.lifecycle.start(new=app is None, **changes)
         elif changes:
             self.lifecycle.change(**changes)
         final = self._api.app(self._name)
@@ -131,7 +131,7 @@ class Pusher:
         send, have = package.split_known(entries, known)
         package.write_zip(send, archive)
         size = archive.stat().st_size
-        what = f"{len(send)} of {len(entries)} files" if have else f"{len(send)} files"
+        what = f"{len(send)} of {_files(len(entries))}" if have else _files(len(send))
 
         def sent(done: int, total: int) -> None:
             self._progress.detail(f"{format_bytes(done)} of {format_bytes(total)}, {what}")
@@ -174,6 +174,10 @@ class Pusher:
         if said.env:
             changes["env"] = merge_environment(app.get("env") or [], said.env)
         return changes
+
+
+def _files(count: int) -> str:
+    return "1 file" if count == 1 else f"{count} files"
 
 
 def merge_environment(current: Sequence[str], changes: Mapping[str, str | None]) -> list[str]:

@@ -67,14 +67,14 @@ class Waiter:
         api: the controller.
         name: the application.
         wanted: how many instances should run.
-        known_crashes: ids of the instances that had crashed before.
+        known_crashes: gives the ids of the instances that had crashed before; asked once it matters.
         show: told of every picture.
     """
 
     api: Api
     name: str
     wanted: int
-    known_crashes: Collection[str] = ()
+    known_crashes: Callable[[], Collection[str]] = tuple
     show: Callable[[str], None] = lambda _text: None
     clock: Callable[[], float] = time.monotonic
     sleep: Callable[[float], None] = time.sleep
@@ -104,5 +104,6 @@ class Waiter:
         if states["RUNNING"] >= self.wanted or waited < _CRASHES_AFTER:
             return Picture(self.wanted, states)
         crashes = sorted(self.api.crashes(self.name), key=lambda item: int(item.get("since") or 0))
-        fresh = [str(item["instance"]) for item in crashes if item.get("instance") not in self.known_crashes]
+        known = self.known_crashes() if crashes else ()
+        fresh = [str(item["instance"]) for item in crashes if item.get("instance") not in known]
         return Picture(self.wanted, states, tuple(fresh))

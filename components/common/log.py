@@ -28,8 +28,15 @@ def configure(component: str, level: str = "info", **bound: object) -> None:
         bound: further facts in every line (index, release, ...).
     """
     number = getattr(logging, level.upper())
+    always = {"component": component, **bound}
+
+    def identify(_logger: object, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+        # Not context variables: threads start without those.
+        return {**always, **event}
+
     shared: list[Any] = [
         structlog.contextvars.merge_contextvars,
+        identify,
         structlog.stdlib.add_logger_name,
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
@@ -59,8 +66,6 @@ def configure(component: str, level: str = "info", **bound: object) -> None:
         logger_factory=structlog.stdlib.LoggerFactory(),
         cache_logger_on_first_use=True,
     )
-    structlog.contextvars.clear_contextvars()
-    structlog.contextvars.bind_contextvars(component=component, **bound)
 
 
 def get(name: str) -> structlog.stdlib.BoundLogger:

@@ -40,8 +40,8 @@ class ControllerConfig(DaemonConfig, frozen=True, kw_only=True):
     workers: int = 2
     threads: int = 16
     database_url: str
-    share_path: Path
-    temp_path: Path = Path("/var/tmp")  # noqa: S108 - only private sub-directories are made in it
+    share_path: str
+    temp_path: str = "/var/tmp"  # noqa: S108 - only private sub-directories are made in it
     domain: str = "ingot.localhost"
     api_host: str = ""
     external_port: int = 80
@@ -99,6 +99,6 @@ class ControllerConfig(DaemonConfig, frozen=True, kw_only=True):
         found.extend(f"{key}: want 1 or more" for key in counts if getattr(self, key) < 1)
         if not 0 <= self.port <= 65535:
             found.append("port: want 0 to 65535")
-        if not self.share_path.is_absolute():
+        if not Path(self.share_path).is_absolute():
             found.append("share_path: want an absolute path")
         return found

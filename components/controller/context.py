@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, cast
 
 from flask import Response, current_app, g, request
@@ -49,7 +50,7 @@ class Controller:
         """Make the parts; nothing connects yet."""
         stopping = threading.Event()
         db = Database(config.database_url, config.threads + 4)
-        store = Store(config.share_path)
+        store = Store(Path(config.share_path))
         bus = BusThread(config.bus, f"controller-{config.index}")
         pool = Pool()
         stagings = Stagings(config, db, store, bus, stopping)

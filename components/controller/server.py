@@ -129,7 +129,7 @@ def serve(config: ControllerConfig) -> None:
 
 def prepare(config: ControllerConfig) -> None:
     """Migrate ccdb, make the share's folders, and add the administrator where missing."""
-    Store(config.share_path).prepare()
+    Store(Path(config.share_path)).prepare()
     db = Database(config.database_url, 1)
     try:
         db.wait(config.database_wait_seconds)

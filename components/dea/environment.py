@@ -33,6 +33,7 @@ def environment(
     address: str,
     dea: str,
     path: str,
+    temporary: str,
     runtime: Mapping[str, str],
 ) -> dict[str, str]:
     """Build the map.
@@ -44,6 +45,7 @@ def environment(
         address: the DEA's address.
         dea: the DEA's id.
         path: where programs are found.
+        temporary: its folder for what need not last.
         runtime: what its runtime adds.
     """
     application = _json(application_facts(message, instance, address))
@@ -53,7 +55,7 @@ def environment(
         "HOME": str(directory),
         "PATH": path,
         "LANG": "C.UTF-8",
-        "TMPDIR": "/tmp",  # noqa: S108 - the instance's own, see the sandbox
+        "TMPDIR": temporary,
         "VCAP_APPLICATION": application,
         "VCAP_SERVICES": _json(services_by_label(message.services)),
         "VCAP_APP_HOST": address,

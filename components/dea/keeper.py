@@ -243,6 +243,7 @@ class Keeper:
                 address=self._config.address,
                 dea=self._announcer.dea,
                 path=self._config.path,
+                temporary=self._launcher.temporary(instance),
                 runtime=runtime.environment if runtime else {},
             )
             await self._runner.start(self._launcher.spec(instance, variables))

@@ -42,6 +42,11 @@ class Launcher:
         """Where an instance lives."""
         return self._instances / instance.id
 
+    def temporary(self, instance: Instance) -> str:
+        """The folder for temporary files, as the instance sees it."""
+        inside = self._config.sandbox == "systemd"
+        return "/tmp" if inside else str(self.directory(instance) / _TEMPORARY)  # noqa: S108 - its own, see the unit
+
     def known(self) -> list[str]:
         """Ids of the instances that have a folder."""
         return [path.name for path in self._instances.iterdir()]

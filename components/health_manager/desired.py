@@ -15,8 +15,8 @@ STARTED, STOPPED, INVALID = "STARTED", "STOPPED", "INVALID"
 class DesiredApp:
     """One application as it should be.
 
-    `version` is the live version, `<staged_package_hash>-<run_count>`, empty before the first staging. `changed_at` is
-    when its owner changed it last, on this process's monotonic clock.
+    `version` is the live version: what the controller says, or `<staged_package_hash>-<run_count>`; empty where neither
+    is known. `changed_at` is when its owner changed it last, on this process's monotonic clock.
     """
 
     id: int
@@ -52,7 +52,9 @@ def parse_row(droplet: int, row: Mapping[str, Any]) -> DesiredApp:
             id=droplet,
             state=state if state in (STARTED, STOPPED) else INVALID,
             instances=max(int(row["instances"]), 0),
-            version=f"{digest}-{int(row.get('run_count') or 0)}" if digest else "",
+            version=str(
+                row.get("version") or (f"{digest}-{int(row.get('run_count') or 0)}" if digest else "")
+            ),
             staged=str(row.get("package_state") or "STAGED").upper() == "STAGED",
             last_updated=epoch(row.get("last_updated", row.get("updated_at"))),
             name=str(row.get("name") or ""),

@@ -172,14 +172,15 @@ class HealthManager:
 
     async def _on_status(self, message: Incoming[StatusQuery]) -> None:
         self._heard["healthmanager_status_msgs"] += 1
-        if self._answers():
+        if not self._doubts:
             reply = answers.status(message.body, self.desired, self.table, time.monotonic(), self._s)
             if reply is not None:
                 await message.respond(reply)
 
     async def _on_health(self, message: Incoming[HealthQuery]) -> None:
         self._heard["healthmanager_health_request_msgs"] += 1
-        if self._answers():
+        # Everyone answers, leader or not: an asker takes the first word on each application.
+        if not self._doubts:
             for reply in answers.health(message.body, self.desired, self.table):
                 await message.respond(reply)
 
@@ -187,10 +188,6 @@ class HealthManager:
         if isinstance(message.body, int | float):
             self._latency = max(time.time() - message.body, 0.0)
             LATENCY.set(self._latency)
-
-    def _answers(self) -> bool:
-        """True when this one should speak: askers count replies, so two answers to one question would mislead them."""
-        return not self._doubts and not self._lease.state.someone_else_leads(time.monotonic())
 
     def _dea_back(self, name: str) -> None:
         logger.info("dea_back", dea=name)

@@ -6,6 +6,7 @@ The template and the inputs' defaults are the role's (`roles/router`), so that w
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -75,3 +76,13 @@ def write(folder: Path, port: int, domain: str, **inputs: Any) -> Path:
     )
     path.write_text(text, encoding="utf-8")
     return path
+
+
+def main() -> None:
+    """Lay out FOLDER for a PORT and a DOMAIN, and print the configuration file's path."""
+    folder, port, domain = sys.argv[1:]
+    sys.stdout.write(f"{write(Path(folder), int(port), domain)}\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -157,8 +157,9 @@ class Platform:
             if managed is not None:
                 self._report(f"stopping {name}")
                 managed.stop(STOP_SECONDS)
-            if name == "stager" or name in self.settings.dea_names:
-                asyncio.run(_end_units(self.settings.state / name / "units"))
+            units = self.settings.state / name / "units"
+            if units.is_dir():
+                asyncio.run(_end_units(units))
         state.forget(self.settings.state)
         if self._plan is not None and not self._plan.run.is_relative_to(self.settings.state):
             shutil.rmtree(self._plan.run, ignore_errors=True)
@@ -252,7 +253,9 @@ class Platform:
             if lives(known.owner) or (
                 known.owner is None and any(lives(process) for process in known.processes.values())
             ):
-                raise DevError(f"a platform runs in {folder} already: `ingot-lab dev status`, `ingot-lab dev down`")
+                raise DevError(
+                    f"a platform runs in {folder} already: `ingot-lab dev status`, `ingot-lab dev down`"
+                )
             # Its owner was killed: what it started is cleared before anything new is.
             left = Platform.attach(folder, self._report)
             if left is not None:
@@ -273,8 +276,8 @@ class Platform:
 
     def _make_commands(self, files: Mapping[str, Path]) -> dict[str, list[str]]:
         def daemon(name: str) -> list[str]:
-            module = f"components.{self.plan.component(name)}.main"
-            return [sys.executable, "-m", module, "--config", str(files[name])]
+            program = f"ingot-{self.plan.component(name).replace('_', '-')}"
+            return [str(Path(sys.executable).parent / program), "--config", str(files[name])]
 
         run = self.plan.run
         front = [sys.executable, "-m", "components.router.nginx_conf", str(run), str(self.port)]
@@ -347,8 +350,6 @@ class Platform:
 
 async def _end_units(folder: Path) -> None:
     """End the applications or builds that an agent started: they outlive it on purpose."""
-    if not folder.is_dir():
-        return
     runner = ProcessRunner(folder)
     for name in await runner.names("ingot-"):
         await runner.stop(name, 1.0)

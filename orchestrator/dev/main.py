@@ -92,7 +92,9 @@ def show(platform: Platform) -> bool:
     console = Console(highlight=False, soft_wrap=True)
     console.print(table)
     password = _short(platform.settings.state / "admin_password")
-    console.print(f"API: {platform.api_url}/   applications: http://NAME.{platform.settings.domain}:{platform.port}/")
+    console.print(
+        f"API: {platform.api_url}/   applications: http://NAME.{platform.settings.domain}:{platform.port}/"
+    )
     console.print(
         f"next: ingot target {platform.api_url} && ingot login {platform.settings.admin_email} "
         f"--password-stdin < {password}"

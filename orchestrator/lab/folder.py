@@ -52,7 +52,7 @@ class LabFolder:
         _put(self.path / _SSH / f"{keys.PRIVATE}.pub", access.public_key, 0o644)
         _put(self.path / _SSH / keys.KNOWN_HOSTS, access.known_hosts, 0o644)
         text = "# Written by ingot-lab; the orchestrator's machines are in 20-dea.yml.\n" + yaml.safe_dump(
-            inventory(lab.machines), sort_keys=False
+            inventory(lab.machines, self.path / _SSH), sort_keys=False
         )
         _put(self.inventory / FIXED, text, 0o644)
         target = self.project / "inventories" / "lab" / GROUP_VARS
@@ -63,14 +63,16 @@ class LabFolder:
             link.symlink_to(wanted)
 
 
-def inventory(machines: Iterable[wire.MachineView]) -> dict[str, Any]:
-    """Return the inventory of fixed machines. Host keys are checked; paths are relative to the inventory's folder."""
+def inventory(machines: Iterable[wire.MachineView], ssh: Path) -> dict[str, Any]:
+    """Return the inventory of fixed machines, with the keys in the folder `ssh`. Host keys are checked.
+
+    Paths are whole: testinfra hands these values to `ssh` as they stand, without Ansible's templates.
+    """
     listed = list(machines)
     groups: dict[str, Any] = {}
     for machine in listed:
         for group in machine.groups:
             groups.setdefault(group, {"hosts": {}})["hosts"][machine.name] = {}
-    ssh = "{{ inventory_dir }}/../" + _SSH
     # The variables hang on a group of the lab's machines: on `all` they would also reach the control host itself.
     groups["lab"] = {
         "hosts": {machine.name: {"ansible_host": machine.address} for machine in listed},

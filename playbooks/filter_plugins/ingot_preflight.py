@@ -6,6 +6,7 @@ import difflib
 import hashlib
 import ipaddress
 import json
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -38,8 +39,7 @@ def ingot_problems(
     Args:
         hostvars: the variables of every host; a value that cannot be rendered raises when it is read.
         groups: hosts by group.
-        specs: options by role, as in `meta/argument_specs.yml`, and the platform's own under `ingot`. An option with
-            `wired: true` gets its value from a platform input.
+        specs: options by role, as in `meta/argument_specs.yml`, and the platform's own under `ingot`.
         bus_users: who needs a password in `ingot_bus_passwords`.
     """
     found = _Found(len(groups.get("all", [])))
@@ -63,12 +63,11 @@ def ingot_specs(roles: str, platform: str) -> dict[str, dict[str, dict[str, Any]
     specs: dict[str, dict[str, dict[str, Any]]] = {PLATFORM: _read(Path(platform))["options"]}
     for file in sorted(Path(roles).glob("*/meta/argument_specs.yml")):
         role = file.parent.parent
-        defaults = _read(role / "defaults" / "main.yml") if (role / "defaults" / "main.yml").is_file() else {}
         options: dict[str, dict[str, Any]] = {}
         for name, entry in _read(file)["argument_specs"].items():
             for option, spec in (entry.get("options") or {}).items():
-                wired = name != "main" or f"{PLATFORM}_" in str(defaults.get(option, ""))
-                options[option] = {**spec, "wired": wired}
+                # What an operation needs is given by who asks for it, not by an inventory.
+                options[option] = spec if name == "main" else {**spec, "required": False}
         specs[role.name] = options
     return specs
 
@@ -163,13 +162,15 @@ def _check_values(host: str, variables: Mapping[str, Any], spec: Spec, found: _F
     values: dict[str, Any] = {}
     for name, option in spec.items():
         if name not in variables:
-            if option.get("required") and not option.get("wired"):
+            if option.get("required"):
                 found.add(f"{name}: is missing; {_wanted(option)}", host)
             continue
         try:
             values[name] = variables[name]
         except Exception as error:  # noqa: BLE001 - templating raises what it likes; the text is what people need
-            found.add(f"{name}: cannot be rendered: {error}", host)
+            # An input of the platform that is missing is said once, not again by everything that is made from it.
+            if not re.search(rf"'{PLATFORM}_\w+' is undefined", str(error)):
+                found.add(f"{name}: cannot be rendered: {error}", host)
     for name, value in values.items():
         option = spec[name]
         if _is_empty(value) and option.get("required"):

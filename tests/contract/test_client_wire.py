@@ -102,7 +102,6 @@ def test_push_of_a_new_application(stub, ingot, folder):
         "GET /apps/hello",
         "POST /apps",
         "POST /apps/hello/application",
-        "GET /apps/hello/crashes",
         "GET /apps/hello",
         "GET /apps/hello",
         "PUT /apps/hello",
@@ -202,6 +201,7 @@ def test_push_whose_staging_fails_shows_the_log_and_stays_stopped(stub, ingot, f
 
 def test_push_that_crashes_shows_the_logs_and_stops_the_application(stub, ingot, folder):
     stub.set("GET /apps/hello/instances", {"instances": [{"index": 0, "state": "DOWN", "since": 1}]})
+    stub.app("hello")
     stub.set(
         "GET /apps/hello/crashes",
         {"crashes": [{"instance": "old", "since": 1}]},

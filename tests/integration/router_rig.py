@@ -134,18 +134,26 @@ class Rig:
         self._settings = router or {}
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
         self._backends: list[Backend] = []
-        self.bus = BusThread(BusConfig([f"nats://127.0.0.1:{self.bus_port}"], "dea"), "test")
+        self._bus: BusThread | None = None
+
+    @property
+    def bus(self) -> BusThread:
+        """The test's own place on the bus, as a DEA."""
+        assert self._bus is not None
+        return self._bus
 
     def start(self) -> None:
         self.start_nats()
         self.start_nginx()
         self.start_router()
-        self.bus.start()
+        self._bus = BusThread(BusConfig([f"nats://127.0.0.1:{self.bus_port}"], "dea"), "test")
+        self._bus.start()
         until(lambda: self.bus.bus.connected, "the test is on the bus")
         self.wait_ready()
 
     def stop(self) -> None:
-        self.bus.close()
+        if self._bus is not None:
+            self._bus.close()
         for name in list(self._processes):
             self.kill(name, signal.SIGTERM)
         for backend in self._backends:

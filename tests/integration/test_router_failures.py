@@ -75,6 +75,7 @@ def test_a_new_process_takes_over_routes_and_lets_them_age(rig: Rig) -> None:
         rig.kill("router")
         rig.start_router()
         rig.wait_ready()
+        assert set(rig.dump()) == {"kept.localhost", "gone.localhost"}
 
         def aged() -> bool:
             confirm(rig, "kept.localhost", kept.port)

@@ -161,7 +161,7 @@ local function apply(delta)
     change:delete(host)
   end
   if full and not delta.more and not failure then
-    local _ = 1
+    change:sweep()
     dict:set("loaded", true)
   end
   change:publish()

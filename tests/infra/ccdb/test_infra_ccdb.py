@@ -35,7 +35,7 @@ def test_the_server_is_up_on_its_machine(host: Any, facts: dict[str, Any]) -> No
 
 
 def test_only_controllers_get_in_and_only_with_the_password(host: Any, facts: dict[str, Any]) -> None:
-    right = connect(host, facts, facts["ccdb_password"])
+    right = connect(host, facts, facts["ingot_ccdb_password"])
     if facts["inventory_hostname"] in facts["groups"]["controller"]:
         assert right.stdout.strip() == "42", right.stderr
         assert "password authentication failed" in connect(host, facts, "wrong-password").stderr

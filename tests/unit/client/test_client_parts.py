@@ -212,7 +212,7 @@ def wait(api, seconds):
         api,
         "x",
         1,
-        {"old"},
+        lambda: {"old"},
         clock=lambda: now[0],
         sleep=lambda s: now.__setitem__(0, now[0] + s),
     )

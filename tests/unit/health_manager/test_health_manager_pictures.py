@@ -61,6 +61,8 @@ def test_a_row_becomes_an_application():
     app = parse_row(7, ROW)
     assert (app.id, app.version, app.staged, app.instances) == (7, "ab-3", True, 2)
     assert app.last_updated == 1_000
+    assert parse_row(7, {**ROW, "version": "cd-9"}).version == "cd-9"
+    assert parse_row(7, {**ROW, "staged_package_hash": None}).version == ""
 
 
 @pytest.mark.parametrize(

@@ -73,14 +73,15 @@ def test_resolver_that_only_the_host_reaches_is_passed_over() -> None:
     assert machine_files.resolv_conf([stub]).text == ""
 
 
-def test_inventory_checks_host_keys_and_holds_no_absolute_path() -> None:
-    found = folder.inventory([view("core1", "198.18.0.2", ["nats", "ccdb"]), view("x", "198.18.0.3", [])])
+def test_inventory_checks_host_keys_and_spares_the_control_host() -> None:
+    machines = [view("core1", "198.18.0.2", ["nats", "ccdb"]), view("x", "198.18.0.3", [])]
+    found = folder.inventory(machines, Path("/labs/l/ssh"))
     groups = found["all"]["children"]
     assert "vars" not in found["all"], "they would reach the control host itself"
     top = groups.pop("lab")
     assert top["hosts"] == {"core1": {"ansible_host": "198.18.0.2"}, "x": {"ansible_host": "198.18.0.3"}}
     assert groups == {"nats": {"hosts": {"core1": {}}}, "ccdb": {"hosts": {"core1": {}}}}
-    assert top["vars"]["ansible_ssh_private_key_file"] == "{{ inventory_dir }}/../ssh/id_ed25519"
+    assert top["vars"]["ansible_ssh_private_key_file"] == "/labs/l/ssh/id_ed25519"
     assert "StrictHostKeyChecking=yes" in top["vars"]["ansible_ssh_common_args"]
 
 

@@ -1,0 +1,109 @@
+"""The arrows of architecture section 3: who may import whom is read from the imports themselves."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+# Room -> our own packages it may import beside itself. Libraries are free.
+ALLOWED: dict[str, tuple[str, ...]] = {
+    "components/common": (),
+    "components/client": (),
+    "components/controller": ("components.common",),
+    "components/dea": ("components.common",),
+    "components/health_manager": ("components.common",),
+    "components/router": ("components.common",),
+    "components/services": ("components.common",),
+    "components/stager": ("components.common",),
+    "orchestrator": ("components.common",),
+}
+ONE_IMPORTER = {"ansible_runner": {"orchestrator/plays.py"}}
+
+
+def modules() -> list[Path]:
+    return sorted(p for room in ("components", "orchestrator") for p in (ROOT / room).rglob("*.py"))
+
+
+def imports(source: str, package: str) -> set[str]:
+    """Every module a file names in an import, wherever it stands; relative ones made absolute."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            found.update(alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = node.module or ""
+            if node.level:
+                parts = package.split(".")
+                base = ".".join([*parts[: len(parts) - node.level + 1], *([base] if base else [])])
+            # `from components import dea` names a room as well as `from components.dea import x`.
+            found.update(f"{base}.{alias.name}" for alias in node.names)
+    return found
+
+
+def within(name: str, packages: tuple[str, ...]) -> bool:
+    return any(name == p or name.startswith(p + ".") for p in packages)
+
+
+def wrong(room: str, names: set[str]) -> set[str]:
+    own = (room.replace("/", "."), *ALLOWED[room])
+    return {n for n in names if within(n, ("components", "orchestrator")) and not within(n, own)}
+
+
+@pytest.mark.parametrize("room", ALLOWED)
+def test_a_room_imports_only_what_it_may(room: str) -> None:
+    found = {
+        str(path.relative_to(ROOT)): bad
+        for path in (ROOT / room).rglob("*.py")
+        if (bad := wrong(room, imports(path.read_text(), ".".join(path.relative_to(ROOT).parent.parts))))
+    }
+    assert found == {}
+
+
+def test_every_module_lies_in_a_room() -> None:
+    stray = [
+        str(p.relative_to(ROOT))
+        for p in modules()
+        if p != ROOT / "components/__init__.py" and not any(p.is_relative_to(ROOT / room) for room in ALLOWED)
+    ]
+    assert stray == []
+
+
+@pytest.mark.parametrize("library", ONE_IMPORTER)
+def test_a_library_that_is_kept_behind_one_door(library: str) -> None:
+    users = {
+        str(p.relative_to(ROOT))
+        for p in modules()
+        if any(within(n, (library,)) for n in imports(p.read_text(), ""))
+    }
+    assert users <= ONE_IMPORTER[library]
+
+
+@pytest.mark.parametrize(
+    ("room", "source"),
+    [
+        ("components/dea", "from components.router.table import Table"),
+        ("components/dea", "def late():\n    import components.controller.app"),
+        ("components/dea", "from components import stager"),
+        ("components/dea", "from ..stager import main"),
+        ("components/client", "from components.common import log"),
+        ("components/common", "import orchestrator.lab"),
+        ("orchestrator", "from components.dea import config"),
+    ],
+)
+def test_the_reader_sees_every_form_of_import(room: str, source: str) -> None:
+    assert wrong(room, imports(source, room.replace("/", ".")))
+
+
+@pytest.mark.parametrize(
+    ("room", "source"),
+    [
+        ("components/dea", "from components.common.bus import Bus\nfrom . import ports\nimport aiohttp"),
+        ("orchestrator", "from orchestrator.lab import run\nfrom components.common import log"),
+        ("components/client", "from components.client.api import Api\nimport httpx"),
+    ],
+)
+def test_what_is_allowed_is_allowed(room: str, source: str) -> None:
+    assert wrong(room, imports(source, room.replace("/", "."))) == set()

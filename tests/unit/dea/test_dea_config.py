@@ -1,0 +1,179 @@
+"""The DEA's configuration, its snapshot, its launcher's care with files of applications."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from components.common.config import parse
+from components.common.errors import ConfigError
+from components.common.messages import DeaStart, Limits
+from components.dea.config import DeaConfig, RuntimeConfig
+from components.dea.errors import StartError
+from components.dea.instance import Instance, State
+from components.dea.launcher import Launcher
+from components.dea.ports import RingState
+from components.dea.runtimes import Runtimes
+from components.dea.snapshot import Snapshot
+from tests.integration.dea_rig import droplet
+
+BUS = {"urls": ["nats://127.0.0.1:4222"]}
+
+
+def config(**more: Any) -> DeaConfig:
+    return parse({"bus": BUS, **more}, DeaConfig)
+
+
+def instance() -> Instance:
+    message = DeaStart(droplet=3, name="a", version="v", limits=Limits(mem=64, disk=10), env=["PASS=hush"])
+    return Instance.of(message, "a" * 32, 5)
+
+
+def test_defaults_are_the_platforms() -> None:
+    found = config()
+    assert (found.ports.first, found.ports.last) == (61001, 64999)
+    assert (found.uids.first, found.uids.last) == (50000, 59999)
+    assert found.files.port == 12345
+    assert found.memory_mb > 0
+    assert config(max_memory=100).memory_mb == 100
+
+
+@pytest.mark.parametrize(
+    ("change", "word"),
+    [
+        ({"sandbox": "docker"}, "sandbox"),
+        ({"base_dir": "x"}, "base_dir"),
+        ({"ports": {"first": 9, "last": 3}}, "ports.first"),
+        ({"ports": {"first": 9, "last": 70000}}, "ports.last"),
+        ({"intervals": {"beat": 0}}, "intervals.beat"),
+        ({"runtimes": {"python": {"executable": "python3"}}}, "runtimes.python.executable"),
+        ({"drain": -1}, "drain"),
+        ({"memory": 1}, "memory"),
+    ],
+)
+def test_mistakes_are_named(change: dict[str, Any], word: str) -> None:
+    with pytest.raises(ConfigError, match=word):
+        config(**change)
+
+
+def test_runtimes_go_by_their_aliases() -> None:
+    python = RuntimeConfig("/usr/bin/python3", aliases=["python2"])
+    found = Runtimes({"python3": python})
+    assert found.names == ["python2", "python3"]
+    assert found.find("python2") is python
+    assert found.offers(None)
+    assert found.offers("")
+    assert not found.offers("ruby18")
+
+
+class TestSnapshot:
+    """What is written down."""
+
+    def test_records_come_back_and_hold_no_environment(self, tmp_path: Path) -> None:
+        snapshot, record = Snapshot(tmp_path), instance()
+        record.move(State.CRASHED, 7, "why")
+        snapshot.save([record])
+        assert Snapshot(tmp_path).load() == [record]
+        written = (tmp_path / "applications.json").read_text()
+        assert written.startswith('{"3":{"aaaa')
+        assert "hush" not in written
+        assert (tmp_path / "applications.json").stat().st_mode & 0o77 == 0
+
+    def test_nothing_and_nonsense_are_no_instances(self, tmp_path: Path) -> None:
+        snapshot = Snapshot(tmp_path)
+        assert snapshot.load() == []
+        (tmp_path / "applications.json").write_text("{")
+        assert snapshot.load() == []
+        assert (tmp_path / "applications.broken").read_text() == "{"
+
+    def test_ports_and_evacuation(self, tmp_path: Path) -> None:
+        snapshot = Snapshot(tmp_path)
+        assert snapshot.load_ports() is None
+        snapshot.save_ports(RingState(5, {4: 1.5}))
+        assert snapshot.load_ports() == RingState(5, {4: 1.5})
+        snapshot.evacuating = True
+        assert Snapshot(tmp_path).evacuating
+        snapshot.evacuating = False
+        assert not Snapshot(tmp_path).evacuating
+
+
+class TestLauncher:
+    """Folders of instances."""
+
+    @pytest.fixture
+    def launcher(self, tmp_path: Path) -> Launcher:
+        return Launcher(config(sandbox="process"), tmp_path / "instances")
+
+    def prepare(
+        self,
+        launcher: Launcher,
+        tmp_path: Path,
+        executable: str | None,
+        content: bytes,
+        uid: int | None = None,
+    ) -> Instance:
+        (tmp_path / "d.tgz").write_bytes(content)
+        record = instance()
+        record.uid = uid
+        launcher.prepare(record, tmp_path / "d.tgz", executable)
+        return record
+
+    def test_the_runtime_is_filled_in_and_the_state_file_read(
+        self, launcher: Launcher, tmp_path: Path
+    ) -> None:
+        content = droplet({"droplet.yaml": "state_file: tomcat.state\n"})
+        record = self.prepare(launcher, tmp_path, "/usr/bin/python3.11", content)
+        folder = launcher.directory(record)
+        assert "/usr/bin/python3.11 server.py" in (folder / "startup").read_text()
+        assert folder.stat().st_mode & 0o777 == 0o700
+        assert (folder / "startup").stat().st_mode & 0o777 == 0o500
+        assert record.state_file == "tomcat.state"
+        assert launcher.known() == [record.id]
+        launcher.remove(record.id)
+        assert launcher.known() == []
+
+    @pytest.mark.parametrize(
+        ("files", "executable", "word"),
+        [
+            ({}, None, "wants a runtime"),
+            ({"droplet.yaml": "{"}, "/x", "droplet.yaml"),
+        ],
+    )
+    def test_what_is_no_droplet(
+        self, launcher: Launcher, tmp_path: Path, files: dict[str, str], executable: str | None, word: str
+    ) -> None:
+        with pytest.raises(StartError, match=word):
+            self.prepare(launcher, tmp_path, executable, droplet(files))
+
+    def test_complaints_follow_no_link(self, launcher: Launcher, tmp_path: Path) -> None:
+        record = self.prepare(launcher, tmp_path, "/x", droplet())
+        log = launcher.directory(record) / "logs/err.log"
+        launcher.complain(record, ["FATAL: a", "FATAL: b"])
+        assert log.read_text() == "FATAL: a\nFATAL: b\n"
+        victim = tmp_path / "victim"
+        victim.write_text("")
+        log.unlink()
+        log.symlink_to(victim)
+        launcher.complain(record, ["FATAL"])
+        log.unlink()
+        log.hardlink_to(victim)
+        launcher.complain(record, ["FATAL"])
+        log.unlink()
+        os.mkfifo(log)
+        launcher.complain(record, ["FATAL"])
+        assert victim.read_text() == ""
+
+    @pytest.mark.root
+    @pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files away")
+    def test_files_are_the_instances_and_seized_after_a_crash(
+        self, launcher: Launcher, tmp_path: Path
+    ) -> None:
+        record = self.prepare(launcher, tmp_path, "/x", droplet(), uid=50000)
+        folder = launcher.directory(record)
+        every = [folder, *folder.rglob("*")]
+        assert {path.lstat().st_uid for path in every} == {50000}
+        launcher.seize(record)
+        assert {path.lstat().st_uid for path in every} == {0}

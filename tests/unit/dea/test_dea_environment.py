@@ -1,0 +1,98 @@
+"""The environment of an instance (section 4.5)."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from components.common.messages import DeaStart, Limits
+from components.dea.environment import environment
+from components.dea.instance import Instance
+
+SERVICE = {
+    "name": "db",
+    "type": "database",
+    "label": "mysql-5.1",
+    "vendor": "mysql",
+    "version": "5.1",
+    "tags": ["sql"],
+    "plan": "free",
+    "plan_option": None,
+    "credentials": {"hostname": "10.0.0.9", "port": 3306, "password": "it's"},
+}
+
+
+def build(*, port: int | None = 61001, **more: Any) -> dict[str, str]:
+    message = DeaStart(
+        droplet=12, name="env", version="v", uris=["e.x"], limits=Limits(mem=64, disk=10, fds=9), **more
+    )
+    instance = Instance.of(message, "f" * 32, 0)
+    instance.port = port
+    return environment(
+        message,
+        instance,
+        Path("/i"),
+        address="10.0.0.5",
+        dea="0-abc",
+        path="/bin",
+        temporary="/tmp",
+        runtime={"PYTHONUNBUFFERED": "1"},
+    )
+
+
+def test_the_names_of_2011_and_ours() -> None:
+    found = build(services=[SERVICE])
+    assert found["HOME"] == "/i"
+    assert found["VCAP_APP_HOST"] == found["VMC_APP_HOST"] == "10.0.0.5"
+    assert found["VCAP_APP_PORT"] == found["VMC_APP_PORT"] == found["PORT"] == "61001"
+    assert found["VMC_APP_ID"] == "f" * 32
+    assert found["VMC_MYSQL"] == "10.0.0.9:3306"
+    assert found["INGOT_DEA"] == "0-abc"
+    assert found["PYTHONUNBUFFERED"] == "1"
+    assert found["VCAP_CONSOLE_PORT"] == ""
+    application = json.loads(found["VCAP_APPLICATION"])
+    assert application["limits"] == {"fds": 9, "mem": 64 * 1024 * 1024, "disk": 10 * 1024 * 1024}
+    assert (application["instance_index"], application["port"], application["uris"]) == (0, 61001, ["e.x"])
+    bound = json.loads(found["VCAP_SERVICES"])["mysql-5.1"][0]
+    assert bound["credentials"]["password"] == "it's"
+    assert "plan_option" not in bound
+    assert json.loads(found["VMC_SERVICES"])[0]["options"]["port"] == 3306
+
+
+def test_no_services_are_an_empty_object() -> None:
+    assert json.loads(build()["VCAP_SERVICES"]) == {}
+
+
+def test_a_worker_has_no_port() -> None:
+    found = build(port=None)
+    assert found["VCAP_APP_PORT"] == ""
+    assert "PORT" not in found
+
+
+@pytest.mark.parametrize(
+    ("line", "value"),
+    [
+        ("K=plain", "plain"),
+        ("K=a=b", "a=b"),
+        ("K=$HOME/x", "/i/x"),
+        ("K=${HOME}x", "/ix"),
+        ("K='$HOME'", "$HOME"),
+        ('K="$HOME"', "/i"),
+        ("K=pa$$word", "pa$$word"),
+        ("K=it's $(rm -rf /) `x`", "it's $(rm -rf /) `x`"),
+        ("K=line\r\nnext\x00", "line\nnext"),
+        ("K=", ""),
+    ],
+)
+def test_user_values_are_expanded_but_never_run(line: str, value: str) -> None:
+    assert build(env=[line])["K"] == value
+
+
+def test_the_user_comes_last_and_nonsense_is_left_out() -> None:
+    found = build(env=["PATH=/mine", "1X=a", "no value", "X=$PATH"])
+    assert found["PATH"] == "/mine"
+    assert found["X"] == "/mine"
+    assert "1X" not in found

@@ -1,0 +1,119 @@
+"""Instances and their registry: states, filters, room, answers to discover."""
+
+from __future__ import annotations
+
+import itertools
+
+import pytest
+
+from components.common.messages import DeaDiscover, DeaStart, FindDroplet, Limits
+from components.dea.errors import NoRoomError, TransitionError
+from components.dea.instance import Instance, State
+from components.dea.registry import Bounds, Registry, answers_discover
+
+_ids = itertools.count()
+ALLOWED = {
+    (State.STARTING, State.RUNNING),
+    (State.STARTING, State.STOPPING),
+    (State.STARTING, State.CRASHED),
+    (State.RUNNING, State.STOPPING),
+    (State.RUNNING, State.CRASHED),
+    (State.STOPPING, State.DELETED),
+    (State.CRASHED, State.DELETED),
+}
+
+
+def make(state: State = State.RUNNING, *, droplet: int = 1, index: int = 0, mem: int = 64) -> Instance:
+    message = DeaStart(
+        droplet=droplet, name="a", version="v1", uris=["a.x"], index=index, limits=Limits(mem=mem, disk=100)
+    )
+    instance = Instance.of(message, f"{next(_ids):032x}", 100.7)
+    instance.state = state
+    return instance
+
+
+def registry(*instances: Instance, memory: int = 256, disk: int = 1000, count: int = 10) -> Registry:
+    found = Registry(Bounds(memory, disk, count))
+    for instance in instances:
+        found.add(instance)
+    return found
+
+
+@pytest.mark.parametrize(("before", "after"), list(itertools.product(State, State)))
+def test_only_some_transitions_are_possible(before: State, after: State) -> None:
+    instance = make(before)
+    if (before, after) in ALLOWED:
+        instance.move(after, 200.9, "because")
+        assert (instance.state, instance.state_timestamp, instance.detail) == (after, 200, "because")
+    else:
+        with pytest.raises(TransitionError):
+            instance.move(after, 200)
+        assert instance.state is before
+
+
+def test_route_names_the_instance_and_is_none_without_port_or_uris() -> None:
+    instance = make()
+    assert instance.route("d", "10.0.0.1") is None
+    instance.port = 61001
+    instance.framework = "wsgi"
+    route = instance.route("d", "10.0.0.1")
+    assert route is not None
+    assert (route.port, route.uris, route.tags) == (61001, ["a.x"], {"framework": "wsgi"})
+    assert route.private_instance_id == instance.id
+    assert instance.route("d", "10.0.0.1", []) is None
+
+
+def test_what_is_being_stopped_still_holds_its_memory_but_is_not_found() -> None:
+    found = registry(make(State.STOPPING), make(State.CRASHED), make(State.STARTING))
+    assert found.capacity().memory_reserved == 128
+    assert found.capacity().instances == 2
+    assert [i.state for i in found.find(1)] == [State.CRASHED, State.STARTING]
+    assert found.counts() == {"1": 1}
+
+
+@pytest.mark.parametrize(
+    ("bounds", "word"),
+    [
+        ({"memory": 100}, "64 MB of memory wanted, 36 MB free"),
+        ({"disk": 150}, "disk"),
+        ({"count": 1}, "instances"),
+    ],
+)
+def test_room_is_refused_by_name(bounds: dict[str, int], word: str) -> None:
+    with pytest.raises(NoRoomError, match=word):
+        registry(make(), **bounds).check_room(Limits(mem=64, disk=100))
+
+
+def test_filters_narrow_and_both_names_of_instances_are_honoured() -> None:
+    one, two = make(index=0), make(index=1)
+    found = registry(one, two, make(droplet=2))
+    assert found.asked_for(FindDroplet(droplet=1)) == [one, two]
+    assert found.asked_for(FindDroplet(droplet=1, indices=[1])) == [two]
+    assert found.asked_for(FindDroplet(droplet=1, instances=[one.id])) == [one]
+    assert found.asked_for(FindDroplet(droplet=1, instance_ids=[two.id])) == [two]
+    assert found.asked_for(FindDroplet(droplet=1, states=["CRASHED"])) == []
+    assert found.asked_for(FindDroplet(droplet=1, version="v2")) == []
+    assert found.asked_for(FindDroplet(droplet=1, instances=[])) == []
+
+
+def test_discover_is_answered_with_room_and_runtime_only() -> None:
+    found = registry(make())
+    fits, too_much = Limits(mem=64, disk=10), Limits(mem=500, disk=10)
+    assert answers_discover(DeaDiscover(droplet=1, limits=fits, runtime="python"), found, ["python"])
+    assert answers_discover(DeaDiscover(droplet=1, limits=fits), found, [])
+    assert not answers_discover(DeaDiscover(droplet=1, limits=fits, runtime="ruby"), found, ["python"])
+    assert not answers_discover(DeaDiscover(droplet=1, limits=too_much), found, [])
+
+
+def test_emptier_deas_answer_first() -> None:
+    assert registry().taint(1) == 0
+    # 10 ms for the one of the same application, 100 ms times the quarter of the memory.
+    assert registry(make()).taint(1) == pytest.approx(0.035)
+    assert registry(make()).taint(2) == pytest.approx(0.025)
+    assert registry(*(make(mem=8) for _ in range(30))).taint(1) == 0.25
+
+
+def test_crashed_ones_expire() -> None:
+    old, young = make(State.CRASHED), make(State.CRASHED)
+    old.state_timestamp, young.state_timestamp = 100, 3000
+    assert registry(old, young, make()).expired(3701, 3600) == [old]

@@ -1,0 +1,176 @@
+"""Units: what is refused, what is remembered, and how a description becomes properties."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from pathlib import Path
+
+import pytest
+
+from components.common.units import ProcessRunner, UnitError, UnitSpec, UnitState, UnitStatus
+from components.common.units.properties import escape_path, properties
+
+
+def spec(directory: Path, *argv: str, **more: object) -> UnitSpec:
+    return UnitSpec("unit-1", argv or ("/bin/true",), directory, **more)  # type: ignore[arg-type]
+
+
+def state(pid: int) -> str:
+    """A process's state; one that ended may be a zombie until whoever adopted it looks."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except (FileNotFoundError, ProcessLookupError):
+        return "gone"
+
+
+@pytest.mark.parametrize(
+    ("change", "word"),
+    [
+        ({"name": "../x"}, "unit name"),
+        ({"name": "a b"}, "unit name"),
+        ({"argv": []}, "absolute"),
+        ({"argv": ["true"]}, "absolute"),
+        ({"environment": {"A-B": "x"}}, "'A-B'"),
+        ({"environment": {"A": "top\rsecret"}}, "value of A"),
+    ],
+)
+def test_what_no_runner_could_carry_is_refused(change: dict[str, object], word: str) -> None:
+    fields: dict[str, object] = {"name": "u", "argv": ["/bin/true"], "directory": Path("/"), **change}
+    with pytest.raises(UnitError, match=word) as caught:
+        UnitSpec(**fields).check()  # type: ignore[arg-type]
+    assert "secret" not in str(caught.value)
+
+
+def test_a_specification_never_shows_its_environment() -> None:
+    assert "hush" not in repr(spec(Path("/"), environment={"A": "hush"}))
+
+
+@pytest.mark.parametrize(
+    ("status", "words"),
+    [
+        (UnitStatus(UnitState.EXITED, exit_code=3, result="exit-code"), "exited with status 3"),
+        (UnitStatus(UnitState.EXITED, signal=9, result="signal"), "killed by signal 9"),
+        (
+            UnitStatus(UnitState.EXITED, signal=9, result="oom-kill"),
+            "killed by the kernel for want of memory",
+        ),
+        (UnitStatus(UnitState.EXITED, signal=15, result="timeout"), "ran too long"),
+        (UnitStatus(UnitState.EXITED, result="unknown"), "ended unseen"),
+    ],
+)
+def test_an_end_is_told_in_words(status: UnitStatus, words: str) -> None:
+    assert status.describe() == words
+
+
+def test_properties_hide_the_neighbours_and_hold_no_secret() -> None:
+    whole = spec(
+        Path("/var/lib/ingot/dea/instances/a"),
+        "/bin/bash",
+        uid=50001,
+        memory_mb=64,
+        tasks=10,
+        nofile=20,
+        environment={"A": "hush"},
+        empty=[Path("/var/lib/ingot")],
+        hidden=[Path("/etc/ingot")],
+    )
+    found = {name: value.value for name, value in properties(whole, Path("/run/x.env"))}
+    assert found["BindPaths"] == [
+        ["/var/lib/ingot/dea/instances/a", "/var/lib/ingot/dea/instances/a", False, 0x4000]
+    ]
+    assert found["TemporaryFileSystem"][0] == ["/var/lib/ingot", "ro,mode=0755"]
+    assert found["InaccessiblePaths"] == ["-/etc/ingot"]
+    assert found["MemoryMax"] == 64 * 1024 * 1024
+    assert found["ExecStartEx"][0][1][:3] == ["/usr/bin/setpriv", "--reuid=50001", "--regid=50001"]
+    assert found["ExecStartEx"][0][2] == ["no-env-expand"]
+    assert found["ProtectSystem"] == "strict"
+    # To systemd an empty list takes back what an earlier one said.
+    assert [] not in found.values()
+    assert "hush" not in str(found)
+
+
+def test_without_a_uid_it_runs_as_the_daemon_and_keeps_no_capability() -> None:
+    found = {name: value.value for name, value in properties(spec(Path("/x"), "/bin/a"), Path("/e"))}
+    assert found["ExecStartEx"][0][1] == ["/bin/a"]
+    assert found["CapabilityBoundingSet"] == 0
+    assert found["ReadWritePaths"] == ["/x"]
+    assert found["PrivateTmp"] is True
+
+
+def test_unit_names_are_escaped_as_systemd_does() -> None:
+    assert escape_path("ingot-app-0a.service") == "ingot_2dapp_2d0a_2eservice"
+    assert escape_path("0a") == "_30a"
+
+
+class TestProcessRunner:
+    """Plain processes."""
+
+    async def test_output_environment_and_status(self, tmp_path: Path) -> None:
+        runner = ProcessRunner(tmp_path / "units")
+        out = tmp_path / "out"
+        await runner.start(
+            spec(tmp_path, "/bin/sh", "-c", 'echo "$A"; pwd; exit 3', environment={"A": "b c"}, stdout=out)
+        )
+        status = await runner.wait("unit-1")
+        assert (status.state, status.exit_code, status.result) == (UnitState.EXITED, 3, "exit-code")
+        assert out.read_text() == f"b c\n{tmp_path}\n"
+        assert await runner.names("unit-") == ["unit-1"]
+        await runner.stop("unit-1")
+        assert (await runner.status("unit-1")).state is UnitState.MISSING
+        assert await runner.names("") == []
+
+    async def test_stop_ends_the_stubborn_with_all_they_started(self, tmp_path: Path) -> None:
+        runner = ProcessRunner(tmp_path / "units")
+        script = 'trap "" TERM; sleep 100 & echo $!; while :; do sleep 0.1; done'
+        out = tmp_path / "out"
+        await runner.start(spec(tmp_path, "/bin/sh", "-c", script, stdout=out))
+        pid = (await runner.status("unit-1")).pid
+        assert pid is not None
+        async with asyncio.timeout(10):
+            while not out.read_text():
+                await asyncio.sleep(0.01)
+        await runner.stop("unit-1", 0.2)
+        child = int(out.read_text())
+        for gone in (pid, child):
+            assert state(gone) in {"gone", "Z"}
+
+    async def test_a_name_is_taken_once(self, tmp_path: Path) -> None:
+        runner = ProcessRunner(tmp_path / "units")
+        await runner.start(spec(tmp_path, "/bin/sleep", "100"))
+        with pytest.raises(UnitError, match="exists already"):
+            await runner.start(spec(tmp_path, "/bin/sleep", "100"))
+        await runner.stop("unit-1")
+
+    async def test_what_cannot_be_executed_is_an_error(self, tmp_path: Path) -> None:
+        with pytest.raises(UnitError, match="No such file"):
+            await ProcessRunner(tmp_path / "units").start(spec(tmp_path, "/nowhere"))
+
+    async def test_time_runs_out(self, tmp_path: Path) -> None:
+        runner = ProcessRunner(tmp_path / "units")
+        await runner.start(spec(tmp_path, "/bin/sleep", "100", timeout_seconds=0.1))
+        assert (await runner.wait("unit-1")).result == "timeout"
+        await runner.stop("unit-1")
+
+    async def test_the_next_daemon_finds_and_ends_it(self, tmp_path: Path) -> None:
+        first = ProcessRunner(tmp_path / "units")
+        await first.start(spec(tmp_path, "/bin/sleep", "100"))
+        await first.close()
+        second = ProcessRunner(tmp_path / "units")
+        status = await second.status("unit-1")
+        assert status.alive
+        waiting = asyncio.create_task(second.wait("unit-1"))
+        assert status.pid is not None
+        os.killpg(status.pid, signal.SIGKILL)
+        await asyncio.to_thread(os.waitpid, status.pid, 0)
+        assert (await waiting).result == "unknown"
+        await second.stop("unit-1")
+        assert await second.names("") == []
+
+    async def test_a_reused_pid_is_not_mistaken(self, tmp_path: Path) -> None:
+        (tmp_path / "unit-1.json").write_text(f'{{"pid": {os.getpid()}, "born": 1}}')
+        runner = ProcessRunner(tmp_path)
+        assert (await runner.status("unit-1")).state is UnitState.EXITED
+        await runner.stop("unit-1")
+        assert await runner.names("") == []
