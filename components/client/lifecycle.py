@@ -111,9 +111,14 @@ class Lifecycle:
             except ApiError as error:
                 if error.code not in STAGING_CODES:
                     raise PushError("starting", error.message, hint=error.hint) from error
-                log = "" if self._show_log(earlier, shown) else tail(self._staging_log())
+                # The first line is the reason; the end of the log follows it.
+                reason, _, end = error.description.partition("\n")
+                log = "" if self._show_log(earlier, shown) else tail(self._staging_log() or end)
                 raise PushError(
-                    "staging", error.message, log, "correct the application and push it again"
+                    "staging",
+                    reason.removeprefix("Staging failed: "),
+                    log,
+                    "correct the application and push it again",
                 ) from error
 
     def wait(self, wanted: int, known_crashes: Callable[[], frozenset[str]] = frozenset) -> None:
@@ -168,7 +173,8 @@ class Lifecycle:
         text = self._staging_log()
         if text == earlier or not text.startswith(shown):
             return shown
-        self.progress.log(text[len(shown) :])
+        # What is shown may end within a line's end: the controller joins lines as they come.
+        self.progress.log(text[len(shown) :].lstrip("\n"))
         return text
 
 

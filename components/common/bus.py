@@ -195,6 +195,7 @@ class Bus:
         kind: type[T],
         timeout: float = 2.0,
         expected: int | None = None,
+        *,
         enough: Callable[[list[T]], bool] | None = None,
     ) -> list[T]:
         """Ask everybody and collect the answers until `expected` are there or `timeout` seconds passed.

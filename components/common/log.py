@@ -41,7 +41,10 @@ def configure(component: str, level: str = "info", **bound: object) -> None:
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         structlog.processors.StackInfoRenderer(),
-        structlog.processors.dict_tracebacks,
+        # Without the frames' variables: those may hold secrets under any name.
+        structlog.processors.ExceptionRenderer(
+            structlog.tracebacks.ExceptionDictTransformer(show_locals=False)
+        ),
         mask,
     ]
     handler = logging.StreamHandler(sys.stdout)

@@ -8,7 +8,7 @@ from typing import IO, Any
 
 from flask import Flask, Request, Response, g, jsonify, request
 from prometheus_client import Counter, Histogram
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import DataError, SQLAlchemyError
 from werkzeug.exceptions import HTTPException
 from werkzeug.routing import PathConverter
 
@@ -47,6 +47,8 @@ class AnyPath(PathConverter):
     """The rest of a path, whatever is in it: doubled slashes, a leading one, nothing."""
 
     regex = ".*?"
+    # A slash is part of it; Werkzeug would conclude otherwise from the expression, which has none.
+    part_isolating = False
     weight = 300
 
 
@@ -93,6 +95,7 @@ def create_app(controller: Controller) -> Flask:
     app.register_error_handler(ApiError, _api_error)
     app.register_error_handler(HTTPException, _http_error)
     app.register_error_handler(SQLAlchemyError, _database_error)
+    app.register_error_handler(DataError, lambda _error: _api_error(ApiError(100, "a text is not one")))
     app.register_error_handler(Exception, _unexpected)
     return app
 

@@ -74,6 +74,7 @@ class Server(gunicorn.app.base.BaseApplication):
             "worker_tmp_dir": "/dev/shm" if Path("/dev/shm").is_dir() else None,  # noqa: S108 - gunicorn's heartbeat
             "logger_class": _Logger,
             "loglevel": config.log.level,
+            "control_socket_disable": True,
             "proc_name": "ingot-controller",
             "when_ready": lambda _arbiter: notify("READY=1"),
             "on_exit": lambda _arbiter: notify("STOPPING=1"),

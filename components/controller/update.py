@@ -186,7 +186,11 @@ def _uris(current: Wanted, body: Mapping[str, Any], rules: Rules) -> tuple[str, 
         raise ApiError(602, len(given), rules.capacity.app_uris)
     known = set(current.uris)
     # What it has already is not judged again: rules may have changed since.
-    return tuple(sorted({u if u in known else normalise_uri(u, rules) for u in given if u}))
+    return tuple(sorted({_uri(u, known, rules) for u in given if u}))
+
+
+def _uri(given: object, known: set[str], rules: Rules) -> str:
+    return given if isinstance(given, str) and given in known else normalise_uri(given, rules)
 
 
 def _env(current: Wanted, body: Mapping[str, Any]) -> tuple[str, ...]:
@@ -198,7 +202,7 @@ def _env(current: Wanted, body: Mapping[str, Any]) -> tuple[str, ...]:
     kept = []
     for item in dict.fromkeys(given):
         name, equals, _ = item.partition("=")
-        if not equals or not name.strip():
+        if not equals or not name.strip() or "\0" in item:
             raise ApiError(300, f"env: {name!r} wants NAME=value")
         if not name.strip().lower().startswith(_RESERVED_ENV):
             kept.append(item)

@@ -1,4 +1,4 @@
-"""A control group per machine. Without one, machines would share `payload` and stop each other's services."""
+"""A control group per machine. Without one, machines share `payload`, and a unit holds the processes of its namesakes."""
 
 from __future__ import annotations
 

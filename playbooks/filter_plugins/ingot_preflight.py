@@ -13,6 +13,7 @@ from typing import Any
 
 import yaml
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
+from jinja2 import Undefined
 
 # Every platform has these; a droplet share may be a filer that is no machine of ours.
 NEEDED_GROUPS = ("nats", "ccdb", "controller", "stager", "health_manager", "router", "dea")
@@ -23,6 +24,9 @@ NO_RELEASE_GROUPS = frozenset({"nats", "ccdb", "share"})
 PLATFORM = "ingot"
 PLACEHOLDER = "CHANGE_ME"
 _MANIFEST = "RELEASE.json"
+# A missing input of the platform is said once, not again by all that is made from it. What is made from other hosts'
+# variables cannot be rendered here, where these are asked for one host; it can on the host itself.
+_SAID_ELSEWHERE = re.compile(rf"'({PLATFORM}_\w+|hostvars)' is undefined")
 _TYPES = ("type", "elements", "choices", "options")
 
 Spec = Mapping[str, Mapping[str, Any]]
@@ -165,12 +169,11 @@ def _check_values(host: str, variables: Mapping[str, Any], spec: Spec, found: _F
             if option.get("required"):
                 found.add(f"{name}: is missing; {_wanted(option)}", host)
             continue
-        try:
-            values[name] = variables[name]
-        except Exception as error:  # noqa: BLE001 - templating raises what it likes; the text is what people need
-            # An input of the platform that is missing is said once, not again by everything that is made from it.
-            if not re.search(rf"'{PLATFORM}_\w+' is undefined", str(error)):
-                found.add(f"{name}: cannot be rendered: {error}", host)
+        value, fault = _rendered(variables, name)
+        if not fault:
+            values[name] = value
+        elif not _SAID_ELSEWHERE.search(fault):
+            found.add(f"{name}: cannot be rendered: {fault}", host)
     for name, value in values.items():
         option = spec[name]
         if _is_empty(value) and option.get("required"):
@@ -182,6 +185,17 @@ def _check_values(host: str, variables: Mapping[str, Any], spec: Spec, found: _F
                 found.add(text, host)
 
 
+def _rendered(variables: Mapping[str, Any], name: str) -> tuple[Any, str]:
+    """Return a variable's value and, where it has none, why."""
+    try:
+        value = variables[name]
+    except Exception as error:  # noqa: BLE001 - templating raises what it likes; the text is what people need
+        return None, str(error)
+    if isinstance(value, Undefined):
+        return None, str(value._undefined_message)  # noqa: SLF001 - the way Jinja's own subclasses read it
+    return value, ""
+
+
 def _type_errors(name: str, value: Any, option: Mapping[str, Any]) -> list[str]:
     bare = {key: option[key] for key in _TYPES if key in option}
     messages = ArgumentSpecValidator({name: bare}).validate({name: value}).error_messages
@@ -191,12 +205,9 @@ def _type_errors(name: str, value: Any, option: Mapping[str, Any]) -> list[str]:
 
 
 def _check_bus_users(host: str, variables: Mapping[str, Any], users: Iterable[str], found: _Found) -> None:
-    try:
-        passwords = variables["ingot_bus_passwords"]
-        missing = [user for user in users if not passwords.get(user)]
-    except Exception:  # noqa: BLE001 - missing or mistyped is said by the other checks
-        return
-    if missing:
+    passwords, _ = _rendered(variables, "ingot_bus_passwords")
+    # Missing or mistyped is said by the other checks.
+    if isinstance(passwords, Mapping) and (missing := [user for user in users if not passwords.get(user)]):
         found.add(f"ingot_bus_passwords: has no password for {', '.join(missing)}", host)
 
 

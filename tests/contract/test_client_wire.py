@@ -191,10 +191,10 @@ def test_push_of_an_unknown_folder_creates_nothing(stub, ingot, tmp_path):
 
 
 def test_push_whose_staging_fails_shows_the_log_and_stays_stopped(stub, ingot, folder):
-    stub.error("PUT /apps/hello", 500, 310, "Staging failed: requirements")
+    stub.error("PUT /apps/hello", 500, 310, "Staging failed: requirements\nlast line")
     stub.set("GET /v2/apps/hello/staging_log", "-----> compile\nno such package\n")
     result = ingot.run("push", "hello", "--path", str(folder), code=1)
-    assert "staging failed: Staging failed: requirements" in result.stderr
+    assert "staging failed: requirements\n" in result.stderr
     assert "no such package" in result.stderr
     assert "starting" not in result.stderr
 

@@ -15,6 +15,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.integration.platform_fixture import person, platform
+
+__all__ = ["person", "platform"]
+
 
 @pytest.fixture(scope="session")
 def free_port() -> Callable[[], int]:

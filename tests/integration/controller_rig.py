@@ -82,7 +82,9 @@ class Client:
     def __init__(self, url: str, token: str = "") -> None:
         self.url = url
         self.token = token
-        self.http = httpx.Client(base_url=url, timeout=60, trust_env=False)
+        # A new connection for each request, as rest-client makes them.
+        limits = httpx.Limits(max_keepalive_connections=0)
+        self.http = httpx.Client(base_url=url, timeout=60, trust_env=False, limits=limits)
         _clients.append(self.http)
 
     def call(self, method: str, path: str, body: object = None, **options: Any) -> httpx.Response:

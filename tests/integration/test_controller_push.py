@@ -22,9 +22,9 @@ class Platform:
         return Client(self.one.url).login()
 
 
-@pytest.fixture(params=["postgresql", "sqlite"])
+@pytest.fixture
 def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    if request.param == "sqlite":
+    if getattr(request, "param", "") == "sqlite":
         return f"sqlite:///{tmp_path}/ccdb.sqlite"
     return str(request.getfixturevalue("postgres_url"))
 
@@ -41,6 +41,8 @@ def platform(
         yield Platform(*controllers, peers, tmp_path / "share")
     finally:
         for controller in controllers:
+            controller.process.terminate()
+        for controller in controllers:
             controller.stop()
         peers.close()
 
@@ -49,6 +51,7 @@ def files_in(folder: Path) -> list[str]:
     return sorted(p.name for p in folder.iterdir() if p.is_file())
 
 
+@pytest.mark.parametrize("database_url", ["postgresql", "sqlite"], indirect=True)
 def test_each_call_of_a_push_may_land_elsewhere(platform: Platform) -> None:
     one = platform.client()
     two = one.at(platform.two.url)
@@ -130,6 +133,7 @@ def test_a_failed_staging_leaves_nothing(platform: Platform) -> None:
     until(lambda: platform.peers.starts, "it starts now")
 
 
+@pytest.mark.parametrize("database_url", ["postgresql", "sqlite"], indirect=True)
 def test_parallel_starts_stage_once(platform: Platform) -> None:
     client = platform.client()
     client.create("twice")

@@ -118,9 +118,13 @@ def test_no_service_of_a_baked_package_runs_or_is_enabled(client: LabClient, lab
     assert set(ssh(client, lab, "one", f"systemctl is-active {units} || :").split()) == {"inactive"}
 
 
-def test_services_of_one_machine_are_not_anothers(client: LabClient, lab: wire.LabView) -> None:
+def test_units_of_one_machine_hold_no_process_of_another(client: LabClient, lab: wire.LabView) -> None:
     for machine in ("one", "two"):
         ssh(client, lab, machine, "systemd-run -q --unit=same.service sleep 1000")
+    # A process of another PID namespace shows as 0 in the group.
+    members = "find /sys/fs/cgroup/ -path '*/same.service/cgroup.procs' -exec cat {} +"
+    pid = ssh(client, lab, "one", "systemctl show --property=MainPID --value same.service")
+    assert set(ssh(client, lab, "one", members).split()) == {pid}
     ssh(client, lab, "one", "systemctl stop same.service")
     assert ssh(client, lab, "two", "systemctl is-active same.service") == "active"
     ssh(client, lab, "two", "systemctl stop same.service")

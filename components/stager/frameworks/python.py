@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import shutil
 from collections.abc import Mapping
 from importlib.metadata import Distribution, PackageNotFoundError, distribution, distributions
@@ -18,9 +19,8 @@ PACKAGES = f"{OWN}/python"
 _MODULES = ("wsgi", "app")
 _CALLABLES = ("application", "app")
 _SERVER = "gunicorn"
-# What Gunicorn itself needs; both are pure Python, so the stager's own copies run on any Python 3.
-_SERVER_PARTS = (_SERVER, "packaging")
 _CONTROL_SOCKET_SINCE = 25
+_NAME = re.compile(r"[A-Za-z0-9._-]+")
 _GUNICORN_SCRIPT = """#!/usr/bin/env python3
 from gunicorn.app.wsgiapp import run
 sys.exit(run())
@@ -192,24 +192,27 @@ def _add_server(context: Context, packages: Path) -> str:
     present = {d.name.lower(): d.version for d in distributions(path=[str(packages)])}
     if _SERVER in present:
         return present[_SERVER]
-    version = ""
-    for part in _SERVER_PARTS:
-        try:
-            own = distribution(part)
-        except PackageNotFoundError as error:
-            raise StagingError(
-                "compile", f"the stager's release lacks {part}", "Name gunicorn in requirements.txt."
-            ) from error
-        if part == _SERVER:
-            version = own.version
-        if part not in present:
-            _copy_distribution(own, packages)
+    try:
+        own = distribution(_SERVER)
+        # Pure Python, as all that it needs: the stager's own copies run on any Python 3.
+        for part in (own, *(distribution(name) for name in _needs(own) if name not in present)):
+            _copy_distribution(part, packages)
+    except PackageNotFoundError as error:
+        raise StagingError(
+            "compile", f"the stager's release lacks {error.name}", "Name gunicorn in requirements.txt."
+        ) from error
     script = packages / "bin" / _SERVER
     script.parent.mkdir(exist_ok=True)
     script.write_text(_GUNICORN_SCRIPT, encoding="utf-8")
     script.chmod(0o755)
-    context.say(f"added {_SERVER} {version}")
-    return version
+    context.say(f"added {_SERVER} {own.version}")
+    return own.version
+
+
+def _needs(own: Distribution) -> list[str]:
+    """List what a distribution always needs, without versions and without its extras."""
+    always = [r for r in own.requires or () if ";" not in r]
+    return [found.group().lower() for r in always if (found := _NAME.match(r))]
 
 
 def _copy_distribution(own: Distribution, packages: Path) -> None:

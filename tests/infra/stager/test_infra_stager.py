@@ -179,7 +179,11 @@ def test_a_build_sees_and_reaches_nothing_that_is_not_its_own(host: Any, facts: 
 
 
 def test_nothing_of_a_build_stays(host: Any, facts: dict[str, Any]) -> None:
-    background = "import os, subprocess\nsubprocess.Popen(['sleep', '3600'], start_new_session=True)\nraise SystemExit(1)\n"
+    background = (
+        "import subprocess\n"
+        "subprocess.Popen(['sleep', '3600'], start_new_session=True, stdout=-3, stderr=-3)\n"
+        "raise SystemExit(1)\n"
+    )
     reply = stage(host, with_build_program(background), "wsgi")
     assert "compile failed" in reply["error"]
     assert host.run("ls /var/lib/ingot/stager/tasks").stdout.strip() == ""

@@ -105,3 +105,48 @@ def test_where_no_machine_can_be_made_one_line_says_why() -> None:
 def test_capabilities_are_read() -> None:
     assert preflight.parse_capabilities("Name:\tx\nCapEff:\t0000000000200000\n") >> 21 & 1
     assert preflight.parse_capabilities("CapPrm:\tff\n") == 0
+
+
+@pytest.fixture
+def forwarding(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    switch, interfaces = tmp_path / "ip_forward", tmp_path / "net"
+    switch.write_text("0\n")
+    for bridge in ("ing-0", "ing-1"):
+        (interfaces / bridge).mkdir(parents=True)
+    monkeypatch.setattr(network, "IP_FORWARD", switch)
+    monkeypatch.setattr(network, "INTERFACES", interfaces)
+    return switch
+
+
+def test_forwarding_is_on_from_the_first_lab_to_the_last(forwarding: Path, tmp_path: Path) -> None:
+    counter = tmp_path / "run" / "forwarding.json"
+    network.want_forwarding(counter, "ing-0")
+    network.want_forwarding(counter, "ing-1")
+    network.want_forwarding(counter, "ing-1")
+    assert forwarding.read_text() == "1\n"
+    network.end_forwarding(counter, "ing-0")
+    assert forwarding.read_text() == "1\n"
+    network.end_forwarding(counter, "ing-1")
+    assert forwarding.read_text() == "0\n"
+
+
+def test_forwarding_that_was_on_stays_on(forwarding: Path, tmp_path: Path) -> None:
+    forwarding.write_text("1\n")
+    network.want_forwarding(tmp_path / "count", "ing-0")
+    network.end_forwarding(tmp_path / "count", "ing-0")
+    assert forwarding.read_text() == "1\n"
+
+
+def test_bridges_that_vanished_do_not_keep_forwarding_on(forwarding: Path, tmp_path: Path) -> None:
+    network.want_forwarding(tmp_path / "count", "ing-0")
+    (tmp_path / "net" / "ing-0").rmdir()
+    network.end_forwarding(tmp_path / "count")
+    assert forwarding.read_text() == "0\n"
+
+
+def test_a_killed_runs_switch_is_not_taken_for_the_hosts_own(forwarding: Path, tmp_path: Path) -> None:
+    network.want_forwarding(tmp_path / "count", "ing-0")
+    (tmp_path / "net" / "ing-0").rmdir()
+    network.want_forwarding(tmp_path / "count", "ing-1")
+    network.end_forwarding(tmp_path / "count", "ing-1")
+    assert forwarding.read_text() == "0\n"

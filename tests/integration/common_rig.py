@@ -1,0 +1,98 @@
+"""A real nats-server with the contract's users, and a small daemon made of `components.common` alone."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import socket
+import subprocess
+import time
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+from components.common.subjects import COMPONENTS, OPERATOR, PEER, permissions
+
+ROOT = Path(__file__).resolve().parents[2]
+DAEMON = """
+import sys
+from components.common.config import DaemonConfig
+from components.common.daemon import run
+
+class Config(DaemonConfig, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    colour: str
+
+class Sample:
+    def __init__(self, config, bus, identity):
+        self.bus = bus
+    async def start(self): print("sample started", flush=True)
+    async def stop(self): print("sample stopped", flush=True)
+    def ready(self): return [] if self.bus.connected else ["bus_lost"]
+    def varz(self): return {"colour": "green"}
+
+sys.argv[0] = "ingot-sample"
+run("sample", "Sample", Config, Sample)
+"""
+
+
+def free_port() -> int:
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return int(s.getsockname()[1])
+
+
+async def until(
+    condition: Callable[[], Any] | Callable[[], Awaitable[Any]], what: str, seconds: float = 20
+) -> Any:
+    """Wait for a condition, and fail by its name."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        value = condition()
+        if asyncio.iscoroutine(value):
+            value = await value
+        if value:
+            return value
+        await asyncio.sleep(0.02)
+    raise AssertionError(f"not within {seconds:g} s: {what}")
+
+
+class NatsServer:
+    """One nats-server; with `users` it knows the contract's users, each with its own name as password."""
+
+    def __init__(self, folder: Path, *, users: bool = False) -> None:
+        self.port = free_port()
+        self.url = f"nats://127.0.0.1:{self.port}"
+        self._config = folder / "nats.conf"
+        self._process: subprocess.Popen[bytes] | None = None
+        lines = [f'listen: "127.0.0.1:{self.port}"', f'log_file: "{folder}/nats.log"']
+        if users:
+            known = [
+                {
+                    "user": user,
+                    "password": user,
+                    "permissions": {
+                        "publish": permissions(user).publish,
+                        "subscribe": permissions(user).subscribe,
+                        "allow_responses": {"max": -1, "expires": "60s"},
+                    },
+                }
+                for user in (*COMPONENTS, OPERATOR, PEER)
+            ]
+            lines.append(f"authorization {{ users: {json.dumps(known)} }}")
+        self._config.write_text("\n".join(lines) + "\n")
+
+    def start(self) -> None:
+        self._process = subprocess.Popen(["nats-server", "-c", str(self._config)])
+        deadline = time.monotonic() + 20
+        while time.monotonic() < deadline:
+            with socket.socket() as s:
+                if s.connect_ex(("127.0.0.1", self.port)) == 0:
+                    return
+            time.sleep(0.02)
+        raise AssertionError("nats-server does not listen")
+
+    def stop(self) -> None:
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+            self._process = None

@@ -1,0 +1,122 @@
+"""The whole platform on loopback, with a real PostgreSQL, and a person's `ingot` on it."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+
+from orchestrator.dev.harness import ROOT, Platform
+from orchestrator.dev.settings import Settings
+
+APPS = ROOT / "tests" / "apps"
+
+
+def until(condition: Callable[[], Any], what: str, seconds: float = 20) -> Any:
+    """Wait for a condition, and fail by its name."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        if value := condition():
+            return value
+        time.sleep(0.05)
+    raise AssertionError(f"not within {seconds:g} s: {what}")
+
+
+@dataclass
+class Person:
+    """Somebody with the client, logged in as the administrator."""
+
+    platform: Platform
+    home: Path
+
+    def ingot(self, *arguments: str, code: int = 0, **environment: str) -> subprocess.CompletedProcess[str]:
+        done = subprocess.run(
+            [str(Path(sys.executable).parent / "ingot"), *arguments],
+            env={**os.environ, "INGOT_HOME": str(self.home), "NO_COLOR": "1", **environment},
+            capture_output=True,
+            text=True,
+            stdin=subprocess.DEVNULL,
+            timeout=180,
+            check=False,
+        )
+        assert done.returncode == code, f"ingot {arguments}: {done.returncode}\n{done.stdout}{done.stderr}"
+        return done
+
+    def json(self, *arguments: str) -> Any:
+        return json.loads(self.ingot(*arguments, "--json").stdout)
+
+    def push(self, app: str, name: str = "", *more: str) -> Any:
+        arguments = [*([name] if name else []), "--path", str(APPS / app), *more]
+        return self.json("push", *arguments)
+
+    def login(self) -> None:
+        self.ingot("target", self.platform.api_url)
+        email = self.platform.settings.admin_email
+        self.ingot("login", email, INGOT_PASSWORD=self.platform.admin_password)
+
+    def answer(self, name: str) -> dict[str, Any]:
+        """Ask an application; gives its JSON."""
+        got = self.platform.get(name)
+        assert got.status_code == 200, got.text
+        answer: dict[str, Any] = got.json()
+        return answer
+
+    def instances(self, name: str, requests: int = 40) -> dict[str, dict[str, Any]]:
+        """Ask it often: instance id → what it said."""
+        said = [self.answer(name) for _ in range(requests)]
+        return {item["instance_id"]: item for item in said}
+
+    def units(self) -> dict[str, int]:
+        """Look what the DEAs run: instance id → pid."""
+        found = {}
+        for dea in self.platform.settings.dea_names:
+            for path in (self.platform.settings.state / dea / "units").glob("ingot-app-*.json"):
+                record = json.loads(path.read_text())
+                if not record["ended"]:
+                    found[path.stem.removeprefix("ingot-app-")] = int(record["pid"])
+        return found
+
+    def kill_instance(self, instance: str) -> None:
+        os.killpg(self.units()[instance], signal.SIGKILL)
+
+
+@pytest.fixture(scope="session")
+def platform(postgres_cluster: str) -> Iterator[Platform]:
+    """A platform for all tests of the run; each leaves it as it was."""
+    server = f"ingot@{postgres_cluster}"
+    name = f"platform_{os.getpid()}"
+    with psycopg.connect(f"postgresql://{server}/postgres", autocommit=True) as connection:
+        connection.execute(f'CREATE DATABASE "{name}"')
+    with tempfile.TemporaryDirectory(prefix="ingot-platform-") as folder:
+        settings = Settings(
+            Path(folder) / "dev",
+            port=0,
+            database_url=f"postgresql+psycopg://{server}/{name}",
+            # A build that wants something of an index must fail here and now, and not by the network's grace.
+            overrides={"stager": {"pip_extra_args": ["--no-index"]}},
+        )
+        with Platform(settings) as raised:
+            yield raised
+            assert not raised.dead(), [managed.tail() for managed in raised.dead()]
+
+
+@pytest.fixture
+def person(platform: Platform, tmp_path: Path) -> Iterator[Person]:
+    """A person with an empty home; their applications go with the test."""
+    somebody = Person(platform, tmp_path / "home")
+    somebody.login()
+    yield somebody
+    for app in somebody.json("apps"):
+        somebody.ingot("delete", app["name"], "--force")
+    until(lambda: not somebody.units(), "no instance is left")

@@ -1,0 +1,425 @@
+"""What every daemon is built upon, against a real nats-server: the bus, its permissions, the probes, the daemon's life."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+import yaml
+from common_rig import DAEMON, ROOT, NatsServer, until
+from prometheus_client import REGISTRY
+
+from components.common.bus import Bus, BusNoAnswerError, Incoming
+from components.common.bus_thread import BusThread
+from components.common.config import BusConfig, StatusConfig
+from components.common.errors import BusUnavailableError, MessageError
+from components.common.messages import ComponentAnnouncement, DropletRef, HealthReply
+from components.common.probes import Probes
+
+
+@pytest.fixture
+def nats(tmp_path: Path) -> Iterator[NatsServer]:
+    server = NatsServer(tmp_path)
+    server.start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+async def closing() -> AsyncIterator[AsyncExitStack]:
+    async with AsyncExitStack() as stack:
+        yield stack
+
+
+def bus_of(stack: AsyncExitStack, server: NatsServer, user: str = "", password: str | None = None) -> Bus:
+    bus = Bus(
+        BusConfig(urls=[server.url], user=user, password=user if password is None else password), "test"
+    )
+    stack.push_async_callback(bus.close)
+    return bus
+
+
+async def up(bus: Bus) -> Bus:
+    await bus.start()
+    assert await bus.wait_connected(20)
+    return bus
+
+
+def malformed(subject: str) -> float:
+    return REGISTRY.get_sample_value("ingot_bus_malformed_total", {"subject": subject}) or 0.0
+
+
+# The bus.
+
+
+async def test_it_reconnects_announces_again_and_hears_again(
+    nats: NatsServer, closing: AsyncExitStack
+) -> None:
+    listener, speaker = bus_of(closing, nats), bus_of(closing, nats)
+    heard: list[int] = []
+    announced = 0
+
+    async def hear(message: Incoming[DropletRef]) -> None:
+        heard.append(message.body.droplet)
+
+    async def announce() -> None:
+        nonlocal announced
+        announced += 1
+
+    listener.subscribe("droplet.updated", DropletRef, hear)
+    listener.on_connect(announce)
+    await up(listener)
+    await up(speaker)
+    await speaker.publish("droplet.updated", DropletRef(droplet=1))
+    await until(lambda: heard == [1], "first message")
+    assert announced == 1
+    nats.stop()
+    await until(lambda: not listener.connected and not speaker.connected, "the loss is noticed")
+    assert listener.seconds_lost() > 0
+    # Hints are not queued.
+    assert not await speaker.publish("droplet.updated", DropletRef(droplet=2))
+    with pytest.raises(BusUnavailableError):
+        await speaker.request("droplet.updated", None, DropletRef)
+    nats.start()
+    await until(lambda: listener.connected and speaker.connected, "connected again")
+    await until(lambda: announced == 2, "announced again")
+    assert listener.seconds_lost() == 0
+    await speaker.publish("droplet.updated", DropletRef(droplet=3))
+    await until(lambda: heard == [1, 3], "hears again")
+
+
+async def test_it_starts_before_its_server(tmp_path: Path, closing: AsyncExitStack) -> None:
+    late = NatsServer(tmp_path)
+    closing.callback(late.stop)
+    bus = bus_of(closing, late)
+    await bus.start()
+    assert not await bus.wait_connected(0.2)
+    late.start()
+    await until(lambda: bus.connected, "connected")
+
+
+async def test_what_breaks_the_contract_is_dropped_and_counted(
+    nats: NatsServer, closing: AsyncExitStack
+) -> None:
+    listener, speaker = bus_of(closing, nats), bus_of(closing, nats)
+    heard: list[int] = []
+
+    async def hear(message: Incoming[DropletRef]) -> None:
+        if message.body.droplet == 13:
+            raise RuntimeError("a handler's own trouble")
+        heard.append(message.body.droplet)
+
+    listener.subscribe("test.refs", DropletRef, hear)
+    await up(listener)
+    await up(speaker)
+    junk = (b"", b"{", b"null", b"[1]", b'{"droplet":"x"}', b"{}", b"\xff\xfe\x00")
+    for body in junk:
+        await speaker.publish("test.refs", body)
+    await speaker.publish("test.refs", DropletRef(droplet=13))
+    await speaker.publish("test.refs", b'{"droplet":7,"from_a_newer_peer":true}')
+    await until(lambda: heard == [7], "the good one after the bad ones")
+    assert malformed("test.refs") == len(junk)
+    failed = REGISTRY.get_sample_value("ingot_bus_handler_errors_total", {"subject": "test.refs"})
+    assert failed == 1
+
+
+async def test_a_question_is_answered_refused_or_in_vain(nats: NatsServer, closing: AsyncExitStack) -> None:
+    asked, asker = bus_of(closing, nats), bus_of(closing, nats)
+
+    async def answer(message: Incoming[DropletRef]) -> None:
+        if message.body.droplet < 9:
+            await message.respond(HealthReply(droplet=message.body.droplet, version="v", healthy=1))
+        else:
+            await message.respond({"nonsense": True})
+
+    asked.subscribe("test.ask", DropletRef, answer)
+    await up(asked)
+    await up(asker)
+    reply = await asker.request("test.ask", DropletRef(droplet=5), HealthReply)
+    assert (reply.droplet, reply.healthy) == (5, 1)
+    with pytest.raises(MessageError, match=r"test\.ask"):
+        await asker.request("test.ask", DropletRef(droplet=9), HealthReply)
+    with pytest.raises(BusNoAnswerError):
+        await asker.request("test.nobody", None, HealthReply, timeout=0.5)
+
+
+async def test_everybody_is_asked_and_whoever_breaks_the_contract_is_left_out(
+    nats: NatsServer, closing: AsyncExitStack
+) -> None:
+    for number in range(4):
+        member = bus_of(closing, nats)
+
+        async def answer(message: Incoming[Any], number: int = number) -> None:
+            await message.respond(
+                b"junk" if number == 3 else HealthReply(droplet=number, version="v", healthy=number)
+            )
+
+        member.subscribe("test.all", None, answer)
+        await up(member)
+    asker = await up(bus_of(closing, nats))
+    replies = await asker.request_many("test.all", None, HealthReply, timeout=10, expected=3)
+    assert sorted(r.droplet for r in replies) == [0, 1, 2]
+    enough = await asker.request_many(
+        "test.all", None, HealthReply, timeout=10, enough=lambda found: len(found) == 2
+    )
+    assert len(enough) == 2
+    assert await asker.request_many("test.nobody", None, HealthReply, timeout=10) == []
+
+
+async def test_one_of_a_queue_group_answers(nats: NatsServer, closing: AsyncExitStack) -> None:
+    heard: list[int] = []
+    for number in range(3):
+        member = bus_of(closing, nats)
+
+        async def hear(_message: Incoming[Any], number: int = number) -> None:
+            heard.append(number)
+
+        member.subscribe("test.queue", None, hear, queue="cc")
+        member.subscribe("test.end", None, hear)
+        await up(member)
+    speaker = await up(bus_of(closing, nats))
+    for _ in range(30):
+        await speaker.publish("test.queue")
+    await until(lambda: len(heard) == 30, "thirty messages")
+    await speaker.publish("test.end")
+    await until(lambda: len(heard) == 33, "and no more of them")
+
+
+async def test_an_unsubscribed_subject_is_not_heard_again(nats: NatsServer, closing: AsyncExitStack) -> None:
+    listener, speaker = bus_of(closing, nats), bus_of(closing, nats)
+    heard: list[str] = []
+
+    async def hear(message: Incoming[Any]) -> None:
+        heard.append(message.subject)
+
+    listener.subscribe("test.a", None, hear)
+    listener.subscribe("test.b", None, hear)
+    await up(listener)
+    await up(speaker)
+    await listener.unsubscribe("test.a")
+    for subject in ("test.a", "test.b"):
+        await speaker.publish(subject)
+    await until(lambda: heard == ["test.b"], "only the other")
+    nats.stop()
+    await until(lambda: not listener.connected, "lost")
+    nats.start()
+    await until(lambda: listener.connected and speaker.connected, "back")
+    for subject in ("test.a", "test.b"):
+        await speaker.publish(subject)
+    await until(lambda: heard == ["test.b", "test.b"], "still only the other")
+
+
+def test_synchronous_programs_use_it_from_their_threads(nats: NatsServer) -> None:
+    config = BusConfig(urls=[nats.url])
+    one, two = BusThread(config, "one"), BusThread(config, "two")
+
+    async def answer(message: Incoming[DropletRef]) -> None:
+        await message.respond(DropletRef(droplet=message.body.droplet + 1))
+
+    one.subscribe("test.sync", DropletRef, answer)
+    try:
+        one.start()
+        two.start()
+        assert one.run(one.bus.wait_connected(20))
+        assert two.run(two.bus.wait_connected(20))
+        assert two.request("test.sync", DropletRef(droplet=1), DropletRef).droplet == 2
+        assert len(two.request_many("test.sync", DropletRef(droplet=1), DropletRef, expected=1)) == 1
+        assert two.publish("test.sync", DropletRef(droplet=1))
+    finally:
+        one.close()
+        two.close()
+    two.close()
+
+
+# Permissions.
+
+
+async def test_the_contracts_permissions_hold(tmp_path: Path, closing: AsyncExitStack) -> None:
+    server = NatsServer(tmp_path, users=True)
+    closing.callback(server.stop)
+    server.start()
+    dea, controller, spy = (bus_of(closing, server, user) for user in ("dea", "controller", "stager"))
+    heard: list[str] = []
+
+    async def hear(message: Incoming[Any]) -> None:
+        heard.append(message.subject)
+        await message.respond(DropletRef(droplet=1))
+
+    dea.subscribe("dea.stop", None, hear)
+    dea.subscribe("dea.status", None, hear)
+    dea.subscribe("dea.7.start", None, hear)
+    spy.subscribe("dea.stop", None, hear)
+    spy.subscribe("_INBOX_controller.>", None, hear)
+    for bus in (dea, controller, spy):
+        await up(bus)
+    # Allowed: a controller's word to the DEAs, and the DEA's answer to the controller's own inbox.
+    await controller.publish("dea.stop", {"droplet": 1})
+    await controller.publish("dea.7.start", {"droplet": 1})
+    assert (await controller.request("dea.status", None, DropletRef)).droplet == 1
+    # Refused: anybody else's word, and anybody else's ear.
+    await spy.publish("dea.stop", {"droplet": 2})
+    await dea.publish("dea.stop", {"droplet": 3})
+    assert (await controller.request("dea.status", None, DropletRef)).droplet == 1
+    await until(lambda: heard.count("dea.status") == 2, "what was allowed")
+    assert sorted(heard) == ["dea.7.start", "dea.status", "dea.status", "dea.stop"]
+
+
+async def test_a_wrong_password_connects_nobody(tmp_path: Path, closing: AsyncExitStack) -> None:
+    server = NatsServer(tmp_path, users=True)
+    closing.callback(server.stop)
+    server.start()
+    bus = bus_of(closing, server, "dea", password="wrong")
+    await bus.start()
+    assert not await bus.wait_connected(1.5)
+
+
+# Probes.
+
+
+async def test_probes_are_open_where_they_should_be_and_closed_where_they_tell(
+    closing: AsyncExitStack,
+) -> None:
+    reasons: list[str] = ["not_yet"]
+    probes = Probes(
+        StatusConfig(host="127.0.0.1", password="pw"), lambda: reasons, lambda: {"colour": "green"}
+    )
+    closing.push_async_callback(probes.stop)
+    await probes.start()
+    assert probes.credentials == ["status", "pw"]
+    session = await closing.enter_async_context(aiohttp.ClientSession())
+
+    async def get(path: str, password: str | None = None) -> tuple[int, str]:
+        headers = {} if password is None else {"Authorization": aiohttp.encode_basic_auth("status", password)}
+        async with session.get(f"http://127.0.0.1:{probes.port}{path}", headers=headers) as reply:
+            return reply.status, await reply.text()
+
+    assert await get("/healthz") == (200, "ok\n")
+    status, text = await get("/readyz")
+    assert (status, json.loads(text)) == (503, {"ready": False, "reasons": ["not_yet"]})
+    reasons.clear()
+    assert (await get("/readyz"))[0] == 200
+    for path in ("/varz", "/metrics"):
+        assert (await get(path))[0] == 401
+        assert (await get(path, "wrong"))[0] == 401
+    assert json.loads((await get("/varz", "pw"))[1]) == {"colour": "green"}
+    assert "ingot_bus_connected" in (await get("/metrics", "pw"))[1]
+
+
+# The daemon.
+
+
+def daemon(folder: Path, content: Any, *arguments: str) -> list[str]:
+    path = folder / "sample.yml"
+    path.write_text(content if isinstance(content, str) else yaml.safe_dump(content))
+    return [sys.executable, "-c", DAEMON, "--config", str(path), *arguments]
+
+
+def checked(argv: list[str]) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(argv, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
+
+
+def test_check_config_reports_every_problem_and_exits_2(tmp_path: Path) -> None:
+    bad = {"bus": {"urls": ["http://x"], "password": "hidden"}, "status": {"port": -1}, "shape": 1}
+    result = checked(daemon(tmp_path, bad, "--check-config"))
+    assert result.returncode == 2
+    lines = result.stderr.splitlines()
+    assert len(lines) == 4
+    for key in ("bus.urls: ", "status.port: ", "colour: is required", "shape: not a key"):
+        assert any(key in line for line in lines), (key, lines)
+    assert "hidden" not in result.stderr
+
+
+def test_check_config_accepts_a_good_one_and_starts_nothing(tmp_path: Path) -> None:
+    good = {"bus": {"urls": ["nats://127.0.0.1:9"]}, "colour": "green"}
+    result = checked(daemon(tmp_path, good, "--check-config"))
+    assert result.returncode == 0
+    assert "sample started" not in result.stdout
+
+
+async def test_a_daemon_announces_itself_answers_and_ends_on_sigterm(
+    tmp_path: Path, nats: NatsServer, closing: AsyncExitStack
+) -> None:
+    orchestrator = bus_of(closing, nats)
+    announced: list[ComponentAnnouncement] = []
+
+    async def hear(message: Incoming[ComponentAnnouncement]) -> None:
+        announced.append(message.body)
+
+    orchestrator.subscribe("vcap.component.announce", ComponentAnnouncement, hear)
+    await up(orchestrator)
+    content = {
+        "bus": {"urls": [nats.url]},
+        "status": {"host": "127.0.0.1"},
+        "index": 2,
+        "colour": "green",
+    }
+    environment = {**os.environ, "INGOT_RELEASE": "9.9"}
+    process = await asyncio.create_subprocess_exec(
+        *daemon(tmp_path, content), cwd=ROOT, env=environment, stdout=subprocess.PIPE
+    )
+    try:
+        await until(lambda: announced, "its announcement")
+        (said,) = announced
+        assert (said.type, said.index) == ("Sample", 2)
+        found = await orchestrator.request_many(
+            "vcap.component.discover", None, ComponentAnnouncement, timeout=10, expected=1
+        )
+        assert found[0].uuid == said.uuid
+        assert found[0].uptime is not None
+        headers = {"Authorization": aiohttp.encode_basic_auth(*said.credentials)}
+        async with (
+            aiohttp.ClientSession(headers=headers) as session,
+            session.get(f"http://{said.host}/varz") as reply,
+        ):
+            facts = await reply.json()
+        assert (facts["type"], facts["colour"]) == ("Sample", "green")
+    finally:
+        process.send_signal(signal.SIGTERM)
+        output, _ = await asyncio.wait_for(process.communicate(), 20)
+    assert process.returncode == 0
+    text = output.decode()
+    assert "sample stopped" in text
+    events = [json.loads(line) for line in text.splitlines() if line.startswith("{")]
+    assert [e["event"] for e in events][-1] == "daemon_stopped"
+    assert {e["release"] for e in events} == {"9.9"}
+    assert said.credentials[1] not in text
+
+
+async def test_a_daemon_without_a_bus_lives_and_ends(tmp_path: Path) -> None:
+    content = {"bus": {"urls": ["nats://127.0.0.1:9"]}, "status": {"host": "127.0.0.1"}, "colour": "green"}
+    process = await asyncio.create_subprocess_exec(
+        *daemon(tmp_path, content), cwd=ROOT, stdout=subprocess.PIPE
+    )
+    assert process.stdout is not None
+    try:
+        while b"daemon_started" not in await asyncio.wait_for(process.stdout.readline(), 20):
+            pass
+    finally:
+        process.send_signal(signal.SIGTERM)
+        output, _ = await asyncio.wait_for(process.communicate(), 20)
+    assert process.returncode == 0
+    assert b"sample stopped" in output
+
+
+async def test_a_taken_port_is_said_and_ends_it(tmp_path: Path, closing: AsyncExitStack) -> None:
+    server = await asyncio.start_server(lambda _r, w: w.close(), "127.0.0.1", 0)
+    closing.callback(server.close)
+    port = server.sockets[0].getsockname()[1]
+    content = {
+        "bus": {"urls": ["nats://127.0.0.1:9"]},
+        "status": {"host": "127.0.0.1", "port": port},
+        "colour": "green",
+    }
+    result = await asyncio.to_thread(checked, daemon(tmp_path, content))
+    assert result.returncode == 1
+    assert '"daemon_failed"' in result.stdout

@@ -1,0 +1,181 @@
+"""From source to an answer through nginx, and through what goes wrong: the whole platform, nothing stood in for."""
+
+import shutil
+import threading
+import time
+
+import httpx
+import pytest
+
+from tests.integration.platform_fixture import APPS, until
+
+
+def half_files(person):
+    """Files on the share that are no whole droplet, package or resource: these are named by their digest."""
+    share = person.platform.settings.state / "share"
+    return [path for path in share.rglob("*") if path.is_file() and len(path.name) != 40]
+
+
+def test_hello_is_pushed_scaled_and_deleted(person):
+    said = person.push("hello", "hello")
+    assert said["url"] == f"http://hello.ingot.localhost:{person.platform.port}/"
+    assert [stage["name"] for stage in said["stages"]] == ["packing", "uploading", "staging", "starting"]
+    answer = person.answer("hello")
+    assert (answer["app"], answer["instance"]) == ("hello", 0)
+
+    person.ingot("scale", "hello", "--instances", "4")
+    seen = person.instances("hello")
+    assert sorted(item["instance"] for item in seen.values()) == [0, 1, 2, 3]
+    assert len({item["dea"] for item in seen.values()}) == 2
+
+    person.ingot("scale", "hello", "--instances", "-3")
+    until(lambda: len(person.units()) == 1, "three instances are gone")
+    assert len(person.instances("hello", 10)) == 1
+
+    person.ingot("delete", "hello", "--force")
+    until(lambda: person.platform.get("hello").status_code == 404, "the route is gone", 5)
+    until(lambda: not person.units(), "the instance is gone")
+
+
+def test_machines_are_listed(person):
+    machines = person.json("machines")
+    deas = [m for m in machines if m["kind"].lower() == "dea"]
+    assert {m["address"] for m in deas} == {"127.0.0.11", "127.0.0.12"}
+    assert {m["state"] for m in deas} == {"up"}
+
+
+def test_second_push_serves_the_new_version(person, tmp_path):
+    folder = tmp_path / "app"
+    shutil.copytree(APPS / "hello", folder)
+    (folder / "big.bin").write_bytes(b"x" * 100_000)
+    first = person.json("push", "again", "--path", str(folder), "--env", "GREETING=one")
+    assert first["state"] == "STARTED"
+    version = person.answer("again")["version"]
+    (folder / "wsgi.py").write_text((folder / "wsgi.py").read_text() + "\n# changed\n")
+    done = person.ingot("push", "again", "--path", str(folder))
+    assert "1 of 2 files" in done.stderr
+    answer = until(
+        lambda: (a := person.answer("again"))["version"] != version and a, "the new version answers", 10
+    )
+    assert answer["greeting"] == "one"
+    # The same once more: nothing is new, and it is restarted with its new environment all the same.
+    person.ingot("push", "again", "--path", str(folder), "--env", "GREETING=two")
+    assert until(lambda: person.answer("again")["greeting"] == "two", "it was restarted", 10)
+
+
+def test_other_frameworks_answer(person):
+    person.push("standalone")
+    assert person.platform.get("standalone").text == "standalone\n"
+    person.push("static")
+    assert "html" in person.platform.get("static").headers["content-type"]
+
+
+def test_killed_instance_is_back(person):
+    person.push("hello", "phoenix")
+    before = person.answer("phoenix")["instance_id"]
+    person.kill_instance(before)
+
+    def back():
+        got = person.platform.get("phoenix")
+        return got.status_code == 200 and got.json()["instance_id"] != before
+
+    until(back, "another instance answers", 15)
+    crashed = until(lambda: person.json("crashes", "phoenix"), "the crash is known")
+    assert before in {item["instance"] for item in crashed}
+
+
+def test_logs_of_an_instance_and_of_a_crashed_one(person):
+    person.push("crasher", "crasher")
+    person.platform.get("crasher", "/exit/3")
+    until(lambda: person.json("crashes", "crasher"), "the crash is known")
+    assert "stderr.log" in person.ingot("files", "crasher", "logs").stdout
+    person.ingot("crashlogs", "crasher")
+    until(lambda: person.platform.get("crasher").status_code == 200, "it is back")
+
+
+@pytest.mark.parametrize("way", ["restart", "kill"])
+def test_agent_that_goes_harms_no_instance(person, way):
+    person.push("hello", "steady", "--instances", "2")
+    before = set(person.instances("steady"))
+    assert len(before) == 2
+    failures, stop = [], threading.Event()
+
+    def load():
+        while not stop.is_set():
+            try:
+                if (got := person.platform.get("steady")).status_code != 200:
+                    failures.append(got.status_code)
+            except httpx.HTTPError as error:
+                failures.append(repr(error))
+
+    thread = threading.Thread(target=load)
+    thread.start()
+    try:
+        if way == "restart":
+            person.platform.restart("dea-0")
+        else:
+            person.platform.kill("dea-0")
+            person.platform.start("dea-0")
+        until(lambda: [m["state"] for m in person.json("machines")].count("up") == 2, "the DEA is up again")
+        # Long enough for a health manager that wrongly misses them to act.
+        deadline = time.monotonic() + 3
+        until(lambda: time.monotonic() > deadline, "time passed")
+    finally:
+        stop.set()
+        thread.join()
+    assert not failures
+    assert set(person.instances("steady")) == before
+    assert set(person.units()) == before
+
+
+def test_bus_that_goes_and_comes_back_costs_nothing(person):
+    person.push("hello", "calm")
+    pids = {name: person.platform.pid(name) for name in ("controller", "router", "stager", "health-manager")}
+    person.platform.stop("nats")
+    assert person.answer("calm")["app"] == "calm"
+    person.platform.start("nats")
+    for name in ("controller", "router", "stager", "dea-0", "dea-1", "health-manager"):
+        person.platform.wait_ready(name)
+    assert pids == {name: person.platform.pid(name) for name in pids}
+    person.ingot("scale", "calm", "--instances", "2")
+    assert len(person.instances("calm")) == 2
+
+
+def test_folder_of_no_known_framework_creates_nothing(person):
+    done = person.ingot("push", "unknown", "--path", str(APPS / "unknown"), code=1)
+    assert "no framework is recognised" in done.stderr
+    assert person.json("apps") == []
+
+
+def test_broken_requirements_end_in_staging(person):
+    done = person.ingot("push", "broken", "--path", str(APPS / "broken_requirements"), code=1)
+    assert "staging failed" in done.stderr
+    assert "requirements.txt" in done.stderr
+    assert "No matching distribution" in done.stderr
+    (app,) = person.json("apps")
+    assert (app["state"], app["runningInstances"]) == ("STOPPED", 0)
+    assert person.units() == {}
+    assert half_files(person) == []
+    assert person.platform.get("broken").status_code == 404
+
+
+def test_application_that_never_listens_ends_stopped(person):
+    done = person.ingot("push", "mute", "--path", str(APPS / "never_listens"), "--timeout", "4", code=1)
+    assert "starting failed" in done.stderr
+    assert "working, and not listening" in done.stderr
+    (app,) = person.json("apps")
+    assert app["state"] == "STOPPED"
+    until(lambda: not person.units(), "the instance is gone")
+    assert half_files(person) == []
+    assert person.platform.get("mute").status_code == 404
+
+
+def test_update_whose_staging_fails_ends_stopped(person, tmp_path):
+    folder = tmp_path / "app"
+    shutil.copytree(APPS / "hello", folder)
+    person.json("push", "careful", "--path", str(folder))
+    (folder / "requirements.txt").write_text("flask==0.0.0.dev999999\n")
+    person.ingot("push", "careful", "--path", str(folder), code=1)
+    # A push that fails ends with the application stopped: nobody shall think that the new version is served.
+    assert person.json("app", "careful")["state"] == "STOPPED"
+    until(lambda: person.platform.get("careful").status_code == 404, "the route is gone", 5)

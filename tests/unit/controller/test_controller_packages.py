@@ -1,0 +1,158 @@
+"""Uploads: what a stranger's zip may not do, and what becomes of a good one."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import stat
+import zipfile
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from components.controller.errors import ApiError
+from components.controller.packages import PackageLimits, build_package, parse_resources, safe_name, unpack
+from components.controller.store import Store
+
+LIMITS = PackageLimits(size=1 << 20, files=50)
+
+
+def archive(tmp_path, entries):
+    path = tmp_path / "upload.zip"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as zipped:
+        for name, content, *mode in entries:
+            entry = zipfile.ZipInfo(name)
+            entry.compress_type = zipfile.ZIP_DEFLATED
+            entry.external_attr = (mode[0] if mode else 0) << 16
+            zipped.writestr(entry, content)
+    return path
+
+
+@pytest.fixture
+def store(tmp_path):
+    made = Store(tmp_path / "share")
+    made.prepare()
+    return made
+
+
+def refused(tmp_path, entries, limits=LIMITS):
+    target = tmp_path / "target"
+    target.mkdir()
+    with pytest.raises(ApiError) as caught:
+        unpack(archive(tmp_path, entries), target, limits)
+    assert caught.value.code == 402
+    return caught.value.description
+
+
+@pytest.mark.parametrize("name", ["../evil", "/etc/passwd", "a/../../evil", "a\\..\\b", "a/" * 200 + "f", "x" * 2000])
+def test_names_that_leave(tmp_path, name):
+    assert "path" in refused(tmp_path, [(name, b"x")]) or "folder"
+    assert not (tmp_path / "evil").exists()
+
+
+def test_links_and_devices(tmp_path):
+    assert "link" in refused(tmp_path, [("l", b"/etc/passwd", stat.S_IFLNK | 0o777)])
+
+
+def test_a_bomb_stops_at_the_limit_whatever_its_header_says(tmp_path):
+    reason = refused(tmp_path, [("a", b"0" * (1 << 19)), ("b", b"0" * (1 << 20))])
+    assert "larger" in reason
+    assert sum(p.stat().st_size for p in (tmp_path / "target").iterdir()) <= LIMITS.size
+
+
+def test_too_many_files(tmp_path):
+    assert "50 files" in refused(tmp_path, [(f"f{n}", b"") for n in range(51)])
+
+
+def test_a_name_for_a_file_and_a_folder(tmp_path):
+    assert "folder" in refused(tmp_path, [("a", b"x"), ("a/b", b"y")])
+
+
+@given(junk=st.binary(max_size=300))
+def test_any_bytes_are_refused_in_words(tmp_path_factory, junk):
+    folder = tmp_path_factory.mktemp("junk")
+    (folder / "z").write_bytes(junk)
+    with pytest.raises(ApiError) as caught:
+        unpack(folder / "z", folder, LIMITS)
+    assert caught.value.code == 402
+
+
+def test_a_package_is_named_by_its_content(tmp_path, store):
+    kept = {}
+
+    def build(entries, resources=()):
+        work = tmp_path / f"work{len(list(tmp_path.glob('work*')))}"
+        work.mkdir()
+
+        def keep(path, digest):
+            kept[digest] = path.read_bytes()
+
+        return build_package(
+            store, archive(tmp_path, entries), list(resources), work, limits=LIMITS, keep=keep
+        )
+
+    one = build([("run.sh", b"#!", 0o100755), ("d/", b""), ("d/.kept", b"k"), (".lost", b"l"), ("f", b"data")])
+    assert hashlib.sha1(kept[one]).hexdigest() == one
+    with zipfile.ZipFile(io.BytesIO(kept[one])) as zipped:
+        assert zipped.namelist() == ["f", "run.sh", "d/", "d/.kept"]
+        assert zipped.getinfo("run.sh").external_attr >> 16 & 0o777 == 0o755
+        assert zipped.getinfo("f").external_attr >> 16 & 0o777 == 0o644
+    two = build([("f", b"data"), ("d/.kept", b"k"), ("run.sh", b"#!", 0o100755)])
+    assert two == one
+    # What was uploaded once need not be sent again.
+    known = {"sha1": hashlib.sha1(b"data").hexdigest(), "size": 4}
+    three = build([("run.sh", b"#!", 0o100755)], [{**known, "fn": "deep/er/g"}])
+    with zipfile.ZipFile(io.BytesIO(kept[three])) as zipped:
+        assert zipped.read("deep/er/g") == b"data"
+    for bad, code in [
+        ({**known, "fn": "../out"}, 402),
+        ({**known, "fn": ""}, 402),
+        ({**known, "size": 5, "fn": "g"}, 401),
+        ({"sha1": "../../etc/passwd", "size": 4, "fn": "g"}, 401),
+        ({**known}, 402),
+    ]:
+        with pytest.raises(ApiError) as caught:
+            build([("a", b"")], [bad])
+        assert caught.value.code == code
+    assert list(store.scratch.iterdir()) == []
+
+
+def test_pool_files_count_towards_the_limit(tmp_path, store):
+    content = b"x" * 700_000
+    work = tmp_path / "w"
+    work.mkdir()
+    build_package(store, archive(tmp_path, [("a", content)]), [], work, limits=LIMITS, keep=lambda *_: None)
+    resource = {"sha1": hashlib.sha1(content).hexdigest(), "size": len(content), "fn": "b"}
+    other = tmp_path / "w2"
+    other.mkdir()
+    with pytest.raises(ApiError, match="larger"):
+        build_package(
+            store, archive(tmp_path, [("a", content)]), [resource], other, limits=LIMITS, keep=lambda *_: None
+        )
+
+
+@pytest.mark.parametrize("text", [None, "{", "{}", "[1]", "7"])
+def test_resources_that_are_no_list(text):
+    with pytest.raises(ApiError) as caught:
+        parse_resources(text)
+    assert caught.value.code == 100
+
+
+def test_the_pool_compares_size_and_digest(store, tmp_path):
+    file = tmp_path / "f"
+    file.write_bytes(b"abc")
+    digest = hashlib.sha1(b"abc").hexdigest()
+    store.add_resource(file, digest)
+    number = int(digest, 16)
+    assert store.resource(digest) == store.resources / str(number % 269) / str(number % 251) / digest
+    assert store.has_resource(digest, 3)
+    assert not store.has_resource(digest, 4)
+    assert not store.has_resource(digest.upper(), 3)
+    assert not store.has_resource(None, 3)
+    assert not store.has_resource(digest, "3")
+
+
+def test_safe_names():
+    assert str(safe_name("a/./b")) == "a/b"
+    assert str(safe_name("a/b/")) == "a/b"

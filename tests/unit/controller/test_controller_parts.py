@@ -1,0 +1,83 @@
+"""Configuration, tokens, errors, live logs."""
+
+from __future__ import annotations
+
+import pytest
+
+from components.common.config import parse
+from components.common.errors import ConfigError
+from components.controller.auth import Tokens, hash_password, verify_password
+from components.controller.config import ControllerConfig
+from components.controller.errors import TABLE, ApiError
+from components.controller.staging import LiveLogs
+
+GOOD = {
+    "bus": {"urls": ["nats://127.0.0.1:4222"]},
+    "database_url": "sqlite:////tmp/x",
+    "share_path": "/srv/ingot/share",
+    "token_keys": ["0123456789abcdef"],
+    "bulk_password": "b",
+    "staging_password": "s",
+}
+
+
+def test_a_small_configuration_is_enough():
+    config = parse(GOOD, ControllerConfig)
+    assert (config.port, config.api) == (9022, "api.ingot.localhost")
+    assert parse({**GOOD, "domain": "x.org"}, ControllerConfig).api == "api.x.org"
+
+
+def test_every_problem_is_named():
+    bad = {
+        **GOOD,
+        "database_url": "mysql://x",
+        "token_keys": ["short"],
+        "share_path": "share",
+        "workers": 0,
+        "admin_email": "a@b.c",
+        "bulk_password": "",
+    }
+    with pytest.raises(ConfigError) as caught:
+        parse(bad, ControllerConfig)
+    named = {p.partition(":")[0] for p in caught.value.problems}
+    assert named == {"database_url", "token_keys", "share_path", "workers", "admin_email", "bulk_password"}
+
+
+def test_tokens():
+    old, new = Tokens(["k" * 16], 100), Tokens(["n" * 16, "k" * 16], 100)
+    token = old.make("a@b.com", now=1000)
+    assert token.isascii()
+    assert not any(c.isspace() for c in token)
+    assert old.read(token, now=1100) == "a@b.com"
+    assert old.read(token, now=1101) is None
+    assert new.read(token, now=1000) == "a@b.com", "a key that was replaced still reads"
+    assert old.read(new.make("a@b.com", now=1000), now=1000) is None
+    for junk in ("", "x", token[:-1], "bearer " + token, "0408" * 9):
+        assert old.read(junk, now=1000) is None
+
+
+def test_passwords():
+    stored = hash_password("secret")
+    assert "secret" not in stored
+    assert verify_password(stored, "secret")
+    assert not verify_password(stored, "Secret")
+    assert not verify_password("nonsense", "secret")
+
+
+def test_errors_have_words():
+    for code, (status, text) in TABLE.items():
+        error = ApiError(code, *["fact"] * text.count("{}"))
+        assert error.status == status
+        assert "{" not in error.description
+
+
+def test_live_logs_begin_anew_with_each_task():
+    logs = LiveLogs()
+    logs.add(1, "t1", "a")
+    logs.add(2, "t9", "z")
+    logs.add(1, "t1", "b")
+    assert logs.text(1) == "a\nb"
+    logs.add(1, "t2", "c")
+    assert logs.text(1) == "c"
+    logs.forget(1)
+    assert (logs.text(1), logs.text(2)) == ("", "z")

@@ -1,0 +1,187 @@
+"""What a PUT asks for, step by step, and what follows from it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from components.controller.config import Capacity
+from components.controller.errors import ApiError
+from components.controller.models import PENDING, STAGED, STARTED, STOPPED
+from components.controller.update import Actions, Rules, Wanted, decide, normalise_uri, plan, reserved_hosts
+
+RULES = Rules(
+    Capacity(memory=2048, app_uris=4, services=16, apps=20),
+    reserved=reserved_hosts("api.ingot.localhost", ["www"], "ingot.localhost"),
+)
+STOPPED_APP = Wanted(
+    name="app",
+    framework="wsgi",
+    runtime="python3",
+    has_package=True,
+    package_state=STAGED,
+    instances=1,
+    memory=64,
+    uris=("app.ingot.localhost",),
+    lock_version=3,
+)
+RUNNING_APP = replace(STOPPED_APP, state=STARTED)
+
+
+def code(current, body, rules=RULES, **more):
+    with pytest.raises(ApiError) as caught:
+        plan(current, body, rules, **more)
+    return caught.value.code
+
+
+def test_a_new_application():
+    body = {
+        "name": "env",
+        "staging": {"framework": "node", "runtime": None},
+        "uris": ["http://ENV.ingot.localhost:9022", "env.ingot.localhost "],
+        "instances": "2",
+        "resources": {"memory": 128, "disk": 1},
+        "env": ["A=1", "A=1", "VCAP_X=1", "vmc_y=2", "B=x=y"],
+    }
+    made = plan(Wanted(name="env"), body, RULES, create=True)
+    assert (made.framework, made.runtime) == ("node", "node")
+    assert made.uris == ("env.ingot.localhost",)
+    assert (made.instances, made.memory, made.lock_version, made.state) == (2, 128, 1, STOPPED)
+    assert made.env == ("A=1", "B=x=y")
+
+
+def test_the_whole_object_with_one_change():
+    body = {
+        "name": "other",
+        "staging": {"model": "wsgi", "stack": "python2"},
+        "uris": ["app.ingot.localhost"],
+        "instances": 1,
+        "runningInstances": 1,
+        "resources": {"memory": 64, "disk": 2048, "fds": 256},
+        "state": "started",
+        "services": [],
+        "version": "x-1",
+        "env": [],
+        "meta": {"debug": None, "console": True, "version": 3, "created": 1},
+        "debug": None,
+        "console": True,
+    }
+    target = plan(STOPPED_APP, body, RULES)
+    assert target == replace(
+        STOPPED_APP, state=STARTED, lock_version=4, details={"console": True}
+    )
+    assert decide(STOPPED_APP, target) == Actions(start=True)
+
+
+@pytest.mark.parametrize(
+    ("body", "expected"),
+    [
+        ({"meta": {"version": 2}}, 102),
+        ({"instances": "many"}, 100),
+        ({"instances": -1}, 300),
+        ({"resources": {"memory": 0}}, 300),
+        ({"instances": 40, "state": "STARTED"}, 600),
+        ({"uris": [f"u{n}.ingot.localhost" for n in range(5)]}, 602),
+        ({"uris": ["bad host"]}, 700),
+        ({"uris": [7]}, 700),
+        ({"uris": ["a..ingot.localhost"]}, 700),
+        ({"uris": ["*.ingot.localhost"]}, 700),
+        ({"uris": ["API.ingot.localhost"]}, 701),
+        ({"uris": ["www.ingot.localhost"]}, 701),
+        ({"uris": ["example.com"]}, 702),
+        ({"uris": ["xingot.localhost"]}, 702),
+        ({"env": "A=1"}, 300),
+        ({"env": ["A"]}, 300),
+        ({"staging": {}}, 308),
+        ({"staging": {"framework": "cobol"}}, 308),
+        ({"staging": {"framework": "wsgi", "runtime": "node"}}, 307),
+        ({"staging": "wsgi"}, 300),
+        ({"debug": "run", "state": "STARTED"}, 309),
+        ({"services": ["mysql-1"]}, 500),
+    ],
+)
+def test_each_step_has_its_error(body, expected):
+    assert code(STOPPED_APP, body) == expected
+
+
+def test_errors_of_creation():
+    body = {"staging": {"framework": "wsgi"}}
+    assert code(Wanted(name="a b"), body, create=True) == 300
+    assert code(Wanted(name=""), body, create=True) == 300
+    assert code(Wanted(name="a"), {}, create=True) == 300
+    assert code(Wanted(name="a"), body, replace(RULES, apps=20), create=True) == 601
+    assert code(Wanted(name="a"), {**body, "state": "STARTED"}, create=True) == 300
+
+
+def test_capacity_counts_what_others_use_and_not_itself_twice():
+    assert code(STOPPED_APP, {"state": "STARTED"}, replace(RULES, used_memory=2000)) == 600
+    plan(STOPPED_APP, {"state": "STARTED"}, replace(RULES, used_memory=1984))
+    plan(RUNNING_APP, {"env": []}, replace(RULES, used_memory=9999))
+    assert code(RUNNING_APP, {"instances": 2}, replace(RULES, used_memory=1984)) == 600
+
+
+def test_administrators_may_have_wildcards_and_foreign_hosts():
+    rules = replace(RULES, admin=True)
+    assert normalise_uri("*.Shop.example.com", rules) == "*.shop.example.com"
+    assert normalise_uri("example.com", replace(RULES, allow_external=True)) == "example.com"
+
+
+def test_old_names_are_taken():
+    made = plan(Wanted(name="a"), {"staging": {"model": "nodejs/1.0", "stack": "node06"}}, RULES, create=True)
+    assert (made.framework, made.runtime) == ("node", "node")
+    made = plan(Wanted(name="a"), {"staging": {"framework": "http://b20nine.com/unknown"}}, RULES, create=True)
+    assert (made.framework, made.runtime) == ("unknown", "")
+
+
+def test_another_command_or_framework_is_staged_anew():
+    changed = plan(STOPPED_APP, {"staging": {"framework": "standalone", "command": "./run"}}, RULES)
+    assert changed.package_state == PENDING
+    assert changed.details == {"command": "./run"}
+    again = plan(replace(changed, package_state=STAGED), {"staging": {"model": "standalone", "stack": None}}, RULES)
+    assert again.package_state == STAGED
+
+
+@pytest.mark.parametrize(
+    ("before", "changes", "expected"),
+    [
+        (STOPPED_APP, {}, Actions()),
+        (STOPPED_APP, {"instances": 5}, Actions()),
+        (STOPPED_APP, {"uris": ()}, Actions()),
+        (STOPPED_APP, {"state": STARTED}, Actions(start=True)),
+        (STOPPED_APP, {"state": STARTED, "package_state": PENDING}, Actions(stage=True, start=True)),
+        (STOPPED_APP, {"state": STARTED, "package_state": "FAILED"}, Actions(stage=True, start=True)),
+        (RUNNING_APP, {"state": STOPPED}, Actions(stop=True)),
+        (RUNNING_APP, {}, Actions()),
+        (RUNNING_APP, {"instances": 3}, Actions(grow=(1, 2))),
+        (RUNNING_APP, {"instances": 0}, Actions(shrink=(0,))),
+        (RUNNING_APP, {"uris": ()}, Actions(reroute=True)),
+        (RUNNING_APP, {"package_state": PENDING}, Actions(stage=True, start=True)),
+        (RUNNING_APP, {"memory": 128}, Actions()),
+    ],
+)
+def test_what_follows(before, changes, expected):
+    assert decide(before, replace(before, **changes)) == expected
+    assert expected.any == (expected != Actions())
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
+    max_leaves=6,
+)
+members = st.sampled_from(
+    ["name", "staging", "uris", "instances", "resources", "state", "env", "meta", "debug", "console", "services"]
+)
+
+
+@given(st.dictionaries(members, json_values))
+def test_any_body_is_accepted_or_refused_in_words(body):
+    try:
+        target = plan(STOPPED_APP, body, RULES)
+    except ApiError as error:
+        assert 400 <= error.status < 500
+    else:
+        assert target.lock_version == 4
