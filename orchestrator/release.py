@@ -27,6 +27,7 @@ from typing import Any
 import click
 
 from components.common.errors import IngotError
+from components.common.version import VERSION
 
 ROOT = Path(__file__).resolve().parent.parent
 MANIFEST = "RELEASE.json"
@@ -276,7 +277,7 @@ def _commit(root: Path) -> str:
 
 
 @click.command()
-@click.option("--version", required=True, help="Name of the release.")
+@click.option("--version", default=VERSION, help="Name of the release; by default, the checkout's version.")
 @click.option("--out", type=click.Path(path_type=Path), default=ROOT / "build/releases", help="Folder of releases.")
 @click.option("--python", "pythons", multiple=True, default=PYTHONS, help="Target, such as 311; may be given again.")
 @click.option("--cache", type=click.Path(path_type=Path), default=ROOT / "build/cache/wheels", help="Kept downloads.")

@@ -119,7 +119,11 @@ def add_user(session: Session, email: str, password: str, *, admin: bool = False
     """
     email = email.strip().lower()
     name, at, host = email.partition("@")
-    if not (name and at and host) or any(c.isspace() or not c.isprintable() or c in ",;<>\"'/" for c in email) or len(email) > 255:
+    if (
+        not (name and at and host)
+        or any(c.isspace() or not c.isprintable() or c in ",;<>\"'/" for c in email)
+        or len(email) > 255
+    ):
         raise bad_request("this is not an email address")
     if not password:
         raise bad_request("a password is needed")

@@ -68,7 +68,7 @@ class PoolWatch:
             return Silence(lost=gone + silent)
         self._held_since = NEVER
         # When a hold ends, DEAs come back one after the other: each has its whole time again to be heard.
-        held = [dea for dea in silent if False]
+        held = [dea for dea in silent if now - self._held_at <= dea.limit(s)]
         return Silence(lost=gone + [dea for dea in silent if dea not in held], held=held)
 
 

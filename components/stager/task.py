@@ -68,9 +68,11 @@ class Task:
         try:
             size = await self._stage()
         except StagingError as error:
+            # Before the log says it too: the text holds it once.
+            text = error.with_log(self._log.tail())
             await self._say(f"-----> {error}")
             logger.warning("staging_failed", app=self.request.app_id, task=self.id, stage=error.stage)
-            return self.failed(error)
+            return StagingReply(self.id, self._log.text(), text)
         except (UnitError, OSError) as error:
             logger.exception("staging_broken", app=self.request.app_id, task=self.id)
             return self.failed(StagingError("compile", f"the stager cannot run a build ({error})", _OPERATOR))

@@ -75,7 +75,7 @@ class LabClient:
             LabError: it could not be built, with the builder's last words.
         """
         started = time.monotonic()
-        state = self._call("POST", f"/images/{name}", dict[str, Any])
+        state = self._call("POST", f"/images/{name}", dict[str, Any], again=True)
         while not state["done"]:
             report(f"{state['step']} ({state['seconds']:.0f} s)")
             time.sleep(_POLL)
@@ -107,7 +107,7 @@ class LabClient:
     ) -> wire.LabView:
         """Make a lab; one of the same name and owner is returned as it stands."""
         request = wire.LabRequest(name=name, owner=str(owner), subnet=subnet, port=port, holder=holder)
-        return self._call("POST", "/labs", wire.LabView, request)
+        return self._call("POST", "/labs", wire.LabView, request, again=True)
 
     def delete_lab(self, name: str) -> None:
         """Remove a lab and all of its machines."""
@@ -115,7 +115,9 @@ class LabClient:
 
     def set_routers(self, name: str, machines: list[str]) -> wire.LabView:
         """Name the machines the lab's port is relayed to."""
-        return self._call("PUT", f"/labs/{name}/routers", wire.LabView, wire.RoutersRequest(machines))
+        return self._call(
+            "PUT", f"/labs/{name}/routers", wire.LabView, wire.RoutersRequest(machines), again=True
+        )
 
     def access(self, name: str) -> wire.Access:
         """Return the key and the known hosts of a lab."""
@@ -175,7 +177,7 @@ class LabClient:
 
     def sweep(self) -> list[str]:
         """Clear what killed runs left; returns a line for each thing."""
-        return self._call("POST", "/sweep", list[str])
+        return self._call("POST", "/sweep", list[str], again=True)
 
     def shutdown(self, *, if_idle: bool = False) -> bool:
         """End the daemon, where one serves; its machines stay. Returns whether it ends (or none served).

@@ -106,8 +106,20 @@ def start(folder: Path, config: Path, core: str) -> subprocess.Popen[bytes]:
     # As root, workers would become another user, who cannot write here.
     user = "user root; " if os.geteuid() == 0 and "\nuser " not in config.read_text() else ""
     return subprocess.Popen(
-        ["taskset", "-c", core, "nginx", "-p", str(folder), "-c", str(config), "-e", str(folder / "e.log")]
-        + ["-g", f"daemon off; {user}"]
+        [
+            "taskset",
+            "-c",
+            core,
+            "nginx",
+            "-p",
+            str(folder),
+            "-c",
+            str(config),
+            "-e",
+            str(folder / "e.log"),
+            "-g",
+            f"daemon off; {user}",
+        ]
     )
 
 
@@ -161,8 +173,18 @@ def slice_of(proxy: Proxy, folder: Path, hosts: int, seconds: int) -> None:
     script.write_text(WRK.format(hosts=hosts, seed=random.randrange(1 << 30)))
     before = proxy.cpu_seconds()
     out = subprocess.run(
-        ["taskset", "-c", LOAD_CORE, "wrk", "-t1", f"-c{CONNECTIONS}", f"-d{seconds}s", "-s", str(script)]
-        + [f"http://127.0.0.1:{proxy.port}/"],
+        [
+            "taskset",
+            "-c",
+            LOAD_CORE,
+            "wrk",
+            "-t1",
+            f"-c{CONNECTIONS}",
+            f"-d{seconds}s",
+            "-s",
+            str(script),
+            f"http://127.0.0.1:{proxy.port}/",
+        ],
         check=True,
         capture_output=True,
         text=True,

@@ -12,6 +12,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -59,14 +60,33 @@ def postgres_cluster(free_port: Callable[[], int]) -> Iterator[str]:
     account = _postgres_account()
     if account:
         os.chown(home, account["user"], account["group"])
-    run = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "cwd": "/", **account}
-    initdb = [binaries[-1] / "initdb", "-D", data, "-U", "ingot", "-A", "trust", "-E", "UTF8", "--no-sync"]
+    run: dict[str, Any] = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "cwd": "/", **account}
+    initdb = [
+        str(binaries[-1] / "initdb"),
+        "-D",
+        str(data),
+        "-U",
+        "ingot",
+        "-A",
+        "trust",
+        "-E",
+        "UTF8",
+        "--no-sync",
+    ]
     subprocess.run(initdb, check=True, **run)
     settings = ["listen_addresses=127.0.0.1", f"unix_socket_directories={home}", "fsync=off", f"port={port}"]
     options = [word for setting in settings for word in ("-c", setting)]
-    process = subprocess.Popen([binaries[-1] / "postgres", "-D", data, *options], **run)
+    process: subprocess.Popen[bytes] = subprocess.Popen(
+        [str(binaries[-1] / "postgres"), "-D", str(data), *options], **run
+    )
     try:
         _await_port(port, process)
+        # It listens a moment before it takes connections.
+        ready = [binaries[-1] / "pg_isready", "-q", "-h", "127.0.0.1", "-p", str(port), "-t", "30"]
+        deadline = time.monotonic() + 30
+        while subprocess.run(ready, check=False, cwd="/").returncode:
+            assert time.monotonic() < deadline, "PostgreSQL takes no connections"
+            time.sleep(0.05)
         yield f"127.0.0.1:{port}"
     finally:
         process.send_signal(signal.SIGINT)

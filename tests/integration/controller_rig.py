@@ -56,7 +56,9 @@ def zip_of(files: dict[str, str | bytes]) -> bytes:
     return out.getvalue()
 
 
-def multipart(parts: list[tuple[str, str | None, bytes]], boundary: str = "41184") -> tuple[bytes, dict[str, str]]:
+def multipart(
+    parts: list[tuple[str, str | None, bytes]], boundary: str = "41184"
+) -> tuple[bytes, dict[str, str]]:
     """A body as rest-client writes it: a short decimal boundary, the closing one followed by CRLF."""
     out = b""
     for name, filename, content in parts:
@@ -88,7 +90,11 @@ class Client:
         _clients.append(self.http)
 
     def call(self, method: str, path: str, body: object = None, **options: Any) -> httpx.Response:
-        headers = {"Accept": "application/json", "Content-Type": "application/json", **options.pop("headers", {})}
+        headers = {
+            "Accept": "application/json",
+            "Content-Type": "application/json",
+            **options.pop("headers", {}),
+        }
         if self.token:
             headers.setdefault("AUTHORIZATION", self.token)
         content = None if body is None else json.dumps(body)
@@ -169,7 +175,13 @@ class ControllerProcess:
         path.write_text(yaml.safe_dump(config))
         with self.log.open("ab") as out:
             self.process = subprocess.Popen(
-                [sys.executable, "-c", "from components.controller.main import main; main()", "--config", str(path)],
+                [
+                    sys.executable,
+                    "-c",
+                    "from components.controller.main import main; main()",
+                    "--config",
+                    str(path),
+                ],
                 cwd=ROOT,
                 stdout=out,
                 stderr=subprocess.STDOUT,
@@ -260,7 +272,9 @@ class Peers:
                 for m in mine:
                     droplets[str(m.droplet)] = droplets.get(str(m.droplet), 0) + 1
                 reserved = sum(m.limits.mem for m in mine)
-                capacity = msgspec.structs.replace(beat.capacity, memory_reserved=reserved, instances=len(mine))
+                capacity = msgspec.structs.replace(
+                    beat.capacity, memory_reserved=reserved, instances=len(mine)
+                )
                 await self.bus.bus.publish(
                     "ingot.dea.beat", msgspec.structs.replace(beat, capacity=capacity, droplets=droplets)
                 )
@@ -343,7 +357,9 @@ class Peers:
         await self.hold.wait()
         if self.staging_error:
             await message.respond(
-                StagingReply(task_id="t", task_log="-----> building\nno such package", error=self.staging_error)
+                StagingReply(
+                    task_id="t", task_log="-----> building\nno such package", error=self.staging_error
+                )
             )
             return
         async with httpx.AsyncClient(trust_env=False) as http:
@@ -358,7 +374,9 @@ class Peers:
                     entry = tarfile.TarInfo(f"app/{name}")
                     entry.size = len(content)
                     tar.addfile(entry, io.BytesIO(content))
-            sent = await http.post(request.upload_uri, files={"upload[droplet]": ("droplet.tgz", droplet.getvalue())})
+            sent = await http.post(
+                request.upload_uri, files={"upload[droplet]": ("droplet.tgz", droplet.getvalue())}
+            )
             assert sent.status_code == 200, sent.text
             again = await http.post(request.upload_uri, files={"upload[droplet]": ("droplet.tgz", b"x")})
             assert again.status_code == 400, again.text

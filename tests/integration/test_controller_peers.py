@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import httpx
 import psycopg
@@ -32,7 +32,9 @@ class World:
 
 
 @pytest.fixture
-def world(nats_server: str, postgres_url: str, tmp_path: Path, free_port: Callable[[], int]) -> Iterator[World]:
+def world(
+    nats_server: str, postgres_url: str, tmp_path: Path, free_port: Callable[[], int]
+) -> Iterator[World]:
     peers = Peers(nats_server)
     started: list[ControllerProcess] = []
 
@@ -61,7 +63,11 @@ def pushed(client: Client, name: str, instances: int = 2) -> None:
 
 def ask(world: World, method: str, path: str, **options: Any) -> httpx.Response:
     return httpx.request(
-        method, world.controller.url + path, trust_env=False, timeout=10, **{"auth": BULK, **options}
+        method,
+        world.controller.url + path,
+        trust_env=False,
+        timeout=10,
+        **cast("dict[str, Any]", {"auth": BULK, **options}),
     )
 
 
@@ -123,7 +129,9 @@ def test_leases(world: World) -> None:
     # The fence grows even when the same one comes back.
     assert take("b") == (200, "b", 3)
     assert ask(world, "PUT", "/v2/leases/x", json={"holder": "a", "ttl": 0}).status_code == 400
-    assert ask(world, "PUT", "/v2/leases/x", json={"holder": "a", "ttl": 5}, auth=("a", "b")).status_code == 401
+    assert (
+        ask(world, "PUT", "/v2/leases/x", json={"holder": "a", "ttl": 5}, auth=("a", "b")).status_code == 401
+    )
 
 
 def test_two_cannot_take_one_lease(world: World) -> None:
@@ -216,7 +224,7 @@ def test_probes_and_route(world: World) -> None:
     assert registered["tags"] == {"component": "CloudController"}
     assert httpx.get(f"{url}/healthz", trust_env=False).text == "ok\n"
     assert httpx.get(f"{url}/varz", trust_env=False).status_code == 401
-    watch = {"auth": ("status", "watching"), "trust_env": False}
+    watch: dict[str, Any] = {"auth": ("status", "watching"), "trust_env": False}
     assert httpx.get(f"{url}/varz", **watch).json()["type"] == "CloudController"
     assert "ingot_controller_requests_total" in httpx.get(f"{url}/metrics", **watch).text
     found = peers.bus.request_many("vcap.component.discover", None, ComponentAnnouncement, timeout=1)

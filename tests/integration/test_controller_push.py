@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+
 from tests.integration.controller_rig import Client, ControllerProcess, Peers, until
 
 
@@ -38,7 +39,7 @@ def platform(
     try:
         for controller in controllers:
             until(controller.ready, "controller is ready", 40)
-        yield Platform(*controllers, peers, tmp_path / "share")
+        yield Platform(controllers[0], controllers[1], peers, tmp_path / "share")
     finally:
         for controller in controllers:
             controller.process.terminate()
@@ -60,7 +61,10 @@ def test_each_call_of_a_push_may_land_elsewhere(platform: Platform) -> None:
     created = one.create("hello", instances=3)
     assert created.status_code == 302
     assert created.headers["Location"] == f"{platform.one.url}/apps/hello"
-    assert two.upload("hello", {"app.py": "application = 1", ".top": "lost", "sub/.kept": "x"}).status_code == 200
+    assert (
+        two.upload("hello", {"app.py": "application = 1", ".top": "lost", "sub/.kept": "x"}).status_code
+        == 200
+    )
     app = one.app("hello")
     assert (app["state"], app["runningInstances"], app["meta"]["version"]) == ("STOPPED", 0, 1)
     started = two.call("PUT", "/apps/hello", {**app, "state": "STARTED", "debug": None, "console": None})
@@ -89,7 +93,21 @@ def test_each_call_of_a_push_may_land_elsewhere(platform: Platform) -> None:
     assert "done" in two.call("GET", "/v2/apps/hello/staging_log").text
     assert one.call("GET", "/info").json()["usage"] == {"memory": 192, "apps": 1, "services": 0}
 
-    # Smaller, larger, other routes: no new staging.
+    _changes_of_a_running_app(platform, one, two)
+    assert one.app("hello")["version"] == f"{message.sha1}-1"
+
+    assert two.call("DELETE", "/apps/hello").status_code == 200
+    until(lambda: not peers.running, "deleted")
+    assert files_in(platform.share / "droplets") == []
+    assert files_in(platform.share / "packages") == []
+    assert one.call("GET", "/apps/hello").json()["code"] == 301
+    deleted = ["USER", "admin@ingot.localhost", "DELETE:/apps/hello", "SUCCEEDED"]
+    until(lambda: deleted in [e[1:] for e in peers.events], "an event")
+
+
+def _changes_of_a_running_app(platform: Platform, one: Client, two: Client) -> None:
+    """Smaller, larger, other routes, stop and start: no new staging."""
+    peers = platform.peers
     assert one.put("hello", instances=1).status_code == 200
     until(lambda: len(peers.running) == 1, "two were stopped")
     assert peers.stops[-1].indices == [1, 2]
@@ -102,16 +120,7 @@ def test_each_call_of_a_push_may_land_elsewhere(platform: Platform) -> None:
     until(lambda: not peers.running, "all stopped")
     assert one.put("hello", state="STARTED").status_code == 200
     until(lambda: len(peers.running) == 2, "started again")
-    assert one.app("hello")["version"] == f"{message.sha1}-1"
     assert len(peers.staged) == 1
-
-    assert two.call("DELETE", "/apps/hello").status_code == 200
-    until(lambda: not peers.running, "deleted")
-    assert files_in(platform.share / "droplets") == []
-    assert files_in(platform.share / "packages") == []
-    assert one.call("GET", "/apps/hello").json()["code"] == 301
-    until(lambda: ["USER", "admin@ingot.localhost", "DELETE:/apps/hello", "SUCCEEDED"] in [e[1:] for e in peers.events],
-          "an event")  # fmt: skip
 
 
 def test_a_failed_staging_leaves_nothing(platform: Platform) -> None:
@@ -151,7 +160,10 @@ def test_parallel_starts_stage_once(platform: Platform) -> None:
         thread.start()
     until(lambda: peers.staged, "a staging")
     assert client.app("twice")["state"] == "STOPPED"
-    assert until(lambda: client.call("GET", "/v2/apps/twice/staging_log").text, "a live log") == "-----> building"
+    assert (
+        until(lambda: client.call("GET", "/v2/apps/twice/staging_log").text, "a live log")
+        == "-----> building"
+    )
     peers.call(peers.hold.set)
     for thread in threads:
         thread.join(30)
@@ -214,7 +226,9 @@ def test_no_dea_no_start(platform: Platform) -> None:
     client.upload("lonely", {"app.py": "x"})
     platform.peers.silent |= {"0-a", "1-b"}
     shown = until(
-        lambda: [m for m in client.call("GET", "/v2/machines").json()["machines"] if m["state"] == "lost"][1:],
+        lambda: [m for m in client.call("GET", "/v2/machines").json()["machines"] if m["state"] == "lost"][
+            1:
+        ],
         "both are lost",
     )
     assert shown[0]["kind"] == "dea"

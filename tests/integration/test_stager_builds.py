@@ -166,6 +166,8 @@ def test_an_upload_that_is_refused_is_told(rig: Rig) -> None:
     reply = rig.ask(message)
     assert reply.error is not None
     assert reply.error.startswith("upload failed: the controller answered 401")
+    assert reply.error.count("upload failed") == 1
+    assert reply.task_log.endswith(reply.error.splitlines()[0])
 
 
 def test_a_controller_that_restarts_is_asked_again(rig: Rig) -> None:

@@ -6,6 +6,7 @@ import hashlib
 import io
 import stat
 import zipfile
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -18,7 +19,7 @@ from components.controller.store import Store
 LIMITS = PackageLimits(size=1 << 20, files=50)
 
 
-def archive(tmp_path, entries):
+def archive(tmp_path: Any, entries: Any) -> Any:
     path = tmp_path / "upload.zip"
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as zipped:
         for name, content, *mode in entries:
@@ -30,13 +31,13 @@ def archive(tmp_path, entries):
 
 
 @pytest.fixture
-def store(tmp_path):
+def store(tmp_path: Any) -> Any:
     made = Store(tmp_path / "share")
     made.prepare()
     return made
 
 
-def refused(tmp_path, entries, limits=LIMITS):
+def refused(tmp_path: Any, entries: Any, limits: Any = LIMITS) -> Any:
     target = tmp_path / "target"
     target.mkdir()
     with pytest.raises(ApiError) as caught:
@@ -45,32 +46,34 @@ def refused(tmp_path, entries, limits=LIMITS):
     return caught.value.description
 
 
-@pytest.mark.parametrize("name", ["../evil", "/etc/passwd", "a/../../evil", "a\\..\\b", "a/" * 200 + "f", "x" * 2000])
-def test_names_that_leave(tmp_path, name):
+@pytest.mark.parametrize(
+    "name", ["../evil", "/etc/passwd", "a/../../evil", "a\\..\\b", "a/" * 200 + "f", "x" * 2000]
+)
+def test_names_that_leave(tmp_path: Any, name: Any) -> None:
     assert "path" in refused(tmp_path, [(name, b"x")]) or "folder"
     assert not (tmp_path / "evil").exists()
 
 
-def test_links_and_devices(tmp_path):
+def test_links_and_devices(tmp_path: Any) -> None:
     assert "link" in refused(tmp_path, [("l", b"/etc/passwd", stat.S_IFLNK | 0o777)])
 
 
-def test_a_bomb_stops_at_the_limit_whatever_its_header_says(tmp_path):
+def test_a_bomb_stops_at_the_limit_whatever_its_header_says(tmp_path: Any) -> None:
     reason = refused(tmp_path, [("a", b"0" * (1 << 19)), ("b", b"0" * (1 << 20))])
     assert "larger" in reason
     assert sum(p.stat().st_size for p in (tmp_path / "target").iterdir()) <= LIMITS.size
 
 
-def test_too_many_files(tmp_path):
+def test_too_many_files(tmp_path: Any) -> None:
     assert "50 files" in refused(tmp_path, [(f"f{n}", b"") for n in range(51)])
 
 
-def test_a_name_for_a_file_and_a_folder(tmp_path):
+def test_a_name_for_a_file_and_a_folder(tmp_path: Any) -> None:
     assert "folder" in refused(tmp_path, [("a", b"x"), ("a/b", b"y")])
 
 
 @given(junk=st.binary(max_size=300))
-def test_any_bytes_are_refused_in_words(tmp_path_factory, junk):
+def test_any_bytes_are_refused_in_words(tmp_path_factory: Any, junk: Any) -> None:
     folder = tmp_path_factory.mktemp("junk")
     (folder / "z").write_bytes(junk)
     with pytest.raises(ApiError) as caught:
@@ -78,21 +81,23 @@ def test_any_bytes_are_refused_in_words(tmp_path_factory, junk):
     assert caught.value.code == 402
 
 
-def test_a_package_is_named_by_its_content(tmp_path, store):
+def test_a_package_is_named_by_its_content(tmp_path: Any, store: Any) -> None:
     kept = {}
 
     def build(entries, resources=()):
         work = tmp_path / f"work{len(list(tmp_path.glob('work*')))}"
         work.mkdir()
 
-        def keep(path, digest):
+        def keep(path: Any, digest: Any) -> Any:
             kept[digest] = path.read_bytes()
 
         return build_package(
             store, archive(tmp_path, entries), list(resources), work, limits=LIMITS, keep=keep
         )
 
-    one = build([("run.sh", b"#!", 0o100755), ("d/", b""), ("d/.kept", b"k"), (".lost", b"l"), ("f", b"data")])
+    one = build(
+        [("run.sh", b"#!", 0o100755), ("d/", b""), ("d/.kept", b"k"), (".lost", b"l"), ("f", b"data")]
+    )
     assert hashlib.sha1(kept[one]).hexdigest() == one
     with zipfile.ZipFile(io.BytesIO(kept[one])) as zipped:
         assert zipped.namelist() == ["f", "run.sh", "d/", "d/.kept"]
@@ -118,7 +123,7 @@ def test_a_package_is_named_by_its_content(tmp_path, store):
     assert list(store.scratch.iterdir()) == []
 
 
-def test_pool_files_count_towards_the_limit(tmp_path, store):
+def test_pool_files_count_towards_the_limit(tmp_path: Any, store: Any) -> None:
     content = b"x" * 700_000
     work = tmp_path / "w"
     work.mkdir()
@@ -133,13 +138,13 @@ def test_pool_files_count_towards_the_limit(tmp_path, store):
 
 
 @pytest.mark.parametrize("text", [None, "{", "{}", "[1]", "7"])
-def test_resources_that_are_no_list(text):
+def test_resources_that_are_no_list(text: Any) -> None:
     with pytest.raises(ApiError) as caught:
         parse_resources(text)
     assert caught.value.code == 100
 
 
-def test_the_pool_compares_size_and_digest(store, tmp_path):
+def test_the_pool_compares_size_and_digest(store: Any, tmp_path: Any) -> None:
     file = tmp_path / "f"
     file.write_bytes(b"abc")
     digest = hashlib.sha1(b"abc").hexdigest()
@@ -153,6 +158,6 @@ def test_the_pool_compares_size_and_digest(store, tmp_path):
     assert not store.has_resource(digest, "3")
 
 
-def test_safe_names():
+def test_safe_names() -> None:
     assert str(safe_name("a/./b")) == "a/b"
     assert str(safe_name("a/b/")) == "a/b"

@@ -21,13 +21,13 @@ GOOD = {
 }
 
 
-def test_a_small_configuration_is_enough():
+def test_a_small_configuration_is_enough() -> None:
     config = parse(GOOD, ControllerConfig)
     assert (config.port, config.api) == (9022, "api.ingot.localhost")
     assert parse({**GOOD, "domain": "x.org"}, ControllerConfig).api == "api.x.org"
 
 
-def test_every_problem_is_named():
+def test_every_problem_is_named() -> None:
     bad = {
         **GOOD,
         "database_url": "mysql://x",
@@ -43,7 +43,7 @@ def test_every_problem_is_named():
     assert named == {"database_url", "token_keys", "share_path", "workers", "admin_email", "bulk_password"}
 
 
-def test_tokens():
+def test_tokens() -> None:
     old, new = Tokens(["k" * 16], 100), Tokens(["n" * 16, "k" * 16], 100)
     token = old.make("a@b.com", now=1000)
     assert token.isascii()
@@ -56,7 +56,7 @@ def test_tokens():
         assert old.read(junk, now=1000) is None
 
 
-def test_passwords():
+def test_passwords() -> None:
     stored = hash_password("secret")
     assert "secret" not in stored
     assert verify_password(stored, "secret")
@@ -64,14 +64,14 @@ def test_passwords():
     assert not verify_password("nonsense", "secret")
 
 
-def test_errors_have_words():
+def test_errors_have_words() -> None:
     for code, (status, text) in TABLE.items():
         error = ApiError(code, *["fact"] * text.count("{}"))
         assert error.status == status
         assert "{" not in error.description
 
 
-def test_live_logs_begin_anew_with_each_task():
+def test_live_logs_begin_anew_with_each_task() -> None:
     logs = LiveLogs()
     logs.add(1, "t1", "a")
     logs.add(2, "t9", "z")

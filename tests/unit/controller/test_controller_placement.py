@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -14,13 +15,16 @@ from components.controller.pool import PENDING_SECONDS, REMEMBER_SECONDS, Pool, 
 NEED = Need(droplet=1, memory=64, disk=10, runtime="python3")
 
 
-def first(ids):
+def first(ids: Any) -> Any:
     return ids[0]
 
 
-def beat(id_, memory=1024, reserved=0, **more):
+def beat(id_: Any, memory: Any = 1024, reserved: Any = 0, **more: Any) -> Any:
     return DeaBeat(
-        id=id_, address=f"10.0.0.{id_[-1]}", capacity=Capacity(memory=memory, memory_reserved=reserved), **more
+        id=id_,
+        address=f"10.0.0.{id_[-1]}",
+        capacity=Capacity(memory=memory, memory_reserved=reserved),
+        **more,
     )
 
 
@@ -42,7 +46,7 @@ candidates = st.lists(
 
 
 @given(candidates, st.integers(0, 12))
-def test_nobody_gets_more_than_fits(pool, count):
+def test_nobody_gets_more_than_fits(pool: Any, count: Any) -> None:
     chosen = Counter(place(pool, NEED, count, first))
     for c in pool:
         taken = chosen[c.id]
@@ -55,7 +59,7 @@ def test_nobody_gets_more_than_fits(pool, count):
 
 
 @given(candidates, st.integers(0, 12))
-def test_room_is_used_to_the_end(pool, count):
+def test_room_is_used_to_the_end(pool: Any, count: Any) -> None:
     room = sum(
         min(
             c.free_memory // NEED.memory,
@@ -69,7 +73,7 @@ def test_room_is_used_to_the_end(pool, count):
 
 
 @given(st.integers(1, 4), st.integers(1, 4), st.integers(1, 12))
-def test_equal_machines_share_equally(zones, each, count):
+def test_equal_machines_share_equally(zones: Any, each: Any, count: Any) -> None:
     pool = [Candidate(f"{z}{n}", f"z{z}", 10_000, None, 100) for z in range(zones) for n in range(each)]
     chosen = place(pool, NEED, count, first)
     by_dea = Counter(chosen)
@@ -79,11 +83,11 @@ def test_equal_machines_share_equally(zones, each, count):
         assert max(by_dea.values()) - min(by_dea[c.id] for c in pool) <= 1
 
 
-def test_among_equals_the_most_free_memory_then_chance():
+def test_among_equals_the_most_free_memory_then_chance() -> None:
     pool = [Candidate("a", free_memory=500), Candidate("b", free_memory=900), Candidate("c", free_memory=900)]
     offered = []
 
-    def choose(ids):
+    def choose(ids: Any) -> Any:
         offered.append(list(ids))
         return ids[-1]
 
@@ -91,12 +95,12 @@ def test_among_equals_the_most_free_memory_then_chance():
     assert offered == [["b", "c"]]
 
 
-def test_one_that_has_the_application_already_comes_last():
+def test_one_that_has_the_application_already_comes_last() -> None:
     pool = [Candidate("a", "z1", 900, droplets={1: 1}), Candidate("b", "z2", 100), Candidate("c", "z1", 800)]
     assert place(pool, NEED, 1, first) == ["b"]
 
 
-def test_placements_count_until_the_beat_shows_them():
+def test_placements_count_until_the_beat_shows_them() -> None:
     pool = Pool()
     pool.listening(0)
     pool.observe(beat("d1", 128), 0, 0)
@@ -110,7 +114,7 @@ def test_placements_count_until_the_beat_shows_them():
     assert pool.reserve(NEED, 1, first, 1.2 + PENDING_SECONDS) == ["d1"]
 
 
-def test_silence_is_measured_in_the_machines_own_intervals():
+def test_silence_is_measured_in_the_machines_own_intervals() -> None:
     pool = Pool()
     pool.listening(0)
     pool.observe(beat("d1", interval=1.0), 10, 1000)
@@ -124,7 +128,7 @@ def test_silence_is_measured_in_the_machines_own_intervals():
     assert pool.state("d1", 20) == "up"
 
 
-def test_deaf_ears_lose_nobody():
+def test_deaf_ears_lose_nobody() -> None:
     pool = Pool()
     pool.listening(0)
     pool.observe(beat("d1"), 1, 1)
@@ -135,7 +139,7 @@ def test_deaf_ears_lose_nobody():
     assert pool.state("d1", 105) == "lost"
 
 
-def test_who_leaves_takes_nothing_new_and_is_not_lost():
+def test_who_leaves_takes_nothing_new_and_is_not_lost() -> None:
     pool = Pool()
     pool.listening(0)
     pool.observe(beat("d1", evacuating=True, droplets={"1": 2}), 0, 0)
@@ -148,7 +152,7 @@ def test_who_leaves_takes_nothing_new_and_is_not_lost():
     assert pool.picture(20, 20) == {}
 
 
-def test_a_loss_is_remembered_for_an_hour():
+def test_a_loss_is_remembered_for_an_hour() -> None:
     pool = Pool()
     pool.listening(0)
     pool.observe(beat("d1"), 0, 0)

@@ -1,5 +1,7 @@
 """The two tables, the answers given from them, and the configuration."""
 
+from dataclasses import replace
+
 import pytest
 
 from components.common.config import parse
@@ -15,7 +17,7 @@ from components.common.messages import (
 )
 from components.health_manager import answers
 from components.health_manager.actual import ActualTable
-from components.health_manager.analysis import Verdict
+from components.health_manager.analysis import Verdict, View, judge
 from components.health_manager.config import HealthManagerConfig, Intervals
 from components.health_manager.desired import INVALID, DesiredTable, epoch, parse_row
 
@@ -167,6 +169,35 @@ def test_a_single_heartbeat_does_not_make_the_others_disappear(table):
     for at in (2.1, 3.1, 4.1):
         table.beat(beat({"1": 2}), at)
     assert len(table.apps[1].live) == 2
+
+
+def test_what_is_counted_but_not_named_is_not_asked_for_again(table):
+    app = parse_row(1, ROW)
+
+    def asked(now):
+        view = View(frozenset(), 0.0, now, table.settings)
+        return [s.index for s in judge(replace(app, changed_at=0.0), table.apps.get(1), view).starts]
+
+    assert asked(50.0) == [0, 1]
+    table.beat(beat({"1": 1}), 50.0)
+    assert asked(50.1) == [0]
+    # The one counted is the answer to the request in flight: the other index is still missing.
+    table.request_start(1, "ab-3", 0, 50.2)
+    assert asked(50.3) == [1]
+    # What stays without a name for too long is nobody.
+    assert asked(81.0) == [0, 1]
+    table.beat(beat({}), 82.0)
+    assert table.apps[1].unnamed == {}
+
+
+def test_one_that_was_lost_and_is_back_does_not_answer_the_request_in_flight(table):
+    table.heartbeat(Heartbeat(dea="d1", droplets=[entry()]), 1.0)
+    table.lose(table.deas["d1"], 6.0)
+    table.request_start(1, "ab-3", 0, 6.1)
+    table.heartbeat(Heartbeat(dea="d1", droplets=[entry()]), 7.0)
+    assert table.apps[1].indices["ab-3", 0].requested == 6.1
+    table.heartbeat(Heartbeat(dea="d2", droplets=[entry("new")]), 8.0)
+    assert table.apps[1].indices["ab-3", 0].requested == float("-inf")
 
 
 def test_absurd_intervals_and_counts_are_bounded(table):
