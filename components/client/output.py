@@ -13,6 +13,7 @@ from rich.text import Text
 
 # In a pipe nothing is cut off: programs read it.
 _PIPE_WIDTH = 4000
+_GAP = 2
 _STATES = {
     "RUNNING": "green",
     "STARTED": "green",
@@ -56,32 +57,40 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[object]], empty: str) 
         rows: a cell for each column; None is shown as `-`.
         empty: said instead where there is no row.
     """
-    drawn = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 2, 0, 0))
-    for column in columns:
-        drawn.add_column(
-            column.removeprefix("#"), justify="right" if column.startswith("#") else "left", overflow="fold"
-        )
-    count = 0
-    for row in rows:
-        drawn.add_row(*(_cell(value) for value in row))
-        count += 1
-    if count:
-        console().print(drawn)
-    else:
+    names = [column.removeprefix("#") for column in columns]
+    cells = [[_cell(value) for value in row] for row in rows]
+    if not cells:
         line(empty)
+        return
+    screen = console()
+    widths = [max(len(name), *(row[n].cell_len for row in cells)) for n, name in enumerate(names)]
+    if sum(widths) + _GAP * len(widths) > screen.width:
+        # Too narrow for columns: a block for each row.
+        for row in cells:
+            facts(zip((name.lower() for name in names), row, strict=True))
+            line("")
+        return
+    drawn = Table(box=None, header_style="bold", pad_edge=False, padding=(0, _GAP, 0, 0))
+    for column, name in zip(columns, names, strict=True):
+        drawn.add_column(name, justify="right" if column.startswith("#") else "left", no_wrap=True)
+    for row in cells:
+        drawn.add_row(*row)
+    screen.print(drawn)
 
 
 def facts(pairs: Iterable[tuple[str, object]]) -> None:
     """Print names and values in two columns; pairs without a value are left out."""
-    drawn = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
+    drawn = Table(box=None, show_header=False, pad_edge=False, padding=(0, _GAP, 0, 0))
     drawn.add_column(style="bold", no_wrap=True)
     drawn.add_column(overflow="fold")
     for name, value in pairs:
-        if value not in {None, ""}:
+        if value is not None and str(value):
             drawn.add_row(name, _cell(value))
     console().print(drawn)
 
 
 def _cell(value: object) -> Text:
+    if isinstance(value, Text):
+        return value
     text = "-" if value is None else str(value)
     return Text(text, style=_STATES.get(text, ""))

@@ -82,7 +82,7 @@ def postgres_cluster(free_port: Callable[[], int]) -> Iterator[str]:
     try:
         _await_port(port, process)
         # It listens a moment before it takes connections.
-        ready = [binaries[-1] / "pg_isready", "-q", "-h", "127.0.0.1", "-p", str(port), "-t", "30"]
+        ready = [str(binaries[-1] / "pg_isready"), "-q", "-h", "127.0.0.1", "-p", str(port), "-t", "30"]
         deadline = time.monotonic() + 30
         while subprocess.run(ready, check=False, cwd="/").returncode:
             assert time.monotonic() < deadline, "PostgreSQL takes no connections"

@@ -11,7 +11,7 @@ import sys
 import tarfile
 import time
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -121,7 +121,9 @@ class Client:
         }
         return self.call("POST", "/apps", body)
 
-    def upload(self, name: str, files: dict[str, str | bytes], resources: object = ()) -> httpx.Response:
+    def upload(
+        self, name: str, files: dict[str, str | bytes], resources: Sequence[object] = ()
+    ) -> httpx.Response:
         body, headers = multipart(
             [
                 ("_method", None, b"put"),

@@ -93,7 +93,7 @@ def test_the_probes_want_a_password_where_there_is_something_to_tell(
     host: Any, facts: dict[str, Any]
 ) -> None:
     assert host.run("curl -fsS http://127.0.0.1:9031/readyz").rc == 0
-    assert "401" in host.run("curl -sS -o /dev/null -w '%%{http_code}' http://127.0.0.1:9031/varz").stdout
+    assert "401" in host.run("curl -sS -o /dev/null -w '%{http_code}' http://127.0.0.1:9031/varz").stdout
 
 
 def test_the_access_log_is_one_json_object_a_line(host: Any, facts: dict[str, Any]) -> None:

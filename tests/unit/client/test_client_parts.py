@@ -1,11 +1,14 @@
 """The client's small pure parts: sizes, the resolver, the configuration, the manifest, the verdict on a start."""
 
 import json
+import re
+import sys
 from collections import Counter
 
 import httpx
 import pytest
 
+from components.client import output
 from components.client.config import Config, normalise_target
 from components.client.errors import ApiError, ConfigurationError, PackageError
 from components.client.lifecycle import tail
@@ -234,3 +237,25 @@ def test_waiting_ends_with_its_time_and_old_crashes_do_not_count():
 def test_waiting_does_not_hide_that_the_application_is_gone():
     with pytest.raises(ApiError):
         wait(FakeApi(ApiError(404, 301, "gone")), 10)
+
+
+@pytest.mark.parametrize(("width", "columns"), [("80", True), ("20", False)])
+def test_table_that_does_not_fit_becomes_blocks(monkeypatch, capsys, width, columns):
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    monkeypatch.setenv("COLUMNS", width)
+    monkeypatch.setenv("NO_COLOR", "1")
+    output.table(("NAME", "STATE", "#RUNNING"), [("hello", "STARTED", "1/1"), ("[b]", None, "0/1")], "none")
+    written = capsys.readouterr().out
+    assert "\x1b[3" not in written
+    # Bold is no colour, and stays.
+    shown = re.sub(r"\x1b\[\d+m", "", written)
+    assert ("NAME   STATE    RUNNING" in shown) is columns
+    assert ("name     hello" in shown) is not columns
+    assert "[b]" in shown
+
+
+def test_table_in_a_pipe_is_never_cut(capsys):
+    output.table(("A", "B"), [("x" * 300, "y")], "none")
+    assert "x" * 300 + "  y" in capsys.readouterr().out
+    output.table(("A",), [], "none at all")
+    assert "none at all" in capsys.readouterr().out

@@ -84,7 +84,7 @@ def test_any_bytes_are_refused_in_words(tmp_path_factory: Any, junk: Any) -> Non
 def test_a_package_is_named_by_its_content(tmp_path: Any, store: Any) -> None:
     kept = {}
 
-    def build(entries, resources=()):
+    def build(entries: Any, resources: Any = ()) -> str:
         work = tmp_path / f"work{len(list(tmp_path.glob('work*')))}"
         work.mkdir()
 

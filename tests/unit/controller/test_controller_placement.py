@@ -152,6 +152,11 @@ def test_who_leaves_takes_nothing_new_and_is_not_lost() -> None:
     assert pool.picture(20, 20) == {}
 
 
+def state_of(machine: dict[str, Any] | None) -> Any:
+    assert machine is not None
+    return machine["state"]
+
+
 def test_a_loss_is_remembered_for_an_hour() -> None:
     pool = Pool()
     pool.listening(0)
@@ -159,8 +164,8 @@ def test_a_loss_is_remembered_for_an_hour() -> None:
     assert pool.picture(100, 100)["d1"]["state"] == "lost"
     assert pool.picture(REMEMBER_SECONDS + 1, REMEMBER_SECONDS + 1) == {}
     raw = {"id": "d1", "address": "a", "capacity": {"memory": 1}}
-    assert remembered(raw, 0, 100)["state"] == "lost"
-    assert remembered(raw, 99, 100)["state"] == "up"
+    assert state_of(remembered(raw, 0, 100)) == "lost"
+    assert state_of(remembered(raw, 99, 100)) == "up"
     assert remembered(raw, 0, REMEMBER_SECONDS + 1) is None
     assert remembered({**raw, "stopping": True}, 0, 100) is None
     assert remembered({"nonsense": 1}, 0, 100) is None

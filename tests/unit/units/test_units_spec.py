@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import time
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,15 @@ from components.common.units.properties import escape_path, properties
 
 def spec(directory: Path, *argv: str, **more: object) -> UnitSpec:
     return UnitSpec("unit-1", argv or ("/bin/true",), directory, **more)  # type: ignore[arg-type]
+
+
+def first_number(path: Path) -> int:
+    """Wait for what a program writes."""
+    deadline = time.monotonic() + 10
+    while not (path.exists() and path.read_text().endswith("\n")):
+        assert time.monotonic() < deadline, "nothing was written"
+        time.sleep(0.01)
+    return int(path.read_text())
 
 
 def state(pid: int) -> str:
@@ -128,11 +138,8 @@ class TestProcessRunner:
         await runner.start(spec(tmp_path, "/bin/sh", "-c", script, stdout=out))
         pid = (await runner.status("unit-1")).pid
         assert pid is not None
-        async with asyncio.timeout(10):
-            while not out.read_text():
-                await asyncio.sleep(0.01)
+        child = await asyncio.to_thread(first_number, out)
         await runner.stop("unit-1", 0.2)
-        child = int(out.read_text())
         for gone in (pid, child):
             assert state(gone) in {"gone", "Z"}
 

@@ -1,0 +1,146 @@
+"""What must agree about roles is compared here, values included."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from components.common import subjects
+
+ROOT = Path(__file__).resolve().parents[3]
+ROLES = sorted(p.parent.parent for p in (ROOT / "roles").glob("*/tasks/main.yml"))
+SCENARIOS = sorted(p.parent for p in (ROOT / "molecule").glob("*/molecule.yml"))
+VERBS = {"scale_out", "scale_in", "wire_nfs", "roll", "rollback", "repair", "site"}
+# Two roles of one noun share its scenario.
+SHARED = {"nfs_server": "nfs", "nfs_client": "nfs"}
+
+
+def load(path: Path) -> Any:
+    return yaml.safe_load(path.read_text())
+
+
+def options_of(role: Path, entry: str = "main") -> dict[str, Any]:
+    return dict(load(role / "meta" / "argument_specs.yml")["argument_specs"][entry].get("options", {}))
+
+
+def defaults_of(role: Path) -> dict[str, Any]:
+    return dict(load(role / "defaults" / "main.yml") or {})
+
+
+@pytest.fixture(params=ROLES, ids=lambda role: role.name)
+def role(request: pytest.FixtureRequest) -> Path:
+    return Path(request.param)
+
+
+def test_there_are_roles() -> None:
+    assert {"base", "release", "nats", "ccdb"} <= {role.name for role in ROLES}
+
+
+def test_defaults_equal_the_spec_values_included(role: Path) -> None:
+    spec, defaults = options_of(role), defaults_of(role)
+    assert set(defaults) == set(spec)
+    assert {name: option["default"] for name, option in spec.items() if not option.get("required")} == {
+        name: value for name, value in defaults.items() if not spec[name].get("required")
+    }
+
+
+def test_what_is_required_has_a_hint_for_a_default(role: Path) -> None:
+    for name, option in options_of(role).items():
+        if option.get("required"):
+            assert "undef(hint=" in str(defaults_of(role)[name]), name
+            assert "default" not in option, name
+
+
+def test_every_option_is_typed_described_and_named_after_its_role(role: Path) -> None:
+    for entry in load(role / "meta" / "argument_specs.yml")["argument_specs"]:
+        for name, option in options_of(role, entry).items():
+            assert name.startswith(f"{role.name}_"), name
+            assert option.get("type"), name
+            assert option.get("description"), name
+
+
+def test_secrets_are_declared_as_such(role: Path) -> None:
+    for name, option in options_of(role).items():
+        if re.search(r"_(password|passwords|key|keys|secret)$", name) and option["type"] != "bool":
+            assert option.get("no_log") is True, name
+
+
+def test_a_role_with_secrets_hides_them_by_a_switch(role: Path) -> None:
+    if not any(option.get("no_log") and option.get("required") for option in options_of(role).values()):
+        return
+    switch = f"{role.name}_secure_logging"
+    assert defaults_of(role)[switch] is True
+    assert f'no_log: "{{{{ {switch} }}}}"' in "".join(p.read_text() for p in (role / "tasks").glob("*.yml"))
+
+
+def test_every_entry_point_has_its_file_and_every_input_its_line_in_the_readme(role: Path) -> None:
+    readme = (role / "README.md").read_text()
+    for entry in load(role / "meta" / "argument_specs.yml")["argument_specs"]:
+        assert (role / "tasks" / f"{entry}.yml").is_file(), entry
+        for name in options_of(role, entry):
+            assert f"`{name}`" in readme, name
+
+
+def test_main_imports_task_files_under_tags_of_the_role(role: Path) -> None:
+    for task in load(role / "tasks" / "main.yml"):
+        modules = {"ansible.builtin.import_tasks", "ansible.builtin.include_tasks"} & set(task)
+        assert modules, task["name"]
+        topic = Path(task[modules.pop()]).stem
+        assert task["tags"] == [role.name, f"{role.name}_{topic}"]
+
+
+def test_every_role_refuses_variables_nobody_declared(role: Path) -> None:
+    assert f"'^{role.name}_'" in (role / "tasks" / "check.yml").read_text()
+
+
+def test_task_files_are_one_noun_long(role: Path) -> None:
+    for path in (role / "tasks").glob("*.yml"):
+        assert len(path.read_text().splitlines()) <= 120, path.name
+
+
+def test_one_noun_stands_in_its_places(role: Path) -> None:
+    noun = SHARED.get(role.name, role.name)
+    assert (ROOT / "molecule" / noun / "molecule.yml").is_file()
+    assert (ROOT / "playbooks" / f"{noun}.yml").is_file()
+
+
+@pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda scenario: scenario.name)
+def test_every_scenario_is_a_noun_or_a_verb_and_has_a_test(scenario: Path) -> None:
+    nouns = {SHARED.get(role.name, role.name) for role in ROLES}
+    assert scenario.name in nouns | VERBS
+    # molecule calls it a success when there is none.
+    assert list((ROOT / "tests" / "infra" / scenario.name).glob("test_*.py"))
+    assert (scenario / "layout.yml").is_file()
+    assert (scenario / "converge.yml").is_file()
+
+
+def test_what_bus_users_may_do_is_what_the_contract_says() -> None:
+    generated = json.loads((ROOT / "roles" / "nats" / "files" / "permissions.json").read_text())
+    users = (*subjects.COMPONENTS, subjects.OPERATOR, subjects.PEER)
+    rights = {user: subjects.permissions(user) for user in users}
+    assert generated == {u: {"publish": r.publish, "subscribe": r.subscribe} for u, r in rights.items()}
+
+
+def test_accounts_and_ports_are_those_of_the_platform_page() -> None:
+    page = (ROOT / "docs" / "platform.md").read_text()
+    listed = re.findall(r"^\| `(ingot-[a-z-]+)` \| (\d+) \|", page, re.MULTILINE)
+    base = load(ROOT / "roles" / "base" / "vars" / "main.yml")
+    assert listed
+    assert [(a["name"], str(a["id"])) for a in base["__base_accounts"]] == listed
+    ports = page.split("## Ports")[1].split("## ")[0]
+    numbers = re.findall(r"^\| ([^|]+) \|", ports, re.MULTILINE)
+    wanted = {n.replace("–", "-") for cell in numbers for n in re.findall(r"\d+(?:–\d+)?", cell)}
+    assert wanted - {"80"} <= {str(port) for port in base["__base_platform_ports"]}
+
+
+def test_every_playbook_of_the_site_is_there_and_stands_in_the_readme() -> None:
+    readme = (ROOT / "playbooks" / "README.md").read_text()
+    for play in load(ROOT / "playbooks" / "site.yml"):
+        assert (ROOT / "playbooks" / play["ansible.builtin.import_playbook"]).is_file()
+    for path in (ROOT / "playbooks").glob("*.yml"):
+        assert f"`{path.name}`" in readme, path.name
