@@ -33,7 +33,12 @@ ROOT = Path(__file__).resolve().parent.parent
 MANIFEST = "RELEASE.json"
 # Debian 12 and 13.
 PYTHONS = ("311", "313")
-PLATFORMS = ("manylinux_2_28_x86_64", "manylinux_2_26_x86_64", "manylinux_2_17_x86_64", "manylinux2014_x86_64")
+PLATFORMS = (
+    "manylinux_2_28_x86_64",
+    "manylinux_2_26_x86_64",
+    "manylinux_2_17_x86_64",
+    "manylinux2014_x86_64",
+)
 # pip installs the rest on machines that have none; setuptools builds our own wheel. Both as pinned in constraints.txt.
 INSTALLER, BUILDER = "pip", "setuptools"
 _LUA = Path("components/router/lua")
@@ -66,7 +71,9 @@ def content_digest(files: Mapping[str, str]) -> str:
 def digests_below(folder: Path, base: Path | None = None) -> dict[str, str]:
     """Return the digest of every file below a folder, by its path relative to `base` (by default the folder)."""
     base = base or folder
-    files = (p for p in folder.rglob("*") if p.is_file() and "__pycache__" not in p.parts and p.suffix != ".pyc")
+    files = (
+        p for p in folder.rglob("*") if p.is_file() and "__pycache__" not in p.parts and p.suffix != ".pyc"
+    )
     return {p.relative_to(base).as_posix(): file_digest(p) for p in files}
 
 
@@ -155,7 +162,9 @@ def build(root: Path, version: str, out: Path, pythons: Sequence[str], cache: Pa
         ReleaseError: a bad name or target, or a download or a build that failed.
     """
     if not _VERSION.match(version):
-        raise ReleaseError(f"version {version!r}: want letters, digits, dots, underscores and hyphens, 64 at most")
+        raise ReleaseError(
+            f"version {version!r}: want letters, digits, dots, underscores and hyphens, 64 at most"
+        )
     if bad := [p for p in pythons if not re.fullmatch(r"3\d{1,2}", p)]:
         raise ReleaseError(f"python {', '.join(bad)}: want 3 and the minor number, such as {PYTHONS[0]}")
     out.mkdir(parents=True, exist_ok=True)
@@ -165,7 +174,7 @@ def build(root: Path, version: str, out: Path, pythons: Sequence[str], cache: Pa
         source = source_digest(root)
         if not is_current(folder, source, pythons):
             wanted = sorted({*pythons, *_kept_targets(folder, source)})
-            _replace(folder, _assemble(root, version, source, wanted, out, cache))
+            _replace(folder, _assemble(root, version, out, source=source, pythons=wanted, cache=cache))
         manifest: dict[str, Any] = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
     return manifest
 
@@ -178,7 +187,9 @@ def _kept_targets(folder: Path, source: str) -> list[str]:
     return list(manifest["targets"]) if manifest.get("source") == source else []
 
 
-def _assemble(root: Path, version: str, source: str, pythons: Sequence[str], out: Path, cache: Path) -> Path:
+def _assemble(
+    root: Path, version: str, out: Path, *, source: str, pythons: Sequence[str], cache: Path
+) -> Path:
     work = Path(tempfile.mkdtemp(prefix=".building-", dir=out))
     try:
         work.chmod(0o755)
@@ -234,7 +245,18 @@ def _own_wheel(root: Path, cache: Path) -> Path:
                 shutil.copytree(root / name, copy / name, ignore=shutil.ignore_patterns("__pycache__"))
             elif (root / name).is_file():
                 shutil.copy2(root / name, copy / name)
-        _pip(["wheel", "--no-deps", "--no-index", "--find-links", str(tools), "--wheel-dir", str(result), str(copy)])
+        _pip(
+            [
+                "wheel",
+                "--no-deps",
+                "--no-index",
+                "--find-links",
+                str(tools),
+                "--wheel-dir",
+                str(result),
+                str(copy),
+            ]
+        )
         built = next(result.glob("*.whl"))
         kept = cache / built.name
         shutil.copy2(built, kept)
@@ -256,7 +278,18 @@ def _cached(folder: Path, wanted: Sequence[str], root: Path, options: Sequence[s
     if not stamp.is_file():
         shutil.rmtree(folder, ignore_errors=True)
         wheels.mkdir(parents=True)
-        _pip(["download", "--only-binary=:all:", *options, "--dest", str(wheels), "-c", str(constraints), *wanted])
+        _pip(
+            [
+                "download",
+                "--only-binary=:all:",
+                *options,
+                "--dest",
+                str(wheels),
+                "-c",
+                str(constraints),
+                *wanted,
+            ]
+        )
         stamp.touch()
     return wheels
 
@@ -278,9 +311,15 @@ def _commit(root: Path) -> str:
 
 @click.command()
 @click.option("--version", default=VERSION, help="Name of the release; by default, the checkout's version.")
-@click.option("--out", type=click.Path(path_type=Path), default=ROOT / "build/releases", help="Folder of releases.")
-@click.option("--python", "pythons", multiple=True, default=PYTHONS, help="Target, such as 311; may be given again.")
-@click.option("--cache", type=click.Path(path_type=Path), default=ROOT / "build/cache/wheels", help="Kept downloads.")
+@click.option(
+    "--out", type=click.Path(path_type=Path), default=ROOT / "build/releases", help="Folder of releases."
+)
+@click.option(
+    "--python", "pythons", multiple=True, default=PYTHONS, help="Target, such as 311; may be given again."
+)
+@click.option(
+    "--cache", type=click.Path(path_type=Path), default=ROOT / "build/cache/wheels", help="Kept downloads."
+)
 def main(version: str, out: Path, pythons: tuple[str, ...], cache: Path) -> None:
     """Build a release of this checkout."""
     started = time.monotonic()

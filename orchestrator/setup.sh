@@ -21,6 +21,7 @@ base=(python3:python3 /usr/lib/python3/dist-packages/apt_pkg.*.so:python3-apt ss
 venv=('/usr/lib/python3*/ensurepip:python3-venv')
 machines=(systemd-nspawn:systemd-container mmdebstrap:mmdebstrap nft:nftables zstd:zstd)
 servers=(nats-server:nats-server nginx:nginx '/usr/share/nginx/modules-available/mod-http-lua.conf:libnginx-mod-http-lua'
+  '/usr/lib/*/lua/5.1/cjson.so:lua-cjson'
   node:nodejs npm:npm pip3:python3-pip)
 database=('/usr/lib/postgresql/*/bin/postgres:postgresql')
 

@@ -77,6 +77,7 @@ def create_app(controller: Controller) -> Flask:
     # An encoded path may begin with a slash; it must not be answered with a redirect (section 1.12).
     app.url_map.merge_slashes = False
     app.url_map.strict_slashes = False
+    app.url_map.redirect_defaults = False
     app.url_map.converters["any_path"] = AnyPath
     for family in (
         routes_info,

@@ -22,7 +22,7 @@ blueprint = Blueprint("apps", __name__)
 def create() -> Response:
     """Create an application."""
     name = here().lifecycle.create(user(), json_object())
-    url = f"{request.url_root}apps/{quote(name)}"
+    url = f"{request.scheme}://{_front()}/apps/{quote(name)}"
     response = jsonify({"result": "success", "redirect": url})
     response.status_code = 302
     response.headers["Location"] = url
@@ -148,3 +148,9 @@ def restart_state(name: str) -> Response:
         else:
             state = "CANARY_FAILED" if controller.asker.crashes(handle) else "UPDATING"
     return jsonify({"state": state, "since": since})
+
+
+def _front() -> str:
+    """Give host and port the client came by; a router passes the host on without its port."""
+    port = here().config.external_port
+    return request.host if ":" in request.host or port == 80 else f"{request.host}:{port}"

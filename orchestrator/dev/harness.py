@@ -33,7 +33,7 @@ STOP_SECONDS = 15.0
 _LOOK_SECONDS = 0.1
 # Room for `/router.sock.PID` and the like below the 107 characters a Unix socket's path may have.
 _RUN_PATH_LENGTH = 80
-_PROGRAMS = {"nats-server": "nats-server", "nginx": "nginx libnginx-mod-http-lua"}
+_PROGRAMS = {"nats-server": "nats-server", "nginx": "nginx libnginx-mod-http-lua lua-cjson"}
 Report = Callable[[str], None]
 
 

@@ -1,3 +1,4 @@
+# ruff: noqa: INP001 - Ansible loads plugins by their path
 """What is wrong with an inventory, found before any machine is touched. Pure, but for reading files of this checkout."""
 
 from __future__ import annotations
@@ -83,7 +84,9 @@ def ingot_release_problems(version: str, folder: str) -> list[str]:
         targets = json.loads((release / _MANIFEST).read_text(encoding="utf-8"))["targets"]
         digests = {release / target["archive"]: target["sha256"] for target in targets.values()}
     except FileNotFoundError:
-        return [f"ingot_release: there is no release {version} in {folder}; build it: make release VERSION={version}"]
+        return [
+            f"ingot_release: there is no release {version} in {folder}; build it: make release VERSION={version}"
+        ]
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return [f"ingot_release: {release / _MANIFEST} is damaged; build the release anew"]
     return [
@@ -151,7 +154,10 @@ def _check_names(host: str, variables: Mapping[str, Any], specs: Mapping[str, Sp
             continue
         near = difflib.get_close_matches(name, specs[owner], n=1)
         remedy = f"did you mean {near[0]}?" if near else "remove it"
-        found.add(f"{name}: is not an input of {'the platform' if owner == PLATFORM else f'role {owner}'}; {remedy}", host)
+        found.add(
+            f"{name}: is not an input of {'the platform' if owner == PLATFORM else f'role {owner}'}; {remedy}",
+            host,
+        )
 
 
 def _roles_of(host: str, groups: Mapping[str, Sequence[str]], specs: Mapping[str, Spec]) -> list[str]:

@@ -23,6 +23,8 @@ from components.common.config import BusConfig
 from components.common.messages import (
     Capacity,
     DeaBeat,
+    DeaDiscover,
+    DeaHello,
     DeaStart,
     DeaStop,
     DropletRef,
@@ -211,7 +213,7 @@ class ControllerProcess:
 class Peers:
     """A stager, two DEAs and a health manager, as far as a controller can tell."""
 
-    def __init__(self, nats_url: str, deas: tuple[str, ...] = ("0-a", "1-b")) -> None:
+    def __init__(self, nats_url: str, deas: tuple[str, ...] = ("0-a", "1-b"), old_dea: str = "") -> None:
         self.bus = BusThread(BusConfig(urls=[nats_url]), "peers")
         self.deas = {id_: DeaBeat(id=id_, address=f"127.0.0.{n + 2}", capacity=Capacity(memory=1024), interval=0.2)
                      for n, id_ in enumerate(deas)}  # fmt: skip
@@ -232,6 +234,10 @@ class Peers:
         self.file_server = ("http://127.0.0.1:1/droplets/", ["u", "p"])
         for id_ in deas:
             self.bus.subscribe(f"dea.{id_}.start", DeaStart, self._started(id_))
+        if old_dea:
+            # One of 2011: no beats, but an answer to who asks.
+            self.bus.subscribe(f"dea.{old_dea}.start", DeaStart, self._started(old_dea))
+            self.bus.subscribe("dea.discover", DeaDiscover, self._discovered(old_dea))
         self.bus.subscribe("dea.stop", DeaStop, self._stop)
         self.bus.subscribe("dea.update", DeaStart, self._update)
         self.bus.subscribe("dea.find.droplet", FindDroplet, self._find)
@@ -286,6 +292,12 @@ class Peers:
         async def receive(message: Any) -> None:
             self.starts.append((id_, message.body))
             self.running[message.body.droplet, message.body.index] = (id_, message.body)
+
+        return receive
+
+    def _discovered(self, id_: str) -> Any:
+        async def receive(message: Any) -> None:
+            await message.respond(DeaHello(id=id_, ip="127.0.0.1", port=12345))
 
         return receive
 

@@ -201,8 +201,8 @@ def test_files_come_from_the_dea(world: World) -> None:
             answer = client.call("GET", f"/apps/app/instances/0/files/{path}")
             assert (answer.status_code, answer.text) == (200, "a line\n")
             assert asked[-1][0] == "/droplets/app-0/logs/stdout.log"
-        assert client.call("GET", "/apps/app/instances/0/files/%2F").status_code == 200
-        assert client.call("GET", "/apps/app/instances/0/files").status_code == 200
+        for root in ("files/%2F", "files/", "files"):
+            assert client.call("GET", f"/apps/app/instances/0/{root}").status_code == 200
         assert asked[-1] == ("/droplets/app-0/", "Basic ZGVhOnNlY3JldA==")
         id_ = f"{1:016x}{0:016x}"
         assert client.call("GET", f"/apps/app/instances/{id_}/files/a%20b").status_code == 200
@@ -252,3 +252,16 @@ def test_controllers_that_start_together_migrate_once(
             controller.process.terminate()
         for controller in several:
             assert controller.stop() == 0
+
+
+def test_a_dea_of_2011_is_asked(nats_server: str, tmp_path: Path, free_port: Callable[[], int]) -> None:
+    peers = Peers(nats_server, deas=(), old_dea="0-old")
+    database = f"sqlite:///{tmp_path}/ccdb"
+    controller = ControllerProcess(tmp_path, free_port(), nats_server, database, workers=1)
+    try:
+        until(controller.ready, "controller is ready", 40)
+        pushed(Client(controller.url).login(), "app")
+        until(lambda: [d for d, _ in peers.starts] == ["0-old", "0-old"], "both were sent there")
+    finally:
+        controller.stop()
+        peers.close()

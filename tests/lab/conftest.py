@@ -124,14 +124,10 @@ class LabPlatform:
             )
         return done.stdout
 
-    def instances(self, app: str) -> list[dict[str, Any]]:
-        found: list[dict[str, Any]] = self.json("app", app)["instances_detail"]
-        return found
-
     def machine(self, name: str) -> dict[str, Any]:
         """Give the platform's own word on a DEA machine."""
         address = next(m["address"] for m in self.report()["machines"] if m["name"] == name)
-        return next(m for m in self.json("machines")["machines"] if m["address"] == address)
+        return next(m for m in self.json("machines") if m["address"] == address)
 
 
 def make(goal: str, port: int) -> subprocess.CompletedProcess[str]:

@@ -120,7 +120,7 @@ def test_scale_spreads_over_instances_and_machines(platform: LabPlatform) -> Non
 def test_pushed_folder_gives_a_working_url(platform: LabPlatform, app: str) -> None:
     platform.ingot("push", f"my-{app}", "--path", str(APPS / app))
     assert platform.get(f"my-{app}").status_code == 200
-    platform.ingot("delete", f"my-{app}", "--yes")
+    platform.ingot("delete", f"my-{app}", "--force")
     until(lambda: platform.get(f"my-{app}").status_code == 404, "the route is gone")
 
 
@@ -135,11 +135,11 @@ def test_bad_push_names_its_stage_and_leaves_nothing(platform: LabPlatform, app:
     assert done.returncode == 1, done.stdout
     assert stage in (done.stdout + done.stderr).lower()
     assert platform.get(name).status_code == 404
-    apps = {a["name"]: a for a in platform.json("apps")["apps"]}
+    apps = {a["name"]: a for a in platform.json("apps")}
     assert apps.get(name, {"state": "STOPPED"})["state"] == "STOPPED"
     if stage != "start":
         assert platform.on("core1", "ls", "/srv/ingot/share/droplets") == droplets
-    platform.ingot("delete", name, "--yes", check=False)
+    platform.ingot("delete", name, "--force", check=False)
 
 
 def test_killed_instance_is_back(platform: LabPlatform) -> None:
@@ -244,7 +244,7 @@ def test_push_and_repair_go_on_without_the_first_controller(platform: LabPlatfor
             lambda: gone not in live(platform, "hello", 4) and platform.get("survivor").status_code == 200,
             "repair goes on",
         )
-        platform.ingot("delete", "survivor", "--yes")
+        platform.ingot("delete", "survivor", "--force")
     finally:
         platform.lab("machine", "start", LAB, "ctl1")
 

@@ -34,7 +34,9 @@ def listeners(machines: dict[str, Any]) -> Iterator[None]:
     """Something that answers on the platform's ports, which no component does here."""
     for name, ports in LISTENERS.items():
         for port in ports:
-            command = f"systemd-run --unit=listener-{port} python3 -m http.server --directory /var/empty {port}"
+            command = (
+                f"systemd-run --unit=listener-{port} python3 -m http.server --directory /var/empty {port}"
+            )
             assert machines[name].run(command).rc == 0
     for name, ports in LISTENERS.items():
         for port in ports:
@@ -114,9 +116,12 @@ def test_applications_reach_the_router_and_nothing_else(
 
 
 @pytest.mark.parametrize(
-    ("target", "port", "reachable"), [("core1", 22, True), ("core1", 4222, False), ("router1", 80, True), ("dea1", 61001, False)]
+    ("target", "port", "reachable"),
+    [("core1", 22, True), ("core1", 4222, False), ("router1", 80, True), ("dea1", 61001, False)],
 )
-def test_strangers_reach_ssh_and_the_routers(machines: dict[str, Any], target: str, port: int, reachable: bool) -> None:
+def test_strangers_reach_ssh_and_the_routers(
+    machines: dict[str, Any], target: str, port: int, reachable: bool
+) -> None:
     try:
         socket.create_connection((address_of(machines[target]), port), timeout=2).close()
     except TimeoutError:

@@ -27,7 +27,9 @@ def test_the_server_is_up_on_its_machine(host: Any, facts: dict[str, Any]) -> No
         assert not host.socket("tcp://0.0.0.0:5432").is_listening
         return
     assert host.socket("tcp://0.0.0.0:5432").is_listening
-    owner = host.run("runuser -u postgres -- psql -Atc \"select pg_get_userbyid(datdba) from pg_database where datname='ccdb'\"")
+    owner = host.run(
+        "runuser -u postgres -- psql -Atc \"select pg_get_userbyid(datdba) from pg_database where datname='ccdb'\""
+    )
     assert owner.stdout.strip() == "ingot_controller"
     hba = host.file(host.run("runuser -u postgres -- psql -Atc 'show hba_file'").stdout.strip())
     assert hba.mode == 0o640

@@ -18,7 +18,14 @@ class Peer:
         self._socket = socket.create_connection((address, PORT), timeout=5)
         self._file = self._socket.makefile("rb")
         self._line()
-        options = {"verbose": False, "pedantic": False, "user": user, "pass": password, "lang": "test", "version": "1"}
+        options = {
+            "verbose": False,
+            "pedantic": False,
+            "user": user,
+            "pass": password,
+            "lang": "test",
+            "version": "1",
+        }
         self.said = self.tell(f"CONNECT {json.dumps(options)}")
 
     def tell(self, *lines: str, lines_wanted: int = 0) -> list[str]:
@@ -85,11 +92,15 @@ def test_monitoring_stays_on_the_machine(host: Any) -> None:
 
 
 def test_the_unit_is_fenced_in(host: Any) -> None:
-    shown = host.run("systemctl show nats-server -p NoNewPrivileges -p ProtectSystem -p Restart --value").stdout.split()
+    shown = host.run(
+        "systemctl show nats-server -p NoNewPrivileges -p ProtectSystem -p Restart --value"
+    ).stdout.split()
     assert sorted(shown) == ["always", "strict", "yes"]
 
 
-@pytest.mark.parametrize("user", ["controller", "dea", "health_manager", "router", "stager", "operator", "peer"])
+@pytest.mark.parametrize(
+    "user", ["controller", "dea", "health_manager", "router", "stager", "operator", "peer"]
+)
 def test_every_user_gets_in_with_its_own_password(peer: Any, user: str) -> None:
     assert peer(user).said == []
 
@@ -123,7 +134,8 @@ def test_a_user_publishes_nothing_beyond_its_part(peer: Any, user: str, line: st
 
 
 @pytest.mark.parametrize(
-    ("user", "subject"), [("dea", "_INBOX_controller.>"), ("dea", "_INBOX.>"), ("stager", "dea.*.start"), ("router", ">")]
+    ("user", "subject"),
+    [("dea", "_INBOX_controller.>"), ("dea", "_INBOX.>"), ("stager", "dea.*.start"), ("router", ">")],
 )
 def test_a_user_hears_nothing_beyond_its_part(peer: Any, user: str, subject: str) -> None:
     said = peer(user).tell(f"SUB {subject} 1")
@@ -137,7 +149,12 @@ def test_everyone_who_is_asked_may_answer_and_more_than_once(peer: Any) -> None:
     asked = dea.tell(lines_wanted=2)
     assert asked[0] == "MSG dea.find.droplet 1 _INBOX_controller.x 2"
     assert dea.tell("PUB _INBOX_controller.x 1", "1", "PUB _INBOX_controller.x 1", "2") == []
-    assert controller.tell(lines_wanted=4) == ["MSG _INBOX_controller.x 1 1", "1", "MSG _INBOX_controller.x 1 1", "2"]
+    assert controller.tell(lines_wanted=4) == [
+        "MSG _INBOX_controller.x 1 1",
+        "1",
+        "MSG _INBOX_controller.x 1 1",
+        "2",
+    ]
 
 
 def test_an_answer_nobody_asked_for_is_refused(peer: Any) -> None:

@@ -1,6 +1,7 @@
 """The two tables, the answers given from them, and the configuration."""
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -13,6 +14,8 @@ from components.common.messages import (
     HealthQuery,
     Heartbeat,
     HeartbeatEntry,
+    IndicesReply,
+    InstancesReply,
     StatusQuery,
 )
 from components.health_manager import answers
@@ -242,8 +245,10 @@ def test_status_and_health(table):
     for n in range(s.flapping_death + 1):
         table.exited(exited(f"c{n}", index=1), 2.0 + n)
     flapping = answers.status(StatusQuery(droplet=1, state="FLAPPING"), desired, table, 10.0, s)
+    assert isinstance(flapping, IndicesReply)
     assert flapping.indices == [{"index": 1, "since": 9}]
     crashed = answers.status(StatusQuery(droplet=1, state="CRASHED"), desired, table, 10.0, s)
+    assert isinstance(crashed, InstancesReply)
     assert len(crashed.instances) == s.flapping_death + 1
     assert answers.status(StatusQuery(droplet=2, state="CRASHED"), desired, table, 10.0, s) is None
     assert answers.status(StatusQuery(droplet=1, state="ODD"), desired, table, 10.0, s) is None
@@ -261,7 +266,7 @@ def test_varz_says_minus_one_before_there_is_a_picture(table):
 
 
 def test_every_contradiction_is_reported():
-    raw = {
+    raw: dict[str, Any] = {
         "bus": {"urls": ["http://x"]},
         "controllers": ["ftp://x"],
         "bulk_batch": 0,

@@ -28,7 +28,7 @@ def stops(requests: list[HmRequest]) -> list[str]:
 
 def holder(world: World, droplet: int, index: int) -> str:
     return next(
-        i.id
+        str(i.id)
         for d in world.deas.values()
         for i in d.instances.values()
         if (i.droplet, i.index) == (droplet, index)

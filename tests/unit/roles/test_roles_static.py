@@ -43,6 +43,10 @@ def test_there_are_roles() -> None:
 
 def test_defaults_equal_the_spec_values_included(role: Path) -> None:
     spec, defaults = options_of(role), defaults_of(role)
+    for entry in load(role / "meta" / "argument_specs.yml")["argument_specs"]:
+        # What an operation requires is given by who asks for it and has no default.
+        asked = options_of(role, entry).items()
+        spec |= {name: option for name, option in asked if entry == "main" or not option.get("required")}
     assert set(defaults) == set(spec)
     assert {name: option["default"] for name, option in spec.items() if not option.get("required")} == {
         name: value for name, value in defaults.items() if not spec[name].get("required")
@@ -66,7 +70,7 @@ def test_every_option_is_typed_described_and_named_after_its_role(role: Path) ->
 
 def test_secrets_are_declared_as_such(role: Path) -> None:
     for name, option in options_of(role).items():
-        if re.search(r"_(password|passwords|key|keys|secret)$", name) and option["type"] != "bool":
+        if re.search(r"_(passwords?|secrets?|token_keys)$", name):
             assert option.get("no_log") is True, name
 
 
@@ -134,7 +138,7 @@ def test_accounts_and_ports_are_those_of_the_platform_page() -> None:
     assert [(a["name"], str(a["id"])) for a in base["__base_accounts"]] == listed
     ports = page.split("## Ports")[1].split("## ")[0]
     numbers = re.findall(r"^\| ([^|]+) \|", ports, re.MULTILINE)
-    wanted = {n.replace("–", "-") for cell in numbers for n in re.findall(r"\d+(?:–\d+)?", cell)}
+    wanted = {n.replace("\u2013", "-") for cell in numbers for n in re.findall("\\d+(?:\u2013\\d+)?", cell)}
     assert wanted - {"80"} <= {str(port) for port in base["__base_platform_ports"]}
 
 

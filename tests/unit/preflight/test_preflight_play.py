@@ -1,0 +1,83 @@
+"""The preflight play against the example inventory: refused with its placeholders, accepted once it has secrets."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from orchestrator.inventory import generate_secrets
+
+ROOT = Path(__file__).resolve().parents[3]
+EXAMPLE = ROOT / "inventories" / "private_dc"
+
+
+@pytest.fixture
+def copy(tmp_path: Path) -> Path:
+    """A copy as an operator makes it, with a release that it can find."""
+    folder = tmp_path / "inventory"
+    shutil.copytree(EXAMPLE, folder)
+    (tmp_path / "releases" / "1.0.0").mkdir(parents=True)
+    (tmp_path / "releases" / "1.0.0" / "RELEASE.json").write_text('{"targets": {}}')
+    (folder / "group_vars" / "all" / "releases.yml").write_text(
+        f"ingot_releases_dir: {tmp_path / 'releases'}\n"
+    )
+    return folder
+
+
+def preflight(inventory: Path) -> tuple[int, str]:
+    done = subprocess.run(
+        [
+            Path(sys.executable).parent / "ansible-playbook",
+            "-i",
+            inventory,
+            ROOT / "playbooks" / "preflight.yml",
+        ],
+        env={
+            **os.environ,
+            "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"),
+            "ANSIBLE_NOCOLOR": "1",
+            "COLUMNS": "1000",
+        },
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return done.returncode, " ".join(done.stdout.split())
+
+
+def with_secrets(copy: Path) -> None:
+    secrets = generate_secrets({"ingot_bus_passwords": {"cluster": "between-the-servers"}})
+    (copy / "group_vars" / "all" / "secrets.yml").write_text(yaml.safe_dump(secrets))
+
+
+def test_the_example_is_accepted_once_it_has_secrets(copy: Path) -> None:
+    with_secrets(copy)
+    code, said = preflight(copy)
+    assert code == 0, said
+
+
+def test_its_placeholders_are_refused_and_so_is_everything_else_that_is_wrong(copy: Path) -> None:
+    variables = copy / "group_vars"
+    (variables / "all" / "secrets.yml").write_text((variables / "secrets.example.yml").read_text())
+    (variables / "router.yml").unlink()
+    (variables / "router.yml").write_text("router_wrokers: 4\n")
+    pool = copy / "20-dea.yml"
+    pool.write_text(pool.read_text().replace("10.20.1.4", "10.20.1.3"))
+    code, said = preflight(copy)
+    assert code == 2
+    for wanted in (
+        "no machine was touched",
+        "ingot_ccdb_password: still holds CHANGE_ME",
+        "ingot_bus_passwords: still holds CHANGE_ME",
+        "did you mean router_workers?",
+        "router_domain: is missing",
+        "dea3, dea4 have the same address 10.20.1.3",
+    ):
+        assert wanted in said
+    assert "UNREACHABLE" not in said
