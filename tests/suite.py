@@ -24,11 +24,12 @@ SIDE_BY_SIDE = 2
 
 @dataclass(frozen=True)
 class Part:
-    """One part: a name, the command, and whether `make check` runs it too."""
+    """One part: a name, the command, whether `make check` runs it too, and the lab that is its own."""
 
     name: str
     command: tuple[str, ...]
     quick: bool = False
+    lab: str = ""
 
 
 def pytest(*arguments: str) -> tuple[str, ...]:
@@ -40,7 +41,11 @@ def scenarios() -> list[Part]:
     found = sorted(p.parent.name for p in (ROOT / "molecule").glob("*/molecule.yml"))
     weight = {"site": 0, "dea": 1, "router": 2, "controller": 3, "stager": 4, "release": 5}
     return [
-        Part(f"molecule-{name}", (str(BIN / "molecule"), "test", "-s", name))
+        Part(
+            f"molecule-{name}",
+            (str(BIN / "molecule"), "test", "--destroy=never", "-s", name),
+            lab=f"mol-{name}",
+        )
         for name in sorted(found, key=lambda n: (weight.get(n, 9), n))
     ]
 
@@ -71,7 +76,19 @@ def run(part: Part, *, live: bool = False) -> tuple[Part, int, float]:
             code = subprocess.run(
                 part.command, cwd=ROOT, env=environment, stdout=log, stderr=subprocess.STDOUT, check=False
             ).returncode
+    if part.lab:
+        end_lab(part.lab, keep_evidence=bool(code))
     return part, code, time.monotonic() - started
+
+
+def end_lab(name: str, *, keep_evidence: bool) -> None:
+    """Remove the lab of a part; where the part failed, keep its machines' journals under `build/evidence` first."""
+    command = str(BIN / "ingot-lab")
+    if keep_evidence:
+        target = ROOT / "build" / "evidence" / name
+        target.mkdir(parents=True, exist_ok=True)
+        subprocess.run([command, "evidence", name, str(target)], cwd=ROOT, check=False, capture_output=True)
+    subprocess.run([command, "down", name], cwd=ROOT, check=False, capture_output=True)
 
 
 def report(part: Part, code: int, seconds: float) -> None:

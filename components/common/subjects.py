@@ -138,6 +138,9 @@ def permissions(user: str) -> Permissions:
     if user not in {*COMPONENTS, OPERATOR}:
         raise ValueError(f"{user}: not a user of the bus")
     publish = [s.name for s in CONTRACT if user in s.publishers]
+    if user == STAGER:
+        # The server forgets whom it allowed to answer when it restarts; a droplet's answer takes minutes and must not be lost.
+        publish.append(f"{inbox_prefix(CONTROLLER)}.>")
     listen = [s.name for s in CONTRACT if user in s.subscribers]
     return Permissions(sorted(publish), sorted([*listen, f"{inbox_prefix(user)}.>"]))
 

@@ -47,7 +47,9 @@ def ingot_problems(
         specs: options by role, as in `meta/argument_specs.yml`, and the platform's own under `ingot`.
         bus_users: who needs a password in `ingot_bus_passwords`.
     """
-    found = _Found(len(groups.get("all", [])))
+    # Asked for once: every question for a host's variables puts all of them together anew.
+    hostvars = {host: hostvars[host] for host in groups.get("all", [])}
+    found = _Found(len(hostvars))
     _check_groups(groups, found)
     _check_addresses(hostvars, groups, found)
     for host in groups.get("all", []):

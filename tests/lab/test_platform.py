@@ -230,8 +230,7 @@ def test_push_and_repair_go_on_without_the_first_controller(platform: LabPlatfor
         assert platform.get("survivor").status_code == 200
         until(
             lambda: (
-                "leader"
-                in platform.on("ctl2", "journalctl", "-u", "ingot-health-manager", "-o", "cat", "-n", "200")
+                "lease_taken" in platform.on("ctl2", "journalctl", "-u", "ingot-health-manager", "-o", "cat")
             ),
             "the health manager of ctl2 leads",
         )

@@ -5,14 +5,15 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from components.common.version import VERSION
+
 CURRENT = "/opt/ingot/current"
 
 
 def test_current_is_the_release_that_was_asked_for(host: Any) -> None:
-    version = host.ansible.get_variables()["release_version"]
-    assert host.file(CURRENT).linked_to == f"/opt/ingot/releases/{version}"
+    assert host.file(CURRENT).linked_to == f"/opt/ingot/releases/{VERSION}"
     facts = json.loads(host.file(f"{CURRENT}/RELEASE.json").content_string)
-    assert facts["version"] == version
+    assert facts["version"] == VERSION
     assert facts["digest"].startswith(facts["stamp"].split()[1])
 
 
