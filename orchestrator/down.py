@@ -21,7 +21,7 @@ def main() -> None:
     name = os.environ.get("LAB") or "ingot"
     try:
         if (ROOT / "build" / "dev").exists():
-            command = [sys.executable, "-m", "orchestrator.lab.main", "dev", "down"]
+            command = [sys.executable, "-m", "orchestrator.dev", "down"]
             if subprocess.run(command, cwd=ROOT, check=False).returncode:
                 raise SystemExit(1)
             shutil.rmtree(ROOT / "build" / "dev", ignore_errors=True)

@@ -118,19 +118,19 @@ def up_machines(phases: Phases, name: str, image: str, port: int, subnet: str | 
 def up_processes(phases: Phases, port: int, why: str) -> dict[str, Any]:
     """Raise the development harness in the background, and the application on it; give the report."""
     state = BUILD / "dev"
+    harness = [sys.executable, "-m", "orchestrator.dev"]
     with phases.phase("processes", "the components on loopback"):
-        command = [
-            sys.executable,
-            "-m",
-            "orchestrator.lab.main",
-            "dev",
-            "up",
-            "--port",
-            str(port),
-            "--detach",
-        ]
-        if subprocess.run(command, cwd=ROOT, check=False).returncode:
+        runs = (
+            subprocess.run([*harness, "status"], cwd=ROOT, check=False, capture_output=True).returncode == 0
+        )
+        if (
+            not runs
+            and subprocess.run(
+                [*harness, "up", "--port", str(port), "--detach"], cwd=ROOT, check=False
+            ).returncode
+        ):
             raise UpError(f"the components did not start; their logs are in {state}")
+        (state / "up").touch()
     with phases.phase("application", f"push of tests/apps/{HELLO}"):
         password = (state / "admin_password").read_text(encoding="utf-8").strip()
         answer = push_hello(port, password, state / "home")

@@ -67,7 +67,7 @@ def test_it_trusts_its_picture(host: Any, facts: dict[str, Any]) -> None:
 def test_the_probes_want_a_password_where_there_is_something_to_tell(
     host: Any, facts: dict[str, Any]
 ) -> None:
-    assert "401" in host.run("curl -sS -o /dev/null -w '%%{http_code}' http://127.0.0.1:9061/varz").stdout
+    assert "401" in host.run("curl -sS -o /dev/null -w '%{http_code}' http://127.0.0.1:9061/varz").stdout
 
 
 def test_exactly_one_leads_and_all_know_it(host: Any, facts: dict[str, Any]) -> None:
