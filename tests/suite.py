@@ -44,7 +44,7 @@ def scenarios() -> list[Part]:
         Part(
             f"molecule-{name}",
             (str(BIN / "molecule"), "test", "--destroy=never", "-s", name),
-            lab=f"mol-{name}",
+            lab=f"mol-{name}".replace("_", "-"),
         )
         for name in sorted(found, key=lambda n: (weight.get(n, 9), n))
     ]

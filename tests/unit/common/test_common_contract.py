@@ -27,7 +27,9 @@ def test_a_subject_stands_once():
 @pytest.mark.parametrize("user", [*COMPONENTS, OPERATOR])
 def test_a_user_may_do_what_the_table_says_and_hear_its_own_inbox(user):
     may = permissions(user)
-    assert set(may.publish) == {s.name for s in CONTRACT if user in s.publishers}
+    # A staging is answered minutes later, perhaps by way of a server that has restarted and knows of no question.
+    late = {"_INBOX_controller.>"} if user == subjects.STAGER else set()
+    assert set(may.publish) == {s.name for s in CONTRACT if user in s.publishers} | late
     assert set(may.subscribe) == {s.name for s in CONTRACT if user in s.subscribers} | {f"_INBOX_{user}.>"}
 
 
