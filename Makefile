@@ -14,7 +14,7 @@ export LAB PORT SUBNET IMAGE
 PY := build/venv/bin/python
 export PATH := $(CURDIR)/build/venv/bin:$(PATH):/usr/sbin:/sbin
 
-.PHONY: help up down dev test check lint types unit release
+.PHONY: help up down dev test check lint types unit release drill-trixie
 
 help:
 	@sed -n '3,4s/^#   //p' Makefile
@@ -41,6 +41,11 @@ check:
 lint types unit:
 	@orchestrator/setup.sh check
 	@$(PY) tests/suite.py $@
+
+# The end-to-end tests on Debian 13, which `make test` runs on Debian 12.
+drill-trixie:
+	@orchestrator/setup.sh test
+	@INGOT_E2E_IMAGE=trixie $(PY) -m pytest tests/lab/test_platform.py --durations=15
 
 release:
 	@test -n "$(VERSION)" || { echo "name it: make release VERSION=1.2.3" >&2; exit 2; }

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import hmac
 import time
-from base64 import b64decode
-from binascii import Error as Base64Error
 from dataclasses import dataclass
 
 import argon2
@@ -135,15 +132,3 @@ def add_user(session: Session, email: str, password: str, *, admin: bool = False
     session.add(user)
     session.flush()
     return user
-
-
-def basic(request: Request, user: str, password: str) -> bool:
-    """Judge HTTP basic authentication, in constant time."""
-    scheme, _, blob = request.headers.get("Authorization", "").partition(" ")
-    if scheme.lower() != "basic":
-        return False
-    try:
-        given = b64decode(blob, validate=True)
-    except (Base64Error, ValueError):
-        return False
-    return hmac.compare_digest(given, f"{user}:{password}".encode())

@@ -14,8 +14,9 @@ from flask import Response, current_app, g, request
 
 from components.common.bus_thread import BusThread
 from components.common.identity import Identity
+from components.common.probes import authorised
 from components.controller.ask import Asker
-from components.controller.auth import Caller, Tokens, basic
+from components.controller.auth import Caller, Tokens
 from components.controller.config import ControllerConfig
 from components.controller.database import Database
 from components.controller.errors import bad_request, denied
@@ -134,6 +135,6 @@ def nothing(status: int = 200) -> Response:
 
 def basic_only(name: str, password: str) -> Response | None:
     """Give the refusal for one who is not that basic user, else None."""
-    if basic(request, name, password):
+    if authorised(request.headers.get("Authorization"), name, password):
         return None
     return Response("denied\n", 401, {"WWW-Authenticate": 'Basic realm="ingot"'}, mimetype="text/plain")

@@ -134,9 +134,9 @@ def make(goal: str, port: int) -> subprocess.CompletedProcess[str]:
     environment = {
         k: v for k, v in os.environ.items() if k not in {"SUBNET", "IMAGE", "MAKEFLAGS", "MAKELEVEL"}
     }
-    environment |= {"LAB": LAB, "PORT": str(port)}
+    environment |= {"LAB": LAB, "PORT": str(port), "IMAGE": os.environ.get("INGOT_E2E_IMAGE", "bookworm")}
     return subprocess.run(
-        ["make", goal, f"LAB={LAB}", f"PORT={port}"],
+        ["make", goal],
         cwd=ROOT,
         env=environment,
         capture_output=True,
