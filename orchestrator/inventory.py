@@ -13,6 +13,8 @@ from components.common.subjects import COMPONENTS, OPERATOR, PEER
 
 # An inventory source of its own: `group_vars` beside it is the checkout's and holds nothing that is secret.
 SECRETS = "15-secrets.yml"
+# What several servers of the bus show each other; a user of no client.
+CLUSTER = "cluster"
 _HEADER = "# Made once for this lab; keep it to yourself.\n"
 _BYTES = 24
 
@@ -21,7 +23,7 @@ def generate_secrets(known: dict[str, Any] | None = None) -> dict[str, Any]:
     """Return a value for every secret of the platform, keeping those that are known already."""
     known = known or {}
     passwords = dict(known.get("ingot_bus_passwords") or {})
-    for user in (*COMPONENTS, OPERATOR, PEER):
+    for user in (*COMPONENTS, OPERATOR, PEER, CLUSTER):
         passwords.setdefault(user, _secret())
     made: dict[str, Any] = {"ingot_bus_passwords": passwords, "ingot_token_keys": [_secret()]}
     for name in ("admin", "bulk", "ccdb", "staging", "status"):

@@ -7,6 +7,7 @@ import socket
 from typing import Any
 
 import pytest
+import testinfra
 
 PORT = 4222
 
@@ -155,6 +156,33 @@ def test_everyone_who_is_asked_may_answer_and_more_than_once(peer: Any) -> None:
         "MSG _INBOX_controller.x 1 1",
         "2",
     ]
+
+
+def test_what_is_said_to_one_server_is_heard_at_the_others(
+    facts: dict[str, Any], request: pytest.FixtureRequest
+) -> None:
+    inventory = request.config.option.ansible_inventory
+    password = facts["ingot_bus_passwords"]["controller"]
+    there = [
+        testinfra.get_host(f"ansible://{n}", ansible_inventory=inventory) for n in facts["groups"]["nats"]
+    ]
+    addresses = [machine.ansible.get_variables()["ansible_host"] for machine in there]
+    assert len(addresses) == 2
+    listeners = [Peer(address, "controller", password) for address in addresses]
+    speaker = Peer(facts["ansible_host"], "dea", facts["ingot_bus_passwords"]["dea"])
+    for listener in listeners:
+        listener.tell("SUB ingot.dea.beat 1")
+    # Interest spreads between servers in its own time, so it is said until it is heard.
+    for listener in listeners:
+        heard: list[str] = []
+        for _ in range(100):
+            speaker.tell("PUB ingot.dea.beat 2", "{}")
+            heard = listener.tell()
+            if heard:
+                break
+        assert heard[:2] == ["MSG ingot.dea.beat 1 2", "{}"]
+    for connection in (*listeners, speaker):
+        connection.close()
 
 
 def test_an_answer_nobody_asked_for_is_refused(peer: Any) -> None:

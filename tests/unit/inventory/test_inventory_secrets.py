@@ -17,7 +17,7 @@ def test_every_secret_of_the_platform_is_made() -> None:
     made = inventory.generate_secrets()
     options = yaml.safe_load((ROOT / "playbooks" / "inputs" / "platform.yml").read_text())["options"]
     assert set(made) == {name for name, option in options.items() if option.get("no_log")}
-    assert set(made["ingot_bus_passwords"]) == {*COMPONENTS, "operator", "peer"}
+    assert set(made["ingot_bus_passwords"]) == {*COMPONENTS, "operator", "peer", "cluster"}
 
 
 def test_secrets_differ_and_need_no_quotes() -> None:
