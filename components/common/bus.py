@@ -41,6 +41,7 @@ CONNECTED = Gauge("ingot_bus_connected", "1 while connected to the bus.")
 RECONNECTS = Counter("ingot_bus_reconnects_total", "Connections made again after a loss.")
 
 _RETRY_SECONDS = (0.2, 1.0)
+_CANCEL_SECONDS = 0.2
 logger = log.get(__name__)
 
 
@@ -235,10 +236,10 @@ class Bus:
 
     async def close(self) -> None:
         """Send what is pending, finish handlers at work, and disconnect."""
-        if self._connecting is not None:
+        while self._connecting is not None and not self._connecting.done():
+            # Asked until it is done: before Python 3.12, wait_for loses a cancellation that meets the end of what it waits for.
             self._connecting.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._connecting
+            await asyncio.wait({self._connecting}, timeout=_CANCEL_SECONDS)
         for task in self._background:
             task.cancel()
         client, self._client = self._client, None

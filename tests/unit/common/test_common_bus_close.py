@@ -1,0 +1,31 @@
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import nats
+import pytest
+
+from components.common.bus import Bus
+from components.common.config import BusConfig
+
+
+async def test_close_ends_though_connecting_loses_a_cancellation(monkeypatch: pytest.MonkeyPatch) -> None:
+    lost = asyncio.Event()
+
+    async def connect(**_: Any) -> Any:
+        try:
+            await asyncio.sleep(3600)
+        except asyncio.CancelledError:
+            lost.set()
+        await asyncio.sleep(3600)
+
+    monkeypatch.setattr(nats, "connect", connect)
+    bus = Bus(BusConfig(urls=["nats://127.0.0.1:9"]), "t")
+    await bus.start()
+    await asyncio.sleep(0)
+    closing = asyncio.create_task(bus.close())
+    ended, _ = await asyncio.wait({closing}, timeout=10)
+    assert ended, "close waits for ever"
+    assert lost.is_set()
+    assert not bus.connected
