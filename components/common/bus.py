@@ -22,7 +22,7 @@ from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 from prometheus_client import Counter, Gauge
 
-from components.common import log
+from components.common import log, tasks
 from components.common.config import BusConfig
 from components.common.errors import BusError, BusUnavailableError, MessageError
 from components.common.subjects import inbox_prefix
@@ -41,7 +41,6 @@ CONNECTED = Gauge("ingot_bus_connected", "1 while connected to the bus.")
 RECONNECTS = Counter("ingot_bus_reconnects_total", "Connections made again after a loss.")
 
 _RETRY_SECONDS = (0.2, 1.0)
-_CANCEL_SECONDS = 0.2
 logger = log.get(__name__)
 
 
@@ -236,10 +235,7 @@ class Bus:
 
     async def close(self) -> None:
         """Send what is pending, finish handlers at work, and disconnect."""
-        while self._connecting is not None and not self._connecting.done():
-            # Asked until it is done: before Python 3.12, wait_for loses a cancellation that meets the end of what it waits for.
-            self._connecting.cancel()
-            await asyncio.wait({self._connecting}, timeout=_CANCEL_SECONDS)
+        await tasks.end({self._connecting} if self._connecting is not None else ())
         for task in self._background:
             task.cancel()
         client, self._client = self._client, None

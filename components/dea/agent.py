@@ -12,7 +12,7 @@ from pathlib import Path
 import msgspec
 from prometheus_client import Gauge
 
-from components.common import log
+from components.common import log, tasks
 from components.common.bus import Bus, Incoming
 from components.common.errors import IngotError
 from components.common.identity import Identity
@@ -122,9 +122,7 @@ class Agent:
         """Go; the instances stay."""
         self._announcer.stopping = True
         await self._announcer.say_beat()
-        for loop in self._loops:
-            loop.cancel()
-        await asyncio.gather(*self._loops, return_exceptions=True)
+        await tasks.end(self._loops)
         with contextlib.suppress(RuntimeError):
             asyncio.get_running_loop().remove_signal_handler(signal.SIGUSR2)
         await self._keeper.close()

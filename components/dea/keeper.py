@@ -9,7 +9,7 @@ from typing import Any
 
 from prometheus_client import Counter, Histogram
 
-from components.common import log
+from components.common import log, tasks
 from components.common.errors import IngotError
 from components.common.identity import new_id
 from components.common.messages import DeaStart
@@ -200,9 +200,7 @@ class Keeper:
 
     async def close(self) -> None:
         """Let go of everything; the instances go on."""
-        for task in list(self._tasks):
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await tasks.end(self._tasks)
         self.save()
         self._snapshot.save_ports(self.ports.state())
 

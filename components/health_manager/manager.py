@@ -14,7 +14,7 @@ from typing import Any
 
 from prometheus_client import Counter, Gauge
 
-from components.common import log
+from components.common import log, tasks
 from components.common.bus import Bus, Incoming
 from components.common.errors import BusError, MessageError
 from components.common.identity import Identity
@@ -98,11 +98,7 @@ class HealthManager:
 
     async def stop(self) -> None:
         """Stop acting, give the lease back, and close."""
-        for task in self._tasks:
-            task.cancel()
-        for task in self._tasks:
-            with contextlib.suppress(asyncio.CancelledError):
-                await task
+        await tasks.end(self._tasks)
         await self._lease.release()
         await self._controllers.close()
 

@@ -10,7 +10,7 @@ from collections.abc import Coroutine
 from pathlib import Path
 from typing import Any
 
-from components.common import log
+from components.common import log, tasks
 from components.common.bus import Bus
 from components.common.daemon import run
 from components.common.identity import Identity
@@ -62,11 +62,7 @@ class Router:
 
     async def stop(self) -> None:
         """End; nginx goes on serving what it was given."""
-        for task in self._tasks:
-            task.cancel()
-        for task in self._tasks:
-            with contextlib.suppress(asyncio.CancelledError):
-                await task
+        await tasks.end(self._tasks)
         await self._locator.stop()
         await self._nginx.close()
 

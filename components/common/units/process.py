@@ -12,6 +12,7 @@ from pathlib import Path
 
 import msgspec
 
+from components.common import tasks
 from components.common.units.spec import MISSING, UnitError, UnitSpec, UnitState, UnitStatus
 
 _POLL_SECONDS = 0.2
@@ -124,9 +125,7 @@ class ProcessRunner:
 
     async def close(self) -> None:
         """See `Runner.close`."""
-        for watcher in self._watchers.values():
-            watcher.cancel()
-        await asyncio.gather(*self._watchers.values(), return_exceptions=True)
+        await tasks.end(self._watchers.values())
         self._watchers.clear()
 
     async def _watch(self, name: str, record: _Record, timeout: float) -> None:
