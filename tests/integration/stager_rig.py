@@ -236,6 +236,10 @@ class Rig:
 
         until(listens, "nats-server listens")
 
+    def asker_connected(self) -> bool:
+        """Say whether the controller's stand-in is on the bus."""
+        return self._bus.bus.connected
+
     def stop_nats(self) -> None:
         assert self._nats is not None
         self._nats.kill()

@@ -224,7 +224,7 @@ def test_a_lost_bus_ends_no_task(rig: Rig, tmp_path: Path) -> None:
         own.start_nats()
         del asked
         until(own.ready, "the stager is back on the bus")
-        until(lambda: own.bus.bus.connected, "so is the one who asks")
+        until(own.asker_connected, "so is the one who asks")
         assert own.stage(zipped(APPS / "static")).error is None
 
 
