@@ -1,4 +1,4 @@
-"""The inventory's secrets of a lab: made once, kept, and completed when a release asks for more."""
+"""What a lab's inventory says beside its machines: secrets, made once and kept, and the release that runs."""
 
 from __future__ import annotations
 
@@ -10,9 +10,14 @@ from typing import Any
 import yaml
 
 from components.common.subjects import COMPONENTS, OPERATOR, PEER
+from components.common.version import VERSION
 
 # An inventory source of its own: `group_vars` beside it is the checkout's and holds nothing that is secret.
 SECRETS = "15-secrets.yml"
+# Which release runs: written by whoever installs or rolls one, here and by `playbooks/roll.yml`.
+RELEASE = "16-release.yml"
+# Data services whose gateways show the controllers a token.
+SERVICES = ("redis",)
 # What several servers of the bus show each other; a user of no client.
 CLUSTER = "cluster"
 _HEADER = "# Made once for this lab; keep it to yourself.\n"
@@ -26,9 +31,12 @@ def generate_secrets(known: dict[str, Any] | None = None) -> dict[str, Any]:
     for user in (*COMPONENTS, OPERATOR, PEER, CLUSTER):
         passwords.setdefault(user, _secret())
     made: dict[str, Any] = {"ingot_bus_passwords": passwords, "ingot_token_keys": [_secret()]}
-    for name in ("admin", "bulk", "ccdb", "staging", "status"):
+    for name in ("admin", "bulk", "ccdb", "operator", "staging", "status"):
         made[f"ingot_{name}_password"] = _secret()
-    return {**made, **known, "ingot_bus_passwords": passwords}
+    tokens = dict(known.get("ingot_service_tokens") or {})
+    for service in SERVICES:
+        tokens.setdefault(service, _secret())
+    return {**made, **known, "ingot_bus_passwords": passwords, "ingot_service_tokens": tokens}
 
 
 def lab_secrets(folder: Path) -> dict[str, Any]:
@@ -46,13 +54,34 @@ def lab_secrets(folder: Path) -> dict[str, Any]:
         known = yaml.safe_load(path.read_text(encoding="utf-8"))["all"]["vars"]
     complete = generate_secrets(known)
     if complete != known:
-        folder.mkdir(parents=True, exist_ok=True)
-        fresh = path.with_name(f".{SECRETS}.new")
-        fresh.unlink(missing_ok=True)
-        fresh.touch(mode=0o600)
-        fresh.write_text(_HEADER + yaml.safe_dump({"all": {"vars": complete}}), encoding="utf-8")
-        fresh.replace(path)
+        _write(path, _HEADER + yaml.safe_dump({"all": {"vars": complete}}), 0o600)
     return complete
+
+
+def recorded_release(folder: Path) -> str | None:
+    """Read which release an inventory says to run; None where it says nothing yet."""
+    path = folder / RELEASE
+    if not path.is_file():
+        return None
+    return str(yaml.safe_load(path.read_text(encoding="utf-8"))["all"]["vars"]["ingot_release"])
+
+
+def record_release(folder: Path, version: str) -> None:
+    """Write which release the platform runs; a file that already says so is not touched."""
+    if recorded_release(folder) != version:
+        text = "# The release that runs. `ingot roll` and `ingot rollback` change it.\n"
+        _write(
+            folder / RELEASE, text + yaml.safe_dump({"all": {"vars": {"ingot_release": version}}}), 0o644
+        )
+
+
+def _write(path: Path, text: str, mode: int) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    fresh = path.with_name(f".{path.name}.new")
+    fresh.unlink(missing_ok=True)
+    fresh.touch(mode=mode)
+    fresh.write_text(text, encoding="utf-8")
+    fresh.replace(path)
 
 
 def _secret() -> str:
@@ -62,3 +91,4 @@ def _secret() -> str:
 
 if __name__ == "__main__":
     lab_secrets(Path(sys.argv[1]))
+    record_release(Path(sys.argv[1]), VERSION)

@@ -23,6 +23,8 @@ machines=(systemd-nspawn:systemd-container mmdebstrap:mmdebstrap nft:nftables zs
 servers=(nats-server:nats-server nginx:nginx '/usr/share/nginx/modules-available/mod-http-lua.conf:libnginx-mod-http-lua'
   '/usr/lib/*/lua/5.1/cjson.so:lua-cjson'
   node:nodejs npm:npm pip3:python3-pip)
+# What the tests use beside the main job: real servers of data services, and machines with a kernel of their own.
+tests=(redis-server:redis-server linux.uml:user-mode-linux mkfs.ext4:e2fsprogs ethtool:ethtool)
 database=('/usr/lib/postgresql/*/bin/postgres:postgresql')
 
 problems=()
@@ -93,7 +95,7 @@ case $goal in
     [ -n "$why" ] || why=$(no_machines_because)
     if [ -z "$why" ]; then wanted=("${base[@]}" "${venv[@]}" "${machines[@]}"); else way=processes wanted=("${venv[@]}" "${servers[@]}"); fi
     ;;
-  test) wanted=("${base[@]}" "${venv[@]}" "${machines[@]}" "${servers[@]}" "${database[@]}") ;;
+  test) wanted=("${base[@]}" "${venv[@]}" "${machines[@]}" "${servers[@]}" "${database[@]}" "${tests[@]}") ;;
   dev) way=processes wanted=("${venv[@]}" "${servers[@]}") ;;
   check) way=processes wanted=("${venv[@]}" "${servers[@]}") ;;
   *) echo "usage: orchestrator/setup.sh up|test|dev|check" >&2; exit 2 ;;

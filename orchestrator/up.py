@@ -94,6 +94,7 @@ def up_machines(phases: Phases, name: str, image: str, port: int, subnet: str | 
             release.result()
     folder = lab.folder.path
     (folder / "up").touch()
+    release_version = settled_release(lab.folder.inventory)
     secrets = inventory.lab_secrets(lab.folder.inventory)
     write_secret(folder / "admin_password", str(secrets["ingot_admin_password"]))
     with phases.phase("converge", "playbooks/site.yml"):
@@ -107,12 +108,22 @@ def up_machines(phases: Phases, name: str, image: str, port: int, subnet: str | 
         way="machines",
         lab=name,
         image=image,
-        version=VERSION,
+        version=release_version,
         urls=urls(port),
         changed_tasks=sum(r.changed for r in recap.values()),
         machines=describe(lab, json.loads(health.read_text(encoding="utf-8"))),
         application=answer,
     )
+
+
+def settled_release(folder: Path) -> str:
+    """Give the release to install: this checkout's, unless another one was rolled onto the platform."""
+    recorded = inventory.recorded_release(folder)
+    if recorded not in {None, VERSION} and (BUILD / "releases" / str(recorded)).is_dir():
+        say(f"  release {recorded} was rolled here and stays; `ingot roll {VERSION}` goes back to this checkout's")
+        return str(recorded)
+    inventory.record_release(folder, VERSION)
+    return VERSION
 
 
 def up_processes(phases: Phases, port: int, why: str) -> dict[str, Any]:

@@ -41,6 +41,9 @@ ROLE_PACKAGES: Mapping[str, Sequence[str]] = {
     "nats": ("nats-server",),
     "ccdb": ("postgresql", "python3-psycopg2"),
     "router": ("libnginx-mod-http-lua", "lua-cjson", "nginx"),
+    "nfs_client": ("nfs-common",),
+    "nfs_server": ("nfs-kernel-server",),
+    "service_redis": ("redis-server",),
     "stager": ("nodejs", "npm", "unzip", "zip"),
 }
 

@@ -1,0 +1,98 @@
+"""What a kind of job is: one operation with one verb, planned at once, then done step by step.
+
+A job survives its process: its facts and its steps lie in the journal, and a step that was under way when the orchestrator
+ended is run again by the next one. So every step must be able to find its work half done or done. Steps run one after
+another; a step that works on several machines at once does so by itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol
+
+from components.common.errors import IngotError
+
+if TYPE_CHECKING:
+    from orchestrator.tools import Tools
+
+Facts = dict[str, Any]
+# A lock that collides with every other one.
+PLATFORM = "*"
+
+
+class RefusedError(IngotError):
+    """A wish that is not begun; the text names the field and the remedy.
+
+    Args:
+        text: for the operator.
+        status: of the API's answer: 400 makes no sense, 404 names something unknown, 409 not now.
+    """
+
+    def __init__(self, text: str, status: int = 400) -> None:
+        super().__init__(text)
+        self.status = status
+
+
+class StepError(IngotError):
+    """A step failed; the text says what was found. The job ends as `failed` unless its kind can go on."""
+
+
+class Doing(Protocol):
+    """What a step gets: the job it belongs to, and the tools."""
+
+    job_id: int
+    facts: Facts
+    """JSON-shaped; written to the journal by `save` and after every step."""
+    tools: Tools
+
+    def say(self, line: str) -> None:
+        """Add a line of progress to the journal: shown while the step runs, kept afterwards. Never a secret."""
+
+    def save(self) -> None:
+        """Write the facts to the journal now, before something that must not be done twice unawares."""
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One step: `name` is a verb of the field (`create`, `reach`, `configure`), `machines` whom it concerns."""
+
+    name: str
+    run: Callable[[Doing], None]
+    machines: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """A wish that holds: the facts to begin with, and what nobody else may work on meanwhile.
+
+    Locks are words such as `pool:dea`, `machine:dea3` or `PLATFORM`; a wish whose locks are held is refused with 409
+    and the number of the job that holds them.
+    """
+
+    facts: Facts
+    locks: frozenset[str] = field(default_factory=frozenset)
+
+
+class Kind(Protocol):
+    """One kind of job."""
+
+    name: str
+    """The verb: `scale_out`, `scale_in`, `wire_nfs`, `unwire_nfs`, `roll`, `rollback`."""
+
+    def plan(self, tools: Tools, wish: Mapping[str, Any]) -> Planned:
+        """Check a wish against what there is; nothing is changed.
+
+        Raises:
+            RefusedError: it cannot or must not be begun.
+        """
+
+    def steps(self, tools: Tools, facts: Facts) -> Sequence[Step]:
+        """Give all steps in order, from the facts alone: the same again after a restart."""
+
+    def give_up(self, doing: Doing, failed: Step, why: str) -> str:
+        """Put right what a failed job must not leave (machines above all); may run again after a restart.
+
+        Returns:
+            The way out, for the operator: what was left as it is, how to go on, how to go back.
+        """

@@ -1,0 +1,40 @@
+"""What jobs work with. Made once when the orchestrator starts; tests give parts of their own."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from components.common.bus_thread import BusThread
+from orchestrator.beats import Beats
+from orchestrator.config import OrchestratorConfig
+from orchestrator.database import Database
+from orchestrator.iaas.provider import Provider
+from orchestrator.platform_inventory import PlatformInventory
+from orchestrator.plays import Plays
+from orchestrator.ssh import Gate
+
+
+@dataclass(frozen=True, slots=True)
+class Tools:
+    """The orchestrator's parts as jobs see them.
+
+    Attributes:
+        config: all of it.
+        db: machines, pools and jobs.
+        bus: the bus; `bus.request("ingot.dea.<id>.evacuate", …)`.
+        beats: which DEAs beat, and what they say.
+        inventory: reads the inventory's folder; writes `20-dea.yml` and `16-release.yml`.
+        plays: runs playbooks, each in a unit of its own.
+        gate: proves that a machine answers SSH, and pins its host key.
+        providers: IaaS drivers by the name the configuration gives them.
+    """
+
+    config: OrchestratorConfig
+    db: Database
+    bus: BusThread
+    beats: Beats
+    inventory: PlatformInventory
+    plays: Plays
+    gate: Gate
+    providers: Mapping[str, Provider]
