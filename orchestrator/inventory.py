@@ -66,13 +66,52 @@ def recorded_release(folder: Path) -> str | None:
     return str(yaml.safe_load(path.read_text(encoding="utf-8"))["all"]["vars"]["ingot_release"])
 
 
+def was_rolled(folder: Path) -> bool:
+    """Say whether the recorded release came by a roll, which knows what ran before (`playbooks/roll_settle.yml`)."""
+    path = folder / RELEASE
+    return (
+        path.is_file() and "ingot_release_previous" in yaml.safe_load(path.read_text("utf-8"))["all"]["vars"]
+    )
+
+
 def record_release(folder: Path, version: str) -> None:
     """Write which release the platform runs; a file that already says so is not touched."""
     if recorded_release(folder) != version:
         text = "# The release that runs. `ingot roll` and `ingot rollback` change it.\n"
-        _write(
-            folder / RELEASE, text + yaml.safe_dump({"all": {"vars": {"ingot_release": version}}}), 0o644
-        )
+        _write(folder / RELEASE, text + yaml.safe_dump({"all": {"vars": {"ingot_release": version}}}), 0o644)
+
+
+def recorded(folder: Path) -> dict[str, str]:
+    """Read what an inventory says of releases: which runs, which ran before, which a roll that did not end was going to.
+
+    Returns:
+        `ingot_release`, and where there was a roll, `ingot_release_previous` (empty: nothing to go back to) and
+        `ingot_release_rolling`.
+    """
+    path = folder / RELEASE
+    if not path.is_file():
+        return {}
+    found: dict[str, str] = yaml.safe_load(path.read_text(encoding="utf-8"))["all"]["vars"]
+    return found
+
+
+def return_release(folder: Path) -> str:
+    """Say which release a rollback goes to by itself: what runs, where a roll did not end, else what ran before; or ""."""
+    known = recorded(folder)
+    name = "ingot_release" if "ingot_release_rolling" in known else "ingot_release_previous"
+    return str(known.get(name, ""))
+
+
+def record_rolling(folder: Path, version: str) -> None:
+    """Write that a roll is under way: machines may run this release already."""
+    _record(folder, {**recorded(folder), "ingot_release_rolling": version})
+
+
+def _record(folder: Path, facts: dict[str, str]) -> None:
+    # As playbooks/tasks/roll_record.yml writes it; at the end of a roll, that one does.
+    if facts != recorded(folder):
+        text = "# The release that runs. `ingot roll` and `ingot rollback` change it.\n"
+        _write(folder / RELEASE, text + yaml.safe_dump({"all": {"vars": facts}}), 0o644)
 
 
 def _write(path: Path, text: str, mode: int) -> None:

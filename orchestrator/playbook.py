@@ -49,7 +49,7 @@ def parse_recap(lines: list[str]) -> dict[str, Recap]:
 
 
 def run(
-    playbook: str, inventory: Path, log: Path, extra: Mapping[str, str] | None = None
+    playbook: str, inventory: Path, log: Path, extra: Mapping[str, str] | None = None, *, plays: Path = ROOT
 ) -> dict[str, Recap]:
     """Run `playbooks/<playbook>` against an inventory.
 
@@ -58,6 +58,7 @@ def run(
         inventory: file or folder.
         log: takes the whole output.
         extra: variables for this run; never secrets, as they show in the process list.
+        plays: the folder with `playbooks`, `roles` and `ansible.cfg`: the checkout, or a release's.
 
     Raises:
         PlaybookError: it did not succeed.
@@ -72,7 +73,7 @@ def run(
         command += ["-e", f"{key}={value}"]
     environment = {
         **os.environ,
-        "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"),
+        "ANSIBLE_CONFIG": str(plays / "ansible.cfg"),
         "ANSIBLE_NOCOLOR": "1",
         "PYTHONUNBUFFERED": "1",
     }
@@ -82,7 +83,7 @@ def run(
     with (
         log.open("w", encoding="utf-8") as whole,
         subprocess.Popen(
-            command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+            command, cwd=plays, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
         ) as process,
     ):
         assert process.stdout is not None

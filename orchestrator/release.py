@@ -1,8 +1,10 @@
 """Builds a release: everything a managed machine needs of Ingot, in one folder with checksums.
 
 `build/releases/<version>/` holds `wheels/py<NN>/` (ours and every dependency at the versions of `constraints.txt`), `lua/` (the
-router's nginx side), one archive `py<NN>.tar` per target Python (what the `release` role pushes: one file instead of hundreds), and
-`RELEASE.json`. Its digests depend on content alone, so an unchanged checkout gives the same release and a converge changes nothing.
+router's nginx side), one archive `py<NN>.tar` per target Python (what the `release` role pushes: one file instead of hundreds),
+`py<NN>-control.tar` with what machines that run plays need beside it, `plays/` (the playbooks and roles that install and roll this
+very release; they stay on the control host), and `RELEASE.json`. Its digests depend on content alone, so an unchanged checkout gives
+the same release and a converge changes nothing.
 """
 
 from __future__ import annotations
@@ -41,8 +43,12 @@ PLATFORMS = (
 )
 # pip installs the rest on machines that have none; setuptools builds our own wheel. Both as pinned in constraints.txt.
 INSTALLER, BUILDER = "pip", "setuptools"
+# Extras of pyproject.toml that some machines are given beside the rest.
+EXTRAS = ("control",)
+PLAYS = "plays"
 _LUA = Path("components/router/lua")
 _SOURCES = ("components", "orchestrator", "pyproject.toml", "README.md", "LICENSE")
+_PLAYS = ("playbooks", "roles", "ansible.cfg")
 _VERSION = re.compile(r"^[0-9A-Za-z][0-9A-Za-z._-]{0,63}$")
 # The earliest time a zip archive can hold; a wheel's own time would make every build different.
 _EPOCH = "315532800"
@@ -80,7 +86,7 @@ def digests_below(folder: Path, base: Path | None = None) -> dict[str, str]:
 def source_digest(root: Path) -> str:
     """Return the digest of all that decides what a release of this checkout becomes."""
     files: dict[str, str] = {}
-    for name in (*_SOURCES, "constraints.txt"):
+    for name in (*_SOURCES, *_PLAYS, "constraints.txt"):
         path = root / name
         if path.is_dir():
             files |= digests_below(path, root)
@@ -89,17 +95,18 @@ def source_digest(root: Path) -> str:
     return content_digest(files)
 
 
-def requirements(root: Path) -> list[str]:
-    """Return what managed machines need, as `pyproject.toml` has it, and the installer.
+def requirements(root: Path) -> tuple[list[str], dict[str, list[str]]]:
+    """Return what managed machines need, as `pyproject.toml` has it, and the installer; and what each extra adds.
 
     Raises:
         ReleaseError: there is no readable pyproject.toml.
     """
     try:
         project = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+        offered = project.get("optional-dependencies", {})
+        return [*project["dependencies"], INSTALLER], {e: offered[e] for e in EXTRAS if e in offered}
     except (OSError, tomllib.TOMLDecodeError, KeyError) as error:
         raise ReleaseError(f"{root / 'pyproject.toml'}: not a project's description: {error}") from error
-    return [*project["dependencies"], INSTALLER]
 
 
 def write_archive(target: Path, folder: Path, members: Iterable[tuple[Path, str]]) -> None:
@@ -139,8 +146,13 @@ def is_current(folder: Path, source: str, pythons: Sequence[str]) -> bool:
     """Whether the release in this folder was built from these sources, for all of these Pythons, and is undamaged."""
     try:
         manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
-        archives = [(folder / t["archive"], t["sha256"]) for t in (manifest["targets"][p] for p in pythons)]
-        return manifest["source"] == source and all(file_digest(path) == digest for path, digest in archives)
+        targets = [manifest["targets"][p] for p in pythons]
+        archives = [a for t in targets for a in (t, *t["extras"].values())]
+        return (
+            manifest["source"] == source
+            and manifest[PLAYS] == content_digest(digests_below(folder / PLAYS))
+            and all(file_digest(folder / a["archive"]) == a["sha256"] for a in archives)
+        )
     except (OSError, ValueError, KeyError, TypeError):
         return False
 
@@ -194,27 +206,16 @@ def _assemble(
     try:
         work.chmod(0o755)
         shutil.copytree(root / _LUA, work / "lua", ignore=shutil.ignore_patterns("*.md"), dirs_exist_ok=True)
-        ours = _own_wheel(root, cache)
-        targets = {}
-        for python in pythons:
-            wheels = work / "wheels" / f"py{python}"
-            shutil.copytree(_download(root, python, cache), wheels)
-            shutil.copy2(ours, wheels)
-            members = [(wheels.relative_to(work), "wheels"), (Path("lua"), "lua")]
-            archive = work / f"py{python}.tar"
-            write_archive(archive, work, members)
-            content = digests_below(wheels) | digests_below(work / "lua", work)
-            targets[python] = {
-                "archive": archive.name,
-                "sha256": file_digest(archive),
-                "digest": content_digest(content),
-                "installer": next(wheels.glob(f"{INSTALLER}-*.whl")).name,
-            }
+        _copy(root, _PLAYS, work / PLAYS)
+        with tempfile.TemporaryDirectory(prefix="ingot-wheel-") as scratch:
+            ours = _own_wheel(root, cache, Path(scratch))
+            targets = {python: _target(root, work, python, ours=ours, cache=cache) for python in pythons}
         manifest = {
             "version": version,
             "commit": _commit(root),
             "created": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
             "source": source,
+            PLAYS: content_digest(digests_below(work / PLAYS)),
             "targets": targets,
             "files": digests_below(work),
         }
@@ -223,6 +224,47 @@ def _assemble(
         shutil.rmtree(work, ignore_errors=True)
         raise
     return work
+
+
+def _target(root: Path, work: Path, python: str, *, ours: Path, cache: Path) -> dict[str, Any]:
+    """Write wheels and archives for one Python; give its part of the manifest."""
+    base, offered = requirements(root)
+    wheels = work / "wheels" / f"py{python}"
+    shutil.copytree(_download(root, python, cache / f"py{python}", base), wheels)
+    shutil.copy2(ours, wheels)
+    archive = work / f"py{python}.tar"
+    write_archive(archive, work, [(wheels.relative_to(work), "wheels"), (Path("lua"), "lua")])
+    extras = {}
+    for extra, wanted in offered.items():
+        name = f"py{python}-{extra}"
+        folder = work / "wheels" / name
+        # Resolved together with the rest, so that both fit; what all machines get anyway is not brought twice.
+        shutil.copytree(_download(root, python, cache / name, [*base, *wanted]), folder)
+        for known in wheels.iterdir():
+            (folder / known.name).unlink(missing_ok=True)
+        write_archive(work / f"{name}.tar", work, [(folder.relative_to(work), extra)])
+        extras[extra] = {
+            "archive": f"{name}.tar",
+            "sha256": file_digest(work / f"{name}.tar"),
+            "digest": content_digest(digests_below(folder)),
+        }
+    return {
+        "archive": archive.name,
+        "sha256": file_digest(archive),
+        "digest": content_digest(digests_below(wheels) | digests_below(work / "lua", work)),
+        "installer": next(wheels.glob(f"{INSTALLER}-*.whl")).name,
+        "extras": extras,
+    }
+
+
+def _copy(root: Path, names: Iterable[str], target: Path) -> None:
+    """Copy files and folders of the checkout, those that are there, without bytecode."""
+    target.mkdir()
+    for name in names:
+        if (root / name).is_dir():
+            shutil.copytree(root / name, target / name, ignore=shutil.ignore_patterns("__pycache__", "*.pyc"))
+        elif (root / name).is_file():
+            shutil.copy2(root / name, target / name)
 
 
 def _replace(folder: Path, fresh: Path) -> None:
@@ -234,40 +276,21 @@ def _replace(folder: Path, fresh: Path) -> None:
     shutil.rmtree(old, ignore_errors=True)
 
 
-def _own_wheel(root: Path, cache: Path) -> Path:
+def _own_wheel(root: Path, cache: Path, scratch: Path) -> Path:
     """Build our wheel from a copy: building in the checkout leaves modules behind that were deleted since."""
     tools = _cached(cache / "build", [BUILDER], root, [])
-    with tempfile.TemporaryDirectory(prefix="ingot-wheel-") as scratch:
-        copy, result = Path(scratch, "source"), Path(scratch, "wheel")
-        copy.mkdir()
-        for name in _SOURCES:
-            if (root / name).is_dir():
-                shutil.copytree(root / name, copy / name, ignore=shutil.ignore_patterns("__pycache__"))
-            elif (root / name).is_file():
-                shutil.copy2(root / name, copy / name)
-        _pip(
-            [
-                "wheel",
-                "--no-deps",
-                "--no-index",
-                "--find-links",
-                str(tools),
-                "--wheel-dir",
-                str(result),
-                str(copy),
-            ]
-        )
-        built = next(result.glob("*.whl"))
-        kept = cache / built.name
-        shutil.copy2(built, kept)
-    return kept
+    copy, result = scratch / "source", scratch / "wheel"
+    _copy(root, _SOURCES, copy)
+    options = ["--no-deps", "--no-index", "--find-links", str(tools), "--wheel-dir", str(result)]
+    _pip(["wheel", *options, str(copy)])
+    return next(result.glob("*.whl"))
 
 
-def _download(root: Path, python: str, cache: Path) -> Path:
+def _download(root: Path, python: str, cache: Path, wanted: Sequence[str]) -> Path:
     target = ["--python-version", f"{python[0]}.{python[1:]}", "--implementation", "cp"]
     target += [f for abi in (f"cp{python}", "abi3", "none") for f in ("--abi", abi)]
     target += [f for platform in PLATFORMS for f in ("--platform", platform)]
-    return _cached(cache / f"py{python}", requirements(root), root, target)
+    return _cached(cache, wanted, root, target)
 
 
 def _cached(folder: Path, wanted: Sequence[str], root: Path, options: Sequence[str]) -> Path:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 from components.common.bus_thread import BusThread
+from orchestrator import iaas
 from orchestrator.beats import Beats
 from orchestrator.config import OrchestratorConfig
 from orchestrator.database import Database
@@ -38,3 +40,25 @@ class Tools:
     plays: Plays
     gate: Gate
     providers: Mapping[str, Provider]
+
+
+def build(config: OrchestratorConfig) -> Tools:
+    """Make all parts; nothing connects yet. The caller starts the bus, and closes bus and database.
+
+    Raises:
+        ConfigError: a provider's options are not its driver's.
+    """
+    providers = iaas.make(config)
+    bus = BusThread(config.bus, f"orchestrator-{config.index}")
+    inventory = PlatformInventory(Path(config.inventory))
+    return Tools(
+        config=config,
+        # Handlers, jobs, and the few threads beside them.
+        db=Database(config.database_url, config.threads + config.parallel_jobs + 4),
+        bus=bus,
+        beats=Beats(bus),
+        inventory=inventory,
+        plays=Plays(config, inventory),
+        gate=Gate(config.ssh),
+        providers=providers,
+    )

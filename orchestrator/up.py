@@ -94,15 +94,16 @@ def up_machines(phases: Phases, name: str, image: str, port: int, subnet: str | 
             release.result()
     folder = lab.folder.path
     (folder / "up").touch()
-    release_version = settled_release(lab.folder.inventory)
+    release_version, plays = settled_release(lab.folder.inventory)
     secrets = inventory.lab_secrets(lab.folder.inventory)
     write_secret(folder / "admin_password", str(secrets["ingot_admin_password"]))
     with phases.phase("converge", "playbooks/site.yml"):
-        recap = playbook.run("site.yml", lab.folder.inventory, folder / "site.log")
+        recap = playbook.run("site.yml", lab.folder.inventory, folder / "site.log", plays=plays)
     with phases.phase("application", f"push of tests/apps/{HELLO}"):
         answer = push_hello(port, str(secrets["ingot_admin_password"]), folder / "home")
     health = folder / "health.json"
-    playbook.run("health.yml", lab.folder.inventory, folder / "health.log", {"health_report": str(health)})
+    report_to = {"health_report": str(health)}
+    playbook.run("health.yml", lab.folder.inventory, folder / "health.log", report_to, plays=plays)
     return phases.write(
         BUILD / "up.json",
         way="machines",
@@ -116,14 +117,18 @@ def up_machines(phases: Phases, name: str, image: str, port: int, subnet: str | 
     )
 
 
-def settled_release(folder: Path) -> str:
-    """Give the release to install: this checkout's, unless another one was rolled onto the platform."""
+def settled_release(folder: Path) -> tuple[str, Path]:
+    """Give the release to install and the folder of its plays: this checkout's, unless another one was rolled onto the platform.
+
+    A release that was only installed by an older checkout does not stay: its plays are not the checkout's any more.
+    """
     recorded = inventory.recorded_release(folder)
-    if recorded not in {None, VERSION} and (BUILD / "releases" / str(recorded)).is_dir():
-        say(f"  release {recorded} was rolled here and stays; `ingot roll {VERSION}` goes back to this checkout's")
-        return str(recorded)
+    plays = BUILD / "releases" / str(recorded) / "plays"
+    if recorded not in {None, VERSION} and inventory.was_rolled(folder) and plays.is_dir():
+        say(f"  release {recorded} was rolled here and stays; `ingot roll {VERSION}`: this checkout's")
+        return str(recorded), plays
     inventory.record_release(folder, VERSION)
-    return VERSION
+    return VERSION, ROOT
 
 
 def up_processes(phases: Phases, port: int, why: str) -> dict[str, Any]:

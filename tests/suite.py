@@ -13,41 +13,53 @@ import os
 import subprocess
 import sys
 import time
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 LOGS = ROOT / "build" / "logs"
 BIN = ROOT / "build" / "venv" / "bin"
 SIDE_BY_SIDE = 2
+# Operations on a whole platform share one, each on what the one before left (molecule/shared/README.md).
+VERBS = ("scale_out", "scale_in", "roll", "rollback")
+VERBS_LAB = "mol-verbs"
 
 
 @dataclass(frozen=True)
 class Part:
-    """One part: a name, the command, whether `make check` runs it too, and the lab that is its own."""
+    """One part: a name, the command, whether `make check` runs it too, the lab that is its own, and more environment."""
 
     name: str
     command: tuple[str, ...]
     quick: bool = False
     lab: str = ""
+    environment: tuple[tuple[str, str], ...] = ()
+    keeps_lab: bool = False
 
 
 def pytest(*arguments: str) -> tuple[str, ...]:
     return (str(BIN / "python"), "-m", "pytest", *arguments)
 
 
-def scenarios() -> list[Part]:
-    """Give one part for every molecule scenario, the longest first so that two side by side end together."""
-    found = sorted(p.parent.name for p in (ROOT / "molecule").glob("*/molecule.yml"))
-    weight = {"site": 0, "dea": 1, "router": 2, "controller": 3, "stager": 4, "release": 5}
-    return [
-        Part(
-            f"molecule-{name}",
-            (str(BIN / "molecule"), "test", "--destroy=never", "-s", name),
-            lab=f"mol-{name}".replace("_", "-"),
-        )
-        for name in sorted(found, key=lambda n: (weight.get(n, 9), n))
+def scenarios() -> list[list[Part]]:
+    """Give one lane for every molecule scenario and one for all verbs, the longest first so that two side by side end together."""
+    found = {p.parent.name for p in (ROOT / "molecule").glob("*/molecule.yml")}
+    verbs = [name for name in VERBS if name in found]
+    shared = (("INGOT_VERBS_LAB", VERBS_LAB),)
+    chain = [
+        replace(molecule(name), lab=VERBS_LAB, environment=shared, keeps_lab=name != verbs[-1])
+        for name in verbs
     ]
+    weight = {"nfs": 0, "services": 1, "dea": 2, "router": 3, "controller": 4, "stager": 5, "release": 6}
+    alone = sorted(found - set(VERBS), key=lambda n: (weight.get(n, 9), n))
+    return [*([chain] if chain else []), *([molecule(name)] for name in alone)]
+
+
+def molecule(scenario: str) -> Part:
+    """Give a scenario as a part on a lab of its own."""
+    command = (str(BIN / "molecule"), "test", "--destroy=never", "-s", scenario)
+    return Part(f"molecule-{scenario}", command, lab=f"mol-{scenario}".replace("_", "-"))
 
 
 LINT = [
@@ -69,6 +81,7 @@ def run(part: Part, *, live: bool = False) -> tuple[Part, int, float]:
     """Run one part; give its exit code and seconds."""
     started = time.monotonic()
     environment = {**os.environ, "PATH": f"{BIN}:{os.environ['PATH']}", "PYTHONUNBUFFERED": "1"}
+    environment |= dict(part.environment)
     if live:
         code = subprocess.run(part.command, cwd=ROOT, env=environment, check=False).returncode
     else:
@@ -76,9 +89,18 @@ def run(part: Part, *, live: bool = False) -> tuple[Part, int, float]:
             code = subprocess.run(
                 part.command, cwd=ROOT, env=environment, stdout=log, stderr=subprocess.STDOUT, check=False
             ).returncode
-    if part.lab:
+    if part.lab and (code or not part.keeps_lab):
         end_lab(part.lab, keep_evidence=bool(code))
     return part, code, time.monotonic() - started
+
+
+def run_lane(lane: list[Part], done: Callable[[Part, int, float], None]) -> None:
+    """Run parts one after the other, each only if the one before passed; `done` hears of each at once."""
+    for part in lane:
+        result = run(part)
+        done(*result)
+        if result[1]:
+            break
 
 
 def end_lab(name: str, *, keep_evidence: bool) -> None:
@@ -102,32 +124,40 @@ def report(part: Part, code: int, seconds: float) -> None:
 def main(wanted: list[str]) -> int:
     """Run what was asked; 0 when everything passed."""
     LOGS.mkdir(parents=True, exist_ok=True)
-    everything = [*QUICK, *INTEGRATION, *scenarios(), LAB]
+    lanes = scenarios()
+    # By its name, a verb is run on a lab of its own; `verbs` is all of them on one.
+    alone_too = [molecule(part.name.removeprefix("molecule-")) for lane in lanes for part in lane]
+    everything = [*QUICK, *INTEGRATION, *alone_too, LAB]
+    together: list[list[Part]] = []
     if wanted == ["test"]:
-        alone, together, last = [*QUICK, *INTEGRATION], scenarios(), LAB
+        alone, together, last = [*QUICK, *INTEGRATION], lanes, LAB
     elif wanted == ["check"]:
-        alone, together, last = QUICK, [], None
+        alone, last = QUICK, None
     else:
-        aliases = {"lint": [p for p in LINT if p.name != "types"]}
+        aliases = {
+            "lint": [p for p in LINT if p.name != "types"],
+            "verbs": [part for lane in lanes for part in lane if part.lab == VERBS_LAB],
+        }
         alone = [p for name in wanted for p in aliases.get(name, [p for p in everything if p.name == name])]
-        together, last = [], None
+        last = None
         if not alone:
             print(f"no such part; there are {', '.join(p.name for p in everything)}", file=sys.stderr)
             return 2
     times: list[tuple[float, str]] = []
-    for part in alone:
-        _, code, seconds = run(part)
+    failed: list[str] = []
+
+    def done(part: Part, code: int, seconds: float) -> None:
         report(part, code, seconds)
         times.append((seconds, part.name))
         if code:
-            return 1
-    failed = False
+            failed.append(part.name)
+
+    run_lane(alone, done)
+    if failed:
+        return 1
     with concurrent.futures.ThreadPoolExecutor(SIDE_BY_SIDE) as pool:
-        for done in concurrent.futures.as_completed([pool.submit(run, part) for part in together]):
-            part, code, seconds = done.result()
-            report(part, code, seconds)
-            times.append((seconds, part.name))
-            failed = failed or bool(code)
+        for lane in [pool.submit(run_lane, lane, done) for lane in together]:
+            lane.result()
     if failed:
         return 1
     times.sort(reverse=True)

@@ -7,62 +7,24 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
-from urllib.parse import quote, urlsplit
+from typing import Any
+from urllib.parse import quote
 
 import httpx
 
-from components.client.errors import ApiError, UnreachableError
+from components.client.connection import Connection, segment
+from components.client.errors import ApiError
 from components.client.multipart import Upload
-from components.client.resolve import LocalhostTransport, is_loopback
 
 App = dict[str, Any]
-TIMEOUT = httpx.Timeout(30, connect=10)
 # The PUT that starts an application returns when it is staged.
 STAGING_TIMEOUT = httpx.Timeout(900, connect=10)
+# A controller waits for a service's gateway as long as that one asks for.
+SERVICE_TIMEOUT = httpx.Timeout(180, connect=10)
 
 
-def segment(text: str) -> str:
-    """Percent-encode one segment of a path as `vmc` does."""
-    return quote(text, safe="-_.!~*'()")
-
-
-class Api:
-    """A connection to one target.
-
-    Args:
-        target: `scheme://host[:port]`.
-        token: sent with every call when there is one; nobody minds a stale one at a login.
-        transport: for tests.
-    """
-
-    def __init__(self, target: str, token: str = "", transport: httpx.BaseTransport | None = None) -> None:
-        self.target = target
-        loopback = is_loopback(urlsplit(target).hostname or "")
-        headers = {"User-Agent": "ingot", "Accept": "application/json"}
-        if token:
-            headers["AUTHORIZATION"] = token
-        self._http = httpx.Client(
-            base_url=target,
-            headers=headers,
-            timeout=TIMEOUT,
-            # A proxy of the environment serves other machines, never this one.
-            trust_env=not loopback,
-            transport=transport or (LocalhostTransport() if loopback else None),
-        )
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Give the connections back."""
-        self._http.close()
+class Api(Connection):
+    """The controller."""
 
     def info(self) -> dict[str, Any]:
         """`GET /info`; with a token that holds, `user`, `limits`, `usage` and `frameworks` are in it."""
@@ -168,61 +130,22 @@ class Api:
         """`GET /v2/machines`."""
         return list(self._object("GET", "/v2/machines").get("machines") or [])
 
+    def offerings(self) -> dict[str, Any]:
+        """`GET /info/services`: type → vendor → version → offering (section 1.5)."""
+        return self._object("GET", "/info/services")
+
+    def services(self) -> list[dict[str, Any]]:
+        """`GET /services`: the user's own."""
+        return self._list("GET", "/services")
+
+    def create_service(self, service: Mapping[str, Any]) -> None:
+        """`POST /services`: `type`, `vendor`, `version`, `tier`, `name`."""
+        self._send("POST", "/services", json=service, timeout=SERVICE_TIMEOUT)
+
+    def delete_service(self, name: str) -> None:
+        """`DELETE /services/NAME`; whatever it is bound to is unbound."""
+        self._send("DELETE", f"/services/{segment(name)}", timeout=SERVICE_TIMEOUT)
+
     @staticmethod
     def _path(name: str) -> str:
         return f"/apps/{segment(name)}"
-
-    def _object(self, method: str, path: str, **options: Any) -> dict[str, Any]:
-        value = self._json(self._send(method, path, **options))
-        if not isinstance(value, dict):
-            raise ApiError(502, 0, f"{method} {path}: the answer is not a JSON object")
-        return value
-
-    def _list(self, method: str, path: str, **options: Any) -> list[dict[str, Any]]:
-        value = self._json(self._send(method, path, **options))
-        if not isinstance(value, list):
-            raise ApiError(502, 0, f"{method} {path}: the answer is not a JSON list")
-        return value
-
-    def _json(self, response: httpx.Response) -> Any:
-        try:
-            return response.json()
-        except ValueError as error:
-            raise UnreachableError(
-                f"{self.target} does not answer as a controller does", "check the address: `ingot target`"
-            ) from error
-
-    def _send(self, method: str, path: str, **options: Any) -> httpx.Response:
-        """Send one request.
-
-        Raises:
-            ApiError: the answer is an error.
-            UnreachableError: there is no answer.
-        """
-        try:
-            response = self._http.request(method, path, **options)
-        except httpx.TimeoutException as error:
-            raise UnreachableError(
-                f"{self.target} did not answer in time ({method} {path})", "try again in a moment"
-            ) from error
-        except httpx.TransportError as error:
-            raise UnreachableError(
-                f"{self.target} cannot be reached: {error}",
-                "check the address with `ingot target`, and that the platform runs",
-            ) from error
-        if response.status_code >= 400:
-            raise _failure(response)
-        return response
-
-
-def _failure(response: httpx.Response) -> ApiError:
-    try:
-        body = response.json()
-        return ApiError(response.status_code, int(body["code"]), str(body["description"]))
-    except (ValueError, KeyError, TypeError):
-        reason = response.text.strip().partition("\n")[0][:200] or response.reason_phrase
-        return ApiError(
-            response.status_code,
-            0,
-            f"{response.request.method} {response.request.url.path}: status {response.status_code}: {reason}",
-        )

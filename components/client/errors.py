@@ -15,6 +15,8 @@ HINTS = {
     306: "the instance may be gone; `ingot app NAME` shows what runs",
     307: "`ingot runtimes` lists what there is",
     308: "`ingot frameworks` lists what there is",
+    500: "`ingot services` lists your services and what is offered",
+    504: "delete a service you no longer need: `ingot delete-service NAME`",
     600: "stop or scale down an application, or ask an administrator for more memory",
     601: "delete an application you no longer need: `ingot delete NAME`",
     602: "unmap a URL first: `ingot unmap NAME URL`",

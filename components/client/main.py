@@ -6,7 +6,7 @@ from importlib.metadata import PackageNotFoundError, version
 
 import click
 
-from components.client.commands import account, change, listing, logs, platform, push
+from components.client.commands import account, change, engine, listing, logs, platform, push, services
 from components.client.session import Session
 
 
@@ -24,16 +24,22 @@ def _version() -> str:
     metavar="URL",
     help="The platform to speak to, instead of the remembered one (`ingot target`).",
 )
+@click.option(
+    "--orchestrator",
+    envvar="INGOT_ORCHESTRATOR",
+    metavar="URL",
+    help="The orchestrator, where it is not at orchestrator.DOMAIN of the platform.",
+)
 @click.version_option(_version(), prog_name="ingot")
 @click.pass_context
-def cli(context: click.Context, target: str | None) -> None:
+def cli(context: click.Context, target: str | None, orchestrator: str | None) -> None:
     """Push applications to an Ingot platform and look after them.
 
     \b
     First:  ingot target http://api.DOMAIN && ingot login EMAIL
     Then:   ingot push        in an application's folder
     """  # noqa: D301 - click's mark for text that keeps its lines
-    context.obj = Session(target)
+    context.obj = Session(target, orchestrator)
 
 
 COMMANDS: tuple[click.Command, ...] = (
@@ -42,7 +48,9 @@ COMMANDS: tuple[click.Command, ...] = (
     *(change.start, change.stop, change.restart, change.scale, change.delete),
     *(change.env, change.map_url, change.unmap_url),
     *(logs.logs, logs.crashlogs, logs.files),
+    *services.COMMANDS,
     *(platform.info, platform.runtimes, platform.frameworks, platform.machines),
+    *engine.COMMANDS,
 )
 for _command in COMMANDS:
     cli.add_command(_command)

@@ -25,6 +25,12 @@ _STATES = {
     "FLAPPING": "red",
     "CRASHED": "red",
     "lost": "red",
+    "ready": "green",
+    "succeeded": "green",
+    "done": "green",
+    "running": "yellow",
+    "draining": "yellow",
+    "failed": "red",
 }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable
 from functools import cached_property
@@ -12,6 +13,7 @@ import click
 from components.client.api import Api
 from components.client.config import Config, home, normalise_target
 from components.client.errors import LOGIN_HINT, ConfigurationError
+from components.client.orchestrator_api import OrchestratorApi, orchestrator_of
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -21,10 +23,12 @@ class Session:
 
     Args:
         target: takes the place of the remembered one for this run.
+        orchestrator: where the orchestrator is, if not at `orchestrator.DOMAIN` of the target's `api.DOMAIN`.
     """
 
-    def __init__(self, target: str | None = None) -> None:
+    def __init__(self, target: str | None = None, orchestrator: str | None = None) -> None:
         self._target = target
+        self._orchestrator = orchestrator
 
     @cached_property
     def config(self) -> Config:
@@ -47,6 +51,18 @@ class Session:
         """
         token = self.config.require_token()
         return Api(self.config.current, token)
+
+    def orchestrator(self) -> OrchestratorApi:
+        """Connect to the orchestrator: with `INGOT_OPERATOR_PASSWORD` as its operator, else as who is logged in.
+
+        Raises:
+            ConfigurationError: its address cannot be told, or nobody is logged in.
+        """
+        given = self._orchestrator
+        address = normalise_target(given) if given else orchestrator_of(self.config.require_target())
+        if password := os.environ.get("INGOT_OPERATOR_PASSWORD"):
+            return OrchestratorApi(address, password=password)
+        return OrchestratorApi(address, self.config.require_token())
 
     def user(self, api: Api) -> str:
         """Return the e-mail address of who is logged in.

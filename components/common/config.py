@@ -132,6 +132,13 @@ def _convert(
         if isinstance(hint, type) and issubclass(hint, msgspec.Struct):
             values[name] = _convert(raw[name], hint, f"{prefix}{name}.", problems)
             continue
+        entries = _entries(hint, raw[name])
+        if entries is not None:
+            values[name] = {
+                key: _convert(entry, entries, f"{prefix}{name}.{key}.", problems)
+                for key, entry in raw[name].items()
+            }
+            continue
         try:
             values[name] = msgspec.convert(raw[name], hint)
         except msgspec.ValidationError as error:
@@ -143,6 +150,17 @@ def _convert(
     if callable(check):
         problems.extend(f"{prefix}{p}" for p in check())
     return value
+
+
+def _entries(hint: object, raw: object) -> type[msgspec.Struct] | None:
+    """Give the struct that each entry of a `dict[str, struct]` is, where the value is such a mapping."""
+    inner = typing.get_args(hint)
+    named = (
+        typing.get_origin(hint) is dict and isinstance(raw, Mapping) and all(isinstance(k, str) for k in raw)
+    )
+    if named and isinstance(inner[1], type) and issubclass(inner[1], msgspec.Struct):
+        return inner[1]
+    return None
 
 
 def _lower_first(text: str) -> str:

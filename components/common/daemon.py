@@ -17,7 +17,9 @@ import socket
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import Protocol, TypeVar, runtime_checkable
+
+from aiohttp import web
 
 from components.common import config as configuration
 from components.common import log
@@ -26,7 +28,7 @@ from components.common.config import DaemonConfig
 from components.common.errors import ConfigError, IngotError
 from components.common.identity import Identity
 from components.common.probes import Probes
-from components.common.version import VERSION
+from components.common.version import release
 
 C = TypeVar("C", bound=DaemonConfig)
 logger = log.get(__name__)
@@ -48,6 +50,14 @@ class Component(Protocol):
         """Give the component's own facts for `/varz`."""
 
 
+@runtime_checkable
+class Serving(Protocol):
+    """A component that serves more than the probes on its port."""
+
+    def routes(self) -> list[web.RouteDef]:
+        """Give what it serves."""
+
+
 Factory = Callable[[C, Bus, Identity], Component]
 
 
@@ -60,7 +70,7 @@ def load_or_exit(name: str, kind: type[C], argv: Sequence[str] | None = None) ->
     parser.add_argument(
         "--check-config", action="store_true", help="report every problem of the configuration and exit"
     )
-    parser.add_argument("--version", action="version", version=VERSION)
+    parser.add_argument("--version", action="version", version=release())
     arguments = parser.parse_args(argv)
     try:
         config = configuration.load(arguments.config, kind)
@@ -91,9 +101,7 @@ def run(
         identify: makes the identity; by default a fresh one for this run.
     """
     config = load_or_exit(name, config_type)
-    log.configure(
-        name, config.log.level, index=config.index, release=os.environ.get("INGOT_RELEASE", VERSION)
-    )
+    log.configure(name, config.log.level, index=config.index, release=release())
     identity = identify(config) if identify else Identity.fresh(kind, config.index)
     try:
         asyncio.run(serve(name, config, identity, factory))
@@ -110,7 +118,8 @@ async def serve(name: str, config: C, identity: Identity, factory: Factory[C]) -
         loop.add_signal_handler(number, stop.set)
     bus = Bus(config.bus, f"{name}-{config.index}")
     component = factory(config, bus, identity)
-    probes = Probes(config.status, component.ready, lambda: {**identity.varz(), **component.varz()})
+    routes = component.routes() if isinstance(component, Serving) else []
+    probes = Probes(config.status, component.ready, lambda: {**identity.varz(), **component.varz()}, routes)
     await probes.start()
     announce(bus, identity, config.address, probes)
     try:

@@ -1,7 +1,7 @@
 """Probes: what a machine, an operator and a Prometheus ask of a daemon.
 
-`/healthz` (alive) and `/readyz` (fit to serve) are open; `/varz` (section 3.5) and `/metrics` want the announced
-credentials.
+`/healthz` (alive) and `/readyz` (fit to serve, and of which release) are open; `/varz` (section 3.5) and `/metrics` want the
+announced credentials.
 """
 
 from __future__ import annotations
@@ -10,13 +10,14 @@ import hmac
 import secrets
 from base64 import b64decode
 from binascii import Error as Base64Error
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from aiohttp import web
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from components.common.config import StatusConfig
+from components.common.version import release
 
 Ready = Callable[[], list[str]]
 Varz = Callable[[], Mapping[str, Any]]
@@ -41,13 +42,17 @@ class Probes:
         config: where to listen and who may read.
         ready: gives the reasons against serving; an empty list means ready.
         varz: gives the facts for `/varz`.
+        routes: what else is served on this port.
     """
 
-    def __init__(self, config: StatusConfig, ready: Ready, varz: Varz) -> None:
+    def __init__(
+        self, config: StatusConfig, ready: Ready, varz: Varz, routes: Iterable[web.RouteDef] = ()
+    ) -> None:
         self._config = config
         self._password = config.password or secrets.token_hex(16)
         self._ready = ready
         self._varz = varz
+        self._routes = tuple(routes)
         self._runner: web.AppRunner | None = None
         self.port = config.port
 
@@ -67,6 +72,7 @@ class Probes:
         app.router.add_get("/readyz", self._readyz)
         app.router.add_get("/varz", self._guarded(self._varz_reply))
         app.router.add_get("/metrics", self._guarded(self._metrics))
+        app.router.add_routes(self._routes)
         self._runner = web.AppRunner(app, access_log=None)
         await self._runner.setup()
         site = web.TCPSite(self._runner, self._config.host, self._config.port)
@@ -83,7 +89,8 @@ class Probes:
 
     async def _readyz(self, _request: web.Request) -> web.Response:
         reasons = self._ready()
-        return web.json_response({"ready": not reasons, "reasons": reasons}, status=503 if reasons else 200)
+        answer = {"ready": not reasons, "reasons": reasons, "release": release()}
+        return web.json_response(answer, status=503 if reasons else 200)
 
     async def _varz_reply(self, _request: web.Request) -> web.Response:
         return web.json_response(dict(self._varz()))

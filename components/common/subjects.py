@@ -10,13 +10,16 @@ import json
 import sys
 from dataclasses import dataclass, field
 
-from components.common import messages
+from components.common import messages, service_messages
 
 CONTROLLER, DEA, HEALTH_MANAGER, ROUTER, STAGER = "controller", "dea", "health_manager", "router", "stager"
 SERVICES, ORCHESTRATOR, OPERATOR, PEER = "services", "orchestrator", "operator", "peer"
 # Users made on every bus; `peer` speaks all 2011 subjects and is switched on only where foreign clients exist.
 COMPONENTS = (CONTROLLER, DEA, HEALTH_MANAGER, ROUTER, STAGER, SERVICES, ORCHESTRATOR)
 EVERYONE = frozenset(COMPONENTS)
+# The data services there are, by their names on the bus (section 6.3). Each has rows of its own: a pattern such as
+# `*.provision.*` would let whoever may use it speak for services that nobody thought of.
+SERVICE_NAMES = ("RaaS",)
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +51,25 @@ class Permissions:
     subscribe: list[str] = field(default_factory=list)
 
 
-M = messages
+M, S = messages, service_messages
+
+
+def _service(name: str) -> tuple[Subject, ...]:
+    """Give the rows of one data service (section 6.4): its gateway asks, its nodes answer; both are `services`."""
+    both = _of(SERVICES)
+    return (
+        Subject(f"{name}.discover", both, both, S.ServiceDiscover, S.ServiceAnnouncement),
+        Subject(f"{name}.announce", both, both, S.ServiceAnnouncement),
+        Subject(f"{name}.provision.*", both, both, S.ServiceProvision, S.ServiceReply),
+        Subject(f"{name}.unprovision.*", both, both, S.ServiceUnprovision, S.ServiceReply),
+        Subject(f"{name}.bind.*", both, both, S.ServiceBind, S.ServiceReply),
+        Subject(f"{name}.unbind.*", both, both, S.ServiceUnbind, S.ServiceReply),
+        Subject(f"{name}.check_orphan", both, both),
+        Subject(f"{name}.node_handles", both, both, S.NodeHandles),
+        Subject(f"{name}.purge_orphan.*", both, both, S.PurgeOrphan),
+    )
+
+
 CONTRACT: tuple[Subject, ...] = (
     Subject("vcap.component.announce", EVERYONE, _of(ORCHESTRATOR, OPERATOR), M.ComponentAnnouncement),
     Subject(
@@ -114,6 +135,7 @@ CONTRACT: tuple[Subject, ...] = (
     Subject("ingot.dea.*.evacuate", _of(ORCHESTRATOR, OPERATOR, CONTROLLER), _of(DEA), None, M.DeaBeat),
     # Ours: lines of a staging task as they are written, `ingot.staging.<app id>.log`.
     Subject("ingot.staging.*.log", _of(STAGER), _of(CONTROLLER)),
+    *(row for name in SERVICE_NAMES for row in _service(name)),
 )
 BY_NAME = {s.name: s for s in CONTRACT}
 

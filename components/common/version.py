@@ -1,3 +1,25 @@
 """The version of the one distribution; a release is named after it unless the operator names it otherwise."""
 
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+
 VERSION = "0.1.0"
+
+
+def release() -> str:
+    """Return the name of the release this process runs: the same checkout may be built under several.
+
+    A unit says it (`INGOT_RELEASE`); without one, the release folder that holds this virtual environment does; elsewhere
+    it is the checkout's version.
+    """
+    if said := os.environ.get("INGOT_RELEASE"):
+        return said
+    try:
+        manifest = json.loads((Path(sys.prefix).parent / "RELEASE.json").read_text(encoding="utf-8"))
+        return str(manifest["version"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return VERSION

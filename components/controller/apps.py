@@ -18,7 +18,8 @@ from components.common.messages import DeaStart, Limits
 from components.controller.auth import Caller
 from components.controller.config import ControllerConfig
 from components.controller.errors import ApiError, no_app
-from components.controller.models import STARTED, App, Route, User
+from components.controller.models import PENDING, STAGED, STARTED, STOPPED, App, Route, User
+from components.controller.services import start_shape
 from components.controller.store import Store
 from components.controller.update import Rules, Wanted, reserved_hosts
 
@@ -66,8 +67,8 @@ def by_id(session: Session, app_id: int, *, lock: bool = False) -> App | None:
 
 def owned(session: Session, caller: Caller) -> list[App]:
     """Give all the caller owns, by name."""
-    query = select(App).where(App.owner_id == caller.id).order_by(App.name).options(selectinload(App.routes))
-    return list(session.scalars(query))
+    query = select(App).where(App.owner_id == caller.id).order_by(App.name)
+    return list(session.scalars(query.options(selectinload(App.routes), selectinload(App.bindings))))
 
 
 def usage(session: Session, owner_id: int, *, without: int | None = None) -> tuple[int, int]:
@@ -111,6 +112,7 @@ def wanted(app: App) -> Wanted:
         env=tuple(app.environment),
         details=dict(app.details),
         lock_version=app.lock_version,
+        services=tuple(app.services),
     )
 
 
@@ -154,7 +156,7 @@ def represent(app: App, running: int | None) -> dict[str, Any]:
         "runningInstances": running if app.state == STARTED else 0,
         "resources": {"memory": app.memory, "disk": app.disk_quota, "fds": app.file_descriptors},
         "state": app.state,
-        "services": [],
+        "services": app.services,
         "version": app.version,
         "env": list(app.environment),
         "meta": {
@@ -181,6 +183,7 @@ def start_message(app: App, config: ControllerConfig, store: Store) -> DeaStart:
         sha1=digest,
         executableFile=str(store.droplet(digest)) if digest else "",
         executableUri=f"http://{config.address}:{config.port}/staged_droplets/{app.id}/{digest}",
+        services=[start_shape(binding) for binding in app.bindings],
         limits=Limits(mem=app.memory, disk=app.disk_quota, fds=app.file_descriptors),
         env=[*app.environment, *_proxy_environment()],
         users=[app.owner.email],
@@ -191,8 +194,21 @@ def start_message(app: App, config: ControllerConfig, store: Store) -> DeaStart:
 
 def built_from(app: App) -> str:
     """Give a digest of all that staging depends on: the same gives the same droplet."""
-    facts = [app.package_hash, app.framework, app.runtime, app.details.get("command")]
+    facts: list[Any] = [app.package_hash, app.framework, app.runtime, app.details.get("command")]
+    facts += sorted([b.config.alias, b.config.service.label, b.config.plan, b.name] for b in app.bindings)
     return hashlib.sha1(json.dumps(facts).encode(), usedforsecurity=False).hexdigest()
+
+
+def restage_if_due(app: App, *, running: bool = False) -> None:
+    """Have the next start stage an application whose services are not those its droplet was built with (step 11).
+
+    One that runs stays staged: what stages it now would also restart it, and health managers look after staged ones only.
+    It is asked again when it is stopped, or, `running`, when it is about to be restarted.
+    """
+    if app.state != STOPPED and not running:
+        return
+    if app.package_state == STAGED and app.staged_from != built_from(app):
+        app.package_state = PENDING
 
 
 def _proxy_environment() -> list[str]:

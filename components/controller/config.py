@@ -66,6 +66,10 @@ class ControllerConfig(DaemonConfig, frozen=True, kw_only=True):
     reserved_uris: list[str] = msgspec.field(default_factory=list)
     user_capacity: Capacity = Capacity()
     admin_capacity: Capacity = Capacity(memory=32768, app_uris=16, services=32, apps=200)
+    # Vendor to the token that its gateway and the controllers show each other; who has none can offer nothing.
+    service_tokens: dict[str, str] = msgspec.field(default_factory=dict)
+    # Gateways say every 60 seconds that they live; one that has been silent for longer than this offers nothing.
+    service_silent_seconds: int = 180
     # What the DEAs really run, for `/info`: runtime name to version.
     runtime_versions: dict[str, str] = msgspec.field(default_factory=dict)
 
@@ -74,7 +78,10 @@ class ControllerConfig(DaemonConfig, frozen=True, kw_only=True):
     max_app_mb: int = 512
     max_app_files: int = 100_000
     database_wait_seconds: int = 60
+    # Told to stop, it goes on serving so long after its route was taken back.
     drain_seconds: float = 1.0
+    # While this file is there, the controller is in no router's table; it serves who asks it directly.
+    drain_file: str = "/run/ingot-controller/drain"
 
     @property
     def api(self) -> str:
@@ -95,7 +102,20 @@ class ControllerConfig(DaemonConfig, frozen=True, kw_only=True):
         )
         if bool(self.admin_email) != bool(self.admin_password):
             found.append("admin_email: wants admin_password beside it, and the reverse")
-        counts = ["workers", "threads", "max_staging_seconds", "max_upload_mb", "max_app_mb", "max_app_files"]
+        found.extend(
+            f"service_tokens: {vendor}: want a token of 8 characters or more"
+            for vendor, token in self.service_tokens.items()
+            if len(token) < 8
+        )
+        counts = [
+            "service_silent_seconds",
+            "workers",
+            "threads",
+            "max_staging_seconds",
+            "max_upload_mb",
+            "max_app_mb",
+            "max_app_files",
+        ]
         found.extend(f"{key}: want 1 or more" for key in counts if getattr(self, key) < 1)
         if not 0 <= self.port <= 65535:
             found.append("port: want 0 to 65535")

@@ -20,8 +20,10 @@ from components.controller.auth import Caller, Tokens
 from components.controller.config import ControllerConfig
 from components.controller.database import Database
 from components.controller.errors import bad_request, denied
+from components.controller.gateways import Gateways
 from components.controller.lifecycle import Lifecycle
 from components.controller.pool import Pool
+from components.controller.services_work import Services
 from components.controller.staging import Stagings
 from components.controller.starter import Starter
 from components.controller.store import Store
@@ -43,6 +45,7 @@ class Controller:
     stagings: Stagings
     lifecycle: Lifecycle
     asker: Asker
+    services: Services
     stopping: threading.Event
     begun: float = field(default_factory=time.monotonic)
 
@@ -55,6 +58,7 @@ class Controller:
         bus = BusThread(config.bus, f"controller-{config.index}")
         pool = Pool()
         stagings = Stagings(config, db, store, bus, stopping)
+        services = Services(config, db, Gateways(config.service_tokens))
         return cls(
             config=config,
             identity=identity,
@@ -64,10 +68,17 @@ class Controller:
             pool=pool,
             tokens=Tokens(config.token_keys, config.token_expiration),
             stagings=stagings,
-            lifecycle=Lifecycle(config, db, store, stagings, Starter(bus, pool)),
+            lifecycle=Lifecycle(
+                config, db, store, stagings=stagings, starter=Starter(bus, pool), services=services
+            ),
             asker=Asker(bus),
+            services=services,
             stopping=stopping,
         )
+
+    def draining(self) -> bool:
+        """Whether somebody keeps this controller out of the routers' tables."""
+        return Path(self.config.drain_file).exists()
 
 
 def here() -> Controller:

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import os
-
 from components.common import log
 from components.common.daemon import load_or_exit
 from components.common.errors import IngotError
-from components.common.version import VERSION
+from components.common.version import release
 from components.controller.config import ControllerConfig
 from components.controller.server import serve
 
@@ -17,9 +15,7 @@ logger = log.get(__name__)
 def run() -> None:
     """Run until SIGTERM or SIGINT; exits 1 where it cannot begin."""
     config = load_or_exit("controller", ControllerConfig)
-    log.configure(
-        "controller", config.log.level, index=config.index, release=os.environ.get("INGOT_RELEASE", VERSION)
-    )
+    log.configure("controller", config.log.level, index=config.index, release=release())
     try:
         serve(config)
     except (IngotError, OSError) as error:

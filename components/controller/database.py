@@ -12,6 +12,8 @@ from typing import Any
 
 import alembic.command
 import alembic.config
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, Engine, create_engine, event, text
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session, sessionmaker
@@ -135,7 +137,15 @@ def alembic_config(connection: Connection | None = None) -> alembic.config.Confi
 
 
 def _upgrade(connection: Connection) -> None:
-    alembic.command.upgrade(alembic_config(connection), "head")
+    config = alembic_config(connection)
+    known = {script.revision for script in ScriptDirectory.from_config(config).walk_revisions()}
+    unknown = set(MigrationContext.configure(connection).get_current_heads()) - known
+    connection.rollback()
+    if unknown:
+        # After a roll back: a newer release has been here. What a release adds, those before it do not mind.
+        logger.warning("database_is_newer", revisions=sorted(unknown))
+        return
+    alembic.command.upgrade(config, "head")
     connection.commit()
 
 

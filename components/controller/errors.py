@@ -30,7 +30,7 @@ TABLE: dict[int, tuple[int, str]] = {
     500: (404, "Service not found"),
     501: (404, "Binding not found"),
     502: (404, "Token not found"),
-    503: (502, "Unexpected response from service gateway"),
+    503: (502, "Unexpected response from service gateway: {}"),
     504: (403, "Too many services provisioned: {}, you are allowed: {}"),
     505: (501, "Service extension {} is not implemented"),
     600: (403, "Not enough memory capacity, you are allowed: {}"),

@@ -14,6 +14,7 @@ from typing import Any
 import msgspec
 from sqlalchemy import delete, select
 from sqlalchemy.exc import IntegrityError
+from sqlalchemy.orm import Session
 
 from components.common import log
 from components.common.messages import HmRequest
@@ -23,6 +24,7 @@ from components.controller.config import ControllerConfig
 from components.controller.database import Database
 from components.controller.errors import ApiError, denied, no_app
 from components.controller.models import PENDING, STARTED, STOPPED, App, Staging, Upload, User
+from components.controller.services_work import Fresh, Services
 from components.controller.staging import Stagings
 from components.controller.starter import Starter
 from components.controller.store import Store
@@ -35,13 +37,21 @@ class Lifecycle:
     """What happens to applications."""
 
     def __init__(
-        self, config: ControllerConfig, db: Database, store: Store, stagings: Stagings, starter: Starter
+        self,
+        config: ControllerConfig,
+        db: Database,
+        store: Store,
+        *,
+        stagings: Stagings,
+        starter: Starter,
+        services: Services,
     ) -> None:
         self._config = config
         self._db = db
         self._store = store
         self._stagings = stagings
         self._starter = starter
+        self._services = services
 
     def create(self, caller: Caller, body: Mapping[str, Any]) -> str:
         """Create an application; gives its name.
@@ -53,19 +63,16 @@ class Lifecycle:
         if not isinstance(name, str):
             raise ApiError(300, "name: want a text")
         now = int(time.time())
+        fresh = self._bind_new(caller, None, body)
         try:
-            with self._db.session() as session:
-                owner = session.get(User, caller.id, with_for_update=True)
-                if owner is None:
-                    raise denied()
-                target = plan(
-                    Wanted(name=name), body, apps.rules(session, owner, self._config, None), create=True
-                )
+            with self._services.kept(fresh), self._db.session() as session:
+                target, owner = self._plan_new(session, caller, name, body)
                 app = App(owner=owner, name=name, created_at=now, updated_at=now)
                 app.framework = target.framework
                 session.add(app)
                 session.flush()
                 apps.apply(session, app, target)
+                self._services.settle(session, app, target.services, fresh)
         except IntegrityError as error:
             raise ApiError(300, f"there is an application {name!r} already") from error
         return name
@@ -76,7 +83,8 @@ class Lifecycle:
         Raises:
             ApiError: as section 1.8 says, 310 when staging fails.
         """
-        with self._db.session() as session:
+        fresh = self._bind_new(caller, name, body)
+        with self._services.kept(fresh), self._db.session() as session:
             app = apps.find(session, caller, name, lock=True)
             current = apps.wanted(app)
             target = plan(current, body, apps.rules(session, app.owner, self._config, app))
@@ -84,7 +92,9 @@ class Lifecycle:
             apps.apply(session, app, target)
             if actions.stop:
                 app.state = STOPPED
+            gone = self._services.settle(session, app, target.services, fresh)
             app_id = app.id
+        self._services.unbind(gone)
         if target.state == STOPPED:
             self._stagings.cancel(app_id)
         self._act(app_id, actions)
@@ -104,6 +114,7 @@ class Lifecycle:
             if given is not None and given != app.lock_version:
                 raise ApiError(102, given)
             app.lock_version += 1
+            apps.restage_if_due(app, running=True)
             app_id = app.id
         self._start(app_id, again=True)
 
@@ -120,9 +131,11 @@ class Lifecycle:
             droplets.extend(upload.droplet_hash for upload in uploads)
             for table in (Upload, Staging):
                 session.execute(delete(table).where(table.app_id == app.id))
+            gone = self._services.drop(session, app.bindings)
             session.delete(app)
         self._starter.stop(app_id)
         self._starter.changed(app_id)
+        self._services.unbind(gone)
         files.release(self._db, self._store, packages=[package], droplets=droplets)
         logger.info("app_deleted", app=app_id)
 
@@ -164,6 +177,33 @@ class Lifecycle:
             return
         indices = [i for i in request.indices or [] if 0 <= i < known.instances]
         self._starter.start(msgspec.structs.replace(message, flapping=request.flapping), indices, patience=0)
+
+    def _plan_new(
+        self, session: Session, caller: Caller, name: str, body: Mapping[str, Any]
+    ) -> tuple[Wanted, User]:
+        owner = session.get(User, caller.id, with_for_update=True)
+        if owner is None:
+            raise denied()
+        rules = apps.rules(session, owner, self._config, None)
+        return plan(Wanted(name=name), body, rules, create=True), owner
+
+    def _bind_new(self, caller: Caller, name: str | None, body: Mapping[str, Any]) -> list[Fresh]:
+        """Have gateways bind what a request adds, once it is known that nothing else is wrong with it.
+
+        Gateways are asked before the application's row is locked: they may take their time.
+        """
+        if not body.get("services"):
+            return []
+        with self._db.session() as session:
+            if name is None:
+                target, _ = self._plan_new(session, caller, str(body.get("name")), body)
+                known: tuple[str, ...] = ()
+            else:
+                app = apps.find(session, caller, name)
+                current = apps.wanted(app)
+                target = plan(current, body, apps.rules(session, app.owner, self._config, app))
+                known = current.services
+        return self._services.make(caller, [alias for alias in target.services if alias not in known])
 
     def _act(self, app_id: int, actions: Actions) -> None:
         if actions.stop:

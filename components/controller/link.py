@@ -31,6 +31,7 @@ class Link:
         self._bus = controller.bus
         self._tasks: set[asyncio.Task[None]] = set()
         self._room = asyncio.Semaphore(_PARALLEL)
+        self._routed = True
         self._ending = threading.Event()
         self._keeper = threading.Thread(target=self._keep, name="keeper", daemon=True)
 
@@ -59,6 +60,9 @@ class Link:
         self._keeper.join(timeout=5)
         self._bus.close()
 
+    def _leaving(self) -> bool:
+        return self._controller.stopping.is_set() or self._controller.draining()
+
     def _route(self) -> RouterRegister:
         return RouterRegister(
             host=self._config.address,
@@ -74,7 +78,7 @@ class Link:
         await self._bus.bus.publish("router.greet")
 
     async def _register(self) -> None:
-        if not self._controller.stopping.is_set():
+        if not self._leaving():
             await self._bus.bus.publish("router.register", self._route())
 
     def _announcement(self, *, uptime: bool = False) -> object:
@@ -117,9 +121,13 @@ class Link:
             if not self._bus.bus.connected:
                 self._controller.pool.deaf()
                 continue
-            if now - registered >= REGISTER_SECONDS and not self._controller.stopping.is_set():
+            routed = not self._leaving()
+            if routed and (not self._routed or now - registered >= REGISTER_SECONDS):
                 registered = now
                 self._bus.publish("router.register", self._route())
+            elif self._routed and not routed:
+                self._bus.publish("router.unregister", self._route())
+            self._routed = routed
             if now - saved >= SAVE_SECONDS:
                 saved = now
                 try:

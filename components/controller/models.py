@@ -70,6 +70,9 @@ class App(Base):
     routes: Mapped[list[Route]] = relationship(
         back_populates="app", cascade="all, delete-orphan", order_by="Route.url"
     )
+    bindings: Mapped[list[ServiceBinding]] = relationship(
+        back_populates="app", cascade="all, delete-orphan", order_by="ServiceBinding.id"
+    )
 
     @property
     def version(self) -> str:
@@ -84,6 +87,11 @@ class App(Base):
         """The hosts it answers to, sorted."""
         return sorted(route.url for route in self.routes)
 
+    @property
+    def services(self) -> list[str]:
+        """The aliases of what is bound to it, sorted."""
+        return sorted(binding.config.alias for binding in self.bindings)
+
 
 class Route(Base):
     """A host name that belongs to an application, and to one only."""
@@ -95,6 +103,86 @@ class Route(Base):
     app_id: Mapped[int] = mapped_column(ForeignKey("apps.id", ondelete="CASCADE"), index=True)
 
     app: Mapped[App] = relationship(back_populates="routes")
+
+
+class Service(Base):
+    """An offering of a gateway (section 1.14); `name` is the vendor, `timeout` seconds, `last_seen` its last word."""
+
+    __tablename__ = "services"
+
+    id: Mapped[int] = mapped_column(Id, primary_key=True)
+    label: Mapped[str] = mapped_column(String(255), unique=True)
+    name: Mapped[str] = mapped_column(String(255), index=True)
+    version: Mapped[str] = mapped_column(String(255))
+    url: Mapped[str] = mapped_column(String(1024))
+    description: Mapped[str | None] = mapped_column(Text)
+    info_url: Mapped[str | None] = mapped_column(String(1024))
+    tags: Mapped[list[str]] = mapped_column(JSON, default=list)
+    plans: Mapped[list[str]] = mapped_column(JSON, default=list)
+    plan_options: Mapped[dict[str, Any] | None] = mapped_column(JSON)
+    binding_options: Mapped[dict[str, Any] | None] = mapped_column(JSON)
+    acls: Mapped[dict[str, Any] | None] = mapped_column(JSON)
+    active: Mapped[bool] = mapped_column(default=True)
+    timeout: Mapped[int | None]
+    last_seen: Mapped[float] = mapped_column(Float)
+    created_at: Mapped[int] = mapped_column(BigInteger)
+
+
+class ServiceConfig(Base):
+    """An instance of an offering; `alias` is the user's name for it, `name` the gateway's (`service_id`)."""
+
+    __tablename__ = "service_configs"
+    __table_args__ = (UniqueConstraint("user_id", "alias"),)
+
+    id: Mapped[int] = mapped_column(Id, primary_key=True)
+    user_id: Mapped[int] = mapped_column(ForeignKey("users.id"))
+    service_id: Mapped[int] = mapped_column(ForeignKey("services.id"), index=True)
+    alias: Mapped[str] = mapped_column(String(255))
+    name: Mapped[str] = mapped_column(String(255), unique=True)
+    data: Mapped[dict[str, Any]] = mapped_column(JSON, default=dict)
+    credentials: Mapped[dict[str, Any]] = mapped_column(JSON, default=dict)
+    plan: Mapped[str] = mapped_column(String(255))
+    plan_option: Mapped[str | None] = mapped_column(String(255))
+    created_at: Mapped[int] = mapped_column(BigInteger)
+    updated_at: Mapped[int] = mapped_column(BigInteger)
+
+    service: Mapped[Service] = relationship(lazy="joined")
+
+
+class BindingToken(Base):
+    """A permission to bind an instance. Those made by a binding itself (`auto_generated`) go with it."""
+
+    __tablename__ = "binding_tokens"
+
+    id: Mapped[int] = mapped_column(Id, primary_key=True)
+    uuid: Mapped[str] = mapped_column(String(36), unique=True)
+    config_id: Mapped[int] = mapped_column(ForeignKey("service_configs.id", ondelete="CASCADE"), index=True)
+    binding_options: Mapped[dict[str, Any]] = mapped_column(JSON, default=dict)
+    auto_generated: Mapped[bool] = mapped_column(default=False)
+    created_at: Mapped[int] = mapped_column(BigInteger)
+
+    config: Mapped[ServiceConfig] = relationship()
+
+
+class ServiceBinding(Base):
+    """What an application has of an instance; `name` is the gateway's handle, `credentials` are this binding's own."""
+
+    __tablename__ = "service_bindings"
+    __table_args__ = (UniqueConstraint("app_id", "config_id"),)
+
+    id: Mapped[int] = mapped_column(Id, primary_key=True)
+    app_id: Mapped[int] = mapped_column(ForeignKey("apps.id", ondelete="CASCADE"))
+    config_id: Mapped[int] = mapped_column(ForeignKey("service_configs.id", ondelete="CASCADE"), index=True)
+    token_id: Mapped[int] = mapped_column(ForeignKey("binding_tokens.id", ondelete="CASCADE"), index=True)
+    name: Mapped[str] = mapped_column(String(255), index=True)
+    configuration: Mapped[dict[str, Any]] = mapped_column(JSON, default=dict)
+    credentials: Mapped[dict[str, Any]] = mapped_column(JSON, default=dict)
+    binding_options: Mapped[dict[str, Any]] = mapped_column(JSON, default=dict)
+    created_at: Mapped[int] = mapped_column(BigInteger)
+
+    app: Mapped[App] = relationship(back_populates="bindings")
+    config: Mapped[ServiceConfig] = relationship(lazy="joined")
+    token: Mapped[BindingToken] = relationship(lazy="joined")
 
 
 class Staging(Base):

@@ -47,7 +47,7 @@ def show(name: str) -> Response:
     with controller.db.session() as session:
         app = apps.find(session, caller, name)
         handle = apps.handle(app)
-        _ = app.routes
+        _ = app.routes, app.bindings
     running = controller.asker.running([handle])
     return jsonify(apps.represent(app, running.get(app.id)))
 

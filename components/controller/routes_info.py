@@ -5,9 +5,11 @@ from __future__ import annotations
 from flask import Blueprint, Response, g, jsonify
 
 from components.common.frameworks import info_frameworks, info_runtimes
+from components.controller import services_rows
 from components.controller.apps import usage
 from components.controller.auth import Caller
 from components.controller.context import here, user
+from components.controller.services import catalogue
 
 blueprint = Blueprint("info", __name__)
 # Clients take the text 0.999 for this generation of the API.
@@ -41,6 +43,7 @@ def info() -> Response:
         limits = config.admin_capacity if caller.admin else config.user_capacity
         with controller.db.session() as session:
             memory, started = usage(session, caller.id)
+            services = services_rows.count(session, caller.id)
         facts["user"] = caller.email
         facts["limits"] = {
             "memory": limits.memory,
@@ -48,7 +51,7 @@ def info() -> Response:
             "services": limits.services,
             "apps": limits.apps,
         }
-        facts["usage"] = {"memory": memory, "apps": started, "services": 0}
+        facts["usage"] = {"memory": memory, "apps": started, "services": services}
         facts["frameworks"] = info_frameworks(config.runtime_versions)
     return jsonify(facts)
 
@@ -60,7 +63,9 @@ def runtimes() -> Response:
 
 
 @blueprint.get("/info/services")
-def services() -> Response:
+def offered_services() -> Response:
     """List the offered services, type by vendor by version."""
-    user()
-    return jsonify({})
+    controller, caller = here(), user()
+    silent = controller.config.service_silent_seconds
+    with controller.db.session() as session:
+        return jsonify(catalogue(services_rows.offers(controller.db, session, caller.email, silent)))

@@ -1,31 +1,59 @@
-"""Services as `vmc` asks for them (section 1.13): this platform offers none yet."""
+"""Services as `vmc` asks for them (section 1.13)."""
 
 from __future__ import annotations
 
+from functools import partial
+
 from flask import Blueprint, Response, jsonify
 
-from components.controller.context import user
-from components.controller.errors import ApiError
+from components.controller import services_rows
+from components.controller.context import here, json_object, user
+from components.controller.services import LegacyProvisionRequest, SchemaError, decode, legacy_shape
 
-blueprint = Blueprint("services", __name__)
+blueprint = Blueprint("services", __name__, url_prefix="/services")
 
 
-@blueprint.get("/services")
+@blueprint.errorhandler(SchemaError)
+def schema_error(error: SchemaError) -> tuple[Response, int]:
+    """Answer as these calls do: no code."""
+    return jsonify({"description": str(error)}), 400
+
+
+@blueprint.get("")
 def listing() -> Response:
     """List the user's services."""
-    user()
-    return jsonify([])
+    caller = user()
+    with here().db.session() as session:
+        return jsonify([legacy_shape(config) for config in services_rows.own_all(session, caller.id)])
 
 
-@blueprint.post("/services")
+@blueprint.post("")
 def create() -> Response:
-    """Refuse: there is no such offering."""
-    user()
-    raise ApiError(500)
+    """Make a service."""
+    controller, caller = here(), user()
+    with controller.db.session() as session:
+        controller.services.check_limit(session, caller)
+    controller.services.provision(caller, decode(json_object(), LegacyProvisionRequest))
+    return jsonify({})
 
 
-@blueprint.route("/services/<alias>", methods=["GET", "DELETE"])
-def one(alias: str) -> Response:  # noqa: ARG001 - the route's part
-    """Refuse: nobody has such a service."""
-    user()
-    raise ApiError(500)
+@blueprint.get("/<alias>")
+def show(alias: str) -> Response:
+    """Show one of the user's services."""
+    caller = user()
+    with here().db.session() as session:
+        return jsonify(legacy_shape(services_rows.own(session, caller, alias)))
+
+
+@blueprint.delete("/<alias>")
+def delete(alias: str) -> Response:
+    """Unbind a service everywhere and remove it."""
+    caller = user()
+    here().services.unprovision(partial(services_rows.own, caller=caller, alias=alias))
+    return jsonify({})
+
+
+@blueprint.route("/<label>/tokens", methods=["POST", "DELETE"])
+def tokens(label: str) -> Response:  # noqa: ARG001 - the route's part
+    """Say what 2011 said."""
+    return jsonify({"error": "not implemented"})

@@ -9,6 +9,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, CollectorRegistry, 
 from prometheus_client.multiprocess import MultiProcessCollector
 from sqlalchemy import func, select
 
+from components.common.version import release
 from components.controller.context import Controller, basic_only, here
 from components.controller.database import DatabaseUnavailableError
 from components.controller.models import STARTED, App, User
@@ -26,7 +27,8 @@ def healthz() -> Response:
 def readyz() -> tuple[Response, int]:
     """Fit to serve, or why not."""
     reasons = problems(here())
-    return jsonify({"ready": not reasons, "reasons": reasons}), 503 if reasons else 200
+    answer = {"ready": not reasons, "reasons": reasons, "release": release()}
+    return jsonify(answer), 503 if reasons else 200
 
 
 @blueprint.get("/varz")
@@ -69,6 +71,8 @@ def problems(controller: Controller) -> list[str]:
     found = []
     if controller.stopping.is_set():
         found.append("this controller is being stopped")
+    if controller.draining():
+        found.append("draining")
     try:
         controller.db.check()
     except DatabaseUnavailableError:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 from flask import Blueprint, Response, g, jsonify
 from sqlalchemy import select
 from sqlalchemy.orm import selectinload
 
+from components.controller import services_rows
 from components.controller.auth import (
     Caller,
     add_user,
@@ -104,7 +106,7 @@ def change(email: str) -> Response:
 
 @blueprint.delete("/users/<path:email>")
 def remove(email: str) -> Response:
-    """Delete a user with all applications, for administrators."""
+    """Delete a user with all applications and services, for administrators."""
     admin()
     controller = here()
     with controller.db.session() as session:
@@ -113,8 +115,11 @@ def remove(email: str) -> Response:
             raise ApiError(201)
         owner = Caller(found.id, found.email, found.admin)
         names = list(session.scalars(select(App.name).where(App.owner_id == found.id)))
+        aliases = [config.alias for config in services_rows.own_all(session, found.id)]
     for name in names:
         controller.lifecycle.delete(owner, name)
+    for alias in aliases:
+        controller.services.unprovision(partial(services_rows.own, caller=owner, alias=alias))
     with controller.db.session() as session:
         found = find_user(session, email)
         if found is not None:

@@ -1,4 +1,4 @@
-"""Ours beyond 2011 (docs/platform.md): leases, machines, the staging log."""
+"""Ours beyond 2011 (docs/platform.md): leases, machines, the staging log, who asks."""
 
 from __future__ import annotations
 
@@ -44,6 +44,13 @@ def give_back_lease(name: str) -> Response | tuple[Response, int]:
     with controller.db.session() as session:
         held = leases.give_back(controller.db, session, name, _holder())
     return (jsonify({}), 200) if held is None else (_shape(held), 409)
+
+
+@blueprint.get("/me")
+def me() -> Response:
+    """Say who asks: what other daemons have a token vouched for by."""
+    caller = user()
+    return jsonify({"email": caller.email, "admin": caller.admin})
 
 
 @blueprint.get("/machines")

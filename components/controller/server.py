@@ -108,6 +108,7 @@ class Server(gunicorn.app.base.BaseApplication):
         if self._link is not None:
             self._link.stop()
         if self._controller is not None:
+            self._controller.services.close()
             self._controller.db.close()
 
 

@@ -40,6 +40,7 @@ from components.controller.models import (
     Staging,
     Upload,
 )
+from components.controller.services import staging_shape
 from components.controller.store import Store
 
 STAGINGS = Counter("ingot_controller_stagings_total", "Stagings asked for, by how they ended.", ["result"])
@@ -205,7 +206,7 @@ class Stagings:
         return StagingRequest(
             app_id=app.id,
             properties={
-                "services": [],
+                "services": [staging_shape(binding) for binding in app.bindings],
                 "framework": app.framework,
                 "runtime": app.runtime or None,
                 "resources": {"memory": app.memory, "disk": app.disk_quota, "fds": app.file_descriptors},

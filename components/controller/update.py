@@ -42,6 +42,7 @@ class Wanted:
     env: tuple[str, ...] = ()
     details: Mapping[str, Any] = field(default_factory=dict)
     lock_version: int = 0
+    services: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,8 +91,7 @@ def plan(current: Wanted, body: Mapping[str, Any], rules: Rules, *, create: bool
     target = replace(target, details=_details(current, target, body, rules))
     if create and not _NAME.fullmatch(target.name):
         raise ApiError(300, "a name is made of letters, digits, `_` and `-`")
-    if body.get("services"):
-        raise ApiError(500)
+    target = replace(target, services=_services(body))
     if target.state == STARTED and not target.has_package and current.state != STARTED:
         raise ApiError(300, "nothing has been uploaded that could be started")
     return target
@@ -207,6 +207,16 @@ def _env(current: Wanted, body: Mapping[str, Any]) -> tuple[str, ...]:
         if not name.strip().lower().startswith(_RESERVED_ENV):
             kept.append(item)
     return tuple(kept)
+
+
+def _services(body: Mapping[str, Any]) -> tuple[str, ...]:
+    """Read the aliases of all that is to be bound; to name none is to unbind all, as clients of 2011 know it."""
+    given = body.get("services")
+    if given is None:
+        return ()
+    if not isinstance(given, list) or not all(isinstance(alias, str) for alias in given):
+        raise ApiError(300, "services: want a list of names")
+    return tuple(sorted(set(given)))
 
 
 def _with_staging(target: Wanted, body: Mapping[str, Any], *, create: bool) -> Wanted:

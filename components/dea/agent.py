@@ -42,6 +42,8 @@ INSTANCES = Gauge("ingot_dea_instances", "Instances by state.", ["state"])
 RESERVED = Gauge("ingot_dea_memory_reserved_megabytes", "Memory promised to instances.")
 _TICK_SECONDS = 1.0
 _GREET_SECONDS = 2.0
+# What a machine's own people send, where no bus is needed: evacuate, and take instances again.
+_SIGNALS = {signal.SIGUSR2: True, signal.SIGUSR1: False}
 logger = log.get(__name__)
 
 
@@ -103,7 +105,8 @@ class Agent:
         self._recovered = True
         await self._files.start()
         self._announcer.files_port = self._files.port
-        asyncio.get_running_loop().add_signal_handler(signal.SIGUSR2, self._evacuate_on_signal)
+        for number, evacuating in _SIGNALS.items():
+            asyncio.get_running_loop().add_signal_handler(number, self._evacuate_on_signal, evacuating)
         every = self._config.intervals
         self._loops = [
             asyncio.create_task(_repeat(work, seconds), name=work.__name__)
@@ -124,7 +127,8 @@ class Agent:
         await self._announcer.say_beat()
         await tasks.end(self._loops)
         with contextlib.suppress(RuntimeError):
-            asyncio.get_running_loop().remove_signal_handler(signal.SIGUSR2)
+            for number in _SIGNALS:
+                asyncio.get_running_loop().remove_signal_handler(number)
         await self._keeper.close()
         await self._droplets.close()
         await self._files.stop()
@@ -233,8 +237,8 @@ class Agent:
         await self._evacuate(wanted.evacuating)
         await message.respond(self._announcer.beat())
 
-    def _evacuate_on_signal(self) -> None:
-        self._keeper.spawn(self._evacuate(True), "evacuate")
+    def _evacuate_on_signal(self, evacuating: bool) -> None:
+        self._keeper.spawn(self._evacuate(evacuating), "evacuate")
 
     async def _evacuate(self, evacuating: bool) -> None:
         """Take no more instances, and ask for those here to be started elsewhere; they are stopped when told so."""

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import socket
 
 from components.common.bus import Bus
 from components.common.messages import DeaBeat, DeaHello, DropletExited, Heartbeat
+from components.common.version import release
 from components.dea.instance import Instance, State
 from components.dea.registry import Registry
 
@@ -38,7 +38,7 @@ class Announcer:
         self._registry = registry
         self._zone, self._interval, self._index = zone, interval, index
         self._host = socket.gethostname()
-        self._release = os.environ.get("INGOT_RELEASE", "")
+        self._release = release()
         self.runtimes: list[str] = []
         self.evacuating = False
         self.stopping = False

@@ -17,7 +17,8 @@ RUNNING, CRASHED = "RUNNING", "CRASHED"
 # Why an index has nothing: what became of the instance it had.
 LOST, EXITED, STOPPED = "lost", "dea_exit", "stopped"
 CRASH = "crashed"
-_REASONS = {"CRASHED": CRASH, "DEA_SHUTDOWN": EXITED, "DEA_EVACUATION": EXITED}
+_EVACUATION = "DEA_EVACUATION"
+_REASONS = {"CRASHED": CRASH, "DEA_SHUTDOWN": EXITED, _EVACUATION: EXITED}
 _GONE_MEMORY = 600.0
 _BEAT_BOUNDS = (0.2, 60.0)
 
@@ -177,6 +178,11 @@ class ActualTable:
             self._gone[message.instance] = (now, True)
             return
         known = app.live.get(message.instance)
+        if message.reason == _EVACUATION and known is not None and known.dea:
+            # It runs on, and serves, until its successor does. Its DEA says so in its beats, if it sends any.
+            self.deas[known.dea].evacuating = True
+            self._dirty.add(message.droplet)
+            return
         index = app.index(*key)
         why = _REASONS.get(message.reason, STOPPED)
         if known is not None:

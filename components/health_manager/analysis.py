@@ -166,9 +166,8 @@ def _started(
         staying = [i for i in here if i.dea not in view.evacuating] if view.evacuating else here
         if not staying:
             wanted.append((number, EVACUATING, 0))
-        elif len(staying) > 1:
-            staying.sort(key=_seniority)
-            stops.extend(Stop(i.id, DUPLICATE) for i in staying[1:])
+        elif len(here) > 1:
+            stops.extend(_surplus(staying, [i for i in here if i.dea in view.evacuating]))
     stops.extend(_stops_of_old(app, old, places, view, stable=stable))
     flapping, given_up = _crashers(app, actual, view)
     starts: tuple[Start, ...] = ()
@@ -183,6 +182,16 @@ def _started(
         running,
         empty,
     )
+
+
+def _surplus(staying: list[Instance], leaving: list[Instance]) -> list[Stop]:
+    """Of one index, all but the senior instance go; those on DEAs that evacuate when a successor runs, so that these get empty."""
+    staying.sort(key=_seniority)
+    gone = leaving if staying[0].state == RUNNING else []
+    return [
+        *(Stop(i.id, DUPLICATE) for i in staying[1:]),
+        *(Stop(i.id, EVACUATING) for i in gone),
+    ]
 
 
 def _starts(

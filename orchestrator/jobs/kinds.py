@@ -3,6 +3,16 @@
 A job survives its process: its facts and its steps lie in the journal, and a step that was under way when the orchestrator
 ended is run again by the next one. So every step must be able to find its work half done or done. Steps run one after
 another; a step that works on several machines at once does so by itself.
+
+What a wish holds, by kind; the API has refused unknown members and wrong types already:
+
+| kind | wish |
+|---|---|
+| `scale_out` | `{"pool": "dea", "count": 1}` |
+| `scale_in` | `{"pool": "dea", "count": 1}` or `{"pool": "dea", "machine": "dea3"}` |
+| `roll` | `{"release": "X"}`, and `"share": 0.25` where it was given |
+| `rollback` | `{}` or `{"release": "X"}` |
+| `wire_nfs`, `unwire_nfs` | `{}` or `{"hosts": ["dea1"]}` |
 """
 
 from __future__ import annotations
@@ -38,6 +48,10 @@ class StepError(IngotError):
     """A step failed; the text says what was found. The job ends as `failed` unless its kind can go on."""
 
 
+class EngineStops(BaseException):
+    """The orchestrator ends. Steps let it pass: the job goes on from this step when the next process starts."""
+
+
 class Doing(Protocol):
     """What a step gets: the job it belongs to, and the tools."""
 
@@ -47,10 +61,16 @@ class Doing(Protocol):
     tools: Tools
 
     def say(self, line: str) -> None:
-        """Add a line of progress to the journal: shown while the step runs, kept afterwards. Never a secret."""
+        """Add a line of progress to the journal: shown while the step runs, kept afterwards. Never a secret.
+
+        May be called by several threads. Raises EngineStops, after it has written, where the orchestrator ends.
+        """
 
     def save(self) -> None:
-        """Write the facts to the journal now, before something that must not be done twice unawares."""
+        """Write the facts to the journal now, before something that must not be done twice unawares.
+
+        Raises EngineStops, after it has written, where the orchestrator ends.
+        """
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,8 +97,9 @@ class Planned:
 class Kind(Protocol):
     """One kind of job."""
 
-    name: str
-    """The verb: `scale_out`, `scale_in`, `wire_nfs`, `unwire_nfs`, `roll`, `rollback`."""
+    @property
+    def name(self) -> str:
+        """The verb: `scale_out`, `scale_in`, `wire_nfs`, `unwire_nfs`, `roll`, `rollback`."""
 
     def plan(self, tools: Tools, wish: Mapping[str, Any]) -> Planned:
         """Check a wish against what there is; nothing is changed.

@@ -140,4 +140,9 @@ def table_index(table: str) -> int | None:
 
 def machine_key(index: int, address: str) -> str:
     """Return a machine's short name on the host, unique there and short enough for the name of an interface."""
-    return f"ing{index}-{IPv4Address(address).packed[-1]}"
+    return f"{key_prefix(index)}{IPv4Address(address).packed[-1]}"
+
+
+def key_prefix(index: int) -> str:
+    """Return how the short names of a lab's machines begin."""
+    return f"ing{index}-"

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from orchestrator.lab.journal import Bind, Life, Process
+from orchestrator.lab.journal import Bind, Life
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,10 +18,11 @@ class Spec:
         key: short name, unique on the host (`ing0-2`).
         hostname: the machine's own name.
         folder: everything of it on the host's disk lies below.
-        image: root of the unpacked image.
+        image: what it is made from: root of the unpacked image, or its disk.
         bridge: the lab's bridge.
         mtu: of its interface.
         binds: directories of the host to show inside.
+        memory: MiB, where the backend can limit it.
         mark: `STATE:LAB:MACHINE`, carried by every process of the machine's own on the host.
     """
 
@@ -33,6 +34,7 @@ class Spec:
     mtu: int
     binds: tuple[Bind, ...]
     mark: str
+    memory: int = 0
 
     @property
     def root(self) -> Path:
@@ -60,6 +62,13 @@ class Backend(Protocol):
     interface: str
     """The machine's network interface, as the machine calls it."""
 
+    def check(self, spec: Spec) -> None:
+        """Refuse what this backend cannot make, before anything is made.
+
+        Raises:
+            BadRequestError: with what is wrong.
+        """
+
     def create(self, spec: Spec) -> None:
         """Make the machine's disk; one that is there is kept."""
 
@@ -80,7 +89,7 @@ class Backend(Protocol):
         """Shut it down; power is cut at the deadline."""
 
     def kill(self, spec: Spec, life: Life | None) -> None:
-        """Cut its power: end its PID 1 with SIGKILL, and all that is left of it. The disk stays."""
+        """Cut its power: end it with SIGKILL, and all that is left of it. The disk stays."""
 
     def cut(self, spec: Spec) -> None:
         """Pull the network cable of a machine that runs."""
@@ -90,6 +99,3 @@ class Backend(Protocol):
 
     def remove(self, spec: Spec) -> None:
         """Remove its disk and all that is left of it on the host."""
-
-    def marked(self, state: str) -> dict[Process, tuple[str, str]]:
-        """Find the processes whose mark names this state directory, with the (lab, machine) it names."""

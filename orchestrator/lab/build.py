@@ -12,22 +12,24 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from components.common import log
 from orchestrator.lab import images, processes, sources
 from orchestrator.lab.errors import CommandError, ConflictError, LabError, NotFoundError
+from orchestrator.lab.run import run
 
 APT = Path("/etc/apt")
 CERTIFICATES = Path("/usr/local/share/ca-certificates")
 OS_RELEASE = Path("/etc/os-release")
 MOUNTS = Path("/proc/self/mounts")
-_ROOT = "root"
+KERNEL = "linux.uml"
 _FACTS = "image.json"
 _UNFINISHED = ".building-"
 _BUILD_DEADLINE = 1800.0
+_DISK_DEADLINE = 600.0
 logger = log.get(__name__)
 
 
@@ -69,25 +71,28 @@ class ImageStore:
         self._guard = threading.Lock()
 
     def find(self, name: str) -> Path | None:
-        """Return the root of the up-to-date image of this name, or None where it is still to be built.
+        """Return the root or the disk of the up-to-date image of this name, or None where it is still to be built.
 
         Raises:
             BadRequestError: there is no such image.
-            LabError: this host's apt has no Debian archive.
+            LabError: this host's apt has no Debian archive, or a program is missing.
         """
-        root = self._folder / _plan(name).folder / _ROOT
-        return root if root.is_dir() else None
+        plan = _plan(name)
+        found = self._folder / plan.folder / plan.recipe.part
+        return found if found.exists() else None
 
     def all(self) -> list[dict[str, Any]]:
         """Return every image that can be had and every outdated one that is still there."""
         found = []
         wanted: dict[str, str] = {}
-        with contextlib.suppress(LabError):
-            wanted = {name: _plan(name).folder for name in images.names()}
+        for name in images.names():
+            with contextlib.suppress(LabError):
+                wanted[name] = _plan(name).folder
         for folder in sorted(self._folders()):
             facts = json.loads((folder / _FACTS).read_text())
             current = folder.name in wanted.values()
-            found.append({**facts, "state": "ready" if current else "outdated", "path": str(folder / _ROOT)})
+            path = str(folder / images.recipe(facts["name"]).part)
+            found.append({**facts, "state": "ready" if current else "outdated", "path": path})
         missing = [n for n in images.names() if n not in {i["name"] for i in found if i["state"] == "ready"}]
         with self._guard:
             for name in missing:
@@ -152,7 +157,9 @@ class ImageStore:
             raise NotFoundError(f"image {name}: nothing to remove")
         mounts = MOUNTS.read_text()
         for folder in victims:
-            if f"lowerdir={folder}/" in mounts:
+            disk = folder / images.DISK
+            # A machine's disk is laid over a link to the image's.
+            if f"lowerdir={folder}/" in mounts or (disk.is_file() and disk.stat().st_nlink > 1):
                 raise ConflictError(f"image {folder.name} is in use by a machine")
         for folder in victims:
             shutil.rmtree(folder)
@@ -198,15 +205,19 @@ class ImageStore:
         shutil.rmtree(work, ignore_errors=True)
         work.mkdir()
         try:
-            root = work / _ROOT
+            root = work / images.ROOT
             _mmdebstrap(root, plan, lambda step: setattr(state, "step", step), lock)
-            listed = _installed(root)
+            listed, size = _installed(root), _size(root)
+            if plan.recipe.disk_mib:
+                state.step = "making the disk"
+                _disk(root, work / images.DISK, plan.recipe.disk_mib)
+                shutil.rmtree(root)
             facts = {
                 "name": plan.recipe.name,
                 "suite": plan.recipe.suite,
                 "digest": plan.folder.rpartition("-")[2],
                 "packages": len(listed),
-                "mebibytes": _size(root) >> 20,
+                "mebibytes": size >> 20,
                 "seconds": round(time.monotonic() - started, 1),
                 "built": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
             }
@@ -240,6 +251,8 @@ def host_sources(suite: str) -> list[sources.Source]:
 
 def _plan(name: str) -> Plan:
     recipe = images.recipe(name)
+    if images.has_kernel(name):
+        recipe = replace(recipe, kernel=run([KERNEL, "--version"]).strip())
     archives = host_sources(recipe.suite)
     authorities = tuple(sorted(CERTIFICATES.glob("*.crt")))
     lines = [source.line() for source in archives]
@@ -266,6 +279,7 @@ def _mmdebstrap(root: Path, plan: Plan, report: Callable[[str], None], lock: int
             **os.environ,
             "INGOT_KEYRINGS": " ".join(sorted({s.keyring for s in plan.archives if s.keyring})),
             "INGOT_CERTIFICATES": " ".join(map(str, plan.authorities)),
+            "INGOT_KERNEL": recipe.kernel,
             "INGOT_KEPT_UNITS": " ".join(recipe.kept_units),
             "INGOT_MASKED_UNITS": " ".join(recipe.masked_units),
         }
@@ -308,6 +322,13 @@ def _follow(
     if process.returncode != 0:
         errors = [line for line in said if line.startswith("E: ")]
         raise CommandError(argv[:1], process.returncode, "".join(said[-8:] + errors))
+
+
+def _disk(root: Path, disk: Path, mebibytes: int) -> None:
+    # A file with holes: it takes the space of what is in it.
+    argv = ["mkfs.ext4", "-q", "-F", "-m", "0", "-E", "nodiscard,root_owner=0:0", "-d", str(root), str(disk)]
+    run([*argv, f"{mebibytes}M"], timeout=_DISK_DEADLINE)
+    disk.chmod(0o444)
 
 
 def _installed(root: Path) -> list[str]:

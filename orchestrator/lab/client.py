@@ -132,10 +132,18 @@ class LabClient:
         groups: list[str] | None = None,
         binds: list[Bind] | None = None,
         address: str | None = None,
+        maker: str = "",
+        memory: int | None = None,
     ) -> wire.MachineView:
         """Make a machine; it does not run yet."""
         request = wire.MachineRequest(
-            name=name, image=image, groups=groups or [], binds=binds or [], address=address
+            name=name,
+            image=image,
+            groups=groups or [],
+            binds=binds or [],
+            address=address,
+            maker=maker,
+            memory=memory,
         )
         return self._call("POST", f"/labs/{lab}/machines", wire.MachineView, request)
 

@@ -27,6 +27,7 @@ from orchestrator.lab.paths import FORWARDING, Paths
 from orchestrator.lab.provider import Provider
 from orchestrator.lab.relay import Relay
 from orchestrator.lab.sweep import abandoned_labs, restore, sweep
+from orchestrator.lab.uml import Uml
 
 EXIT_LOCKED = 75
 _WATCH_SECONDS = 5.0
@@ -251,7 +252,7 @@ def serve(paths: Paths) -> int:
 
 
 async def _run(paths: Paths) -> None:
-    provider = Provider(paths, ImageStore(paths.images), Nspawn(), FORWARDING)
+    provider = Provider(paths, ImageStore(paths.images), Nspawn(), Uml(), FORWARDING)
     daemon = Daemon(provider)
     loop = asyncio.get_running_loop()
     # Many clients wait for machines at once; the others are to be served all the same.

@@ -31,7 +31,7 @@ def collect(lab: wire.LabView, log: Path, target: Path) -> list[Path]:
         path = Path(machine.console)
         said.write_text(console.plain(path.read_text(errors="replace")) + "\n" if path.is_file() else "")
         journal = folder / "journal.txt"
-        journal.write_text(_journal(Path(machine.root)))
+        journal.write_text("see console.txt\n" if machine.kernel else _journal(Path(machine.root)))
         written += [said, journal]
     if log.is_file():
         target.mkdir(parents=True, exist_ok=True)

@@ -11,7 +11,7 @@ import yaml
 
 from orchestrator.lab import keys, wire
 from orchestrator.lab.journal import Bind
-from orchestrator.lab.layout import PlannedBind
+from orchestrator.lab.layout import LAB, PROJECT, RUN, PlannedBind
 
 INVENTORY = "inventory"
 FIXED = "10-fixed.yml"
@@ -39,12 +39,18 @@ class LabFolder:
         """The inventory to give to Ansible."""
         return self.path / INVENTORY
 
-    def bind(self, planned: PlannedBind) -> Bind:
-        """Return a bind as the daemon wants it; the directory of a relative source is made."""
-        source = self.path / planned.source
+    def bind(self, planned: PlannedBind, run: Path) -> Bind:
+        """Return a bind as the daemon wants it; the directory of a relative source is made.
+
+        Args:
+            planned: the bind of a layout.
+            run: the folder of the lab daemon's socket.
+        """
+        base = {LAB: self.path, PROJECT: self.project, RUN: run}[planned.below]
+        source = base / planned.source
         if not Path(planned.source).is_absolute():
             source.mkdir(parents=True, exist_ok=True)
-        return Bind(str(source), planned.target, planned.read_only)
+        return Bind(str(source), planned.target.replace("{lab}", self.path.name), planned.read_only)
 
     def write(self, lab: wire.LabView, access: wire.Access) -> None:
         """Write keys and inventory; files that already say so are not touched."""
@@ -66,9 +72,11 @@ class LabFolder:
 def inventory(machines: Iterable[wire.MachineView], ssh: Path) -> dict[str, Any]:
     """Return the inventory of fixed machines, with the keys in the folder `ssh`. Host keys are checked.
 
+    Machines that somebody made beside the layout are in the inventory's file of whoever made them.
+
     Paths are whole: testinfra hands these values to `ssh` as they stand, without Ansible's templates.
     """
-    listed = list(machines)
+    listed = [machine for machine in machines if not machine.maker]
     groups: dict[str, Any] = {}
     for machine in listed:
         for group in machine.groups:

@@ -1,7 +1,8 @@
 """What is in the machines' images. Pure data and a digest; `build` makes them.
 
 A full image holds every Debian package the roles install, so that their apt tasks find nothing to do. A bare one holds
-what Ansible over SSH needs and proves that the roles install what they need.
+what Ansible over SSH needs and proves that the roles install what they need. One with `-uml` is a full image as a disk,
+with the modules of User Mode Linux, for machines with a kernel of their own.
 """
 
 from __future__ import annotations
@@ -11,11 +12,18 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 
+from orchestrator.lab import uml_image
 from orchestrator.lab.errors import BadRequestError
 
 DEFAULT = "bookworm"
+ROOT = "root"
+DISK = "disk.ext4"
 SUITES = ("bookworm", "trixie")
 BARE_SUFFIX = "-bare"
+UML_SUFFIX = "-uml"
+# Those Debian has a User Mode Linux for that was tried.
+UML_SUITES = ("bookworm",)
+UML_DISK_MIB = 6144
 
 # What a machine is before anybody touches it: systemd, a network, SSH, and a Python for Ansible.
 BARE_PACKAGES = (
@@ -33,6 +41,9 @@ BARE_PACKAGES = (
     "systemd",
     "systemd-sysv",
 )
+
+# Without udev, networkd waits for ever for the interface.
+UML_PACKAGES = ("udev",)
 
 # What the roles install, by the role that does.
 ROLE_PACKAGES: Mapping[str, Sequence[str]] = {
@@ -92,7 +103,11 @@ mkdir -p "$root/var/log/journal"
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """All that decides what an image becomes, but for what the archive holds on that day."""
+    """All that decides what an image becomes, but for what the archive holds on that day.
+
+    `disk_mib` is the size of the disk the image becomes, 0 where it stays a directory; `kernel` is the version of the
+    kernel whose modules it gets.
+    """
 
     name: str
     suite: str
@@ -102,26 +117,48 @@ class Recipe:
     masked_units: tuple[str, ...] = MASKED_UNITS
     prepare: str = PREPARE
     finish: str = FINISH
+    disk_mib: int = 0
+    kernel: str = ""
+
+    @property
+    def part(self) -> str:
+        """What of the image's folder a machine is made from."""
+        return DISK if self.disk_mib else ROOT
 
 
 def recipe(name: str) -> Recipe:
-    """Return the recipe of an image: `SUITE` or `SUITE-bare`.
+    """Return the recipe of an image: `SUITE`, `SUITE-bare` or `SUITE-uml` (the last without its kernel's version).
 
     Raises:
         BadRequestError: there is no such image.
     """
-    suite = name.removesuffix(BARE_SUFFIX)
-    if suite not in SUITES:
+    if name not in names():
         raise BadRequestError(f"image {name!r}: want one of {', '.join(names())}")
+    suite, _, kind = name.partition("-")
     packages = set(BARE_PACKAGES)
-    if suite == name:
+    if f"-{kind}" != BARE_SUFFIX:
         packages.update(*ROLE_PACKAGES.values())
-    return Recipe(name=name, suite=suite, packages=tuple(sorted(packages)))
+    if f"-{kind}" != UML_SUFFIX:
+        return Recipe(name=name, suite=suite, packages=tuple(sorted(packages)))
+    packages.update(UML_PACKAGES)
+    return Recipe(
+        name=name,
+        suite=suite,
+        packages=tuple(sorted(packages)),
+        finish=FINISH + uml_image.FINISH,
+        disk_mib=UML_DISK_MIB,
+    )
+
+
+def has_kernel(name: str) -> bool:
+    """Whether machines of this image have a kernel of their own."""
+    return name.endswith(UML_SUFFIX)
 
 
 def names() -> list[str]:
     """Return the names of all images."""
-    return [name for suite in SUITES for name in (suite, suite + BARE_SUFFIX)]
+    plain = [name for suite in SUITES for name in (suite, suite + BARE_SUFFIX)]
+    return [*plain, *(suite + UML_SUFFIX for suite in UML_SUITES)]
 
 
 def digest(made_of: Recipe, sources: Sequence[str], certificates: Mapping[str, bytes]) -> str:
@@ -133,7 +170,8 @@ def digest(made_of: Recipe, sources: Sequence[str], certificates: Mapping[str, b
         certificates: the host's own authorities, by file name.
     """
     facts = {
-        "recipe": asdict(made_of),
+        # What an image has not got does not name it, so that a new kind of image leaves the others as they are.
+        "recipe": {key: value for key, value in asdict(made_of).items() if value},
         "sources": list(sources),
         "certificates": {
             name: hashlib.sha256(content).hexdigest() for name, content in sorted(certificates.items())

@@ -38,7 +38,10 @@ class Life(msgspec.Struct, frozen=True):
 
 
 class MachineRecord(msgspec.Struct):
-    """A machine: what was asked for, and the life it was last given. `leaving`: its removal has begun."""
+    """A machine: what was asked for, and the life it was last given.
+
+    `leaving`: its removal has begun. `maker`: who made it, where it is of no layout.
+    """
 
     name: str
     address: str
@@ -50,6 +53,8 @@ class MachineRecord(msgspec.Struct):
     cut: bool = False
     leaving: bool = False
     host_key: str = ""
+    maker: str = ""
+    memory: int = 0
 
 
 class LabRecord(msgspec.Struct):
@@ -63,7 +68,6 @@ class LabRecord(msgspec.Struct):
     subnet: str
     port: int
     owner: str
-    backend: str
     holder: Process | None = None
     routers: list[str] = []
     machines: dict[str, MachineRecord] = {}

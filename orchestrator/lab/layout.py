@@ -15,25 +15,52 @@ from orchestrator.lab.errors import BadRequestError
 
 SHARE = "/srv/ingot/share"
 ROUTER_GROUP = "router"
+ORCHESTRATOR_GROUP = "orchestrator"
+# What the source of a bind is relative to: the lab's folder, its checkout, or the folder of the lab daemon's socket.
+LAB, PROJECT, RUN = "lab", "project", "run"
+# Where the orchestrator's machine has its part of the checkout; relative links of the inventory hold there, too.
+CONTROL = "/srv/ingot/control"
 
 
 @dataclass(frozen=True, slots=True)
 class PlannedBind:
-    """A directory of the host for a machine; a relative source lies in the lab's folder and is made there."""
+    """A directory of the host for a machine; a relative source is made where it is missing.
+
+    Attributes:
+        source: the directory, whole or relative to what `below` says.
+        target: where the machine sees it; `{lab}` in it is the lab's name.
+        read_only: whether the machine may only read.
+        below: `lab`, `project` or `run`.
+    """
 
     source: str
     target: str
     read_only: bool = False
+    below: str = LAB
+
+
+# An orchestrator needs the inventory with what it links to, the releases, and the lab's own API.
+_CONTROL_BINDS = (
+    PlannedBind("inventories/lab", f"{CONTROL}/inventories/lab", read_only=True, below=PROJECT),
+    PlannedBind("build/releases", f"{CONTROL}/build/releases", read_only=True, below=PROJECT),
+    PlannedBind(".", f"{CONTROL}/build/labs/{{lab}}"),
+    PlannedBind(".", "/run/ingot-lab", below=RUN),
+)
 
 
 @dataclass(frozen=True, slots=True)
 class PlannedMachine:
-    """One machine of a layout."""
+    """One machine of a layout. `memory` (MiB) is for images with a kernel of their own."""
 
     name: str
     groups: tuple[str, ...] = ()
     binds: tuple[PlannedBind, ...] = ()
     image: str | None = None
+    memory: int | None = None
+
+    def all_binds(self) -> tuple[PlannedBind, ...]:
+        """Return its own binds and those its groups need."""
+        return (*self.binds, *(_CONTROL_BINDS if ORCHESTRATOR_GROUP in self.groups else ()))
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,16 +81,17 @@ class Layout:
 
 _WRITABLE = (PlannedBind("share", SHARE),)
 _READABLE = (PlannedBind("share", SHARE, read_only=True),)
-_CONTROL = ("controller", "stager", "health_manager")
+_BRAINS = ("controller", "stager", "health_manager")
 
 DEFAULT = Layout(
     machines=(
-        PlannedMachine("core1", ("nats", "ccdb", "share"), _WRITABLE),
-        PlannedMachine("ctl1", _CONTROL, _WRITABLE),
-        PlannedMachine("ctl2", _CONTROL, _WRITABLE),
+        PlannedMachine("core1", ("nats", "ccdb", "share", ORCHESTRATOR_GROUP), _WRITABLE),
+        PlannedMachine("ctl1", _BRAINS, _WRITABLE),
+        PlannedMachine("ctl2", _BRAINS, _WRITABLE),
         PlannedMachine("router1", ("router",)),
         PlannedMachine("dea1", ("dea",), _READABLE),
         PlannedMachine("dea2", ("dea",), _READABLE),
+        PlannedMachine("svc1", ("services",)),
     )
 )
 
@@ -82,7 +110,7 @@ def parse_words(words: Sequence[str], image: str = images.DEFAULT) -> Layout:
 
 
 def load(path: Path) -> Layout:
-    """Read a layout file: `image`, and `machines` as a map of name to `groups`, `image` and `binds`.
+    """Read a layout file: `image`, and `machines` as a map of name to `groups`, `image`, `binds` and `memory`.
 
     Raises:
         BadRequestError: the file is not such a layout; the text names what is wrong.
@@ -104,18 +132,25 @@ def parse(raw: Any, source: str = "layout") -> Layout:
     machines = []
     for name, facts in _keys(top.get("machines"), f"{source}: machines").items():
         where = f"{source}: {name}"
-        known = _keys(facts or {}, where, {"groups", "image", "binds"})
+        known = _keys(facts or {}, where, {"groups", "image", "binds", "memory"})
+        if not isinstance(memory := known.get("memory"), int | None):
+            raise BadRequestError(f"{where}: memory is a whole number of MiB")
         binds = []
         for bind in known.get("binds") or []:
-            given = _keys(bind, f"{where}: binds", {"source", "target", "read_only"})
+            given = _keys(bind, f"{where}: binds", {"source", "target", "read_only", "below"})
             if not {"source", "target"} <= set(given):
                 raise BadRequestError(f"{where}: a bind wants source and target")
-            binds.append(
-                PlannedBind(str(given["source"]), str(given["target"]), bool(given.get("read_only", False)))
-            )
+            if (below := given.get("below", LAB)) not in {LAB, PROJECT, RUN}:
+                raise BadRequestError(f"{where}: below {below!r}: want {LAB}, {PROJECT} or {RUN}")
+            read_only = bool(given.get("read_only", False))
+            binds.append(PlannedBind(str(given["source"]), str(given["target"]), read_only, below))
         machines.append(
             PlannedMachine(
-                str(name), tuple(map(str, known.get("groups") or ())), tuple(binds), known.get("image")
+                str(name),
+                tuple(map(str, known.get("groups") or ())),
+                tuple(binds),
+                known.get("image"),
+                memory,
             )
         )
     return _checked(Layout(tuple(machines), str(top.get("image") or images.DEFAULT)))

@@ -134,7 +134,7 @@ def up_(
     project: Path | None,
     as_json: bool,
 ) -> None:
-    """Raise a lab, or what is missing of it: by default the platform's six machines."""
+    """Raise a lab, or what is missing of it: by default the platform's machines."""
     if machines and file:
         raise BadRequestError("give machines or a layout file, not both")
     plan = layout.load(file) if file else layout.parse_words(machines) if machines else layout.DEFAULT

@@ -31,6 +31,7 @@ def machine() -> None:
 @click.option("--group", "groups", multiple=True)
 @click.option("--bind", "binds", multiple=True, metavar="SOURCE:TARGET[:ro]")
 @click.option("--address")
+@click.option("--memory", type=int, metavar="MIB", help="Of a machine with a kernel of its own.")
 @as_json_option
 def machine_create(
     *,
@@ -40,13 +41,16 @@ def machine_create(
     groups: tuple[str, ...],
     binds: tuple[str, ...],
     address: str | None,
+    memory: int | None,
     as_json: bool,
 ) -> None:
     """Make a machine; `start` boots it."""
     with LabClient() as client:
         folder = LabFolder(Path(client.lab(lab).owner), lab)
-        planned = [folder.bind(_parse_bind(text)) for text in binds]
-        view = client.create_machine(lab, name, base, groups=list(groups), binds=planned, address=address)
+        planned = [folder.bind(_parse_bind(text), client.paths.run) for text in binds]
+        view = client.create_machine(
+            lab, name, base, groups=list(groups), binds=planned, address=address, memory=memory
+        )
         up.refresh_folder(client, lab)
     show_machine(as_json, view)
 
@@ -162,6 +166,8 @@ def exec_(lab: str, name: str, command: tuple[str, ...]) -> None:
         found = _machine_of(client.lab(lab), name)
     if found.pid is None:
         raise NotFoundError(f"machine {name} of lab {lab} does not run")
+    if found.kernel:
+        raise BadRequestError(f"machine {name} of lab {lab} has a kernel of its own: use ingot-lab ssh")
     inside = ["env", "-i", f"PATH={_MACHINE_PATH}", "HOME=/root", f"TERM={os.environ.get('TERM', 'dumb')}"]
     spaces = ["--mount", "--uts", "--ipc", "--net", "--pid", "--root", "--wd"]
     become(["nsenter", f"--target={found.pid}", *spaces, *inside, *command])

@@ -18,6 +18,7 @@ INTERFACES = Path("/sys/class/net")
 IP_FORWARD = Path("/proc/sys/net/ipv4/ip_forward")
 _ALIAS = "ingot-lab"
 _DEFAULT_MTU = 1500
+_SSH_PORT = 22
 
 
 def taken_networks() -> list[IPv4Network]:
@@ -48,6 +49,16 @@ def port_is_free(port: int) -> bool:
         except OSError:
             return False
     return True
+
+
+def speaks_ssh(address: str) -> bool:
+    """Whether an SSH daemon greets at port 22 of an address."""
+    try:
+        with socket.create_connection((address, _SSH_PORT), timeout=1) as connection:
+            connection.settimeout(2)
+            return connection.recv(4) == b"SSH-"
+    except OSError:
+        return False
 
 
 def bridges() -> dict[str, tuple[str, str]]:
@@ -85,6 +96,26 @@ def create_bridge(index: int, state: Path, lab: str, subnet: IPv4Network, mtu: i
         run(["ip", "link", "set", name, "alias", f"{_ALIAS} {state} {lab}"])
     run(["ip", "link", "set", name, "mtu", str(mtu), "up"])
     run(["ip", "address", "replace", f"{addresses.gateway(subnet)}/{subnet.prefixlen}", "dev", name])
+
+
+def create_tap(name: str, bridge: str, mtu: int) -> None:
+    """Make a tap device on a bridge; one that is there is replaced.
+
+    Raises:
+        CommandError: the kernel refuses.
+    """
+    remove_tap(name)
+    run(["ip", "tuntap", "add", "dev", name, "mode", "tap"])
+    # Whoever reads a tap device gets whole packets with checksums only where the kernel does not put that off.
+    offloads = [word for kind in ("tso", "gso", "gro", "tx", "rx", "sg") for word in (kind, "off")]
+    run(["ethtool", "-K", name, *offloads], check=False)
+    run(["ip", "link", "set", name, "mtu", str(mtu), "master", bridge, "up"])
+
+
+def remove_tap(name: str) -> None:
+    """Remove a tap device that may be gone already."""
+    if (INTERFACES / name).exists():
+        run(["ip", "link", "delete", name])
 
 
 def create_masquerade(index: int, subnet: IPv4Network) -> None:

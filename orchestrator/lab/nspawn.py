@@ -19,8 +19,8 @@ from pathlib import Path
 from orchestrator.lab import cgroups, processes
 from orchestrator.lab.backend import File, Spec
 from orchestrator.lab.console import tail
-from orchestrator.lab.errors import LabError
-from orchestrator.lab.journal import Life, Process
+from orchestrator.lab.errors import BadRequestError, LabError
+from orchestrator.lab.journal import Life
 from orchestrator.lab.run import run
 
 _LEADER_DEADLINE = 20.0
@@ -56,6 +56,13 @@ class Nspawn:
     def __init__(self) -> None:
         self._children: list[subprocess.Popen[bytes]] = []
         self._guard = threading.Lock()
+
+    def check(self, spec: Spec) -> None:
+        """Refuse a limit of memory: the machines share the host's."""
+        if spec.memory:
+            raise BadRequestError(
+                f"machine {spec.hostname}: only machines with a kernel of their own have memory"
+            )
 
     def create(self, spec: Spec) -> None:
         """Make the overlay's directories and mount it."""
@@ -176,16 +183,6 @@ class Nspawn:
         unmount(spec.root)
         if spec.folder.is_dir():
             shutil.rmtree(spec.folder)
-
-    def marked(self, state: str) -> dict[Process, tuple[str, str]]:
-        """Read the marks of all processes of the host."""
-        found = {}
-        for process, mark in processes.marks():
-            where, _, machine = mark.rpartition(":")
-            where, _, lab = where.rpartition(":")
-            if where == state:
-                found[process] = (lab, machine)
-        return found
 
     def _there(self, life: Life) -> bool:
         self._reap()

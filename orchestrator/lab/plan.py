@@ -10,9 +10,7 @@ from orchestrator.lab.errors import ConflictError
 from orchestrator.lab.journal import LabRecord
 
 
-def new_lab(
-    request: wire.LabRequest, wanted: IPv4Network | None, labs: Sequence[LabRecord], backend: str
-) -> LabRecord:
+def new_lab(request: wire.LabRequest, wanted: IPv4Network | None, labs: Sequence[LabRecord]) -> LabRecord:
     """Return the record of a lab that collides neither with the host nor with the labs there are.
 
     Raises:
@@ -28,7 +26,6 @@ def new_lab(
         subnet=str(addresses.choose_subnet(taken, wanted)),
         port=addresses.choose_port(lambda p: p not in ports and network.port_is_free(p), request.port),
         owner=request.owner,
-        backend=backend,
         holder=request.holder,
     )
 

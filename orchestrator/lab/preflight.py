@@ -28,6 +28,13 @@ TOOLS: Mapping[str, str] = {
     "systemd-nspawn": "systemd-container",
     "unshare": "util-linux",
 }
+# What machines with a kernel of their own want besides.
+UML_TOOLS: Mapping[str, str] = {
+    "ethtool": "ethtool",
+    "linux.uml": "user-mode-linux",
+    "mkfs.ext4": "e2fsprogs",
+}
+TUN = Path("/dev/net/tun")
 IMAGE_BYTES = 1536 << 20
 MACHINE_BYTES = 512 << 20
 _SYS_ADMIN = 21
@@ -58,6 +65,7 @@ class Facts:
         free_bytes: free space by directory.
         missing_images: images to be built.
         lab_owner: the checkout that has a lab of this name already; empty where there is none.
+        no_tun: machines with a kernel of their own are wanted, and the host has no tap devices for them.
         obstacles: why machines cannot be made here, in words; empty where they can.
     """
 
@@ -68,6 +76,7 @@ class Facts:
     free_bytes: Mapping[str, int] = field(default_factory=dict)
     missing_images: tuple[str, ...] = ()
     lab_owner: str = ""
+    no_tun: bool = False
     obstacles: tuple[str, ...] = ()
 
 
@@ -93,6 +102,8 @@ def judge(facts: Facts, wishes: Wishes) -> Verdict:
         problems.append(f"not root: root is needed{missing} to make machines")
     elif facts.missing_tools:
         problems.append(f"missing programs: apt-get install {_packages(facts.missing_tools)}")
+    if facts.no_tun:
+        problems.append(f"no {TUN}: machines with a kernel of their own need tap devices (modprobe tun)")
     mine = bool(facts.lab_owner) and facts.lab_owner == wishes.owner
     if facts.lab_owner and not mine:
         problems.append(
@@ -118,7 +129,9 @@ def gather(paths: Paths, wishes: Wishes) -> Facts:
     root = os.geteuid() == 0
     owner = _owner(paths, wishes.lab) if root else ""
     taken: tuple[str, ...] = ()
-    missing_tools = tuple(tool for tool in TOOLS if shutil.which(tool) is None)
+    uml = any(map(images.has_kernel, wishes.images))
+    tools = [*TOOLS, *(UML_TOOLS if uml else ())]
+    missing_tools = tuple(tool for tool in tools if shutil.which(tool) is None)
     if wishes.subnet and "ip" not in missing_tools:
         hits = addresses.collisions(IPv4Network(wishes.subnet), network.taken_networks())
         taken = tuple(map(str, hits))
@@ -130,6 +143,7 @@ def gather(paths: Paths, wishes: Wishes) -> Facts:
         free_bytes={str(f): shutil.disk_usage(_existing(f)).free for f in (paths.state, paths.cache)},
         missing_images=tuple(i for i in wishes.images if not list(paths.images.glob(f"{i}-{'?' * 12}"))),
         lab_owner=owner,
+        no_tun=uml and not TUN.is_char_device(),
         obstacles=obstacles(root, "unshare" not in missing_tools),
     )
 
@@ -188,7 +202,7 @@ def _holder(port: int) -> str:
 
 
 def _packages(tools: Sequence[str]) -> str:
-    return " ".join(sorted({TOOLS[tool] for tool in tools}))
+    return " ".join(sorted({{**TOOLS, **UML_TOOLS}[tool] for tool in tools}))
 
 
 def _existing(folder: Path) -> Path:

@@ -67,16 +67,21 @@ def leader_of(supervisor: int) -> Process | None:
     return None
 
 
+def child_of(parent: int, program: str) -> Process | None:
+    """Return the first child of a process that runs this program."""
+    for pid in sorted(pids()):
+        found = stat(pid)
+        if found and found[0] not in "ZX" and found[1] == parent and _name(pid) == program[:15]:
+            return Process(pid, found[2])
+    return None
+
+
 def parent_of(process: Process | None, program: str) -> Process | None:
     """Return the parent of a process that lives, where it runs this program."""
     if process is None or not lives(process) or (found := stat(process.pid)) is None:
         return None
-    try:
-        name = (PROC / str(found[1]) / "comm").read_text().strip()
-    except OSError:
-        return None
     # The kernel keeps 15 characters of a program's name.
-    return identify(found[1]) if name == program[:15] else None
+    return identify(found[1]) if _name(found[1]) == program[:15] else None
 
 
 def marks() -> Iterator[tuple[Process, str]]:
@@ -95,6 +100,39 @@ def marks() -> Iterator[tuple[Process, str]]:
                 break
 
 
+def marked(state: str) -> dict[Process, tuple[str, str]]:
+    """Find the processes whose mark names this state directory, with the (lab, machine) it names."""
+    found = {}
+    for process, mark in marks():
+        where, _, machine = mark.rpartition(":")
+        where, _, lab = where.rpartition(":")
+        if where == state:
+            found[process] = (lab, machine)
+    return found
+
+
+def session(leader: Process) -> list[Process]:
+    """Return the processes of the session this process leads, or led before it ended; none where its number is another's now."""
+    now = identify(leader.pid)
+    if now is not None and now != leader:
+        return []
+    found = []
+    for pid in pids():
+        try:
+            # While a session has members, no other process gets its number.
+            if os.getsid(pid) == leader.pid and (process := identify(pid)):
+                found.append(process)
+        except ProcessLookupError:
+            continue
+    return found
+
+
+def end_session(leader: Process, number: int) -> None:
+    """Send a signal to a process and to all of the session it leads."""
+    for process in {leader, *session(leader)}:
+        end(process, number)
+
+
 def pids() -> list[int]:
     """Return the numbers of all processes."""
     return [int(path.name) for path in PROC.iterdir() if path.name.isdigit()]
@@ -108,6 +146,13 @@ def wait_until(condition: Callable[[], bool], deadline: float, pause: float = 0.
             return False
         time.sleep(pause)
     return True
+
+
+def _name(pid: int) -> str:
+    try:
+        return (PROC / str(pid) / "comm").read_text().strip()
+    except OSError:
+        return ""
 
 
 def _is_init(pid: int) -> bool:

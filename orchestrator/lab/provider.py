@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import shutil
-import socket
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -12,7 +11,7 @@ from ipaddress import IPv4Network
 from pathlib import Path
 
 from components.common import log
-from orchestrator.lab import addresses, keys, machine_files, network, plan, wire
+from orchestrator.lab import addresses, images, keys, machine_files, network, plan, views, wire
 from orchestrator.lab.backend import Backend, Spec
 from orchestrator.lab.build import ImageStore
 from orchestrator.lab.console import tail
@@ -24,11 +23,12 @@ from orchestrator.lab.errors import (
     NotFoundError,
     NotReadyError,
 )
-from orchestrator.lab.journal import Journal, LabRecord, Life, MachineRecord
+from orchestrator.lab.folder import LabFolder
+from orchestrator.lab.journal import Bind, Journal, LabRecord, Life, MachineRecord
 from orchestrator.lab.paths import Paths
+from orchestrator.lab.uml import DEFAULT_MEMORY
 
 RESOLV_CONF = (Path("/etc/resolv.conf"), Path("/run/systemd/resolve/resolv.conf"))
-_SSH_PORT = 22
 _AT_ONCE = 8
 _INDEX_TRIES = 5
 logger = log.get(__name__)
@@ -37,10 +37,10 @@ logger = log.get(__name__)
 class Provider:
     """Owns what the journal names; the one writer of it."""
 
-    def __init__(self, paths: Paths, images: ImageStore, backend: Backend, counter: Path) -> None:
+    def __init__(self, paths: Paths, store: ImageStore, nspawn: Backend, uml: Backend, counter: Path) -> None:
         self.paths = paths
-        self.images = images
-        self.backend = backend
+        self.images = store
+        self._nspawn, self._uml = nspawn, uml
         self.journal = Journal(paths.labs)
         self.labs: dict[str, LabRecord] = self.journal.load()
         self.counter = counter
@@ -66,7 +66,7 @@ class Provider:
                 plan.check_same(lab, request)
                 return self.lab_view(lab)
             for _ in range(_INDEX_TRIES):
-                lab = plan.new_lab(request, wanted, list(self.labs.values()), self.backend.name)
+                lab = plan.new_lab(request, wanted, list(self.labs.values()))
                 try:
                     self._make(lab)
                 except CommandError:
@@ -146,7 +146,10 @@ class Provider:
             ConflictError: name or address is taken, or the image is not built yet.
         """
         addresses.check_name(request.name, "machine")
-        for bind in request.binds:
+        # Who asks from inside a machine does not know the host's paths.
+        folder = LabFolder(Path(self.lab(lab_name).owner), lab_name).path
+        binds = [Bind(str(folder / b.source), b.target, b.read_only) for b in request.binds]
+        for bind in binds:
             if not Path(bind.source).is_dir() or not bind.target.startswith("/"):
                 raise BadRequestError(
                     f"bind {bind.source}:{bind.target}: want a directory and an absolute path"
@@ -167,9 +170,12 @@ class Provider:
                 image=request.image,
                 image_root=str(image),
                 groups=request.groups,
-                binds=request.binds,
+                binds=binds,
                 host_key=" ".join(public.split()[:2]),
+                maker=request.maker,
+                memory=request.memory or (DEFAULT_MEMORY if images.has_kernel(request.image) else 0),
             )
+            self.backend(machine).check(self.spec(lab, machine))
             lab.machines[machine.name] = machine
             self.journal.save(lab)
             try:
@@ -189,11 +195,11 @@ class Provider:
         with self._one(lab_name, name):
             lab, machine = self.machine(lab_name, name)
             spec = self.spec(lab, machine)
-            if self.backend.alive(machine.life) is None:
-                self.backend.kill(spec, machine.life)
-                self._record(lab, machine, self.backend.start(spec))
+            if self.backend(machine).alive(machine.life) is None:
+                self.backend(machine).kill(spec, machine.life)
+                self._record(lab, machine, self.backend(machine).start(spec))
                 if machine.cut:
-                    self.backend.cut(spec)
+                    self.backend(machine).cut(spec)
                 logger.info("machine started", lab=lab_name, machine=name)
             return self.machine_view(lab, machine)
 
@@ -202,10 +208,10 @@ class Provider:
         with self._one(lab_name, name):
             lab, machine = self.machine(lab_name, name)
             spec = self.spec(lab, machine)
-            if life := self.backend.alive(machine.life):
-                self.backend.stop(spec, life, deadline)
+            if life := self.backend(machine).alive(machine.life):
+                self.backend(machine).stop(spec, life, deadline)
             else:
-                self.backend.kill(spec, machine.life)
+                self.backend(machine).kill(spec, machine.life)
             self._record(lab, machine, None)
             logger.info("machine stopped", lab=lab_name, machine=name)
             return self.machine_view(lab, machine)
@@ -214,7 +220,7 @@ class Provider:
         """Cut a machine's power."""
         with self._one(lab_name, name):
             lab, machine = self.machine(lab_name, name)
-            self.backend.kill(self.spec(lab, machine), machine.life)
+            self.backend(machine).kill(self.spec(lab, machine), machine.life)
             self._record(lab, machine, None)
             logger.info("machine killed", lab=lab_name, machine=name)
             return self.machine_view(lab, machine)
@@ -227,8 +233,8 @@ class Provider:
             with self.guard:
                 self.journal.save(lab)
             spec = self.spec(lab, machine)
-            if self.backend.alive(machine.life):
-                (self.backend.cut if cut else self.backend.mend)(spec)
+            if self.backend(machine).alive(machine.life):
+                (self.backend(machine).cut if cut else self.backend(machine).mend)(spec)
             return self.machine_view(lab, machine)
 
     def notice_reboots(self) -> None:
@@ -237,12 +243,12 @@ class Provider:
             known = [(lab, machine) for lab in self.labs.values() for machine in lab.machines.values()]
         for lab, machine in known:
             with self._one(lab.name, machine.name):
-                life = self.backend.alive(machine.life)
+                life = self.backend(machine).alive(machine.life)
                 if life is None or life == machine.life or machine.leaving:
                     continue
                 self._record(lab, machine, life)
                 if machine.cut:
-                    self.backend.cut(self.spec(lab, machine))
+                    self.backend(machine).cut(self.spec(lab, machine))
                 logger.info("machine rebooted", lab=lab.name, machine=machine.name)
 
     def delete_machine(self, lab_name: str, name: str) -> None:
@@ -253,8 +259,8 @@ class Provider:
             with self.guard:
                 machine.leaving = True
                 self.journal.save(lab)
-            self.backend.kill(spec, self.backend.alive(machine.life) or machine.life)
-            self.backend.remove(spec)
+            self.backend(machine).kill(spec, self.backend(machine).alive(machine.life) or machine.life)
+            self.backend(machine).remove(spec)
             with self.guard:
                 lab.machines.pop(name, None)
                 self.journal.save(lab)
@@ -270,10 +276,10 @@ class Provider:
         lab, machine = self.machine(lab_name, name)
         spec = self.spec(lab, machine)
         ends = time.monotonic() + deadline
-        while not _answers(machine.address):
+        while not network.speaks_ssh(machine.address):
             if self.closing.is_set():
                 raise DaemonError("the lab daemon ends; ask the next one")
-            runs = self.backend.alive(machine.life) is not None
+            runs = self.backend(machine).alive(machine.life) is not None
             if not runs or time.monotonic() >= ends:
                 why = f"no SSH at {machine.address} after {deadline:.0f} s" if runs else "it does not run"
                 raise NotReadyError(f"machine {name} of lab {lab_name}: {why}\n{tail(spec.console)}")
@@ -293,38 +299,18 @@ class Provider:
 
     def lab_view(self, lab: LabRecord) -> wire.LabView:
         """Return a lab as clients see it."""
-        folder = self._ssh_folder(lab)
         with self.guard:
             machines = list(lab.machines.values())
-        return wire.LabView(
-            name=lab.name,
-            subnet=lab.subnet,
-            gateway=addresses.gateway(IPv4Network(lab.subnet)),
-            bridge=addresses.bridge_name(lab.index),
-            port=lab.port,
-            owner=lab.owner,
-            routers=lab.routers,
-            key_file=str(folder / keys.PRIVATE),
-            known_hosts_file=str(folder / keys.KNOWN_HOSTS),
-            machines=[self.machine_view(lab, machine) for machine in machines],
-        )
+        return views.lab_view(lab, self._ssh_folder(lab), [self.machine_view(lab, m) for m in machines])
 
     def machine_view(self, lab: LabRecord, machine: MachineRecord) -> wire.MachineView:
         """Return a machine as clients see it."""
-        spec = self.spec(lab, machine)
-        life = self.backend.alive(machine.life)
-        return wire.MachineView(
-            name=machine.name,
-            address=machine.address,
-            image=machine.image,
-            state="running" if life else "stopped",
-            groups=machine.groups,
-            binds=machine.binds,
-            cut=machine.cut,
-            pid=life.leader.pid if life and life.leader else None,
-            root=str(spec.root),
-            console=str(spec.console),
-        )
+        life = self.backend(machine).alive(machine.life)
+        return views.machine_view(machine, self.spec(lab, machine), life)
+
+    def backend(self, machine: MachineRecord) -> Backend:
+        """Return what makes and runs a machine of this image."""
+        return self._uml if images.has_kernel(machine.image) else self._nspawn
 
     def spec(self, lab: LabRecord, machine: MachineRecord) -> Spec:
         """Return a machine as its backend sees it."""
@@ -336,6 +322,7 @@ class Provider:
             bridge=addresses.bridge_name(lab.index),
             mtu=self._mtu,
             binds=tuple(machine.binds),
+            memory=machine.memory,
             mark=f"{self.paths.state}:{lab.name}:{machine.name}",
         )
 
@@ -358,19 +345,19 @@ class Provider:
 
     def _furnish(self, lab: LabRecord, machine: MachineRecord, host_key: str) -> None:
         spec = self.spec(lab, machine)
-        self.backend.create(spec)
+        self.backend(machine).create(spec)
         public = (self._ssh_folder(lab) / f"{keys.PRIVATE}.pub").read_text().strip()
         resolver = machine_files.resolv_conf(p.read_text() for p in RESOLV_CONF if p.is_file())
         files = machine_files.identity(
             lab=lab,
             machine=machine,
-            interface=self.backend.interface,
+            interface=self.backend(machine).interface,
             mtu=self._mtu,
             public_key=public,
             host_key=host_key,
             resolver=resolver,
         )
-        self.backend.write(spec, files)
+        self.backend(machine).write(spec, files)
 
     def _tell_all(self, lab: LabRecord) -> None:
         """Give every machine the names of all, and the host the keys of all."""
@@ -378,7 +365,7 @@ class Provider:
         for machine in lab.machines.values():
             # What is being removed must not be mounted again.
             if not machine.leaving:
-                self.backend.write(self.spec(lab, machine), hosts)
+                self.backend(machine).write(self.spec(lab, machine), hosts)
         (self._ssh_folder(lab) / keys.KNOWN_HOSTS).write_text(machine_files.known_hosts(lab))
 
     def _one(self, lab: str, machine: str) -> threading.RLock:
@@ -392,12 +379,3 @@ class Provider:
 
     def _ssh_folder(self, lab: LabRecord) -> Path:
         return self.paths.lab(lab.name) / "ssh"
-
-
-def _answers(address: str) -> bool:
-    try:
-        with socket.create_connection((address, _SSH_PORT), timeout=1) as connection:
-            connection.settimeout(2)
-            return connection.recv(4) == b"SSH-"
-    except OSError:
-        return False

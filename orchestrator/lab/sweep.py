@@ -7,9 +7,9 @@ import signal
 from pathlib import Path
 
 from components.common import log
-from orchestrator.lab import addresses, network, processes
+from orchestrator.lab import addresses, network, processes, uml
 from orchestrator.lab.errors import LabError
-from orchestrator.lab.journal import Leftovers, Process, Seen, abandoned, leftovers
+from orchestrator.lab.journal import Leftovers, Life, Process, Seen, abandoned, leftovers
 from orchestrator.lab.nspawn import unmount
 from orchestrator.lab.provider import Provider
 from orchestrator.lab.run import run
@@ -23,18 +23,18 @@ def restore(provider: Provider) -> None:
 
     A machine that was being started when the daemon was killed has no known life; its power is cut.
     """
-    strays = provider.backend.marked(str(provider.paths.state))
+    strays = processes.marked(str(provider.paths.state))
     for lab in list(provider.labs.values()):
         try:
             provider.raise_network(lab)
         except LabError:
             logger.exception("network of a lab not restored", lab=lab.name)
         for machine in lab.machines.values():
-            machine.life = provider.backend.alive(machine.life)
-            known = {machine.life.supervisor, machine.life.leader} if machine.life else set()
+            machine.life = provider.backend(machine).alive(machine.life)
+            known = _processes(machine.life)
             for process, who in strays.items():
                 if who == (lab.name, machine.name) and process not in known:
-                    processes.end(process, signal.SIGKILL)
+                    processes.end_session(process, signal.SIGKILL)
             logger.info(
                 "machine adopted" if machine.life else "machine is off", lab=lab.name, machine=machine.name
             )
@@ -65,6 +65,15 @@ def sweep(provider: Provider, *, owners: bool) -> list[str]:
     return said
 
 
+def _processes(life: Life | None) -> set[Process]:
+    """Return the host's processes of a machine that may carry its mark."""
+    known: set[Process] = set()
+    for process in (life.supervisor, life.leader) if life else ():
+        if process is not None:
+            known |= {process, *processes.session(process)}
+    return known
+
+
 def abandoned_labs(provider: Provider, *, owners: bool) -> list[str]:
     """Name the labs whose holder has ended and, with `owners`, those whose checkout is gone."""
     labs = list(provider.labs.values())
@@ -83,7 +92,7 @@ def _look(provider: Provider) -> Seen:
         foreign_bridges=[name for name, (owner, _) in bridges.items() if owner != state],
         tables=network.tables(),
         mounts=[m for m in _mount_points() if m.startswith(f"{state}/")],
-        processes=provider.backend.marked(state),
+        processes=processes.marked(state),
         folders=[path.name for path in folders],
         machine_folders=[
             (path.name, machine.name)
@@ -106,7 +115,7 @@ def _clear(provider: Provider, found: Leftovers) -> list[str]:
     """Remove what was found; returns what could not be, in words."""
     problems = []
     for process in found.processes:
-        processes.end(process, signal.SIGKILL)
+        processes.end_session(process, signal.SIGKILL)
     processes.wait_until(lambda: not any(processes.lives(p) for p in found.processes), 10)
     steps = [
         *((unmount, Path(mount)) for mount in reversed(found.mounts)),
@@ -128,6 +137,7 @@ def _remove_bridge(bridge: str) -> None:
     assert index is not None
     for link in (network.INTERFACES / bridge / "brif").iterdir():
         run(["ip", "link", "delete", link.name], check=False)
+    uml.clear(addresses.key_prefix(index))
     network.remove_network(index)
 
 

@@ -44,7 +44,9 @@ def bring_up(
     holder: Process | None = None,
     report: Report = lambda _: None,
 ) -> Raised:
-    """Make what is missing of a lab and start what does not run; machines beyond the layout are left alone.
+    """Make what is missing of a lab and start what does not run, machines the orchestrator made included.
+
+    Other machines beyond the layout are left alone.
 
     Args:
         client: of the daemon.
@@ -109,8 +111,10 @@ def refresh_folder(client: LabClient, name: str) -> LabFolder:
 
 def add_machine(client: LabClient, lab: str, machine: PlannedMachine, image: str, folder: LabFolder) -> None:
     """Make one machine of a layout."""
-    binds = [folder.bind(planned) for planned in machine.binds]
-    client.create_machine(lab, machine.name, image, groups=list(machine.groups), binds=binds)
+    binds = [folder.bind(planned, client.paths.run) for planned in machine.all_binds()]
+    client.create_machine(
+        lab, machine.name, image, groups=list(machine.groups), binds=binds, memory=machine.memory
+    )
 
 
 def _make_machines(
@@ -122,11 +126,13 @@ def _make_machines(
         if machine.name not in there:
             report(f"making {machine.name}")
             add_machine(client, lab.name, machine, layout.image_of(machine), folder)
-    for machine in layout.machines:
-        if machine.name not in there or there[machine.name].state != "running":
-            report(f"starting {machine.name}")
-            client.start(lab.name, machine.name)
-            changed.append(machine.name)
+    known = {machine.name for machine in layout.machines}
+    made = [machine.name for machine in lab.machines if machine.maker and machine.name not in known]
+    for machine_name in [*(machine.name for machine in layout.machines), *made]:
+        if machine_name not in there or there[machine_name].state != "running":
+            report(f"starting {machine_name}")
+            client.start(lab.name, machine_name)
+            changed.append(machine_name)
     return changed
 
 

@@ -34,13 +34,19 @@ class LabRequest(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class MachineRequest(msgspec.Struct, forbid_unknown_fields=True):
-    """A machine to be made; it does not run yet."""
+    """A machine to be made; it does not run yet.
+
+    A bind's relative source lies in the lab's folder (`build/labs/NAME`). `maker` names who made it beside a layout, such as
+    `orchestrator`. `memory` (MiB) is for machines with a kernel of their own.
+    """
 
     name: str
     image: str
     groups: list[str] = []
     binds: list[Bind] = []
     address: str | None = None
+    maker: str = ""
+    memory: int | None = None
 
 
 class ActionRequest(msgspec.Struct, forbid_unknown_fields=True):
@@ -62,7 +68,11 @@ class ShutdownRequest(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class MachineView(msgspec.Struct):
-    """A machine as it stands. `pid` is its PID 1 on the host, `root` its file system there."""
+    """A machine as it stands.
+
+    `pid` is its PID 1 on the host, `root` its file system there. With `kernel` it has a kernel of its own: `pid` is that
+    kernel, its file system cannot be seen from the host, and its journal is in its console.
+    """
 
     name: str
     address: str
@@ -74,6 +84,8 @@ class MachineView(msgspec.Struct):
     pid: int | None
     root: str
     console: str
+    maker: str = ""
+    kernel: bool = False
 
 
 class LabView(msgspec.Struct):

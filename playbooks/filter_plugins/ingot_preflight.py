@@ -16,12 +16,16 @@ import yaml
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 from jinja2 import Undefined
 
-# Every platform has these; a droplet share may be a filer that is no machine of ours.
+# Every platform has these. A droplet share may be a filer that is no machine of ours; data services and the engine are a choice.
 NEEDED_GROUPS = ("nats", "ccdb", "controller", "stager", "health_manager", "router", "dea")
 # Runs on every machine, and on every machine that runs a component.
 EVERYWHERE = "base"
 RELEASE = "release"
-NO_RELEASE_GROUPS = frozenset({"nats", "ccdb", "share"})
+RELEASE_GROUPS = frozenset(
+    {"controller", "stager", "health_manager", "router", "dea", "services", "orchestrator"}
+)
+# Roles that run on a group beside, or instead of, the one of its name.
+GROUP_ROLES = {"services": ("services", "service_redis"), "nfs": ("nfs_server",)}
 PLATFORM = "ingot"
 PLACEHOLDER = "CHANGE_ME"
 _MANIFEST = "RELEASE.json"
@@ -164,8 +168,8 @@ def _check_names(host: str, variables: Mapping[str, Any], specs: Mapping[str, Sp
 
 def _roles_of(host: str, groups: Mapping[str, Sequence[str]], specs: Mapping[str, Spec]) -> list[str]:
     own = [group for group, hosts in groups.items() if host in hosts]
-    wanted = [PLATFORM, EVERYWHERE, *own]
-    if set(own) & (set(NEEDED_GROUPS) - NO_RELEASE_GROUPS):
+    wanted = [PLATFORM, EVERYWHERE, *(role for group in own for role in GROUP_ROLES.get(group, (group,)))]
+    if set(own) & RELEASE_GROUPS:
         wanted.append(RELEASE)
     return [role for role in specs if role in wanted]
 

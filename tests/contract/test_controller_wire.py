@@ -3,148 +3,28 @@
 from __future__ import annotations
 
 import hashlib
-import http.client
 import io
 import json
-import threading
 import zipfile
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pytest
-from werkzeug.serving import WSGIRequestHandler, make_server
 
-from components.common.config import parse
-from components.common.identity import Identity
-from components.controller.app import create_app
-from components.controller.config import ControllerConfig
 from components.controller.context import Controller
-from components.controller.server import prepare
-
-ADMIN, PASSWORD = "admin@ingot.localhost", "correct horse"
-
-
-class Quiet(WSGIRequestHandler):
-    protocol_version = "HTTP/1.1"
-
-    def log(self, *_args: Any) -> None: ...
-
-
-@dataclass
-class Answer:
-    status: int
-    headers: http.client.HTTPMessage
-    body: bytes
-
-    def json(self) -> Any:
-        assert (self.headers["Content-Type"] or "").startswith("application/json"), self.body
-        return json.loads(self.body)
-
-    @property
-    def code(self) -> tuple[int, int]:
-        value = self.json()
-        assert set(value) == {"code", "description"}
-        return self.status, value["code"]
-
-
-@dataclass
-class Vmc:
-    """One request per connection; the token goes raw into AUTHORIZATION."""
-
-    port: int
-    token: str = ""
-
-    def raw(
-        self, method: str, path: str, body: bytes | None = None, headers: dict[str, str] | None = None
-    ) -> Answer:
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
-        try:
-            sent = {"Accept-Encoding": "gzip, deflate", "User-Agent": "Ruby", **(headers or {})}
-            if self.token:
-                sent.setdefault("AUTHORIZATION", self.token)
-            connection.request(method, path, body, sent)
-            answer = connection.getresponse()
-            content = answer.read()
-            assert "Content-Length" in answer.headers or answer.status == 204, "the client would hang"
-            return Answer(answer.status, answer.headers, content)
-        finally:
-            connection.close()
-
-    def call(self, method: str, path: str, value: object = None, **headers: str) -> Answer:
-        body = None if value is None else json.dumps(value).encode()
-        both = {"Content-Type": "application/json", "Accept": "application/json"}
-        return self.raw(method, path, body, {**both, **{k.replace("_", "-"): v for k, v in headers.items()}})
-
-    def login(self, email: str, password: str) -> Vmc:
-        answer = self.call("POST", f"/users/{email}/tokens", {"password": password})
-        assert answer.status == 200, answer.body
-        return Vmc(self.port, answer.json()["token"])
-
-    def upload(
-        self, name: str, files: dict[str, bytes], resources: str | None = "[]", boundary: str = "7"
-    ) -> Answer:
-        packed = io.BytesIO()
-        with zipfile.ZipFile(packed, "w") as zipped:
-            for file, content in files.items():
-                zipped.writestr(file, content)
-        parts = [
-            b'Content-Disposition: form-data; name="_method"\r\n\r\nput',
-            f'Content-Disposition: form-data; name="application"; filename="{name}.zip"\r\n'
-            "Content-Type: application/zip\r\n\r\n".encode()
-            + packed.getvalue(),
-        ]
-        if resources is not None:
-            parts.append(b'Content-Disposition: form-data; name="resources"\r\n\r\n' + resources.encode())
-        line = f"--{boundary}".encode()
-        body = b"".join(line + b"\r\n" + part + b"\r\n" for part in parts) + line + b"--\r\n"
-        headers = {
-            "Content-Type": f"multipart/form-data; boundary={boundary}",
-            "Accept": "*/*; q=0.5, application/xml",
-        }
-        return self.raw("POST", f"/apps/{name}/application", body, headers)
+from tests.contract.vmc_client import ADMIN, PASSWORD, Vmc, body_of, controller_in, served
 
 
 @pytest.fixture(scope="module")
 def controller(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Controller]:
-    folder = tmp_path_factory.mktemp("controller")
-    (folder / "share").mkdir()
-    config = parse(
-        {
-            "bus": {"urls": ["nats://127.0.0.1:1"]},
-            "status": {"password": "watching"},
-            "database_url": f"sqlite:///{folder}/ccdb",
-            "share_path": str(folder / "share"),
-            "temp_path": str(folder),
-            "token_keys": ["0123456789abcdef"],
-            "bulk_password": "bulk",
-            "staging_password": "stage",
-            "admin_email": ADMIN,
-            "admin_password": PASSWORD,
-            "reserved_uris": ["www"],
-            "max_upload_mb": 8,
-            "max_app_mb": 4,
-        },
-        ControllerConfig,
-    )
-    prepare(config)
-    made = Controller.build(config, Identity.fresh("CloudController", 0))
-    made.bus.start()
-    yield made
-    made.bus.close()
-    made.db.close()
+    with controller_in(tmp_path_factory.mktemp("controller")) as made:
+        yield made
 
 
 @pytest.fixture(scope="module")
 def vmc(controller: Controller) -> Iterator[Vmc]:
-    server = make_server("127.0.0.1", 0, create_app(controller), threaded=True, request_handler=Quiet)
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    yield Vmc(server.server_port)
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    with served(controller) as anonymous:
+        yield anonymous
 
 
 @pytest.fixture(scope="module")
@@ -156,17 +36,6 @@ def admin(vmc: Vmc) -> Vmc:
 def user(vmc: Vmc) -> Vmc:
     assert vmc.call("POST", "/users", {"email": "a@b.com", "password": "pw"}).status == 204
     return vmc.login("a%40b.com", "pw")
-
-
-def body_of(name: str, **changes: Any) -> dict[str, Any]:
-    return {
-        "name": name,
-        "staging": {"framework": "wsgi", "runtime": None},
-        "uris": [f"{name}.ingot.localhost:9022"],
-        "instances": 1,
-        "resources": {"memory": 64},
-        **changes,
-    }
 
 
 def test_info(vmc: Vmc, user: Vmc) -> None:
@@ -357,10 +226,18 @@ def test_who_owns_what(user: Vmc, admin: Vmc) -> None:
     assert user.call("DELETE", "/apps/mine").status == 200
 
 
-def test_services_are_none(user: Vmc) -> None:
+def test_services_of_a_platform_that_offers_none(user: Vmc) -> None:
     assert user.call("GET", "/services").json() == []
     assert user.call("GET", "/services/x").code == (404, 500)
-    assert user.call("POST", "/services", {"vendor": "mysql"}).code == (404, 500)
+    wish = {"name": "a", "vendor": "mysql", "version": "5.1", "tier": "free"}
+    assert user.call("POST", "/services", wish).code == (404, 500)
+
+
+def test_me(vmc: Vmc, user: Vmc, admin: Vmc) -> None:
+    assert user.call("GET", "/v2/me").json() == {"email": "a@b.com", "admin": False}
+    assert admin.call("GET", "/v2/me").json() == {"email": ADMIN, "admin": True}
+    assert vmc.call("GET", "/v2/me").code == (403, 200)
+    assert Vmc(vmc.port, "stale").call("GET", "/v2/me").code == (403, 200)
 
 
 def test_routes_nobody_has(user: Vmc) -> None:

@@ -20,6 +20,7 @@ import pytest
 from orchestrator.dev.harness import ROOT, Platform
 from orchestrator.dev.settings import Settings
 
+SERVICE_TOKEN = "a token of redis"
 APPS = ROOT / "tests" / "apps"
 
 
@@ -103,8 +104,12 @@ def platform(postgres_cluster: str) -> Iterator[Platform]:
             Path(folder) / "dev",
             port=0,
             database_url=f"postgresql+psycopg://{server}/{name}",
-            # A build that wants something of an index must fail here and now, and not by the network's grace.
-            overrides={"stager": {"pip_extra_args": ["--no-index"]}},
+            overrides={
+                # A build that wants something of an index must fail here and now, and not by the network's grace.
+                "stager": {"pip_extra_args": ["--no-index"]},
+                # Gateways of data services may come.
+                "controller": {"service_tokens": {"redis": SERVICE_TOKEN}},
+            },
         )
         with Platform(settings) as raised:
             yield raised

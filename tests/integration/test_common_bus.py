@@ -25,6 +25,7 @@ from components.common.config import BusConfig, StatusConfig
 from components.common.errors import BusUnavailableError, MessageError
 from components.common.messages import ComponentAnnouncement, DropletRef, HealthReply
 from components.common.probes import Probes
+from components.common.version import VERSION
 
 
 @pytest.fixture
@@ -305,7 +306,7 @@ async def test_probes_are_open_where_they_should_be_and_closed_where_they_tell(
 
     assert await get("/healthz") == (200, "ok\n")
     status, text = await get("/readyz")
-    assert (status, json.loads(text)) == (503, {"ready": False, "reasons": ["not_yet"]})
+    assert (status, json.loads(text)) == (503, {"ready": False, "reasons": ["not_yet"], "release": VERSION})
     reasons.clear()
     assert (await get("/readyz"))[0] == 200
     for path in ("/varz", "/metrics"):

@@ -122,6 +122,10 @@ async def test_evacuation_tells_stops_nothing_and_survives_a_restart(rig: DeaRig
     mark = rig.mark()
     rig.signal_agent(signal.SIGUSR2)
     await rig.hears("ingot.dea.beat", lambda b: b["evacuating"], since=mark)
+    mark = rig.mark()
+    rig.signal_agent(signal.SIGUSR1)
+    await rig.hears("ingot.dea.beat", lambda b: not b["evacuating"], since=mark)
+    await rig.hears("dea.advertise", since=mark)
 
 
 async def test_files_are_served_to_who_knows_the_password(rig: DeaRig) -> None:

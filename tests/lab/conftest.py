@@ -8,6 +8,7 @@ import os
 import shlex
 import socket
 import subprocess
+import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -24,6 +25,7 @@ DOMAIN = "ingot.localhost"
 LAB = "e2e"
 # Machines of continuous integration are shared: a condition gets a deadline that only a defect reaches.
 PATIENCE = 120.0
+FORWARD_BEFORE = Path("/proc/sys/net/ipv4/ip_forward").read_text()
 
 
 def until(condition: Callable[[], Any], what: str, patience: float = PATIENCE) -> Any:
@@ -128,6 +130,49 @@ class LabPlatform:
         """Give the platform's own word on a DEA machine."""
         address = next(m["address"] for m in self.report()["machines"] if m["name"] == name)
         return next(m for m in self.json("machines") if m["address"] == address)
+
+
+@contextlib.contextmanager
+def traffic(platform: LabPlatform, app: str) -> Iterator[list[str]]:
+    """Ask an application all the while; gives the list that failures are added to."""
+    failures: list[str] = []
+    stop = threading.Event()
+    asked = 0
+
+    def ask() -> None:
+        nonlocal asked
+        while not stop.is_set():
+            asked += 1
+            try:
+                response = platform.get(app, timeout=20)
+                if response.status_code != 200:
+                    failures.append(f"{response.status_code} {response.text[:80]}")
+            except httpx.HTTPError as error:
+                failures.append(repr(error))
+            stop.wait(0.02)
+
+    thread = threading.Thread(target=ask)
+    thread.start()
+    try:
+        yield failures
+    finally:
+        stop.set()
+        thread.join()
+        assert asked > 0
+
+
+def live(platform: LabPlatform, app: str, count: int) -> dict[str, str]:
+    """Ask until `count` instances have answered; gives instance id -> DEA."""
+    seen: dict[str, str] = {}
+
+    def all_answered() -> bool:
+        seen.clear()
+        for answer in platform.answers(app, 10 * count):
+            seen[answer["instance_id"]] = answer["dea"]
+        return len(seen) == count
+
+    until(all_answered, f"{count} instances of {app} answer")
+    return dict(seen)
 
 
 def make(goal: str, port: int) -> subprocess.CompletedProcess[str]:

@@ -1,21 +1,15 @@
 """The whole way, on real machines: from `make up` to an application that survives what data centres do.
 
-The tests share one platform and run in the order of the file; the last one takes it down and looks for leftovers.
+The tests share one platform with `test_platform_engine.py` and `test_platform_removed.py`, and run in this order.
 """
 
 from __future__ import annotations
 
-import subprocess
-import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
 
-import httpx
 import pytest
 
-from tests.lab.conftest import LAB, ROOT, LabPlatform, until
+from tests.lab.conftest import LAB, ROOT, LabPlatform, live, traffic, until
 
 APPS = ROOT / "tests" / "apps"
 DAEMONS = {
@@ -24,52 +18,8 @@ DAEMONS = {
     "dea1": ("ingot-dea",),
     "dea2": ("ingot-dea",),
 }
-FORWARD_BEFORE = Path("/proc/sys/net/ipv4/ip_forward").read_text()
 
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(1800)]
-
-
-@contextmanager
-def traffic(platform: LabPlatform, app: str) -> Iterator[list[str]]:
-    """Ask an application all the while; gives the list that failures are added to."""
-    failures: list[str] = []
-    stop = threading.Event()
-    asked = 0
-
-    def ask() -> None:
-        nonlocal asked
-        while not stop.is_set():
-            asked += 1
-            try:
-                response = platform.get(app, timeout=20)
-                if response.status_code != 200:
-                    failures.append(f"{response.status_code} {response.text[:80]}")
-            except httpx.HTTPError as error:
-                failures.append(repr(error))
-            stop.wait(0.02)
-
-    thread = threading.Thread(target=ask)
-    thread.start()
-    try:
-        yield failures
-    finally:
-        stop.set()
-        thread.join()
-        assert asked > 0
-
-
-def live(platform: LabPlatform, app: str, count: int) -> dict[str, str]:
-    """Ask until `count` instances have answered; gives instance id -> DEA."""
-    seen: dict[str, str] = {}
-
-    def all_answered() -> bool:
-        seen.clear()
-        for answer in platform.answers(app, 10 * count):
-            seen[answer["instance_id"]] = answer["dea"]
-        return len(seen) == count
-
-    until(all_answered, f"{count} instances of {app} answer")
-    return dict(seen)
 
 
 def test_make_up_reports_machines_versions_and_phases(platform: LabPlatform) -> None:
@@ -82,21 +32,21 @@ def test_make_up_reports_machines_versions_and_phases(platform: LabPlatform) -> 
         "application",
     }
     assert report["total_seconds"] > 0
-    assert {m["name"] for m in report["machines"]} == {"core1", "ctl1", "ctl2", "router1", "dea1", "dea2"}
+    assert {m["name"] for m in report["machines"]} == {
+        "core1",
+        "ctl1",
+        "ctl2",
+        "router1",
+        "dea1",
+        "dea2",
+        "svc1",
+    }
     for machine in report["machines"]:
         assert machine["components"], machine
         for component in machine["components"]:
             assert component["state"] == "ok", machine
             assert component["version"], machine
     print(f"make up took {platform.seconds:.0f} s: {report['phases']}")
-
-
-def test_second_make_up_changes_nothing(platform: LabPlatform) -> None:
-    started = time.monotonic()
-    done = platform.make("up")
-    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
-    assert platform.report()["changed_tasks"] == 0, (platform.folder / "site.log").read_text()[-6000:]
-    print(f"the second make up took {time.monotonic() - started:.0f} s")
 
 
 def test_hello_says_who_answers(platform: LabPlatform) -> None:
@@ -246,19 +196,3 @@ def test_push_and_repair_go_on_without_the_first_controller(platform: LabPlatfor
         platform.ingot("delete", "survivor", "--force")
     finally:
         platform.lab("machine", "start", LAB, "ctl1")
-
-
-def test_down_leaves_nothing(platform: LabPlatform) -> None:
-    done = platform.make("down")
-    assert done.returncode == 0, done.stdout + done.stderr
-    processes = subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True, check=True).stdout
-    assert not [p for p in processes.splitlines() if f"/labs/{LAB}/" in p]
-    assert f"/labs/{LAB}/" not in Path("/proc/mounts").read_text()
-    labs = platform.lab("list", "--json") if Path("/run/ingot-lab/lab.sock").exists() else "[]"
-    assert LAB not in labs
-    if labs.strip() == "[]":
-        links = subprocess.run(["ip", "-o", "link"], capture_output=True, text=True, check=True).stdout
-        assert "ing-" not in links
-        tables = subprocess.run(["nft", "list", "tables"], capture_output=True, text=True, check=True).stdout
-        assert "ingot_lab" not in tables
-        assert Path("/proc/sys/net/ipv4/ip_forward").read_text() == FORWARD_BEFORE

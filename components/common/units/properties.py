@@ -34,7 +34,9 @@ def properties(spec: UnitSpec, environment: Path) -> list[tuple[str, Variant]]:
     found: list[tuple[str, Variant]] = [
         ("Description", Variant("s", f"Ingot: {spec.name}")),
         ("Type", Variant("s", "exec")),
-        ("ExecStartEx", Variant("a(sasas)", [[argv[0], argv, ["no-env-expand"]]])),
+        # Not `ExecStartEx` with its "no-env-expand": systemd 252 writes a file of it that it cannot read, so that the next
+        # daemon-reload, whoever asks for it, would leave the unit without a program. Here `$$` is a `$`.
+        ("ExecStart", Variant("a(sasb)", [[argv[0], [word.replace("$", "$$") for word in argv], False]])),
         ("RemainAfterExit", Variant("b", True)),
         ("Slice", Variant("s", spec.slice)),
         ("WorkingDirectory", Variant("s", str(spec.directory))),

@@ -112,7 +112,7 @@ class SystemdRunner:
         """See `Runner.status`."""
         path = f"{_ROOT}/unit/{escape_path(_unit(name))}"
         unit = await self._all(path, "org.freedesktop.systemd1.Unit")
-        if unit.get("LoadState") != "loaded":
+        if not _there(unit.get("LoadState", ""), unit.get("ActiveState", "")):
             return MISSING
         return _status(unit, await self._all(path, "org.freedesktop.systemd1.Service"))
 
@@ -123,7 +123,7 @@ class SystemdRunner:
             str(row[0]).removesuffix(".service")
             for row in reply[0]
             # A stopped one may linger, inactive, until systemd collects it.
-            if row[2] == "loaded" and row[3] != "inactive"
+            if _there(row[2], row[3]) and row[3] != "inactive"
         )
 
     async def wait(self, name: str) -> UnitStatus:
@@ -241,6 +241,11 @@ async def _call(
         text = reply.body[0] if reply.body else ""
         raise _RefusedError(reply.error_name or "", f"{member}: {text}")
     return list(reply.body)
+
+
+def _there(load: str, active: str) -> bool:
+    # One that runs is there, whatever became of its file.
+    return load == "loaded" or active in ("activating", "active", "deactivating")
 
 
 def _status(unit: dict[str, Any], service: dict[str, Any]) -> UnitStatus:

@@ -7,6 +7,7 @@ import secrets
 from typing import Any
 
 import pytest
+import yaml
 
 LOCAL = "http://127.0.0.1:9022"
 
@@ -84,6 +85,18 @@ def test_what_one_controller_is_told_the_other_knows(host: Any, facts: dict[str,
     assert json.loads(text)["state"] == "STOPPED"
     assert ask(host, "DELETE", f"http://{address}:9022/apps/{name}", token=token)[0] == 200
     assert ask(host, "GET", f"{LOCAL}/apps/{name}", token=token)[0] == 404
+
+
+def test_a_gateway_is_known_by_its_token(host: Any, facts: dict[str, Any]) -> None:
+    url = f"{LOCAL}/services/v1/offerings/redis-0.0"
+    assert ask(host, "GET", url, {})[0] == 403
+    wanted = json.dumps(facts["ingot_service_tokens"], sort_keys=True)
+    found = yaml.safe_load(host.file("/etc/ingot/controller.yml").content_string)["service_tokens"]
+    assert json.dumps(found, sort_keys=True) == wanted
+    header = f'header = "X-VCAP-Service-Token: {facts["ingot_service_tokens"]["redis"]}"'
+    kind = 'header = "Content-Type: application/json"'
+    script = f"printf '%s\\n' {_quoted(header)} {_quoted(kind)} | curl -sS -m 30 -K - {url}"
+    assert json.loads(host.check_output(script))["code"] == 500, "the token holds; there is no such offering"
 
 
 def test_a_wrong_password_is_refused(host: Any, facts: dict[str, Any]) -> None:

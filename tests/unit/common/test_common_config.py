@@ -94,3 +94,19 @@ def test_a_file_that_is_not_there_says_so(tmp_path):
     with pytest.raises(ConfigError, match="cannot be read") as caught:
         load(tmp_path / "none.yml", Sample)
     assert isinstance(caught.value, IngotError)
+
+
+def test_named_entries_are_checked_one_by_one():
+    class Many(DaemonConfig, frozen=True, forbid_unknown_fields=True, kw_only=True):
+        inner: dict[str, Inner]
+
+    good = parse({"bus": BUS, "inner": {"a": {"size": 2}}}, Many)
+    assert good.inner == {"a": Inner(size=2)}
+    with pytest.raises(ConfigError) as caught:
+        parse({"bus": BUS, "inner": {"a": {"size": 0}, "b": {"size": "x", "siz": 1}, "c": 3}}, Many)
+    assert sorted(caught.value.problems) == [
+        "inner.a.size: want more than 0, not 0",
+        "inner.b.siz: not a key of this configuration",
+        "inner.b.size: expected `int`, got `str`",
+        "inner.c: want a mapping",
+    ]

@@ -99,11 +99,20 @@ def test_the_whole_object_with_one_change() -> None:
         ({"staging": {"framework": "wsgi", "runtime": "node"}}, 307),
         ({"staging": "wsgi"}, 300),
         ({"debug": "run", "state": "STARTED"}, 309),
-        ({"services": ["mysql-1"]}, 500),
+        ({"services": "mysql-1"}, 300),
+        ({"services": [7]}, 300),
     ],
 )
 def test_each_step_has_its_error(body: Any, expected: Any) -> None:
     assert code(STOPPED_APP, body) == expected
+
+
+def test_services_are_a_full_replacement() -> None:
+    bound = replace(STOPPED_APP, services=("a", "b"))
+    assert plan(bound, {"services": ["c", "b", "c"]}, RULES).services == ("b", "c")
+    nothings: list[dict[str, Any]] = [{}, {"services": None}, {"services": []}]
+    for nothing in nothings:
+        assert plan(bound, nothing, RULES).services == (), "what old clients send whole is what there is"
 
 
 def test_errors_of_creation() -> None:

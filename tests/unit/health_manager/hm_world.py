@@ -122,24 +122,27 @@ class World:
             for index in range(of["instances"]):
                 self.launch(droplet, index)
 
-    def exit(self, instance: str, reason: str = "CRASHED", *, told: bool = True) -> None:
+    def exit(self, instance: str, reason: str = "CRASHED", *, told: bool = True, gone: bool = True) -> None:
+        """Say that an instance has ended; with `gone` false it is only said, as of one that is evacuated."""
         for dea in self.deas.values():
-            gone = dea.instances.pop(instance, None)
-            if gone is not None and told and dea.heard:
+            named = dea.instances.get(instance)
+            if gone:
+                dea.instances.pop(instance, None)
+            if named is not None and told and dea.heard:
                 stamp = int(WALL) if reason == "CRASHED" else None
                 self.table.exited(
                     DropletExited(
-                        droplet=gone.droplet,
-                        version=gone.version,
-                        instance=gone.id,
-                        index=gone.index,
+                        droplet=named.droplet,
+                        version=named.version,
+                        instance=named.id,
+                        index=named.index,
                         reason=reason,
                         crash_timestamp=stamp,
                     ),
                     self.now,
                 )
                 if reason == "STOPPED":
-                    self.desired.touch(gone.droplet, self.now)
+                    self.desired.touch(named.droplet, self.now)
 
     def power_off(self, dea: str) -> None:
         self.deas[dea].up = False

@@ -112,12 +112,32 @@ def test_a_newcomer_is_not_stopped_while_the_older_ones_dea_evacuates(world):
     old = holder(world, 1, 0)
     home = next(d for d in world.deas.values() if old in d.instances)
     home.evacuating = True
-    made = world.run(5)
+    world.start_seconds = 8.0
+    made = world.run(7)
     assert (1, 0) in starts(made)
     assert stops(made) == []
-    assert world.running(1).count(0) == 2
-    world.exit(old, "DEA_EVACUATION")
+    # It goes when its successor runs, and not before.
+    made = world.run(20)
+    assert stops(made) == [old]
+    assert world.running(1).count(0) == 1
+    assert holder(world, 1, 0) not in home.instances
     assert world.run(20) == []
+
+
+def test_what_is_said_to_be_evacuated_runs_on_until_its_successor_does(world):
+    old = holder(world, 1, 0)
+    home = next(d for d in world.deas.values() if old in d.instances)
+    home.evacuating = True
+    world.exit(old, "DEA_EVACUATION", gone=False)
+    world.start_seconds = 8.0
+    made = world.run(7)
+    assert starts(made) == [
+        (1, number) for number in range(3) if number in {i.index for i in home.instances.values()}
+    ]
+    assert stops(made) == []
+    assert old in stops(world.run(20))
+    assert world.running(1) == [0, 1, 2]
+    assert not home.instances
 
 
 def test_an_evacuated_index_without_successor_is_started(world):

@@ -22,7 +22,8 @@ def test_every_secret_of_the_platform_is_made() -> None:
 
 def test_secrets_differ_and_need_no_quotes() -> None:
     made = inventory.generate_secrets()
-    values = [*made.pop("ingot_bus_passwords").values(), *made.pop("ingot_token_keys"), *made.values()]
+    maps = [*made.pop("ingot_bus_passwords").values(), *made.pop("ingot_service_tokens").values()]
+    values = [*maps, *made.pop("ingot_token_keys"), *made.values()]
     assert len(set(values)) == len(values)
     assert all(re.fullmatch(r"[A-Za-z0-9_-]{32}", value) for value in values)
 

@@ -19,7 +19,7 @@ def record(name: str, address: str) -> MachineRecord:
 
 def a_lab() -> LabRecord:
     machines = {m.name: m for m in (record("dea10", "198.18.0.11"), record("core1", "198.18.0.2"))}
-    return LabRecord("l", 0, "198.18.0.0/24", 8080, "/here", "nspawn", machines=machines)
+    return LabRecord("l", 0, "198.18.0.0/24", 8080, "/here", machines=machines)
 
 
 def view(name: str, address: str, groups: list[str]) -> wire.MachineView:
@@ -106,10 +106,24 @@ def test_folder_is_written_once_and_kept_up_to_date(tmp_path: Path) -> None:
 
 def test_relative_binds_lie_in_the_folder_and_are_made(tmp_path: Path) -> None:
     lab_folder = folder.LabFolder(tmp_path, "l")
-    bound = lab_folder.bind(PlannedBind("share", "/srv/ingot/share", read_only=True))
+    bound = lab_folder.bind(PlannedBind("share", "/srv/ingot/share", read_only=True), tmp_path / "run")
     assert bound == Bind(str(lab_folder.path / "share"), "/srv/ingot/share", read_only=True)
     assert Path(bound.source).is_dir()
-    assert lab_folder.bind(PlannedBind("/data", "/d")).source == "/data"
+    assert lab_folder.bind(PlannedBind("/data", "/d"), tmp_path / "run").source == "/data"
+    whole = lab_folder.bind(PlannedBind(".", "/x/{lab}"), tmp_path / "run")
+    assert (whole.source, whole.target) == (str(lab_folder.path), "/x/l")
+    project = lab_folder.bind(PlannedBind("a/b", "/y", below="project"), tmp_path / "run")
+    assert project.source == str(tmp_path / "a" / "b")
+    assert lab_folder.bind(PlannedBind(".", "/z", below="run"), tmp_path / "run").source == str(
+        tmp_path / "run"
+    )
+
+
+def test_machines_the_orchestrator_made_are_known_hosts_of_another_file(tmp_path: Path) -> None:
+    made = view("dea3", "198.18.0.9", ["dea"])
+    made.maker = "orchestrator"
+    found = folder.inventory([view("dea1", "198.18.0.6", ["dea"]), made], tmp_path)["all"]["children"]
+    assert list(found["dea"]["hosts"]) == list(found["lab"]["hosts"]) == ["dea1"]
 
 
 def test_console_is_readable(tmp_path: Path) -> None:

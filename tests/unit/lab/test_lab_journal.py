@@ -24,7 +24,7 @@ ROOT = "/s/labs/one/machines/m1/root"
 def lab(name: str = "one", holder: Process | None = None) -> LabRecord:
     machine = MachineRecord(name="m1", address="198.18.0.2", image="bookworm", image_root="/i/root")
     return LabRecord(
-        name=name, index=0, subnet="198.18.0.0/24", port=8080, owner="/here", backend="nspawn",
+        name=name, index=0, subnet="198.18.0.0/24", port=8080, owner="/here",
         holder=holder, routers=["m1"], machines={"m1": machine},
     )  # fmt: skip
 

@@ -10,9 +10,9 @@ from orchestrator.lab.errors import BadRequestError
 
 def test_default_layout_is_the_platforms() -> None:
     groups = {m.name: m.groups for m in layout.DEFAULT.machines}
-    assert list(groups) == ["core1", "ctl1", "ctl2", "router1", "dea1", "dea2"]
+    assert list(groups) == ["core1", "ctl1", "ctl2", "router1", "dea1", "dea2", "svc1"]
     assert set().union(*groups.values()) == {
-        "nats", "ccdb", "share", "controller", "stager", "health_manager", "router", "dea",
+        "nats", "ccdb", "share", "controller", "stager", "health_manager", "router", "dea", "orchestrator", "services",
     }  # fmt: skip
     assert layout.DEFAULT.routers() == ["router1"]
 
@@ -21,8 +21,21 @@ def test_share_is_writable_where_it_is_written_and_nowhere_else() -> None:
     rights = {m.name: [(b.target, b.read_only) for b in m.binds] for m in layout.DEFAULT.machines}
     writable, readable = [("/srv/ingot/share", False)], [("/srv/ingot/share", True)]
     assert rights == {
-        "core1": writable, "ctl1": writable, "ctl2": writable, "router1": [], "dea1": readable, "dea2": readable,
+        "core1": writable, "ctl1": writable, "ctl2": writable, "router1": [], "dea1": readable, "dea2": readable, "svc1": [],
     }  # fmt: skip
+
+
+def test_an_orchestrator_sees_its_part_of_the_checkout_and_the_lab() -> None:
+    core, other, *_ = layout.DEFAULT.machines
+    seen = {b.target: (b.below, b.source, b.read_only) for b in core.all_binds()}
+    assert seen == {
+        "/srv/ingot/share": ("lab", "share", False),
+        "/srv/ingot/control/inventories/lab": ("project", "inventories/lab", True),
+        "/srv/ingot/control/build/releases": ("project", "build/releases", True),
+        "/srv/ingot/control/build/labs/{lab}": ("lab", ".", False),
+        "/run/ingot-lab": ("run", ".", False),
+    }
+    assert other.all_binds() == other.binds
 
 
 def test_words() -> None:

@@ -67,7 +67,7 @@ def test_its_placeholders_are_refused_and_so_is_everything_else_that_is_wrong(co
     (variables / "all" / "secrets.yml").write_text((variables / "secrets.example.yml").read_text())
     (variables / "router.yml").unlink()
     (variables / "router.yml").write_text("router_wrokers: 4\n")
-    pool = copy / "20-dea.yml"
+    pool = copy / "10-fixed.yml"
     pool.write_text(pool.read_text().replace("10.20.1.4", "10.20.1.3"))
     code, said = preflight(copy)
     assert code == 2

@@ -30,6 +30,9 @@ SPECS: dict[str, dict[str, dict[str, Any]]] = {
         "nats_passwords": {"type": "dict", "required": True, "no_log": True, "description": "P."},
     },
     "release": {"release_version": {"type": "str", "required": True, "description": "The release."}},
+    "services": {"services_path": {"type": "str", "required": True, "description": "The path."}},
+    "service_redis": {"service_redis_port": {"type": "int", "required": True, "description": "The port."}},
+    "orchestrator": {"orchestrator_pools": {"type": "dict", "required": True, "description": "Pools."}},
 }
 
 
@@ -77,6 +80,24 @@ def test_a_sound_inventory_has_no_problem(preflight: ModuleType, inventory: Inve
 def test_an_empty_group_is_named(preflight: ModuleType, inventory: Inventory, group: str) -> None:
     inventory.groups[group] = []
     assert f"group {group}: is empty; put at least one host into it" in inventory.problems(preflight)
+
+
+def test_services_and_an_orchestrator_are_a_choice_with_inputs_of_their_own(
+    preflight: ModuleType, inventory: Inventory
+) -> None:
+    inventory.groups |= {"services": ["three"], "orchestrator": ["one"]}
+    inventory.groups["all"].append("three")
+    inventory.vars["three"] = {**inventory.vars["two"], "ansible_host": "10.0.0.3"}
+    del inventory.vars["three"]["release_version"]
+    said = inventory.problems(preflight)
+    assert [problem.partition(":")[0] for problem in said] == [
+        "release_version",
+        "orchestrator_pools",
+        "services_path",
+        "service_redis_port",
+    ]
+    assert said[0].endswith("(on one, three)")
+    assert said[1].endswith("(on one)")
 
 
 def test_two_machines_with_one_address_are_named(preflight: ModuleType, inventory: Inventory) -> None:

@@ -179,3 +179,38 @@ def test_a_checkout_without_a_project_is_refused(checkout: Path, pip: Pip) -> No
     (checkout / "pyproject.toml").write_text("nonsense = [")
     with pytest.raises(ReleaseError, match=r"pyproject\.toml"):
         build(checkout)
+
+
+def test_a_release_carries_its_plays(checkout: Path, pip: Pip) -> None:
+    for name in ("playbooks/site.yml", "roles/x/tasks/main.yml", "ansible.cfg"):
+        (checkout / name).parent.mkdir(parents=True, exist_ok=True)
+        (checkout / name).write_text("---\n")
+    first = build(checkout)
+    plays = checkout.parent / "releases" / "1.0" / "plays"
+    assert sorted(p.name for p in plays.iterdir()) == ["ansible.cfg", "playbooks", "roles"]
+    assert "plays/roles/x/tasks/main.yml" in first["files"]
+    # Daemons do not run plays: those that change restart none.
+    (checkout / "ansible.cfg").write_text("[defaults]\n")
+    second = build(checkout)
+    assert (plays / "ansible.cfg").read_text() == "[defaults]\n"
+    assert second["targets"]["311"]["digest"] == first["targets"]["311"]["digest"]
+    (plays / "ansible.cfg").write_text("damaged")
+    build(checkout)
+    assert (plays / "ansible.cfg").read_text() == "[defaults]\n"
+
+
+def test_what_some_machines_need_beyond_the_rest_is_an_archive_of_its_own(checkout: Path, pip: Pip) -> None:
+    (checkout / "pyproject.toml").write_text(
+        '[project]\nname = "ingot"\ndependencies = ["nats-py"]\n'
+        '[project.optional-dependencies]\ncontrol = ["ansible-core"]\ndev = ["pytest"]\n'
+    )
+    target = build(checkout)["targets"]["311"]
+    assert set(target["extras"]) == {"control"}
+    folder = checkout.parent / "releases" / "1.0"
+    with tarfile.open(folder / target["extras"]["control"]["archive"]) as archive:
+        assert archive.getnames() == ["control", "control/ansible-core-1-py3-none-any.whl"]
+    with tarfile.open(folder / "py311.tar") as archive:
+        assert "wheels/ansible-core-1-py3-none-any.whl" not in archive.getnames()
+    (folder / "py311-control.tar").write_bytes(b"half")
+    assert build(checkout)["targets"]["311"] == target
+    assert release.file_digest(folder / "py311-control.tar") == target["extras"]["control"]["sha256"]

@@ -93,8 +93,7 @@ def test_properties_hide_the_neighbours_and_hold_no_secret() -> None:
     assert found["TemporaryFileSystem"][0] == ["/var/lib/ingot", "ro,mode=0755"]
     assert found["InaccessiblePaths"] == ["-/etc/ingot"]
     assert found["MemoryMax"] == 64 * 1024 * 1024
-    assert found["ExecStartEx"][0][1][:3] == ["/usr/bin/setpriv", "--reuid=50001", "--regid=50001"]
-    assert found["ExecStartEx"][0][2] == ["no-env-expand"]
+    assert found["ExecStart"][0][1][:3] == ["/usr/bin/setpriv", "--reuid=50001", "--regid=50001"]
     assert found["ProtectSystem"] == "strict"
     # To systemd an empty list takes back what an earlier one said.
     assert [] not in found.values()
@@ -102,8 +101,9 @@ def test_properties_hide_the_neighbours_and_hold_no_secret() -> None:
 
 
 def test_without_a_uid_it_runs_as_the_daemon_and_keeps_no_capability() -> None:
-    found = {name: value.value for name, value in properties(spec(Path("/x"), "/bin/a"), Path("/e"))}
-    assert found["ExecStartEx"][0][1] == ["/bin/a"]
+    found = {name: value.value for name, value in properties(spec(Path("/x"), "/bin/a", "$HOME"), Path("/e"))}
+    # systemd would put a variable's value there.
+    assert found["ExecStart"][0][1] == ["/bin/a", "$$HOME"]
     assert found["CapabilityBoundingSet"] == 0
     assert found["ReadWritePaths"] == ["/x"]
     assert found["PrivateTmp"] is True

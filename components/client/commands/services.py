@@ -1,0 +1,262 @@
+"""Data services: what is offered, making one's own, binding them to applications."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import click
+
+from components.client import output
+from components.client.api import Api
+from components.client.errors import ClientError
+from components.client.lifecycle import START_TIMEOUT, Lifecycle
+from components.client.progress import Progress
+from components.client.session import F, Session, interactive, json_option, pass_session
+
+_NONE_OFFERED = "no services are offered now"
+
+
+@dataclass(frozen=True, slots=True)
+class Offering:
+    """What can be made: `plans` in the platform's order."""
+
+    type: str
+    vendor: str
+    version: str
+    description: str
+    plans: tuple[str, ...]
+
+    def plan(self, wanted: str | None) -> str:
+        """Choose a plan: the wanted one, else `free`, else the first.
+
+        Raises:
+            ClientError: there is no such plan.
+        """
+        if wanted is None:
+            return "free" if "free" in self.plans or not self.plans else self.plans[0]
+        if self.plans and wanted not in self.plans:
+            raise ClientError(
+                f"{self.vendor} {self.version} has no plan {wanted!r}", f"it has: {', '.join(self.plans)}"
+            )
+        return wanted
+
+
+def offerings_of(catalogue: Mapping[str, Any]) -> list[Offering]:
+    """Read `GET /info/services`."""
+    return [
+        Offering(
+            kind,
+            vendor,
+            version,
+            str(facts.get("description") or ""),
+            tuple(sorted(tiers, key=lambda plan: (tiers[plan] or {}).get("order", 0))),
+        )
+        for kind, vendors in catalogue.items()
+        for vendor, versions in vendors.items()
+        for version, facts in versions.items()
+        for tiers in [facts.get("tiers") or {}]
+    ]
+
+
+def choose(offerings: Sequence[Offering], wanted: str) -> Offering:
+    """Find what is meant by `redis`, or by `redis-7.0`.
+
+    Raises:
+        ClientError: nothing; lists what there is.
+    """
+    found = [o for o in offerings if wanted.lower() in {o.vendor, f"{o.vendor}-{o.version}"}]
+    if found:
+        return found[-1]
+    if not offerings:
+        raise ClientError(_NONE_OFFERED, "their gateways may be starting: try again, or ask an operator")
+    known = ", ".join(sorted({o.vendor for o in offerings}))
+    raise ClientError(f"there is no service {wanted!r}", f"choose one of: {known}")
+
+
+def _bound_to(apps: Iterable[Mapping[str, Any]], service: str) -> list[str]:
+    return sorted(str(app.get("name")) for app in apps if service in (app.get("services") or []))
+
+
+def _own(api: Api, name: str) -> dict[str, Any]:
+    """Find one's own service.
+
+    Raises:
+        ClientError: there is none of this name; lists those there are.
+    """
+    found = api.services()
+    for service in found:
+        if service.get("name") == name:
+            return service
+    if not found:
+        raise ClientError(
+            f"you have no service {name!r}, nor any other", "make one: `ingot create-service VENDOR`"
+        )
+    raise ClientError(
+        f"you have no service {name!r}", f"you have: {', '.join(str(s.get('name')) for s in found)}"
+    )
+
+
+@click.command("services")
+@json_option
+@pass_session
+def listing(session: Session, as_json: bool) -> None:
+    """List the services that are offered, and your own with what they are bound to."""
+    with session.api() as api:
+        offered, own, apps = offerings_of(api.offerings()), api.services(), api.apps()
+    mine = [{**service, "apps": _bound_to(apps, str(service.get("name")))} for service in own]
+    if as_json:
+        kinds = [
+            {
+                "type": o.type,
+                "vendor": o.vendor,
+                "version": o.version,
+                "description": o.description,
+                "plans": list(o.plans),
+            }
+            for o in offered
+        ]
+        output.data({"offerings": kinds, "services": mine})
+        return
+    output.table(
+        ("OFFERED", "VERSION", "PLANS", "DESCRIPTION"),
+        ((o.vendor, o.version, " ".join(o.plans) or None, o.description) for o in offered),
+        _NONE_OFFERED,
+    )
+    output.line("")
+    output.table(
+        ("YOUR SERVICE", "VENDOR", "VERSION", "PLAN", "BOUND TO"),
+        (
+            (s.get("name"), s.get("vendor"), s.get("version"), s.get("tier"), " ".join(s["apps"]) or None)
+            for s in mine
+        ),
+        "you have no services; next: `ingot create-service VENDOR`",
+    )
+
+
+@click.command("create-service")
+@click.argument("vendor")
+@click.argument("name", required=False)
+@click.option("--plan", help="The plan; `ingot services` lists them.  [default: free]")
+@json_option
+@pass_session
+def create(session: Session, vendor: str, name: str | None, plan: str | None, as_json: bool) -> None:
+    """Make a service of your own: `ingot create-service redis my-redis`."""
+    progress = Progress()
+    with session.api() as api:
+        offering = choose(offerings_of(api.offerings()), vendor)
+        name = name or f"{offering.vendor}-{secrets.token_hex(3)}"
+        wish = {
+            "type": offering.type,
+            "vendor": offering.vendor,
+            "version": offering.version,
+            "tier": offering.plan(plan),
+            "name": name,
+        }
+        with progress.stage("creating"):
+            api.create_service(wish)
+    if as_json:
+        output.data(wish)
+        return
+    output.line(
+        f"{name} is made ({offering.vendor} {offering.version}, plan {wish['tier']}); "
+        f"next: `ingot bind-service {name} APP`"
+    )
+
+
+def _restart_options(function: F) -> F:
+    function = click.option(
+        "--no-restart", is_flag=True, help="Leave what runs as it is; the next start sees the change."
+    )(function)
+    return click.option(
+        "--timeout",
+        type=click.FloatRange(min=1),
+        default=START_TIMEOUT,
+        show_default=True,
+        help="Seconds until all instances must run again.",
+    )(function)
+
+
+@click.command("bind-service")
+@click.argument("name")
+@click.argument("app")
+@_restart_options
+@pass_session
+def bind(session: Session, name: str, app: str, no_restart: bool, timeout: float) -> None:
+    """Give an application a service's credentials, in VCAP_SERVICES, and restart it."""
+    progress = Progress()
+    with session.api() as api:
+        found = api.app(app)
+        bound = list(found.get("services") or [])
+        if name in bound:
+            output.line(f"{name} is bound to {app} already")
+            return
+        _own(api, name)
+        life = Lifecycle(api, app, progress, timeout)
+        with progress.stage("binding"):
+            life.change(services=[*bound, name])
+        said = _restarted(life, found, no_restart=no_restart)
+    output.line(f"{name} is bound to {app}; {said}")
+
+
+@click.command("unbind-service")
+@click.argument("name")
+@click.argument("app")
+@_restart_options
+@pass_session
+def unbind(session: Session, name: str, app: str, no_restart: bool, timeout: float) -> None:
+    """Take a service from an application, end those credentials, and restart it."""
+    progress = Progress()
+    with session.api() as api:
+        found = api.app(app)
+        bound = list(found.get("services") or [])
+        if name not in bound:
+            raise ClientError(
+                f"{name} is not bound to {app}", f"bound to it: {', '.join(bound) or 'nothing'}"
+            )
+        life = Lifecycle(api, app, progress, timeout)
+        with progress.stage("unbinding"):
+            life.change(services=[service for service in bound if service != name])
+        said = _restarted(life, found, no_restart=no_restart)
+    output.line(f"{name} is no longer bound to {app}; {said}")
+
+
+def _restarted(life: Lifecycle, app: Mapping[str, Any], *, no_restart: bool) -> str:
+    """Restart what runs; says what was done."""
+    if app.get("state") != "STARTED":
+        return f"it will know when it is started: `ingot start {life.name}`"
+    if no_restart:
+        return f"it will know when it is restarted: `ingot restart {life.name}`"
+    life.restart()
+    return f"it runs; took {life.progress.summary()}"
+
+
+@click.command("delete-service")
+@click.argument("name")
+@click.option("--unbind", "unbind_it", is_flag=True, help="Unbind it from what it is bound to.")
+@click.option("-f", "--force", is_flag=True, help="Do not ask.")
+@pass_session
+def delete(session: Session, name: str, unbind_it: bool, force: bool) -> None:
+    """Delete a service of yours and all that is in it."""
+    progress = Progress()
+    with session.api() as api:
+        _own(api, name)
+        bound = _bound_to(api.apps(), name)
+        if bound and not unbind_it:
+            raise ClientError(
+                f"{name} is bound to {', '.join(bound)}",
+                f"unbind it: `ingot unbind-service {name} {bound[0]}`, or add --unbind",
+            )
+        if not force:
+            if not interactive():
+                raise click.UsageError("nobody can be asked here: add --force")
+            click.confirm(f"Delete {name} and all that is in it for good?", abort=True, err=True)
+        with progress.stage("deleting"):
+            api.delete_service(name)
+    said = f"; it was unbound from {', '.join(bound)}, which know when they are restarted" if bound else ""
+    output.line(f"{name} is deleted{said}")
+
+
+COMMANDS: tuple[click.Command, ...] = (listing, create, bind, unbind, delete)

@@ -1,0 +1,103 @@
+"""Which node takes a new instance: a choice among what nodes announced (section 6.5, as in 2012); pure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+
+from components.common.service_messages import ServiceAnnouncement
+from components.services.base.errors import INTERNAL, UNAVAILABLE, UNKNOWN_PLAN, ServiceError
+
+# A node that has not announced itself for so long is not known any more.
+FORGET_SECONDS = 300.0
+
+
+@dataclass(slots=True)
+class _Known:
+    """What is remembered of a node: its last word, when, and how many instances it is being asked for."""
+
+    said: ServiceAnnouncement
+    at: float
+    asked: int = 0
+
+    @property
+    def unit(self) -> float:
+        return self.said.capacity_unit or 1.0
+
+
+def room(said: ServiceAnnouncement) -> float:
+    """Give what a node has left: capacity, as one of 2012 says it, else memory or storage, as those of 2011 do."""
+    for value in (said.available_capacity, said.available_memory, said.available_storage):
+        if value is not None:
+            return value
+    return 0.0
+
+
+class Nodes:
+    """The nodes of one service, as far as announcements tell.
+
+    Args:
+        service: the service's name on the bus, for messages to people.
+        score: what a node has left, the more the better; not above 0 is full.
+        forget_seconds: how long an announcement counts.
+    """
+
+    def __init__(
+        self,
+        service: str,
+        score: Callable[[ServiceAnnouncement], float] = room,
+        forget_seconds: float = FORGET_SECONDS,
+    ) -> None:
+        self._service = service
+        self._score = score
+        self._forget_seconds = forget_seconds
+        self._known: dict[str, _Known] = {}
+
+    def heard(self, said: ServiceAnnouncement, now: float) -> None:
+        """Take a node's word; `now` is seconds of a clock that only goes forward."""
+        asked = self._known[said.id].asked if said.id in self._known else 0
+        self._known[said.id] = _Known(said, now, asked)
+
+    def known(self, now: float) -> list[str]:
+        """Give the ids of the nodes that announced themselves lately."""
+        self._known = {i: n for i, n in self._known.items() if n.asked or now - n.at <= self._forget_seconds}
+        return sorted(self._known)
+
+    def rooms(self) -> dict[str, float]:
+        """Give what each has left, by node id."""
+        return {i: self._left(n) for i, n in sorted(self._known.items())}
+
+    def choose(
+        self, plan: str, now: float, *, over_provision: bool = False, without: Collection[str] = ()
+    ) -> str:
+        """Choose the node with most room, and count the instance against it until `done`.
+
+        Args:
+            plan: a node that names no plan (one of 2011) takes any.
+            now: as for `heard`.
+            over_provision: take a node also when none has room.
+            without: ids of nodes that were asked in vain.
+
+        Raises:
+            ServiceError: 30600 where no node is known, 30003 where none has the plan, 30500 where all are full.
+        """
+        here = [self._known[i] for i in self.known(now) if i not in without]
+        if not here:
+            raise ServiceError(UNAVAILABLE, f"no node of {self._service} is there at this moment")
+        fitting = [n for n in here if n.said.plan in (None, plan)]
+        if not fitting:
+            raise ServiceError(UNKNOWN_PLAN, f"no node of {self._service} offers the plan {plan}")
+        best = max(fitting, key=lambda n: (self._left(n), n.said.id))
+        if self._left(best) <= 0 and not over_provision:
+            raise ServiceError(INTERNAL, f"the nodes of {self._service} have no room for another instance")
+        best.asked += 1
+        return best.said.id
+
+    def done(self, node: str) -> None:
+        """End what `choose` began; whether the instance is there, the node's own word has told by now."""
+        known = self._known.get(node)
+        if known is not None:
+            known.asked = max(0, known.asked - 1)
+
+    def _left(self, node: _Known) -> float:
+        return self._score(node.said) - node.unit * node.asked

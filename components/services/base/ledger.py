@@ -1,0 +1,96 @@
+"""The handles of a service: every instance and every binding the controllers know of (section 1.14); pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import msgspec
+
+from components.common.service_messages import Credentials
+from components.services.base.errors import NOT_FOUND, ServiceError
+
+
+class Handle(msgspec.Struct, frozen=True):
+    """One instance or binding. An instance's `service_id` is its credentials' `name`; a binding's is an id of its own."""
+
+    service_id: str
+    configuration: dict[str, Any] = msgspec.field(default_factory=dict)
+    credentials: Credentials = msgspec.field(default_factory=dict)
+
+    @property
+    def is_instance(self) -> bool:
+        """True for an instance."""
+        return self.credentials.get("name") == self.service_id
+
+    @property
+    def instance(self) -> str:
+        """The instance it is of."""
+        return str(self.credentials.get("name", ""))
+
+
+class Handles(msgspec.Struct, frozen=True):
+    """A controller's answer: all handles of an offering."""
+
+    handles: list[Handle]
+
+
+def binding_key(credentials: Credentials) -> tuple[str, str]:
+    """Give what bindings are compared by (section 6.6): instance and user."""
+    return str(credentials.get("name", "")), str(credentials.get("username") or credentials.get("user") or "")
+
+
+class Ledger:
+    """All handles of one offering."""
+
+    def __init__(self) -> None:
+        self._handles: dict[str, Handle] = {}
+
+    def replace(self, handles: Iterable[Handle]) -> None:
+        """Take what a controller says for the whole truth."""
+        self._handles = {h.service_id: h for h in handles}
+
+    def add(self, handle: Handle) -> None:
+        """Add or overwrite one."""
+        self._handles[handle.service_id] = handle
+
+    def remove(self, service_id: str) -> None:
+        """Remove one; an instance takes its bindings with it."""
+        gone = self._handles.pop(service_id, None)
+        if gone is not None and gone.is_instance:
+            for binding in self.bindings(service_id):
+                del self._handles[binding.service_id]
+
+    def instance(self, service_id: str) -> Handle:
+        """Find an instance.
+
+        Raises:
+            ServiceError: 30300, there is none.
+        """
+        found = self._handles.get(service_id)
+        if found is None or not found.is_instance:
+            raise ServiceError(NOT_FOUND, f"there is no instance {service_id}")
+        return found
+
+    def binding(self, service_id: str, handle_id: str) -> Handle:
+        """Find a binding of an instance.
+
+        Raises:
+            ServiceError: 30300, there is none.
+        """
+        found = self._handles.get(handle_id)
+        if found is None or found.is_instance or found.instance != service_id:
+            raise ServiceError(NOT_FOUND, f"there is no binding {handle_id} of {service_id}")
+        return found
+
+    def bindings(self, service_id: str) -> list[Handle]:
+        """Give an instance's bindings."""
+        return [h for h in self._handles.values() if not h.is_instance and h.instance == service_id]
+
+    def names(self) -> set[str]:
+        """Give the names of all instances."""
+        return {h.service_id for h in self._handles.values() if h.is_instance}
+
+    def binding_keys(self) -> set[tuple[str, str]]:
+        """Give what all bindings are compared by."""
+        return {binding_key(h.credentials) for h in self._handles.values() if not h.is_instance}

@@ -1,0 +1,347 @@
+"""The gateway's end on the bus: asks nodes, keeps the handles, leaves nothing half-made (section 6.4).
+
+Whatever a node made and nobody wants any more (its answer came too late, the asker had gone) is undone. Whatever cannot be
+undone at once, for want of the node, is remembered on disk and done when the node announces itself.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+import uuid
+from collections.abc import Awaitable, Callable, Coroutine
+from pathlib import Path
+from typing import Any, ClassVar
+
+from components.common import log, tasks
+from components.common.bus import Bus, BusNoAnswerError, Incoming
+from components.common.errors import BusUnavailableError, MessageError
+from components.common.service_messages import (
+    Credentials,
+    NodeHandles,
+    PurgeOrphan,
+    ServiceAnnouncement,
+    ServiceBind,
+    ServiceDiscover,
+    ServiceProvision,
+    ServiceReply,
+    ServiceUnbind,
+    ServiceUnprovision,
+)
+from components.services.base import choice, orphans
+from components.services.base.config import GatewayConfig
+from components.services.base.errors import INTERNAL, NODE_TIMEOUT, UNAVAILABLE, ServiceError
+from components.services.base.ledger import Handle, Ledger, binding_key
+from components.services.base.removals import Removal, Removals
+
+_DISCOVER_SECONDS = 2.0
+_LATER = "it will be done as soon as the node answers"
+Fetch = Callable[[], Awaitable[list[Handle]]]
+logger = log.get(__name__)
+
+
+class NodeAwayError(ServiceError):
+    """Nobody listens where the node should: nothing was begun."""
+
+    def __init__(self, node: str) -> None:
+        super().__init__(NODE_TIMEOUT, f"the node {node} is away")
+
+
+class Provisioner:
+    """Asks the nodes of one service; subclassed with its name.
+
+    Args:
+        config: the gateway's.
+        bus: not yet started.
+    """
+
+    service_name: ClassVar[str]
+
+    def __init__(self, config: GatewayConfig, bus: Bus) -> None:
+        self._config = config
+        self._bus = bus
+        self.nodes = choice.Nodes(self.service_name, self.node_score)
+        self.ledger = Ledger()
+        base = Path(config.base_dir)
+        base.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self.removals = Removals(base / "removals.json")
+        self.orphans = orphans.Orphans()
+        self._reports: list[NodeHandles] = []
+        self._checking = asyncio.Lock()
+        self._settling: set[str] = set()
+        self._tasks: set[asyncio.Task[Any]] = set()
+        bus.subscribe(f"{self.service_name}.announce", ServiceAnnouncement, self._announced)
+        bus.subscribe(f"{self.service_name}.node_handles", NodeHandles, self._reported)
+        bus.on_connect(self._discover)
+
+    def node_score(self, said: ServiceAnnouncement) -> float:
+        """Judge a node by its announcement: the highest takes the next instance, not above 0 is full."""
+        return choice.room(said)
+
+    async def provision(self, plan: str) -> Handle:
+        """Make an instance on the node with most room.
+
+        Raises:
+            ServiceError: no node could; nothing is left of the attempt.
+        """
+        if not self.nodes.known(time.monotonic()):
+            await self._ask_around(plan)
+        in_vain: set[str] = set()
+        while True:
+            node = self.nodes.choose(
+                plan,
+                time.monotonic(),
+                over_provision=self._config.allow_over_provisioning,
+                without=in_vain,
+            )
+            try:
+                reply = await self._ask(
+                    "provision", node, ServiceProvision(plan=plan), self._unprovision_late
+                )
+            except NodeAwayError:
+                in_vain.add(node)
+                continue
+            finally:
+                self.nodes.done(node)
+            credentials = {**(reply.credentials or {}), "node_id": node}
+            if not isinstance(credentials.get("name"), str):
+                raise ServiceError(INTERNAL, f"the node {node} gave no name of what it made")
+            handle = Handle(credentials["name"], {"plan": plan}, credentials)
+            self.ledger.add(handle)
+            logger.info("instance_provisioned", instance=handle.service_id, node=node, plan=plan)
+            return handle
+
+    async def unprovision(self, service_id: str) -> None:
+        """Remove an instance and its bindings; what the node cannot do now, it does later.
+
+        Raises:
+            ServiceError: there is no such instance, or the node is away or could not; then it is done later.
+        """
+        await self._remove(self._removal_of(self.ledger.instance(service_id)))
+        logger.info("instance_unprovisioned", instance=service_id)
+
+    async def bind(self, service_id: str, options: dict[str, Any]) -> Handle:
+        """Make credentials of an instance for one application.
+
+        Raises:
+            ServiceError: there is no such instance, or the node is away or could not; nothing is left of it.
+        """
+        instance = self.ledger.instance(service_id)
+        node = self._node_of(instance)
+        asked = ServiceBind(name=service_id, bind_opts=options)
+        reply = await self._ask("bind", node, asked, self._unbind_late)
+        plan = instance.configuration.get("plan")
+        configuration = {"plan": plan, "data": {"binding_options": options}}
+        handle = Handle(str(uuid.uuid4()), configuration, {**(reply.credentials or {}), "name": service_id})
+        self.ledger.add(handle)
+        logger.info("instance_bound", instance=service_id, binding=handle.service_id, node=node)
+        return handle
+
+    async def unbind(self, service_id: str, handle_id: str) -> None:
+        """End a binding; what the node cannot do now, it does later.
+
+        Raises:
+            ServiceError: there is no such binding, or the node is away or could not; then it is done later.
+        """
+        await self._remove(self._removal_of(self.ledger.binding(service_id, handle_id)))
+        logger.info("instance_unbound", instance=service_id, binding=handle_id)
+
+    def undo(self, handle: Handle) -> None:
+        """Take back, in the background, what was made for somebody who is not there any more to hear of it."""
+        logger.warning("asker_gone", instance=handle.instance, handle=handle.service_id)
+        self._owe(self._removal_of(handle))
+
+    async def check_orphans(self, fetch: Fetch) -> None:
+        """Look twice for what no controller knows of (section 6.6); what is found shows in `orphans`.
+
+        Raises:
+            IngotError: the controllers could not be asked.
+        """
+        if self._checking.locked():
+            return
+        async with self._checking:
+            staged = await self._look(fetch)
+            if staged:
+                await asyncio.sleep(self._config.double_check_orphan_interval)
+                staged = orphans.still(staged, await self._look(fetch))
+            self.orphans = staged
+            if staged:
+                logger.warning("orphans_found", **staged.counts())
+            if self._config.purge_orphan_bindings and staged.bindings:
+                await self.purge(orphans.Orphans(bindings=staged.bindings))
+
+    async def purge(self, wanted: orphans.Orphans) -> None:
+        """Have nodes remove orphans; what this gateway knows of is left alone."""
+        names, keys = self.ledger.names(), self.ledger.binding_keys()
+        for node in sorted({*wanted.instances, *wanted.bindings}):
+            message = PurgeOrphan(
+                orphan_ins_list=[n for n in wanted.instances.get(node, []) if n not in names],
+                orphan_binding_list=[c for c in wanted.bindings.get(node, []) if binding_key(c) not in keys],
+            )
+            logger.warning(
+                "orphans_purged",
+                node=node,
+                instances=len(message.orphan_ins_list),
+                bindings=len(message.orphan_binding_list),
+            )
+            await self._bus.publish(f"{self.service_name}.purge_orphan.{node}", message)
+
+    async def close(self) -> None:
+        """End what runs in the background; what is owed to nodes stays on disk."""
+        await tasks.end(self._tasks)
+
+    def varz(self) -> dict[str, object]:
+        """Give facts for `/varz`."""
+        return {
+            "nodes": self.nodes.rooms(),
+            "instances": len(self.ledger.names()),
+            "bindings": len(self.ledger.binding_keys()),
+            "removals_owed": {n: len(self.removals.of(n)) for n in self.removals.nodes()},
+            **self.orphans.varz(),
+        }
+
+    async def _ask(
+        self, verb: str, node: str, body: object, late: Callable[[str, Credentials], Removal] | None
+    ) -> ServiceReply:
+        """Ask a node; `late` says how to take back what an answer that comes too late tells of."""
+        subject = f"{self.service_name}.{verb}.{node}"
+        asking = self._spawn(
+            self._bus.request(subject, body, ServiceReply, timeout=self._config.late_timeout), subject
+        )
+        try:
+            await asyncio.wait({asking}, timeout=self._config.node_timeout)
+        finally:
+            if not asking.done():
+                asking.add_done_callback(lambda task: self._answered_late(task, verb, node, late))
+        if not asking.done():
+            seconds = f"{self._config.node_timeout:g} s"
+            raise ServiceError(NODE_TIMEOUT, f"the node {node} did not answer within {seconds}")
+        try:
+            reply: ServiceReply = asking.result()
+        except BusNoAnswerError:
+            raise NodeAwayError(node) from None
+        except BusUnavailableError:
+            raise ServiceError(UNAVAILABLE, "the gateway has lost its connection to the nodes") from None
+        except MessageError as error:
+            raise ServiceError(INTERNAL, f"the node {node} answered against the contract: {error}") from None
+        if not reply.success:
+            raise ServiceError.of(reply.error)
+        return reply
+
+    def _answered_late(
+        self,
+        asked: asyncio.Task[ServiceReply],
+        verb: str,
+        node: str,
+        late: Callable[[str, Credentials], Removal] | None,
+    ) -> None:
+        if asked.cancelled() or asked.exception() is not None:
+            return
+        reply = asked.result()
+        logger.warning("node_answered_late", verb=verb, node=node, success=reply.success)
+        if late is not None and reply.success and reply.credentials:
+            self._owe(late(node, reply.credentials))
+
+    @staticmethod
+    def _unprovision_late(node: str, credentials: Credentials) -> Removal:
+        return Removal(node, "unprovision", str(credentials.get("name", "")))
+
+    @staticmethod
+    def _unbind_late(node: str, credentials: Credentials) -> Removal:
+        return Removal(node, "unbind", credentials=[credentials])
+
+    async def _remove(self, removal: Removal) -> None:
+        # Written down before it is asked for: the controllers have forgotten it already.
+        self.removals.add(removal)
+        try:
+            await self._ask(removal.kind, removal.node, _asking(removal), None)
+        except ServiceError as error:
+            raise ServiceError((error.code, error.status), f"{error.description}; {_LATER}") from None
+        self._removed(removal)
+
+    def _removed(self, removal: Removal) -> None:
+        self.removals.done(removal)
+        self.ledger.remove(removal.service_id)
+
+    def _owe(self, removal: Removal) -> None:
+        self.removals.add(removal)
+        self._spawn(self._settle(removal.node), f"settle-{removal.node}")
+
+    async def _settle(self, node: str) -> None:
+        """Do what is owed to a node, one after the other, until it does not answer."""
+        if node in self._settling:
+            return
+        self._settling.add(node)
+        try:
+            for removal in self.removals.of(node):
+                try:
+                    await self._ask(removal.kind, node, _asking(removal), None)
+                except ServiceError as error:
+                    logger.warning("removal_failed", node=node, verb=removal.kind, reason=error.description)
+                    if error.code in (NODE_TIMEOUT[0], UNAVAILABLE[0]):
+                        return
+                else:
+                    self._removed(removal)
+                    logger.info("removal_made_good", node=node, verb=removal.kind, handle=removal.service_id)
+        finally:
+            self._settling.discard(node)
+
+    def _removal_of(self, handle: Handle) -> Removal:
+        if handle.is_instance:
+            bindings = [b.credentials for b in self.ledger.bindings(handle.service_id)]
+            return Removal(self._node_of(handle), "unprovision", handle.service_id, bindings)
+        node = self._node_of(self.ledger.instance(handle.instance))
+        return Removal(node, "unbind", handle.service_id, [handle.credentials])
+
+    def _node_of(self, instance: Handle) -> str:
+        node = instance.credentials.get("node_id")
+        if not isinstance(node, str):
+            raise ServiceError(INTERNAL, f"nobody knows on which node {instance.service_id} is")
+        return node
+
+    async def _look(self, fetch: Fetch) -> orphans.Orphans:
+        known = Ledger()
+        self._reports = []
+        await self._bus.publish(f"{self.service_name}.check_orphan", b"{}")
+        # Asked last: what was made while nodes reported is known by then.
+        await asyncio.sleep(min(self._config.node_timeout, _DISCOVER_SECONDS))
+        known.replace(await fetch())
+        return orphans.unknown(self._reports, known)
+
+    async def _ask_around(self, plan: str) -> None:
+        try:
+            said = await self._bus.request_many(
+                f"{self.service_name}.discover",
+                ServiceDiscover(plan=plan),
+                ServiceAnnouncement,
+                timeout=_DISCOVER_SECONDS,
+                expected=1,
+            )
+        except BusUnavailableError:
+            raise ServiceError(UNAVAILABLE, "the gateway has lost its connection to the nodes") from None
+        for announcement in said:
+            self.nodes.heard(announcement, time.monotonic())
+
+    async def _discover(self) -> None:
+        # Without an inbox: nodes answer on X.announce, which every gateway hears.
+        await self._bus.publish(f"{self.service_name}.discover", ServiceDiscover())
+
+    async def _announced(self, message: Incoming[ServiceAnnouncement]) -> None:
+        self.nodes.heard(message.body, time.monotonic())
+        if self.removals.of(message.body.id):
+            self._spawn(self._settle(message.body.id), f"settle-{message.body.id}")
+
+    async def _reported(self, message: Incoming[NodeHandles]) -> None:
+        self._reports.append(message.body)
+
+    def _spawn(self, work: Coroutine[Any, Any, Any], name: str) -> asyncio.Task[Any]:
+        task = asyncio.create_task(work, name=name)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+
+def _asking(removal: Removal) -> ServiceUnprovision | ServiceUnbind:
+    if removal.kind == "unprovision":
+        return ServiceUnprovision(name=removal.service_id, bindings=removal.credentials)
+    return ServiceUnbind(credentials=removal.credentials[0])

@@ -1,0 +1,94 @@
+"""Configuration of the Redis node."""
+
+from __future__ import annotations
+
+import ipaddress
+from pathlib import Path
+
+import msgspec
+
+from components.services.base.config import NodeConfig
+
+# Redis itself takes some MB before the first key.
+_LEAST_MB = 8
+
+
+class PortRange(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Ports from `first` to `last`, both included."""
+
+    first: int = 5000
+    last: int = 5999
+
+    def problems(self) -> list[str]:
+        """In order, and ports."""
+        ordered = 0 < self.first <= self.last <= 65535
+        return [] if ordered else [f"first: want 1 to last ({self.last}), last at most 65535"]
+
+
+class RedisNodeConfig(NodeConfig, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """The Redis node's configuration.
+
+    Attributes:
+        run_dir: of what need not survive a boot.
+        sandbox: `systemd`: a unit for each instance, as root; `process`: plain processes, for development.
+        executable: the server.
+        bind: address its servers listen on; 0.0.0.0 is all.
+        ports: of the servers.
+        memory_mb: what an instance stores at most.
+        max_clients: connections of one instance.
+        uid: servers run as this user.
+        gid: and this group.
+        slice: the systemd slice of all instances.
+        start_timeout: seconds a server may take until it answers; with much data it takes longer and is waited for.
+        stop_grace: seconds between SIGTERM and SIGKILL.
+    """
+
+    run_dir: str = "/run/ingot-service-redis-node"
+    sandbox: str = "systemd"
+    executable: str = "/usr/bin/redis-server"
+    bind: str = "0.0.0.0"  # noqa: S104 - applications on all DEAs reach it; each instance has passwords
+    ports: PortRange = PortRange()
+    memory_mb: int = 64
+    max_clients: int = 500
+    uid: int = 806
+    gid: int = 806
+    slice: str = "ingot-services.slice"
+    start_timeout: float = 15
+    stop_grace: float = 10
+
+    def problems(self) -> list[str]:
+        """Rules across fields."""
+        found = super().problems()
+        if self.sandbox not in {"systemd", "process"}:
+            found.append(f"sandbox: want systemd or process, not {self.sandbox!r}")
+        found += [
+            f"{name}: want an absolute path, not {getattr(self, name)!r}"
+            for name in ("run_dir", "executable")
+            if not Path(getattr(self, name)).is_absolute()
+        ]
+        if self.memory_mb < _LEAST_MB:
+            found.append(f"memory_mb: want at least {_LEAST_MB}, not {self.memory_mb}")
+        found += [
+            f"{name}: want more than 0"
+            for name in ("max_clients", "start_timeout")
+            if getattr(self, name) <= 0
+        ]
+        if self.stop_grace < 0:
+            found.append("stop_grace: must not be negative")
+        try:
+            ipaddress.ip_address(self.bind)
+        except ValueError:
+            found.append(f"bind: want an IP address, not {self.bind!r}")
+        if self.capacity > self.ports.last - self.ports.first + 1:
+            found.append("capacity: want at most as many as there are ports")
+        return found
+
+    @property
+    def unit_memory_mb(self) -> int:
+        """Hard limit of a unit: rewriting the log of changes copies what is written to meanwhile."""
+        return 2 * self.memory_mb + 64
+
+    @property
+    def local_address(self) -> str:
+        """Where the node itself reaches its servers."""
+        return "127.0.0.1" if ipaddress.ip_address(self.bind).is_unspecified else self.bind

@@ -1,0 +1,143 @@
+"""Instances' folders: what a server reads and writes, and the node's record. All of it blocks."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+from pathlib import Path
+
+import msgspec
+
+from components.common import log
+from components.common.units import UnitSpec
+from components.services.base import store
+from components.services.redis import acl, settings
+from components.services.redis.config import RedisNodeConfig
+from components.services.redis.records import Record
+
+_RECORD, _SETTINGS, _USERS, _DATA, _LOG = "instance.json", "redis.conf", "users.acl", "data", "redis.log"
+_LAST_PORT = "last_port"
+_TAIL_BYTES = 4096
+logger = log.get(__name__)
+
+
+class Folders:
+    """The folders of all instances, `<base_dir>/instances/<name>`.
+
+    With the sandbox `systemd`, a folder is root's; its server, as another user, reads its two files and owns `data` alone.
+    """
+
+    def __init__(self, config: RedisNodeConfig) -> None:
+        self._config = config
+        self._base = Path(config.base_dir)
+        self._instances = self._base / "instances"
+        self._as_root = config.sandbox == "systemd"
+        self._instances.mkdir(parents=True, exist_ok=True)
+        # Not by `mkdir`, whose mode the daemon's mask narrows: servers must get through to their own.
+        self._instances.chmod(0o711)
+
+    def load(self) -> list[Record]:
+        """Read all records; a folder whose record cannot be read is left alone, as its data may be somebody's."""
+        found = []
+        for folder in sorted(self._instances.iterdir()):
+            try:
+                record = store.load(folder / _RECORD, Record)
+            except (OSError, msgspec.MsgspecError) as error:
+                logger.error("record_unreadable", folder=folder.name, reason=str(error))  # noqa: TRY400 - no bug here
+                continue
+            if record is None:
+                logger.warning("folder_without_record", folder=folder.name)
+            else:
+                found.append(record)
+        return found
+
+    def make(self, record: Record) -> None:
+        """Make an instance's folder with all that is in it.
+
+        Raises:
+            OSError: the disk refuses.
+        """
+        folder = self.of(record.name)
+        folder.mkdir(mode=0o700, exist_ok=True)
+        data = folder / _DATA
+        data.mkdir(mode=0o700, exist_ok=True)
+        folder.chmod(0o750)
+        if self._as_root:
+            os.chown(folder, 0, self._config.gid)
+            os.chown(data, self._config.uid, self._config.gid)
+        self.save(record)
+
+    def save(self, record: Record) -> None:
+        """Write the record, and what the server reads at its start.
+
+        Raises:
+            OSError: the disk refuses.
+        """
+        folder = self.of(record.name)
+        group = self._config.gid if self._as_root else None
+        config = self._config
+        text = settings.render(
+            folder,
+            bind=config.bind,
+            port=record.port,
+            memory_mb=config.memory_mb,
+            max_clients=config.max_clients,
+        )
+        store.write_private(folder / _SETTINGS, text.encode(), group)
+        store.write_private(folder / _USERS, acl.file(record).encode(), group)
+        store.save(folder / _RECORD, record)
+
+    def remove(self, name: str) -> None:
+        """Remove an instance's folder with its data; one that is not there is no error.
+
+        Raises:
+            OSError: something of it is left.
+        """
+        with contextlib.suppress(FileNotFoundError):
+            shutil.rmtree(self.of(name))
+
+    def of(self, name: str) -> Path:
+        """Give an instance's folder."""
+        return self._instances / name
+
+    def last_words(self, name: str) -> str:
+        """Give the last line of a server's log, for whoever asks why it ended; empty where it said nothing."""
+        with contextlib.suppress(OSError):
+            with (self.of(name) / _LOG).open("rb") as file:
+                file.seek(max(0, file.seek(0, os.SEEK_END) - _TAIL_BYTES))
+                lines = file.read().decode(errors="replace").split("\n")
+            return next((line.strip() for line in reversed(lines) if line.strip()), "")
+        return ""
+
+    def last_port(self) -> int:
+        """Give the port handed out last, 0 where there is none."""
+        return store.load(self._base / _LAST_PORT, int) or 0
+
+    def save_last_port(self, port: int) -> None:
+        """Remember the port handed out last."""
+        store.save(self._base / _LAST_PORT, port)
+
+    def spec(self, record: Record) -> UnitSpec:
+        """Describe its unit. The server is told of its passwords by a file: its arguments are anybody's to read."""
+        config, folder = self._config, self.of(record.name)
+        return UnitSpec(
+            name=record.unit,
+            argv=[config.executable, str(folder / _SETTINGS)],
+            directory=folder,
+            environment={"PATH": "/usr/bin:/bin", "LANG": "C.UTF-8"},
+            uid=config.uid if self._as_root else None,
+            gid=config.gid if self._as_root else None,
+            memory_mb=config.unit_memory_mb,
+            nofile=config.max_clients + 64,
+            # One uid for all servers: what keeps them apart is that each sees its own folder alone.
+            empty=[Path("/var/lib/ingot"), *_outside(self._instances, Path("/var/lib/ingot"))],
+            hidden=[Path(p) for p in ("/etc/ingot", "/opt/ingot", "/srv/ingot", "/run/dbus", "/root")],
+            stdout=folder / _LOG,
+            stderr=folder / _LOG,
+            slice=config.slice,
+        )
+
+
+def _outside(path: Path, parent: Path) -> list[Path]:
+    return [] if path.is_relative_to(parent) else [path]

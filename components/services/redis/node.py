@@ -1,0 +1,147 @@
+"""`ingot-service-redis-node`: one real redis-server for each instance, a user for each binding."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import re
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from components.common.bus import Bus
+from components.common.daemon import run
+from components.common.identity import Identity
+from components.common.service_messages import Credentials, ServiceAnnouncement
+from components.common.units import ProcessRunner, Runner, SystemdRunner
+from components.services.base import Node, ServiceError
+from components.services.base.credentials import digest
+from components.services.redis.config import RedisNodeConfig
+from components.services.redis.errors import INVALID_CREDENTIALS, INVALID_PLAN
+from components.services.redis.keeper import Keeper
+from components.services.redis.records import OWNER, Binding, Record, wanted_identity, wanted_user
+
+_VERSION_SECONDS = 10.0
+
+
+class RedisNode(Node[RedisNodeConfig]):
+    """The Redis node."""
+
+    service_name = "RaaS"
+
+    def __init__(self, config: RedisNodeConfig, bus: Bus, identity: Identity) -> None:
+        super().__init__(config, bus, identity)
+        self._version = ""
+        self._keeper = Keeper(config, _runner(config), self.lock, self.spawn)
+
+    async def start(self) -> None:
+        """Find the instances again, and begin."""
+        self._version = await _version(self.config.executable)
+        await self._keeper.recover()
+        await super().start()
+
+    async def stop(self) -> None:
+        """Finish what was asked for, and let go."""
+        await super().stop()
+        await self._keeper.close()
+
+    async def provision(self, plan: str, credentials: Credentials | None) -> Credentials:
+        """See `Node.provision`."""
+        if plan and plan != self.config.plan:
+            raise ServiceError(INVALID_PLAN, f"this node has no plan {plan}")
+        name, password = wanted_identity(credentials)
+        if name in self._keeper.records:
+            record = self._keeper.get(name)
+            if record.owner_digest != digest(password):
+                raise ServiceError(INVALID_CREDENTIALS, f"the instance {name} is there with another password")
+        else:
+            record = await self._keeper.create(self.config.plan, name, password)
+        return {**self._credentials(record, OWNER, password), "node_id": self.config.node_id}
+
+    async def unprovision(self, name: str, bindings: list[Credentials]) -> None:  # noqa: ARG002 - they go with it
+        """See `Node.unprovision`."""
+        await self._keeper.remove(name)
+
+    async def bind(self, name: str, options: dict[str, Any], credentials: Credentials | None) -> Credentials:  # noqa: ARG002 - Redis knows none
+        """See `Node.bind`."""
+        record = self._keeper.get(name)
+        username, password = wanted_user(credentials)
+        await self._keeper.add_binding(record, Binding(username, digest(password)))
+        return self._credentials(record, username, password)
+
+    async def unbind(self, credentials: Credentials) -> None:
+        """See `Node.unbind`."""
+        record = self._keeper.records.get(str(credentials.get("name", "")))
+        binding = record.find(credentials) if record is not None else None
+        if record is not None and binding is not None:
+            await self._keeper.remove_binding(record, binding)
+
+    def instances(self) -> list[str]:
+        """See `Node.instances`."""
+        return [record.name for record in self._keeper.records.values() if record.ready]
+
+    def bindings(self) -> list[Credentials]:
+        """See `Node.bindings`."""
+        return [
+            {"name": record.name, "username": binding.username}
+            for record in self._keeper.records.values()
+            for binding in record.bindings
+        ]
+
+    def announcement(self) -> ServiceAnnouncement:
+        """Say also how much memory there is, as gateways of 2011 judge by it."""
+        said = super().announcement()
+        return msgspec.structs.replace(
+            said, available_memory=(said.available_capacity or 0) * self.config.memory_mb
+        )
+
+    def ready(self) -> list[str]:
+        """Without its program, nothing can be made."""
+        return super().ready() if self._version else [*super().ready(), "no_redis_server"]
+
+    def varz(self) -> dict[str, object]:
+        """Name the version, and every instance with its port and how many are bound."""
+        table = {
+            r.name: {"port": r.port, "bindings": len(r.bindings), "up": r.name not in self._keeper.down}
+            for r in self._keeper.records.values()
+        }
+        return {**super().varz(), "redis_version": self._version, "instance_table": table}
+
+    def _credentials(self, record: Record, username: str, password: str) -> Credentials:
+        """Give credentials in the shape of section 6.7, and the user, whom 2011 did not know, besides."""
+        return {
+            "hostname": self.config.address,
+            "host": self.config.address,
+            "port": record.port,
+            "password": password,
+            "name": record.name,
+            "username": username,
+        }
+
+
+def _runner(config: RedisNodeConfig) -> Runner:
+    if config.sandbox == "systemd":
+        return SystemdRunner(Path(config.run_dir) / "units")
+    return ProcessRunner(Path(config.base_dir) / "units")
+
+
+async def _version(executable: str) -> str:
+    """Ask the server's program for its version; empty where it does not say."""
+    with contextlib.suppress(OSError, TimeoutError):
+        process = await asyncio.create_subprocess_exec(
+            executable, "--version", stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL
+        )
+        said, _ = await asyncio.wait_for(process.communicate(), _VERSION_SECONDS)
+        found = re.search(r"v=([0-9.]+)", said.decode(errors="replace"))
+        return found[1] if found else ""
+    return ""
+
+
+def main() -> None:
+    """Run the node."""
+    run("service_redis_node", "RaaS-Node", RedisNodeConfig, RedisNode)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,109 @@
+"""What a node remembers of an instance: a file of root's own beside the instance's data."""
+
+from __future__ import annotations
+
+import re
+import time
+
+import msgspec
+
+from components.common.service_messages import Credentials
+from components.services.base.credentials import digest, new_name, new_password
+from components.services.base.errors import ServiceError
+from components.services.redis.errors import INVALID_CREDENTIALS
+
+# Names become folders and units, user names stand in the access list.
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
+# Redis's own, the node's, and the user of the credentials that provisioning gave.
+DEFAULT, ADMIN, OWNER = "default", "ingot-node", "owner"
+_RESERVED = frozenset({DEFAULT, ADMIN, OWNER})
+
+
+class Binding(msgspec.Struct, frozen=True):
+    """One application's access: its user, and the digest of its password."""
+
+    username: str
+    digest: str
+
+
+class Record(msgspec.Struct):
+    """One instance. Of passwords only digests are kept, but for the node's own, with which it speaks to the server.
+
+    Attributes:
+        name: of the instance; its folder and its unit carry it.
+        port: of its server.
+        plan: as it was asked for.
+        admin_password: the node's own at this server.
+        owner_digest: of the password that provisioning gave.
+        bindings: by user.
+        ready: false until provisioning has ended well; one that is not is removed at the node's next start.
+        created: whole seconds since 1970.
+    """
+
+    name: str
+    port: int
+    plan: str
+    admin_password: str
+    owner_digest: str
+    bindings: list[Binding] = msgspec.field(default_factory=list)
+    ready: bool = False
+    created: int = msgspec.field(default_factory=lambda: int(time.time()))
+
+    @property
+    def unit(self) -> str:
+        """The name of its unit."""
+        return UNIT_PREFIX + self.name
+
+    def find(self, credentials: Credentials) -> Binding | None:
+        """Find the binding of credentials: by user, else by password, as credentials of 2011 name no user."""
+        username = credentials.get("username")
+        if username:
+            return next((b for b in self.bindings if b.username == username), None)
+        known = digest(str(credentials.get("password", "")))
+        return next((b for b in self.bindings if b.digest == known), None)
+
+    def with_binding(self, binding: Binding) -> list[Binding]:
+        """Give the bindings with one more."""
+        return [*(b for b in self.bindings if b.username != binding.username), binding]
+
+    def without(self, binding: Binding) -> list[Binding]:
+        """Give the bindings with one fewer."""
+        return [b for b in self.bindings if b.username != binding.username]
+
+
+UNIT_PREFIX = "ingot-redis-"
+
+
+def wanted_identity(given: Credentials | None) -> tuple[str, str]:
+    """Give name and password of an instance: those asked for, or new ones.
+
+    Raises:
+        ServiceError: what was asked for cannot be a name or a password.
+    """
+    name = str((given or {}).get("name") or new_name())
+    return _checked(name, "name"), _password(given)
+
+
+def wanted_user(given: Credentials | None) -> tuple[str, str]:
+    """Give user and password of a binding: those asked for, or new ones.
+
+    Raises:
+        ServiceError: what was asked for cannot be a user or a password.
+    """
+    username = _checked(str((given or {}).get("username") or new_name("u")), "username")
+    if username in _RESERVED:
+        raise ServiceError(INVALID_CREDENTIALS, f"username: {username} is taken")
+    return username, _password(given)
+
+
+def _password(given: Credentials | None) -> str:
+    password = str((given or {}).get("password") or new_password())
+    if len(password) < 8:
+        raise ServiceError(INVALID_CREDENTIALS, "password: want at least 8 characters")
+    return password
+
+
+def _checked(name: str, what: str) -> str:
+    if not _NAME.fullmatch(name):
+        raise ServiceError(INVALID_CREDENTIALS, f"{what}: want letters, digits, _ and -, at most 64")
+    return name

@@ -1,0 +1,86 @@
+"""The node's talk with one instance's server."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from enum import StrEnum
+from typing import Any
+
+from redis.asyncio import Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.exceptions import BusyLoadingError, RedisError
+
+from components.common.errors import IngotError
+from components.services.redis import acl
+from components.services.redis.records import ADMIN, Record
+
+_CONNECT_SECONDS = 2.0
+_ANSWER_SECONDS = 5.0
+
+
+class ServerError(IngotError):
+    """A server did not do what it was told; the text holds neither names of users nor digests."""
+
+
+class Answer(StrEnum):
+    """How a server answers."""
+
+    UP = "up"
+    LOADING = "loading"
+    NONE = "none"
+
+
+async def ask(address: str, record: Record) -> Answer:
+    """See whether an instance's server answers."""
+    try:
+        async with _connected(address, record) as client:
+            await client.ping()
+    except BusyLoadingError:
+        return Answer.LOADING
+    except (RedisError, OSError, TimeoutError):
+        return Answer.NONE
+    return Answer.UP
+
+
+async def apply_users(address: str, record: Record) -> None:
+    """Make a running server's users those of the record, and close what those who may no more had opened.
+
+    Raises:
+        ServerError: it did not do all of it.
+    """
+    try:
+        async with _connected(address, record) as client:
+            tell: Callable[..., Awaitable[Any]] = client.execute_command
+            live = {}
+            for name in await tell("ACL USERS"):
+                if name != ADMIN:
+                    live[name] = frozenset((await tell("ACL GETUSER", name))["passwords"])
+            for command in acl.changes(live, acl.wanted(record)):
+                await tell(*command)
+    except (RedisError, OSError, TimeoutError) as error:
+        raise ServerError(f"the server on port {record.port} did not: {type(error).__name__}") from None
+
+
+@asynccontextmanager
+async def _connected(address: str, record: Record) -> AsyncIterator[Redis]:
+    client = Redis(
+        host=address,
+        port=record.port,
+        username=ADMIN,
+        password=record.admin_password,
+        decode_responses=True,
+        socket_connect_timeout=_CONNECT_SECONDS,
+        socket_timeout=_ANSWER_SECONDS,
+        # Who asks decides whether to ask again.
+        retry=Retry(NoBackoff(), 0),
+        # A server's answer to "who are you" is no use, and its user may not say.
+        lib_name=None,
+        lib_version=None,
+        protocol=2,
+    )
+    try:
+        yield client
+    finally:
+        await client.aclose()

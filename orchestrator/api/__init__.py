@@ -1,0 +1,1 @@
+"""The orchestrator's REST API (docs/platform.md): a blueprint for each family of calls."""

@@ -1,0 +1,100 @@
+"""Who may operate: administrators whose token a controller vouches for, and `operator` with their password."""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+import time
+from collections.abc import Callable, Sequence
+
+import httpx
+from werkzeug.datastructures import Headers
+
+from components.common import log
+from components.common.errors import IngotError
+from components.common.probes import authorised
+from orchestrator.config import OrchestratorConfig
+
+OPERATOR = "operator"
+CACHE_SECONDS = 30.0
+_CACHED_AT_MOST = 1000
+logger = log.get(__name__)
+
+
+class AuthError(IngotError):
+    """Who asks may not; `status` is 401, 403, or 503 where nobody can tell."""
+
+    def __init__(self, text: str, status: int) -> None:
+        super().__init__(text)
+        self.status = status
+
+
+class Voucher:
+    """Finds out who asks.
+
+    Args:
+        config: the controllers that vouch for tokens, and the operator's password.
+        clock: seconds that only grow.
+    """
+
+    def __init__(self, config: OrchestratorConfig, clock: Callable[[], float] = time.monotonic) -> None:
+        self._controllers: Sequence[str] = [url.rstrip("/") for url in config.controllers]
+        self._password = config.operator_password
+        self._clock = clock
+        self._mutex = threading.Lock()
+        self._known: dict[str, tuple[str, float]] = {}
+        self._http = httpx.Client(timeout=config.controller_timeout, trust_env=False)
+
+    def close(self) -> None:
+        """Give up the connections."""
+        self._http.close()
+
+    def caller(self, headers: Headers) -> str:
+        """Give the administrator's email, or `operator`.
+
+        Raises:
+            AuthError: 401 nobody, or a wrong password; 403 not an administrator; 503 no controller answers.
+        """
+        given = headers.get("Authorization", "").strip()
+        if not given:
+            raise AuthError("log in: `ingot login` as an administrator, or the operator's password", 401)
+        if given.lower().startswith("basic "):
+            if authorised(given, OPERATOR, self._password):
+                return OPERATOR
+            logger.info("operator_rejected")
+            raise AuthError("wrong user or password", 401)
+        return self._administrator(given)
+
+    def _administrator(self, token: str) -> str:
+        key = hashlib.sha256(token.encode()).hexdigest()
+        now = self._clock()
+        with self._mutex:
+            email, until = self._known.get(key, ("", 0.0))
+        if now < until:
+            return email
+        email = self._ask(token)
+        with self._mutex:
+            if len(self._known) >= _CACHED_AT_MOST:
+                self._known.clear()
+            self._known[key] = (email, now + CACHE_SECONDS)
+        return email
+
+    def _ask(self, token: str) -> str:
+        for url in self._controllers:
+            try:
+                answer = self._http.get(f"{url}/v2/me", headers={"Authorization": token})
+                said = answer.json() if answer.status_code == 200 else None
+            except (httpx.HTTPError, httpx.InvalidURL, ValueError) as error:
+                logger.warning("controller_unreachable", url=url, reason=str(error) or type(error).__name__)
+                continue
+            if answer.status_code in (401, 403):
+                raise AuthError("this token is not, or no longer, valid: `ingot login`", 401)
+            if not isinstance(said, dict) or not isinstance(said.get("email"), str):
+                logger.warning("controller_cannot_tell", url=url, status=answer.status_code)
+                continue
+            if said.get("admin") is not True:
+                raise AuthError(f"{said['email']} is not an administrator of the platform", 403)
+            return str(said["email"])
+        raise AuthError(
+            "no controller answers, so nobody can vouch for a token: use the operator's password", 503
+        )

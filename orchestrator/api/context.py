@@ -1,0 +1,93 @@
+"""What request handlers work with, and how they reach it."""
+
+from __future__ import annotations
+
+import threading
+import time
+from dataclasses import dataclass, field
+from typing import Any, TypeVar, cast
+
+import msgspec
+from flask import Response, current_app, g, jsonify, request
+
+from components.common.identity import Identity
+from orchestrator.api.auth import Voucher
+from orchestrator.config import OrchestratorConfig
+from orchestrator.images import Images
+from orchestrator.jobs.engine import Engine
+from orchestrator.jobs.journal import Journal
+from orchestrator.jobs.kinds import RefusedError
+from orchestrator.tools import Tools
+
+EXTENSION = "ingot"
+T = TypeVar("T", bound=msgspec.Struct)
+
+
+class Body(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Root of what bodies may hold; anything else in one is refused by name."""
+
+
+@dataclass(frozen=True, slots=True)
+class Orchestrator:
+    """The daemon's parts."""
+
+    config: OrchestratorConfig
+    identity: Identity
+    tools: Tools
+    journal: Journal
+    engine: Engine
+    images: Images
+    voucher: Voucher
+    stopping: threading.Event
+    begun: float = field(default_factory=time.monotonic)
+
+
+def here() -> Orchestrator:
+    """Give the parts of the daemon that handles this request."""
+    return cast("Orchestrator", current_app.extensions[EXTENSION])
+
+
+def operator() -> str:
+    """Give who asks: an administrator's email, or `operator`."""
+    return cast("str", g.caller)
+
+
+def body(kind: type[T]) -> T:
+    """Read the body; an empty one is an empty object.
+
+    Raises:
+        RefusedError: 400, naming what is wrong.
+    """
+    raw = request.get_data(cache=True).strip() or b"{}"
+    try:
+        return msgspec.json.decode(raw, type=kind)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise RefusedError(f"the body: {_first_lower(str(error))}") from error
+
+
+def number(name: str, default: int, lowest: int, highest: int) -> int:
+    """Read a number of the query.
+
+    Raises:
+        RefusedError: 400 where it is none, or not within its bounds.
+    """
+    text = request.args.get(name)
+    if text is None:
+        return default
+    if not text.isascii() or not text.isdigit() or not lowest <= int(text) <= highest:
+        raise RefusedError(f"{name}: want a number from {lowest} to {highest}, not {text!r}")
+    return int(text)
+
+
+def accepted(job_id: int) -> tuple[Response, int]:
+    """Answer with a job that was queued."""
+    return jsonify({"job": here().journal.job(job_id)}), 202
+
+
+def submit(kind: str, wish: dict[str, Any], *about: str) -> tuple[Response, int]:
+    """Queue an operation of who asks, and answer with its job."""
+    return accepted(here().engine.submit(kind, wish, operator(), about))
+
+
+def _first_lower(text: str) -> str:
+    return text[:1].lower() + text[1:]

@@ -1,0 +1,41 @@
+"""Images that machines are made from."""
+
+from __future__ import annotations
+
+from flask import Blueprint, Response, jsonify
+
+from orchestrator.api.context import Body, body, here
+from orchestrator.jobs.kinds import RefusedError
+
+blueprint = Blueprint("images", __name__)
+
+
+class ImageBody(Body, frozen=True):
+    """`POST /v2/images`."""
+
+    provider: str
+    name: str
+    source: str = ""
+
+
+@blueprint.get("/v2/images")
+def listed() -> Response:
+    """List the registered images."""
+    return jsonify({"images": here().images.listed()})
+
+
+@blueprint.post("/v2/images")
+def register() -> tuple[Response, int]:
+    """Register an image: 201 where its provider has it, 202 where it is being imported."""
+    wish = body(ImageBody)
+    if not wish.name:
+        raise RefusedError("name: want the name of an image")
+    image, importing = here().images.register(wish.provider, wish.name, wish.source)
+    return jsonify(image), 202 if importing else 201
+
+
+@blueprint.delete("/v2/images/<provider>/<path:name>")
+def remove(provider: str, name: str) -> tuple[Response, int]:
+    """Forget an image, and remove it from its provider."""
+    here().images.remove(provider, name)
+    return Response(), 204

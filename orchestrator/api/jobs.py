@@ -1,0 +1,51 @@
+"""Jobs: what is done, what was done, and how far it is."""
+
+from __future__ import annotations
+
+from flask import Blueprint, Response, jsonify, request
+
+from orchestrator.api.context import Body, accepted, body, here, number, operator
+from orchestrator.jobs.kinds import RefusedError
+from orchestrator.models import JOB_STATES
+
+blueprint = Blueprint("jobs", __name__)
+_HIGHEST = 2**31 - 1
+
+
+@blueprint.get("/v2/jobs")
+def listed() -> Response:
+    """List jobs, newest first."""
+    state = request.args.get("state")
+    if state is not None and state not in JOB_STATES:
+        raise RefusedError(f"state: want one of {', '.join(JOB_STATES)}, not {state!r}")
+    return jsonify({"jobs": here().journal.jobs(number("limit", 20, 1, 1000), state)})
+
+
+@blueprint.get("/v2/jobs/<int:job_id>")
+def one(job_id: int) -> Response:
+    """Give a job with its steps."""
+    job = here().journal.job(job_id)
+    if job is None:
+        raise _unknown(job_id)
+    return jsonify(job)
+
+
+@blueprint.get("/v2/jobs/<int:job_id>/log")
+def log(job_id: int) -> Response:
+    """Give the lines of progress after a number."""
+    lines = here().journal.lines(job_id, number("after", 0, 0, _HIGHEST))
+    if lines is None:
+        raise _unknown(job_id)
+    return jsonify(lines)
+
+
+@blueprint.post("/v2/jobs/<int:job_id>/resume")
+def resume(job_id: int) -> tuple[Response, int]:
+    """Go on with a failed job."""
+    body(Body)
+    here().engine.resume(job_id, operator())
+    return accepted(job_id)
+
+
+def _unknown(job_id: int) -> RefusedError:
+    return RefusedError(f"there is no job {job_id}", 404)

@@ -1,0 +1,28 @@
+"""Machines: all that the platform has."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from flask import Blueprint, Response, jsonify
+
+from orchestrator.api import views
+from orchestrator.api.context import Orchestrator, here
+
+blueprint = Blueprint("machines", __name__)
+# A DEA beats every second; one that is not heard for so long after we began to listen does not.
+LISTEN_SECONDS = 5.0
+
+
+@blueprint.get("/v2/machines")
+def listed() -> Response:
+    """List all machines."""
+    return jsonify({"machines": everything(here())})
+
+
+def everything(orchestrator: Orchestrator) -> list[dict[str, Any]]:
+    """Give all machines as the API shows them."""
+    since = time.monotonic() - orchestrator.begun
+    listening = orchestrator.tools.bus.bus.connected and since > LISTEN_SECONDS
+    return views.machines(orchestrator.tools, listening=listening)

@@ -1,0 +1,68 @@
+"""Operations on the platform as a whole: its release, and the share."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+from flask import Blueprint, Response
+
+from orchestrator.api.context import Body, body, submit
+from orchestrator.jobs.kinds import RefusedError
+
+blueprint = Blueprint("operations", __name__)
+
+
+class RollBody(Body, frozen=True):
+    """`POST /v2/roll`; `share` of a pool that is rolled at a time."""
+
+    release: str
+    share: float | msgspec.UnsetType = msgspec.UNSET
+
+
+class RollbackBody(Body, frozen=True):
+    """`POST /v2/rollback`; without a release, to the one before."""
+
+    release: str | msgspec.UnsetType = msgspec.UNSET
+
+
+class WireBody(Body, frozen=True):
+    """`POST /v2/wire_nfs` and `POST /v2/unwire_nfs`; without hosts, all that want the share."""
+
+    hosts: list[str] | msgspec.UnsetType = msgspec.UNSET
+
+
+@blueprint.post("/v2/roll")
+def roll() -> tuple[Response, int]:
+    """Roll the platform to a release."""
+    wish = body(RollBody)
+    if wish.share is not msgspec.UNSET and not 0 < wish.share <= 1:
+        raise RefusedError(f"share: want more than 0 and at most 1, not {wish.share:g}")
+    return submit("roll", _wish(wish))
+
+
+@blueprint.post("/v2/rollback")
+def rollback() -> tuple[Response, int]:
+    """Roll the platform back."""
+    return submit("rollback", _wish(body(RollbackBody)))
+
+
+@blueprint.post("/v2/wire_nfs")
+def wire_nfs() -> tuple[Response, int]:
+    """Wire the share."""
+    return submit("wire_nfs", _wish(body(WireBody)))
+
+
+@blueprint.post("/v2/unwire_nfs")
+def unwire_nfs() -> tuple[Response, int]:
+    """Unwire the share."""
+    return submit("unwire_nfs", _wish(body(WireBody)))
+
+
+def _wish(given: Body) -> dict[str, Any]:
+    wish: dict[str, Any] = msgspec.to_builtins(given)
+    if wish.get("release") == "":
+        raise RefusedError("release: want the name of a release")
+    if wish.get("hosts") == []:
+        raise RefusedError("hosts: want at least one, or none of the field")
+    return wish

@@ -1,0 +1,129 @@
+"""Pools: how many machines there are, and making them more or fewer."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+from flask import Blueprint, Response, jsonify
+
+from orchestrator.api import views
+from orchestrator.api.context import Body, Orchestrator, accepted, body, here, operator, submit
+from orchestrator.api.machines import everything
+from orchestrator.config import PoolConfig
+from orchestrator.jobs.journal import StaleError
+from orchestrator.jobs.kinds import RefusedError
+
+blueprint = Blueprint("pools", __name__)
+_TRIES = 10
+
+
+class SizeBody(Body, frozen=True):
+    """`PUT /v2/pools/NAME`."""
+
+    size: int
+
+
+class OutBody(Body, frozen=True):
+    """`POST /v2/pools/NAME/scale_out`."""
+
+    count: int = 1
+
+
+class InBody(Body, frozen=True):
+    """`POST /v2/pools/NAME/scale_in`; a machine by name, or how many."""
+
+    count: int | msgspec.UnsetType = msgspec.UNSET
+    machine: str | msgspec.UnsetType = msgspec.UNSET
+
+
+@blueprint.get("/v2/pools")
+def listed() -> Response:
+    """List the pools."""
+    orchestrator = here()
+    machines = everything(orchestrator)
+    found = [
+        _view(orchestrator, name, pool, machines) for name, pool in sorted(orchestrator.config.pools.items())
+    ]
+    return jsonify({"pools": found})
+
+
+@blueprint.get("/v2/pools/<name>")
+def one(name: str) -> Response:
+    """Give a pool."""
+    orchestrator = here()
+    return jsonify(_view(orchestrator, name, _known(name), everything(orchestrator)))
+
+
+@blueprint.put("/v2/pools/<name>")
+def resize(name: str) -> tuple[Response, int]:
+    """Bring a pool to a size."""
+    orchestrator, pool, wanted = here(), _known(name), body(SizeBody).size
+    about = f"pool:{name}"
+    for _ in range(_TRIES):
+        # The size read here must be that of the plan: a job that ends in between sends us round again.
+        mark = orchestrator.journal.mark()
+        view = _view(orchestrator, name, pool, everything(orchestrator))
+        if not view["floor"] <= wanted <= view["maximum"]:
+            raise RefusedError(
+                f"size: want {view['floor']} to {view['maximum']} for pool {name}, not {wanted}"
+                + _why_floor(view, pool)
+            )
+        orchestrator.engine.refuse_held(about)
+        more = wanted - view["size"]
+        if not more:
+            return jsonify({"job": None}), 200
+        kind = "scale_out" if more > 0 else "scale_in"
+        wish = {"pool": name, "count": abs(more)}
+        try:
+            return accepted(orchestrator.engine.submit(kind, wish, operator(), (about,), mark))
+        except StaleError:
+            continue
+    raise RefusedError("other jobs end faster than this one can be planned; try again", 409)
+
+
+@blueprint.post("/v2/pools/<name>/scale_out")
+def scale_out(name: str) -> tuple[Response, int]:
+    """Add machines."""
+    _known(name)
+    count = body(OutBody).count
+    _positive(count)
+    return submit("scale_out", {"pool": name, "count": count}, f"pool:{name}")
+
+
+@blueprint.post("/v2/pools/<name>/scale_in")
+def scale_in(name: str) -> tuple[Response, int]:
+    """Take machines away."""
+    _known(name)
+    wish = body(InBody)
+    if wish.machine is msgspec.UNSET:
+        count = 1 if wish.count is msgspec.UNSET else wish.count
+        _positive(count)
+        return submit("scale_in", {"pool": name, "count": count}, f"pool:{name}")
+    if wish.count is not msgspec.UNSET:
+        raise RefusedError("count: not together with machine")
+    return submit("scale_in", {"pool": name, "machine": wish.machine}, f"pool:{name}")
+
+
+def _known(name: str) -> PoolConfig:
+    pools = here().config.pools
+    if name not in pools:
+        raise RefusedError(f"there is no pool {name}; known: {', '.join(sorted(pools)) or 'none'}", 404)
+    return pools[name]
+
+
+def _positive(count: int) -> None:
+    if count < 1:
+        raise RefusedError(f"count: want 1 or more, not {count}")
+
+
+def _view(
+    orchestrator: Orchestrator, name: str, pool: PoolConfig, machines: list[dict[str, Any]]
+) -> dict[str, Any]:
+    return views.pool(name, pool, machines, orchestrator.journal.holder(f"pool:{name}"))
+
+
+def _why_floor(view: dict[str, Any], pool: PoolConfig) -> str:
+    if view["floor"] == pool.floor:
+        return ""
+    return f": {view['floor']} of its machines are fixed and are never deleted"

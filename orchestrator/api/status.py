@@ -1,0 +1,81 @@
+"""Probes of this daemon, on the API's own port (docs/platform.md)."""
+
+from __future__ import annotations
+
+from flask import Blueprint, Response, jsonify, request
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from sqlalchemy import func, select
+
+from components.common.probes import authorised
+from components.common.version import release
+from orchestrator.api.context import Orchestrator, here
+from orchestrator.database import DatabaseUnavailableError
+from orchestrator.models import Machine
+
+blueprint = Blueprint("status", __name__)
+
+
+@blueprint.get("/healthz")
+def healthz() -> Response:
+    """Alive."""
+    return Response("ok\n", mimetype="text/plain")
+
+
+@blueprint.get("/readyz")
+def readyz() -> tuple[Response, int]:
+    """Fit to serve, or why not."""
+    reasons = problems(here())
+    answer = {"ready": not reasons, "reasons": reasons, "release": release()}
+    return jsonify(answer), 503 if reasons else 200
+
+
+@blueprint.get("/varz")
+def varz() -> Response:
+    """Give the daemon's figures."""
+    refusal = _status_only()
+    if refusal is not None:
+        return refusal
+    orchestrator = here()
+    with orchestrator.tools.db.session() as session:
+        rows = session.execute(select(Machine.state, func.count()).group_by(Machine.state))
+        made = {row[0]: row[1] for row in rows}
+    return jsonify(
+        {
+            **orchestrator.identity.varz(),
+            "jobs": orchestrator.journal.counts(),
+            "machines": made,
+            "deas": sum(dea.fresh for dea in orchestrator.tools.beats.deas()),
+        }
+    )
+
+
+@blueprint.get("/metrics")
+def metrics() -> Response:
+    """Give the daemon's metrics."""
+    refusal = _status_only()
+    if refusal is not None:
+        return refusal
+    return Response(generate_latest(), content_type=CONTENT_TYPE_LATEST)
+
+
+def problems(orchestrator: Orchestrator) -> list[str]:
+    """Give the reasons against operating."""
+    found = []
+    if orchestrator.stopping.is_set():
+        found.append("this orchestrator is being stopped")
+    try:
+        orchestrator.tools.db.check()
+    except DatabaseUnavailableError:
+        found.append("the database does not answer")
+    if not orchestrator.engine.works:
+        found.append("the engine takes no jobs")
+    if not orchestrator.tools.bus.bus.connected:
+        found.append("no connection to the message bus")
+    return found
+
+
+def _status_only() -> Response | None:
+    status = here().config.status
+    if authorised(request.headers.get("Authorization"), status.user, status.password):
+        return None
+    return Response("denied\n", 401, {"WWW-Authenticate": 'Basic realm="ingot"'}, mimetype="text/plain")

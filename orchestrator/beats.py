@@ -1,0 +1,203 @@
+"""What the DEAs say: who beats, what runs there, and which endpoints are registered with the routers."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from components.common.bus import Incoming
+from components.common.bus_thread import BusThread
+from components.common.messages import DeaBeat, RouterRegister
+
+# A DEA is believed for so many of its intervals, and never less than so many seconds: a loop may be late once.
+_INTERVALS, _AT_LEAST = 3.0, 3.0
+# DEAs that were silent for so long are forgotten.
+_KEPT_SECONDS = 3600.0
+# Routers prune an endpoint that is not registered again for two minutes (section 3 of the protocol); so do we.
+_ENDPOINT_SECONDS = 120.0
+# Age changes without a message, so conditions are also asked again after so long.
+_LOOK_SECONDS = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class Dea:
+    """A DEA as its last beat has it. Memory in MB.
+
+    Attributes:
+        id: for `ingot.dea.<id>.evacuate`.
+        address: of its machine.
+        release: that its agent runs.
+        evacuating: takes no instances (or is stopping).
+        droplets: live instances by application id (as text).
+        memory: for instances.
+        reserved: of it.
+        max_instances: it takes at most.
+        zone: where it stands.
+        age: seconds since the beat.
+        fresh: the beat is not older than three of its intervals, or three seconds.
+    """
+
+    id: str
+    address: str
+    release: str
+    evacuating: bool
+    droplets: Mapping[str, int]
+    memory: int
+    reserved: int
+    max_instances: int
+    zone: str
+    age: float
+    fresh: bool
+
+    @property
+    def instances(self) -> int:
+        """How many live instances it has."""
+        return sum(self.droplets.values())
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """An endpoint registered with the routers."""
+
+    address: str
+    port: int
+    app: int | None
+    instance: str
+    uris: frozenset[str]
+
+
+class Beats:
+    """Listens on the bus. Make it before `bus.start()`: it subscribes at once.
+
+    Args:
+        bus: None in tests, which call `on_beat`, `on_register` and `on_unregister` themselves.
+        clock: seconds that only grow.
+    """
+
+    def __init__(self, bus: BusThread | None, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._changed = threading.Condition()
+        self._deas: dict[str, tuple[DeaBeat, float]] = {}
+        self._endpoints: dict[tuple[str, int], tuple[Endpoint, float]] = {}
+        if bus is not None:
+            bus.subscribe("ingot.dea.beat", DeaBeat, self._heard_beat)
+            bus.subscribe("router.register", RouterRegister, self._heard_register)
+            bus.subscribe("router.unregister", RouterRegister, self._heard_unregister)
+
+    def deas(self) -> list[Dea]:
+        """Give every DEA heard of in the last hour, by id."""
+        now = self._clock()
+        with self._changed:
+            return [_dea(beat, now - at) for _, (beat, at) in sorted(self._deas.items())]
+
+    def at(self, address: str) -> Dea | None:
+        """Give the DEA of a machine, the one heard last: a new agent may have a new id."""
+        return min((d for d in self.deas() if d.address == address), key=lambda d: d.age, default=None)
+
+    def endpoints(self, address: str | None = None) -> list[Endpoint]:
+        """Give what is registered with the routers and not outdated, of one machine or of all."""
+        now = self._clock()
+        with self._changed:
+            return [
+                endpoint
+                for (host, _), (endpoint, at) in sorted(self._endpoints.items())
+                if address in (None, host) and now - at <= _ENDPOINT_SECONDS
+            ]
+
+    def wait_for(self, condition: Callable[[Beats], bool], timeout: float) -> bool:
+        """Wait until a condition holds.
+
+        Args:
+            condition: asked again at every message, and now and then without one, as beats grow old. It looks at beats alone:
+                nothing is heard while it is asked.
+            timeout: in seconds.
+
+        Returns:
+            Whether it holds.
+        """
+        ends = time.monotonic() + timeout
+        with self._changed:
+            while not condition(self):
+                left = ends - time.monotonic()
+                if left <= 0:
+                    return False
+                self._changed.wait(min(left, _LOOK_SECONDS))
+            return True
+
+    def forget(self, address: str) -> None:
+        """Forget a machine that is no more; what comes to its address is heard anew."""
+        with self._changed:
+            for dea in [i for i, (beat, _) in self._deas.items() if beat.address == address]:
+                del self._deas[dea]
+            for key in [k for k in self._endpoints if k[0] == address]:
+                del self._endpoints[key]
+            self._changed.notify_all()
+
+    def on_beat(self, beat: DeaBeat) -> None:
+        """Take a beat."""
+        now = self._clock()
+        with self._changed:
+            self._deas[beat.id] = (beat, now)
+            for dea in [i for i, (_, at) in self._deas.items() if now - at > _KEPT_SECONDS]:
+                del self._deas[dea]
+            self._changed.notify_all()
+
+    def on_register(self, route: RouterRegister) -> None:
+        """Take what is registered; a port that belongs to another instance by now has changed hands."""
+        now = self._clock()
+        key = (route.host, route.port)
+        instance = route.private_instance_id or ""
+        with self._changed:
+            known = self._endpoints.get(key)
+            uris = frozenset(route.uris)
+            if known is not None and known[0].instance == instance:
+                uris |= known[0].uris
+            self._endpoints[key] = (Endpoint(route.host, route.port, route.app, instance, uris), now)
+            for old in [k for k, (_, at) in self._endpoints.items() if now - at > _ENDPOINT_SECONDS]:
+                del self._endpoints[old]
+            self._changed.notify_all()
+
+    def on_unregister(self, route: RouterRegister) -> None:
+        """Take what is unregistered; an endpoint without hosts is gone."""
+        key = (route.host, route.port)
+        with self._changed:
+            known = self._endpoints.get(key)
+            if known is None:
+                return
+            endpoint, at = known
+            if route.private_instance_id and endpoint.instance not in ("", route.private_instance_id):
+                return
+            left = endpoint.uris - frozenset(route.uris)
+            if left:
+                fresh = Endpoint(endpoint.address, endpoint.port, endpoint.app, endpoint.instance, left)
+                self._endpoints[key] = (fresh, at)
+            else:
+                del self._endpoints[key]
+            self._changed.notify_all()
+
+    async def _heard_beat(self, message: Incoming[DeaBeat]) -> None:
+        self.on_beat(message.body)
+
+    async def _heard_register(self, message: Incoming[RouterRegister]) -> None:
+        self.on_register(message.body)
+
+    async def _heard_unregister(self, message: Incoming[RouterRegister]) -> None:
+        self.on_unregister(message.body)
+
+
+def _dea(beat: DeaBeat, age: float) -> Dea:
+    return Dea(
+        id=beat.id,
+        address=beat.address,
+        release=beat.release,
+        evacuating=beat.evacuating or beat.stopping,
+        droplets={app: n for app, n in beat.droplets.items() if n > 0},
+        memory=beat.capacity.memory,
+        reserved=beat.capacity.memory_reserved,
+        max_instances=beat.capacity.max_instances,
+        zone=beat.zone,
+        age=age,
+        fresh=age <= max(_AT_LEAST, _INTERVALS * beat.interval),
+    )

@@ -1,0 +1,216 @@
+"""The driver `lab`: the small IaaS of `ingot-lab serve`, met through its Unix socket as any provider through its API.
+
+Its options: `socket` (the daemon's `lab.sock`), `lab` (the lab's name) and `binds`, a list of `{source, target, read_only}`:
+directories of the lab's host that its machines see, a relative source lying in the lab's folder there. A pool's `options` may
+have more `binds`. A machine it makes is marked, and it touches no other.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import msgspec
+
+from orchestrator.iaas.provider import (
+    ABSENT,
+    IMPORTING,
+    OUTDATED,
+    READY,
+    RUNNING,
+    STOPPED,
+    Given,
+    Image,
+    ProviderError,
+    Wish,
+)
+from orchestrator.lab import wire
+from orchestrator.lab.client import LabClient
+from orchestrator.lab.errors import ConflictError, DaemonError, LabError, NotFoundError, NotReadyError
+from orchestrator.lab.folder import LabFolder
+from orchestrator.lab.journal import Bind
+from orchestrator.lab.paths import Paths
+
+# What the lab keeps with every machine: who made it.
+MAKER = "orchestrator"
+_SOCKET = "lab.sock"
+_STATES = {"ready": READY, "absent": ABSENT, "building": IMPORTING, "outdated": OUTDATED}
+
+
+class LabOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The driver's part of the configuration."""
+
+    driver: str
+    socket: str
+    lab: str
+    binds: list[Bind] = []
+
+    def problems(self) -> list[str]:
+        """The socket's name is the lab's."""
+        path = Path(self.socket)
+        if path.is_absolute() and path.name == _SOCKET:
+            return []
+        return [f"socket: want the whole path of the lab daemon's {_SOCKET}, not {self.socket!r}"]
+
+
+class LabProvider:
+    """See `Provider`.
+
+    Args:
+        name: as the configuration calls it.
+        options: which lab.
+    """
+
+    driver = "lab"
+
+    def __init__(self, name: str, options: LabOptions) -> None:
+        self.name = name
+        self._lab = options.lab
+        self._binds = options.binds
+        self._socket = options.socket
+        run = Path(options.socket).parent
+        # Of the daemon's directories, a client needs only that of the socket: it never starts one.
+        self._client = LabClient(Paths(state=run, run=run, cache=run, log=run / "lab.log"), start=False)
+
+    def images(self) -> list[Image]:
+        """List what the lab knows, built or not."""
+        with self._typed():
+            return [Image(i["name"], _STATES.get(i["state"], i["state"])) for i in self._client.images()]
+
+    def find_image(self, name: str) -> Image | None:
+        """Look an image up."""
+        return next((i for i in self.images() if i.name == name), None)
+
+    def import_image(self, name: str, source: str = "", say: Callable[[str], None] = lambda _: None) -> Image:
+        """Let the lab build an image; it knows how by the name alone."""
+        if source:
+            raise ProviderError(
+                f"{self.name}: the lab builds {name} itself and takes no source", "leave the source out"
+            )
+        with self._typed():
+            self._client.build_image(name, say)
+        return Image(name, READY)
+
+    def remove_image(self, name: str) -> None:
+        """Remove an image; the lab refuses while machines use it."""
+        with self._typed(), contextlib.suppress(NotFoundError):
+            self._client.remove_image(name)
+
+    def create(self, wish: Wish) -> Given:
+        """Make a machine."""
+        if (there := self._view(wish.name)) is not None:
+            return self._given(there)
+        with self._typed():
+            try:
+                made = self._client.create_machine(
+                    self._lab,
+                    wish.name,
+                    wish.image,
+                    groups=list(wish.groups),
+                    binds=self._all_binds(wish),
+                    maker=MAKER,
+                )
+            except ConflictError:
+                # Made by a call of ours whose answer was lost, or not to be made at all.
+                if (there := self._view(wish.name)) is None:
+                    raise
+                made = there
+        return self._given(made)
+
+    def start(self, name: str) -> Given:
+        """Boot a machine."""
+        self._ours(name)
+        with self._typed():
+            return self._given(self._client.start(self._lab, name))
+
+    def stop(self, name: str, deadline: float = 60.0) -> Given:
+        """Shut a machine down."""
+        self._ours(name)
+        with self._typed():
+            return self._given(self._client.stop(self._lab, name, deadline))
+
+    def delete(self, name: str) -> None:
+        """Remove a machine."""
+        if self._view(name) is None:
+            return
+        with self._typed(), contextlib.suppress(NotFoundError):
+            self._client.delete_machine(self._lab, name)
+
+    def machines(self) -> list[Given]:
+        """List the machines that carry our mark."""
+        with self._typed():
+            lab = self._client.lab(self._lab)
+        return [self._given(m) for m in lab.machines if m.maker == MAKER]
+
+    def find(self, name: str) -> Given | None:
+        """Look up a machine that carries our mark."""
+        return next((m for m in self.machines() if m.name == name), None)
+
+    def address(self, name: str) -> str:
+        """Give a machine's address."""
+        return self._ours(name).address
+
+    def last_words(self, name: str) -> str:
+        """Give the tail of a machine's console, where its SSH does not answer."""
+        try:
+            self._client.wait(self._lab, name, 0)
+        except NotReadyError as error:
+            return str(error)
+        except LabError:
+            return ""
+        return ""
+
+    def _view(self, name: str) -> wire.MachineView | None:
+        """Give a machine of ours as the lab sees it; one of the same name that is not ours is refused."""
+        with self._typed():
+            try:
+                view = self._client.machine(self._lab, name)
+            except NotFoundError:
+                # A lab that is gone is another matter than a machine that is.
+                self._client.lab(self._lab)
+                return None
+        if view.maker != MAKER:
+            raise ProviderError(
+                f"lab {self._lab}: machine {name} was not made by the orchestrator",
+                "it is left alone; remove it with ingot-lab, or let the pool have another prefix",
+            )
+        return view
+
+    def _all_binds(self, wish: Wish) -> list[Bind]:
+        if unknown := sorted(set(wish.options) - {"binds"}):
+            raise ProviderError(f"{self.name}: options of the pool: {', '.join(unknown)}", "want binds alone")
+        try:
+            more = msgspec.convert(wish.options.get("binds", []), list[Bind])
+        except msgspec.ValidationError as error:
+            raise ProviderError(f"{self.name}: options of the pool: binds: {error}") from error
+        # Where that folder is, the lab knows: its path here may be another one.
+        folder = LabFolder(Path(self._client.lab(self._lab).owner), self._lab).path
+        return [Bind(str(folder / b.source), b.target, b.read_only) for b in (*self._binds, *more)]
+
+    def _ours(self, name: str) -> wire.MachineView:
+        if (view := self._view(name)) is None:
+            raise ProviderError(f"lab {self._lab} has no machine {name}", "scale out again")
+        return view
+
+    def _given(self, view: wire.MachineView) -> Given:
+        with self._typed():
+            known = self._client.access(self._lab).known_hosts
+        keys = {
+            line.partition(" ")[0].partition(",")[0]: line.partition(" ")[2] for line in known.splitlines()
+        }
+        state = RUNNING if view.state == "running" else STOPPED
+        return Given(view.name, f"{self._lab}/{view.name}", view.address, state, keys.get(view.name, ""))
+
+    @contextlib.contextmanager
+    def _typed(self) -> Iterator[None]:
+        try:
+            yield
+        except DaemonError as error:
+            raise ProviderError(
+                f"{self.name}: {error}", f"start the lab's daemon on its host, so that {self._socket} answers"
+            ) from error
+        except NotFoundError as error:
+            raise ProviderError(f"{self.name}: {error}", "ask `ingot-lab list` on the lab's host") from error
+        except LabError as error:
+            raise ProviderError(f"{self.name}: {error}") from error

@@ -1,0 +1,120 @@
+"""What the orchestrator asks of an infrastructure: images and machines, by name, in calls that may be made again.
+
+Every call finds its work half done or done: creating what is there returns it, deleting what is gone is no error. So a step
+that was cut short is simply run again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from components.common.errors import IngotError
+
+# States of an image at its provider.
+READY, ABSENT, IMPORTING, OUTDATED = "ready", "absent", "importing", "outdated"
+# States of a machine at its provider.
+RUNNING, STOPPED = "running", "stopped"
+
+
+class ProviderError(IngotError):
+    """A provider could not do what was asked.
+
+    Args:
+        text: what happened, in the provider's own words where it has some.
+        remedy: what the operator can do about it.
+    """
+
+    def __init__(self, text: str, remedy: str = "") -> None:
+        super().__init__(f"{text}: {remedy}" if remedy else text)
+        self.remedy = remedy
+
+
+@dataclass(frozen=True, slots=True)
+class Image:
+    """An image as its provider sees it; `state` is ready, absent, importing or outdated."""
+
+    name: str
+    state: str
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """A machine to be made.
+
+    Attributes:
+        name: one DNS label, unique in the platform.
+        image: an image the provider has.
+        groups: of the inventory; where the provider has labels, the machine gets them.
+        options: of the pool, for the provider alone.
+    """
+
+    name: str
+    image: str
+    groups: tuple[str, ...] = ()
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Given:
+    """A machine as its provider sees it.
+
+    Attributes:
+        name: ours.
+        native: what the provider calls it.
+        address: IPv4, empty while it has none.
+        state: `running` or `stopped`.
+        host_key: the SSH host key where the provider knows it (`ssh-ed25519 AAAA...`), else empty.
+    """
+
+    name: str
+    native: str
+    address: str = ""
+    state: str = STOPPED
+    host_key: str = ""
+
+
+class Provider(Protocol):
+    """A driver. Calls block and are safe from several threads; each raises `ProviderError`."""
+
+    name: str
+    """As the configuration calls it."""
+    driver: str
+    """Which kind it is: `static`, `lab`."""
+
+    def images(self) -> list[Image]:
+        """List what machines could be made from; empty where the provider has no images."""
+
+    def find_image(self, name: str) -> Image | None:
+        """Look an image up; None where the provider cannot have one of that name."""
+
+    def import_image(self, name: str, source: str = "", say: Callable[[str], None] = lambda _: None) -> Image:
+        """Bring an image in (from `source` where it is given) and wait until it is ready; one that is ready is returned."""
+
+    def remove_image(self, name: str) -> None:
+        """Remove an image; machines made from it stay as they are."""
+
+    def create(self, wish: Wish) -> Given:
+        """Make a machine, which does not run yet; one of that name that we made is returned as it stands."""
+
+    def start(self, name: str) -> Given:
+        """Start a machine, which may be running; its SSH need not answer yet."""
+
+    def stop(self, name: str, deadline: float = 60.0) -> Given:
+        """Stop a machine, in good order within so many seconds, by force afterwards."""
+
+    def delete(self, name: str) -> None:
+        """Remove a machine we made, running or not; one that is gone is no error."""
+
+    def machines(self) -> list[Given]:
+        """List the machines we made, and no others."""
+
+    def find(self, name: str) -> Given | None:
+        """Look up a machine we made."""
+
+    def address(self, name: str) -> str:
+        """Give a machine's IPv4 address; a machine that does not exist or has none is an error."""
+
+    def last_words(self, name: str) -> str:
+        """Give the end of a machine's console, for the operator to see why it does not answer; empty where there is none."""

@@ -1,0 +1,145 @@
+# ruff: noqa: ARG002 - it has all calls of a provider, and hosts that are there already need less of them
+"""The driver `static`: machines that are there already, given out one by one and taken back.
+
+Its options: `hosts`, a list of `{address, host_key}` (the key is optional). They run whether given out or not, so starting and
+stopping them is for the operator. It has no images; a pool on it has the image `none`.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
+
+from orchestrator.iaas.provider import READY, RUNNING, Given, Image, ProviderError, Wish
+
+NO_IMAGE = "none"
+
+
+class HostOption(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A host that may be given out. `host_key` as in a known_hosts file, without the host."""
+
+    address: str
+    host_key: str = ""
+
+
+class StaticOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The driver's part of the configuration."""
+
+    driver: str
+    hosts: list[HostOption]
+
+    def problems(self) -> list[str]:
+        """Each host once."""
+        addresses = [h.address for h in self.hosts]
+        twice = sorted({a for a in addresses if addresses.count(a) > 1})
+        return [f"hosts: {a} is there twice" for a in twice]
+
+
+class StaticProvider:
+    """See `Provider`.
+
+    Args:
+        name: as the configuration calls it.
+        options: its hosts.
+        book: file that remembers who has which host.
+    """
+
+    driver = "static"
+
+    def __init__(self, name: str, options: StaticOptions, book: Path) -> None:
+        self.name = name
+        self._hosts = {h.address: h for h in options.hosts}
+        self._book = book
+        self._guard = threading.Lock()
+
+    def images(self) -> list[Image]:
+        """There are none."""
+        return []
+
+    def find_image(self, name: str) -> Image | None:
+        """Know the name that stands for no image."""
+        return Image(NO_IMAGE, READY) if name == NO_IMAGE else None
+
+    def import_image(self, name: str, source: str = "", say: Callable[[str], None] = lambda _: None) -> Image:
+        """Refuse: its hosts are installed already."""
+        raise self._no_images()
+
+    def remove_image(self, name: str) -> None:
+        """Refuse."""
+        raise self._no_images()
+
+    def create(self, wish: Wish) -> Given:
+        """Give out a free host; whoever has one already keeps it."""
+        with self._guard:
+            taken = self._read()
+            address = taken.get(wish.name)
+            if address is None:
+                address = next((a for a in self._hosts if a not in taken.values()), None)
+                if address is None:
+                    raise ProviderError(
+                        f"{self.name}: all {len(self._hosts)} hosts are given out",
+                        f"add one to providers.{self.name}.hosts, or scale a pool in",
+                    )
+                self._write({**taken, wish.name: address})
+            return self._given(wish.name, address)
+
+    def start(self, name: str) -> Given:
+        """Return the host: it runs."""
+        return self._of(name)
+
+    def stop(self, name: str, deadline: float = 60.0) -> Given:
+        """Return the host: what runs on it was stopped by a play, and its power is the operator's."""
+        return self._of(name)
+
+    def delete(self, name: str) -> None:
+        """Take a host back."""
+        with self._guard:
+            taken = self._read()
+            if taken.pop(name, None) is not None:
+                self._write(taken)
+
+    def machines(self) -> list[Given]:
+        """List the hosts that are given out."""
+        with self._guard:
+            return [self._given(name, address) for name, address in sorted(self._read().items())]
+
+    def find(self, name: str) -> Given | None:
+        """Look up a host that is given out."""
+        return next((m for m in self.machines() if m.name == name), None)
+
+    def address(self, name: str) -> str:
+        """Give a host's address."""
+        return self._of(name).address
+
+    def last_words(self, name: str) -> str:
+        """There is no console."""
+        return ""
+
+    def _of(self, name: str) -> Given:
+        if (found := self.find(name)) is None:
+            raise ProviderError(f"{self.name}: {name} has no host", "scale out again")
+        return found
+
+    def _given(self, name: str, address: str) -> Given:
+        host = self._hosts.get(address)
+        return Given(name, address, address, RUNNING, host.host_key if host else "")
+
+    def _no_images(self) -> ProviderError:
+        return ProviderError(f"{self.name}: static hosts have no images", "install the hosts by other means")
+
+    def _read(self) -> dict[str, str]:
+        try:
+            return msgspec.json.decode(self._book.read_bytes(), type=dict[str, str])
+        except FileNotFoundError:
+            return {}
+        except (OSError, msgspec.MsgspecError) as error:
+            raise ProviderError(f"{self._book}: {error}", "mend or remove this file") from error
+
+    def _write(self, taken: dict[str, str]) -> None:
+        self._book.parent.mkdir(parents=True, exist_ok=True)
+        fresh = self._book.with_suffix(".new")
+        fresh.write_bytes(msgspec.json.encode(taken))
+        fresh.replace(self._book)

@@ -1,0 +1,363 @@
+"""The engine: takes jobs from the journal and works through their steps, each job in a thread of its own.
+
+It may end at any moment. What it had begun stays `running` in the journal, and the next engine goes on from the first step
+that is not done.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import threading
+from collections.abc import Callable, Collection, Mapping
+from pathlib import Path
+from typing import IO, Any
+
+from prometheus_client import Counter, Histogram
+from sqlalchemy.exc import OperationalError, SQLAlchemyError
+
+from components.common import log
+from components.common.errors import IngotError
+from orchestrator.jobs.journal import HeldError, Journal, Mark, StaleError
+from orchestrator.jobs.kinds import EngineStops, Facts, Kind, RefusedError, Step
+from orchestrator.models import DONE, FAILED
+from orchestrator.redact import Redactor
+from orchestrator.tools import Tools
+
+JOBS = Counter("ingot_orchestrator_jobs_total", "Jobs that ended.", ["kind", "state"])
+STEP_SECONDS = Histogram(
+    "ingot_orchestrator_step_seconds",
+    "How long the steps of jobs took.",
+    ["kind", "step"],
+    buckets=(0.1, 0.5, 1, 3, 10, 30, 60, 120, 300, 600, 1800),
+)
+# Jobs are taken at once when they are submitted; this is for those that could not be.
+LOOK_SECONDS = 1.0
+LONGEST_LINE = 2000
+_PLANS = 10
+logger = log.get(__name__)
+
+
+class Work:
+    """One job at work: what its steps see as `Doing`."""
+
+    def __init__(
+        self,
+        job_id: int,
+        facts: Facts,
+        *,
+        tools: Tools,
+        journal: Journal,
+        redact: Redactor,
+        stopping: threading.Event,
+    ) -> None:
+        self.job_id = job_id
+        self.facts = facts
+        self.tools = tools
+        self.step: str | None = None
+        self.redact = redact
+        self._journal = journal
+        self._stopping = stopping
+        self._mutex = threading.Lock()
+
+    def say(self, line: str) -> None:
+        """As `Doing.say`."""
+        # Before it is cut: half a secret would not be known for one.
+        lines = [text[:LONGEST_LINE] for text in self.redact(line).splitlines() if text.strip()]
+        if lines:
+            with self._mutex:
+                self._journal.say(self.job_id, self.step, lines)
+        self.check()
+
+    def save(self) -> None:
+        """As `Doing.save`."""
+        with self._mutex:
+            self._journal.save(self.job_id, self.facts)
+        self.check()
+
+    def check(self) -> None:
+        """Raise EngineStops where the orchestrator ends."""
+        if self._stopping.is_set():
+            raise EngineStops
+
+
+class Engine:
+    """Works through the journal's jobs.
+
+    Args:
+        tools: given to every kind and step.
+        journal: where jobs lie.
+        kinds: by name.
+        resumable: names of the kinds whose failed jobs can be resumed.
+        redactor: makes what keeps secrets out of a job's texts; asked once for each run of a job.
+        guard: a file; whoever locks it is the one engine of this journal.
+        parallel: how many jobs run at once.
+    """
+
+    def __init__(
+        self,
+        *,
+        tools: Tools,
+        journal: Journal,
+        kinds: Mapping[str, Kind],
+        resumable: Collection[str],
+        redactor: Callable[[], Redactor],
+        guard: Path,
+        parallel: int = 4,
+    ) -> None:
+        self._tools = tools
+        self._journal = journal
+        self._kinds = kinds
+        self._resumable = frozenset(resumable)
+        self._redactor = redactor
+        self._guard = guard
+        self._parallel = parallel
+        self._stopping = threading.Event()
+        self._wake = threading.Event()
+        self._active: dict[int, threading.Thread] = {}
+        self._mutex = threading.Lock()
+        self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
+        self.works = False
+        """True while this engine is the one that takes jobs."""
+
+    def start(self) -> None:
+        """Begin; jobs that an earlier process left are taken first."""
+        self._thread.start()
+
+    def stop(self, seconds: float) -> bool:
+        """End: no step is begun any more, and a step at work ends at its next word.
+
+        Returns:
+            Whether all have ended within so many seconds; those that have not are left to the next process.
+        """
+        self._stopping.set()
+        self._wake.set()
+        if self._thread.is_alive():
+            # It ends after the threads of its jobs.
+            self._thread.join(seconds)
+        with self._mutex:
+            left = list(self._active)
+        for job_id in left:
+            logger.info("job_left_to_next_process", job=job_id)
+        return not left
+
+    def submit(
+        self,
+        kind: str,
+        wish: Mapping[str, Any],
+        by: str,
+        about: Collection[str] = (),
+        mark: Mark | None = None,
+    ) -> int:
+        """Plan a wish and queue it.
+
+        Args:
+            kind: the verb.
+            wish: see `kinds`.
+            by: who asks.
+            about: locks the operation is known to want, so that it is refused before it is planned.
+            mark: of the journal when the wish was made from what there is; None when it does not depend on that.
+
+        Returns:
+            The job's number.
+
+        Raises:
+            RefusedError: it cannot or must not be begun; HeldError where another job is in the way.
+            StaleError: a job ended since `mark`.
+        """
+        for lock in about:
+            self.refuse_held(lock)
+        for _ in range(_PLANS):
+            before = mark or self._journal.mark()
+            planned = self._kinds[kind].plan(self._tools, wish)
+            try:
+                job_id = self._journal.add(kind, wish, planned, by, before)
+            except StaleError:
+                if mark is not None:
+                    raise
+                continue
+            logger.info("job_submitted", job=job_id, kind=kind, by=by, locks=sorted(planned.locks))
+            self._wake.set()
+            return job_id
+        raise RefusedError("other jobs end faster than this one can be planned; try again", 409)
+
+    def refuse_held(self, lock: str) -> None:
+        """Refuse where a job holds a lock, or the whole platform.
+
+        Raises:
+            HeldError: naming that job.
+        """
+        job_id = self._journal.holder(lock)
+        job = self._journal.job(job_id) if job_id is not None else None
+        if job is not None:
+            raise HeldError(lock, job["id"], job["kind"])
+
+    def resume(self, job_id: int, by: str) -> None:
+        """Queue a failed job from its failed step on.
+
+        Raises:
+            RefusedError: 404 unknown; 409 where it has not failed, its kind cannot, or another job is in the way.
+        """
+        job = self._journal.job(job_id)
+        if job is not None and job["kind"] not in self._resumable:
+            raise RefusedError(
+                f"a failed {job['kind']} is not resumed: what it had begun was put right; begin a new one",
+                409,
+            )
+        self._journal.again(job_id)
+        logger.info("job_resumed", job=job_id, by=by)
+        self._journal.say(job_id, None, [f"resumed by {by}"])
+        self._wake.set()
+
+    def _run(self) -> None:
+        guard = self._become_the_one()
+        if guard is None:
+            return
+        with guard:
+            self.works = True
+            while not self._stopping.is_set():
+                self._wake.clear()
+                try:
+                    self._take()
+                except OperationalError as error:
+                    logger.warning("journal_not_read", reason=str(error.orig))
+                self._wake.wait(LOOK_SECONDS)
+            # The guard is held until the threads are done with the journal, or the process is gone.
+            for thread in self._threads():
+                thread.join()
+        self.works = False
+
+    def _become_the_one(self) -> IO[str] | None:
+        self._guard.parent.mkdir(parents=True, exist_ok=True)
+        guard = self._guard.open("w")
+        told = False
+        while not self._stopping.is_set():
+            try:
+                fcntl.flock(guard, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                if not told:
+                    logger.warning("another_engine_works", guard=str(self._guard))
+                told = True
+                self._stopping.wait(LOOK_SECONDS)
+            else:
+                return guard
+        guard.close()
+        return None
+
+    def _threads(self) -> list[threading.Thread]:
+        with self._mutex:
+            return list(self._active.values())
+
+    def _take(self) -> None:
+        for job_id, _state in self._journal.unended():
+            with self._mutex:
+                if job_id in self._active or len(self._active) >= self._parallel:
+                    continue
+                thread = threading.Thread(
+                    target=self._work, args=(job_id,), name=f"job-{job_id}", daemon=True
+                )
+                self._active[job_id] = thread
+            thread.start()
+
+    def _work(self, job_id: int) -> None:
+        try:
+            self._job(job_id)
+        except EngineStops:
+            logger.info("job_interrupted", job=job_id)
+        except OperationalError as error:
+            # As if the process had ended here: the job is taken again.
+            logger.warning("journal_not_written", job=job_id, reason=str(error.orig))
+            self._stopping.wait(LOOK_SECONDS)
+        except Exception as error:
+            logger.exception("job_broken", job=job_id)
+            self._break_off(job_id, error)
+        finally:
+            with self._mutex:
+                self._active.pop(job_id, None)
+            self._wake.set()
+
+    def _break_off(self, job_id: int, error: Exception) -> None:
+        """End a job that the engine itself cannot go on with, such as one whose facts cannot be written."""
+        message = self._redactor()(f"the engine failed: {type(error).__name__}: {error}")
+        way_out = "Nothing was put right. The orchestrator's log says more; look at the machines of this job before you go on."
+        try:
+            self._journal.end(job_id, None, message, way_out)
+        except SQLAlchemyError:
+            logger.exception("job_not_ended", job=job_id)
+            self._stopping.wait(LOOK_SECONDS)
+
+    def _job(self, job_id: int) -> None:
+        name, facts = self._journal.begin(job_id)
+        work = Work(
+            job_id,
+            facts,
+            tools=self._tools,
+            journal=self._journal,
+            redact=self._redactor(),
+            stopping=self._stopping,
+        )
+        kind = self._kinds.get(name)
+        if kind is None:
+            self._end(work, name, f"this release knows no jobs of kind {name}", "roll to a release that does")
+            return
+        try:
+            steps = list(kind.steps(self._tools, work.facts))
+        except Exception as error:  # noqa: BLE001 - whatever it is, the job must end in a clear state
+            self._give_up(work, kind, Step("plan", _nothing), _reason(error, job_id))
+            return
+        for step, known in zip(steps, self._journal.steps(job_id, steps), strict=True):
+            if known.state == DONE:
+                continue
+            work.check()
+            work.step = step.name
+            why = known.message if known.state == FAILED else self._step(work, name, known.position, step)
+            if why is not None:
+                self._give_up(work, kind, step, why)
+                return
+        self._end(work, name)
+
+    def _step(self, work: Work, kind: str, position: int, step: Step) -> str | None:
+        """Run a step; why it failed, or None."""
+        logger.info("step_begins", job=work.job_id, step=step.name, machines=list(step.machines))
+        self._journal.step_begins(work.job_id, position, work.facts)
+        why = None
+        try:
+            step.run(work)
+        except OperationalError:
+            raise
+        except Exception as error:  # noqa: BLE001 - whatever it is, the job must end in a clear state
+            why = work.redact(_reason(error, work.job_id))
+        seconds = self._journal.step_ends(work.job_id, position, work.facts, why)
+        STEP_SECONDS.labels(kind, step.name).observe(seconds)
+        logger.info("step_ends", job=work.job_id, step=step.name, seconds=round(seconds, 1), failure=why)
+        return why
+
+    def _give_up(self, work: Work, kind: Kind, step: Step, why: str) -> None:
+        try:
+            way_out = kind.give_up(work, step, why)
+        except OperationalError:
+            raise
+        except Exception as error:  # noqa: BLE001 - whatever it is, the job must end in a clear state
+            left = _reason(error, work.job_id)
+            way_out = (
+                f"Cleaning up failed as well: {left}. Look at the machines of this job before you go on."
+            )
+        self._end(work, kind.name, f"{step.name}: {why}", way_out)
+
+    def _end(self, work: Work, kind: str, message: str = "", way_out: str | None = None) -> None:
+        if way_out is not None:
+            way_out = work.redact(way_out)
+        message = work.redact(message)
+        state = self._journal.end(work.job_id, work.facts, message, way_out)
+        JOBS.labels(kind, state).inc()
+        logger.info("job_ended", job=work.job_id, kind=kind, state=state, reason=message)
+
+
+def _nothing(_doing: object) -> None:
+    """Stand for the step that could not be named."""
+
+
+def _reason(error: Exception, job_id: int) -> str:
+    if isinstance(error, IngotError):
+        return str(error)
+    logger.error("step_raised", job=job_id, exc_info=error)
+    return f"{type(error).__name__}: {error}"

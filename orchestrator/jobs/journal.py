@@ -1,0 +1,299 @@
+"""The journal of jobs: every read and every write of jobs, steps, progress lines and locks.
+
+One orchestrator writes it. What belongs together is one transaction: a job and its locks, its end and their release.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import delete, func, select
+from sqlalchemy.orm import Session
+
+from orchestrator.database import Database
+from orchestrator.jobs.kinds import PLATFORM, Facts, Planned, RefusedError, Step
+from orchestrator.models import DONE, FAILED, RUNNING, SUCCEEDED, WAITING, Job, Line, Lock
+from orchestrator.models import Step as StepRow
+
+# The name under which PostgreSQL's writers of locks queue up.
+_LOCKS = "locks"
+Mark = tuple[int, float]
+
+
+class HeldError(RefusedError):
+    """What the operation would work on is held by another job, whose number is `job`."""
+
+    def __init__(self, lock: str, job: int, kind: str) -> None:
+        what = "the whole platform" if lock == PLATFORM else lock.replace(":", " ")
+        super().__init__(f"job {job} ({kind}) works on {what}; wait for it: ingot jobs show {job}", 409)
+        self.job = job
+
+
+class StaleError(Exception):
+    """A job ended while a wish was being planned: the plan may not hold any more."""
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What the journal says of a step: its position, name, state and message."""
+
+    position: int
+    name: str
+    state: str
+    message: str
+
+
+class Journal:
+    """All of it.
+
+    Args:
+        db: where it is kept.
+    """
+
+    def __init__(self, db: Database) -> None:
+        self._db = db
+
+    def mark(self) -> Mark:
+        """Give what changes whenever a job ends or is resumed: a plan holds as long as this does."""
+        with self._db.session() as session:
+            return _mark(session)
+
+    def add(self, kind: str, wish: Mapping[str, Any], planned: Planned, by: str, mark: Mark) -> int:
+        """Write a waiting job and take its locks.
+
+        Args:
+            kind: its verb.
+            wish: what was asked for.
+            planned: from the kind.
+            by: who asked.
+            mark: `mark()` as it was before the plan was made.
+
+        Returns:
+            The job's number.
+
+        Raises:
+            HeldError: another job holds one of the locks.
+            StaleError: plan again.
+        """
+        now = time.time()
+        with self._db.session() as session:
+            self._db.lock(session, _LOCKS)
+            if _mark(session) != mark:
+                raise StaleError
+            _refuse_held(session, planned.locks)
+            locks = sorted(planned.locks)
+            job = Job(kind=kind, wish=dict(wish), facts=dict(planned.facts), by=by, created=now, locks=locks)
+            session.add(job)
+            session.flush()
+            session.add_all(Lock(name=name, job_id=job.id) for name in locks)
+            return job.id
+
+    def again(self, job_id: int) -> None:
+        """Let a failed job wait once more, with its locks, from its failed step on.
+
+        Raises:
+            RefusedError: 404 for an unknown one; 409 for one that has not failed, whose locks are held, or that is out of
+                date because a later job worked on the same.
+        """
+        with self._db.session() as session:
+            self._db.lock(session, _LOCKS)
+            job = session.get(Job, job_id)
+            if job is None:
+                raise RefusedError(f"there is no job {job_id}", 404)
+            if job.state != FAILED:
+                raise RefusedError(f"job {job_id} is {job.state}; only a failed one can be resumed", 409)
+            _refuse_held(session, job.locks)
+            for later in session.scalars(select(Job).where(Job.id > job_id).order_by(Job.id.desc())):
+                if collides(job.locks, later.locks):
+                    raise RefusedError(
+                        f"job {later.id} ({later.kind}) has worked on the same since; begin a new operation",
+                        409,
+                    )
+            session.add_all(Lock(name=name, job_id=job_id) for name in job.locks)
+            job.state, job.message, job.way_out = WAITING, "", ""
+            job.started = job.ended = None
+            for step in job.steps:
+                if step.state == FAILED:
+                    step.state, step.message = WAITING, ""
+                    step.started = step.ended = None
+
+    def unended(self) -> list[tuple[int, str]]:
+        """Give number and state of the jobs that wait or run, oldest first."""
+        with self._db.session() as session:
+            rows = session.execute(
+                select(Job.id, Job.state).where(Job.state.in_((WAITING, RUNNING))).order_by(Job.id)
+            )
+            return [(row.id, row.state) for row in rows]
+
+    def begin(self, job_id: int) -> tuple[str, Facts]:
+        """Note that a job runs; give its kind and its facts."""
+        with self._db.session() as session:
+            job = session.get_one(Job, job_id)
+            job.state = RUNNING
+            job.started = job.started or time.time()
+            return job.kind, dict(job.facts)
+
+    def steps(self, job_id: int, steps: Sequence[Step]) -> list[Known]:
+        """Note a job's steps, and give what is known of them.
+
+        Those that were noted before keep their state, found by name and machines: a newer release may have other steps
+        for a job that an older one began.
+        """
+        with self._db.session() as session:
+            job = session.get_one(Job, job_id)
+            wanted = [(step.name, list(step.machines)) for step in steps]
+            if [(row.name, row.machines) for row in job.steps] != wanted:
+                kept = list(job.steps)
+                fresh = [_adopt(kept, job_id, n, name, machines) for n, (name, machines) in enumerate(wanted)]
+                session.execute(delete(StepRow).where(StepRow.job_id == job_id))
+                session.expunge_all()
+                session.add_all(fresh)
+                rows: Iterable[StepRow] = fresh
+            else:
+                rows = job.steps
+            return [Known(row.position, row.name, row.state, row.message) for row in rows]
+
+    def step_begins(self, job_id: int, position: int, facts: Facts) -> None:
+        """Note that a step runs; one that ran before keeps the time it began."""
+        with self._db.session() as session:
+            session.get_one(Job, job_id).facts = dict(facts)
+            row = session.get_one(StepRow, (job_id, position))
+            row.state = RUNNING
+            row.started = row.started or time.time()
+
+    def step_ends(self, job_id: int, position: int, facts: Facts, failure: str | None = None) -> float:
+        """Note that a step is done, or failed and why; give the seconds it took."""
+        with self._db.session() as session:
+            session.get_one(Job, job_id).facts = dict(facts)
+            row = session.get_one(StepRow, (job_id, position))
+            row.state = DONE if failure is None else FAILED
+            row.message = failure or ""
+            row.ended = time.time()
+            return row.ended - (row.started or row.ended)
+
+    def save(self, job_id: int, facts: Facts) -> None:
+        """Write a job's facts."""
+        with self._db.session() as session:
+            session.get_one(Job, job_id).facts = dict(facts)
+
+    def say(self, job_id: int, step: str | None, lines: Collection[str]) -> None:
+        """Add lines of progress; one thread at a time for one job."""
+        now = time.time()
+        with self._db.session() as session:
+            last = session.scalar(select(func.max(Line.n)).where(Line.job_id == job_id)) or 0
+            session.add_all(
+                Line(job_id=job_id, n=last + i, at=now, step=step, text=text)
+                for i, text in enumerate(lines, 1)
+            )
+
+    def end(self, job_id: int, facts: Facts | None, message: str = "", way_out: str | None = None) -> str:
+        """Note how a job ended and free its locks: failed where a way out is given, else succeeded.
+
+        Without facts, those that were written last are kept.
+        """
+        with self._db.session() as session:
+            job = session.get_one(Job, job_id)
+            if facts is not None:
+                job.facts = dict(facts)
+            job.state = SUCCEEDED if way_out is None else FAILED
+            job.message, job.way_out, job.ended = message, way_out or "", time.time()
+            session.execute(delete(Lock).where(Lock.job_id == job_id))
+            return job.state
+
+    def job(self, job_id: int) -> dict[str, Any] | None:
+        """Give a job with its steps as the API shows it (docs/platform.md), or None."""
+        with self._db.session() as session:
+            job = session.get(Job, job_id)
+            return None if job is None else {**_job(job), "steps": [_step(row) for row in job.steps]}
+
+    def jobs(self, limit: int, state: str | None = None) -> list[dict[str, Any]]:
+        """Give the newest jobs without their steps, newest first."""
+        query = select(Job).order_by(Job.id.desc()).limit(limit)
+        if state is not None:
+            query = query.where(Job.state == state)
+        with self._db.session() as session:
+            return [_job(job) for job in session.scalars(query)]
+
+    def lines(self, job_id: int, after: int) -> dict[str, Any] | None:
+        """Give a job's state and its lines after the given one as the API shows them, or None for an unknown job."""
+        with self._db.session() as session:
+            job = session.get(Job, job_id)
+            if job is None:
+                return None
+            rows = session.scalars(select(Line).where(Line.job_id == job_id, Line.n > after).order_by(Line.n))
+            lines = [{"n": row.n, "at": row.at, "step": row.step, "text": row.text} for row in rows]
+            return {"lines": lines, "state": job.state}
+
+    def holder(self, lock: str) -> int | None:
+        """Give the job that holds a lock, or the whole platform."""
+        with self._db.session() as session:
+            return session.scalar(select(Lock.job_id).where(Lock.name.in_((lock, PLATFORM))).limit(1))
+
+    def counts(self) -> dict[str, int]:
+        """Count the jobs by state."""
+        with self._db.session() as session:
+            rows = session.execute(select(Job.state, func.count()).group_by(Job.state))
+            return {row[0]: row[1] for row in rows}
+
+
+def collides(some: Collection[str], others: Collection[str]) -> bool:
+    """Tell whether two sets of locks cannot be held at once."""
+    if not some or not others:
+        return False
+    return PLATFORM in some or PLATFORM in others or not set(some).isdisjoint(others)
+
+
+def _mark(session: Session) -> Mark:
+    count, last = session.execute(select(func.count(Job.ended), func.max(Job.ended))).one()
+    return count, last or 0.0
+
+
+def _refuse_held(session: Session, wanted: Collection[str]) -> None:
+    for lock in session.scalars(select(Lock).order_by(Lock.name)):
+        if collides(wanted, (lock.name,)):
+            raise HeldError(lock.name, lock.job_id, session.get_one(Job, lock.job_id).kind)
+
+
+def _adopt(kept: list[StepRow], job_id: int, position: int, name: str, machines: list[str]) -> StepRow:
+    fresh = StepRow(job_id=job_id, position=position, name=name, machines=machines, state=WAITING, message="")
+    for row in kept:
+        if (row.name, row.machines) == (name, machines):
+            kept.remove(row)
+            fresh.state, fresh.message = row.state, row.message
+            fresh.started, fresh.ended = row.started, row.ended
+            break
+    return fresh
+
+
+def _job(job: Job) -> dict[str, Any]:
+    return {
+        "id": job.id,
+        "kind": job.kind,
+        "wish": job.wish,
+        "state": job.state,
+        "by": job.by,
+        "created": job.created,
+        "started": job.started,
+        "ended": job.ended,
+        "seconds": _seconds(job.started, job.ended),
+        "message": job.message,
+        "way_out": job.way_out,
+    }
+
+
+def _step(row: StepRow) -> dict[str, Any]:
+    return {
+        "name": row.name,
+        "machines": row.machines,
+        "state": row.state,
+        "started": row.started,
+        "seconds": _seconds(row.started, row.ended),
+        "message": row.message,
+    }
+
+
+def _seconds(started: float | None, ended: float | None) -> float | None:
+    return None if started is None else round((ended or time.time()) - started, 3)

@@ -1,0 +1,49 @@
+"""The job that rolls a release through the platform; the work on machines is in the playbooks of that release."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from orchestrator import inventory
+from orchestrator.jobs import rolling
+from orchestrator.jobs.kinds import Doing, Facts, Planned, RefusedError, Step
+from orchestrator.roll import DEFAULT_SHARE
+from orchestrator.tools import Tools
+
+
+class Roll:
+    """To another release."""
+
+    name = "roll"
+
+    def plan(self, tools: Tools, wish: Mapping[str, Any]) -> Planned:
+        """As `Kind.plan`.
+
+        Args:
+            tools: the folder of releases and the inventory are asked.
+            wish: `release`, and `share` of the DEAs at a time.
+
+        Raises:
+            RefusedError: 404 there is no such release; 400 it runs already.
+        """
+        release = str(wish["release"])
+        rolling.check_known(tools, release)
+        known = inventory.recorded(tools.inventory.folder)
+        if known.get("ingot_release") == release:
+            if "ingot_release_rolling" in known:
+                raise RefusedError(
+                    f"release: a roll to {known['ingot_release_rolling']} did not end; to go back to {release}: `ingot rollback`"
+                )
+            raise RefusedError(f"release: {release} runs already")
+        return rolling.planned(tools, release, share=float(wish.get("share", DEFAULT_SHARE)))
+
+    def steps(self, tools: Tools, facts: Facts) -> Sequence[Step]:
+        """As `Kind.steps`."""
+        del tools
+        return rolling.steps(facts)
+
+    def give_up(self, doing: Doing, failed: Step, why: str) -> str:
+        """As `Kind.give_up`; nothing is undone by itself, as what serves is not to be touched twice."""
+        del why
+        return rolling.way_out(doing, failed)

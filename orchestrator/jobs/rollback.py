@@ -1,0 +1,49 @@
+"""The job that goes back to the release before, from wherever a roll got to."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from orchestrator import inventory
+from orchestrator.jobs import rolling
+from orchestrator.jobs.kinds import Doing, Facts, Planned, RefusedError, Step
+from orchestrator.tools import Tools
+
+
+class Rollback:
+    """To an earlier release; machines need not be well."""
+
+    name = "rollback"
+
+    def plan(self, tools: Tools, wish: Mapping[str, Any]) -> Planned:
+        """As `Kind.plan`.
+
+        Args:
+            tools: the folder of releases and the inventory are asked.
+            wish: `release`; by default, what a roll that did not end was to replace, or else the release before.
+
+        Raises:
+            RefusedError: 409 nothing to go back to; 404 there is no such release; 400 all of the platform runs it.
+        """
+        folder = tools.inventory.folder
+        release = str(wish.get("release") or inventory.return_release(folder))
+        if not release:
+            raise RefusedError(
+                "the inventory names no release that ran before; name one: `ingot rollback X`", 409
+            )
+        rolling.check_known(tools, release)
+        known = inventory.recorded(folder)
+        if known.get("ingot_release") == release and "ingot_release_rolling" not in known:
+            raise RefusedError(f"release: {release} runs already")
+        return rolling.planned(tools, release, back=True)
+
+    def steps(self, tools: Tools, facts: Facts) -> Sequence[Step]:
+        """As `Kind.steps`."""
+        del tools
+        return rolling.steps(facts)
+
+    def give_up(self, doing: Doing, failed: Step, why: str) -> str:
+        """As `Kind.give_up`; nothing is undone by itself."""
+        del why
+        return rolling.way_out(doing, failed)

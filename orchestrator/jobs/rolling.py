@@ -1,0 +1,123 @@
+"""What `roll` and `rollback` have in common: the releases there are, and the steps, each one of the playbooks' parts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from orchestrator import inventory
+from orchestrator.jobs.kinds import PLATFORM, Doing, Facts, Planned, RefusedError, Step
+from orchestrator.plays import Play
+from orchestrator.release import MANIFEST, PLAYS
+from orchestrator.roll import DEFAULT_SHARE, batches, foundation, standing
+from orchestrator.tools import Tools
+
+_PART = "roll_machines.yml"
+
+
+def known_releases(folder: Path) -> list[str]:
+    """Give the names of the releases on this machine; one that is being built is none yet."""
+    try:
+        return sorted(p.name for p in folder.iterdir() if p.name[0] != "." and (p / MANIFEST).is_file())
+    except OSError:
+        return []
+
+
+def check_known(tools: Tools, release: str) -> None:
+    """See that there is such a release.
+
+    Raises:
+        RefusedError: 404; the text names those that are known.
+    """
+    known = known_releases(Path(tools.config.releases))
+    if release not in known:
+        raise RefusedError(
+            f"release: there is no {release}; known: {', '.join(known) or 'none'}. "
+            f"`make release VERSION={release}` builds it",
+            404,
+        )
+
+
+def planned(tools: Tools, release: str, *, share: float = DEFAULT_SHARE, back: bool = False) -> Planned:
+    """Give the facts of a roll to a release, and the lock on the whole platform.
+
+    Raises:
+        RefusedError: no machine of the inventory runs a release.
+    """
+    groups = {name: host.groups for name, host in tools.inventory.hosts().items()}
+    order = batches(groups, share)
+    if not order:
+        raise RefusedError("the inventory has no machine that runs a release", 409)
+    facts: Facts = {
+        "release": release,
+        "before": inventory.recorded_release(tools.inventory.folder),
+        "back": back,
+        "foundation": list(foundation(groups)),
+        "batches": [{"name": batch.name, "machines": list(batch.machines)} for batch in order],
+        "done": [],
+    }
+    return Planned(facts, frozenset({PLATFORM}))
+
+
+def steps(facts: Facts) -> Sequence[Step]:
+    """Give the steps: preflight, stage, foundation, canary, the other batches, settle."""
+    everybody = tuple(name for batch in facts["batches"] for name in batch["machines"])
+    found = [
+        Step("preflight", _part("preflight", "roll_preflight.yml"), everybody),
+        Step("stage", _part("stage", "roll_stage.yml"), everybody),
+        Step("foundation", _foundation, tuple(facts["foundation"])),
+    ]
+    for batch in facts["batches"]:
+        machines = tuple(batch["machines"])
+        found.append(Step(batch["name"], _machines(machines), machines))
+    return [*found, Step("settle", _part("settle", "roll_settle.yml"), everybody)]
+
+
+def way_out(doing: Doing, failed: Step) -> str:
+    """Say where a roll that failed has left the platform, how to go on, and how to go back."""
+    facts = doing.facts
+    machines = [name for batch in facts["batches"] for name in batch["machines"]]
+    on = f"To go on, mend what was named and resume this job: `ingot jobs resume {doing.job_id}`."
+    if failed.name in ("preflight", "stage"):
+        return f"Nothing that runs was touched. {on}"
+    reached = standing(machines, facts["done"], facts["release"])
+    if facts["back"]:
+        return f"{reached[0].upper()}{reached[1:]}. {on}"
+    return f"{reached[0].upper()}{reached[1:]}. {on} To go back to {facts['before']}: `ingot rollback`."
+
+
+def _foundation(doing: Doing) -> None:
+    # From here on, machines may differ: a rollback goes to what ran before.
+    if not doing.facts["back"]:
+        inventory.record_rolling(doing.tools.inventory.folder, doing.facts["release"])
+    if hosts := doing.facts["foundation"]:
+        _run(doing, "foundation", "roll_foundation.yml", hosts, {})
+
+
+def _machines(machines: Sequence[str]) -> Callable[[Doing], None]:
+    def run(doing: Doing) -> None:
+        # The batch is the whole of the play's hosts.
+        _run(doing, f"machines-{machines[0]}", _PART, machines, {"roll_share": 1})
+        done = doing.facts["done"]
+        done += [name for name in machines if name not in done]
+
+    return run
+
+
+def _part(name: str, playbook: str) -> Callable[[Doing], None]:
+    def run(doing: Doing) -> None:
+        _run(doing, name, playbook, (), {})
+
+    return run
+
+
+def _run(doing: Doing, name: str, playbook: str, limit: Sequence[str], variables: dict[str, Any]) -> None:
+    """Run a part of the playbooks of the release that is rolled to: they know its roles best."""
+    facts, tools = doing.facts, doing.tools
+    release = facts["release"]
+    # The first releases carried no plays: they are returned to by those that run.
+    carried = (Path(tools.config.releases) / release / PLAYS / "playbooks" / _PART).is_file()
+    given = {"roll_to": release, "roll_back": facts["back"], **variables}
+    play = Play(f"{doing.job_id}-{name}", playbook, tuple(limit), given, release if carried else None)
+    tools.plays.run(play, doing.say).check()

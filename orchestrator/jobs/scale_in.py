@@ -1,0 +1,229 @@
+# ruff: noqa: ARG002 - all kinds of jobs are called alike, and not each needs all it is given
+"""`scale_in`: makes a pool smaller, without a request lost: a machine leaves when its instances run, and are routed, elsewhere."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from components.common.errors import IngotError
+from orchestrator.beats import Beats
+from orchestrator.jobs import machines
+from orchestrator.jobs.kinds import Doing, Facts, Planned, Step, StepError
+from orchestrator.models import DRAINING, FAILED, LEAVING, READY
+from orchestrator.plays import Play
+from orchestrator.pool import crowded, shrink, without
+from orchestrator.tools import Tools
+
+_STOP_SECONDS = 30.0
+
+
+class ScaleIn:
+    """See `Kind`.
+
+    Facts: `pool`, `machines`, `addresses` (by machine), `played` (whom the play stops), and `routes`: how many
+    endpoints each application had in the whole platform when the first machine began to leave.
+    """
+
+    name = "scale_in"
+
+    def plan(self, tools: Tools, wish: Mapping[str, Any]) -> Planned:
+        """Choose the machines that cost least to empty, or check the one that is named."""
+        name = str(wish["pool"])
+        pool = machines.pool(tools, name)
+        chosen = (
+            without(pool, str(wish["machine"]))
+            if "machine" in wish
+            else shrink(pool, int(wish.get("count", 1)))
+        )
+        rows = {row.name: row for row in machines.rows(tools, chosen)}
+        facts = {
+            "pool": name,
+            "machines": chosen,
+            "addresses": {n: rows[n].address for n in chosen},
+        }
+        return Planned(facts, frozenset({f"pool:{name}", *(f"machine:{n}" for n in chosen)}))
+
+    def steps(self, tools: Tools, facts: Facts) -> Sequence[Step]:
+        """From the pool back to the provider."""
+        names = tuple(facts["machines"])
+        work: dict[str, Callable[[Doing], None]] = {
+            "choose": _choose,
+            "evacuate": _evacuate,
+            "moved": _moved,
+            "stop": _stop,
+            "forget": _forget,
+            "delete": _delete,
+        }
+        return [Step(name, run, names) for name, run in work.items()]
+
+    def give_up(self, doing: Doing, failed: Step, why: str) -> str:
+        """Let machines that still serve take instances again; those that are half gone are named as failed."""
+        tools = doing.tools
+        words, half = [], []
+        for row in machines.rows(tools, doing.facts["machines"]):
+            if row.state in (DRAINING, READY):
+                unsure = _take_back(doing, row.name, row.address)
+                again = unsure or "takes instances again; nothing was stopped"
+                words.append(f"{row.name}: {again}.")
+            else:
+                half.append(row.name)
+                machines.change(tools, row.name, state=FAILED, message=why)
+        pool = doing.facts["pool"]
+        words += [
+            f"{name}: empty and half removed; go on with `ingot pool scale-in {pool} --machine {name}`."
+            for name in half
+        ]
+        words.append(f"Pool {pool} has {len(machines.pool(tools, pool).members)}.")
+        return " ".join(words)
+
+
+def _choose(doing: Doing) -> None:
+    tools, names = doing.tools, doing.facts["machines"]
+    # The plan may be older than the last beats.
+    if why := crowded(machines.pool(tools, doing.facts["pool"]), names):
+        raise StepError(why)
+    for row in machines.rows(tools, names):
+        if row.state in (READY, DRAINING):
+            machines.change(tools, row.name, state=DRAINING, job=doing.job_id)
+        dea = tools.beats.at(row.address) if row.address else None
+        if dea is not None and dea.fresh:
+            doing.say(f"{row.name}: {dea.instances} instances, {dea.reserved} of {dea.memory} MB")
+        else:
+            doing.say(f"{row.name}: not heard on the bus; it has nothing that could be moved")
+
+
+def _evacuate(doing: Doing) -> None:
+    tools, facts = doing.tools, doing.facts
+    if "routes" not in facts:
+        facts["routes"] = routed(tools.beats, ())
+        doing.save()
+
+    def evacuate(name: str) -> None:
+        if (beat := machines.evacuate(tools, facts["addresses"][name])) is not None:
+            doing.say(f"{name}: evacuates, {sum(beat.droplets.values())} instances to move")
+
+    _check(machines.each(facts["machines"], evacuate))
+
+
+def _moved(doing: Doing) -> None:
+    tools, facts = doing.tools, doing.facts
+    addresses = {name: facts["addresses"][name] for name in facts["machines"] if facts["addresses"][name]}
+
+    def waits() -> list[str]:
+        return waiting(tools.beats, addresses, facts["routes"])
+
+    seconds = tools.config.deadlines.empty
+    if not machines.wait(doing, lambda: not waits(), seconds, lambda: "; ".join(waits())):
+        raise StepError(f"not empty after {seconds:.0f} s: {'; '.join(waits())}")
+    doing.say(f"{', '.join(facts['machines'])}: empty; all that ran there is routed elsewhere")
+
+
+def _stop(doing: Doing) -> None:
+    tools, facts = doing.tools, doing.facts
+    if "played" not in facts:
+        listed = tools.inventory.hosts()
+        # One that is silent cannot be reached either; and once the play has begun, they fall silent one by one.
+        facts["played"] = [
+            name
+            for name in facts["machines"]
+            if name in listed and (dea := tools.beats.at(facts["addresses"][name])) is not None and dea.fresh
+        ]
+        doing.save()
+    for name in facts["machines"]:
+        machines.change(tools, name, state=LEAVING)
+    if facts["played"]:
+        tools.plays.run(
+            Play(f"{doing.job_id}-stop", "scale_in.yml", limit=facts["played"]), doing.say
+        ).check()
+    provider = _provider(doing)
+
+    def stop(name: str) -> None:
+        if provider.find(name) is not None:
+            provider.stop(name, _STOP_SECONDS)
+            doing.say(f"{name}: stopped")
+
+    _check(machines.each(facts["machines"], stop))
+
+
+def _forget(doing: Doing) -> None:
+    for name in doing.facts["machines"]:
+        machines.forget(doing.tools, name, doing.facts["addresses"][name])
+    doing.say("out of the inventory, host keys forgotten")
+
+
+def _delete(doing: Doing) -> None:
+    def delete(name: str) -> None:
+        machines.remove(doing.tools, name)
+        doing.say(f"{name}: deleted")
+
+    _check(machines.each(doing.facts["machines"], delete))
+
+
+def routed(beats: Beats, without_addresses: Sequence[str]) -> dict[str, int]:
+    """Count the endpoints of each application (by id as text) that are not on machines of these addresses."""
+    counts: dict[str, int] = {}
+    for endpoint in beats.endpoints():
+        if endpoint.app is not None and endpoint.address not in without_addresses:
+            counts[str(endpoint.app)] = counts.get(str(endpoint.app), 0) + 1
+    return counts
+
+
+def waiting(beats: Beats, leaving: Mapping[str, str], routes: Mapping[str, int]) -> list[str]:
+    """Say what machines that leave still wait for.
+
+    Args:
+        beats: what is heard.
+        leaving: address by machine.
+        routes: endpoints of each application before the first machine began to leave.
+
+    Returns:
+        Instances and routes that are left there, and applications that are not routed elsewhere as often as they were (or as
+        often as they run: one may have been scaled down meanwhile). Empty when the machines can go.
+    """
+    found = []
+    for name, address in leaving.items():
+        dea = beats.at(address)
+        if dea is not None and dea.fresh and dea.instances:
+            found.append(f"{name}: {dea.instances} instances left")
+        # Of one that is silent, only the routers' own patience ends the routes.
+        if dea is not None and dea.fresh and (endpoints := beats.endpoints(address)):
+            found.append(f"{name}: {len(endpoints)} routes left")
+    gone = set(leaving.values())
+    running: dict[str, int] = {}
+    for dea in beats.deas():
+        if dea.fresh and dea.address not in gone:
+            for app, count in dea.droplets.items():
+                running[app] = running.get(app, 0) + count
+    elsewhere = routed(beats, tuple(gone))
+    for app, before in routes.items():
+        wanted = min(before, running.get(app, 0))
+        if elsewhere.get(app, 0) < wanted:
+            found.append(f"application {app}: {elsewhere.get(app, 0)} of {wanted} instances routed elsewhere")
+    return found
+
+
+def _take_back(doing: Doing, name: str, address: str) -> str:
+    """Let a machine take instances again.
+
+    Returns:
+        Why it may not do so; empty where it does.
+    """
+    tools = doing.tools
+    try:
+        machines.evacuate(tools, address, evacuating=False)
+    except IngotError as error:
+        why = f"it may still evacuate: {error}"
+    else:
+        why = ""
+    machines.change(tools, name, state=READY, message=why)
+    return why
+
+
+def _check(failed: Mapping[str, str]) -> None:
+    if failed:
+        raise StepError("; ".join(f"{name}: {why}" for name, why in failed.items()))
+
+
+def _provider(doing: Doing) -> Any:
+    return machines.provider(doing.tools, doing.tools.config.pools[doing.facts["pool"]].provider)

@@ -1,0 +1,283 @@
+# ruff: noqa: ARG002 - all kinds of jobs are called alike, and not each needs all it is given
+"""`scale_out`: makes a pool bigger. A machine is capacity when its DEA beats with the platform's release, and not before.
+
+Machines of one job go side by side. One that fails drops out with its reason, and the others go on; what could not be proven is
+deleted at the end, so that no machine is left that nobody counts.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from components.common.errors import IngotError
+from orchestrator.beats import Dea
+from orchestrator.iaas.provider import READY as IMAGE_READY
+from orchestrator.iaas.provider import ProviderError, Wish
+from orchestrator.jobs import machines
+from orchestrator.jobs.kinds import Doing, Facts, Planned, RefusedError, Step, StepError
+from orchestrator.models import CONFIGURING, CREATING, PLANNED, REACHING, READY, Image, Machine
+from orchestrator.plays import Play
+from orchestrator.pool import grow
+from orchestrator.tools import Tools
+
+_LAST_LINES = 12
+
+
+class ScaleOut:
+    """See `Kind`. Facts: `pool`, `machines`, `release`, `failed` (why, by machine) and `addresses` (by machine)."""
+
+    name = "scale_out"
+
+    def plan(self, tools: Tools, wish: Mapping[str, Any]) -> Planned:
+        """Name the machines, and see that there is an image to make them from and a release to bring them."""
+        name = str(wish["pool"])
+        config = machines.known(tools, name)
+        names = grow(machines.pool(tools, name), int(wish.get("count", 1)), _taken(tools, config.provider))
+        if (release := tools.inventory.release()) is None:
+            raise RefusedError(
+                "no release is recorded (16-release.yml): install the platform with playbooks/site.yml", 409
+            )
+        _check_image(tools, config.provider, config.image)
+        facts = {"pool": name, "machines": names, "release": release, "failed": {}, "addresses": {}}
+        return Planned(facts, frozenset({f"pool:{name}", *(f"machine:{n}" for n in names)}))
+
+    def steps(self, tools: Tools, facts: Facts) -> Sequence[Step]:
+        """From the provider to the pool."""
+        names = tuple(facts["machines"])
+        work: dict[str, Callable[[Doing], None]] = {
+            "plan": _plan,
+            "create": _create,
+            "start": _start,
+            "reach": _reach,
+            "inventory": _inventory,
+            "configure": _configure,
+            "capacity": _capacity,
+            "settle": _settle,
+        }
+        return [Step(name, run, names) for name, run in work.items()]
+
+    def give_up(self, doing: Doing, failed: Step, why: str) -> str:
+        """Delete what could not be proven; machines that are ready stay."""
+        tools = doing.tools
+        states = {row.name: row.state for row in machines.rows(tools, doing.facts["machines"])}
+        ready = [name for name, state in states.items() if state == READY]
+        gone = [name for name in doing.facts["machines"] if name not in ready]
+        left = machines.each((n for n in gone if n in states), lambda name: _delete(doing, name))
+        pool = doing.facts["pool"]
+        words = []
+        if ready:
+            words.append(f"{', '.join(ready)}: ready, in the pool.")
+        if removed := [name for name in gone if name not in left]:
+            words.append(f"{', '.join(removed)}: deleted again.")
+        words += [f"{name} could not be deleted: {reason}." for name, reason in left.items()]
+        if left:
+            words.append(f"Remove it with `ingot pool scale-in {pool} --machine {next(iter(left))}`.")
+        size = len(machines.pool(tools, pool).members)
+        words.append(f"Pool {pool} has {size}. When the reason is mended, ask for the size again.")
+        return " ".join(words)
+
+
+def _taken(tools: Tools, provider: str) -> set[str]:
+    """Give the names nobody may get: of the inventory, of rows, and of machines that only the provider still knows."""
+    names = {*tools.inventory.hosts(), *(row.name for row in machines.rows(tools))}
+    try:
+        return names | {given.name for given in tools.providers[provider].machines()}
+    except ProviderError as error:
+        raise RefusedError(str(error), 409) from error
+
+
+def _check_image(tools: Tools, provider: str, image: str) -> None:
+    with tools.db.session() as session:
+        registered = session.get(Image, (provider, image)) is not None
+    remedy = f"register it: POST /v2/images with provider {provider} and name {image}"
+    if not registered:
+        raise RefusedError(f"image {image} of provider {provider} is not registered: {remedy}", 409)
+    try:
+        found = tools.providers[provider].find_image(image)
+    except ProviderError as error:
+        raise RefusedError(str(error), 409) from error
+    if found is None or found.state != IMAGE_READY:
+        state = found.state if found else "unknown there"
+        raise RefusedError(
+            f"image {image} of provider {provider} is {state}: {remedy}, which imports it", 409
+        )
+
+
+def _plan(doing: Doing) -> None:
+    tools, pool = doing.tools, doing.facts["pool"]
+    config = tools.config.pools[pool]
+    now = time.time()
+    with tools.db.session() as session:
+        for name in doing.facts["machines"]:
+            if session.get(Machine, name) is None:
+                session.add(
+                    Machine(
+                        name=name,
+                        pool=pool,
+                        provider=config.provider,
+                        image=config.image,
+                        groups=config.groups,
+                        state=PLANNED,
+                        job=doing.job_id,
+                        since=now,
+                        created=now,
+                    )
+                )
+    doing.say(f"{', '.join(doing.facts['machines'])}: from image {config.image} of {config.provider}")
+
+
+def _create(doing: Doing) -> None:
+    tools = doing.tools
+    config = tools.config.pools[doing.facts["pool"]]
+    provider = machines.provider(tools, config.provider)
+
+    def create(name: str) -> None:
+        machines.change(tools, name, state=CREATING)
+        given = provider.create(Wish(name, config.image, tuple(config.groups), config.options))
+        if name not in doing.facts["addresses"]:
+            # Whatever had this address before was another machine.
+            tools.gate.forget(given.address)
+            tools.beats.forget(given.address)
+            doing.facts["addresses"][name] = given.address
+        machines.change(tools, name, address=given.address, native=given.native)
+        doing.say(f"{name}: made at {given.address}")
+
+    _together(doing, create)
+
+
+def _start(doing: Doing) -> None:
+    provider = _provider(doing)
+    _together(doing, lambda name: _nothing(provider.start(name)))
+
+
+def _reach(doing: Doing) -> None:
+    tools, provider = doing.tools, _provider(doing)
+
+    def reach(name: str) -> None:
+        machines.change(tools, name, state=REACHING)
+        given = provider.find(name)
+        if given is None:
+            raise StepError("its provider does not know it any more")
+        try:
+            admitted = tools.gate.admit(name, given.address, expected=given.host_key, say=doing.say)
+        except IngotError as error:
+            last = "\n".join(provider.last_words(name).splitlines()[-_LAST_LINES:])
+            raise StepError(f"{error}\n{last}".rstrip()) from error
+        machines.change(tools, name, host_key=admitted.host_key)
+        doing.say(f"{name}: answers after {admitted.seconds:.1f} s, host key {admitted.fingerprint} pinned")
+
+    _together(doing, reach)
+
+
+def _inventory(doing: Doing) -> None:
+    groups = doing.tools.config.pools[doing.facts["pool"]].groups
+    for name in _left(doing):
+        doing.tools.inventory.add(name, doing.facts["addresses"][name], groups)
+    doing.say("in the inventory")
+
+
+def _configure(doing: Doing) -> None:
+    tools, names = doing.tools, _left(doing)
+    for name in names:
+        machines.change(tools, name, state=CONFIGURING)
+    key = f"{doing.job_id}-configure"
+    play = Play(key, "scale_out.yml", limit=names, release=doing.facts["release"])
+    result = tools.plays.run(play, doing.say)
+    reasons = {f.host: f"{f.task}: {f.message}" for f in result.failures}
+    bad = {}
+    for name in names:
+        recap = result.recap.get(name)
+        if recap is None:
+            # It broke before it came to the hosts, or it never came to this one.
+            result.check()
+            bad[name] = reasons.get(name, "the play did not come to it")
+        elif recap.failed or recap.unreachable:
+            bad[name] = reasons.get(name, "the play failed")
+    _drop(doing, bad)
+
+
+def _capacity(doing: Doing) -> None:
+    tools, names = doing.tools, _left(doing)
+    addresses = {name: doing.facts["addresses"][name] for name in names}
+    release = doing.facts["release"]
+
+    def missing() -> dict[str, str]:
+        found = {name: _not_yet(tools.beats.at(address), release) for name, address in addresses.items()}
+        return {name: why for name, why in found.items() if why}
+
+    def tell() -> str:
+        return "; ".join(f"{name}: {why}" for name, why in missing().items())
+
+    seconds = tools.config.deadlines.beat
+    machines.wait(doing, lambda: not missing(), seconds, tell)
+    for name in names:
+        dea = tools.beats.at(addresses[name])
+        if dea is not None and not _not_yet(dea, release):
+            doing.say(f"{name}: beats as DEA {dea.id}, release {dea.release}, {dea.memory} MB for instances")
+    _drop(doing, {name: f"{why} after {seconds:.0f} s" for name, why in missing().items()})
+
+
+def _settle(doing: Doing) -> None:
+    names = _left(doing)
+    for name in names:
+        machines.change(doing.tools, name, state=READY, message="")
+    size = len(machines.pool(doing.tools, doing.facts["pool"]).members) - len(doing.facts["failed"])
+    doing.say(f"{', '.join(names)}: ready; pool {doing.facts['pool']} has {size}")
+    if doing.facts["failed"]:
+        raise StepError(_reasons(doing))
+
+
+def _not_yet(dea: Dea | None, release: str) -> str:
+    if dea is None or not dea.fresh:
+        return "no beat on the bus"
+    if dea.release != release:
+        return f"runs release {dea.release or 'unknown'}, not {release}"
+    return "evacuates" if dea.evacuating else ""
+
+
+def _left(doing: Doing) -> list[str]:
+    """Give the machines that have not dropped out."""
+    return [name for name in doing.facts["machines"] if name not in doing.facts["failed"]]
+
+
+def _together(doing: Doing, work: Callable[[str], None]) -> None:
+    _drop(doing, machines.each(_left(doing), work))
+
+
+def _drop(doing: Doing, failed: Mapping[str, str]) -> None:
+    """Let machines drop out; the step has failed where none is left."""
+    for name, why in failed.items():
+        machines.change(doing.tools, name, message=why)
+        doing.facts["failed"][name] = why
+        doing.say(f"{name}: {why}")
+    if not _left(doing):
+        raise StepError(_reasons(doing))
+
+
+def _reasons(doing: Doing) -> str:
+    return "; ".join(f"{name}: {why}" for name, why in doing.facts["failed"].items())
+
+
+def _provider(doing: Doing) -> Any:
+    return machines.provider(doing.tools, doing.tools.config.pools[doing.facts["pool"]].provider)
+
+
+def _delete(doing: Doing, name: str) -> None:
+    """Delete a machine; where its DEA has begun to take instances already, they are moved first."""
+    tools = doing.tools
+    address = doing.facts["addresses"].get(name, "")
+    dea = tools.beats.at(address) if address else None
+    if dea is not None and dea.fresh and dea.instances:
+        machines.evacuate(tools, address)
+        tools.beats.wait_for(
+            lambda beats: (at := beats.at(address)) is None or not at.fresh or not at.instances,
+            tools.config.deadlines.beat,
+        )
+    machines.remove(tools, name)
+    doing.say(f"{name}: deleted")
+
+
+def _nothing(_given: object) -> None:
+    """Let a result go."""

@@ -1,0 +1,122 @@
+"""Jobs that put the droplet share on NFS and take it off again, host by host; the work on hosts is in the playbooks.
+
+Both stop at the first host that fails and leave the others as they are: each is wired or it is not, and either serves.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, ClassVar
+
+from orchestrator.jobs.kinds import Doing, Facts, Planned, RefusedError, Step
+from orchestrator.nfs import WiringError, chosen, standing, wiring
+from orchestrator.plays import Play
+from orchestrator.tools import Tools
+
+# Two wirings never run side by side, and no machine is rolled, made or deleted meanwhile.
+LOCK = "nfs"
+
+
+class _Wiring:
+    """What both directions have in common."""
+
+    name: ClassVar[str]
+    word: ClassVar[str]
+    back: ClassVar[str]
+
+    def plan(self, tools: Tools, wish: Mapping[str, Any]) -> Planned:
+        """As `Kind.plan`.
+
+        Args:
+            tools: the inventory is asked.
+            wish: `hosts`, names; all where it is missing.
+
+        Raises:
+            RefusedError: a host that is no client, or nobody is.
+        """
+        hosts = tools.inventory.hosts()
+        try:
+            found = wiring({name: host.groups for name, host in hosts.items()})
+            clients = chosen(found, wish.get("hosts", ()), hosts)
+        except WiringError as error:
+            raise RefusedError(str(error), 404 if error.unknown else 400) from error
+        facts: Facts = {
+            "server": found.server,
+            "clients": list(clients),
+            "all": set(clients) == set(found.clients),
+            "done": [],
+        }
+        locks = {LOCK, *(f"machine:{host}" for host in (*clients, found.server) if host)}
+        if any("dea" in hosts[client].groups for client in clients):
+            locks.add("pool:dea")
+        return Planned(facts, frozenset(locks))
+
+    def give_up(self, doing: Doing, failed: Step, why: str) -> str:
+        """As `Kind.give_up`; there is nothing to put right: the play left the host that failed as it was."""
+        del failed, why
+        reached = standing(doing.facts["clients"], doing.facts["done"], self.word)
+        return (
+            f"{reached}. To go on, mend what was named and resume this job: `ingot jobs resume {doing.job_id}`. "
+            f"To go back: `ingot nfs {self.back}`."
+        )
+
+
+class WireNfs(_Wiring):
+    """Exports the share, then has each client mount it, write and read back."""
+
+    name = "wire_nfs"
+    word = "wired"
+    back = "unwire"
+
+    def steps(self, tools: Tools, facts: Facts) -> Sequence[Step]:
+        """As `Kind.steps`: preflight, export, then a step for each client."""
+        del tools
+        clients, server = tuple(facts["clients"]), facts["server"]
+        everybody = (server, *clients) if server else clients
+        steps = [
+            Step("preflight", _play("wire_nfs", everybody, {"wire_nfs_preflight_only": True}), everybody)
+        ]
+        if server:
+            steps.append(Step("export", _play("wire_nfs", (server,), {}), (server,)))
+        return [*steps, *(Step("wire", _client("wire_nfs", host), (host,)) for host in clients)]
+
+
+class UnwireNfs(_Wiring):
+    """Has each client unmount the share, then takes the export away; what was stored stays on the server."""
+
+    name = "unwire_nfs"
+    word = "unwired"
+    back = "wire"
+
+    def steps(self, tools: Tools, facts: Facts) -> Sequence[Step]:
+        """As `Kind.steps`: those that read first, those that write last, and the export where nobody is left."""
+        del tools
+        steps = [Step("unwire", _client("unwire_nfs", host), (host,)) for host in reversed(facts["clients"])]
+        if facts["server"] and facts["all"]:
+            server = (facts["server"],)
+            steps.append(Step("unexport", _play("unwire_nfs", server, {}), server))
+        return steps
+
+
+def _client(verb: str, host: str) -> Callable[[Doing], None]:
+    """Give the step that runs a verb's playbook on one client and remembers that it is done."""
+
+    def run(doing: Doing) -> None:
+        done = doing.facts["done"]
+        variables = {"wire_nfs_wired": done} if verb == "wire_nfs" else {}
+        _play(verb, (host,), variables)(doing)
+        if host not in done:
+            done.append(host)
+
+    return run
+
+
+def _play(verb: str, limit: Sequence[str], variables: Mapping[str, Any]) -> Callable[[Doing], None]:
+    """Give the step that runs a verb's playbook on some hosts, which decides what of it is done."""
+
+    def run(doing: Doing) -> None:
+        what = "preflight" if "wire_nfs_preflight_only" in variables else limit[0]
+        key = f"{doing.job_id}-{verb}-{what}"
+        doing.tools.plays.run(Play(key, f"{verb}.yml", limit, variables), doing.say).check()
+
+    return run

@@ -1,0 +1,45 @@
+"""Labs and machines as clients see them. Pure: records in, shapes of the socket out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from ipaddress import IPv4Network
+from pathlib import Path
+
+from orchestrator.lab import addresses, images, keys, wire
+from orchestrator.lab.backend import Spec
+from orchestrator.lab.journal import LabRecord, Life, MachineRecord
+
+
+def lab_view(lab: LabRecord, ssh: Path, machines: Sequence[wire.MachineView]) -> wire.LabView:
+    """Return a lab, with its keys in the folder `ssh`."""
+    return wire.LabView(
+        name=lab.name,
+        subnet=lab.subnet,
+        gateway=addresses.gateway(IPv4Network(lab.subnet)),
+        bridge=addresses.bridge_name(lab.index),
+        port=lab.port,
+        owner=lab.owner,
+        routers=lab.routers,
+        key_file=str(ssh / keys.PRIVATE),
+        known_hosts_file=str(ssh / keys.KNOWN_HOSTS),
+        machines=list(machines),
+    )
+
+
+def machine_view(machine: MachineRecord, spec: Spec, life: Life | None) -> wire.MachineView:
+    """Return a machine with the life it has now."""
+    return wire.MachineView(
+        name=machine.name,
+        address=machine.address,
+        image=machine.image,
+        state="running" if life else "stopped",
+        groups=machine.groups,
+        binds=machine.binds,
+        cut=machine.cut,
+        pid=life.leader.pid if life and life.leader else None,
+        root=str(spec.root),
+        console=str(spec.console),
+        maker=machine.maker,
+        kernel=images.has_kernel(machine.image),
+    )

@@ -1,0 +1,402 @@
+"""Runs playbooks, each in a unit of its own that outlives the orchestrator. The only import of ansible_runner.
+
+    result = tools.plays.run(Play(f"{doing.job_id}-configure", "scale_out.yml", limit=("dea3",)), doing.say)
+    result.check()
+
+A run is a folder `<state>/plays/<key>/<attempt>/`: what to do (`play.json`, and the variables in `env/extravars`, both for
+root alone), what happened so far (`events.jsonl`), how it ended (`result.json`), and Ansible's output. The unit's program is
+this module, given that folder.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import shutil
+import sys
+import tempfile
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import ansible_runner
+import msgspec
+
+from components.common import log
+from components.common.errors import IngotError
+from components.common.units import ProcessRunner, Runner, SystemdRunner, UnitSpec, UnitStatus
+from orchestrator.config import PROCESS, OrchestratorConfig
+from orchestrator.platform_inventory import PlatformInventory
+from orchestrator.play_events import Event, Failure, Recap, Story, reduce, tail
+
+__all__ = ["Failure", "Play", "PlayError", "PlayResult", "Plays", "Recap"]
+
+Say = Callable[[str], None]
+SUCCESSFUL, FAILED, TIMEOUT, LOST = "successful", "failed", "timeout", "lost"
+# Runs beyond so many are removed, the oldest first.
+KEPT = 50
+_KEY = re.compile(r"^[A-Za-z0-9][A-Za-z0-9_-]{0,99}$")
+_PLAY, _EVENTS, _RESULT, _TOLD = "play.json", "events.jsonl", "result.json", "told"
+_VARIABLES = Path("env", "extravars")
+_OUTPUT = Path("artifacts", "run", "stdout")
+# Files of a run that nobody needs once it has ended; the first holds secrets.
+_SPENT = ("env", "home", "artifacts/run/fact_cache")
+_LOOK_SECONDS = 0.25
+# The unit's own limit is Ansible's and this, for a program that hangs.
+_GRACE_SECONDS = 60.0
+_SLICE = "ingot-plays.slice"
+_SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+logger = log.get(__name__)
+
+
+class PlayError(IngotError):
+    """A playbook did not succeed; the text names hosts, tasks and messages."""
+
+
+@dataclass(frozen=True, slots=True)
+class PlayResult:
+    """How a play ended.
+
+    Attributes:
+        playbook: its file name.
+        status: `successful`, `failed`, `timeout`, or `lost` where its unit ended without a word.
+        rc: of ansible-playbook; -1 where unknown.
+        recap: by host.
+        failures: in the order in which they happened; ignored and rescued ones are not among them.
+        tail: the end of the output.
+        folder: where the whole output is, on the orchestrator's machine.
+    """
+
+    playbook: str
+    status: str
+    rc: int
+    recap: Mapping[str, Recap] = field(default_factory=dict)
+    failures: tuple[Failure, ...] = ()
+    tail: str = ""
+    folder: Path = Path()
+
+    @property
+    def ok(self) -> bool:
+        """Whether it succeeded."""
+        return self.status == SUCCESSFUL
+
+    def check(self) -> None:
+        """Pass where it succeeded.
+
+        Raises:
+            PlayError: it did not, with what failed and where the output is.
+        """
+        if self.ok:
+            return
+        found = "; ".join(f"{f.host}: {f.task}: {f.message}" for f in self.failures)
+        # What broke before the first task is said nowhere else.
+        found = found or self.tail or "it said nothing"
+        raise PlayError(f"{self.playbook} {_ENDINGS[self.status]}: {found} (output: {self.folder / _OUTPUT})")
+
+
+_ENDINGS = {FAILED: "failed", TIMEOUT: "took too long and was ended", LOST: "ended without a result"}
+
+
+@dataclass(frozen=True, slots=True)
+class Play:
+    """One run of a playbook.
+
+    Attributes:
+        key: `<job>-<step>`, letters, digits, `-` and `_`; the unit is `ingot-play-<key>`. The same key finds the same run.
+        playbook: file name in the release's `playbooks/`.
+        limit: hosts; empty is all.
+        variables: extra variables; may hold secrets.
+        release: whose plays, also given as the extra variable `ingot_release`; None: the plays of the release that runs, and
+            `ingot_release` as the inventory says.
+        seconds: it may take; 0 is `deadlines.play` of the configuration.
+    """
+
+    key: str
+    playbook: str
+    limit: Sequence[str] = ()
+    variables: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    release: str | None = None
+    seconds: float = 0
+
+
+class _Order(msgspec.Struct):
+    """What the unit's program is told (`play.json`); the variables lie apart from it."""
+
+    playbook: str
+    plays: str
+    inventory: str
+    limit: str
+    seconds: float
+
+
+class _Ending(msgspec.Struct):
+    """What the unit's program leaves (`result.json`)."""
+
+    status: str
+    rc: int
+
+
+class Plays:
+    """Runs playbooks as the configuration says. Calls block; safe from several threads, one at a time for a key."""
+
+    def __init__(self, config: OrchestratorConfig, inventory: PlatformInventory) -> None:
+        self._config = config
+        self._inventory = inventory
+        self._folder = Path(config.state_path) / "plays"
+        # Resolved, not through `current`: a roll of the orchestrator must not change what a play runs from.
+        self._venv = Path(config.venv) if config.venv else Path(sys.executable).parent.resolve().parent
+        self._keys: dict[str, threading.Lock] = {}
+        self._keys_guard = threading.Lock()
+
+    def run(self, play: Play, say: Say = lambda _: None) -> PlayResult:
+        """Run a playbook, or attach to the run of this key that is under way.
+
+        A result that nobody was told yet, as the orchestrator ended meanwhile, is returned, and so is a success, always. A
+        run that failed and was told, or that ended unseen with its machine, is done again.
+
+        Args:
+            play: what to run.
+            say: gets a line for each play and task that begins, each change and each failure.
+
+        Raises:
+            PlayError: there is no such play, or it cannot be started.
+            UnitError: the service manager cannot be reached.
+        """
+        if not _KEY.match(play.key):
+            raise PlayError(f"{play.key!r}: a play's key has letters, digits, - and _")
+        with self._key(play.key):
+            result = asyncio.run(self._run(play, say))
+        self._clear()
+        return result
+
+    async def _run(self, play: Play, say: Say) -> PlayResult:
+        runner = self._runner()
+        unit = f"ingot-play-{play.key}"
+        try:
+            attempt = _last_attempt(self._folder / play.key)
+            run = self._folder / play.key / str(attempt)
+            ending = _ending(run)
+            if ending is not None and (ending.status == SUCCESSFUL or not (run / _TOLD).exists()):
+                _Teller(run, say).tell()
+            elif ending is None and attempt and (await runner.status(unit)).alive:
+                say(f"{play.playbook} still runs")
+                ending = await self._follow(runner, unit, run, say)
+            else:
+                await runner.stop(unit)
+                run = self._folder / play.key / str(attempt + 1)
+                self._prepare(play, run)
+                await runner.start(self._unit(unit, play, run))
+                ending = await self._follow(runner, unit, run, say)
+            result = _result(play, run, ending)
+            (run / _TOLD).touch()
+            await runner.stop(unit)
+            _spend(run)
+            return result
+        finally:
+            await runner.close()
+
+    async def _follow(self, runner: Runner, unit: str, run: Path, say: Say) -> _Ending:
+        """Tell what happens until the unit has ended."""
+        teller = _Teller(run, say)
+        ended: asyncio.Task[UnitStatus] = asyncio.create_task(runner.wait(unit))
+        while not ended.done():
+            await asyncio.wait({ended}, timeout=_LOOK_SECONDS)
+            teller.tell()
+        if (ending := _ending(run)) is not None:
+            return ending
+        status = ended.result()
+        return _Ending(TIMEOUT if status.result == "timeout" else LOST, -1)
+
+    def _prepare(self, play: Play, run: Path) -> None:
+        release = play.release or self._inventory.release()
+        if release is None:
+            raise PlayError(
+                f"{self._inventory.folder} says nowhere which release runs: `16-release.yml` is missing"
+            )
+        plays = Path(self._config.releases) / release / "plays"
+        playbook = plays / "playbooks" / play.playbook
+        if not playbook.is_file():
+            raise PlayError(
+                f"{playbook}: not found; release {release} has no such play, or was not brought here"
+            )
+        shutil.rmtree(run, ignore_errors=True)
+        run.mkdir(parents=True, mode=0o700)
+        for folder in ("env", "home"):
+            (run / folder).mkdir(mode=0o700)
+        order = _Order(
+            str(playbook),
+            str(plays),
+            str(self._inventory.folder),
+            ",".join(play.limit),
+            play.seconds or self._config.deadlines.play,
+        )
+        _write(run / _PLAY, msgspec.json.encode(order))
+        _write(run / _VARIABLES, msgspec.json.encode(self._variables(play)))
+
+    def _variables(self, play: Play) -> dict[str, Any]:
+        """Give the extra variables: they win over the inventory, whose paths may be those of another machine."""
+        ssh = self._config.ssh
+        hosts = " ".join(ssh.known_hosts)
+        found: dict[str, Any] = {
+            "ansible_user": ssh.user,
+            "ansible_port": ssh.port,
+            "ansible_ssh_private_key_file": ssh.private_key,
+            "ansible_ssh_common_args": f"-o 'UserKnownHostsFile={hosts}' -o GlobalKnownHostsFile=/dev/null "
+            "-o StrictHostKeyChecking=yes -o IdentitiesOnly=yes",
+            "ingot_releases_dir": self._config.releases,
+        }
+        if play.release is not None:
+            found["ingot_release"] = play.release
+        return {**found, **play.variables}
+
+    def _unit(self, name: str, play: Play, run: Path) -> UnitSpec:
+        seconds = play.seconds or self._config.deadlines.play
+        python = self._venv / "bin" / "python"
+        return UnitSpec(
+            name=name,
+            argv=(str(python), "-m", "orchestrator.plays", str(run)),
+            directory=run,
+            environment={
+                "PATH": f"{self._venv / 'bin'}:{_SYSTEM_PATH}",
+                "HOME": str(run / "home"),
+                "LANG": "C.UTF-8",
+                "ANSIBLE_HOME": str(run / "home"),
+                "ANSIBLE_NOCOLOR": "1",
+                "ANSIBLE_HOST_KEY_CHECKING": "1",
+                "PYTHONDONTWRITEBYTECODE": "1",
+            },
+            # Rolls record the release in the inventory.
+            writable=(self._inventory.folder,),
+            stdout=run / "program.log",
+            stderr=run / "program.log",
+            slice=_SLICE,
+            timeout_seconds=seconds + _GRACE_SECONDS,
+        )
+
+    def _runner(self) -> Runner:
+        folder = self._folder / ".units"
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        return ProcessRunner(folder) if self._config.play_runner == PROCESS else SystemdRunner(folder)
+
+    def _key(self, key: str) -> threading.Lock:
+        with self._keys_guard:
+            return self._keys.setdefault(key, threading.Lock())
+
+    def _clear(self) -> None:
+        """Remove the oldest runs that have ended."""
+        runs = [p for p in self._folder.glob("*/*") if p.name.isdigit() and (p / _TOLD).exists()]
+        for old in sorted(runs, key=lambda p: p.stat().st_mtime, reverse=True)[KEPT:]:
+            shutil.rmtree(old, ignore_errors=True)
+            if not any(old.parent.iterdir()):
+                old.parent.rmdir()
+
+
+class _Teller:
+    """Says what is new in a run's events; how far it got is kept, so that nothing is said twice."""
+
+    def __init__(self, run: Path, say: Say) -> None:
+        self._events = run / _EVENTS
+        self._mark = run / "said"
+        self._say = say
+        self._at = int(self._mark.read_text(encoding="ascii")) if self._mark.is_file() else 0
+
+    def tell(self) -> None:
+        try:
+            for line in _complete(self._events, self._at).splitlines(keepends=True):
+                self._at += len(line)
+                # Whoever is told may end us here, after it has taken the line.
+                if told := msgspec.json.decode(line, type=Event).line():
+                    self._say(told)
+        finally:
+            self._mark.write_text(str(self._at), encoding="ascii")
+
+
+def _complete(path: Path, start: int = 0) -> bytes:
+    """Read the lines that are whole, from an offset on."""
+    try:
+        with path.open("rb") as file:
+            file.seek(start)
+            text = file.read()
+    except FileNotFoundError:
+        return b""
+    return text[: text.rfind(b"\n") + 1]
+
+
+def _last_attempt(folder: Path) -> int:
+    return max((int(p.name) for p in folder.glob("*") if p.name.isdigit()), default=0)
+
+
+def _ending(run: Path) -> _Ending | None:
+    try:
+        return msgspec.json.decode((run / _RESULT).read_bytes(), type=_Ending)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+
+
+def _result(play: Play, run: Path, ending: _Ending) -> PlayResult:
+    story = Story()
+    for line in _complete(run / _EVENTS).splitlines():
+        story.hear(msgspec.json.decode(line, type=Event))
+    texts = [run / _OUTPUT, run / "program.log"]
+    output = next((t for p in texts if p.is_file() and (t := p.read_text(errors="replace")).strip()), "")
+    return PlayResult(play.playbook, ending.status, ending.rc, story.recap, story.failures, tail(output), run)
+
+
+def _spend(run: Path) -> None:
+    for name in _SPENT:
+        shutil.rmtree(run / name, ignore_errors=True)
+
+
+def _write(path: Path, content: bytes) -> None:
+    """Write a file for root alone; it is there whole or not at all."""
+    fresh = path.with_name(f".{path.name}.new")
+    fresh.unlink(missing_ok=True)
+    fresh.touch(mode=0o600)
+    fresh.write_bytes(content)
+    fresh.replace(path)
+
+
+def perform(run: Path) -> int:
+    """Do what a run's folder says; the program of its unit.
+
+    Returns:
+        The return code of ansible-playbook.
+    """
+    order = msgspec.json.decode((run / _PLAY).read_bytes(), type=_Order)
+    # A socket's path is short or refused, and state folders are deep.
+    with (
+        (run / _EVENTS).open("ab", buffering=0) as events,
+        tempfile.TemporaryDirectory(prefix="ingot-") as sockets,
+    ):
+
+        def hear(event: dict[str, Any]) -> bool:
+            if (line := reduce(event)) is not None:
+                events.write(msgspec.json.encode(line) + b"\n")
+            # Ansible's own events hold all results of all tasks: they are not kept.
+            return False
+
+        done = ansible_runner.run(
+            private_data_dir=str(run),
+            ident="run",
+            project_dir=order.plays,
+            playbook=order.playbook,
+            inventory=order.inventory,
+            limit=order.limit or None,
+            timeout=int(order.seconds),
+            envvars={
+                "ANSIBLE_CONFIG": f"{order.plays}/ansible.cfg",
+                "ANSIBLE_SSH_CONTROL_PATH_DIR": sockets,
+            },
+            event_handler=hear,
+            quiet=True,
+        )
+    _spend(run)
+    status = done.status if done.status in (SUCCESSFUL, TIMEOUT) else FAILED
+    _write(run / _RESULT, msgspec.json.encode(_Ending(status, done.rc)))
+    return int(done.rc)
+
+
+if __name__ == "__main__":
+    sys.exit(perform(Path(sys.argv[1])))

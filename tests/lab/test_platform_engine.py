@@ -1,0 +1,119 @@
+"""The engine on the platform that `test_platform.py` raised: the pool grows and shrinks, a release is rolled, a service is bound."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+
+import pytest
+
+from components.common.version import VERSION
+from tests.lab.conftest import LAB, ROOT, LabPlatform, live, traffic, until
+
+NEXT = f"{VERSION}-next"
+APPS = ROOT / "tests" / "apps"
+MACHINES = ("ctl1", "ctl2", "router1", "dea1", "dea2", "svc1", "core1")
+
+pytestmark = [pytest.mark.lab, pytest.mark.timeout(2400)]
+
+
+def pool(platform: LabPlatform) -> dict[str, dict[str, object]]:
+    """Give the machines of the pool by their names."""
+    return {m["name"]: m for m in platform.json("pool", "show", "dea")["machines"]}
+
+
+def releases(platform: LabPlatform) -> dict[str, str]:
+    """Ask every machine what release it runs."""
+    return {m: platform.on(m, "readlink", "/opt/ingot/current").strip().rpartition("/")[2] for m in MACHINES}
+
+
+def test_pool_grows_and_instances_land_on_the_new_machine(platform: LabPlatform) -> None:
+    done = platform.json("pool", "scale", "dea", "--size", "3")
+    assert done["state"] == "succeeded"
+    print(f"one more DEA after {done['total_seconds']:.1f} s: {done['phases']}")
+    new = pool(platform)["dea3"]
+    assert new["state"] == "ready"
+    platform.ingot("scale", "hello", "--instances", "6")
+    assert new["address"] in live(platform, "hello", 6).values()
+    platform.ingot("scale", "hello", "--instances", "4")
+
+
+def test_second_make_up_changes_nothing_and_knows_the_new_machine(platform: LabPlatform) -> None:
+    started = time.monotonic()
+    done = platform.make("up")
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    assert platform.report()["changed_tasks"] == 0, (platform.folder / "site.log").read_text()[-6000:]
+    assert "dea3" in {m["name"] for m in platform.report()["machines"]}
+    print(f"the second make up took {time.monotonic() - started:.0f} s")
+
+
+def test_refused_sizes_name_the_remedy_and_change_nothing(platform: LabPlatform) -> None:
+    before = set(pool(platform))
+    for arguments, word in (
+        (("dea", "--size", "1"), "floor"),
+        (("dea", "--size", "99"), "maximum"),
+        (("nobody", "--size", "3"), "nobody"),
+    ):
+        done = platform.ingot("pool", "scale", *arguments, check=False)
+        assert done.returncode != 0
+        assert word in (done.stdout + done.stderr)
+    assert set(pool(platform)) == before
+
+
+def test_pool_shrinks_under_load_without_a_failed_request(platform: LabPlatform) -> None:
+    with traffic(platform, "hello") as failures:
+        done = platform.json("pool", "scale", "dea", "--size", "2")
+        assert done["state"] == "succeeded"
+        print(f"one DEA less after {done['total_seconds']:.1f} s: {done['phases']}")
+    assert failures == []
+    assert set(pool(platform)) == {"dea1", "dea2"}
+    assert "dea3" not in platform.lab("list", "--json")
+    live(platform, "hello", 4)
+
+
+def test_application_counts_in_a_redis_of_its_own(platform: LabPlatform) -> None:
+    vendors = {s["vendor"] for s in platform.json("services")["offered"]}
+    assert "redis" in vendors
+    platform.ingot("create-service", "redis", "visits-db")
+    platform.ingot("push", "visits", "--path", str(APPS / "visits"))
+    assert platform.get("visits").status_code >= 500
+    platform.ingot("bind-service", "visits-db", "visits")
+    first = until(lambda: platform.get("visits").json(), "it counts")
+    second = platform.get("visits").json()
+    assert second["visits"] == first["visits"] + 1
+    platform.ingot("unbind-service", "visits-db", "visits")
+    until(lambda: platform.get("visits").status_code >= 500, "it has no Redis any more")
+    platform.ingot("delete", "visits", "--force")
+    platform.ingot("delete-service", "visits-db", "--force")
+    assert platform.ingot("bind-service", "visits-db", "hello", check=False).returncode == 1
+
+
+def test_release_is_rolled_and_taken_back_under_load(platform: LabPlatform) -> None:
+    command = [sys.executable, "-m", "orchestrator.release", "--version", NEXT, "--python", "311"]
+    if os.environ.get("INGOT_E2E_IMAGE") == "trixie":
+        command[-1] = "313"
+    subprocess.run(command, cwd=ROOT, check=True)
+    before = live(platform, "hello", 4)
+    with traffic(platform, "hello") as failures:
+        rolled = platform.json("roll", NEXT)
+        assert rolled["state"] == "succeeded", json.dumps(rolled)
+        assert releases(platform) == dict.fromkeys(MACHINES, NEXT)
+        assert failures == []
+        back = platform.json("rollback")
+        assert back["state"] == "succeeded", json.dumps(back)
+        assert releases(platform) == dict.fromkeys(MACHINES, VERSION)
+    assert failures == []
+    assert live(platform, "hello", 4) == before
+    print(f"rolled in {rolled['total_seconds']:.0f} s, back in {back['total_seconds']:.0f} s")
+    jobs = platform.json("jobs", "list")
+    assert [j["kind"] for j in jobs[:2]] == ["rollback", "roll"]
+
+
+def test_machine_added_before_the_end(platform: LabPlatform) -> None:
+    """`test_platform_removed.py` takes it down with the rest."""
+    assert platform.json("pool", "scale", "dea", "--size", "3")["state"] == "succeeded"
+    assert "dea3" in platform.lab("list", "--json")
+    assert LAB in platform.lab("list", "--json")

@@ -1,0 +1,219 @@
+"""The share's probe: what errors mean, and that it is back in time whatever becomes of the share."""
+
+from __future__ import annotations
+
+import errno
+import importlib.util
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import pytest
+import yaml
+
+ROLE = Path(__file__).resolve().parents[3] / "roles" / "nfs_client"
+PROGRAM = ROLE / "files" / "share_probe.py"
+
+
+def load() -> Any:
+    spec = importlib.util.spec_from_file_location("share_probe", PROGRAM)
+    assert spec
+    assert spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+probe = load()
+
+
+@pytest.fixture
+def share(tmp_path: Path) -> Path:
+    (tmp_path / "droplets").mkdir()
+    os.chown(tmp_path / "droplets", os.getuid(), os.getgid())
+    return tmp_path
+
+
+def run(*words: str | Path) -> dict[str, Any]:
+    uid = f"--uid={os.getuid()}"
+    done = subprocess.run([sys.executable, PROGRAM, *words, uid], capture_output=True, text=True, check=False)
+    said: dict[str, Any] = json.loads(done.stdout)
+    assert done.returncode == (0 if said["verdict"] == "ok" else 1)
+    return said
+
+
+@pytest.mark.parametrize(
+    ("number", "verdict"),
+    [
+        (errno.ENOSPC, "full"),
+        (errno.EDQUOT, "full"),
+        (errno.EROFS, "read_only"),
+        (errno.ESTALE, "stale"),
+        (errno.EIO, "gone"),
+        (errno.ETIMEDOUT, "gone"),
+        (errno.EHOSTUNREACH, "gone"),
+        (errno.EACCES, "refused"),
+        (errno.ENOENT, "missing"),
+        (errno.EMFILE, "failed"),
+        (None, "failed"),
+    ],
+)
+def test_an_error_has_its_word(number: int | None, verdict: str) -> None:
+    assert probe.verdict_of(number) == verdict
+
+
+@pytest.mark.parametrize(
+    ("text", "verdict"),
+    [
+        ("mount.nfs4: access denied by server while mounting 10.0.0.1:/srv", "refused"),
+        (
+            "mount.nfs4: mounting 10.0.0.1:/x failed, reason given by server: No such file or directory",
+            "missing",
+        ),
+        ("mount.nfs4: Connection refused for 10.0.0.1:/srv on /tmp/x", "gone"),
+        ("mount.nfs4: Connection timed out for 10.0.0.1:/srv on /tmp/x", "gone"),
+        ("mount.nfs4: No route to host for 10.0.0.1:/srv", "gone"),
+        ("mount: /tmp/x: unknown filesystem type 'nfs4'.", "no_kernel"),
+        ("mount.nfs4: Stale file handle", "stale"),
+        ("mount.nfs4: something nobody heard of", "failed"),
+    ],
+)
+def test_what_mounting_says_has_its_word(text: str, verdict: str) -> None:
+    assert probe.verdict_of_mount(text) == verdict
+
+
+def test_every_verdict_is_put_into_words_with_a_remedy() -> None:
+    words = {*probe.BY_ERRNO.values(), *(verdict for verdict, _ in probe.BY_TEXT), *probe.SENTENCES}
+    for verdict in words:
+        said = probe.answer(verdict, "/srv/ingot/share", "why", server="10.0.0.1")
+        assert "/srv/ingot/share" in said["says"] or "kernel" in said["says"]
+        assert bool(said["remedy"]) == (verdict != "ok")
+        assert "{" not in said["says"] + said["remedy"]
+
+
+MOUNTS = r"""23 1 98:0 / / rw,relatime shared:1 - ext4 /dev/root rw
+84 23 0:37 / /srv/ingot/share ro,nosuid shared:42 - nfs4 10.0.0.1:/srv/ingot/share ro,vers=4.2
+90 23 0:40 / /srv/a\040b rw - tmpfs none rw
+91 23 0:41 / /srv/twice rw - tmpfs none rw
+92 23 0:42 / /srv/twice rw - nfs4 10.0.0.1:/export rw,vers=4.2
+"""
+
+
+def test_the_uppermost_mount_counts() -> None:
+    share = {"type": "nfs4", "source": "10.0.0.1:/srv/ingot/share", "read_only": True}
+    assert probe.mount_at(MOUNTS, "/srv/ingot/share") == share
+    assert probe.mount_at(MOUNTS, "/srv/twice")["type"] == "nfs4"
+    assert probe.mount_at(MOUNTS, "/srv/a b")["source"] == "none"
+    assert probe.mount_at(MOUNTS, "/srv/ingot") is None
+
+
+PATHS = ["/srv", "/srv/ingot/share", "/srv/in-got/a--b", "/a_b/c.d", "/-x/9", "/mnt/A.B-C/d_", "/x/y..z-"]
+
+
+@pytest.mark.skipif(not shutil.which("systemd-escape"), reason="systemd is not here")
+def test_units_are_named_as_systemd_does() -> None:
+    told = subprocess.run(
+        ["systemd-escape", "--path", "--suffix=mount", "--", *PATHS],
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout.split()
+    assert [probe.unit_of(path) for path in PATHS] == told
+    # The role says the same in its own words.
+    said = yaml.safe_load((ROLE / "vars" / "main.yml").read_text())
+    words = jinja2.Environment(autoescape=False).from_string(said["__nfs_client_unit"])
+    dash = said["__nfs_client_dash"]
+    assert [words.render(nfs_client_path=path, __nfs_client_dash=dash) for path in PATHS] == told
+
+
+def test_it_writes_reads_back_and_leaves_nothing(share: Path) -> None:
+    assert run("probe", share, "--local")["verdict"] == "ok"
+    assert list((share / "droplets").iterdir()) == []
+
+
+def test_one_writes_and_another_reads(share: Path) -> None:
+    written = run("write", share, "--local")
+    assert run("read", share, written["name"], written["sha256"], "--local")["verdict"] == "ok"
+    file = share / "droplets" / written["name"]
+    file.write_bytes(file.read_bytes()[:-1] + b"?")
+    assert run("read", share, written["name"], written["sha256"], "--local")["verdict"] == "differs"
+    assert run("remove", share, written["name"], "--local")["verdict"] == "ok"
+    assert run("read", share, written["name"], written["sha256"], "--local")["verdict"] == "missing"
+    assert run("remove", share, written["name"], "--local")["verdict"] == "ok"
+
+
+def test_a_plain_directory_is_no_share(share: Path) -> None:
+    said = run("probe", share)
+    assert said["verdict"] == "not_mounted"
+    assert probe.unit_of(str(share)) in said["remedy"]
+
+
+def test_a_share_that_hangs_is_left_behind_in_time() -> None:
+    def hang() -> dict[str, Any]:
+        time.sleep(600)
+        return {}
+
+    began = time.monotonic()
+    said = probe.in_child(hang, 0.2)
+    assert said["verdict"] == "gone"
+    assert time.monotonic() - began < 30
+
+
+def test_what_a_child_finds_reaches_the_parent() -> None:
+    def full() -> dict[str, Any]:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    def odd() -> dict[str, Any]:
+        raise ValueError("odd")
+
+    assert probe.in_child(full, 30) == {"verdict": "full", "detail": "No space left on device"}
+    assert probe.in_child(odd, 30) == {"verdict": "failed", "detail": "ValueError: odd"}
+    assert probe.in_child(dict, 30) == {"facts": {}}
+
+
+def test_what_is_missing_on_the_share_is_found_and_what_passes_is_not(tmp_path: Path) -> None:
+    local, share = tmp_path / "local", tmp_path / "share"
+    for root in (local, share):
+        (root / "droplets" / ".incoming").mkdir(parents=True)
+        (root / "droplets" / "same").write_text("1")
+    (local / "droplets" / "longer").write_text("12")
+    (share / "droplets" / "longer").write_text("1")
+    (local / "droplets" / ".incoming" / "new").write_text("1")
+    (local / "droplets" / f"{probe.PREFIX}1").write_text("1")
+    (local / "packages" / "deep").mkdir(parents=True)
+    (local / "packages" / "deep" / "gone").symlink_to("/nowhere")
+    assert probe.missing_on(str(local), str(share)) == ["droplets/longer", "packages/deep/gone"]
+    assert probe.missing_on(str(tmp_path / "not there"), str(share)) == []
+
+
+def test_who_has_files_open_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    assert probe.users(str(tmp_path)) == []
+    with (tmp_path / "file").open():
+        assert any(f"({os.getpid()})" in user for user in probe.users(str(tmp_path)))
+        assert probe.users(str(tmp_path)[:-1]) == []
+
+
+def test_a_machine_whose_kernel_cannot_is_told_so_before_anything_else(tmp_path: Path) -> None:
+    said = run("look", tmp_path, "10.0.0.1:/srv", "--module=no_such_module")
+    assert said["verdict"] == "no_kernel"
+    assert "no_such_module" in said["says"]
+    assert "kernel of its own" in said["remedy"]
+
+
+def test_something_else_that_is_mounted_there_is_not_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(probe, "kernel_has", lambda _module: True)
+    monkeypatch.setattr(
+        probe,
+        "current_mount",
+        lambda _path: {"type": "nfs4", "source": "10.0.0.1:/old", "read_only": False},
+    )
+    options = type("Asked", (), {"unit": [], "module": "nfs"})()
+    assert probe.judge("look", "/srv/ingot/share", ["10.0.0.9:/new"], options)["verdict"] == "elsewhere"
+    assert probe.judge("look", "/srv/ingot/share", ["10.0.0.1:/old"], options)["verdict"] == "ok"

@@ -1,0 +1,204 @@
+"""Wiring and unwiring: who takes part and in what order, and what the jobs have done when they stop."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+
+from orchestrator.jobs.kinds import Doing, Facts, Kind, Planned, RefusedError
+from orchestrator.jobs.wire_nfs import UnwireNfs, WireNfs
+from orchestrator.nfs import Wiring, WiringError, chosen, standing, wiring
+from orchestrator.plays import Play, PlayError
+from orchestrator.tools import Tools
+
+GROUPS = {
+    "core1": ("nats", "nfs"),
+    "ctl2": ("controller", "stager"),
+    "ctl1": ("controller", "stager"),
+    "stg1": ("stager",),
+    "dea2": ("dea",),
+    "dea1": ("dea",),
+    "router1": ("router",),
+}
+FOUND = Wiring("core1", ("ctl1", "ctl2", "stg1", "dea1", "dea2"))
+
+
+def test_who_writes_is_wired_first_and_the_server_not_at_all() -> None:
+    assert wiring(GROUPS) == FOUND
+    assert wiring({**GROUPS, "core1": ("nfs", "controller")}) == FOUND
+
+
+def test_a_filer_is_no_host_of_ours() -> None:
+    assert wiring({"ctl1": ("controller",)}) == Wiring(None, ("ctl1",))
+
+
+@pytest.mark.parametrize(
+    ("groups", "text"),
+    [
+        ({"a": ("nfs",), "b": ("nfs",), "c": ("dea",)}, "a, b"),
+        ({"a": ("nfs",), "r": ("router",)}, "nothing to wire"),
+    ],
+)
+def test_what_cannot_be_wired(groups: dict[str, tuple[str, ...]], text: str) -> None:
+    with pytest.raises(WiringError, match=text):
+        wiring(groups)
+
+
+def test_some_hosts_are_chosen_in_the_order_of_wiring() -> None:
+    assert chosen(FOUND, [], GROUPS) == FOUND.clients
+    assert chosen(FOUND, ["dea2", "ctl2"], GROUPS) == ("ctl2", "dea2")
+
+
+@pytest.mark.parametrize(
+    ("host", "unknown", "text"),
+    [
+        ("ctl9", True, "no machine ctl9"),
+        ("core1", False, "is the server"),
+        ("router1", False, "needs no share"),
+    ],
+)
+def test_hosts_that_are_no_clients(host: str, unknown: bool, text: str) -> None:
+    with pytest.raises(WiringError, match=text) as caught:
+        chosen(FOUND, ["ctl1", host], GROUPS)
+    assert caught.value.unknown is unknown
+
+
+def test_how_far_it_is() -> None:
+    assert standing(["a", "b"], ["a"], "wired") == "wired: a; not wired: b"
+    assert standing(["a"], [], "wired") == "wired: no host; not wired: a"
+
+
+@dataclass
+class Rig:
+    """An inventory, and plays that only remember what was asked of them; `broken` fails."""
+
+    groups: dict[str, tuple[str, ...]] = field(default_factory=lambda: dict(GROUPS))
+    played: list[Play] = field(default_factory=list)
+    broken: str = ""
+    job_id: int = 7
+    facts: Facts = field(default_factory=dict)
+
+    @property
+    def tools(self) -> Tools:
+        return cast("Tools", SimpleNamespace(inventory=self, plays=self))
+
+    def hosts(self) -> dict[str, Any]:
+        return {name: SimpleNamespace(groups=groups) for name, groups in self.groups.items()}
+
+    def run(self, play: Play, say: Any) -> Any:
+        say(f"playing {play.playbook}")
+        self.played.append(play)
+        return SimpleNamespace(check=lambda: self.check(play))
+
+    def check(self, play: Play) -> None:
+        # A preflight looks at everybody and finds nothing.
+        if tuple(play.limit) == (self.broken,):
+            raise PlayError(f"{self.broken}: the share is full")
+
+    def say(self, line: str) -> None:
+        assert line
+
+    def save(self) -> None: ...
+
+    def do(self, kind: Kind, wish: dict[str, Any]) -> str | None:
+        """Plan and work as the engine does; gives the way out where a step failed."""
+        self.facts = kind.plan(self.tools, wish).facts
+        doing = cast("Doing", self)
+        for step in kind.steps(self.tools, self.facts):
+            try:
+                step.run(doing)
+            except PlayError as error:
+                return kind.give_up(doing, step, str(error))
+        return None
+
+    def story(self) -> list[tuple[str, tuple[str, ...]]]:
+        return [(play.playbook, tuple(play.limit)) for play in self.played]
+
+
+def plan(kind: Kind, wish: dict[str, Any]) -> Planned:
+    return kind.plan(Rig().tools, wish)
+
+
+def test_wiring_checks_exports_and_goes_host_by_host() -> None:
+    rig = Rig()
+    assert rig.do(WireNfs(), {}) is None
+    everybody = ("core1", "ctl1", "ctl2", "stg1", "dea1", "dea2")
+    assert rig.story() == [
+        ("wire_nfs.yml", everybody),
+        ("wire_nfs.yml", ("core1",)),
+        *(("wire_nfs.yml", (host,)) for host in FOUND.clients),
+    ]
+    assert rig.played[0].variables == {"wire_nfs_preflight_only": True}
+    # A key names one run: the same one is never given twice.
+    assert len({play.key for play in rig.played}) == len(rig.played)
+    assert rig.facts["done"] == list(FOUND.clients)
+
+
+def test_each_host_is_told_who_can_read_what_it_writes() -> None:
+    rig = Rig()
+    told: list[list[str]] = []
+    keep = rig.run
+
+    def run(play: Play, say: Any) -> Any:
+        if "wire_nfs_wired" in play.variables:
+            told.append(list(play.variables["wire_nfs_wired"]))
+        return keep(play, say)
+
+    rig.run = run  # type: ignore[method-assign]
+    rig.do(WireNfs(), {"hosts": ["dea1", "ctl1", "ctl2"]})
+    assert told == [[], ["ctl1"], ["ctl1", "ctl2"]]
+
+
+def test_wiring_stops_at_the_first_host_that_fails_and_says_the_ways() -> None:
+    rig = Rig(broken="ctl2")
+    way_out = rig.do(WireNfs(), {})
+    assert rig.story()[-1] == ("wire_nfs.yml", ("ctl2",))
+    assert way_out == (
+        "wired: ctl1; not wired: ctl2, stg1, dea1, dea2. To go on, mend what was named and resume this job: "
+        "`ingot jobs resume 7`. To go back: `ingot nfs unwire`."
+    )
+
+
+def test_unwiring_takes_readers_first_and_the_export_last() -> None:
+    rig = Rig()
+    assert rig.do(UnwireNfs(), {}) is None
+    hosts = (*reversed(FOUND.clients), "core1")
+    assert rig.story() == [("unwire_nfs.yml", (host,)) for host in hosts]
+
+
+def test_the_export_stays_while_others_have_it_mounted() -> None:
+    rig = Rig()
+    assert rig.do(UnwireNfs(), {"hosts": ["dea1"]}) is None
+    assert rig.story() == [("unwire_nfs.yml", ("dea1",))]
+
+
+def test_a_filer_is_neither_exported_nor_unexported() -> None:
+    for kind, playbook in ((WireNfs(), "wire_nfs.yml"), (UnwireNfs(), "unwire_nfs.yml")):
+        rig = Rig(groups={"ctl1": ("controller",)})
+        assert rig.do(cast("Kind", kind), {}) is None
+        assert set(rig.story()) == {(playbook, ("ctl1",))}
+
+
+def test_what_is_wired_is_locked_and_a_pool_does_not_shrink_meanwhile() -> None:
+    assert plan(WireNfs(), {"hosts": ["ctl1"]}).locks == {"nfs", "machine:ctl1", "machine:core1"}
+    assert plan(UnwireNfs(), {"hosts": ["dea1"]}).locks == {
+        "nfs",
+        "machine:dea1",
+        "machine:core1",
+        "pool:dea",
+    }
+
+
+@pytest.mark.parametrize(("host", "status"), [("ctl9", 404), ("router1", 400), ("core1", 400)])
+def test_wishes_that_cannot_be(host: str, status: int) -> None:
+    with pytest.raises(RefusedError) as caught:
+        plan(WireNfs(), {"hosts": [host]})
+    assert caught.value.status == status
+
+
+def test_nobody_to_wire_is_refused() -> None:
+    with pytest.raises(RefusedError, match="nothing to wire"):
+        WireNfs().plan(Rig(groups={"r": ("router",)}).tools, {})

@@ -1,0 +1,214 @@
+"""Beats as they come, and tools around a real database, a real inventory and hosts that are there already."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, cast
+
+import yaml
+
+from components.common.config import parse
+from components.common.errors import IngotError
+from components.common.messages import Capacity, DeaBeat, RouterRegister
+from orchestrator import iaas
+from orchestrator.beats import Beats
+from orchestrator.config import OrchestratorConfig
+from orchestrator.database import Database
+from orchestrator.jobs.kinds import Facts, Kind
+from orchestrator.models import Image
+from orchestrator.platform_inventory import PlatformInventory
+from orchestrator.plays import Failure, Play, PlayResult, Recap
+from orchestrator.ssh import Admitted, GateError
+from orchestrator.tools import Tools
+
+RELEASE = "1.0.0"
+KEY = "ssh-ed25519 AAAAC3Nz"
+
+
+def beat(
+    address: str,
+    droplets: dict[str, int] | None = None,
+    *,
+    reserved: int | None = None,
+    memory: int = 2048,
+    release: str = RELEASE,
+    evacuating: bool = False,
+) -> DeaBeat:
+    droplets = droplets or {}
+    count = sum(droplets.values())
+    return DeaBeat(
+        id=f"id-{address}",
+        address=address,
+        capacity=Capacity(
+            memory, 128 * count if reserved is None else reserved, instances=count, max_instances=20
+        ),
+        droplets=droplets,
+        release=release,
+        evacuating=evacuating,
+    )
+
+
+def route(
+    address: str, port: int, app: int, uris: Iterable[str] = ("a.test",), instance: str = ""
+) -> RouterRegister:
+    return RouterRegister(
+        host=address, port=port, uris=list(uris), app=app, private_instance_id=instance or f"i{port}"
+    )
+
+
+@dataclass
+class FakePlays:
+    """Plays that only note what they were told; `on_run` may say otherwise."""
+
+    ran: list[Play] = field(default_factory=list)
+    bad: dict[str, str] = field(default_factory=dict)
+    on_run: Callable[[Play], None] = lambda _: None
+
+    def run(self, play: Play, say: Callable[[str], None]) -> PlayResult:
+        self.ran.append(play)
+        say(f"play: {play.playbook}")
+        self.on_run(play)
+        recap = {host: Recap(ok=1, failed=int(host in self.bad)) for host in play.limit}
+        failures = tuple(Failure(host, "Install", why) for host, why in self.bad.items())
+        return PlayResult(play.playbook, "failed" if self.bad else "successful", 0, recap, failures)
+
+
+@dataclass
+class FakeGate:
+    """Admits all but those whose addresses are named, or pinned to another key."""
+
+    silent: set[str] = field(default_factory=set)
+    pinned: dict[str, str] = field(default_factory=dict)
+
+    def admit(self, name: str, address: str, *, expected: str = "", say: Any = None) -> Admitted:
+        if address in self.silent:
+            raise GateError(f"{name} ({address}) did not let us in")
+        if self.pinned.setdefault(address, KEY) != KEY:
+            raise GateError(f"{name} ({address}) shows another host key")
+        return Admitted(KEY, "SHA256:x", 0.5)
+
+    def forget(self, address: str) -> None:
+        self.pinned.pop(address, None)
+
+
+@dataclass
+class FakeBus:
+    """Answers for the DEAs: one that is told to evacuate says so from then on."""
+
+    beats: Beats
+    asked: list[tuple[str, bool]] = field(default_factory=list)
+    on_evacuate: Callable[[DeaBeat], None] = lambda _: None
+
+    def request(self, subject: str, message: dict[str, Any], kind: type, timeout: float) -> DeaBeat:
+        address = subject.split(".", 2)[2].removeprefix("id-").removesuffix(".evacuate")
+        self.asked.append((address, message["evacuating"]))
+        dea = self.beats.at(address)
+        assert dea is not None
+        answer = beat(address, dict(dea.droplets), reserved=dea.reserved, evacuating=message["evacuating"])
+        self.beats.on_beat(answer)
+        self.on_evacuate(answer)
+        return answer
+
+
+class Hands:
+    """Two fixed DEAs, and a provider with `hosts` more. Silence of a second is believed at once."""
+
+    def __init__(self, folder: Path, *, hosts: int = 3, floor: int = 1, maximum: int = 4) -> None:
+        inventory = folder / "inventory"
+        inventory.mkdir()
+        dea = {f"dea{n}": {"ansible_host": f"10.0.0.{n}"} for n in (1, 2)}
+        (inventory / "10-fixed.yml").write_text(
+            yaml.safe_dump({"all": {"children": {"dea": {"hosts": dea}}}})
+        )
+        (inventory / "16-release.yml").write_text(
+            yaml.safe_dump({"all": {"vars": {"ingot_release": RELEASE}}})
+        )
+        self.config = parse(
+            {
+                "bus": {"urls": ["nats://127.0.0.1:4222"]},
+                "state_path": str(folder),
+                "inventory": str(inventory),
+                "releases": str(folder / "releases"),
+                "operator_password": "for-tests-only",
+                "ssh": {"private_key": "/dev/null", "known_hosts": [str(folder / "known_hosts")]},
+                "providers": {
+                    "rack": {
+                        "driver": "static",
+                        "hosts": [{"address": f"10.0.0.{n}"} for n in range(3, 3 + hosts)],
+                    }
+                },
+                "pools": {
+                    "dea": {
+                        "provider": "rack",
+                        "image": "none",
+                        "prefix": "dea",
+                        "groups": ["dea", "lab"],
+                        "floor": floor,
+                        "maximum": maximum,
+                    }
+                },
+                "deadlines": {"beat": 0.3, "empty": 0.3},
+            },
+            OrchestratorConfig,
+        )
+        self.db = Database(f"sqlite:///{folder / 'orchestrator.db'}")
+        self.db.migrate()
+        with self.db.session() as session:
+            session.add(Image(provider="rack", name="none", since=0))
+        self.beats = Beats(None)
+        self.inventory = PlatformInventory(inventory)
+        self.plays, self.gate, self.bus = FakePlays(), FakeGate(), FakeBus(self.beats)
+        self.providers = iaas.make(self.config)
+        self.tools = Tools(
+            config=self.config,
+            db=self.db,
+            bus=cast("Any", self.bus),
+            beats=self.beats,
+            inventory=self.inventory,
+            plays=cast("Any", self.plays),
+            gate=cast("Any", self.gate),
+            providers=self.providers,
+        )
+        for n in (1, 2):
+            self.beats.on_beat(beat(f"10.0.0.{n}"))
+
+    def doing(self, facts: Facts) -> Work:
+        return Work(7, facts, self.tools)
+
+    def job(self, kind: Kind, wish: dict[str, Any]) -> Ended:
+        """Do a whole job as the engine does."""
+        doing = self.doing(kind.plan(self.tools, wish).facts)
+        for step in kind.steps(self.tools, doing.facts):
+            try:
+                step.run(doing)
+            except IngotError as error:
+                return Ended(doing, step.name, str(error), kind.give_up(doing, step, str(error)))
+        return Ended(doing)
+
+
+@dataclass
+class Work:
+    """A job at work."""
+
+    job_id: int
+    facts: Facts
+    tools: Tools
+    said: list[str] = field(default_factory=list)
+
+    def say(self, line: str) -> None:
+        self.said.append(line)
+
+    def save(self) -> None:
+        """Facts live in memory here."""
+
+
+@dataclass
+class Ended:
+    """A job that ended, and how."""
+
+    work: Work
+    step: str = ""
+    why: str = ""
+    way_out: str = ""

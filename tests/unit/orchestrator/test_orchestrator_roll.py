@@ -1,0 +1,230 @@
+"""The order of a roll, as the job has it and as the playbook has it; what a roll and a rollback refuse, do, and leave."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from ansible.inventory.manager import InventoryManager
+from ansible.parsing.dataloader import DataLoader
+
+from orchestrator import inventory
+from orchestrator.jobs.kinds import PLATFORM, RefusedError
+from orchestrator.jobs.roll import Roll
+from orchestrator.jobs.rollback import Rollback
+from orchestrator.roll import Batch, batches, foundation, left, standing
+from tests.unit.orchestrator.hands_rig import RELEASE, Hands
+
+ROOT = Path(__file__).resolve().parents[3]
+BRAINS = ("controller", "stager", "health_manager")
+LAB = {
+    "core1": ("nats", "ccdb", "share", "orchestrator"),
+    "ctl1": BRAINS,
+    "ctl2": BRAINS,
+    "router1": ("router",),
+    "svc1": ("services",),
+    **{f"dea{n}": ("dea",) for n in range(1, 7)},
+}
+ORDER = ["ctl1", "ctl2", "router1", "svc1", *(f"dea{n}" for n in range(1, 7)), "core1"]
+NEXT = "2.0.0"
+
+
+def order(groups: dict[str, tuple[str, ...]], share: float = 0.25) -> list[str]:
+    return [name for batch in batches(groups, share) for name in batch.machines]
+
+
+def test_the_canary_is_a_controller_and_the_orchestrator_is_last() -> None:
+    found = batches(LAB)
+    assert found[0] == Batch("canary", ("ctl1",))
+    assert order(LAB) == ORDER
+    assert {batch.name for batch in found[1:]} == {"roll"}
+
+
+@pytest.mark.parametrize(
+    ("share", "sizes"), [(0.01, [1] * 6), (0.25, [1] * 6), (0.34, [2, 2, 2]), (0.7, [4, 2]), (1, [6])]
+)
+def test_deas_go_in_shares_of_the_pool_and_others_one_by_one(share: float, sizes: list[int]) -> None:
+    found = batches(LAB, share)
+    assert [len(b.machines) for b in found if b.machines[0].startswith("dea")] == sizes
+    assert all(len(b.machines) == 1 for b in found if not b.machines[0].startswith("dea"))
+
+
+@pytest.mark.parametrize(
+    ("groups", "wanted"),
+    [
+        ({"one": (*BRAINS, "router", "dea", "orchestrator")}, ["one"]),
+        ({"a": ("router", "dea"), "b": ("controller", "dea"), "c": ("dea",)}, ["b", "a", "c"]),
+        ({"a": ("orchestrator", "controller"), "b": ("controller",)}, ["b", "a"]),
+        ({"bus1": ("nats",)}, []),
+        ({}, []),
+    ],
+)
+def test_a_machine_of_several_tiers_is_changed_once(
+    groups: dict[str, tuple[str, ...]], wanted: list[str]
+) -> None:
+    assert order(groups) == wanted
+
+
+def plays_order(groups: dict[str, tuple[str, ...]], folder: Path) -> list[str]:
+    """Which hosts the playbook's plays name, one after another."""
+    tree: dict[str, Any] = {}
+    for name in sorted(groups):
+        for group in groups[name]:
+            tree.setdefault(group, {"hosts": {}})["hosts"][name] = {}
+    (folder / "hosts.yml").write_text(yaml.safe_dump({"all": {"children": tree}}))
+    known = InventoryManager(loader=DataLoader(), sources=[str(folder / "hosts.yml")])
+    plays = yaml.safe_load((ROOT / "playbooks" / "roll_machines.yml").read_text())
+    return [host.name for play in plays for host in known.get_hosts(play["hosts"])]
+
+
+@pytest.mark.parametrize(
+    "groups",
+    [
+        LAB,
+        {"one": (*BRAINS, "router", "dea", "orchestrator")},
+        {"a": ("router", "dea"), "b": ("controller", "dea"), "c": ("dea",)},
+        {"a": ("nats", "router"), "b": BRAINS, "c": BRAINS, "d": ("dea",)},
+    ],
+)
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_the_playbook_has_the_same_order(groups: dict[str, tuple[str, ...]], tmp_path: Path) -> None:
+    assert plays_order(groups, tmp_path) == order(groups)
+
+
+def test_what_is_left_is_said() -> None:
+    assert foundation(LAB) == ("core1",)
+    assert left(ORDER, ["ctl1", "dea2"]) == [n for n in ORDER if n not in ("ctl1", "dea2")]
+    assert standing(["a", "b"], ["a"], NEXT) == "a run 2.0.0; b do not, or not for certain"
+    assert standing(["a", "b"], ["b", "a"], NEXT) == "a, b run 2.0.0"
+    assert standing(["a"], [], NEXT).startswith("no machine runs 2.0.0")
+
+
+@pytest.fixture
+def hands(tmp_path: Path) -> Hands:
+    made = Hands(tmp_path)
+    for release in (RELEASE, NEXT):
+        folder = tmp_path / "releases" / release
+        (folder / "plays" / "playbooks").mkdir(parents=True)
+        (folder / "RELEASE.json").write_text("{}")
+        (folder / "plays" / "playbooks" / "roll_machines.yml").touch()
+    fixed = {"core1": LAB["core1"], "ctl1": BRAINS, "ctl2": BRAINS, "dea1": ("dea",), "dea2": ("dea",)}
+    groups: dict[str, Any] = {}
+    for name, of in fixed.items():
+        for group in of:
+            groups.setdefault(group, {"hosts": {}})["hosts"][name] = {"ansible_host": "10.0.0.9"}
+    (made.inventory.folder / "10-fixed.yml").write_text(yaml.safe_dump({"all": {"children": groups}}))
+    return made
+
+
+def test_a_roll_runs_its_parts_in_order_by_the_plays_of_the_release(hands: Hands) -> None:
+    ended = hands.job(Roll(), {"release": NEXT})
+    assert ended.why == ""
+    ran = hands.plays.ran
+    assert [(p.playbook, tuple(p.limit)) for p in ran] == [
+        ("roll_preflight.yml", ()),
+        ("roll_stage.yml", ()),
+        ("roll_foundation.yml", ("core1",)),
+        ("roll_machines.yml", ("ctl1",)),
+        ("roll_machines.yml", ("ctl2",)),
+        ("roll_machines.yml", ("dea1",)),
+        ("roll_machines.yml", ("dea2",)),
+        ("roll_machines.yml", ("core1",)),
+        ("roll_settle.yml", ()),
+    ]
+    assert {p.release for p in ran} == {NEXT}
+    assert all(p.variables["roll_to"] == NEXT and p.variables["roll_back"] is False for p in ran)
+    assert len({p.key for p in ran}) == len(ran)
+    assert hands.inventory.release() == RELEASE  # the playbook of the last step writes it
+
+
+def test_the_whole_platform_is_locked_and_steps_come_from_the_facts_alone(hands: Hands) -> None:
+    planned = Roll().plan(hands.tools, {"release": NEXT, "share": 1.0})
+    assert planned.locks == {PLATFORM}
+    found = [(s.name, s.machines) for s in Roll().steps(hands.tools, planned.facts)]
+    assert found[3:] == [
+        ("canary", ("ctl1",)),
+        ("roll", ("ctl2",)),
+        ("roll", ("dea1", "dea2")),
+        ("roll", ("core1",)),
+        ("settle", ("ctl1", "ctl2", "dea1", "dea2", "core1")),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("release", "status", "says"), [("9", 404, "1.0.0, 2.0.0"), (RELEASE, 400, "runs already")]
+)
+def test_a_release_that_is_unknown_or_runs_is_refused(
+    hands: Hands, release: str, status: int, says: str
+) -> None:
+    with pytest.raises(RefusedError, match=says) as refused:
+        Roll().plan(hands.tools, {"release": release})
+    assert refused.value.status == status
+
+
+def test_a_release_that_is_being_built_is_none(hands: Hands, tmp_path: Path) -> None:
+    (tmp_path / "releases" / ".building-x").mkdir()
+    (tmp_path / "releases" / "half").mkdir()
+    with pytest.raises(RefusedError, match=r"known: 1\.0\.0, 2\.0\.0\."):
+        Roll().plan(hands.tools, {"release": "half"})
+
+
+def test_a_canary_that_fails_ends_the_roll_and_says_the_way_out(hands: Hands) -> None:
+    def run(play: Any) -> None:
+        hands.plays.bad = {"ctl1": "it does not start"} if "ctl1" in play.limit else {}
+
+    hands.plays.on_run = run
+    ended = hands.job(Roll(), {"release": NEXT})
+    assert (ended.step, hands.plays.ran[-1].limit) == ("canary", ("ctl1",))
+    assert "no machine runs 2.0.0 for certain" in ended.way_out.lower()
+    assert "`ingot jobs resume 7`" in ended.way_out
+    assert "`ingot rollback`" in ended.way_out
+    # Machines may differ now, and a rollback goes to what the others run.
+    assert inventory.return_release(hands.inventory.folder) == RELEASE
+    with pytest.raises(RefusedError, match="`ingot rollback`"):
+        Roll().plan(hands.tools, {"release": RELEASE})
+
+    hands.plays.on_run = lambda _: None
+    hands.plays.bad = {}
+    hands.plays.ran.clear()
+    assert hands.job(Rollback(), {}).why == ""
+    assert {p.variables["roll_to"] for p in hands.plays.ran} == {RELEASE}
+    assert all(p.variables["roll_back"] for p in hands.plays.ran)
+
+
+def test_a_preflight_that_fails_touches_nothing(hands: Hands) -> None:
+    hands.plays.bad = {"dea2": "is not well"}
+    ended = hands.job(Roll(), {"release": NEXT})
+    assert (ended.step, len(hands.plays.ran)) == ("preflight", 1)
+    assert ended.way_out.startswith("Nothing that runs was touched.")
+    assert inventory.recorded(hands.inventory.folder) == {"ingot_release": RELEASE}
+
+
+def test_there_may_be_nothing_to_go_back_to(hands: Hands) -> None:
+    with pytest.raises(RefusedError, match="name one") as refused:
+        Rollback().plan(hands.tools, {})
+    assert refused.value.status == 409
+    with pytest.raises(RefusedError, match="runs already"):
+        Rollback().plan(hands.tools, {"release": RELEASE})
+    with pytest.raises(RefusedError, match="there is no 9"):
+        Rollback().plan(hands.tools, {"release": "9"})
+
+
+def test_back_to_a_release_that_carried_no_plays_goes_by_those_that_run(hands: Hands, tmp_path: Path) -> None:
+    (tmp_path / "releases" / NEXT / "plays" / "playbooks" / "roll_machines.yml").unlink()
+    hands.job(Rollback(), {"release": NEXT})
+    assert {p.release for p in hands.plays.ran} == {None}
+
+
+def test_the_inventory_says_where_a_rollback_goes(tmp_path: Path) -> None:
+    assert inventory.return_release(tmp_path) == ""
+    inventory.record_release(tmp_path, "1")
+    assert inventory.return_release(tmp_path) == ""
+    inventory.record_rolling(tmp_path, "2")
+    assert inventory.recorded(tmp_path) == {"ingot_release": "1", "ingot_release_rolling": "2"}
+    assert inventory.return_release(tmp_path) == "1"
+    (tmp_path / inventory.RELEASE).write_text(
+        yaml.safe_dump({"all": {"vars": {"ingot_release": "2", "ingot_release_previous": "1"}}})
+    )
+    assert inventory.return_release(tmp_path) == "1"

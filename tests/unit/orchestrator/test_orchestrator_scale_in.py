@@ -1,0 +1,141 @@
+"""scale_in: a machine leaves when all that ran there runs and is routed elsewhere, or it stays."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from components.common.errors import BusUnavailableError
+from components.common.messages import DeaBeat
+from orchestrator.jobs import machines
+from orchestrator.jobs.kinds import RefusedError
+from orchestrator.jobs.scale_in import ScaleIn, waiting
+from orchestrator.jobs.scale_out import ScaleOut
+from orchestrator.models import FAILED, READY
+from tests.unit.orchestrator.hands_rig import Hands, beat, route
+
+
+@pytest.fixture
+def hands(tmp_path: Path) -> Iterator[Hands]:
+    """A pool of two fixed machines and dea3; application 7 runs on dea3 and dea1."""
+    hands = Hands(tmp_path)
+    hands.plays.on_run = lambda _: hands.beats.on_beat(beat("10.0.0.3"))
+    assert hands.job(ScaleOut(), {"pool": "dea"}).why == ""
+    hands.plays.ran.clear()
+    hands.plays.on_run = lambda _: None
+    for n in (1, 3):
+        hands.beats.on_beat(beat(f"10.0.0.{n}", {"7": 1}))
+        hands.beats.on_register(route(f"10.0.0.{n}", 61001, 7))
+    yield hands
+    hands.db.close()
+
+
+def moves(hands: Hands) -> None:
+    """What the platform does of a DEA that evacuates."""
+
+    def move(answer: DeaBeat) -> None:
+        if answer.evacuating:
+            hands.beats.on_beat(beat("10.0.0.2", {"7": 1}))
+            hands.beats.on_register(route("10.0.0.2", 61009, 7))
+            hands.beats.on_unregister(route(answer.address, 61001, 7))
+            hands.beats.on_beat(beat(answer.address, evacuating=True))
+
+    hands.bus.on_evacuate = move
+
+
+def test_a_machine_leaves_when_it_is_empty(hands: Hands) -> None:
+    moves(hands)
+    assert ScaleIn().plan(hands.tools, {"pool": "dea", "count": 1}).locks == {"pool:dea", "machine:dea3"}
+    ended = hands.job(ScaleIn(), {"pool": "dea", "count": 1})
+    assert ended.why == ""
+    assert hands.bus.asked == [("10.0.0.3", True)]
+    (play,) = hands.plays.ran
+    assert (play.key, play.playbook, list(play.limit)) == ("7-stop", "scale_in.yml", ["dea3"])
+    assert machines.rows(hands.tools) == []
+    assert sorted(hands.inventory.hosts()) == ["dea1", "dea2"]
+    assert hands.gate.pinned == {}
+    assert hands.providers["rack"].machines() == []
+    assert hands.beats.at("10.0.0.3") is None
+
+
+def test_every_step_may_be_done_twice(hands: Hands) -> None:
+    moves(hands)
+    kind = ScaleIn()
+    doing = hands.doing(kind.plan(hands.tools, {"pool": "dea", "machine": "dea3"}).facts)
+    for step in kind.steps(hands.tools, doing.facts):
+        step.run(doing)
+        step.run(doing)
+    assert machines.rows(hands.tools) == []
+
+
+def test_one_that_does_not_become_empty_serves_again(hands: Hands) -> None:
+    ended = hands.job(ScaleIn(), {"pool": "dea"})
+    assert ended.step == "moved"
+    assert ended.why == "not empty after 0 s: dea3: 1 instances left; dea3: 1 routes left"
+    assert hands.bus.asked == [("10.0.0.3", True), ("10.0.0.3", False)]
+    assert [row.state for row in machines.rows(hands.tools)] == [READY]
+    assert hands.plays.ran == []
+    assert "dea3: takes instances again; nothing was stopped. Pool dea has 3." in ended.way_out
+
+
+def test_a_stop_that_fails_says_how_to_go_on(hands: Hands) -> None:
+    moves(hands)
+    hands.plays.bad["dea3"] = "unit not found"
+    ended = hands.job(ScaleIn(), {"pool": "dea"})
+    assert ended.step == "stop"
+    assert "ingot pool scale-in dea --machine dea3" in ended.way_out
+    (row,) = machines.rows(hands.tools)
+    assert row.state == FAILED
+    assert "unit not found" in row.message
+    hands.plays.bad.clear()
+    assert hands.job(ScaleIn(), {"pool": "dea", "machine": "dea3"}).why == ""
+    assert machines.rows(hands.tools) == []
+
+
+def test_a_bus_that_is_away_changes_nothing(hands: Hands, monkeypatch: pytest.MonkeyPatch) -> None:
+    def away(*_arguments: object) -> DeaBeat:
+        raise BusUnavailableError("not connected")
+
+    monkeypatch.setattr(hands.bus, "request", away)
+    monkeypatch.setattr(machines, "_ASK_SECONDS", 0.0)
+    ended = hands.job(ScaleIn(), {"pool": "dea"})
+    assert ended.step == "evacuate"
+    assert "does not answer: not connected" in ended.why
+    # Nobody could tell it to serve again, if the first word came through after all; its beats will show that.
+    assert [(r.state, "it may still evacuate" in r.message) for r in machines.rows(hands.tools)] == [
+        (READY, True)
+    ]
+    assert "dea3: it may still evacuate" in ended.way_out
+
+
+def test_what_must_not_leave_is_refused(hands: Hands) -> None:
+    for wish, said, status in (
+        ({"pool": "dea", "count": 2}, "fixed and never deleted: 2 fewer are too few", 400),
+        ({"pool": "dea", "machine": "dea1"}, "dea1 is a fixed machine", 409),
+        ({"pool": "dea", "machine": "dea9"}, "has no machine dea9", 404),
+        ({"pool": "nobody", "count": 1}, "there is no pool nobody", 404),
+    ):
+        with pytest.raises(RefusedError, match=said) as raised:
+            ScaleIn().plan(hands.tools, wish)
+        assert raised.value.status == status
+    for n in (1, 2):
+        hands.beats.on_beat(beat(f"10.0.0.{n}", {"8": 1}, reserved=2040))
+    with pytest.raises(RefusedError, match="have no room"):
+        ScaleIn().plan(hands.tools, {"pool": "dea", "count": 1})
+
+
+def test_it_waits_until_each_application_is_routed_elsewhere(hands: Hands) -> None:
+    leaving = {"dea3": "10.0.0.3"}
+    hands.beats.on_unregister(route("10.0.0.3", 61001, 7))
+    hands.beats.on_beat(beat("10.0.0.3", evacuating=True))
+    hands.beats.on_beat(beat("10.0.0.2", {"7": 1}))
+    said = waiting(hands.beats, leaving, {"7": 2})
+    assert said == ["application 7: 1 of 2 instances routed elsewhere"]
+    hands.beats.on_register(route("10.0.0.2", 61009, 7))
+    assert waiting(hands.beats, leaving, {"7": 2}) == []
+    # Scaled down meanwhile: what does not run need not be routed.
+    hands.beats.on_unregister(route("10.0.0.2", 61009, 7))
+    hands.beats.on_beat(beat("10.0.0.2"))
+    assert waiting(hands.beats, leaving, {"7": 2}) == []
