@@ -12,6 +12,7 @@ from components.client import output
 from components.client.commands.jobs import ago, follow, jobs, named, wait_option
 from components.client.session import Session, json_option, pass_session
 
+_GOAL = {"scale_out": "to capacity", "scale_in": "to the last one deleted"}
 _MACHINES = ("NAME", "ADDRESS", "STATE", "PROVIDER", "IMAGE", "#INSTANCES", "RELEASE", "#SINCE")
 
 
@@ -113,7 +114,7 @@ def pool_scale(session: Session, name: str, size: int, no_wait: bool, as_json: b
             begun,
             no_wait=no_wait,
             as_json=as_json,
-            done=lambda _: f"{name} has {size} machines: from the command to capacity",
+            done=lambda done: f"{name} has {size} machines: from the command {_GOAL[done['kind']]}",
         )
 
 
