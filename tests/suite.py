@@ -73,8 +73,16 @@ QUICK = [
     Part("unit", pytest("tests/unit", "-q"), quick=True),
     Part("contract", pytest("tests/contract", "-q"), quick=True),
 ]
-INTEGRATION = [Part("integration", pytest("tests/integration", "-q", "--durations=10"))]
-LAB = Part("lab", pytest("tests/lab", "--durations=15"))
+# These wait more than they compute, so they share the machine with the scenarios.
+INTEGRATION = Part("integration", pytest("tests/integration", "-q", "--durations=10"))
+MACHINES = Part(
+    "machines",
+    pytest("-q", "--durations=5", *sorted(str(p) for p in (ROOT / "tests" / "lab").glob("test_lab_*.py"))),
+)
+PLATFORM = Part(
+    "platform",
+    pytest("--durations=15", *(f"tests/lab/test_platform{n}.py" for n in ("", "_engine", "_removed"))),
+)
 
 
 def run(part: Part, *, live: bool = False) -> tuple[Part, int, float]:
@@ -127,10 +135,10 @@ def main(wanted: list[str]) -> int:
     lanes = scenarios()
     # By its name, a verb is run on a lab of its own; `verbs` is all of them on one.
     alone_too = [molecule(part.name.removeprefix("molecule-")) for lane in lanes for part in lane]
-    everything = [*QUICK, *INTEGRATION, *alone_too, LAB]
+    everything = [*QUICK, INTEGRATION, MACHINES, *alone_too, PLATFORM]
     together: list[list[Part]] = []
     if wanted == ["test"]:
-        alone, together, last = [*QUICK, *INTEGRATION], lanes, LAB
+        alone, together, last = QUICK, [[INTEGRATION], *lanes, [MACHINES]], PLATFORM
     elif wanted == ["check"]:
         alone, last = QUICK, None
     else:
