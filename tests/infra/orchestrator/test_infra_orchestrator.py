@@ -6,6 +6,7 @@ import json
 from typing import Any
 
 import pytest
+import yaml
 
 # Asks the API on the machine itself; the password never shows in a process list.
 ASK = """
@@ -34,6 +35,12 @@ def facts(host: Any) -> dict[str, Any]:
     return known
 
 
+@pytest.fixture
+def config(host: Any, facts: dict[str, Any]) -> dict[str, Any]:
+    loaded: dict[str, Any] = yaml.safe_load(host.file("/etc/ingot/orchestrator.yml").content_string)
+    return loaded
+
+
 def ask(host: Any, path: str, user: str = "operator") -> tuple[int, Any]:
     status, body = json.loads(host.check_output(f"{PYTHON} -c %s %s %s", ASK, path, user))
     return status, body
@@ -49,23 +56,25 @@ def test_it_runs_and_starts_with_the_machine(host: Any, facts: dict[str, Any]) -
     assert host.file("/var/lib/ingot/orchestrator").mode == 0o700
 
 
-def test_it_cannot_write_where_it_has_no_business(host: Any, facts: dict[str, Any]) -> None:
+def test_it_cannot_write_where_it_has_no_business(host: Any, config: dict[str, Any]) -> None:
     shown = host.check_output("systemctl show %s -p ProtectSystem -p NoNewPrivileges -p ReadWritePaths", UNIT)
     assert "ProtectSystem=strict" in shown
     assert "NoNewPrivileges=yes" in shown
-    assert facts["orchestrator_inventory"] in shown
+    assert config["inventory"] in shown
     assert "/opt/ingot" not in shown
 
 
-def test_it_has_the_inventory_the_releases_and_the_key(host: Any, facts: dict[str, Any]) -> None:
-    inventory = facts["orchestrator_inventory"]
+def test_it_has_the_inventory_the_releases_and_the_key(
+    host: Any, facts: dict[str, Any], config: dict[str, Any]
+) -> None:
+    inventory = config["inventory"]
     # The link leads out of the folder, into the checkout's part that is bound in beside it.
     assert host.file(f"{inventory}/group_vars/orchestrator/lab.yml").is_file
     assert host.file(f"{inventory}/10-fixed.yml").is_file
-    assert host.file(facts["orchestrator_ssh_private_key"]).mode == 0o600
+    assert host.file(config["ssh"]["private_key"]).mode == 0o600
     version = facts["ingot_release"]
-    assert host.file(f"{facts['orchestrator_releases']}/{version}/plays/playbooks/site.yml").is_file
-    refused = host.run("touch %s/x", facts["orchestrator_releases"])
+    assert host.file(f"{config['releases']}/{version}/plays/playbooks/site.yml").is_file
+    refused = host.run("touch %s/x", config["releases"])
     assert "Read-only" in refused.stderr
 
 
