@@ -28,12 +28,13 @@ VERBS_LAB = "mol-verbs"
 
 @dataclass(frozen=True)
 class Part:
-    """One part: a name, the command, whether `make check` runs it too, the lab that is its own, and more environment."""
+    """One part: a name, the command, whether `make check` runs it too, the lab that is its own, its scenario, more environment."""
 
     name: str
     command: tuple[str, ...]
     quick: bool = False
     lab: str = ""
+    scenario: str = ""
     environment: tuple[tuple[str, str], ...] = ()
     keeps_lab: bool = False
 
@@ -59,7 +60,7 @@ def scenarios() -> list[list[Part]]:
 def molecule(scenario: str) -> Part:
     """Give a scenario as a part on a lab of its own."""
     command = (str(BIN / "molecule"), "test", "--destroy=never", "-s", scenario)
-    return Part(f"molecule-{scenario}", command, lab=f"mol-{scenario}".replace("_", "-"))
+    return Part(f"molecule-{scenario}", command, lab=f"mol-{scenario}".replace("_", "-"), scenario=scenario)
 
 
 LINT = [
@@ -90,6 +91,10 @@ def run(part: Part, *, live: bool = False) -> tuple[Part, int, float]:
     started = time.monotonic()
     environment = {**os.environ, "PATH": f"{BIN}:{os.environ['PATH']}", "PYTHONUNBUFFERED": "1"}
     environment |= dict(part.environment)
+    if part.scenario:
+        # Machines went with the lab the last time, and molecule does not know: it would not make them again.
+        reset = (str(BIN / "molecule"), "reset", "-s", part.scenario)
+        subprocess.run(reset, cwd=ROOT, env=environment, check=True, capture_output=True)
     if live:
         code = subprocess.run(part.command, cwd=ROOT, env=environment, check=False).returncode
     else:
