@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import subprocess
 import sys
 import time
@@ -28,6 +29,15 @@ def pool(platform: LabPlatform) -> dict[str, dict[str, object]]:
 def releases(platform: LabPlatform) -> dict[str, str]:
     """Ask every machine what release it runs."""
     return {m: platform.on(m, "readlink", "/opt/ingot/current").strip().rpartition("/")[2] for m in MACHINES}
+
+
+def redis_says(credentials: dict[str, object]) -> bytes:
+    """Sign in to a Redis with nothing but a binding's password; gives the server's answer."""
+    with socket.create_connection(
+        (str(credentials["host"]), int(str(credentials["port"]))), 10
+    ) as connection:
+        connection.sendall(f"AUTH {credentials['password']}\r\n".encode())
+        return connection.recv(200).strip()
 
 
 def test_pool_grows_and_instances_land_on_the_new_machine(platform: LabPlatform) -> None:
@@ -75,7 +85,7 @@ def test_pool_shrinks_under_load_without_a_failed_request(platform: LabPlatform)
 
 
 def test_application_counts_in_a_redis_of_its_own(platform: LabPlatform) -> None:
-    vendors = {s["vendor"] for s in platform.json("services")["offered"]}
+    vendors = {s["vendor"] for s in platform.json("services")["offerings"]}
     assert "redis" in vendors
     platform.ingot("create-service", "redis", "visits-db")
     platform.ingot("push", "visits", "--path", str(APPS / "visits"))
@@ -84,8 +94,11 @@ def test_application_counts_in_a_redis_of_its_own(platform: LabPlatform) -> None
     first = until(lambda: platform.get("visits").json(), "it counts")
     second = platform.get("visits").json()
     assert second["visits"] == first["visits"] + 1
+    given = platform.get("visits", "/credentials").json()
+    assert redis_says(given) == b"+OK"
     platform.ingot("unbind-service", "visits-db", "visits")
     until(lambda: platform.get("visits").status_code >= 500, "it has no Redis any more")
+    assert redis_says(given).startswith(b"-WRONGPASS")
     platform.ingot("delete", "visits", "--force")
     platform.ingot("delete-service", "visits-db", "--force")
     assert platform.ingot("bind-service", "visits-db", "hello", check=False).returncode == 1
