@@ -14,7 +14,7 @@ export LAB PORT SUBNET IMAGE
 PY := build/venv/bin/python
 export PATH := $(CURDIR)/build/venv/bin:$(PATH):/usr/sbin:/sbin
 
-.PHONY: help up down dev test check lint types unit release drill-trixie
+.PHONY: help up down dev test check lint types unit release drill-roll drill-trixie
 
 help:
 	@sed -n '3,4s/^#   //p' Makefile
@@ -45,7 +45,12 @@ lint types unit:
 # The end-to-end tests on Debian 13, which `make test` runs on Debian 12.
 drill-trixie:
 	@orchestrator/setup.sh test
-	@INGOT_E2E_IMAGE=trixie $(PY) -m pytest tests/lab/test_platform.py --durations=15
+	@INGOT_E2E_IMAGE=trixie $(PY) -m pytest tests/lab/test_platform.py tests/lab/test_platform_engine.py --durations=15
+
+# A roll of a whole platform by its orchestrator, and back; `make test` rolls with playbooks on fewer machines.
+drill-roll:
+	@orchestrator/setup.sh test
+	@$(PY) -m pytest tests/lab/drill_roll.py --durations=5 -s
 
 release:
 	@test -n "$(VERSION)" || { echo "name it: make release VERSION=1.2.3" >&2; exit 2; }

@@ -1,22 +1,15 @@
-"""The engine on the platform that `test_platform.py` raised: the pool grows and shrinks, a release is rolled, a service is bound."""
+"""The engine on the platform that `test_platform.py` raised: the pool grows and shrinks, a service is bound."""
 
 from __future__ import annotations
 
-import json
-import os
 import socket
-import subprocess
-import sys
 import time
 
 import pytest
 
-from components.common.version import VERSION
 from tests.lab.conftest import LAB, ROOT, LabPlatform, live, traffic, until
 
-NEXT = f"{VERSION}-next"
 APPS = ROOT / "tests" / "apps"
-MACHINES = ("ctl1", "ctl2", "router1", "dea1", "dea2", "svc1", "core1")
 
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(2400)]
 
@@ -24,11 +17,6 @@ pytestmark = [pytest.mark.lab, pytest.mark.timeout(2400)]
 def pool(platform: LabPlatform) -> dict[str, dict[str, object]]:
     """Give the machines of the pool by their names."""
     return {m["name"]: m for m in platform.json("pool", "show", "dea")["machines"]}
-
-
-def releases(platform: LabPlatform) -> dict[str, str]:
-    """Ask every machine what release it runs."""
-    return {m: platform.on(m, "readlink", "/opt/ingot/current").strip().rpartition("/")[2] for m in MACHINES}
 
 
 def redis_says(credentials: dict[str, object]) -> bytes:
@@ -102,27 +90,6 @@ def test_application_counts_in_a_redis_of_its_own(platform: LabPlatform) -> None
     platform.ingot("delete", "visits", "--force")
     platform.ingot("delete-service", "visits-db", "--force")
     assert platform.ingot("bind-service", "visits-db", "hello", check=False).returncode == 1
-
-
-def test_release_is_rolled_and_taken_back_under_load(platform: LabPlatform) -> None:
-    command = [sys.executable, "-m", "orchestrator.release", "--version", NEXT, "--python", "311"]
-    if os.environ.get("INGOT_E2E_IMAGE") == "trixie":
-        command[-1] = "313"
-    subprocess.run(command, cwd=ROOT, check=True)
-    before = live(platform, "hello", 4)
-    with traffic(platform, "hello") as failures:
-        rolled = platform.json("roll", NEXT)
-        assert rolled["state"] == "succeeded", json.dumps(rolled)
-        assert releases(platform) == dict.fromkeys(MACHINES, NEXT)
-        assert failures == []
-        back = platform.json("rollback")
-        assert back["state"] == "succeeded", json.dumps(back)
-        assert releases(platform) == dict.fromkeys(MACHINES, VERSION)
-    assert failures == []
-    assert live(platform, "hello", 4) == before
-    print(f"rolled in {rolled['total_seconds']:.0f} s, back in {back['total_seconds']:.0f} s")
-    jobs = platform.json("jobs", "list")
-    assert [j["kind"] for j in jobs[:2]] == ["rollback", "roll"]
 
 
 def test_machine_added_before_the_end(platform: LabPlatform) -> None:
