@@ -12,11 +12,11 @@ from types import FrameType
 from typing import Any
 
 import gunicorn.app.base
-import gunicorn.glogging
 import msgspec
 
 from components.common import log
 from components.common.daemon import notify
+from components.common.gunicorn_log import GunicornLogger
 from components.common.identity import Identity
 from orchestrator import redact, tools
 from orchestrator.api.app import create_app
@@ -35,20 +35,6 @@ GUARD = "engine.lock"
 # A step that has not ended at its next word by then is left to the next process.
 STOP_SECONDS = 5.0
 logger = log.get(__name__)
-
-
-class _Logger(gunicorn.glogging.Logger):
-    """gunicorn's own lines go where all others go."""
-
-    def setup(self, cfg: Any) -> None:
-        self.error_log.propagate = True
-        self.error_log.handlers[:] = []
-        self.error_log.setLevel(cfg.loglevel.upper())
-        self.access_log.handlers[:] = []
-        self.access_log.propagate = False
-
-    def access(self, *_args: object, **_options: object) -> None:
-        """Nothing: the application writes a line for each request itself."""
 
 
 class Server(gunicorn.app.base.BaseApplication):
@@ -73,7 +59,7 @@ class Server(gunicorn.app.base.BaseApplication):
             "graceful_timeout": 20,
             "keepalive": 20,
             "worker_tmp_dir": "/dev/shm" if Path("/dev/shm").is_dir() else None,  # noqa: S108 - gunicorn's heartbeat
-            "logger_class": _Logger,
+            "logger_class": GunicornLogger,
             "loglevel": config.log.level,
             "control_socket_disable": True,
             "proc_name": "ingot-orchestrator",

@@ -10,13 +10,13 @@ from types import FrameType
 from typing import Any
 
 import gunicorn.app.base
-import gunicorn.glogging
 import msgspec
 from prometheus_client import multiprocess
 from sqlalchemy.exc import IntegrityError
 
 from components.common import log
 from components.common.daemon import notify
+from components.common.gunicorn_log import GunicornLogger
 from components.common.identity import Identity
 from components.controller.app import create_app
 from components.controller.auth import add_user, find_user
@@ -27,20 +27,6 @@ from components.controller.link import Link
 from components.controller.store import Store
 
 logger = log.get(__name__)
-
-
-class _Logger(gunicorn.glogging.Logger):
-    """gunicorn's own lines go where all others go."""
-
-    def setup(self, cfg: Any) -> None:
-        self.error_log.propagate = True
-        self.error_log.handlers[:] = []
-        self.error_log.setLevel(cfg.loglevel.upper())
-        self.access_log.handlers[:] = []
-        self.access_log.propagate = False
-
-    def access(self, *_args: object, **_options: object) -> None:
-        """Nothing: the application writes a line for each request itself."""
 
 
 def _forget_metrics(pid: int) -> None:
@@ -72,7 +58,7 @@ class Server(gunicorn.app.base.BaseApplication):
             "backlog": 512,
             "limit_request_line": 8190,
             "worker_tmp_dir": "/dev/shm" if Path("/dev/shm").is_dir() else None,  # noqa: S108 - gunicorn's heartbeat
-            "logger_class": _Logger,
+            "logger_class": GunicornLogger,
             "loglevel": config.log.level,
             "control_socket_disable": True,
             "proc_name": "ingot-controller",
