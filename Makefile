@@ -14,7 +14,7 @@ export LAB PORT SUBNET IMAGE
 PY := build/venv/bin/python
 export PATH := $(CURDIR)/build/venv/bin:$(PATH):/usr/sbin:/sbin
 
-.PHONY: help up down dev test check lint types unit release drill-roll drill-trixie
+.PHONY: help up down dev test check lint types unit release drill-roll drill-trixie benchmarks
 
 help:
 	@sed -n '3,4s/^#   //p' Makefile
@@ -51,6 +51,16 @@ drill-trixie:
 drill-roll:
 	@orchestrator/setup.sh test
 	@$(PY) -m pytest tests/lab/drill_roll.py --durations=5 -s
+
+# One benchmark by its name (`make bench-router`: tests/bench/bench_router.py), or all; each writes build/bench/NAME.json.
+bench-%:
+	@orchestrator/setup.sh test
+	@$(PY) -m tests.bench.bench_$(subst -,_,$*)
+
+benchmarks: $(patsubst tests/bench/bench_%.py,benchmark-%,$(wildcard tests/bench/bench_*.py))
+
+benchmark-%:
+	@$(MAKE) bench-$(subst _,-,$*)
 
 release:
 	@test -n "$(VERSION)" || { echo "name it: make release VERSION=1.2.3" >&2; exit 2; }

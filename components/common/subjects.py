@@ -133,6 +133,15 @@ CONTRACT: tuple[Subject, ...] = (
     Subject("ingot.dea.beat", _of(DEA), _of(CONTROLLER, HEALTH_MANAGER, ORCHESTRATOR, OPERATOR), M.DeaBeat),
     # Ours: asks the DEA named by its id to evacuate (`{"evacuating": bool}`); it answers with its beat.
     Subject("ingot.dea.*.evacuate", _of(ORCHESTRATOR, OPERATOR, CONTROLLER), _of(DEA), None, M.DeaBeat),
+    # Ours: one-off commands (docs/decisions/0007-the-core.md).
+    Subject("ingot.dea.*.task", _of(CONTROLLER), _of(DEA), M.TaskStart, M.TaskReply),
+    Subject("ingot.dea.*.task_stop", _of(CONTROLLER), _of(DEA), M.TaskRef, M.TaskReply),
+    Subject("ingot.task.ended", _of(DEA), _of(CONTROLLER), M.TaskEnded, queue="cc"),
+    # Ours: samples for the usage statistics.
+    Subject("ingot.dea.usage", _of(DEA), _of(CONTROLLER), M.DeaUsage, queue="cc"),
+    Subject("ingot.router.usage", _of(ROUTER), _of(CONTROLLER), M.RouterUsage, queue="cc"),
+    # Ours: every component's last lines.
+    Subject("ingot.component.logs", _of(CONTROLLER), EVERYONE, M.LogQuery, M.LogReply),
     # Ours: lines of a staging task as they are written, `ingot.staging.<app id>.log`.
     Subject("ingot.staging.*.log", _of(STAGER), _of(CONTROLLER)),
     *(row for name in SERVICE_NAMES for row in _service(name)),
