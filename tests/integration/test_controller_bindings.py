@@ -17,7 +17,7 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from sqlalchemy import text
 
-from components.controller.database import Database, alembic_config
+from components.controller.database import Database
 from components.controller.models import Base
 from tests.contract.gateway_stub import TOKEN, GatewayStub
 from tests.integration.controller_rig import Client, ControllerProcess, Peers, until
@@ -102,7 +102,7 @@ def test_the_tables_are_those_of_the_models(database_url: str) -> None:
             context = MigrationContext.configure(connection, opts={"compare_type": True})
             assert compare_metadata(context, Base.metadata) == []
         with db.engine.connect() as connection:
-            alembic.command.downgrade(alembic_config(connection), "0001")
+            alembic.command.downgrade(db.alembic_config(connection), "0001")
             connection.commit()
         db.migrate()
         # As a release finds it that was rolled back to.

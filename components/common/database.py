@@ -1,0 +1,173 @@
+"""A daemon's database: sessions, named locks and migrations, the same over PostgreSQL and SQLite."""
+
+from __future__ import annotations
+
+import fcntl
+import time
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import alembic.command
+import alembic.config
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import Connection, Engine, create_engine, event, text
+from sqlalchemy.exc import OperationalError
+from sqlalchemy.orm import Session, sessionmaker
+
+from components.common import log
+from components.common.errors import IngotError
+
+logger = log.get(__name__)
+
+
+class DatabaseUnavailableError(IngotError):
+    """The database does not answer."""
+
+
+class Database:
+    """The database of one kind of daemon, by any number of threads and processes.
+
+    Args:
+        url: an SQLAlchemy URL, `postgresql+psycopg://…` or `sqlite:///…`.
+        migrations: the folder of Alembic's revisions.
+        locks: what the names of its locks begin with, so that others may use the same PostgreSQL.
+        connections: how many threads may use it at once.
+        synchronous: SQLite's `PRAGMA synchronous`; NORMAL may lose the last transactions when the machine loses power.
+    """
+
+    def __init__(
+        self, url: str, *, migrations: Path, locks: str, connections: int = 16, synchronous: str = "FULL"
+    ) -> None:
+        self.postgresql = url.startswith("postgresql")
+        self._migrations = migrations
+        self._locks = locks
+        self._synchronous = synchronous
+        # Seconds: a connection to PostgreSQL, and SQLite's patience with another writer.
+        patience: dict[str, Any] = {"connect_timeout": 5} if self.postgresql else {"timeout": 30}
+        self.engine: Engine = create_engine(
+            url, pool_pre_ping=True, pool_size=connections, max_overflow=4, connect_args=patience
+        )
+        if not self.postgresql:
+            event.listen(self.engine, "connect", self._sqlite_connect)
+            event.listen(self.engine, "begin", _sqlite_begin)
+        self._sessions = sessionmaker(self.engine, expire_on_commit=False)
+
+    @contextmanager
+    def session(self) -> Iterator[Session]:
+        """Open a transaction: committed at the end, rolled back on an exception. Rows stay readable afterwards.
+
+        Keep it short: with SQLite a transaction keeps all others out.
+        """
+        with self._sessions.begin() as session:
+            yield session
+
+    def now(self, session: Session) -> float:
+        """Read the clock that all who use the database share: its own; seconds since 1970."""
+        if not self.postgresql:
+            return time.time()
+        return float(session.execute(text("SELECT extract(epoch FROM clock_timestamp())")).scalar_one())
+
+    def lock(self, session: Session, name: str) -> None:
+        """Hold a named lock until the transaction ends; with SQLite every transaction holds the only one there is."""
+        if self.postgresql:
+            session.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": self._key(name)})
+
+    def check(self) -> None:
+        """Ask whether it answers.
+
+        Raises:
+            DatabaseUnavailableError: it does not.
+        """
+        try:
+            with self.engine.connect() as connection:
+                connection.execute(text("SELECT 1"))
+        except OperationalError as error:
+            raise DatabaseUnavailableError(_reason(error)) from error
+
+    def wait(self, seconds: float) -> None:
+        """Wait until it answers.
+
+        Raises:
+            DatabaseUnavailableError: not within that many seconds.
+        """
+        deadline = time.monotonic() + seconds
+        while True:
+            try:
+                self.check()
+            except DatabaseUnavailableError as error:
+                if time.monotonic() > deadline:
+                    raise
+                logger.warning("database_unreachable", reason=str(error))
+                time.sleep(min(1.0, seconds))
+            else:
+                return
+
+    def migrate(self) -> None:
+        """Bring the tables to this release's shape; daemons that start together do it once, one after another."""
+        with self._one_migrator(), self.engine.connect() as connection:
+            key = {"key": self._key("migrations")}
+            if self.postgresql:
+                connection.execute(text("SELECT pg_advisory_lock(:key)"), key)
+                connection.commit()
+            try:
+                self._upgrade(connection)
+            finally:
+                if self.postgresql:
+                    connection.rollback()
+                    connection.execute(text("SELECT pg_advisory_unlock(:key)"), key)
+                    connection.commit()
+
+    def alembic_config(self, connection: Connection) -> alembic.config.Config:
+        """Give Alembic's configuration on a connection; no file of its own is needed."""
+        config = alembic.config.Config()
+        config.set_main_option("script_location", str(self._migrations))
+        config.attributes["connection"] = connection
+        return config
+
+    def close(self) -> None:
+        """Give up all connections."""
+        self.engine.dispose()
+
+    def _key(self, name: str) -> int:
+        return zlib.crc32(f"{self._locks}{name}".encode())
+
+    @contextmanager
+    def _one_migrator(self) -> Iterator[None]:
+        path = self.engine.url.database
+        if self.postgresql or not path:
+            yield
+            return
+        with Path(f"{path}.migrating").open("w") as guard:
+            fcntl.flock(guard, fcntl.LOCK_EX)
+            yield
+
+    def _upgrade(self, connection: Connection) -> None:
+        config = self.alembic_config(connection)
+        known = {script.revision for script in ScriptDirectory.from_config(config).walk_revisions()}
+        unknown = set(MigrationContext.configure(connection).get_current_heads()) - known
+        connection.rollback()
+        if unknown:
+            # After a roll back: a newer release has been here. What a release adds, those before it do not mind.
+            logger.warning("database_is_newer", revisions=sorted(unknown))
+            return
+        alembic.command.upgrade(config, "head")
+        connection.commit()
+
+    def _sqlite_connect(self, connection: Any, _record: object) -> None:
+        # The driver's own BEGIN comes too late and too weak; _sqlite_begin says it instead.
+        connection.isolation_level = None
+        connection.execute("PRAGMA journal_mode=WAL")
+        connection.execute(f"PRAGMA synchronous={self._synchronous}")
+        connection.execute("PRAGMA foreign_keys=ON")
+
+
+def _sqlite_begin(connection: Connection) -> None:
+    connection.exec_driver_sql("BEGIN IMMEDIATE")
+
+
+def _reason(error: OperationalError) -> str:
+    return str(error.orig).strip().splitlines()[0] if error.orig else type(error).__name__
