@@ -53,6 +53,7 @@ def ingot_problems(
     """
     # Asked for once: every question for a host's variables puts all of them together anew.
     hostvars = {host: hostvars[host] for host in groups.get("all", [])}
+    specs = _plain(specs)
     found = _Found(len(hostvars))
     _check_groups(groups, found)
     _check_addresses(hostvars, groups, found)
@@ -200,12 +201,21 @@ def _check_values(host: str, variables: Mapping[str, Any], spec: Spec, found: _F
 def _rendered(variables: Mapping[str, Any], name: str) -> tuple[Any, str]:
     """Return a variable's value and, where it has none, why."""
     try:
-        value = variables[name]
+        value = _plain(variables[name])
     except Exception as error:  # noqa: BLE001 - templating raises what it likes; the text is what people need
         return None, str(error)
     if isinstance(value, Undefined):
         return None, str(value._undefined_message)  # noqa: SLF001 - the way Jinja's own subclasses read it
     return value, ""
+
+
+def _plain(value: Any) -> Any:
+    """Return a value without the containers that render late: the validator copies deeply, and these take their whole play along."""
+    if isinstance(value, Mapping):
+        return {key: _plain(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(inner) for inner in value]
+    return value
 
 
 def _type_errors(name: str, value: Any, option: Mapping[str, Any]) -> list[str]:
