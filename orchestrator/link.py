@@ -6,6 +6,7 @@ import threading
 
 from components.common.bus import Incoming
 from components.common.bus_thread import BusThread
+from components.common.component_logs import answer_logs
 from components.common.identity import Identity
 from components.common.messages import RouterHello, RouterRegister
 from orchestrator.config import OrchestratorConfig
@@ -30,6 +31,7 @@ class Link:
         self._keeper = threading.Thread(target=self._keep, name="route", daemon=True)
         bus.subscribe("vcap.component.discover", None, self._discovered)
         bus.subscribe("router.start", RouterHello, self._router_started)
+        answer_logs(bus.bus, "orchestrator", identity.uuid)
         bus.bus.on_connect(self._connected)
 
     def start(self) -> None:

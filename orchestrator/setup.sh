@@ -22,7 +22,12 @@ venv=('/usr/lib/python3*/ensurepip:python3-venv')
 machines=(systemd-nspawn:systemd-container mmdebstrap:mmdebstrap nft:nftables zstd:zstd)
 servers=(nats-server:nats-server nginx:nginx '/usr/share/nginx/modules-available/mod-http-lua.conf:libnginx-mod-http-lua'
   '/usr/lib/*/lua/5.1/cjson.so:lua-cjson'
-  node:nodejs npm:npm pip3:python3-pip)
+  node:nodejs npm:npm pip3:python3-pip
+  # What applications run on, as the roles dea and stager install it.
+  ruby:ruby bundle:ruby-bundler puma:puma java:default-jre-headless php:php-cli apache2:apache2-bin
+  '/usr/lib/apache2/modules/libphp*.so:libapache2-mod-php' /usr/share/java/tomcat10-catalina.jar:libtomcat10-java
+  javax2jakarta:tomcat-jakartaee-migration '/usr/share/rubygems-integration/all/specifications/sinatra-*:ruby-sinatra'
+  '/usr/share/rubygems-integration/all/specifications/railties-*:ruby-railties')
 # What the tests use beside the main job: real servers of data services, and machines with a kernel of their own.
 tests=(redis-server:redis-server linux.uml:user-mode-linux mkfs.ext4:e2fsprogs ethtool:ethtool)
 database=('/usr/lib/postgresql/*/bin/postgres:postgresql')

@@ -12,18 +12,17 @@ from urllib.parse import quote
 
 import httpx
 
-from components.client.connection import Connection, segment
+from components.client.api_v2 import STAGING_TIMEOUT, ApiV2
+from components.client.connection import segment
 from components.client.errors import ApiError
 from components.client.multipart import Upload
 
 App = dict[str, Any]
-# The PUT that starts an application returns when it is staged.
-STAGING_TIMEOUT = httpx.Timeout(900, connect=10)
 # A controller waits for a service's gateway as long as that one asks for.
 SERVICE_TIMEOUT = httpx.Timeout(180, connect=10)
 
 
-class Api(Connection):
+class Api(ApiV2):
     """The controller."""
 
     def info(self) -> dict[str, Any]:
@@ -36,7 +35,7 @@ class Api(Connection):
 
     def register(self, email: str, password: str) -> None:
         """`POST /users`."""
-        self._send("POST", "/users", json={"email": email, "password": password})
+        self._wish("POST", "/users", json={"email": email, "password": password})
 
     def login(self, email: str, password: str) -> str:
         """`POST /users/EMAIL/tokens`; returns the token."""
@@ -45,7 +44,7 @@ class Api(Connection):
 
     def change_password(self, email: str, password: str) -> None:
         """`PUT /users/EMAIL`."""
-        self._send("PUT", f"/users/{segment(email)}", json={"email": email, "password": password})
+        self._wish("PUT", f"/users/{segment(email)}", json={"email": email, "password": password})
 
     def users(self) -> list[dict[str, Any]]:
         """`GET /users`; administrators only."""
@@ -70,15 +69,15 @@ class Api(Connection):
 
     def create(self, app: Mapping[str, Any]) -> None:
         """`POST /apps`; its 302 is success."""
-        self._send("POST", "/apps", json=app)
+        self._wish("POST", "/apps", json=app)
 
     def update(self, name: str, app: Mapping[str, Any]) -> None:
         """`PUT /apps/NAME` with the whole object; where it has to be staged, returns when it is."""
-        self._send("PUT", self._path(name), json=app, timeout=STAGING_TIMEOUT)
+        self._wish("PUT", self._path(name), json=app, timeout=STAGING_TIMEOUT)
 
     def delete(self, name: str) -> None:
         """`DELETE /apps/NAME`."""
-        self._send("DELETE", self._path(name))
+        self._wish("DELETE", self._path(name))
 
     def known_resources(self, fingerprints: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
         """`POST /resources`: those of the fingerprints whose files the controller has."""
@@ -93,7 +92,7 @@ class Api(Connection):
     ) -> None:
         """`POST /apps/NAME/application` as a put (section 1.9)."""
         upload = Upload.of(name, archive, resources)
-        self._send(
+        self._wish(
             "POST",
             f"{self._path(name)}/application",
             headers=upload.headers,
@@ -103,7 +102,7 @@ class Api(Connection):
 
     def instances(self, name: str) -> list[dict[str, Any]]:
         """`GET /apps/NAME/instances`, in the order of their index."""
-        return list(self._object("GET", f"{self._path(name)}/instances").get("instances") or [])
+        return self._members(self._object("GET", f"{self._path(name)}/instances"), "instances")
 
     def stats(self, name: str) -> dict[str, dict[str, Any]]:
         """`GET /apps/NAME/stats`: index (as text) → state and stats."""
@@ -111,7 +110,7 @@ class Api(Connection):
 
     def crashes(self, name: str) -> list[dict[str, Any]]:
         """`GET /apps/NAME/crashes`: `[{"instance", "since"}]`."""
-        return list(self._object("GET", f"{self._path(name)}/crashes").get("crashes") or [])
+        return self._members(self._object("GET", f"{self._path(name)}/crashes"), "crashes")
 
     def file(self, name: str, instance: str, path: str) -> str:
         """`GET /apps/NAME/instances/INSTANCE/files/PATH`: a file's text, or a folder's listing."""
@@ -128,7 +127,7 @@ class Api(Connection):
 
     def machines(self) -> list[dict[str, Any]]:
         """`GET /v2/machines`."""
-        return list(self._object("GET", "/v2/machines").get("machines") or [])
+        return self._members(self._object("GET", "/v2/machines"), "machines")
 
     def offerings(self) -> dict[str, Any]:
         """`GET /info/services`: type → vendor → version → offering (section 1.5)."""
@@ -140,11 +139,11 @@ class Api(Connection):
 
     def create_service(self, service: Mapping[str, Any]) -> None:
         """`POST /services`: `type`, `vendor`, `version`, `tier`, `name`."""
-        self._send("POST", "/services", json=service, timeout=SERVICE_TIMEOUT)
+        self._wish("POST", "/services", json=service, timeout=SERVICE_TIMEOUT)
 
     def delete_service(self, name: str) -> None:
         """`DELETE /services/NAME`; whatever it is bound to is unbound."""
-        self._send("DELETE", f"/services/{segment(name)}", timeout=SERVICE_TIMEOUT)
+        self._wish("DELETE", f"/services/{segment(name)}", timeout=SERVICE_TIMEOUT)
 
     @staticmethod
     def _path(name: str) -> str:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import time
+from collections.abc import Callable
 from types import TracebackType
 from typing import Any, Self
 from urllib.parse import quote, urlsplit
@@ -12,6 +15,11 @@ from components.client.errors import ApiError, UnreachableError
 from components.client.resolve import LocalhostTransport, is_loopback
 
 TIMEOUT = httpx.Timeout(30, connect=10)
+# A daemon that is replaced closes the connections it holds; a question may be asked once more, a wish may not.
+_CUT = (httpx.ConnectError, httpx.ReadError, httpx.WriteError, httpx.RemoteProtocolError)
+_BUSY = 429
+_LONGEST_REST = 15.0
+_RESTS = 3
 
 
 def segment(text: str) -> str:
@@ -26,25 +34,41 @@ class Connection:
         target: `scheme://host[:port]`.
         token: sent with every call when there is one; nobody minds a stale one at a login.
         transport: for tests.
+        timeout: for calls that say none of their own.
+        acting_for: the user whose applications are meant, where that is another; administrators only.
     """
 
     # Who should answer, and what to do when nobody does.
     WHO = "a controller"
     CHECK = "check the address with `ingot target`, and that the platform runs"
+    sleep: Callable[[float], None] = staticmethod(time.sleep)
 
-    def __init__(self, target: str, token: str = "", transport: httpx.BaseTransport | None = None) -> None:
+    def __init__(
+        self,
+        target: str,
+        token: str = "",
+        transport: httpx.BaseTransport | None = None,
+        timeout: httpx.Timeout = TIMEOUT,
+        acting_for: str = "",
+    ) -> None:
         self.target = target
-        loopback = is_loopback(urlsplit(target).hostname or "")
+        parts = urlsplit(target)
+        loopback = is_loopback(parts.hostname or "")
+        # The machine's certificates take a tenth of a second to read; where no TLS is spoken that is for nothing.
+        verify = parts.scheme != "http"
         headers = {"User-Agent": "ingot", "Accept": "application/json"}
         if token:
             headers["AUTHORIZATION"] = token
+        if acting_for:
+            headers["PROXY-USER"] = acting_for
         self._http = httpx.Client(
             base_url=target,
             headers=headers,
-            timeout=TIMEOUT,
+            timeout=timeout,
             # A proxy of the environment serves other machines, never this one.
             trust_env=not loopback,
-            transport=transport or (LocalhostTransport() if loopback else None),
+            verify=verify,
+            transport=transport or (LocalhostTransport(verify=verify) if loopback else None),
         )
 
     def __enter__(self) -> Self:
@@ -62,42 +86,65 @@ class Connection:
     def _object(self, method: str, path: str, **options: Any) -> dict[str, Any]:
         value = self._json(self._send(method, path, **options))
         if not isinstance(value, dict):
-            raise ApiError(502, 0, f"{method} {path}: the answer is not a JSON object")
+            raise self._nonsense(f"{method} {path}: the answer is not a JSON object")
         return value
 
     def _list(self, method: str, path: str, **options: Any) -> list[dict[str, Any]]:
-        value = self._json(self._send(method, path, **options))
-        if not isinstance(value, list):
-            raise ApiError(502, 0, f"{method} {path}: the answer is not a JSON list")
+        return self._members({path: self._json(self._send(method, path, **options))}, path)
+
+    def _wish(self, method: str, path: str, **options: Any) -> httpx.Response:
+        """Send a request whose answer tells nothing: blank, or JSON. Anything else is nobody of the platform's."""
+        response = self._send(method, path, **options)
+        if response.text.strip():
+            self._json(response)
+        return response
+
+    def _members(self, answer: dict[str, Any], key: str) -> list[dict[str, Any]]:
+        """Return a list of objects that is a member of an answer; none is an empty one."""
+        value = answer.get(key) or []
+        if not isinstance(value, list) or not all(isinstance(item, dict) for item in value):
+            raise self._nonsense(f"{key}: the answer is not a list of JSON objects")
         return value
 
     def _json(self, response: httpx.Response) -> Any:
         try:
             return response.json()
         except ValueError as error:
-            raise UnreachableError(f"{self.target} does not answer as {self.WHO} does", self.CHECK) from error
+            raise self._nonsense("what came is not JSON") from error
+
+    def _nonsense(self, detail: str) -> UnreachableError:
+        return UnreachableError(f"{self.target} does not answer as {self.WHO} does ({detail})", self.CHECK)
 
     def _send(self, method: str, path: str, **options: Any) -> httpx.Response:
-        """Send one request.
+        """Send one request: a GET whose connection breaks once more, one that came too often when it may.
 
         Raises:
             ApiError: the answer is an error.
             UnreachableError: there is no answer.
         """
+        for attempt in range(_RESTS + 1):
+            response = self._once(method, path, options)
+            rest = _rest(response)
+            # The body of an upload is gone once it was sent.
+            if rest is None or "content" in options or attempt == _RESTS:
+                break
+            self.sleep(rest)
+        if response.status_code >= 400:
+            raise self.failure(response)
+        return response
+
+    def _once(self, method: str, path: str, options: dict[str, Any]) -> httpx.Response:
         try:
-            response = self._http.request(method, path, **options)
+            if method == "GET":
+                with contextlib.suppress(*_CUT):
+                    return self._http.request(method, path, **options)
+            return self._http.request(method, path, **options)
         except httpx.TimeoutException as error:
             raise UnreachableError(
                 f"{self.target} did not answer in time ({method} {path})", "try again in a moment"
             ) from error
-        except httpx.TransportError as error:
-            raise UnreachableError(
-                f"{self.target} cannot be reached: {error}",
-                self.CHECK,
-            ) from error
-        if response.status_code >= 400:
-            raise self.failure(response)
-        return response
+        except (httpx.HTTPError, httpx.InvalidURL) as error:
+            raise UnreachableError(f"{self.target} cannot be reached: {error}", self.CHECK) from error
 
     def failure(self, response: httpx.Response) -> ApiError:
         """Read an error answer; daemons of the platform send `{"code","description"}`."""
@@ -112,3 +159,14 @@ class Connection:
                 0,
                 f"{response.request.method} {response.request.url.path}: status {response.status_code}: {reason}",
             )
+
+
+def _rest(response: httpx.Response) -> float | None:
+    """Return the seconds after which a request that came too often may come again; None where it is not that, or too long."""
+    if response.status_code != _BUSY:
+        return None
+    try:
+        seconds = float(response.headers.get("Retry-After", "1"))
+    except ValueError:
+        return None
+    return max(seconds, 0.1) if seconds <= _LONGEST_REST else None

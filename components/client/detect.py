@@ -18,6 +18,31 @@ _WEB = re.compile(r"^web\s*:\s*\S", re.MULTILINE)
 _WSGI = re.compile(r"\b(app|application)\b")
 
 
+_SINATRA = re.compile(r"""^\s*require\s*\(?\s*['"]sinatra(/base)?['"]""", re.MULTILINE)
+
+
+def _java_web(names: Collection[str], _read: Read) -> bool:
+    if any(name.startswith("WEB-INF/") for name in names):
+        return True
+    return len([name for name in _top(names) if name.endswith(".war")]) == 1
+
+
+def _rails(names: Collection[str], _read: Read) -> bool:
+    return "config/environment.rb" in names and "config/application.rb" in names
+
+
+def _rack(names: Collection[str], _read: Read) -> bool:
+    return "config.ru" in names
+
+
+def _sinatra(names: Collection[str], read: Read) -> bool:
+    return any(name.endswith(".rb") and _SINATRA.search(read(name)) for name in _top(names))
+
+
+def _php(names: Collection[str], _read: Read) -> bool:
+    return "public/index.php" in names or any(name.endswith(".php") for name in _top(names))
+
+
 def _django(names: Collection[str], _read: Read) -> bool:
     return "manage.py" in names
 
@@ -40,13 +65,18 @@ def _static(names: Collection[str], _read: Read) -> bool:
 
 
 def _standalone(names: Collection[str], read: Read) -> bool:
-    return _web(names, read)
+    return _web(names, read) or len([name for name in _top(names) if name.endswith(".jar")]) == 1
 
 
-# The order decides where a folder could be two things: what serves pages by itself comes last.
+# The order, as the stager has it, decides where a folder could be two things: what serves pages by itself comes last.
 _RULES: tuple[tuple[str, Callable[[Collection[str], Read], bool]], ...] = (
+    ("java_web", _java_web),
+    ("rails3", _rails),
+    ("rack", _rack),
+    ("sinatra", _sinatra),
     ("django", _django),
     ("wsgi", _wsgi),
+    ("php", _php),
     ("node", _node),
     ("standalone", _standalone),
     ("static", _static),

@@ -8,20 +8,38 @@ import click
 
 # What to do about a controller's error, by its code (protocol section 1.3).
 HINTS = {
+    100: "client and platform may be of different releases: `ingot --version`, `ingot info`",
     102: "somebody else changed the application meanwhile: run the command again",
+    201: "`ingot users` lists them (administrators only)",
+    202: "this platform wants TLS: `ingot target https://api.DOMAIN`",
+    300: "correct what the message names, and run the command again",
     301: "`ingot apps` lists your applications",
+    302: "no machine has room or the runtime for it: a smaller --memory, fewer instances, or ask an operator",
+    303: "`ingot files NAME PATH` lists a folder",
     304: "`ingot app NAME` lists its instances",
     305: "start it first: `ingot start NAME`",
     306: "the instance may be gone; `ingot app NAME` shows what runs",
     307: "`ingot runtimes` lists what there is",
     308: "`ingot frameworks` lists what there is",
+    309: "this platform lets nobody debug: leave the debug mode out",
+    310: "correct what the log of the staging names, and push again",
+    400: "push a folder: `ingot push NAME --path DIR`",
+    401: "push again: files that the platform had are gone from it",
+    402: "correct the files the message names, and push again",
     500: "`ingot services` lists your services and what is offered",
+    501: "`ingot app NAME` lists what is bound to it",
+    502: "the token of the binding is gone: bind the service again",
+    503: "the service's gateway has trouble; try again, and if it stays, tell the platform's operator",
     504: "delete a service you no longer need: `ingot delete-service NAME`",
+    505: "this service cannot do that",
     600: "stop or scale down an application, or ask an administrator for more memory",
     601: "delete an application you no longer need: `ingot delete NAME`",
     602: "unmap a URL first: `ingot unmap NAME URL`",
+    700: "a URL is a host name here: my-app.DOMAIN",
     701: "choose another URL: `--url HOST`",
     702: "choose a URL below the platform's own domain",
+    800: "try again; if it takes too long every time, ask the platform's operator for more",
+    801: "correct what the log of the staging names, and push again",
 }
 LOGIN_HINT = "log in first: `ingot login EMAIL`"
 
@@ -94,6 +112,16 @@ class ApiError(ClientError):
             return f"not permitted; {LOGIN_HINT}, or as somebody who may do this"
         if status == 429:
             return "too many requests: wait a little and try again"
-        if status >= 500 and code in {0, 101, 111, 503}:
+        if status in {404, 405} and code == 0:
+            return "the platform may be older than this client and not know this call: `ingot info`"
+        if status >= 500 and code in {0, 101, 111}:
             return "the platform has trouble; try again, and if it stays, tell its operator"
         return HINTS.get(code, "")
+
+
+def away(error: ClientError) -> bool:
+    """Say whether an error belongs to a platform whose parts are being replaced, and goes by itself."""
+    if isinstance(error, ApiError):
+        # A router that knows no controller at the moment begins so.
+        return error.status >= 500 or error.description.startswith("VCAP ROUTER: ")
+    return isinstance(error, UnreachableError)

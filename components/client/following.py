@@ -97,7 +97,7 @@ class Follower:
     """
 
     api: OrchestratorApi
-    patience: float = PATIENCE
+    patience: float = field(default_factory=lambda: PATIENCE)
     period: float = _PERIOD
     clock: Callable[[], float] = time.monotonic
     sleep: Callable[[float], None] = time.sleep

@@ -58,8 +58,12 @@ class Lifecycle:
     stop_on_failure: bool = False
 
     def change(self, **changes: Any) -> App:
-        """Put the application back with these members changed; returns what was put."""
-        app = {**self.api.app(self.name), **changes}
+        """Put the application back with these members changed (of `meta`, the named ones); returns what was put."""
+        app = self.api.app(self.name)
+        if "meta" in changes:
+            # The version in it is what the controller compares.
+            changes["meta"] = {**(app.get("meta") or {}), **changes["meta"]}
+        app = {**app, **changes}
         self.api.update(self.name, app)
         return app
 
@@ -77,10 +81,10 @@ class Lifecycle:
             PushError: naming the stage, with its log.
         """
         # The controller may take two seconds over this; it is looked at only when something goes wrong.
-        before = _Background(frozenset[str] if new else self._crashed)
+        before = Background(frozenset[str] if new else self.crashed)
         with self._stopping():
             old = self.api.app(self.name)
-            self.stage(state="STARTED", **changes)
+            self.stage(lambda: self.change(state="STARTED", **changes))
             now = self.api.app(self.name)
             if old.get("state") == "STARTED" and old.get("version") == now.get("version"):
                 # Nothing had to be staged, so nothing was restarted.
@@ -94,15 +98,19 @@ class Lifecycle:
         self.stop()
         self.start()
 
-    def stage(self, **changes: Any) -> None:
-        """Make a change that has the application staged where that is due; its log is shown as it grows.
+    def stage(self, change: Callable[[], object], then: str = "starting") -> None:
+        """Make a call that has the application staged where that is due; its log is shown as it grows.
+
+        Args:
+            change: the call.
+            then: the stage that it ends with, to which its other errors belong.
 
         Raises:
             PushError: staging failed.
         """
         with self.progress.stage("staging"):
             earlier = self._staging_log()
-            call = _Background(lambda: self.change(**changes))
+            call = Background(change)
             shown = ""
             while not call.done(0.4):
                 shown = self._show_log(earlier, shown)
@@ -110,7 +118,7 @@ class Lifecycle:
                 call.result()
             except ApiError as error:
                 if error.code not in STAGING_CODES:
-                    raise PushError("starting", error.message, hint=error.hint) from error
+                    raise PushError(then, error.message, hint=error.hint) from error
                 # The first line is the reason; the end of the log follows it.
                 reason, _, end = error.description.partition("\n")
                 log = "" if self._show_log(earlier, shown) else tail(self._staging_log() or end)
@@ -134,7 +142,7 @@ class Lifecycle:
         raise self._start_failure(verdict, picture)
 
     def _start_failure(self, verdict: Verdict, picture: Picture) -> PushError:
-        crashes = picture.crashes or tuple(sorted(self._crashed()))[-1:]
+        crashes = picture.crashes or tuple(sorted(self.crashed()))[-1:]
         logs = instance_logs(self.api, self.name, crashes[-1] if crashes else "0")
         if verdict is Verdict.CRASHED:
             return PushError("starting", "the application crashed", logs, "its last words are above")
@@ -158,7 +166,8 @@ class Lifecycle:
                     self.stop()
             raise
 
-    def _crashed(self) -> frozenset[str]:
+    def crashed(self) -> frozenset[str]:
+        """Return the ids of the instances that crashed lately; none where nobody knows."""
         with contextlib.suppress(ApiError):
             return frozenset(str(item.get("instance")) for item in self.api.crashes(self.name))
         return frozenset()
@@ -178,13 +187,13 @@ class Lifecycle:
         return text
 
 
-class _Background(Generic[T]):
+class Background(Generic[T]):
     """A call in a thread of its own, so that the screen moves while it waits; gone when the program is."""
 
     def __init__(self, call: Callable[[], T]) -> None:
         self._call = call
         self._value: list[T] = []
-        self._error: ClientError | None = None
+        self._error: Exception | None = None
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
 
@@ -203,5 +212,5 @@ class _Background(Generic[T]):
     def _run(self) -> None:
         try:
             self._value.append(self._call())
-        except ClientError as error:
+        except Exception as error:  # noqa: BLE001 - whoever waits for the result gets it, whatever it is
             self._error = error

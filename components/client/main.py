@@ -2,12 +2,79 @@
 
 from __future__ import annotations
 
+import os
 from importlib.metadata import PackageNotFoundError, version
+from typing import Any
 
 import click
 
-from components.client.commands import account, change, engine, listing, logs, platform, push, services
+from components.client.commands import (
+    account,
+    change,
+    engine,
+    listing,
+    logs,
+    platform,
+    push,
+    records,
+    revisions,
+    services,
+    shells,
+    tasks,
+    users,
+)
+from components.client.errors import ClientError
 from components.client.session import Session
+
+SECTIONS: dict[str, tuple[click.Command, ...]] = {
+    "Account": (account.target, account.login, account.logout, account.register, account.passwd, users.quota),
+    "Applications": (
+        *(push.push, push.update, listing.apps, listing.show, change.start, change.stop, change.restart),
+        *(change.scale, change.env, change.map_url, change.unmap_url, *revisions.COMMANDS, change.delete),
+    ),
+    "What they do": (
+        *(logs.logs, logs.files, listing.stats, listing.crashes, logs.crashlogs),
+        *(*tasks.COMMANDS, records.events, records.usage),
+    ),
+    "Services": services.COMMANDS,
+    "Platform": (platform.info, platform.runtimes, platform.frameworks, platform.machines, shells.completion),
+    "Operators": (users.users, records.platform_logs, *engine.COMMANDS),
+}
+
+
+_WHOLE_SENTENCE = 400
+
+
+class Commands(click.Group):
+    """The group of all commands: its help is in sections, and an answer that makes no sense is an error in words."""
+
+    def format_commands(self, _ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the commands under their sections."""
+        widest = max(len(name) for name in self.commands)
+        for title, commands in SECTIONS.items():
+            rows = [
+                (str(command.name).ljust(widest), command.get_short_help_str(_WHOLE_SENTENCE))
+                for command in commands
+            ]
+            with formatter.section(title):
+                formatter.write_dl(rows)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run a command.
+
+        Raises:
+            ClientError: the platform answered in a shape that this client does not know.
+        """
+        try:
+            return super().invoke(ctx)
+        except (AttributeError, LookupError, TypeError, ValueError) as error:
+            if os.environ.get("INGOT_DEBUG"):
+                raise
+            raise ClientError(
+                f"the answer of the platform makes no sense here ({type(error).__name__}: {error})",
+                "client and platform may be of different releases: `ingot --version`, `ingot info`; "
+                "INGOT_DEBUG=1 shows where",
+            ) from error
 
 
 def _version() -> str:
@@ -17,7 +84,7 @@ def _version() -> str:
         return "unknown"
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.option(
     "--target",
     envvar="INGOT_TARGET",
@@ -30,30 +97,27 @@ def _version() -> str:
     metavar="URL",
     help="The orchestrator, where it is not at orchestrator.DOMAIN of the platform.",
 )
+@click.option(
+    "--as",
+    "acting_for",
+    metavar="EMAIL",
+    help="Act on this user's applications and services (administrators only).",
+)
 @click.version_option(_version(), prog_name="ingot")
 @click.pass_context
-def cli(context: click.Context, target: str | None, orchestrator: str | None) -> None:
+def cli(context: click.Context, target: str | None, orchestrator: str | None, acting_for: str | None) -> None:
     """Push applications to an Ingot platform and look after them.
 
     \b
     First:  ingot target http://api.DOMAIN && ingot login EMAIL
     Then:   ingot push        in an application's folder
     """  # noqa: D301 - click's mark for text that keeps its lines
-    context.obj = Session(target, orchestrator)
+    context.obj = Session(target, orchestrator, acting_for)
 
 
-COMMANDS: tuple[click.Command, ...] = (
-    *(account.target, account.login, account.logout, account.register, account.passwd, account.users),
-    *(push.push, listing.apps, listing.show, listing.stats, listing.crashes),
-    *(change.start, change.stop, change.restart, change.scale, change.delete),
-    *(change.env, change.map_url, change.unmap_url),
-    *(logs.logs, logs.crashlogs, logs.files),
-    *services.COMMANDS,
-    *(platform.info, platform.runtimes, platform.frameworks, platform.machines),
-    *engine.COMMANDS,
-)
-for _command in COMMANDS:
-    cli.add_command(_command)
+for _commands in SECTIONS.values():
+    for _command in _commands:
+        cli.add_command(_command)
 
 
 def main() -> None:

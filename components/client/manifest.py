@@ -5,14 +5,17 @@
     instances: 2
     url: hello.example.com
     env: {GREETING: hi}
+    health: {path: /up, timeout: 90}
+    services: [visits]
 
 or a list `applications:` of such mappings, or a mapping `applications:` from folder to such a mapping (2012).
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -22,13 +25,47 @@ from components.client.errors import PackageError
 from components.client.units import parse_memory
 
 FILES = ("ingot.yml", "manifest.yml")
-_NAMES = {"mem": "memory", "urls": "url", "uris": "url", "host": "url"}
-_KEYS = frozenset({"name", "path", "framework", "runtime", "command", "memory", "instances", "url", "env"})
+_NAMES = {
+    "mem": "memory",
+    "urls": "url",
+    "uris": "url",
+    "uri": "url",
+    "host": "url",
+    "environment": "env",
+}
+_KEYS = frozenset(
+    {
+        "name",
+        "path",
+        "framework",
+        "runtime",
+        "command",
+        "memory",
+        "instances",
+        "url",
+        "env",
+        "health",
+        "services",
+    }
+)
+_HEALTH_KEYS = frozenset({"path", "timeout"})
+_SERVICE_NAMES = {"type": "vendor", "tier": "plan"}
+_SERVICE_KEYS = frozenset({"vendor", "plan", "version"})
+_LONGEST_HEALTH = 600
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceWish:
+    """A service an application is bound to; with a vendor (`redis`, `redis-7.0`) it is made where it is not there."""
+
+    name: str
+    vendor: str = ""
+    plan: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """What is known about a push; None is "not said". `memory` is MB."""
+    """What is known about a push; None is "not said". `memory` is MB, `health` what `meta.health` is to be."""
 
     name: str | None = None
     path: Path | None = None
@@ -39,6 +76,8 @@ class Settings:
     instances: int | None = None
     urls: list[str] | None = None
     env: dict[str, str] = field(default_factory=dict)
+    health: dict[str, Any] | None = None
+    services: tuple[ServiceWish, ...] | None = None
 
     def over(self, other: Settings) -> Settings:
         """Return these settings, completed from others."""
@@ -63,39 +102,78 @@ def load(path: Path, name: str | None = None) -> Settings:
     Raises:
         PackageError: it is not YAML, or has problems; all of them are in the text.
     """
+    return _checked(_choose(_read(path), name, path), path)
+
+
+def load_all(path: Path) -> list[Settings]:
+    """Read every application of a manifest, in its order.
+
+    Raises:
+        PackageError: as `load` does; or an application has no name.
+    """
+    shared, apps = _applications(_read(path), path)
+    found = [_checked({**shared, **app}, path) for app in apps]
+    if len(found) > 1 and not all(settings.name for settings in found):
+        raise PackageError(f"{path}: an application has no name", "give each of several a `name`")
+    return found
+
+
+def _read(path: Path) -> Any:
     try:
-        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
+        return yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
         raise PackageError(f"{path} cannot be read: {error}") from error
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         raise PackageError(f"{path} is not YAML{f' at line {mark.line + 1}' if mark else ''}") from error
+
+
+def _checked(raw: Mapping[str, Any], path: Path) -> Settings:
     problems: list[str] = []
-    settings = _settings(_choose(raw, name, path), path.parent, problems)
+    settings = _settings(raw, path.parent, problems)
     if problems:
         raise PackageError(f"{path}: {'; '.join(problems)}", "correct the manifest and push again")
     return settings
 
 
-def _choose(raw: Any, name: str | None, path: Path) -> Mapping[str, Any]:
+def _applications(raw: Any, path: Path) -> tuple[Mapping[str, Any], list[Mapping[str, Any]]]:
+    """Return what all share, and the applications; a mapping without `applications` is one."""
     if raw is None:
-        return {}
+        return {}, [{}]
     if not isinstance(raw, Mapping):
         raise PackageError(f"{path}: want a mapping of keys at the top level")
     if "applications" not in raw:
-        return raw
+        return {}, [raw]
     shared = {key: value for key, value in raw.items() if key != "applications"}
     listed = raw["applications"]
     if isinstance(listed, Mapping):
-        listed = [{"path": where, **app} for where, app in listed.items() if isinstance(app, Mapping)]
-    apps = [app for app in listed or [] if isinstance(app, Mapping)]
+        listed = [
+            {"path": where, **(app or {})} for where, app in listed.items() if isinstance(app or {}, Mapping)
+        ]
+    if not isinstance(listed, list) or not all(isinstance(app, Mapping) for app in listed):
+        raise PackageError(f"{path}: applications: want a list of mappings")
+    return shared, listed
+
+
+def _choose(raw: Any, name: str | None, path: Path) -> Mapping[str, Any]:
+    shared, apps = _applications(raw, path)
     chosen = [app for app in apps if name is None or app.get("name") == name] or (
         apps if len(apps) == 1 else []
     )
     if len(chosen) != 1:
         names = ", ".join(str(app.get("name")) for app in apps) or "none"
-        raise PackageError(f"{path} describes the applications {names}", "push one: `ingot push NAME`")
+        raise PackageError(
+            f"{path} describes the applications {names}",
+            "push one: `ingot push NAME`, or all: `ingot push --all`",
+        )
     return {**shared, **chosen[0]}
+
+
+def _unknown(where: str, key: object, known: Iterable[str], also: Iterable[str] = ()) -> str:
+    """Write that a key is none, and which one may be meant."""
+    near = get_close_matches(str(key), [*known, *also], 1)
+    meant = f"did you mean {near[0]}?" if near else f"want {', '.join(sorted(known))}"
+    return f"{where}{key}: not a key of a manifest ({meant})"
 
 
 def _settings(raw: Mapping[str, Any], folder: Path, problems: list[str]) -> Settings:
@@ -103,7 +181,7 @@ def _settings(raw: Mapping[str, Any], folder: Path, problems: list[str]) -> Sett
     for key, value in raw.items():
         known = _NAMES.get(str(key), str(key))
         if known not in _KEYS:
-            problems.append(f"{key}: not a key of a manifest (want {', '.join(sorted(_KEYS))})")
+            problems.append(_unknown("", key, _KEYS, _NAMES))
         elif value is not None:
             keys[known] = value
     framework = keys.get("framework")
@@ -119,6 +197,8 @@ def _settings(raw: Mapping[str, Any], folder: Path, problems: list[str]) -> Sett
         instances=_instances(keys, problems),
         urls=_urls(keys),
         env=_environment(keys, problems),
+        health=_health(keys, problems),
+        services=_services(keys, problems),
     )
 
 
@@ -159,3 +239,74 @@ def _environment(keys: Mapping[str, Any], problems: list[str]) -> dict[str, str]
         return {str(name): "" if text is None else str(text) for name, text in value.items()}
     problems.append("env: want a mapping NAME: VALUE")
     return {}
+
+
+def _health(keys: Mapping[str, Any], problems: list[str]) -> dict[str, Any] | None:
+    value = keys.get("health")
+    if value is None:
+        return None
+    if isinstance(value, str):
+        value = {"path": value}
+    if not isinstance(value, Mapping):
+        problems.append("health: want a path, or a mapping of path and timeout")
+        return None
+    problems += [_unknown("health.", key, _HEALTH_KEYS) for key in value if key not in _HEALTH_KEYS]
+    try:
+        return health(value.get("path"), value.get("timeout"))
+    except ValueError as error:
+        problems.append(str(error))
+        return None
+
+
+def health(path: object, timeout: object) -> dict[str, Any]:
+    """Return `meta.health` of a path (None: the port alone) and a timeout in seconds (None: the platform's).
+
+    Raises:
+        ValueError: one of them makes no sense.
+    """
+    wish: dict[str, Any] = {"path": path}
+    if path is not None and not (
+        isinstance(path, str) and path.startswith("/") and not set(path) & set(" \r\n")
+    ):
+        raise ValueError(f"health.path: want a path that begins with /, not {path!r}")
+    if timeout is not None:
+        if (
+            isinstance(timeout, bool)
+            or not isinstance(timeout, int | float)
+            or not 1 <= timeout <= _LONGEST_HEALTH
+        ):
+            raise ValueError(f"health.timeout: want 1 to {_LONGEST_HEALTH} seconds, not {timeout!r}")
+        wish["timeout"] = timeout
+    return wish
+
+
+def _services(keys: Mapping[str, Any], problems: list[str]) -> tuple[ServiceWish, ...] | None:
+    value = keys.get("services")
+    if value is None:
+        return None
+    if isinstance(value, list) and all(isinstance(item, str) for item in value):
+        return tuple(ServiceWish(item) for item in value)
+    if not isinstance(value, Mapping):
+        problems.append("services: want a list of names, or a mapping NAME: {vendor: VENDOR}")
+        return None
+    return tuple(_service(str(name), facts, problems) for name, facts in value.items())
+
+
+def _service(name: str, facts: Any, problems: list[str]) -> ServiceWish:
+    if isinstance(facts, str):
+        facts = {"vendor": facts}
+    if facts is not None and not isinstance(facts, Mapping):
+        problems.append(f"services.{name}: want a vendor, or a mapping of vendor and plan")
+        return ServiceWish(name)
+    said: dict[str, str] = {}
+    for key, value in (facts or {}).items():
+        known = _SERVICE_NAMES.get(str(key), str(key))
+        if known not in _SERVICE_KEYS:
+            problems.append(_unknown(f"services.{name}.", key, _SERVICE_KEYS))
+        elif value is not None and (known == key or known not in said):
+            # What stands beside a vendor under an old name is a kind, and no news.
+            said[known] = str(value)
+    vendor = said.get("vendor", "")
+    return ServiceWish(
+        name, f"{vendor}-{said['version']}" if vendor and "version" in said else vendor, said.get("plan")
+    )

@@ -50,7 +50,7 @@ class OrchestratorError(ApiError):
     def __init__(self, status: int, code: int, description: str, *, from_router: bool) -> None:
         super().__init__(status, 0, description)
         self.code, self.from_router = code, from_router
-        self.hint = _TOLD.get(status, self.hint)
+        self.hint = _TOLD.get(status, "" if status == 404 else self.hint)
         if from_router:
             self.hint = (
                 "the orchestrator is away, or starting; it is reached directly, too: `--orchestrator "
@@ -80,7 +80,7 @@ class OrchestratorApi(Connection):
 
     def pools(self) -> list[dict[str, Any]]:
         """`GET /v2/pools`."""
-        return list(self._object("GET", "/v2/pools").get("pools") or [])
+        return self._members(self._object("GET", "/v2/pools"), "pools")
 
     def pool(self, name: str) -> dict[str, Any]:
         """`GET /v2/pools/NAME`."""
@@ -102,7 +102,7 @@ class OrchestratorApi(Connection):
 
     def images(self) -> list[dict[str, Any]]:
         """`GET /v2/images`."""
-        return list(self._object("GET", "/v2/images").get("images") or [])
+        return self._members(self._object("GET", "/v2/images"), "images")
 
     def add_image(self, provider: str, name: str, source: str = "") -> dict[str, Any]:
         """`POST /v2/images`; the image may be still on its way (state `importing`)."""
@@ -111,7 +111,7 @@ class OrchestratorApi(Connection):
 
     def remove_image(self, provider: str, name: str) -> None:
         """`DELETE /v2/images/PROVIDER/NAME`."""
-        self._send("DELETE", f"/v2/images/{segment(provider)}/{segment(name)}")
+        self._wish("DELETE", f"/v2/images/{segment(provider)}/{segment(name)}")
 
     def roll(self, release: str, share: float | None = None) -> Job:
         """`POST /v2/roll`."""
@@ -132,7 +132,7 @@ class OrchestratorApi(Connection):
     def jobs(self, limit: int, state: str = "") -> list[Job]:
         """`GET /v2/jobs`, newest first, without their steps."""
         wanted = {"limit": str(limit)} | ({"state": state} if state else {})
-        return list(self._object("GET", "/v2/jobs", params=wanted).get("jobs") or [])
+        return self._members(self._object("GET", "/v2/jobs", params=wanted), "jobs")
 
     def job(self, number: int) -> Job:
         """`GET /v2/jobs/ID`."""

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
-from collections.abc import Iterable, Sequence
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
+from typing import IO, Any
 
 from rich.console import Console
 from rich.table import Table
@@ -19,6 +20,7 @@ _STATES = {
     "STARTED": "green",
     "up": "green",
     "STARTING": "yellow",
+    "pending": "yellow",
     "evacuating": "yellow",
     "STOPPED": "dim",
     "DOWN": "red",
@@ -37,22 +39,48 @@ _STATES = {
 def console(*, error: bool = False) -> Console:
     """Make a console on standard output, or on standard error; `NO_COLOR` and pipes are seen by the library."""
     stream = sys.stderr if error else sys.stdout
+    shown = is_terminal(stream)
     return Console(
         file=stream,
         highlight=False,
-        soft_wrap=not stream.isatty(),
-        width=None if stream.isatty() else _PIPE_WIDTH,
+        soft_wrap=not shown,
+        force_terminal=shown or None,
+        width=None if shown else _PIPE_WIDTH,
     )
+
+
+def is_terminal(stream: IO[str]) -> bool:
+    """Say whether a person looks at it."""
+    return stream.isatty()
+
+
+# What moves the cursor or the colours of a terminal, and what cannot be seen.
+_CONTROL = re.compile(
+    r"\x1b\[[0-?]*[ -/]*[@-~]|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)?|[\x00-\x08\x0b-\x1f\x7f-\x9f]"
+)
+
+
+def clean(text: str) -> str:
+    """Return a line that somebody else wrote without what would steer the reader's terminal."""
+    return _CONTROL.sub("", text)
 
 
 def line(text: str, style: str = "") -> None:
     """Print one line of words on standard output; brackets in it are brackets."""
-    console().print(Text(text, style=style))
+    console().print(Text(clean(text), style=style))
 
 
 def data(value: Any) -> None:
     """Print a value as JSON."""
     sys.stdout.write(json.dumps(value, indent=2, sort_keys=True, default=str) + "\n")
+
+
+def result(value: Mapping[str, Any], text: str, *, as_json: bool) -> None:
+    """Say what a command did: as words, or as JSON."""
+    if as_json:
+        data(value)
+    else:
+        line(text)
 
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[object]], empty: str) -> None:
@@ -98,5 +126,5 @@ def facts(pairs: Iterable[tuple[str, object]]) -> None:
 def _cell(value: object) -> Text:
     if isinstance(value, Text):
         return value
-    text = "-" if value is None else str(value)
+    text = "-" if value is None else clean(str(value))
     return Text(text, style=_STATES.get(text, ""))

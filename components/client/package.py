@@ -14,7 +14,8 @@ from pathspec import GitIgnoreSpec
 
 from components.client.errors import PackageError
 
-IGNORE_FILES = (".ingotignore", ".vcapignore")
+# The first that is there counts; the last is what clients of 2012 read.
+IGNORE_FILES = (".ingotignore", ".vcapignore", ".vmcignore")
 # What nobody means to push. A line `!name` in an ignore file takes one of these back.
 ALWAYS_IGNORED = (
     *(".git/", ".hg/", ".svn/", ".bzr/", ".DS_Store", *(f"/{name}" for name in IGNORE_FILES)),

@@ -11,8 +11,18 @@ from rich.console import Console
 from rich.status import Status
 from rich.text import Text
 
-from components.client.output import console
+from components.client.output import clean, console
 from components.client.units import format_seconds
+
+_WIDEST_BAR = 24
+_NARROW = 60
+
+
+def bar(done: int, total: int, width: int) -> str:
+    """Draw `[####----]`, as wide as said with its brackets."""
+    room = max(1, width - 2)
+    full = room if total <= 0 else min(room, room * done // total)
+    return f"[{'#' * full}{'-' * (room - full)}]"
 
 
 @dataclass(slots=True)
@@ -50,13 +60,29 @@ class Progress:
     def detail(self, text: str) -> None:
         """Say how far the stage is; the last word stays on its line."""
         self._detail = text
-        if self._status is not None:
-            self._status.update(Text(f"{self._stage}  {text}"))
+        self._show(text)
+
+    def part(self, done: int, total: int, text: str) -> None:
+        """Say how much of something measurable is done, with a bar where there is a screen to move it on."""
+        self._detail = text
+        wide = _WIDEST_BAR if self.screen.width >= _NARROW else 10
+        self._show(f"{bar(done, total, wide)} {text}")
+
+    def count(self, done: int, total: int, what: str) -> None:
+        """Say that one more of several is done; elsewhere than in a terminal that is a line of its own."""
+        text = f"{done}/{total} {what}"
+        self.part(done, total, text)
+        if self._status is None and done:
+            self.screen.print(Text(f"  | {text}", style="dim"))
+
+    def note(self, text: str) -> None:
+        """Say something that the person should know, once."""
+        self.screen.print(Text(text, style="yellow"))
 
     def log(self, text: str) -> None:
         """Show lines of a log that arrive while the stage runs."""
         for row in text.splitlines():
-            self.screen.print(Text(f"  | {row}", style="dim"))
+            self.screen.print(Text(f"  | {clean(row)}", style="dim"))
 
     def total(self) -> float:
         """Return the seconds of all stages."""
@@ -66,6 +92,17 @@ class Progress:
         """Write `4.2 s (packing 0.1 s, ...)`."""
         each = ", ".join(f"{name} {format_seconds(spent)}" for name, spent in self.seconds.items())
         return f"{format_seconds(self.total())} ({each})"
+
+    def stages(self) -> list[dict[str, object]]:
+        """Return `[{"name","seconds"}]` for programs."""
+        return [{"name": name, "seconds": spent} for name, spent in self.seconds.items()]
+
+    def _show(self, text: str) -> None:
+        if self._status is not None:
+            line = Text(f"{self._stage}  {text}", no_wrap=True, overflow="ellipsis")
+            # The spinner and its gap take two cells; what is wider would be broken into lines that stay.
+            line.truncate(max(1, self.screen.width - 3), overflow="ellipsis")
+            self._status.update(line)
 
     def _stop(self) -> None:
         if self._status is not None:

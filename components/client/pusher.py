@@ -16,11 +16,13 @@ from urllib.parse import urlsplit
 from components.client import package
 from components.client.api import Api, App
 from components.client.detect import detect
-from components.client.errors import PackageError
-from components.client.lifecycle import Lifecycle
+from components.client.errors import ApiError, ClientError, PackageError
+from components.client.lifecycle import STAGING_CODES, Lifecycle
 from components.client.manifest import Settings
+from components.client.offerings import choose, offerings_of, wish
 from components.client.package import Entry
 from components.client.progress import Progress
+from components.client.rolling import Roller
 from components.client.units import format_bytes
 
 DEFAULT_MEMORY = 128
@@ -29,10 +31,14 @@ _TEXT_LIMIT = 256 * 1024
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What a push ended with: `app` as the controller shows it, the URL of its first route or an empty text."""
+    """What a push ended with: `app` as the controller shows it, the URL of its first route or an empty text.
+
+    `how` is `updated` (without a pause), `started` (or restarted) or `uploaded` (and nothing more).
+    """
 
     app: App
     url: str
+    how: str
 
 
 def default_host(name: str, target: str) -> str:
@@ -73,33 +79,89 @@ class Pusher:
     def _progress(self) -> Progress:
         return self.lifecycle.progress
 
-    def push(self, *, start: bool) -> Outcome:
-        """Push, and start unless told not to.
+    def push(self, *, start: bool = True, hard: bool = False, known: bool = False) -> Outcome:
+        """Push. What runs is updated instance by instance, without a pause, unless it is to be `hard`; the rest is started.
+
+        Args:
+            start: start what does not run; without it nothing that runs is touched either.
+            hard: stop what runs, then start it.
+            known: the application must be there already, and what is stopped stays so.
 
         Raises:
-            PushError: staging or the start failed; the application is stopped.
+            PushError: staging, the start or the update failed. A start that failed leaves the application stopped, an
+                update that failed the version before running.
             ClientError: the folder cannot be pushed, or the controller said no.
         """
         with tempfile.TemporaryDirectory(prefix="ingot-push-") as scratch:
+            archive = Path(scratch) / "application.zip"
             with self._progress.stage("packing"):
                 entries = package.collect(self.folder, package.ignore_rules(self.folder))
                 info = self._api.info()
-                app = self._api.find_app(self._name)
+                app = self._api.app(self._name) if known else self._api.find_app(self._name)
                 framework = self._framework(entries, info.get("frameworks") or {}, app)
                 entries = package.fingerprint(entries)
                 self._progress.detail(f"{_files(len(entries))}, {format_bytes(sum(e.size for e in entries))}")
+            self._make_services()
+            changes = {} if app is None else self._changes(app, framework)
+            runs = app is not None and app.get("state") == "STARTED"
+            start = start and (runs or not known)
+            roller = Roller(self.lifecycle)
+            roll = start and runs and not hard and self._may_roll(roller, changes)
+            if roll and changes:
+                self._change_running(changes)
             with self._progress.stage("uploading"):
                 if app is None:
                     self._api.create(self._description(framework))
-                self._upload(entries, Path(scratch) / "application.zip")
-        changes = {} if app is None else self._changes(app, framework)
-        if start:
+                self._upload(entries, archive)
+        if roll:
+            roller.roll()
+        elif start:
             self.lifecycle.start(new=app is None, **changes)
         elif changes:
             self.lifecycle.change(**changes)
         final = self._api.app(self._name)
         hosts = final.get("uris") or []
-        return Outcome(final, app_url(str(hosts[0]), self._api.target) if hosts else "")
+        how = "updated" if roll else "started" if start else "uploaded"
+        return Outcome(final, app_url(str(hosts[0]), self._api.target) if hosts else "", how)
+
+    def _may_roll(self, roller: Roller, changes: Mapping[str, Any]) -> bool:
+        """Say whether what runs can be replaced without a pause; where it cannot, say why."""
+        if not roller.possible():
+            self._progress.note("this platform cannot update without a pause: the application is restarted")
+            return False
+        if "staging" in changes:
+            # The controller stages anew and restarts as soon as it hears of these.
+            self._progress.note("another framework, runtime or command: the application is restarted")
+            return False
+        return True
+
+    def _change_running(self, changes: Mapping[str, Any]) -> None:
+        """Tell the controller of new settings before the new files: told afterwards, it would restart at once."""
+        try:
+            self.lifecycle.change(**changes)
+        except ApiError as error:
+            # Files of an earlier push that cannot be staged; the ones that come take their place.
+            if error.code not in STAGING_CODES:
+                raise
+
+    def _make_services(self) -> None:
+        """Make the services of the manifest that are not there yet."""
+        wishes = self.settings.services or ()
+        if not wishes:
+            return
+        there = {str(service.get("name")) for service in self._api.services()}
+        for wanted in wishes:
+            if wanted.name in there:
+                continue
+            if not wanted.vendor:
+                raise ClientError(
+                    f"you have no service {wanted.name!r}, which the manifest binds",
+                    f"make it: `ingot create-service VENDOR {wanted.name}`, or say its vendor in the manifest",
+                )
+            with self._progress.stage("creating"):
+                offering = choose(offerings_of(self._api.offerings()), wanted.vendor)
+                self._api.create_service(wish(offering, wanted.name, wanted.plan))
+                self._progress.detail(f"{wanted.name} ({offering.vendor} {offering.version})")
 
     def _framework(self, entries: Sequence[Entry], offered: dict[str, Any], app: App | None) -> str:
         """Return the framework: as said, as it was, by its command, or as detected."""
@@ -134,12 +196,13 @@ class Pusher:
         what = f"{len(send)} of {_files(len(entries))}" if have else _files(len(send))
 
         def sent(done: int, total: int) -> None:
-            self._progress.detail(f"{format_bytes(done)} of {format_bytes(total)}, {what}")
+            self._progress.part(done, total, f"{format_bytes(done)} of {format_bytes(total)}, {what}")
 
         self._api.upload(self._name, archive, [entry.fingerprint() for entry in have], sent)
         self._progress.detail(f"{format_bytes(size)} compressed, {what}")
 
     def _staging(self, framework: str) -> dict[str, Any]:
+        # Null is the framework's default.
         staging: dict[str, Any] = {"framework": framework, "runtime": self.settings.runtime}
         if self.settings.command is not None:
             staging["command"] = self.settings.command
@@ -157,22 +220,37 @@ class Pusher:
         }
         if said.env:
             description["env"] = [f"{key}={value}" for key, value in said.env.items()]
+        if said.health is not None:
+            description["meta"] = {"health": said.health}
+        if said.services:
+            description["services"] = [service.name for service in said.services]
         return description
 
     def _changes(self, app: App, framework: str) -> dict[str, Any]:
         """Say what is new about an application that was there before."""
         said = self.settings
-        changes: dict[str, Any] = {}
-        if said.framework or said.runtime or said.command is not None:
-            changes["staging"] = self._staging(framework)
+        wanted: dict[str, Any] = {}
+        staging, meta = app.get("staging") or {}, app.get("meta") or {}
+        if (
+            (said.framework or staging.get("model"), said.runtime or staging.get("stack"))
+            != (staging.get("model"), staging.get("stack"))
+        ) or (said.command is not None and said.command != meta.get("command")):
+            kept = staging.get("stack") if framework == staging.get("model") else None
+            wanted["staging"] = {**self._staging(framework), "runtime": said.runtime or kept}
         if said.urls is not None:
-            changes["uris"] = said.urls
+            wanted["uris"] = said.urls
         if said.instances is not None:
-            changes["instances"] = said.instances
+            wanted["instances"] = said.instances
         if said.memory is not None:
-            changes["resources"] = {**(app.get("resources") or {}), "memory": said.memory}
+            wanted["resources"] = {**(app.get("resources") or {}), "memory": said.memory}
         if said.env:
-            changes["env"] = merge_environment(app.get("env") or [], said.env)
+            wanted["env"] = merge_environment(app.get("env") or [], said.env)
+        if said.services:
+            bound = list(app.get("services") or [])
+            wanted["services"] = bound + [s.name for s in said.services if s.name not in bound]
+        changes = {key: value for key, value in wanted.items() if key == "staging" or value != app.get(key)}
+        if said.health is not None and said.health != meta.get("health"):
+            changes["meta"] = {"health": said.health}
         return changes
 
 

@@ -11,8 +11,10 @@ from typing import Any, TypeVar
 import click
 
 from components.client.api import Api
+from components.client.completion import AppName
 from components.client.config import Config, home, normalise_target
 from components.client.errors import LOGIN_HINT, ConfigurationError
+from components.client.lifecycle import START_TIMEOUT
 from components.client.orchestrator_api import OrchestratorApi, orchestrator_of
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -24,10 +26,14 @@ class Session:
     Args:
         target: takes the place of the remembered one for this run.
         orchestrator: where the orchestrator is, if not at `orchestrator.DOMAIN` of the target's `api.DOMAIN`.
+        acting_for: the user whose applications an administrator means.
     """
 
-    def __init__(self, target: str | None = None, orchestrator: str | None = None) -> None:
+    def __init__(
+        self, target: str | None = None, orchestrator: str | None = None, acting_for: str | None = None
+    ) -> None:
         self._target = target
+        self.acting_for = acting_for or ""
         self._orchestrator = orchestrator
 
     @cached_property
@@ -50,7 +56,7 @@ class Session:
             ConfigurationError: no target is set, or nobody is logged in.
         """
         token = self.config.require_token()
-        return Api(self.config.current, token)
+        return Api(self.config.current, token, acting_for=self.acting_for)
 
     def orchestrator(self) -> OrchestratorApi:
         """Connect to the orchestrator: with `INGOT_OPERATOR_PASSWORD` as its operator, else as who is logged in.
@@ -82,6 +88,41 @@ pass_session = click.make_pass_decorator(Session)
 def json_option(function: F) -> F:
     """Add `--json`."""
     return click.option("--json", "as_json", is_flag=True, help="Print JSON for programs.")(function)
+
+
+def app_argument(function: F) -> F:
+    """Add the argument NAME, an application's, which the shell completes."""
+    return click.argument("name", type=AppName())(function)
+
+
+def timeout_option(function: F) -> F:
+    """Add `--timeout`."""
+    return click.option(
+        "--timeout",
+        type=click.FloatRange(min=1),
+        default=START_TIMEOUT,
+        show_default=True,
+        help="Seconds until all instances must run, staging not counted.",
+    )(function)
+
+
+def force_option(function: F) -> F:
+    """Add `--force`."""
+    return click.option("-f", "--force", is_flag=True, help="Do not ask.")(function)
+
+
+def confirm(question: str, *, force: bool) -> None:
+    """Go on only where a person says yes, or `force` says it for them.
+
+    Raises:
+        click.UsageError: there is nobody to ask.
+        click.Abort: they said no.
+    """
+    if force:
+        return
+    if not interactive():
+        raise click.UsageError("nobody can be asked here: add --force")
+    click.confirm(question, abort=True, err=True)
 
 
 def instance_option(function: F) -> F:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 
 from components.client.api import Api
-from components.client.errors import ApiError, UnreachableError
+from components.client.errors import ApiError, UnreachableError, away
 
 _PERIODS = (0.15, 0.25, 0.4, 0.6, 1.0)
 # Asking for crashes may take the controller two seconds, so not while all may yet be well.
@@ -89,7 +89,7 @@ class Waiter:
                 picture = self._look(self.clock() - begun)
             except (ApiError, UnreachableError) as error:
                 # A controller that is being replaced is no reason to give up.
-                if isinstance(error, ApiError) and error.status < 500:
+                if not away(error):
                     raise
             self.show(picture.text())
             verdict = picture.verdict()

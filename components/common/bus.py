@@ -41,6 +41,8 @@ CONNECTED = Gauge("ingot_bus_connected", "1 while connected to the bus.")
 RECONNECTS = Counter("ingot_bus_reconnects_total", "Connections made again after a loss.")
 
 _RETRY_SECONDS = (0.2, 1.0)
+# What decoding raises; the last for what is nested too deeply.
+_UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 logger = log.get(__name__)
 
 
@@ -125,7 +127,7 @@ class Bus:
             RECEIVED.labels(subject).inc()
             try:
                 body = decode(message.data)
-            except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+            except _UNREADABLE as error:
                 MALFORMED.labels(subject).inc()
                 logger.warning("message_malformed", subject=message.subject, reason=str(error))
                 return
@@ -185,7 +187,7 @@ class Bus:
             raise BusUnavailableError(f"{subject}: the bus connection failed") from error
         try:
             return msgspec.json.decode(answer.data, type=kind)
-        except msgspec.MsgspecError as error:
+        except _UNREADABLE as error:
             raise MessageError(subject, f"answer {error}") from error
 
     async def request_many(
@@ -222,7 +224,7 @@ class Bus:
                     break  # the server's word that nobody listens
                 try:
                     answers.append(decoder.decode(answer.data))
-                except msgspec.MsgspecError:
+                except _UNREADABLE:
                     MALFORMED.labels(subject).inc()
                     continue
                 if enough is not None and enough(answers):
@@ -329,5 +331,5 @@ def _any(data: bytes) -> Any:
         return None
     try:
         return msgspec.json.decode(data)
-    except msgspec.DecodeError:
+    except _UNREADABLE:
         return data

@@ -24,6 +24,7 @@ from aiohttp import web
 from components.common import config as configuration
 from components.common import log
 from components.common.bus import Bus, Incoming
+from components.common.component_logs import answer_logs
 from components.common.config import DaemonConfig
 from components.common.errors import ConfigError, IngotError
 from components.common.identity import Identity
@@ -122,6 +123,7 @@ async def serve(name: str, config: C, identity: Identity, factory: Factory[C]) -
     probes = Probes(config.status, component.ready, lambda: {**identity.varz(), **component.varz()}, routes)
     await probes.start()
     announce(bus, identity, config.address, probes)
+    answer_logs(bus, name, identity.uuid)
     try:
         await component.start()
         await bus.start()

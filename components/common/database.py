@@ -15,12 +15,14 @@ import alembic.config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, Engine, create_engine, event, text
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import DisconnectionError, OperationalError
 from sqlalchemy.orm import Session, sessionmaker
 
 from components.common import log
 from components.common.errors import IngotError
 
+# A connection that was used so recently is taken to be there still.
+_FRESH_SECONDS = 1.0
 logger = log.get(__name__)
 
 
@@ -48,13 +50,16 @@ class Database:
         self._synchronous = synchronous
         # Seconds: a connection to PostgreSQL, and SQLite's patience with another writer.
         patience: dict[str, Any] = {"connect_timeout": 5} if self.postgresql else {"timeout": 30}
-        self.engine: Engine = create_engine(
-            url, pool_pre_ping=True, pool_size=connections, max_overflow=4, connect_args=patience
-        )
+        self.engine: Engine = create_engine(url, pool_size=connections, max_overflow=4, connect_args=patience)
+        event.listen(self.engine, "checkin", _note_use)
+        event.listen(self.engine, "checkout", self._ask_if_idle)
         if not self.postgresql:
             event.listen(self.engine, "connect", self._sqlite_connect)
             event.listen(self.engine, "begin", _sqlite_begin)
         self._sessions = sessionmaker(self.engine, expire_on_commit=False)
+        # The same connections; each statement is a transaction of its own.
+        self._reader = self.engine.execution_options(isolation_level="AUTOCOMMIT")
+        self._readers = sessionmaker(self._reader, expire_on_commit=False)
 
     @contextmanager
     def session(self) -> Iterator[Session]:
@@ -64,6 +69,29 @@ class Database:
         """
         with self._sessions.begin() as session:
             yield session
+
+    @contextmanager
+    def reading(self) -> Iterator[Session]:
+        """Open a session that only reads, and does not need its statements to agree with each other.
+
+        With PostgreSQL it saves the two round trips of a transaction.
+        """
+        if not self.postgresql:
+            with self.session() as session:
+                yield session
+            return
+        with self._readers() as session:
+            yield session
+
+    @contextmanager
+    def asking(self) -> Iterator[Connection]:
+        """As `reading`, for who wants columns and no objects: half the work."""
+        if not self.postgresql:
+            with self.engine.begin() as connection:
+                yield connection
+            return
+        with self._reader.connect() as connection:
+            yield connection
 
     def now(self, session: Session) -> float:
         """Read the clock that all who use the database share: its own; seconds since 1970."""
@@ -157,12 +185,25 @@ class Database:
         alembic.command.upgrade(config, "head")
         connection.commit()
 
+    def _ask_if_idle(self, connection: Any, record: Any, _proxy: object) -> None:
+        """Find a connection that died while nobody used it: the pool makes a new one. One used just now is not asked."""
+        if time.monotonic() - record.info.get("used", 0.0) < _FRESH_SECONDS:
+            return
+        try:
+            self.engine.dialect.do_ping(connection)
+        except Exception as error:
+            raise DisconnectionError("the database has closed an idle connection") from error
+
     def _sqlite_connect(self, connection: Any, _record: object) -> None:
         # The driver's own BEGIN comes too late and too weak; _sqlite_begin says it instead.
         connection.isolation_level = None
         connection.execute("PRAGMA journal_mode=WAL")
         connection.execute(f"PRAGMA synchronous={self._synchronous}")
         connection.execute("PRAGMA foreign_keys=ON")
+
+
+def _note_use(_connection: object, record: Any) -> None:
+    record.info["used"] = time.monotonic()
 
 
 def _sqlite_begin(connection: Connection) -> None:

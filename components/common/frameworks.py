@@ -6,6 +6,7 @@ the stager's plugins build what they name; a DEA finds the interpreter that stan
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
@@ -26,7 +27,8 @@ class Runtime:
 
     `version` is the lowest offered; `executable` the interpreter's path on Debian; `version_pattern` what
     `executable version_flag` must print; `environment` what the application gets unless the user sets it;
-    `commands` the names under which a start command may call the interpreter.
+    `commands` the names under which a start command may call the interpreter. Called so it gets `options`, and after
+    `heap_option` the part of the instance's memory that its heap may take, before what the command says.
     """
 
     name: str
@@ -38,6 +40,8 @@ class Runtime:
     version_pattern: str = ""
     environment: tuple[tuple[str, str], ...] = ()
     commands: tuple[str, ...] = ()
+    options: tuple[str, ...] = ()
+    heap_option: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,10 +85,78 @@ RUNTIMES: tuple[Runtime, ...] = (
         environment=(("NODE_ENV", "production"),),
         commands=("node", "nodejs"),
     ),
+    Runtime(
+        name="ruby",
+        version="3.1",
+        description="Ruby",
+        executable="/usr/bin/ruby",
+        aliases=("ruby18", "ruby19", "ruby192", "ruby193", "ruby3"),
+        version_pattern=r"ruby 3\.",
+        environment=(("RACK_ENV", "production"), ("RAILS_ENV", "production")),
+        commands=("ruby",),
+    ),
+    Runtime(
+        name="java",
+        version="17",
+        description="Java",
+        executable="/usr/bin/java",
+        aliases=("java6", "java7", "java8", "java17", "java21"),
+        version_pattern=r"openjdk (1[7-9]|[2-9]\d)",
+        commands=("java",),
+        heap_option="-Xmx",
+        options=("-XX:+UseSerialGC", "-XX:+ExitOnOutOfMemoryError", "-Xss512k"),
+    ),
+    Runtime(
+        name="php",
+        version="8.2",
+        description="PHP",
+        executable="/usr/bin/php",
+        aliases=("php5", "php53", "php8"),
+        version_pattern=r"PHP [89]\.",
+        commands=("php",),
+    ),
 )
 
 # In the order in which a stager tries them on an application that names none.
 FRAMEWORKS: tuple[Framework, ...] = (
+    Framework(
+        name="java_web",
+        description="Java web application",
+        runtimes=("java",),
+        default_runtime="java",
+        detection=(("*.war", True),),
+        looks_for="one *.war, or an unpacked one with WEB-INF/",
+        servers=(("tomcat", "Tomcat"),),
+        aliases=("java_web/1.0", "spring", "spring_web/1.0", "grails", "grails/1.0", "lift", "lift/1.0"),
+    ),
+    Framework(
+        name="rails3",
+        description="Ruby on Rails",
+        runtimes=("ruby",),
+        default_runtime="ruby",
+        detection=(("config/application.rb", True), ("config/environment.rb", True)),
+        looks_for="config/application.rb and config/environment.rb",
+        servers=(("puma", "Puma"),),
+        aliases=("rails", "rails/1.0"),
+    ),
+    Framework(
+        name="rack",
+        description="Rack",
+        runtimes=("ruby",),
+        default_runtime="ruby",
+        detection=(("config.ru", True), ("config/environment.rb", False)),
+        looks_for="config.ru",
+        servers=(("puma", "Puma"),),
+    ),
+    Framework(
+        name="sinatra",
+        description="Sinatra",
+        runtimes=("ruby",),
+        default_runtime="ruby",
+        detection=(("*.rb", r"require\s*\(?\s*['\"]sinatra"), ("config/environment.rb", False)),
+        looks_for="a *.rb that requires sinatra",
+        servers=(("puma", "Puma"),),
+    ),
     Framework(
         name="django",
         description="Django",
@@ -105,6 +177,15 @@ FRAMEWORKS: tuple[Framework, ...] = (
         aliases=("flask",),
     ),
     Framework(
+        name="php",
+        description="PHP",
+        runtimes=("php",),
+        default_runtime="php",
+        detection=(("*.php", True),),
+        looks_for="*.php at the top, or public/index.php",
+        servers=(("apache", "Apache"),),
+    ),
+    Framework(
         name="node",
         description="Node.js",
         runtimes=("node",),
@@ -112,6 +193,14 @@ FRAMEWORKS: tuple[Framework, ...] = (
         detection=(("*.js", True),),
         looks_for="package.json, or a main file: the only *.js, else server.js, app.js, index.js, main.js or application.js",
         aliases=("nodejs", "nodejs/1.0"),
+    ),
+    Framework(
+        name="standalone",
+        description="Any command",
+        runtimes=("python3", "node", "ruby", "java", "php"),
+        default_runtime=None,
+        detection=(),
+        looks_for="a start command (`command`), a Procfile with a line `web: COMMAND`, or one *.jar that can be run",
     ),
     Framework(
         name="static",
@@ -122,14 +211,6 @@ FRAMEWORKS: tuple[Framework, ...] = (
         looks_for="index.html at the top or in public/",
         aliases=("static_site", "staticfile"),
         known_to_vmc=False,
-    ),
-    Framework(
-        name="standalone",
-        description="Any command",
-        runtimes=("python3", "node"),
-        default_runtime=None,
-        detection=(),
-        looks_for="a start command (`command`), or a Procfile with a line `web: COMMAND`",
     ),
 )
 
@@ -196,28 +277,75 @@ def describe(frameworks: Iterable[Framework] = FRAMEWORKS) -> str:
     return "; ".join(f"{f.name} ({f.looks_for})" for f in frameworks)
 
 
-def info_frameworks(versions: Mapping[str, str] | None = None) -> dict[str, dict[str, object]]:
-    """Give the `frameworks` member of `/info` (section 1.5).
+def offered(said: Iterable[tuple[Iterable[str], Mapping[str, str]]]) -> dict[str, str] | None:
+    """Give the runtimes that DEAs have, name to version; the lowest version where they differ.
 
     Args:
-        versions: what DEAs really run, runtime name to version; the table's lowest version for those it lacks.
+        said: of each DEA the names it goes by and the versions it told.
+
+    Returns:
+        None where nobody is known, or somebody did not say: then nothing can be ruled out.
+    """
+    found: dict[str, str] = {}
+    nobody = True
+    for names, versions in said:
+        nobody = False
+        known = {_RUNTIME_BY_NAME[n].name for n in names if n in _RUNTIME_BY_NAME}
+        if not known and not list(names):
+            return None
+        for name in known:
+            version = versions.get(name, _RUNTIME_BY_NAME[name].version)
+            found[name] = min(found.get(name, version), version, key=_comparable)
+    return None if nobody else found
+
+
+def check_offered(runtime: str, versions: Mapping[str, str] | None) -> None:
+    """Refuse a runtime that no DEA has.
+
+    Args:
+        runtime: its real name; empty for none in particular.
+        versions: see `offered`.
+
+    Raises:
+        InvalidFrameworkError: names those that are there.
+    """
+    if runtime and versions is not None and runtime not in versions:
+        there = ", ".join(f"{n} {versions[n]}" for n in sorted(versions)) or "none"
+        raise InvalidFrameworkError(f"no DEA of this platform has the runtime {runtime}; there are: {there}")
+
+
+def info_frameworks(versions: Mapping[str, str] | None = None) -> dict[str, dict[str, object]]:
+    """Give the `frameworks` member of `/info` (section 1.5): those that some DEA can run.
+
+    Args:
+        versions: see `offered`; None shows the whole table with its lowest versions.
     """
     return {
         f.name: {
             "name": f.name,
-            "runtimes": [_info_runtime(_RUNTIME_BY_NAME[name], versions) for name in f.runtimes],
+            "runtimes": [_info_runtime(r, versions) for r in _offered_of(f.runtimes, versions)],
             "appservers": [{"name": name, "description": text} for name, text in f.servers],
             "detection": [{glob: rule} for glob, rule in f.detection],
         }
         for f in FRAMEWORKS
+        if _offered_of(f.runtimes, versions)
     }
 
 
 def info_runtimes(versions: Mapping[str, str] | None = None) -> dict[str, dict[str, str]]:
-    """Give the body of `/info/runtimes` (section 1.5)."""
-    return {r.name: {"version": _info_runtime(r, versions)["version"]} for r in RUNTIMES}
+    """Give the body of `/info/runtimes` (section 1.5); `versions` as for `info_frameworks`."""
+    names = [r.name for r in RUNTIMES]
+    return {r.name: {"version": _info_runtime(r, versions)["version"]} for r in _offered_of(names, versions)}
+
+
+def _offered_of(names: Iterable[str], versions: Mapping[str, str] | None) -> list[Runtime]:
+    return [_RUNTIME_BY_NAME[n] for n in names if versions is None or n in versions]
 
 
 def _info_runtime(runtime: Runtime, versions: Mapping[str, str] | None) -> dict[str, str]:
     version = (versions or {}).get(runtime.name, runtime.version)
     return {"name": runtime.name, "version": version, "description": runtime.description}
+
+
+def _comparable(version: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in re.findall(r"\d+", version))

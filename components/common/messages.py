@@ -93,6 +93,8 @@ class DeaBeat(_Message, frozen=True):
     release: str = ""
     # The one-off tasks that run here, by id.
     tasks: list[str] = msgspec.field(default_factory=list)
+    # What its interpreters said they are, by the runtime's name without aliases.
+    runtime_versions: dict[str, str] = msgspec.field(default_factory=dict)
 
 
 class DeaHello(_Message, frozen=True, omit_defaults=True):
@@ -374,7 +376,10 @@ class TaskEnded(_Message, frozen=True, omit_defaults=True):
 
 
 class UsageSample(_Message, frozen=True):
-    """One instance in a DEA's sample: `reserved` and `used` are MB, `cpu` seconds, since the sample before."""
+    """One instance or task in a DEA's sample: `reserved` and `used` are MB, `cpu` seconds, since the sample before.
+
+    `restarted`: it crashed meanwhile, so that it is started again, here or elsewhere.
+    """
 
     droplet: int
     instance: str

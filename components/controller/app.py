@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 import time
-from typing import IO, Any
+from typing import IO
 
 from flask import Flask, Request, Response, g, jsonify, request
 from prometheus_client import Counter, Histogram
@@ -14,6 +14,7 @@ from werkzeug.routing import PathConverter
 
 from components.common import log
 from components.controller import (
+    leftovers,
     routes_apps,
     routes_bulk,
     routes_files,
@@ -24,11 +25,18 @@ from components.controller import (
     routes_status,
     routes_users,
     routes_v2,
+    routes_v2_accounts,
+    routes_v2_apps,
+    routes_v2_logs,
+    routes_v2_records,
+    routes_v2_tasks,
 )
+from components.controller.audit import client_address, record, shown_path
 from components.controller.auth import caller_of
+from components.controller.bodies import MethodOverride
 from components.controller.context import EXTENSION, Controller, here
 from components.controller.errors import ApiError
-from components.controller.models import Event
+from components.controller.rates import TooManyError
 
 REQUESTS = Counter("ingot_controller_requests_total", "Requests answered.", ["method", "route", "status"])
 SECONDS = Histogram(
@@ -65,13 +73,14 @@ class _Request(Request):
         filename: str | None = None,  # noqa: ARG002
         content_length: int | None = None,  # noqa: ARG002
     ) -> IO[bytes]:
-        return tempfile.NamedTemporaryFile(dir=here().config.temp_path, prefix="ingot-upload-")
+        return tempfile.NamedTemporaryFile(dir=here().config.temp_path, prefix=leftovers.local("upload"))
 
 
 def create_app(controller: Controller) -> Flask:
     """Make the application of one worker."""
     app = Flask("ingot_controller", static_folder=None)
     app.request_class = _Request
+    app.wsgi_app = MethodOverride(app.wsgi_app)  # type: ignore[method-assign]  # as Flask's own manual does it
     app.config["MAX_CONTENT_LENGTH"] = controller.config.max_upload_mb << 20
     app.extensions[EXTENSION] = controller
     app.json.sort_keys = False  # type: ignore[attr-defined]  # the default provider has it
@@ -90,9 +99,15 @@ def create_app(controller: Controller) -> Flask:
         routes_services_v1,
         routes_bulk,
         routes_v2,
+        routes_v2_accounts,
+        routes_v2_apps,
+        routes_v2_logs,
+        routes_v2_records,
+        routes_v2_tasks,
         routes_status,
     ):
         app.register_blueprint(family.blueprint)
+    app.register_blueprint(routes_services_v1.brokered)
     app.before_request(_identify)
     app.after_request(_record)
     app.register_error_handler(ApiError, _api_error)
@@ -111,8 +126,13 @@ def _identify() -> None:
     controller = here()
     if not controller.config.https_required and not request.headers.get("Authorization"):
         return
-    with controller.db.session() as session:
-        g.caller = caller_of(session, request, controller.tokens, controller.config)
+    with controller.db.asking() as connection:
+        caller = g.caller = caller_of(connection, request, controller.tokens, controller.config)
+    if caller is not None:
+        # Who acts for others uses up their own.
+        wait = controller.operations.rates.take(caller.by or caller.email, g.begun)
+        if wait:
+            raise TooManyError(wait)
 
 
 def _record(response: Response) -> Response:
@@ -125,45 +145,23 @@ def _record(response: Response) -> Response:
         logger.info(
             "request",
             method=request.method,
-            path=request.path,
+            path=shown_path(request),
             status=response.status_code,
             ms=round(seconds * 1000),
             user=caller.email if caller else None,
-            remote=request.remote_addr,
+            remote=client_address(request),
         )
-        if (
-            request.method in ("POST", "PUT", "DELETE")
-            and caller is not None
-            and request.url_rule is not None
-        ):
-            _audit(caller.by or caller.email, caller.email if caller.by else "", response.status_code)
+        if not request.path.startswith(_OPEN):
+            record(response)
     return response
 
 
-def _audit(who: str, acting_for: str, status: int) -> None:
-    controller = here()
-    path = request.path[:512]
-    try:
-        with controller.db.session() as session:
-            session.add(
-                Event(
-                    at=time.time(),
-                    who=who,
-                    acting_for=acting_for,
-                    method=request.method,
-                    path=path,
-                    status=status,
-                )
-            )
-    except SQLAlchemyError:
-        logger.exception("event_not_kept")
-    result = "SUCCEEDED" if status < 400 else "FAILED"
-    event: list[Any] = [time.time(), "USER", who, f"{request.method}:{path}", result]
-    controller.bus.publish("vcap.cc.events", event)
-
-
 def _api_error(error: ApiError) -> tuple[Response, int]:
-    return jsonify({"code": error.code, "description": error.description}), error.status
+    g.error_code = error.code
+    answer = jsonify({"code": error.code, "description": error.description})
+    if isinstance(error, TooManyError):
+        answer.headers["Retry-After"] = str(error.seconds)
+    return answer, error.status
 
 
 def _http_error(error: HTTPException) -> tuple[Response, int] | Response:

@@ -9,16 +9,29 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
+import msgspec
 from sqlalchemy import func, select
 from sqlalchemy.exc import IntegrityError
-from sqlalchemy.orm import Session, selectinload
+from sqlalchemy.orm import Session, joinedload, lazyload, selectinload
 
 from components.common.frameworks import UNKNOWN
-from components.common.messages import DeaStart, Limits
+from components.common.messages import DeaStart, HealthCheck, Limits
 from components.controller.auth import Caller
 from components.controller.config import ControllerConfig
 from components.controller.errors import ApiError, no_app
-from components.controller.models import PENDING, STAGED, STARTED, STOPPED, App, Route, User
+from components.controller.models import (
+    PENDING,
+    STAGED,
+    STARTED,
+    STOPPED,
+    App,
+    Route,
+    ServiceBinding,
+    ServiceConfig,
+    User,
+)
+from components.controller.models_records import TASK_OPEN, Task
+from components.controller.quotas import limits
 from components.controller.services import start_shape
 from components.controller.store import Store
 from components.controller.update import Rules, Wanted, reserved_hosts
@@ -46,21 +59,25 @@ def handle(app: App) -> Handle:
     )
 
 
-def find(session: Session, caller: Caller, name: str, *, lock: bool = False) -> App:
-    """Give an application the caller owns.
+def find(session: Session, caller: Caller, name: str, *, lock: bool = False, whole: bool = False) -> App:
+    """Give an application the caller owns; `whole` with its routes and bindings in the same query.
 
     Raises:
         ApiError: 301.
     """
     query = select(App).where(App.owner_id == caller.id, App.name == name)
-    app = session.scalars(query.with_for_update() if lock else query).one_or_none()
+    if whole:
+        query = query.options(joinedload(App.routes), joinedload(App.bindings))
+    app = session.scalars(query.with_for_update() if lock else query).unique().one_or_none()
     if app is None:
         raise no_app()
     return app
 
 
 def by_id(session: Session, app_id: int, *, lock: bool = False) -> App | None:
-    """Give an application by its id."""
+    """Give an application by its id; whatever number somebody sent."""
+    if not 0 < app_id < 1 << 63:
+        return None
     query = select(App).where(App.id == app_id)
     return session.scalars(query.with_for_update() if lock else query).one_or_none()
 
@@ -68,30 +85,41 @@ def by_id(session: Session, app_id: int, *, lock: bool = False) -> App | None:
 def owned(session: Session, caller: Caller) -> list[App]:
     """Give all the caller owns, by name."""
     query = select(App).where(App.owner_id == caller.id).order_by(App.name)
-    return list(session.scalars(query.options(selectinload(App.routes), selectinload(App.bindings))))
+    # Of the bindings the names are shown: not whose offering they are of, nor their tokens.
+    names = selectinload(App.bindings).options(
+        lazyload(ServiceBinding.token), joinedload(ServiceBinding.config).lazyload(ServiceConfig.service)
+    )
+    return list(session.scalars(query.options(joinedload(App.routes), names)).unique())
 
 
 def usage(session: Session, owner_id: int, *, without: int | None = None) -> tuple[int, int]:
-    """Give the MB that an owner's started applications may use, and how many are started."""
-    query = select(func.coalesce(func.sum(App.memory * App.instances), 0), func.count()).where(
+    """Give the MB that an owner's started applications and open tasks may use, and how many are started."""
+    tasks = (
+        select(func.coalesce(func.sum(Task.memory), 0))
+        .where(Task.app_id.in_(select(App.id).where(App.owner_id == owner_id)), Task.state.in_(TASK_OPEN))
+        .scalar_subquery()
+    )
+    query = select(func.coalesce(func.sum(App.memory * App.instances), 0), func.count(), tasks).where(
         App.owner_id == owner_id, App.state == STARTED
     )
     if without is not None:
         query = query.where(App.id != without)
-    memory, started = session.execute(query).one()
-    return int(memory), int(started)
+    memory, started, by_tasks = session.execute(query).one()
+    return int(memory) + int(by_tasks), int(started)
 
 
 def rules(session: Session, owner: User, config: ControllerConfig, app: App | None) -> Rules:
     """Give what holds for an owner when `app` (None: a new one) changes."""
     count = session.scalar(select(func.count()).select_from(App).where(App.owner_id == owner.id)) or 0
     return Rules(
-        capacity=config.admin_capacity if owner.admin else config.user_capacity,
+        capacity=limits(session, config, owner.id, admin=owner.admin),
         used_memory=usage(session, owner.id, without=app.id if app else None)[0],
         apps=count,
         admin=owner.admin,
         domain=config.domain,
-        reserved=reserved_hosts(config.api, config.reserved_uris, config.domain),
+        api=config.api,
+        reserved=reserved_hosts(config.reserved_uris, config.domain),
+        reserved_length=config.reserved_uri_length,
         allow_external=config.allow_external_uris,
         allow_debug=config.allow_debug,
     )
@@ -189,6 +217,7 @@ def start_message(app: App, config: ControllerConfig, store: Store) -> DeaStart:
         users=[app.owner.email],
         debug=app.details.get("debug"),
         console=app.details.get("console"),
+        health=_health(app.details.get("health")),
     )
 
 
@@ -209,6 +238,14 @@ def restage_if_due(app: App, *, running: bool = False) -> None:
         return
     if app.package_state == STAGED and app.staged_from != built_from(app):
         app.package_state = PENDING
+
+
+def _health(kept: Any) -> HealthCheck | None:
+    # What was stored before it had a meaning has none.
+    try:
+        return msgspec.convert(kept, HealthCheck) if kept is not None else None
+    except msgspec.ValidationError:
+        return None
 
 
 def _proxy_environment() -> list[str]:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import hashlib
+import hmac
+import secrets
 import time
 from dataclasses import dataclass
+from typing import Any
 
 import argon2
 import argon2.exceptions
 from flask import Request
 from itsdangerous import BadData, URLSafeSerializer
-from sqlalchemy import select
+from sqlalchemy import Connection, bindparam, select
 from sqlalchemy.orm import Session
 
 from components.common import log
@@ -19,6 +23,9 @@ from components.controller.models import User
 
 logger = log.get(__name__)
 _HASHER = argon2.PasswordHasher()
+_ACCOUNT = select(User.id, User.email, User.admin, User.token_epoch, User.token_kept).where(
+    User.email == bindparam("email")
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,32 +64,36 @@ class Tokens:
         # The library wants the signing key last.
         self._serializer = URLSafeSerializer(list(reversed(keys)), salt="ingot token")
 
-    def make(self, email: str, now: float | None = None) -> str:
-        """Make a token for a user."""
+    def make(self, email: str, epoch: int = 0, now: float | None = None) -> str:
+        """Make a token for a user, good while their epoch is this one."""
         until = int(time.time() if now is None else now) + self._lifetime
-        text = self._serializer.dumps([email, until])
+        # Controllers of the release before know no epoch: who never chose one gets what those read.
+        text = self._serializer.dumps([email, until, epoch] if epoch else [email, until])
         return text if isinstance(text, str) else text.decode()
 
-    def read(self, token: str, now: float | None = None) -> str | None:
-        """Give the email of a good token, else None."""
+    def read(self, token: str, now: float | None = None) -> tuple[str, int] | None:
+        """Give the email and the epoch of a token that is ours and has not expired, else None."""
         try:
-            email, until = self._serializer.loads(token)
+            email, until, *rest = self._serializer.loads(token)
+            (epoch,) = rest or (0,)
         except (BadData, TypeError, ValueError):
             return None
-        if not isinstance(email, str) or not isinstance(until, int):
+        if not isinstance(email, str) or not isinstance(until, int) or not isinstance(epoch, int):
             return None
-        return email if until >= (time.time() if now is None else now) else None
+        return (email, epoch) if until >= (time.time() if now is None else now) else None
 
 
-def caller_of(session: Session, request: Request, tokens: Tokens, config: ControllerConfig) -> Caller | None:
+def caller_of(asked: Connection, request: Request, tokens: Tokens, config: ControllerConfig) -> Caller | None:
     """Find out who asks; None for an anonymous one, and for a token that does not hold (section 1.1).
 
     Raises:
         ApiError: 200, 201 for PROXY-USER misused; 202 where HTTPS is demanded.
     """
     token = request.headers.get("Authorization", "").strip()
-    email = tokens.read(token) if token else None
-    user = find_user(session, email) if email else None
+    claim = tokens.read(token) if token else None
+    user = _account(asked, claim[0]) if claim else None
+    if user is not None and claim is not None and not _holds(user, token, claim[1]):
+        user = None
     secure = request.headers.get("X-Forwarded-Proto", "").lower().startswith("https")
     if not secure and (
         config.https_required or (user is not None and user.admin and config.https_required_for_admins)
@@ -97,10 +108,37 @@ def caller_of(session: Session, request: Request, tokens: Tokens, config: Contro
         return Caller(user.id, user.email, user.admin)
     if not user.admin:
         raise denied()
-    proxied = find_user(session, target)
+    proxied = _account(asked, target)
     if proxied is None:
         raise ApiError(201)
     return Caller(proxied.id, proxied.email, proxied.admin, by=user.email)
+
+
+def _account(asked: Connection, email: str) -> Any:
+    # Every request asks this: four columns, and no object that is kept.
+    return asked.execute(_ACCOUNT, {"email": email.strip().lower()}).one_or_none()
+
+
+def new_epoch() -> int:
+    """Choose an epoch: with it, all tokens made before are void. Random, so that who is added anew gets another one."""
+    return 1 + secrets.randbelow(1 << 52)
+
+
+def void_tokens(user: User, keep: str | None = None) -> None:
+    """Make all tokens of a user void, but one."""
+    user.token_epoch = new_epoch()
+    user.token_kept = fingerprint(keep) if keep else None
+
+
+def fingerprint(token: str) -> str:
+    """Give the digest by which a token is remembered."""
+    return hashlib.sha256(token.encode()).hexdigest()
+
+
+def _holds(user: User, token: str, epoch: int) -> bool:
+    if user.token_epoch == epoch:
+        return True
+    return user.token_kept is not None and hmac.compare_digest(user.token_kept, fingerprint(token))
 
 
 def find_user(session: Session, email: str) -> User | None:
@@ -127,7 +165,11 @@ def add_user(session: Session, email: str, password: str, *, admin: bool = False
     if find_user(session, email) is not None:
         raise bad_request("this email address is taken")
     user = User(
-        email=email, crypted_password=hash_password(password), admin=admin, created_at=int(time.time())
+        email=email,
+        crypted_password=hash_password(password),
+        admin=admin,
+        token_epoch=new_epoch(),
+        created_at=int(time.time()),
     )
     session.add(user)
     session.flush()

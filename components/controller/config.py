@@ -7,6 +7,7 @@ from pathlib import Path
 import msgspec
 
 from components.common.config import DaemonConfig
+from components.controller.origin import networks
 
 SCHEMES = ("postgresql+psycopg://", "sqlite:///")
 
@@ -26,6 +27,18 @@ class Capacity(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             for name in self.__struct_fields__
             if isinstance(getattr(self, name), int) and getattr(self, name) < 0
         ]
+
+
+class RateLimit(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How often one may ask of one worker process: `burst` at once, then `per_minute`; 0 is no limit."""
+
+    per_minute: int
+    burst: int
+
+    def problems(self) -> list[str]:
+        """Neither is negative, and one who may ask at all may ask once."""
+        found = [] if self.per_minute >= 0 else ["per_minute: want 0 or more"]
+        return found if self.burst >= 1 else [*found, "burst: want 1 or more"]
 
 
 class ControllerConfig(DaemonConfig, frozen=True, kw_only=True):
@@ -63,21 +76,40 @@ class ControllerConfig(DaemonConfig, frozen=True, kw_only=True):
     support: str = "http://support.ingot.localhost"
     allow_debug: bool = False
     allow_external_uris: bool = False
+    # Hosts nobody but an administrator gives an application; what stands before the domain must be longer than this.
     reserved_uris: list[str] = msgspec.field(default_factory=list)
+    reserved_uri_length: int = 0
+    # Where `/` sends browsers; empty: a line of text.
+    index_page: str = ""
     user_capacity: Capacity = Capacity()
     admin_capacity: Capacity = Capacity(memory=32768, app_uris=16, services=32, apps=200)
     # Vendor to the token that its gateway and the controllers show each other; who has none can offer nothing.
     service_tokens: dict[str, str] = msgspec.field(default_factory=dict)
+    # The token of a broker, which may offer what no gateway of these vendors does; empty: there is none.
+    service_broker_token: str = ""
     # Gateways say every 60 seconds that they live; one that has been silent for longer than this offers nothing.
     service_silent_seconds: int = 180
     # What the DEAs really run, for `/info`: runtime name to version.
     runtime_versions: dict[str, str] = msgspec.field(default_factory=dict)
+
+    # Of each user, and of failed logins from one address to one account.
+    rate_limit: RateLimit = RateLimit(per_minute=12_000, burst=1000)
+    login_limit: RateLimit = RateLimit(per_minute=10, burst=10)
+    # Whose `X-Forwarded-For` is believed: addresses or networks of the routers.
+    routers: list[str] = msgspec.field(default_factory=lambda: ["127.0.0.0/8", "::1"])
+    # How many days are kept of events, of the usage statistics, and of tasks that have ended.
+    events_days: int = 90
+    usage_days: int = 800
+    tasks_days: int = 7
+    max_task_seconds: int = 86_400
 
     max_staging_seconds: int = 120
     max_upload_mb: int = 1024
     max_app_mb: int = 512
     max_app_files: int = 100_000
     database_wait_seconds: int = 60
+    # How often what killed controllers left is looked for.
+    sweep_seconds: float = 60.0
     # Told to stop, it goes on serving so long after its route was taken back.
     drain_seconds: float = 1.0
     # While this file is there, the controller is in no router's table; it serves who asks it directly.
@@ -107,7 +139,19 @@ class ControllerConfig(DaemonConfig, frozen=True, kw_only=True):
             for vendor, token in self.service_tokens.items()
             if len(token) < 8
         )
+        if self.service_broker_token and len(self.service_broker_token) < 8:
+            found.append("service_broker_token: want 8 characters or more, or nothing")
+        try:
+            networks(self.routers)
+        except ValueError as error:
+            found.append(f"routers: {error}")
+        if self.sweep_seconds <= 0:
+            found.append("sweep_seconds: want more than 0")
         counts = [
+            "events_days",
+            "usage_days",
+            "tasks_days",
+            "max_task_seconds",
             "service_silent_seconds",
             "workers",
             "threads",

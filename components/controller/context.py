@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import threading
 import time
 from collections.abc import Mapping
@@ -17,16 +16,20 @@ from components.common.identity import Identity
 from components.common.probes import authorised
 from components.controller.ask import Asker
 from components.controller.auth import Caller, Tokens
+from components.controller.bodies import read_json
 from components.controller.config import ControllerConfig
 from components.controller.database import Database
 from components.controller.errors import bad_request, denied
 from components.controller.gateways import Gateways
 from components.controller.lifecycle import Lifecycle
+from components.controller.operations import Operations
 from components.controller.pool import Pool
 from components.controller.services_work import Services
 from components.controller.staging import Stagings
 from components.controller.starter import Starter
 from components.controller.store import Store
+from components.controller.sweep import Sweeper
+from components.controller.updates_runner import Updates
 
 EXTENSION = "ingot"
 
@@ -46,6 +49,9 @@ class Controller:
     lifecycle: Lifecycle
     asker: Asker
     services: Services
+    updates: Updates
+    sweeper: Sweeper
+    operations: Operations
     stopping: threading.Event
     begun: float = field(default_factory=time.monotonic)
 
@@ -58,7 +64,9 @@ class Controller:
         bus = BusThread(config.bus, f"controller-{config.index}")
         pool = Pool()
         stagings = Stagings(config, db, store, bus, stopping)
-        services = Services(config, db, Gateways(config.service_tokens))
+        services = Services(config, db, Gateways(config.service_tokens, broker=config.service_broker_token))
+        starter = Starter(bus, pool)
+        updates = Updates(config, db, store, bus, starter)
         return cls(
             config=config,
             identity=identity,
@@ -69,10 +77,13 @@ class Controller:
             tokens=Tokens(config.token_keys, config.token_expiration),
             stagings=stagings,
             lifecycle=Lifecycle(
-                config, db, store, stagings=stagings, starter=Starter(bus, pool), services=services
+                config, db, store, stagings=stagings, starter=starter, services=services, updates_=updates
             ),
             asker=Asker(bus),
             services=services,
+            updates=updates,
+            sweeper=Sweeper(config, db, store),
+            operations=Operations.build(config, db, bus, pool, store),
             stopping=stopping,
         )
 
@@ -116,13 +127,7 @@ def json_value() -> Any:
     Raises:
         ApiError: 100.
     """
-    raw = request.get_data(cache=True)
-    if not raw.strip():
-        return {}
-    try:
-        return json.loads(raw)
-    except (ValueError, RecursionError) as error:
-        raise bad_request("the body is not JSON") from error
+    return read_json(request)
 
 
 def json_object() -> Mapping[str, Any]:

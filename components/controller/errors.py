@@ -27,6 +27,7 @@ TABLE: dict[int, tuple[int, str]] = {
     400: (400, "Unknown package type: '{}'"),
     401: (400, "The resource requested is missing: '{}'"),
     402: (500, "Application packaging failed: {}"),
+    429: (429, "Too many requests: the next one is let through in {} s"),
     500: (404, "Service not found"),
     501: (404, "Binding not found"),
     502: (404, "Token not found"),
@@ -62,6 +63,13 @@ class ApiError(IngotError):
 def bad_request(reason: str) -> ApiError:
     """Give the error for a request that cannot be understood."""
     return ApiError(100, reason)
+
+
+def unexpected(reason: str) -> ApiError:
+    """Give the error of 2011 for a request that went wrong where nobody had looked, and say why."""
+    error = ApiError(111)
+    error.description = f"{error.description}: {reason}"
+    return error
 
 
 def denied() -> ApiError:

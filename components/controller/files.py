@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session
 
 from components.common import log
 from components.controller.database import Database
-from components.controller.models import App, Upload
+from components.controller.models import App, AppRevision, Upload
 from components.controller.store import Store
 
 LOCK = "files"
@@ -36,11 +36,15 @@ def release(
 
 
 def _package_used(session: Session, digest: str) -> bool:
-    return bool(session.scalar(select(exists().where(App.package_hash == digest))))
+    return bool(
+        session.scalar(select(exists().where(App.package_hash == digest)))
+        or session.scalar(select(exists().where(AppRevision.package == digest, AppRevision.kept)))
+    )
 
 
 def _droplet_used(session: Session, digest: str) -> bool:
     return bool(
         session.scalar(select(exists().where(App.staged_package_hash == digest)))
         or session.scalar(select(exists().where(Upload.droplet_hash == digest)))
+        or session.scalar(select(exists().where(AppRevision.droplet == digest, AppRevision.kept)))
     )

@@ -66,10 +66,14 @@ class Gateways:
 
     Args:
         tokens: vendor to the token that its gateway and the controllers show each other.
+        broker: the token of a broker, which stands for every vendor that has none; empty: there is none.
     """
 
-    def __init__(self, tokens: Mapping[str, str], transport: httpx.BaseTransport | None = None) -> None:
+    def __init__(
+        self, tokens: Mapping[str, str], transport: httpx.BaseTransport | None = None, *, broker: str = ""
+    ) -> None:
         self._tokens = tokens
+        self._broker = broker
         # Gateways are machines of the platform: a proxy of the environment has no part in this. A connection that was kept
         # may close as a request goes out, and no request here can be sent twice.
         limits = httpx.Limits(max_keepalive_connections=0)
@@ -144,8 +148,8 @@ class Gateways:
         return found
 
     def _send(self, endpoint: Endpoint, method: str, path: str, body: Mapping[str, Any]) -> Any:
-        token = self._tokens.get(endpoint.vendor)
-        if token is None:
+        token = self._tokens.get(endpoint.vendor, self._broker)
+        if not token:
             raise GatewayError(f"the controllers have no token of {endpoint.vendor}")
         try:
             response = self._http.request(

@@ -17,18 +17,20 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from components.common import log
-from components.common.messages import HmRequest
-from components.controller import apps, files
+from components.common.messages import DeaStart, HmRequest
+from components.controller import apps, files, revisions, runtimes, updates
 from components.controller.auth import Caller
 from components.controller.config import ControllerConfig
 from components.controller.database import Database
 from components.controller.errors import ApiError, denied, no_app
 from components.controller.models import PENDING, STARTED, STOPPED, App, Staging, Upload, User
+from components.controller.revisions import Released
 from components.controller.services_work import Fresh, Services
-from components.controller.staging import Stagings
+from components.controller.staging import Ends, Stagings
 from components.controller.starter import Starter
 from components.controller.store import Store
-from components.controller.update import Actions, Wanted, decide, plan
+from components.controller.update import Actions, Wanted, check_memory, decide, plan
+from components.controller.updates_runner import Updates
 
 logger = log.get(__name__)
 
@@ -45,6 +47,7 @@ class Lifecycle:
         stagings: Stagings,
         starter: Starter,
         services: Services,
+        updates_: Updates,
     ) -> None:
         self._config = config
         self._db = db
@@ -52,6 +55,7 @@ class Lifecycle:
         self._stagings = stagings
         self._starter = starter
         self._services = services
+        self._updates = updates_
 
     def create(self, caller: Caller, body: Mapping[str, Any]) -> str:
         """Create an application; gives its name.
@@ -87,23 +91,25 @@ class Lifecycle:
         with self._services.kept(fresh), self._db.session() as session:
             app = apps.find(session, caller, name, lock=True)
             current = apps.wanted(app)
-            target = plan(current, body, apps.rules(session, app.owner, self._config, app))
+            target = plan(current, body, apps.rules(session, _alone(session, app), self._config, app))
+            runtimes.check(self._starter.pool, current, target)
             actions = decide(current, target)
             apps.apply(session, app, target)
             if actions.stop:
                 app.state = STOPPED
+                updates.close(session, app.id, "the application was stopped", self._db.now(session))
             gone = self._services.settle(session, app, target.services, fresh)
             app_id = app.id
         self._services.unbind(gone)
         if target.state == STOPPED:
             self._stagings.cancel(app_id)
-        self._act(app_id, actions)
+        self._act(app_id, actions, _who(caller))
 
-    def restart(self, caller: Caller, name: str, body: Mapping[str, Any]) -> None:
-        """Stage if need be, stop all, start all: the 2011 rolling update (section 1.11).
+    def roll(self, caller: Caller, name: str, body: Mapping[str, Any]) -> None:
+        """Stage if need be, and open a rolling update; returns when it has begun (section 1.11).
 
         Raises:
-            ApiError: 305 for one that is not started, 102, 310.
+            ApiError: 305 for one that is not started, 102, 302 without any DEA, 310; then what ran runs on.
         """
         with self._db.session() as session:
             app = apps.find(session, caller, name, lock=True)
@@ -115,8 +121,47 @@ class Lifecycle:
                 raise ApiError(102, given)
             app.lock_version += 1
             apps.restage_if_due(app, running=True)
+            revisions.adopt(session, app)
             app_id = app.id
-        self._start(app_id, again=True)
+        self._check_deas(app_id)
+        begun: list[Released] = []
+
+        def staged(session: Session, app: App) -> None:
+            if app.state == STARTED:
+                begun.append(updates.begin(session, app, _who(caller), self._db.now(session)))
+
+        def failed(session: Session, app: App, reason: str) -> bool:
+            if app.state != STARTED:
+                return False
+            updates.refuse(session, app, _who(caller), f"staging failed: {reason}", self._db.now(session))
+            return True
+
+        self._stagings.ensure(app_id, Ends(staged, failed))
+        if not begun:
+            # Stopped by another request, in the last moment.
+            raise ApiError(305)
+        self._updates.poke()
+        self._starter.changed(app_id)
+        self._release(begun[0])
+
+    def roll_back(self, caller: Caller, name: str, number: int | None) -> bool:
+        """Put an application to an earlier revision; gives True where an update was opened for it.
+
+        Raises:
+            ApiError: 300, 301.
+        """
+        with self._db.session() as session:
+            app = apps.find(session, caller, name, lock=True)
+            app_id, rolls = app.id, app.state == STARTED
+            old = Released([app.package_hash], [app.staged_package_hash])
+            updates.roll_back(session, app, _who(caller), self._db.now(session), number)
+        if rolls:
+            self._updates.poke()
+        else:
+            self._stagings.cancel(app_id)
+        self._starter.changed(app_id)
+        self._release(old)
+        return rolls
 
     def delete(self, caller: Caller, name: str) -> None:
         """Stop and forget an application, its routes and its files.
@@ -131,12 +176,15 @@ class Lifecycle:
             droplets.extend(upload.droplet_hash for upload in uploads)
             for table in (Upload, Staging):
                 session.execute(delete(table).where(table.app_id == app.id))
+            released = updates.forget(session, app.id)
             gone = self._services.drop(session, app.bindings)
             session.delete(app)
         self._starter.stop(app_id)
         self._starter.changed(app_id)
         self._services.unbind(gone)
-        files.release(self._db, self._store, packages=[package], droplets=droplets)
+        released.add(package, None)
+        released.droplets.extend(droplets)
+        self._release(released)
         logger.info("app_deleted", app=app_id)
 
     def keep_package(self, app_id: int, scratch: Path, digest: str) -> None:
@@ -165,6 +213,10 @@ class Lifecycle:
             known = apps.handle(app) if app else None
             updated = app.updated_at if app else 0
             message = apps.start_message(app, self._config, self._store) if app else None
+            rolling = updates.running(session, request.droplet) is not None
+        if rolling:
+            # Who holds the update sees to every index.
+            return
         if request.op == "STOP":
             if known is None:
                 self._starter.stop(request.droplet)
@@ -185,7 +237,9 @@ class Lifecycle:
         if owner is None:
             raise denied()
         rules = apps.rules(session, owner, self._config, None)
-        return plan(Wanted(name=name), body, rules, create=True), owner
+        target = plan(Wanted(name=name), body, rules, create=True)
+        runtimes.check(self._starter.pool, Wanted(name=name), target)
+        return target, owner
 
     def _bind_new(self, caller: Caller, name: str | None, body: Mapping[str, Any]) -> list[Fresh]:
         """Have gateways bind what a request adds, once it is known that nothing else is wrong with it.
@@ -205,13 +259,13 @@ class Lifecycle:
                 known = current.services
         return self._services.make(caller, [alias for alias in target.services if alias not in known])
 
-    def _act(self, app_id: int, actions: Actions) -> None:
+    def _act(self, app_id: int, actions: Actions, by: str) -> None:
         if actions.stop:
             self._starter.stop(app_id)
             self._starter.changed(app_id)
             return
         if actions.start:
-            self._start(app_id)
+            self._start(app_id, by)
             return
         if not actions.any:
             return
@@ -220,23 +274,20 @@ class Lifecycle:
             if app is None:
                 raise no_app()
             message = apps.start_message(app, self._config, self._store)
+            rolling = updates.running(session, app_id) is not None
         if not message.sha1:
             return
-        if actions.shrink:
+        # While an update rolls, who holds it brings the number of instances to what is wanted.
+        if actions.shrink and not rolling:
             self._starter.stop(app_id, version=message.version, indices=actions.shrink)
-        if actions.grow:
+        if actions.grow and not rolling:
             self._starter.start(message, actions.grow)
         if actions.grow or actions.shrink:
             self._starter.changed(app_id)
         if actions.reroute:
             self._starter.update(message)
 
-    def _start(self, app_id: int, *, again: bool = False) -> None:
-        try:
-            self._stagings.ensure(app_id)
-        except ApiError:
-            self._stop_if_down(app_id)
-            raise
+    def _check_deas(self, app_id: int) -> None:
         with self._db.session() as session:
             app = apps.by_id(session, app_id)
             if app is None:
@@ -244,24 +295,47 @@ class Lifecycle:
             probe = apps.start_message(app, self._config, self._store)
         if not self._starter.has_deas(probe):
             raise ApiError(302, "no DEA is there")
-        with self._db.session() as session:
-            app = apps.by_id(session, app_id, lock=True)
-            if app is None:
-                raise no_app()
-            restart, fresh = app.state == STARTED, app.started_package_hash != app.staged_package_hash
-            if restart and not fresh and not again:
+
+    def _start(self, app_id: int, by: str) -> None:
+        self._check_deas(app_id)
+        begun: list[tuple[DeaStart, int, bool, Released]] = []
+        refused: list[ApiError] = []
+
+        def staged(session: Session, app: App) -> None:
+            again = app.state == STARTED
+            if again and app.started_package_hash == app.staged_package_hash:
                 # A parallel request has done it.
                 return
+            try:
+                # Others may have started while this one was staged.
+                check_memory(apps.wanted(app), apps.rules(session, _alone(session, app), self._config, app))
+            except ApiError as error:
+                refused.append(error)
+                return
+            revisions.adopt(session, app)
+            updates.close(session, app_id, "the application was started anew", self._db.now(session))
             app.state = STARTED
-            app.run_count = 0 if fresh else app.run_count + 1
-            app.started_package_hash = app.staged_package_hash
+            _, released = revisions.begin(session, app, by)
             apps.touch(app)
             message = apps.start_message(app, self._config, self._store)
-            instances = app.instances
-        if restart:
-            self._starter.stop(app_id)
-        self._starter.start(message, range(instances))
-        self._starter.changed(app_id)
+            begun.append((message, app.instances, again, released))
+
+        try:
+            self._stagings.ensure(app_id, Ends(staged))
+        except ApiError:
+            self._stop_if_down(app_id)
+            raise
+        if refused:
+            raise refused[0]
+        for message, instances, again, released in begun:
+            if again:
+                self._starter.stop(app_id)
+            self._starter.start(message, range(instances))
+            self._starter.changed(app_id)
+            self._release(released)
+
+    def _release(self, released: Released) -> None:
+        files.release(self._db, self._store, packages=released.packages, droplets=released.droplets)
 
     def _stop_if_down(self, app_id: int) -> None:
         with self._db.session() as session:
@@ -270,3 +344,14 @@ class Lifecycle:
         if down:
             self._starter.stop(app_id)
             self._starter.changed(app_id)
+
+
+def _who(caller: Caller) -> str:
+    return caller.by or caller.email
+
+
+def _alone(session: Session, app: App) -> User:
+    """Lock an application's owner, the application's row being locked: quotas are kept by one request at a time."""
+    owner = session.get(User, app.owner_id, with_for_update=True, populate_existing=True)
+    assert owner is not None
+    return owner

@@ -5,12 +5,25 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
 
 from sqlalchemy.exc import SQLAlchemyError
 
 from components.common import log
-from components.common.bus import Incoming
-from components.common.messages import BulkCredentials, DeaBeat, HmRequest, RouterHello, RouterRegister
+from components.common.bus import MALFORMED, Incoming
+from components.common.component_logs import answer_logs
+from components.common.messages import (
+    BulkCredentials,
+    DeaBeat,
+    DeaUsage,
+    DropletExited,
+    HmRequest,
+    RouterHello,
+    RouterRegister,
+    RouterUsage,
+    TaskEnded,
+)
 from components.controller import machines
 from components.controller.context import Controller
 
@@ -19,7 +32,18 @@ SAVE_SECONDS = 5.0
 LOOK_SECONDS = 0.5
 # Requests of health managers worked on at a time, in one worker.
 _PARALLEL = 4
+_LONGEST_ID = 64
+T = TypeVar("T")
 logger = log.get(__name__)
+
+
+def _threaded(work: Callable[[T], None]) -> Callable[[Incoming[T]], Awaitable[None]]:
+    """Give a handler that asks the database, which must not hold up the bus."""
+
+    async def handle(message: Incoming[T]) -> None:
+        await asyncio.to_thread(work, message.body)
+
+    return handle
 
 
 class Link:
@@ -42,21 +66,34 @@ class Link:
         bus.subscribe("vcap.component.discover", None, self._discovered, queue=f"discover-{identity.uuid}")
         bus.subscribe("ingot.dea.beat", DeaBeat, self._beat)
         bus.subscribe("ingot.staging.*.log", None, self._controller.stagings.live.receive)
+        bus.subscribe("droplet.exited", DropletExited, self._exited)
         bus.subscribe("router.start", RouterHello, self._router_started)
         bus.subscribe("cloudcontrollers.hm.requests", HmRequest, self._requested, queue="cc")
         bus.subscribe("cloudcontroller.bulk.credentials", None, self._credentials, queue="cc")
+        operations = self._controller.operations
+        bus.subscribe("ingot.task.ended", TaskEnded, _threaded(operations.tasks.ended), queue="cc")
+        bus.subscribe("ingot.dea.usage", DeaUsage, _threaded(operations.usage.dea), queue="cc")
+        bus.subscribe("ingot.router.usage", RouterUsage, _threaded(operations.usage.router), queue="cc")
+        answer_logs(bus.bus, "controller", identity.uuid)
         bus.bus.on_connect(self._connected)
         bus.start()
         self._keeper.start()
+        operations.start()
+        self._controller.updates.start()
+        self._controller.sweeper.start()
 
     def leave(self) -> None:
         """Take the route away; requests still come in for a moment and are served."""
         self._controller.stopping.set()
+        self._controller.updates.leave()
         self._bus.publish("router.unregister", self._route())
 
     def stop(self) -> None:
         """End."""
         self._ending.set()
+        self._controller.operations.stop()
+        self._controller.updates.stop()
+        self._controller.sweeper.stop()
         self._keeper.join(timeout=5)
         self._bus.close()
 
@@ -91,7 +128,14 @@ class Link:
         await message.respond(self._announcement(uptime=True))
 
     async def _beat(self, message: Incoming[DeaBeat]) -> None:
+        if not message.body.id.isprintable() or not 0 < len(message.body.id) <= _LONGEST_ID:
+            # ccdb could not keep it, nor what is written with it.
+            MALFORMED.labels("ingot.dea.beat").inc()
+            return
         self._controller.pool.observe(message.body, time.monotonic(), time.time())
+
+    async def _exited(self, message: Incoming[DropletExited]) -> None:
+        self._controller.updates.exited(message.body)
 
     async def _router_started(self, _message: Incoming[RouterHello]) -> None:
         await self._register()

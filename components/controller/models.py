@@ -11,6 +11,7 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
 STARTED, STOPPED = "STARTED", "STOPPED"
 PENDING, STAGED, FAILED = "PENDING", "STAGED", "FAILED"
 RUNNING, DONE, CANCELLED = "RUNNING", "DONE", "CANCELLED"
+UPDATING, GOING_BACK, SUCCEEDED, CANARY_FAILED = "UPDATING", "GOING_BACK", "SUCCEEDED", "CANARY_FAILED"
 
 # SQLite counts only INTEGER keys up by itself.
 Id = BigInteger().with_variant(Integer, "sqlite")
@@ -29,6 +30,10 @@ class User(Base):
     email: Mapped[str] = mapped_column(String(255), unique=True)
     crypted_password: Mapped[str] = mapped_column(String(255))
     admin: Mapped[bool] = mapped_column(default=False)
+    # Tokens carry it: with another one, all that were issued are void. 0: none was ever chosen.
+    token_epoch: Mapped[int] = mapped_column(BigInteger, default=0, server_default="0")
+    # SHA-256 of one token that is good all the same: the one by which the password was last changed.
+    token_kept: Mapped[str | None] = mapped_column(String(64))
     created_at: Mapped[int] = mapped_column(BigInteger)
 
     apps: Mapped[list[App]] = relationship(back_populates="owner", order_by="App.name")
@@ -62,6 +67,8 @@ class App(Base):
     # `debug`, `console`, `command`: section 1.7's free-form `meta`.
     details: Mapped[dict[str, Any]] = mapped_column(JSON, default=dict)
     run_count: Mapped[int] = mapped_column(default=0)
+    # The revision it was last started with; None before the first start.
+    revision: Mapped[int | None]
     lock_version: Mapped[int] = mapped_column(default=0)
     created_at: Mapped[int] = mapped_column(BigInteger)
     updated_at: Mapped[int] = mapped_column(BigInteger)
@@ -200,6 +207,67 @@ class Staging(Base):
     log: Mapped[str] = mapped_column(Text, default="")
 
 
+class AppRevision(Base):
+    """A droplet an application was started with. `kept`: its droplet and its package are still on the share.
+
+    `command` is None where the framework decided; `run_count` is the last this droplet was started with.
+    """
+
+    __tablename__ = "app_revisions"
+
+    app_id: Mapped[int] = mapped_column(ForeignKey("apps.id", ondelete="CASCADE"), primary_key=True)
+    number: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    droplet: Mapped[str] = mapped_column(String(40), index=True)
+    package: Mapped[str | None] = mapped_column(String(40), index=True)
+    built_from: Mapped[str | None] = mapped_column(String(40))
+    framework: Mapped[str] = mapped_column(String(64))
+    runtime: Mapped[str] = mapped_column(String(64))
+    command: Mapped[Any | None] = mapped_column(JSON(none_as_null=True))
+    run_count: Mapped[int] = mapped_column(default=0)
+    by: Mapped[str] = mapped_column(String(255))
+    created_at: Mapped[int] = mapped_column(BigInteger)
+    kept: Mapped[bool] = mapped_column(default=True)
+
+
+class AppUpdate(Base):
+    """The last rolling update of an application (docs/decisions/0007-the-core.md).
+
+    `state` is `UPDATING` or `GOING_BACK` while it is open, else `SUCCEEDED` or `CANARY_FAILED`. Whoever holds it renews
+    `alive_until`; `serial` changes with every update. `asked` is what was started and is not up yet: index (as text) to
+    the time it was asked for. `instances` and `replaced` are counts, times are the database's clock.
+    """
+
+    __tablename__ = "app_updates"
+
+    app_id: Mapped[int] = mapped_column(ForeignKey("apps.id", ondelete="CASCADE"), primary_key=True)
+    serial: Mapped[str] = mapped_column(String(32))
+    state: Mapped[str] = mapped_column(String(16), index=True)
+    from_version: Mapped[str] = mapped_column(String(64))
+    to_version: Mapped[str] = mapped_column(String(64))
+    from_revision: Mapped[int | None]
+    to_revision: Mapped[int | None]
+    from_run_count: Mapped[int] = mapped_column(default=0)
+    instances: Mapped[int] = mapped_column(default=0)
+    replaced: Mapped[int] = mapped_column(default=0)
+    asked: Mapped[dict[str, float]] = mapped_column(JSON, default=dict)
+    message: Mapped[str] = mapped_column(Text, default="")
+    by: Mapped[str] = mapped_column(String(255), default="")
+    holder: Mapped[str] = mapped_column(String(64), default="")
+    alive_until: Mapped[float] = mapped_column(Float, default=0.0)
+    started_at: Mapped[float] = mapped_column(Float)
+    changed_at: Mapped[float] = mapped_column(Float)
+
+    @property
+    def open(self) -> bool:
+        """True while instances are being replaced, one way or the other."""
+        return self.state in (UPDATING, GOING_BACK)
+
+    @property
+    def other(self) -> str:
+        """The version that is leaving: what runs of it serves until its successor does."""
+        return self.to_version if self.state == GOING_BACK else self.from_version
+
+
 class Upload(Base):
     """A one-shot permission to deliver a droplet; `droplet_hash` once it was delivered."""
 
@@ -233,14 +301,17 @@ class Machine(Base):
 
 
 class Event(Base):
-    """Who changed what, and how it ended."""
+    """Who changed what, from where, and how it ended; `app` is a name, or empty. `outcome` is a text."""
 
     __tablename__ = "events"
 
     id: Mapped[int] = mapped_column(Id, primary_key=True)
     at: Mapped[float] = mapped_column(Float, index=True)
-    who: Mapped[str] = mapped_column(String(255))
+    who: Mapped[str] = mapped_column(String(255), index=True)
     acting_for: Mapped[str] = mapped_column(String(255), default="")
     method: Mapped[str] = mapped_column(String(8))
     path: Mapped[str] = mapped_column(String(512))
     status: Mapped[int]
+    app: Mapped[str] = mapped_column(String(255), default="", server_default="")
+    origin: Mapped[str] = mapped_column(String(64), default="", server_default="")
+    outcome: Mapped[str] = mapped_column(String(512), default="", server_default="")

@@ -1,27 +1,24 @@
 """Uploads: a zip and a list of known resources become one package (section 1.9).
 
-The zip comes from a stranger: its names may point anywhere, its sizes may lie, its entries may be links.
+All that can be judged is judged before anything is written; what is written is the upload's own folder, until it is whole.
 """
 
 from __future__ import annotations
 
 import json
 import os
-import stat
 import zipfile
-import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any, BinaryIO
+from typing import Any
 
-from components.controller.errors import ApiError, bad_request
+from components.controller.archives import Entry, Names, extract, inspect, refused, safe_name
+from components.controller.errors import ApiError, bad_request, unexpected
 from components.controller.store import BLOCK, Store, sha1_of
 
 # Written into every entry, so that the same files give the same package.
 _EPOCH = (1980, 1, 1, 0, 0, 0)
-_DEEPEST = 100
-_LONGEST_NAME = 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,95 +46,91 @@ def parse_resources(text: str | None) -> list[dict[str, Any]]:
     return value
 
 
-def safe_name(name: str) -> PurePosixPath:
-    """Check a file's name inside an application.
+@dataclass(frozen=True, slots=True)
+class Resource:
+    """A file that the client left out: where it goes, and what it is."""
+
+    path: PurePosixPath
+    sha1: object
+    size: object
+
+
+def name_resources(resources: list[dict[str, Any]], names: Names) -> list[Resource]:
+    """Judge where the client wants what it left out.
 
     Raises:
-        ApiError: 402 when it is absolute, leaves the folder, or is no name at all.
+        ApiError: 111 for a name that is blank, absolute or none (what 2011 answers), 402 for one that leaves the folder
+            or is there already.
     """
-    if not name or name.startswith("/") or "\0" in name or "\\" in name or len(name) > _LONGEST_NAME:
-        raise ApiError(402, f"{name[:200]!r} is not a relative path")
-    path = PurePosixPath(name)
-    if ".." in path.parts or not path.parts or len(path.parts) > _DEEPEST:
-        raise ApiError(402, f"{name[:200]!r} leaves the application's folder")
+    return [
+        Resource(_resource_name(resource.get("fn"), names), resource.get("sha1"), resource.get("size"))
+        for resource in resources
+    ]
+
+
+def _resource_name(name: object, names: Names) -> PurePosixPath:
+    if not isinstance(name, str) or not name.strip():
+        raise unexpected("resources: fn: want a relative path")
+    if name.startswith("/"):
+        raise unexpected(f"resources: fn: {name[:200]!r} is not a relative path")
+    path = safe_name(name)
+    names.add(path)
     return path
 
 
-def unpack(archive: Path, target: Path, limits: PackageLimits) -> int:
-    """Unpack a zip into an empty folder; gives the bytes written.
+def unpack(archive: Path, target: Path, entries: list[Entry]) -> dict[str, Path]:
+    """Unpack a zip that was inspected into an empty folder; gives its files by their SHA-1.
 
     Raises:
         ApiError: 402 with the reason.
     """
-    total = 0
-    try:
-        with zipfile.ZipFile(archive) as zipped:
-            entries = zipped.infolist()
-            if len(entries) > limits.files:
-                raise ApiError(402, f"more than {limits.files} files")
-            for entry in entries:
-                total += _unpack_entry(zipped, entry, target, limits.size - total)
-    except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError, zlib.error, ValueError) as error:
-        raise ApiError(402, f"the archive cannot be read ({error})") from error
-    except (FileExistsError, NotADirectoryError, IsADirectoryError) as error:
-        raise ApiError(402, "a name is used for a file and for a folder") from error
-    return total
+    found: dict[str, Path] = {}
+    with archive.open("rb") as reader:
+        for entry in entries:
+            path = target / entry.path
+            if entry.folder:
+                path.mkdir(parents=True, exist_ok=True)
+                continue
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with path.open("xb") as writer:
+                extract(reader, entry, writer)
+            path.chmod(0o755 if entry.executable else 0o644)
+            found[sha1_of(path)] = path
+    return found
 
 
-def _unpack_entry(zipped: zipfile.ZipFile, entry: zipfile.ZipInfo, target: Path, room: int) -> int:
-    path = target / safe_name(entry.filename)
-    mode = entry.external_attr >> 16
-    if stat.S_IFMT(mode) not in (0, stat.S_IFREG, stat.S_IFDIR):
-        raise ApiError(402, f"{entry.filename!r} is a link or a device; only files and folders are taken")
-    if entry.is_dir():
-        path.mkdir(parents=True, exist_ok=True)
-        return 0
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with zipped.open(entry) as reader, path.open("wb") as writer:
-        size = _bounded_copy(reader, writer, room)
-    path.chmod(0o755 if mode & 0o111 else 0o644)
-    return size
-
-
-def _bounded_copy(reader: Any, writer: BinaryIO, room: int) -> int:
-    size = 0
-    # The header's size is a claim; what comes out is what counts.
-    while block := reader.read(BLOCK):
-        size += len(block)
-        if size > room:
-            raise ApiError(402, "the application is larger than the platform allows")
-        writer.write(block)
-    return size
-
-
-def add_resources(store: Store, resources: list[dict[str, Any]], target: Path, room: int) -> None:
-    """Copy what the client left out, as the pool has it, to where the client wants it.
+def add_resources(
+    store: Store, resources: list[Resource], target: Path, room: int, uploaded: dict[str, Path]
+) -> None:
+    """Copy what the client left out to where it wants it: from the pool, or from what came with it.
 
     Raises:
-        ApiError: 401 for a file the pool does not have, 402 for a bad name or too much.
+        ApiError: 401 for a file that is in neither, 402 for too much.
     """
     for resource in resources:
-        name, digest = resource.get("fn"), resource.get("sha1")
-        path = target / safe_name(name if isinstance(name, str) else "")
-        if not store.has_resource(digest, resource.get("size")):
-            raise ApiError(401, name)
-        source = store.resource(str(digest))
+        source = _source(store, resource, uploaded)
+        if source is None:
+            raise ApiError(401, resource.path)
+        path = target / resource.path
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
-            with source.open("rb") as reader, path.open("wb") as writer:
-                room -= _bounded_copy(reader, writer, room)
-        except (FileExistsError, NotADirectoryError, IsADirectoryError) as error:
-            raise ApiError(402, "a name is used for a file and for a folder") from error
+            with source.open("rb") as reader, path.open("xb") as writer:
+                while block := reader.read(BLOCK):
+                    room -= len(block)
+                    if room < 0:
+                        raise refused("the application is larger than the platform allows")
+                    writer.write(block)
         except FileNotFoundError as error:
-            raise ApiError(401, name) from error
+            raise ApiError(401, resource.path) from error
         # The pool keeps no modes; a script that cannot be run would be worse than a text that can.
         path.chmod(0o755)
 
 
-def pool_files(store: Store, folder: Path) -> None:
-    """Add every file below a folder to the pool."""
-    for path, _name in _files(folder, top_dotfiles=True):
-        store.add_resource(path, sha1_of(path))
+def _source(store: Store, resource: Resource, uploaded: dict[str, Path]) -> Path | None:
+    if store.has_resource(resource.sha1, resource.size):
+        return store.resource(str(resource.sha1))
+    came = uploaded.get(resource.sha1) if isinstance(resource.sha1, str) else None
+    return came if came is not None and came.stat().st_size == resource.size else None
 
 
 def pack(folder: Path, archive: Path) -> str:
@@ -146,7 +139,7 @@ def pack(folder: Path, archive: Path) -> str:
     Top-level dotfiles are left out, nested ones kept (section 1.9).
     """
     with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as zipped:
-        for path, name in _files(folder, top_dotfiles=False, folders=True):
+        for path, name in _files(folder):
             directory = path.is_dir()
             entry = zipfile.ZipInfo(name + ("/" if directory else ""), _EPOCH)
             entry.compress_type = zipfile.ZIP_STORED if directory else zipfile.ZIP_DEFLATED
@@ -181,25 +174,34 @@ def build_package(
         keep: called with the finished zip and its digest; it decides where the file goes.
 
     Raises:
-        ApiError: 401, 402.
+        ApiError: 111, 401, 402; then neither the pool nor anything else has changed.
     """
-    used = unpack(archive, work, limits) if archive is not None else 0
-    pool_files(store, work)
-    add_resources(store, resources, work, limits.size - used)
+    names = Names()
+    entries: list[Entry] = []
+    if archive is not None:
+        entries = inspect(archive, names, most_files=limits.files, most_bytes=limits.size)
+    if len(entries) + len(resources) > limits.files:
+        raise refused(f"more than {limits.files} files")
+    listed = name_resources(resources, names)
+    uploaded = unpack(archive, work, entries) if archive is not None else {}
+    add_resources(store, listed, work, limits.size - sum(e.size for e in entries), uploaded)
     with store.incoming() as scratch:
         digest = pack(work, scratch)
+        for sha1, path in uploaded.items():
+            store.add_resource(path, sha1)
         keep(scratch, digest)
     return digest
 
 
-def _files(folder: Path, *, top_dotfiles: bool, folders: bool = False) -> Iterator[tuple[Path, str]]:
+def _files(folder: Path) -> Iterator[tuple[Path, str]]:
+    """Give what a package holds: all but the dotfiles at the top, folders before what is in them."""
     for root, names, files in os.walk(folder):
         names.sort()
         top = Path(root) == folder
-        if top and not top_dotfiles:
+        if top:
             names[:] = [n for n in names if not n.startswith(".")]
             files = [f for f in files if not f.startswith(".")]  # noqa: PLW2901 - os.walk's own way to prune
-        if folders and not top:
+        else:
             yield Path(root), str(Path(root).relative_to(folder))
         for name in sorted(files):
             path = Path(root) / name

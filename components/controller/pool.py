@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import threading
+from collections import deque
 from dataclasses import dataclass
 from typing import Any
 
 import msgspec
 
 from components.common.messages import DeaBeat
-from components.controller.placement import Candidate, Choose, Need, place
+from components.controller.placement import Board, Candidate, Choose, Need
 
 UP, EVACUATING, LOST = "up", "evacuating", "lost"
 # A DEA is lost when it was silent for more than this many of its own intervals.
@@ -22,6 +23,8 @@ PENDING_SECONDS = 5.0
 @dataclass(slots=True)
 class _Known:
     beat: DeaBeat
+    # The beat's counts, by application.
+    droplets: dict[int, int]
     # When it was heard: on this process's monotonic clock, and on the wall's, seconds since 1970.
     heard: float
     seen: float
@@ -44,6 +47,9 @@ class Pool:
     def __init__(self) -> None:
         self._known: dict[str, _Known] = {}
         self._pending: dict[str, list[_Pending]] = {}
+        # When a placement is over at the latest, and where it was: in the order in which they were made.
+        self._due: deque[tuple[float, str]] = deque()
+        self._board = Board()
         self._lock = threading.Lock()
         # Silence counts only while one could have heard.
         self._listening_since: float | None = None
@@ -61,13 +67,16 @@ class Pool:
     def observe(self, beat: DeaBeat, now: float, wall: float) -> None:
         """Take a beat."""
         with self._lock:
-            self._known[beat.id] = _Known(beat, now, wall)
-            left = [
-                p
-                for p in self._pending.get(beat.id, [])
-                if beat.droplets.get(str(p.droplet), 0) < p.expected and now - p.at <= PENDING_SECONDS
+            before = self._known.get(beat.id)
+            if before is not None and before.beat.droplets == beat.droplets:
+                droplets = before.droplets
+            else:
+                droplets = {int(d): n for d, n in beat.droplets.items() if d.isdigit()}
+            self._known[beat.id] = _Known(beat, droplets, now, wall)
+            self._pending[beat.id] = [
+                p for p in self._pending.get(beat.id, []) if droplets.get(p.droplet, 0) < p.expected
             ]
-            self._pending[beat.id] = left
+            self._seat(beat.id, now)
 
     def state(self, id_: str, now: float) -> str | None:
         """Give `up`, `evacuating` or `lost`; None for one never heard by this process."""
@@ -83,21 +92,29 @@ class Pool:
     def reserve(self, need: Need, count: int, choose: Choose, now: float) -> list[str]:
         """Choose DEAs for `count` instances and remember it until their beats show them; shorter where room ends."""
         with self._lock:
-            candidates = {id_: self._candidate(known, now) for id_, known in self._known.items()}
-            chosen = place(candidates.values(), need, count, choose)
-            for id_ in chosen:
-                base = candidates[id_].droplets.get(need.droplet, 0)
-                candidates[id_].droplets[need.droplet] = base + 1
+            while self._due and now > self._due[0][0]:
+                self._seat(self._due.popleft()[1], now)
+            chosen: list[str] = []
+            while len(chosen) < count:
+                id_ = self._board.place(need, choose, lambda i: self._judge(self._known[i], now) == UP)
+                if id_ is None:
+                    break
+                chosen.append(id_)
+                expected = self._board.get(id_).droplets[need.droplet]
                 self._pending.setdefault(id_, []).append(
-                    _Pending(need.droplet, need.memory, need.disk, now, base + 1)
+                    _Pending(need.droplet, need.memory, need.disk, now, expected)
                 )
+                self._due.append((now + PENDING_SECONDS, id_))
             return chosen
 
     def forget_placements(self, droplet: int) -> None:
         """Drop what was remembered of an application: it was stopped."""
         with self._lock:
             for id_, pending in self._pending.items():
-                self._pending[id_] = [p for p in pending if p.droplet != droplet]
+                left = [p for p in pending if p.droplet != droplet]
+                if len(left) < len(pending):
+                    self._pending[id_] = left
+                    self._seat(id_, pending[-1].at)
 
     def beats(self) -> list[tuple[DeaBeat, float]]:
         """Give every DEA's last beat and when it was seen, seconds since 1970."""
@@ -113,6 +130,7 @@ class Pool:
                 if state == LOST and (wall - known.seen > REMEMBER_SECONDS or left(known.beat)):
                     del self._known[id_]
                     self._pending.pop(id_, None)
+                    self._board.remove(id_)
                     continue
                 shown[id_] = describe(known.beat, known.seen, state)
             return shown
@@ -124,13 +142,21 @@ class Pool:
                 return LOST
         return EVACUATING if known.beat.evacuating or known.beat.stopping else UP
 
-    def _candidate(self, known: _Known, now: float) -> Candidate:
+    def _seat(self, id_: str, now: float) -> None:
+        """Put a DEA where its last beat, and what has been placed on it since, say that it belongs."""
+        known = self._known.get(id_)
+        if known is None:
+            return
         beat, capacity = known.beat, known.beat.capacity
-        pending = [p for p in self._pending.get(beat.id, []) if now - p.at <= PENDING_SECONDS]
-        droplets = {int(d): n for d, n in beat.droplets.items() if d.isdigit()}
-        for p in pending:
-            droplets[p.droplet] = max(droplets.get(p.droplet, 0), p.expected)
-        return Candidate(
+        pending = self._pending[id_] = [
+            p for p in self._pending.get(id_, []) if now - p.at <= PENDING_SECONDS
+        ]
+        droplets = known.droplets
+        if pending:
+            droplets = dict(droplets)
+            for p in pending:
+                droplets[p.droplet] = max(droplets.get(p.droplet, 0), p.expected)
+        candidate = Candidate(
             id=beat.id,
             zone=beat.zone,
             free_memory=capacity.memory - capacity.memory_reserved - sum(p.memory for p in pending),
@@ -138,10 +164,12 @@ class Pool:
             if capacity.disk
             else None,
             free_instances=capacity.max_instances - capacity.instances - len(pending),
-            usable=self._judge(known, now) == UP,
+            # Whether it is lost depends on when one asks.
+            usable=not (beat.evacuating or beat.stopping),
             runtimes=frozenset(beat.runtimes),
             droplets=droplets,
         )
+        self._board.put(candidate)
 
 
 def left(beat: DeaBeat) -> bool:

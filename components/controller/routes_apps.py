@@ -9,10 +9,20 @@ from urllib.parse import quote
 
 from flask import Blueprint, Response, jsonify, request, send_file
 
-from components.controller import apps
+from components.controller import apps, leftovers, updates
+from components.controller.apps import Handle
 from components.controller.context import here, json_object, json_value, nothing, user
-from components.controller.errors import no_app
-from components.controller.models import FAILED, PENDING, STAGED, STARTED
+from components.controller.errors import bad_request, no_app
+from components.controller.models import (
+    CANARY_FAILED,
+    FAILED,
+    PENDING,
+    STAGED,
+    STARTED,
+    SUCCEEDED,
+    UPDATING,
+    AppUpdate,
+)
 from components.controller.packages import PackageLimits, build_package, parse_resources
 
 blueprint = Blueprint("apps", __name__)
@@ -33,7 +43,7 @@ def create() -> Response:
 def listing() -> Response:
     """List the user's applications; the health managers are asked once for all."""
     controller, caller = here(), user()
-    with controller.db.session() as session:
+    with controller.db.reading() as session:
         found = apps.owned(session, caller)
         handles = [apps.handle(a) for a in found]
     running = controller.asker.running(handles)
@@ -44,10 +54,9 @@ def listing() -> Response:
 def show(name: str) -> Response:
     """Show an application."""
     controller, caller = here(), user()
-    with controller.db.session() as session:
-        app = apps.find(session, caller, name)
+    with controller.db.reading() as session:
+        app = apps.find(session, caller, name, whole=True)
         handle = apps.handle(app)
-        _ = app.routes, app.bindings
     running = controller.asker.running([handle])
     return jsonify(apps.represent(app, running.get(app.id)))
 
@@ -76,8 +85,10 @@ def upload(name: str) -> Response:
         app_id = apps.find(session, caller, name).id
     resources = parse_resources(request.form.get("resources"))
     file = request.files.get("application")
+    if file is None and "application" in request.form:
+        raise bad_request("the part `application` wants a file name")
     limits = PackageLimits(config.max_app_mb << 20, config.max_app_files)
-    work = Path(tempfile.mkdtemp(dir=config.temp_path, prefix="ingot-package-"))
+    work = Path(tempfile.mkdtemp(dir=config.temp_path, prefix=leftovers.local("package")))
     try:
         build_package(
             controller.store,
@@ -124,30 +135,37 @@ def resources() -> Response:
 
 
 @blueprint.put("/apps/<name>/update")
-def restart(name: str) -> Response:
-    """Stage, stop all, start all (section 1.11)."""
-    here().lifecycle.restart(user(), name, json_object())
+def roll(name: str) -> Response:
+    """Stage, and begin a rolling update (section 1.11)."""
+    here().lifecycle.roll(user(), name, json_object())
     return nothing(204)
 
 
 @blueprint.get("/apps/<name>/update")
-def restart_state(name: str) -> Response:
-    """Say how the last restart went."""
+def roll_state(name: str) -> Response:
+    """Say how the last update goes, or went."""
     controller, caller = here(), user()
     with controller.db.session() as session:
         app = apps.find(session, caller, name)
         handle, since = apps.handle(app), app.updated_at
-    state = "NONE"
-    if handle.state != STARTED or handle.package_state == FAILED:
-        state = "CANARY_FAILED"
-    elif handle.package_state == PENDING:
-        state = "UPDATING"
-    elif handle.package_state == STAGED:
-        if controller.asker.running([handle]).get(handle.id) == handle.instances:
-            state = "SUCCEEDED"
-        else:
-            state = "CANARY_FAILED" if controller.asker.crashes(handle) else "UPDATING"
-    return jsonify({"state": state, "since": since})
+        outcome = updates.outcome(app, session.get(AppUpdate, app.id))
+    return jsonify({"state": update_state(handle, outcome), "since": since})
+
+
+def update_state(app: Handle, outcome: str | None) -> str:
+    """Give the state of an update as clients of 2011 know it, `outcome` being what its own row says."""
+    if app.state != STARTED or app.package_state == FAILED:
+        return CANARY_FAILED
+    if outcome is not None:
+        return outcome
+    if app.package_state == PENDING:
+        return UPDATING
+    if app.package_state != STAGED:
+        return "NONE"
+    asker = here().asker
+    if asker.running([app]).get(app.id) == app.instances:
+        return SUCCEEDED
+    return CANARY_FAILED if asker.crashes(app) else UPDATING
 
 
 def _front() -> str:

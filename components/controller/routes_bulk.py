@@ -9,6 +9,7 @@ from flask import Blueprint, Response, jsonify, request
 from sqlalchemy import func, select
 from sqlalchemy.orm import joinedload
 
+from components.controller import updates
 from components.controller.context import basic_only, here
 from components.controller.errors import bad_request
 from components.controller.models import App, User
@@ -30,7 +31,9 @@ def all_apps() -> Response:
     size, after = _page()
     with here().db.session() as session:
         query = select(App).where(App.id > after).order_by(App.id).limit(size).options(joinedload(App.owner))
-        rows = {str(app.id): columns(app) for app in session.scalars(query)}
+        found = list(session.scalars(query))
+        leaving = updates.leaving(session, [app.id for app in found])
+        rows = {str(app.id): {**columns(app), "updating": leaving.get(app.id)} for app in found}
         last = max((int(id_) for id_ in rows), default=after)
     return jsonify({"results": rows, "bulk_token": {"id": last}})
 
@@ -89,10 +92,15 @@ def columns(app: App) -> dict[str, Any]:
 def _page() -> tuple[int, int]:
     try:
         size = int(request.args.get("batch_size", BATCH))
+    except ValueError as error:
+        raise bad_request("batch_size: want a number") from error
+    if size < 1:
+        raise bad_request("batch_size: want 1 or more")
+    try:
         token = json.loads(request.args.get("bulk_token") or "{}")
         after = int(token.get("id", 0))
-    except (ValueError, AttributeError, TypeError) as error:
-        raise bad_request("batch_size or bulk_token make no sense") from error
-    if size < 1:
-        raise bad_request("batch_size makes no sense")
+    except (ValueError, AttributeError, TypeError, OverflowError, RecursionError) as error:
+        raise bad_request('bulk_token: want {"id": NUMBER}') from error
+    if abs(after) >= 1 << 63:
+        raise bad_request("bulk_token: there is no such id")
     return min(size, LARGEST_BATCH), after

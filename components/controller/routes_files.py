@@ -90,5 +90,5 @@ def _passed_on(url: str, credentials: tuple[str, str], path: str) -> Response:
 
 def _handle(name: str) -> Handle:
     caller = user()
-    with here().db.session() as session:
+    with here().db.reading() as session:
         return apps.handle(apps.find(session, caller, name))

@@ -5,10 +5,11 @@ from __future__ import annotations
 from flask import Blueprint, Response, g, jsonify
 
 from components.common.frameworks import info_frameworks, info_runtimes
-from components.controller import services_rows
+from components.controller import quotas, services_rows
 from components.controller.apps import usage
 from components.controller.auth import Caller
 from components.controller.context import here, user
+from components.controller.runtimes import versions
 from components.controller.services import catalogue
 
 blueprint = Blueprint("info", __name__)
@@ -17,9 +18,11 @@ VERSION, BUILD = "0.999", 2222
 
 
 @blueprint.get("/")
-def root() -> Response:
-    """Greet."""
+def root() -> Response | tuple[Response, int]:
+    """Greet, or send to the page that does."""
     config = here().config
+    if config.index_page:
+        return Response(status=302, headers={"Location": config.index_page})
     return Response(
         f"Welcome to {config.name}. The API is described in its documentation.\n", mimetype="text/plain"
     )
@@ -40,26 +43,21 @@ def info() -> Response:
     }
     caller: Caller | None = g.caller
     if caller is not None:
-        limits = config.admin_capacity if caller.admin else config.user_capacity
-        with controller.db.session() as session:
+        with controller.db.reading() as session:
+            limits = quotas.limits(session, config, caller.id, admin=caller.admin)
             memory, started = usage(session, caller.id)
             services = services_rows.count(session, caller.id)
         facts["user"] = caller.email
-        facts["limits"] = {
-            "memory": limits.memory,
-            "app_uris": limits.app_uris,
-            "services": limits.services,
-            "apps": limits.apps,
-        }
+        facts["limits"] = quotas.shape(limits)
         facts["usage"] = {"memory": memory, "apps": started, "services": services}
-        facts["frameworks"] = info_frameworks(config.runtime_versions)
+        facts["frameworks"] = info_frameworks(_versions())
     return jsonify(facts)
 
 
 @blueprint.get("/info/runtimes")
 def runtimes() -> Response:
     """List the runtimes."""
-    return jsonify(info_runtimes(here().config.runtime_versions))
+    return jsonify(info_runtimes(_versions()))
 
 
 @blueprint.get("/info/services")
@@ -69,3 +67,10 @@ def offered_services() -> Response:
     silent = controller.config.service_silent_seconds
     with controller.db.session() as session:
         return jsonify(catalogue(services_rows.offers(controller.db, session, caller.email, silent)))
+
+
+def _versions() -> dict[str, str] | None:
+    """Give the runtimes there are, name to version, as the DEAs tell; None where nobody told."""
+    controller = here()
+    told = versions(controller.pool)
+    return told if told is not None else controller.config.runtime_versions or None

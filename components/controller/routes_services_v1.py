@@ -30,6 +30,8 @@ from components.controller.services import (
 )
 
 blueprint = Blueprint("services_v1", __name__, url_prefix="/services/v1")
+# A broker's own call; it says nothing of its content type.
+brokered = Blueprint("brokered_services", __name__, url_prefix="/brokered_services/poc")
 _ALL = ["GET", "POST", "PUT", "DELETE"]
 
 
@@ -56,6 +58,21 @@ def register() -> Response:
     with controller.db.session() as session:
         services_rows.register(controller.db, session, offering)
     return jsonify({})
+
+
+@brokered.get("/offerings")
+def offered_by_the_broker() -> Response:
+    """List what the broker offers, to the broker."""
+    config = here().config
+    _shows(config.service_broker_token)
+    with here().db.session() as session:
+        found = services_rows.all_offerings(session)
+        shown = [
+            {"label": s.label, "description": s.description, "acls": s.acls}
+            for s in found
+            if s.name not in config.service_tokens
+        ]
+    return jsonify({"brokered_services": shown})
 
 
 @blueprint.get("/offerings/<label>")
@@ -198,6 +215,10 @@ def _gateway_of(label: str) -> None:
     Raises:
         ApiError: 200.
     """
-    expected = here().config.service_tokens.get(split_label(label)[0])
-    if expected is None or not hmac.compare_digest(expected.encode(), _shown_token().encode()):
+    config = here().config
+    _shows(config.service_tokens.get(split_label(label)[0], config.service_broker_token))
+
+
+def _shows(expected: str) -> None:
+    if not expected or not hmac.compare_digest(expected.encode(), _shown_token().encode()):
         raise denied()

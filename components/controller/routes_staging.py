@@ -7,7 +7,7 @@ from pathlib import Path
 from flask import Blueprint, Response, request, send_file
 
 from components.common import log
-from components.controller import apps, files
+from components.controller import apps, files, revisions
 from components.controller.context import basic_only, here, nothing
 from components.controller.errors import bad_request, no_app
 from components.controller.models import Upload
@@ -24,7 +24,7 @@ def droplet(app_id: int, digest: str) -> Response:
     controller = here()
     with controller.db.session() as session:
         app = apps.by_id(session, app_id)
-        if app is None or app.staged_package_hash != digest or not SHA1.fullmatch(digest):
+        if app is None or not SHA1.fullmatch(digest) or not revisions.has_droplet(session, app, digest):
             raise no_app()
     place = controller.store.droplet(digest)
     if not place.exists():

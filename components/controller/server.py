@@ -61,6 +61,10 @@ class Server(gunicorn.app.base.BaseApplication):
             "logger_class": GunicornLogger,
             "loglevel": config.log.level,
             "control_socket_disable": True,
+            # Routers of 2011 write it with underscores; what other headers have them is dropped.
+            "forwarder_headers": "X-FORWARDED_PROTO,X_FORWARDED_PROTO",
+            "forwarded_allow_ips": "*",
+            "secure_scheme_headers": {"X-FORWARDED-PROTO": "https"},
             "proc_name": "ingot-controller",
             "when_ready": lambda _arbiter: notify("READY=1"),
             "on_exit": lambda _arbiter: notify("STOPPING=1"),

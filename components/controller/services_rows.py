@@ -84,6 +84,11 @@ def register(db: Database, session: Session, request: OfferingRequest) -> None:
     service.last_seen = now
 
 
+def all_offerings(session: Session) -> list[Service]:
+    """Give every offering, by its label."""
+    return list(session.scalars(select(Service).order_by(Service.name, Service.version)))
+
+
 def offering(session: Session, label: str, *, lock: bool = False) -> Service:
     """Give an offering by its very label.
 

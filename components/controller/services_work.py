@@ -20,7 +20,7 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from components.common import log
-from components.controller import apps
+from components.controller import apps, quotas
 from components.controller import services_rows as rows
 from components.controller.auth import Caller
 from components.controller.config import ControllerConfig
@@ -275,7 +275,7 @@ class Services:
         Raises:
             ApiError: 504.
         """
-        limits = self._config.admin_capacity if caller.admin else self._config.user_capacity
+        limits = quotas.limits(session, self._config, caller.id, admin=caller.admin)
         used = rows.count(session, caller.id)
         if used >= limits.services:
             raise ApiError(504, used, limits.services)

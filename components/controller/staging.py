@@ -11,19 +11,21 @@ import threading
 import time
 import uuid
 from collections import OrderedDict, deque
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
 
 from prometheus_client import Counter, Histogram
 from sqlalchemy import delete
+from sqlalchemy.orm import Session
 
 from components.common import log
 from components.common.bus import BusNoAnswerError, Incoming
 from components.common.bus_thread import BusThread
 from components.common.errors import BusError, IngotError
 from components.common.messages import StagingReply, StagingRequest
-from components.controller import files
+from components.controller import files, updates
 from components.controller.apps import built_from, by_id, touch
 from components.controller.config import ControllerConfig
 from components.controller.database import Database
@@ -54,6 +56,8 @@ LOOK_SECONDS = 0.3
 # A stager or the bus may be just restarting.
 ASK_AGAIN_SECONDS = 10.0
 TAIL_LINES = 20
+# How a stager begins its answer when it takes no more: nothing is wrong with the application.
+QUEUE_FULL = "queue failed"
 _LIVE_LINES, _LIVE_APPS = 2000, 200
 logger = log.get(__name__)
 
@@ -77,6 +81,18 @@ class _Claim:
     built_from: str
     upload: str = ""
     request: StagingRequest | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Ends:
+    """What belongs to the end of a staging, done in its transaction; the application's row is locked.
+
+    `staged` is called when the application is staged, whoever had it staged. `failed`, with the reason, when the request's
+    own staging failed through the application's fault; True where it has put things in order, the application runs on.
+    """
+
+    staged: Callable[[Session, App], None]
+    failed: Callable[[Session, App, str], bool] | None = None
 
 
 class LiveLogs:
@@ -137,17 +153,17 @@ class Stagings:
         self._stopping = stopping
         self.live = LiveLogs()
 
-    def ensure(self, app_id: int) -> None:
-        """Return when the application is staged.
+    def ensure(self, app_id: int, ends: Ends) -> None:
+        """Return when the application is staged, and what belongs to that was done.
 
         Raises:
             ApiError: 310 with the reason and the end of the log; 301 when it was deleted meanwhile.
         """
-        while claim := self._claim(app_id):
+        while claim := self._claim(app_id, ends):
             if claim.request is None:
                 self._await(claim)
-            else:
-                self._build(claim)
+            elif self._build(claim, ends):
+                return
 
     def cancel(self, app_id: int) -> None:
         """Give up a running staging: its application was stopped."""
@@ -164,16 +180,18 @@ class Stagings:
                 return None
             return self.live.text(app_id) if row.state == RUNNING else row.log
 
-    def _claim(self, app_id: int) -> _Claim | None:
+    def _claim(self, app_id: int, ends: Ends) -> _Claim | None:
         with self._db.session() as session:
             app = by_id(session, app_id, lock=True)
             if app is None:
                 raise no_app()
             if app.package_state == STAGED and app.staged_package_hash:
+                ends.staged(session, app)
                 return None
             digest = built_from(app)
             if app.staged_from == digest and self._has_droplet(app):
                 app.package_state = STAGED
+                ends.staged(session, app)
                 return None
             now = self._db.now(session)
             row = session.get(Staging, app_id)
@@ -192,6 +210,7 @@ class Stagings:
                     log="",
                 )
             )
+            # A droplet that came for nobody is removed by the next sweep.
             session.execute(delete(Upload).where(Upload.app_id == app_id))
             session.add(Upload(id=upload, app_id=app_id, created_at=now))
             app.package_state = PENDING
@@ -233,25 +252,27 @@ class Stagings:
                 if self._db.now(session) - row.alive_at >= ABANDONED_SECONDS:
                     return
 
-    def _build(self, claim: _Claim) -> None:
+    def _build(self, claim: _Claim, ends: Ends) -> bool:
+        """Have it staged; gives False where it has changed meanwhile, and is to be staged again."""
         assert claim.request is not None
         begun = time.monotonic()
         self.live.forget(claim.app_id)
         logger.info("staging_asked", app=claim.app_id, task=claim.task)
         try:
-            self._succeed(claim, self._ask(claim))
+            staged = self._succeed(claim, self._ask(claim), ends)
         except _StagingFailedError as error:
             STAGINGS.labels("interrupted" if error.again else "failed").inc()
             logger.warning(
                 "staging_failed", app=claim.app_id, task=claim.task, reason=error.reason.partition("\n")[0]
             )
-            self._fail(claim, error)
+            self._fail(claim, error, ends)
             raise _api_error(error.reason, error.task_log) from error
         SECONDS.observe(time.monotonic() - begun)
         STAGINGS.labels("staged").inc()
         logger.info(
             "staging_done", app=claim.app_id, task=claim.task, seconds=round(time.monotonic() - begun, 2)
         )
+        return staged
 
     def _ask(self, claim: _Claim) -> StagingReply:
         deadline = time.monotonic() + self._config.max_staging_seconds
@@ -259,7 +280,12 @@ class Stagings:
         while True:
             asked = time.monotonic()
             try:
-                return self._ask_once(claim, deadline - asked)
+                reply = self._ask_once(claim, deadline - asked)
+                if not (reply.error or "").startswith(QUEUE_FULL):
+                    return reply
+                reason = "too many applications are waiting to be staged"
+                # Stagers are there, and get on.
+                ask_until = deadline - 1
             except BusNoAnswerError as error:
                 if time.monotonic() >= deadline - 1:
                     seconds = self._config.max_staging_seconds
@@ -303,7 +329,7 @@ class Stagings:
                 raise _StagingFailedError(row.error or "another request took over", row.log)
             row.alive_at = self._db.now(session)
 
-    def _succeed(self, claim: _Claim, reply: StagingReply) -> None:
+    def _succeed(self, claim: _Claim, reply: StagingReply, ends: Ends) -> bool:
         task_log = reply.task_log
         if reply.error:
             raise _StagingFailedError(reply.error, task_log)
@@ -325,14 +351,18 @@ class Stagings:
             # What changed while it was being built is built by the next turn.
             app.package_state = STAGED if built_from(app) == claim.built_from else PENDING
             app.staged_package_hash, app.staged_from = digest, claim.built_from
-            app.run_count = 0 if digest != app.started_package_hash else app.run_count
             touch(app)
+            staged = app.package_state == STAGED
+            if staged:
+                ends.staged(session, app)
         if old != digest:
             files.release(self._db, self._store, droplets=[old])
+        return staged
 
-    def _fail(self, claim: _Claim, error: _StagingFailedError) -> None:
+    def _fail(self, claim: _Claim, error: _StagingFailedError, ends: Ends) -> None:
         """Leave nothing: no droplet, no permission to deliver one."""
         droplets: list[str | None] = []
+        package = None
         with self._db.session() as session:
             app = by_id(session, claim.app_id, lock=True)
             row = session.get(Staging, claim.app_id)
@@ -345,13 +375,17 @@ class Stagings:
             if upload is not None:
                 droplets.append(upload.droplet_hash)
                 session.delete(upload)
-            app.package_state = PENDING if error.again or row.state == CANCELLED else FAILED
-            if app.package_state == FAILED:
+            package = app.package_hash
+            if error.again or row.state == CANCELLED:
+                app.package_state = PENDING
+            elif ends.failed is None or not ends.failed(session, app, error.reason):
+                app.package_state = FAILED
                 droplets.append(app.staged_package_hash)
                 app.staged_package_hash = app.staged_from = None
                 app.state = STOPPED
+                updates.close(session, app.id, "the application was stopped", self._db.now(session))
                 touch(app)
-        files.release(self._db, self._store, droplets=droplets)
+        files.release(self._db, self._store, packages=[package], droplets=droplets)
 
 
 def _api_error(reason: str, task_log: str = "") -> ApiError:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import msgspec
 from prometheus_client import Counter
@@ -31,7 +32,7 @@ class Starter:
 
     def __init__(self, bus: BusThread, pool: Pool) -> None:
         self._bus = bus
-        self._pool = pool
+        self.pool = self._pool = pool
 
     def has_deas(self, message: DeaStart, patience: float = ROOM_SECONDS) -> bool:
         """Say whether there is any DEA at all, waiting a little for the first beats."""
@@ -89,14 +90,14 @@ class Starter:
 
     def update(self, message: DeaStart) -> None:
         """Tell every DEA the complete list of an application's routes."""
-        self._bus.publish("dea.update", message)
+        self._bus.publish("dea.update", wire(message))
 
     def changed(self, droplet: int) -> None:
         """Tell the health managers that an application is to be looked at."""
         self._bus.publish("droplet.updated", DropletRef(droplet=droplet))
 
     def _send(self, dea: str, message: DeaStart, index: int) -> None:
-        sent = self._bus.publish(f"dea.{dea}.start", msgspec.structs.replace(message, index=index))
+        sent = self._bus.publish(f"dea.{dea}.start", wire(msgspec.structs.replace(message, index=index)))
         logger.info("instance_placed", app=message.droplet, index=index, dea=dea, sent=sent)
 
     def _discover(self, message: DeaStart) -> str | None:
@@ -117,3 +118,11 @@ class Starter:
         if self._pool.state(hello.id, time.monotonic()) in (EVACUATING, LOST):
             return None
         return hello.id
+
+
+def wire(message: DeaStart) -> dict[str, Any]:
+    """Give a start message as it goes over the bus: what is ours is in it only where it says something."""
+    shown: dict[str, Any] = msgspec.to_builtins(message)
+    if message.health is None:
+        del shown["health"]
+    return shown

@@ -15,6 +15,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
+from components.controller import leftovers
+
 SHA1 = re.compile(r"[0-9a-f]{40}")
 BLOCK = 1 << 20
 # A pool entry's limits (section 1.9): 512 MB.
@@ -67,7 +69,7 @@ class Store:
     @contextmanager
     def incoming(self) -> Iterator[Path]:
         """Give a path on the share to write a new file to; what is left there at the end is removed."""
-        handle, name = tempfile.mkstemp(dir=self.scratch, prefix="new-")
+        handle, name = tempfile.mkstemp(dir=self.scratch, prefix=leftovers.shared())
         os.close(handle)
         path = Path(name)
         try:
@@ -100,7 +102,7 @@ class Store:
 
     def has_resource(self, digest: object, size: object) -> bool:
         """Say whether the pool has a file of that digest and that size."""
-        if not isinstance(digest, str) or not SHA1.fullmatch(digest) or not isinstance(size, int):
+        if not isinstance(digest, str) or not SHA1.fullmatch(digest) or type(size) is not int:
             return False
         with contextlib.suppress(OSError):
             return self.resource(digest).stat().st_size == size

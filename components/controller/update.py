@@ -6,6 +6,7 @@ that fails; `decide` says what must then be done outside the database.
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
@@ -17,13 +18,18 @@ from components.controller.config import Capacity
 from components.controller.errors import ApiError, bad_request
 from components.controller.models import STAGED, STARTED, STOPPED
 
-_NAME = re.compile(r"[\w-]+", re.ASCII)
+_NAME = re.compile(r"[\w-]{1,255}", re.ASCII)
 _HOST = re.compile(r"(\*\.)?[a-z0-9_]([a-z0-9_-]*[a-z0-9_])?(\.[a-z0-9_]([a-z0-9_-]*[a-z0-9_])?)*")
 _SCHEME = re.compile(r"https?://")
 _PORT = re.compile(r":\d+$")
 _RESERVED_ENV = ("vcap_", "vmc_")
+# What a request line can hold: no space, no control character.
+_PATH = re.compile(r"/[!-~]{0,1023}")
+DEFAULT_HEALTH_SECONDS = 60
 MOST_INSTANCES = 1000
 LEAST_MEMORY, MOST_MEMORY = 1, 1 << 20
+# Bytes.
+MOST_ENV, MOST_META, LONGEST_COMMAND = 256 << 10, 64 << 10, 8192
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +60,9 @@ class Rules:
     apps: int = 0
     admin: bool = False
     domain: str = "ingot.localhost"
+    api: str = ""
     reserved: frozenset[str] = frozenset()
+    reserved_length: int = 0
     allow_external: bool = False
     allow_debug: bool = False
 
@@ -90,7 +98,7 @@ def plan(current: Wanted, body: Mapping[str, Any], rules: Rules, *, create: bool
     target = _with_staging(target, body, create=create)
     target = replace(target, details=_details(current, target, body, rules))
     if create and not _NAME.fullmatch(target.name):
-        raise ApiError(300, "a name is made of letters, digits, `_` and `-`")
+        raise ApiError(300, "name: want 1 to 255 letters, digits, `_` and `-`")
     target = replace(target, services=_services(body))
     if target.state == STARTED and not target.has_package and current.state != STARTED:
         raise ApiError(300, "nothing has been uploaded that could be started")
@@ -126,10 +134,17 @@ def normalise_uri(text: object, rules: Rules) -> str:
     if host.startswith("*.") and not rules.admin:
         raise ApiError(700, text)
     suffix = f".{rules.domain}"
-    if host in rules.reserved or host == rules.domain:
+    if host in (rules.api, rules.domain):
         raise ApiError(701, host)
-    if not host.endswith(suffix) and not rules.allow_external and not rules.admin:
-        raise ApiError(702)
+    if rules.admin:
+        return host
+    if host in rules.reserved:
+        raise ApiError(701, host)
+    if not host.endswith(suffix):
+        if not rules.allow_external:
+            raise ApiError(702)
+    elif len(host) - len(suffix) <= rules.reserved_length:
+        raise ApiError(701, host)
     return host
 
 
@@ -165,15 +180,24 @@ def _memory(current: Wanted, body: Mapping[str, Any]) -> int:
     return memory
 
 
-def _check_capacity(current: Wanted, target: Wanted, rules: Rules, *, create: bool) -> None:
-    if create and rules.apps >= rules.capacity.apps:
-        raise ApiError(601, rules.apps, rules.capacity.apps)
-    if target.state != STARTED:
-        return
+def check_memory(current: Wanted, rules: Rules, target: Wanted | None = None) -> None:
+    """Say whether the owner may have an application started as `target` is, or as it is.
+
+    Raises:
+        ApiError: 600; never for one that takes no more than it has.
+    """
     before = current.memory * current.instances if current.state == STARTED else 0
+    target = target or current
     after = target.memory * target.instances
     if after > before and rules.used_memory + after > rules.capacity.memory:
         raise ApiError(600, f"{rules.capacity.memory}M")
+
+
+def _check_capacity(current: Wanted, target: Wanted, rules: Rules, *, create: bool) -> None:
+    if create and rules.apps >= rules.capacity.apps:
+        raise ApiError(601, rules.apps, rules.capacity.apps)
+    if target.state == STARTED:
+        check_memory(current, rules, target)
 
 
 def _uris(current: Wanted, body: Mapping[str, Any], rules: Rules) -> tuple[str, ...]:
@@ -186,7 +210,7 @@ def _uris(current: Wanted, body: Mapping[str, Any], rules: Rules) -> tuple[str, 
         raise ApiError(602, len(given), rules.capacity.app_uris)
     known = set(current.uris)
     # What it has already is not judged again: rules may have changed since.
-    return tuple(sorted({_uri(u, known, rules) for u in given if u}))
+    return tuple(sorted({_uri(u, known, rules) for u in given if u not in (None, "")}))
 
 
 def _uri(given: object, known: set[str], rules: Rules) -> str:
@@ -203,9 +227,12 @@ def _env(current: Wanted, body: Mapping[str, Any]) -> tuple[str, ...]:
     for item in dict.fromkeys(given):
         name, equals, _ = item.partition("=")
         if not equals or not name.strip() or "\0" in item:
-            raise ApiError(300, f"env: {name!r} wants NAME=value")
+            raise ApiError(300, f"env: {name[:200]!r} wants NAME=value")
         if not name.strip().lower().startswith(_RESERVED_ENV):
             kept.append(item)
+    # It travels in a message to a DEA, which holds 1 MB.
+    if sum(len(item.encode()) for item in kept) > MOST_ENV:
+        raise ApiError(300, f"env: more than {MOST_ENV >> 10} KB")
     return tuple(kept)
 
 
@@ -269,14 +296,39 @@ def _details(current: Wanted, target: Wanted, body: Mapping[str, Any], rules: Ru
     for key, value in given.items():
         if key in ("version", "created"):
             continue
-        if value is None:
+        if value is None or (key == "debug" and value is False):
             details.pop(key, None)
         else:
-            details[key] = value
+            details[key] = _health(value) if key == "health" else value
+    _check_details(details)
     debug = details.get("debug")
     if debug and target.state == STARTED and current.state != STARTED and not rules.allow_debug:
         raise ApiError(309, debug)
     return details
+
+
+def _check_details(details: Mapping[str, Any]) -> None:
+    debug, console, command = (details.get(key) for key in ("debug", "console", "command"))
+    if debug is not None and not isinstance(debug, str):
+        raise ApiError(300, "debug: want the name of a mode")
+    if command is not None and not (isinstance(command, str) and len(command.encode()) <= LONGEST_COMMAND):
+        raise ApiError(300, f"command: want a text of at most {LONGEST_COMMAND} bytes")
+    if console is not None and not isinstance(console, bool):
+        raise ApiError(300, "console: want true or false")
+    if len(json.dumps(details)) > MOST_META:
+        raise ApiError(300, f"meta: more than {MOST_META >> 10} KB")
+
+
+def _health(given: object) -> dict[str, Any]:
+    """Read `meta.health`: how a DEA knows that an instance is up (docs/platform.md)."""
+    if not isinstance(given, Mapping):
+        raise ApiError(300, "meta.health: want an object")
+    path, timeout = given.get("path"), given.get("timeout", DEFAULT_HEALTH_SECONDS)
+    if path is not None and not (isinstance(path, str) and _PATH.fullmatch(path)):
+        raise ApiError(300, "meta.health.path: want a path that begins with /")
+    if isinstance(timeout, bool) or not isinstance(timeout, int | float) or not 1 <= timeout <= 600:
+        raise ApiError(300, "meta.health.timeout: want 1 to 600 seconds")
+    return {"path": path, "timeout": timeout}
 
 
 def _number(value: object, name: str) -> int:
@@ -288,6 +340,6 @@ def _number(value: object, name: str) -> int:
         raise bad_request(f"{name}: want a number") from error
 
 
-def reserved_hosts(api_host: str, names: Iterable[str], domain: str) -> frozenset[str]:
-    """Give the hosts nobody's application may have; a name without a dot is one of the platform's domain."""
-    return frozenset({api_host, *(n if "." in n else f"{n}.{domain}" for n in names)})
+def reserved_hosts(names: Iterable[str], domain: str) -> frozenset[str]:
+    """Give the hosts that only administrators take; a name without a dot is one of the platform's domain."""
+    return frozenset(n if "." in n else f"{n}.{domain}" for n in names)

@@ -23,6 +23,9 @@ from components.common.messages import (
     DeaUpdate,
     FindDroplet,
     RouterHello,
+    TaskRef,
+    TaskReply,
+    TaskStart,
 )
 from components.common.units import ProcessRunner, Runner, SystemdRunner
 from components.dea.announcer import EVACUATED, Announcer
@@ -33,14 +36,19 @@ from components.dea.files import FileServer
 from components.dea.instance import Instance, State
 from components.dea.keeper import Keeper
 from components.dea.launcher import Launcher
+from components.dea.logbook import LogBook
+from components.dea.oneoff import Tasks
 from components.dea.registry import Bounds, Registry, answers_discover
 from components.dea.runtimes import discover
 from components.dea.snapshot import Snapshot
+from components.dea.spool import Bounds as LogBounds
+from components.dea.usage import Meter
 from components.dea.watch import Watch
 
 INSTANCES = Gauge("ingot_dea_instances", "Instances by state.", ["state"])
 RESERVED = Gauge("ingot_dea_memory_reserved_megabytes", "Memory promised to instances.")
 _TICK_SECONDS = 1.0
+_LONGEST_PRUNE = 3600
 _GREET_SECONDS = 2.0
 # What a machine's own people send, where no bus is needed: evacuate, and take instances again.
 _SIGNALS = {signal.SIGUSR2: True, signal.SIGUSR1: False}
@@ -78,7 +86,12 @@ class Agent:
         )
         self._snapshot = Snapshot(base)
         self._launcher = Launcher(config, base / "instances")
+        self._task_launcher = Launcher(config, base / "tasks")
         self._droplets = Droplets(base / "droplets", Path(config.share_path), config.cache_mb)
+        kept = LogBounds(config.logs.lines, config.logs.kb * 1024, config.logs.file_mb * 1024 * 1024)
+        self._logs = LogBook(base / "lines", kept)
+        self._meter = Meter()
+        self._metered = time.time()
         self._keeper = Keeper(
             config,
             registry=self._registry,
@@ -87,9 +100,25 @@ class Agent:
             droplets=self._droplets,
             snapshot=self._snapshot,
             announcer=self._announcer,
+            logs=self._logs,
+            meter=self._meter,
         )
-        self._watch = Watch(self._registry, self._keeper, self._launcher, self._runner, config)
-        self._files = FileServer(config.files.host, config.files.port, self._folder)
+        self._tasks = Tasks(
+            config,
+            keeper=self._keeper,
+            registry=self._registry,
+            runner=self._runner,
+            launcher=self._task_launcher,
+            announcer=self._announcer,
+            logs=self._logs,
+        )
+        self._watch = Watch(
+            self._registry, self._runner, config, folder=self._place, end=self._end, meter=self._meter
+        )
+        self._keeper.crowded = self._watch.crowded
+        self._files = FileServer(
+            config.files.host, config.files.port, self._folder, self._logs, self._snapshot.credentials()
+        )
         self._answers = Answers(self._registry, self._announcer, self._watch, self._files)
         self._register_seconds = config.intervals.register
         self._loops: list[asyncio.Task[None]] = []
@@ -100,8 +129,11 @@ class Agent:
         """Find the runtimes, recover, and begin to serve files and to beat."""
         self._keeper.runtimes = await discover(self._config.runtimes)
         self._announcer.runtimes = self._keeper.runtimes.names
+        self._announcer.runtime_versions = self._keeper.runtimes.versions
         self._announcer.evacuating = self._snapshot.evacuating
         await self._keeper.recover()
+        await self._tasks.recover()
+        await self._logs.tidy()
         self._recovered = True
         await self._files.start()
         self._announcer.files_port = self._files.port
@@ -116,6 +148,8 @@ class Agent:
                 (self._announcer.say_advertise, lambda: every.advertise),
                 (self._announcer.register_all, lambda: self._register_seconds),
                 (self._watch.look, lambda: every.monitor),
+                (self._logs.look, lambda: every.lines),
+                (self._say_usage, lambda: every.usage),
                 (self._keeper.reap, lambda: every.reaper),
                 (self._tick, lambda: _TICK_SECONDS),
             )
@@ -131,6 +165,7 @@ class Agent:
                 asyncio.get_running_loop().remove_signal_handler(number)
         await self._keeper.close()
         await self._droplets.close()
+        self._logs.close()
         await self._files.stop()
         await self._runner.close()
 
@@ -157,6 +192,8 @@ class Agent:
         bus.subscribe("healthmanager.start", None, self._on_health_manager)
         bus.subscribe("router.start", RouterHello, self._on_router)
         bus.subscribe(f"ingot.dea.{dea}.evacuate", None, self._on_evacuate)
+        bus.subscribe(f"ingot.dea.{dea}.task", TaskStart, self._on_task)
+        bus.subscribe(f"ingot.dea.{dea}.task_stop", TaskRef, self._on_task_stop)
 
     async def _connected(self) -> None:
         say = self._announcer
@@ -166,6 +203,7 @@ class Agent:
         await say.say_heartbeat()
         await say.register_all()
         await say.exited_untold()
+        await self._tasks.tell_untold()
         if say.evacuating:
             await self._tell_evacuation()
         with contextlib.suppress(IngotError):
@@ -173,8 +211,9 @@ class Agent:
             self._heed(await self._bus.request("router.greet", None, RouterHello, _GREET_SECONDS))
 
     async def _on_start(self, message: Incoming[DeaStart]) -> None:
-        if self._announcer.evacuating:
-            logger.warning("start_refused", app=message.body.droplet, reason="this DEA evacuates")
+        if self._announcer.evacuating or self._announcer.stopping:
+            why = "this DEA evacuates" if self._announcer.evacuating else "this agent is about to end"
+            logger.warning("start_refused", app=message.body.droplet, reason=why)
         elif self._keeper.start(message.body) is not None:
             await self._announcer.say_advertise()
 
@@ -201,9 +240,8 @@ class Agent:
         self._keeper.save()
 
     async def _on_discover(self, message: Incoming[DeaDiscover]) -> None:
-        if self._announcer.evacuating or not answers_discover(
-            message.body, self._registry, self._announcer.runtimes
-        ):
+        say = self._announcer
+        if say.evacuating or say.stopping or not answers_discover(message.body, self._registry, say.runtimes):
             return
 
         async def answer() -> None:
@@ -211,6 +249,21 @@ class Agent:
             await message.respond(self._announcer.hello())
 
         self._keeper.spawn(answer(), "discover")
+
+    async def _on_task(self, message: Incoming[TaskStart]) -> None:
+        reply = self._tasks.start(message.body)
+        await message.respond(self._with_log(reply))
+
+    async def _on_task_stop(self, message: Incoming[TaskRef]) -> None:
+        reply = await self._tasks.stop(message.body.task)
+        await message.respond(self._with_log(reply))
+
+    def _with_log(self, reply: TaskReply) -> TaskReply:
+        if reply.error is not None:
+            return reply
+        return msgspec.structs.replace(
+            reply, log_uri=self._answers.log_uri(reply.task), credentials=self._files.credentials
+        )
 
     async def _on_locate(self, _message: Incoming[object]) -> None:
         await self._announcer.say_advertise()
@@ -226,7 +279,9 @@ class Agent:
         """Register as often as a router wants it, and let ports rest as long as it may hold their routes."""
         wanted = max(1.0, router.minimumRegisterIntervalInSeconds)
         self._register_seconds = min(self._config.intervals.register, wanted)
-        self._keeper.ports.rest = max(self._config.port_rest, 2 * router.pruneThresholdInSeconds)
+        # Nor for ever, whatever somebody says who is no router.
+        held = min(router.pruneThresholdInSeconds, _LONGEST_PRUNE)
+        self._keeper.ports.rest = max(self._config.port_rest, 2 * held)
 
     async def _on_evacuate(self, message: Incoming[object]) -> None:
         try:
@@ -268,9 +323,23 @@ class Agent:
             INSTANCES.labels(state).set(len(self._registry.in_state(state)))
         RESERVED.set(self._registry.capacity().memory_reserved)
 
+    async def _say_usage(self) -> None:
+        """`ingot.dea.usage`; what cannot be sent is part of the next."""
+        now = time.time()
+        if await self._announcer.say_usage(now, now - self._metered, self._meter.samples()):
+            self._meter.reset()
+            self._metered = now
+
+    async def _end(self, instance: Instance, why: str) -> None:
+        owner = self._keeper if instance.task is None else self._tasks
+        await owner.end(instance, why)
+
+    def _place(self, instance: Instance) -> Path:
+        return (self._launcher if instance.task is None else self._task_launcher).directory(instance)
+
     def _folder(self, staged: str) -> Path | None:
         instance: Instance | None = self._registry.get(staged.rpartition("-")[2])
-        return None if instance is None else self._launcher.directory(instance)
+        return None if instance is None or instance.task is not None else self._launcher.directory(instance)
 
 
 def _runner(config: DeaConfig) -> Runner:

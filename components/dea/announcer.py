@@ -5,7 +5,15 @@ from __future__ import annotations
 import socket
 
 from components.common.bus import Bus
-from components.common.messages import DeaBeat, DeaHello, DropletExited, Heartbeat
+from components.common.messages import (
+    DeaBeat,
+    DeaHello,
+    DeaUsage,
+    DropletExited,
+    Heartbeat,
+    TaskEnded,
+    UsageSample,
+)
 from components.common.version import release
 from components.dea.instance import Instance, State
 from components.dea.registry import Registry
@@ -40,6 +48,7 @@ class Announcer:
         self._host = socket.gethostname()
         self._release = release()
         self.runtimes: list[str] = []
+        self.runtime_versions: dict[str, str] = {}
         self.evacuating = False
         self.stopping = False
         self.files_port = 0
@@ -55,10 +64,12 @@ class Announcer:
             evacuating=self.evacuating,
             stopping=self.stopping,
             runtimes=self.runtimes,
+            runtime_versions=self.runtime_versions,
             droplets=self._registry.counts(),
             index=self._index,
             host=self._host,
             release=self._release,
+            tasks=[i.id for i in self._registry.tasks() if not i.told],
         )
 
     def hello(self) -> DeaHello:
@@ -83,7 +94,12 @@ class Announcer:
         """`dea.advertise`: only while there is room for something."""
         now = self._registry.capacity()
         free = now.memory - now.memory_reserved
-        if free > 0 and now.instances < now.max_instances and not self.evacuating:
+        if (
+            free > 0
+            and not self._registry.disk_full
+            and now.instances < now.max_instances
+            and not self.evacuating
+        ):
             await self._bus.publish(
                 "dea.advertise", {"id": self.dea, "available_memory": free, "runtimes": self.runtimes}
             )
@@ -127,6 +143,15 @@ class Announcer:
             instance.evacuated = sent
         else:
             instance.told = sent
+
+    async def task_ended(self, ended: TaskEnded) -> bool:
+        """`ingot.task.ended`; False where there is no bus."""
+        return await self._bus.publish("ingot.task.ended", ended)
+
+    async def say_usage(self, at: float, seconds: float, samples: list[UsageSample]) -> bool:
+        """`ingot.dea.usage`; False where there is no bus."""
+        usage = DeaUsage(dea=self.dea, at=int(at), seconds=round(seconds, 1), samples=samples)
+        return await self._bus.publish("ingot.dea.usage", usage)
 
     async def exited_untold(self) -> None:
         """Send what could not be sent of crashes while the bus was away."""

@@ -12,7 +12,7 @@ from components.common.messages import DeaHello, FindDroplet, FoundDroplet
 from components.dea.announcer import VERSION, Announcer
 from components.dea.files import FileServer
 from components.dea.instance import Instance, State
-from components.dea.monitor import Usage
+from components.dea.monitor import Usage, controllers
 from components.dea.registry import Registry
 from components.dea.watch import Watch
 
@@ -32,6 +32,8 @@ class Answers:
         self._announcer = announcer
         self._watch = watch
         self._files = files
+        # What the kernel holds to; the rest is watched only.
+        self._hard = [name for name in ("cpu", "memory", "pids") if name in controllers()]
 
     async def on_find(self, message: Incoming[FindDroplet]) -> None:
         """`dea.find.droplet`: an answer for each instance that matches."""
@@ -49,6 +51,7 @@ class Answers:
                     file_uri=f"http://{self._announcer.address}:{self._files.port}/droplets/",
                     credentials=self._files.credentials,
                     staged=instance.staged,
+                    log_uri=self.log_uri(instance.id),
                     stats=self.stats(instance) if with_stats else None,
                 )
             )
@@ -76,6 +79,10 @@ class Answers:
             facts = instance.facts(self._announcer.address, time.time())
             await message.respond({**facts, **self._usage(instance)})
 
+    def log_uri(self, name: str) -> str:
+        """Give where the numbered lines of an instance or a task are read."""
+        return f"http://{self._announcer.address}:{self._files.port}/logs/{name}"
+
     def stats(self, instance: Instance) -> dict[str, Any]:
         """Give the statistics of section 1.10; `usage` is missing until the first sample."""
         facts = instance.facts(self._announcer.address, time.time())
@@ -88,7 +95,9 @@ class Answers:
             "apps_max_memory": now.memory,
             "apps_reserved_memory": now.memory_reserved,
             "apps_used_memory": self._used_mb(),
-            "num_apps": len(self._registry),
+            "num_apps": len(self._registry.in_state(*State)),
+            "num_tasks": len(self._registry.tasks()),
+            "hard_limits": self._hard,
             "running_apps": len(self._registry.in_state(State.RUNNING)),
             "frameworks": self._by(lambda i: i.framework),
             "runtimes": self._by(lambda i: i.runtime),

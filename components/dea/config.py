@@ -25,6 +25,8 @@ class Intervals(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     register: float = 20.0
     monitor: float = 2.0
     reaper: float = 30.0
+    lines: float = 0.5
+    usage: float = 60.0
 
     def problems(self) -> list[str]:
         """All are positive."""
@@ -50,6 +52,18 @@ class FilesConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     host: str = "0.0.0.0"  # noqa: S104 - controllers ask it; the firewall narrows who
     port: int = 12345
+
+
+class LogsConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What is kept of an instance's log: the newest lines, KB of them, and MB of each of its log files."""
+
+    lines: int = 2000
+    kb: int = 512
+    file_mb: int = 8
+
+    def problems(self) -> list[str]:
+        """All are positive."""
+        return [f"{name}: want more than 0" for name in self.__struct_fields__ if getattr(self, name) <= 0]
 
 
 class RuntimeConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -97,6 +111,15 @@ class DeaConfig(DaemonConfig, frozen=True, forbid_unknown_fields=True, kw_only=T
     drain: float = 0.5
     stop_grace: float = 5
     crash_keep: float = 3600
+    # How long the log of a task can be read here after its end.
+    task_keep: float = 60
+    # One file of an instance, MB (section 4.4); its whole disk is in its limits.
+    file_mb: int = 1024
+    # Files and folders of an instance.
+    most_files: int = 250_000
+    # Full enough to take no more instances, percent of the file system (section 4.1).
+    disk_full: float = 95
+    logs: LogsConfig = LogsConfig()
     files: FilesConfig = FilesConfig()
     runtimes: dict[str, RuntimeConfig] = msgspec.field(default_factory=default_runtimes)
     # What applications find programs by.
@@ -120,7 +143,15 @@ class DeaConfig(DaemonConfig, frozen=True, forbid_unknown_fields=True, kw_only=T
             found.append("ports.last: want at most 65535")
         found += [
             f"{name}: must not be negative"
-            for name in ("max_memory", "max_disk", "port_rest", "drain", "stop_grace", "crash_keep")
+            for name in (
+                "max_memory",
+                "max_disk",
+                "port_rest",
+                "drain",
+                "stop_grace",
+                "crash_keep",
+                "task_keep",
+            )
             if getattr(self, name) < 0
         ]
         found += [

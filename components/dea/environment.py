@@ -1,4 +1,4 @@
-"""The environment of an instance (section 4.5); pure.
+"""The environment of an instance (section 4.5), and what today's frameworks look for beside it; pure.
 
 It is handed over as a map, never through a shell, so a quote in a value breaks nothing.
 """
@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from components.common.messages import DeaStart
 from components.dea.instance import Instance
@@ -22,6 +23,19 @@ _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _REFERENCE = re.compile(r"\$(?:\{([A-Za-z_][A-Za-z0-9_]*)\}|([A-Za-z_][A-Za-z0-9_]*))")
 # No program's environment can carry them to it through every sandbox.
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]")
+# What says "not a developer's machine" to frameworks, and keeps their logs and files where the platform finds them.
+_PRODUCTION = {
+    "APP_ENV": "production",
+    "NODE_ENV": "production",
+    "RACK_ENV": "production",
+    "RAILS_ENV": "production",
+    "RAILS_LOG_TO_STDOUT": "enabled",
+    "RAILS_SERVE_STATIC_FILES": "enabled",
+}
+# The platform's own word, which its user reads but does not write.
+_OURS = re.compile(r"(VCAP|VMC|INGOT)_.*")
+# Vendors of a relational database, as URLs name them.
+_DATABASES = {"mysql": "mysql2", "postgresql": "postgres"}
 _OLD_NAMES = "All VMC_* environment variables are deprecated, please use VCAP_* versions."
 
 
@@ -73,12 +87,15 @@ def environment(
         "VMC_APP_PORT": port,
         "VMC_WARNING_WARNING": _OLD_NAMES,
         "INGOT_DEA": dea,
-        **({"PORT": port} if port else {}),
+        **_PRODUCTION,
+        **_todays(instance, address),
+        **_urls(message.services),
         **_vendors(message.services),
         **runtime,
     }
     for name, value in _pairs(message.env):
-        found[name] = _expand(value, found)
+        if not _OURS.fullmatch(name) and not (name == "PORT" and port):
+            found[name] = _expand(value, found)
     return {name: _CONTROL.sub("", value) for name, value in found.items()}
 
 
@@ -116,6 +133,57 @@ def services_by_label(services: Iterable[Mapping[str, Any]]) -> dict[str, list[d
 def _old_service(service: Mapping[str, Any]) -> dict[str, Any]:
     shown = {m: service[m] for m in _OLD_SERVICE_MEMBERS if service.get(m) is not None}
     return {**shown, "options": service.get("credentials", {})}
+
+
+def _todays(instance: Instance, address: str) -> dict[str, str]:
+    """Give what platforms since 2011 agree on; nobody's uid has a name, and many programs ask for one."""
+    found = {
+        "USER": "app",
+        "LOGNAME": "app",
+        "SHELL": "/bin/bash",
+        "MEMORY_LIMIT": f"{instance.limits.mem}m",
+        "INSTANCE_INDEX": str(instance.index),
+        "INSTANCE_GUID": instance.id,
+        "CF_INSTANCE_INDEX": str(instance.index),
+        "CF_INSTANCE_GUID": instance.id,
+        "CF_INSTANCE_IP": address,
+    }
+    if instance.port is not None:
+        port = str(instance.port)
+        found |= {"PORT": port, "CF_INSTANCE_PORT": port, "CF_INSTANCE_ADDR": f"{address}:{port}"}
+    return found
+
+
+def _urls(services: Iterable[Mapping[str, Any]]) -> dict[str, str]:
+    """Give `DATABASE_URL` and `REDIS_URL`, each where one service can be meant: the only one, or the one that is called so.
+
+    "Called so" is section 7.4's rule: its alias ends in `production` or `prod`.
+    """
+    found = {}
+    services = list(services)
+    for variable, vendors in (("DATABASE_URL", _DATABASES), ("REDIS_URL", {"redis": "redis"})):
+        meant = [s for s in services if s.get("vendor") in vendors]
+        if len(meant) > 1:
+            meant = [s for s in meant if str(s.get("name", "")).endswith(("production", "prod"))]
+        if len(meant) == 1:
+            url = _url(vendors[str(meant[0]["vendor"])], meant[0].get("credentials") or {})
+            if url:
+                found[variable] = url
+    return found
+
+
+def _url(scheme: str, credentials: Mapping[str, Any]) -> str:
+    given = credentials.get("uri") or credentials.get("url")
+    if isinstance(given, str) and given:
+        return given
+    host, port = credentials.get("hostname") or credentials.get("host"), credentials.get("port")
+    if not host or not port:
+        return ""
+    user = quote(str(credentials.get("username") or credentials.get("user") or ""), safe="")
+    password = quote(str(credentials.get("password") or ""), safe="")
+    who = f"{user}:{password}@" if password else f"{user}@" if user else ""
+    name = "" if scheme == "redis" else quote(str(credentials.get("name") or ""), safe="")
+    return f"{scheme}://{who}{host}:{port}/{name}".removesuffix("/" if scheme == "redis" else "")
 
 
 def _vendors(services: Iterable[Mapping[str, Any]]) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""Files and logs of instances over HTTP (section 4.9): `/droplets/<staged>/<path>` with basic auth.
+"""Files and logs of instances over HTTP, with basic auth (section 4.9; `/logs/<instance>` is ours: docs/platform.md).
 
 The agent is root and the files are the applications': a path is resolved, judged, and then opened part by part without
 following a link, so that one swapped in between leads nowhere.
@@ -8,22 +8,33 @@ from __future__ import annotations
 
 import asyncio
 import os
-import secrets
 import stat
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from urllib.parse import unquote
 
+import msgspec
 from aiohttp import web
 
 from components.common import log
 from components.common.probes import authorised
+from components.dea.logbook import LogBook
 
 _SHOWN_AT_ROOT = frozenset({"app", "logs", "tomcat"})
 _NEVER_SHOWN = frozenset({"startup", "stop"})
 _CHUNK = 256 * 1024
 _BIND_TRIES = 5
+_SHUTDOWN_SECONDS = 2.0
+_Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 logger = log.get(__name__)
+
+
+class _Asked(msgspec.Struct):
+    """The query of `/logs/INSTANCE`."""
+
+    after: int = 0
+    limit: int = 1000
+    wait: float = 0
 
 
 class FileServer:
@@ -33,12 +44,22 @@ class FileServer:
         host: where it listens.
         port: 0 takes any.
         find: gives an instance's folder by its `staged` name; None for one that is not here.
+        logs: the numbered lines.
+        credentials: user and password.
     """
 
-    def __init__(self, host: str, port: int, find: Callable[[str], Path | None]) -> None:
+    def __init__(
+        self,
+        host: str,
+        port: int,
+        find: Callable[[str], Path | None],
+        logs: LogBook,
+        credentials: list[str],
+    ) -> None:
         self._host, self.port = host, port
         self._find = find
-        self.credentials = [secrets.token_hex(16), secrets.token_hex(16)]
+        self._logs = logs
+        self.credentials = credentials
         self._runner: web.AppRunner | None = None
 
     async def start(self) -> None:
@@ -48,9 +69,10 @@ class FileServer:
             OSError: it stays taken.
         """
         app = web.Application()
-        app.router.add_get("/droplets/{staged}", self._serve)
-        app.router.add_get("/droplets/{staged}/{path:.*}", self._serve)
-        self._runner = web.AppRunner(app, access_log=None)
+        app.router.add_get("/droplets/{staged}", self._guarded(self._serve))
+        app.router.add_get("/droplets/{staged}/{path:.*}", self._guarded(self._serve))
+        app.router.add_get("/logs/{instance}", self._guarded(self._lines))
+        self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=_SHUTDOWN_SECONDS)
         await self._runner.setup()
         for attempt in range(1, _BIND_TRIES + 1):
             try:
@@ -67,10 +89,26 @@ class FileServer:
         if self._runner is not None:
             await self._runner.cleanup()
 
+    def _guarded(self, handler: _Handler) -> _Handler:
+        async def guard(request: web.Request) -> web.StreamResponse:
+            if not authorised(request.headers.get("Authorization"), *self.credentials):
+                headers = {"WWW-Authenticate": 'Basic realm="ingot"'}
+                return web.Response(status=401, headers=headers, text="denied\n")
+            return await handler(request)
+
+        return guard
+
+    async def _lines(self, request: web.Request) -> web.StreamResponse:
+        try:
+            asked = msgspec.convert(dict(request.query), _Asked, strict=False)
+        except msgspec.ValidationError as error:
+            return web.Response(status=400, text=f"{error}\n")
+        page = await self._logs.page(request.match_info["instance"], asked.after, asked.limit, asked.wait)
+        if page is None:
+            return _not_found()
+        return web.Response(body=msgspec.json.encode(page), content_type="application/json")
+
     async def _serve(self, request: web.Request) -> web.StreamResponse:
-        if not authorised(request.headers.get("Authorization"), *self.credentials):
-            headers = {"WWW-Authenticate": 'Basic realm="ingot"'}
-            return web.Response(status=401, headers=headers, text="denied\n")
         root = self._find(request.match_info["staged"])
         if root is None:
             return _not_found()

@@ -8,10 +8,17 @@ from typing import Any
 
 import msgspec
 
-from components.common.messages import DeaStart, HeartbeatEntry, Limits, RouterRegister
+from components.common.messages import (
+    DeaStart,
+    HealthCheck,
+    HeartbeatEntry,
+    Limits,
+    RouterRegister,
+    TaskEnded,
+)
 from components.dea.errors import TransitionError
 
-UNIT_PREFIX = "ingot-app-"
+UNIT_PREFIX, TASK_PREFIX = "ingot-app-", "ingot-task-"
 _MB = 1024 * 1024
 
 
@@ -37,6 +44,14 @@ LIVE = frozenset({State.STARTING, State.RUNNING})
 HOLDING = LIVE | {State.STOPPING}
 
 
+class TaskFacts(msgspec.Struct, kw_only=True):
+    """What only a one-off task has: `timeout` in seconds, its `deadline` since 1970, and, once it has ended, how."""
+
+    timeout: float
+    deadline: float
+    ended: TaskEnded | None = None
+
+
 class Instance(msgspec.Struct, kw_only=True):
     """A record; what the snapshot holds of an instance. It holds nothing of its environment.
 
@@ -50,6 +65,8 @@ class Instance(msgspec.Struct, kw_only=True):
         detail: why it ended, for a person.
         told: `droplet.exited` has been sent.
         released: port and uid have been given back.
+        health: how it proves that it is up.
+        task: it is no instance but a one-off task; then `id` is the task's.
     """
 
     id: str
@@ -72,6 +89,8 @@ class Instance(msgspec.Struct, kw_only=True):
     told: bool = False
     evacuated: bool = False
     released: bool = False
+    health: HealthCheck | None = None
+    task: TaskFacts | None = None
 
     @classmethod
     def of(cls, message: DeaStart, instance_id: str, now: float) -> Instance:
@@ -88,13 +107,14 @@ class Instance(msgspec.Struct, kw_only=True):
             runtime=message.runtime or "",
             framework=message.framework or "",
             flapping=message.flapping,
+            health=message.health,
             state_timestamp=int(now),
         )
 
     @property
     def unit(self) -> str:
         """The name of its unit."""
-        return UNIT_PREFIX + self.id
+        return (UNIT_PREFIX if self.task is None else TASK_PREFIX) + self.id
 
     @property
     def staged(self) -> str:

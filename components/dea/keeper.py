@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 from prometheus_client import Counter, Histogram
@@ -21,11 +21,14 @@ from components.dea.environment import environment
 from components.dea.errors import NoRoomError, StartError
 from components.dea.instance import UNIT_PREFIX, Instance, State
 from components.dea.launcher import Launcher, port_free
+from components.dea.logbook import LogBook
 from components.dea.ports import Ring
-from components.dea.readiness import ready
+from components.dea.readiness import NotReadyError, ready
 from components.dea.registry import Registry
 from components.dea.runtimes import Runtimes
 from components.dea.snapshot import Snapshot
+from components.dea.usage import Meter
+from components.dea.verdict import ending
 
 STARTS = Counter("ingot_dea_starts_total", "Starts asked for, by how they ended.", ["result"])
 CRASHES = Counter("ingot_dea_crashes_total", "Instances that ended unasked.")
@@ -49,6 +52,8 @@ class Keeper:
         droplets: has their droplets.
         snapshot: where records are written down.
         announcer: tells others.
+        logs: keeps what they write.
+        meter: is told of crashes.
     """
 
     def __init__(
@@ -61,6 +66,8 @@ class Keeper:
         droplets: Droplets,
         snapshot: Snapshot,
         announcer: Announcer,
+        logs: LogBook,
+        meter: Meter,
     ) -> None:
         self._config = config
         self._registry = registry
@@ -69,6 +76,10 @@ class Keeper:
         self._droplets = droplets
         self._snapshot = snapshot
         self._announcer = announcer
+        self._logs = logs
+        self._meter = meter
+        # Says whether an instance met its limit of tasks; the watch, once there is one.
+        self.crowded: Callable[[str], int | None] = lambda _instance: None
         self._root = config.sandbox == "systemd"
         self.runtimes = Runtimes({})
         self.ports = Ring(
@@ -90,25 +101,36 @@ class Keeper:
             return None
         instance = Instance.of(message, new_id(), time.time())
         try:
-            self._registry.check_room(message.limits)
-            if message.uris:
+            self.admit(instance)
+        except NoRoomError as error:
+            _refused(message, str(error))
+            return None
+        self._starting[instance.id] = self.spawn(self._start(instance, message), f"start-{instance.id}")
+        return instance
+
+    def admit(self, instance: Instance) -> None:
+        """Reserve what an instance or a task needs, and take it in.
+
+        Raises:
+            NoRoomError: there is not enough of something; nothing is reserved.
+        """
+        try:
+            self._registry.check_room(instance.limits)
+            if instance.uris:
                 instance.port = self.ports.take(port_free)
             if self._root:
                 instance.uid = self._uids.take()
-        except NoRoomError as error:
-            self._give_back(instance)
-            _refused(message, str(error))
-            return None
+        except NoRoomError:
+            self.give_back(instance)
+            raise
         self._registry.add(instance)
         self.save()
-        self._starting[instance.id] = self.spawn(self._start(instance, message), f"start-{instance.id}")
-        return instance
 
     async def stop(self, instance: Instance) -> None:
         """Stop a live instance, or remove a crashed one: tell others first, then end it, then clean up."""
         if instance.state is State.CRASHED:
             if not instance.released:
-                await self._end_unit(instance)
+                await self.end_unit(instance)
             await self.discard(instance)
             return
         if not instance.live:
@@ -123,7 +145,7 @@ class Keeper:
         if starting is not None:
             # A thread may be unpacking: it sees the state and ends by itself.
             await asyncio.wait([starting])
-        await self._end_unit(instance)
+        await self.end_unit(instance)
         await self.discard(instance)
 
     async def end(self, instance: Instance, why: str) -> None:
@@ -144,10 +166,11 @@ class Keeper:
 
     async def discard(self, instance: Instance) -> None:
         """Remove what is left of an instance that is no longer alive."""
+        await self._logs.drop(instance.id)
         await asyncio.to_thread(self._launcher.remove, instance.id)
         if instance.state is not State.DELETED:
             instance.move(State.DELETED, time.time())
-        self._give_back(instance)
+        self.give_back(instance)
         self._registry.remove(instance)
         self.save()
         logger.info("instance_removed", **facts(instance))
@@ -164,8 +187,11 @@ class Keeper:
             if not instance.released:
                 self.ports.claim([] if instance.port is None else [instance.port])
                 self._uids.claim([] if instance.uid is None else [instance.uid])
-            status = units.pop(instance.unit, None)
-            self._resume(instance, status)
+            if instance.task is None:
+                status = units.pop(instance.unit, None)
+                folder = self._launcher.directory(instance)
+                await self._logs.follow(instance.id, folder, instance.uid, grows=instance.live)
+                self._resume(instance, status)
         for name in units:
             logger.warning("unit_unknown", unit=name)
             await self._runner.stop(name, self._config.stop_grace)
@@ -207,7 +233,7 @@ class Keeper:
     def _resume(self, instance: Instance, status: UnitStatus | None) -> None:
         if instance.state is State.CRASHED:
             if status is not None:
-                self.spawn(self._end_unit(instance), f"forget-{instance.id}")
+                self.spawn(self.end_unit(instance), f"forget-{instance.id}")
         elif instance.state is State.STOPPING:
             self.spawn(self._finish_stop(instance), f"stop-{instance.id}")
         elif status is not None and status.state is not UnitState.MISSING:
@@ -221,44 +247,61 @@ class Keeper:
             self.spawn(self._crash(instance, "its process was gone when the agent came back"), "crash")
 
     async def _finish_stop(self, instance: Instance) -> None:
-        await self._end_unit(instance)
+        await self.end_unit(instance)
         await self.discard(instance)
 
     async def _start(self, instance: Instance, message: DeaStart) -> None:
         try:
-            droplet = await self._droplets.get(message.sha1, message.executableFile, message.executableUri)
-            if instance.state is not State.STARTING:
+            if not await self.prepare(instance, message, self._launcher):
                 return
-            runtime = self.runtimes.find(message.runtime)
-            executable = runtime.executable if runtime else None
-            await asyncio.to_thread(self._launcher.prepare, instance, droplet, executable)
-            if instance.state is not State.STARTING:
-                return
-            variables = environment(
-                message,
-                instance,
-                self._launcher.directory(instance),
-                address=self._config.address,
-                dea=self._announcer.dea,
-                path=self._config.path,
-                temporary=self._launcher.temporary(instance),
-                runtime=runtime.environment if runtime else {},
-            )
+            variables = self.variables(instance, message, self._launcher)
             await self._runner.start(self._launcher.spec(instance, variables))
         except (StartError, UnitError) as error:
             await self._crash(instance, str(error))
             return
         await self._run(instance)
 
+    async def prepare(self, instance: Instance, message: DeaStart, launcher: Launcher) -> bool:
+        """Fetch the droplet, make the folder, begin to keep the log; False when it is no longer wanted.
+
+        Raises:
+            StartError: the text is what the owner reads.
+        """
+        droplet = await self._droplets.get(message.sha1, message.executableFile, message.executableUri)
+        if instance.state is not State.STARTING:
+            return False
+        runtime = self.runtimes.find(message.runtime)
+        await asyncio.to_thread(launcher.prepare, instance, droplet, runtime.executable if runtime else None)
+        await self._logs.follow(instance.id, launcher.directory(instance), instance.uid)
+        return instance.state is State.STARTING
+
+    def variables(self, instance: Instance, message: DeaStart, launcher: Launcher) -> dict[str, str]:
+        """Give the whole environment of an instance or a task."""
+        runtime = self.runtimes.find(message.runtime)
+        return environment(
+            message,
+            instance,
+            launcher.directory(instance),
+            address=self._config.address,
+            dea=self._announcer.dea,
+            path=self._config.path,
+            temporary=launcher.temporary(instance),
+            runtime=runtime.environment if runtime else {},
+        )
+
     async def _run(self, instance: Instance) -> None:
         """Bring an instance whose unit is there to RUNNING."""
         supervisor = self.spawn(self._supervise(instance), f"watch-{instance.id}")
-        came_up = await ready(instance, self._launcher.directory(instance), self._config)
+        late = ""
+        try:
+            await ready(instance, self._launcher.directory(instance), self._config)
+        except NotReadyError as error:
+            late = str(error)
         self._starting.pop(instance.id, None)
         if instance.state is not State.STARTING or supervisor.done():
             return
-        if not came_up:
-            await self.end(instance, _not_ready(instance, self._config))
+        if late:
+            await self.end(instance, late)
             return
         instance.move(State.RUNNING, time.time())
         self.save()
@@ -271,7 +314,13 @@ class Keeper:
     async def _supervise(self, instance: Instance) -> None:
         status = await self._runner.wait(instance.unit)
         if instance.live:
-            await self._crash(instance, self._verdicts.get(instance.id) or status.describe())
+            why = self._verdicts.get(instance.id)
+            if why is None:
+                why = ending(status, instance.limits, self._config.file_mb, self.crowded(instance.id))
+                if why != status.describe():
+                    # A limit that the kernel holds to: its owner finds that where the agent's own verdicts are.
+                    await asyncio.to_thread(self._launcher.complain, instance, [f"FATAL: {why}"])
+            await self._crash(instance, why)
 
     async def _crash(self, instance: Instance, detail: str) -> None:
         if not instance.live:
@@ -282,19 +331,21 @@ class Keeper:
         self.save()
         await self._announcer.unregister(instance)
         CRASHES.inc()
+        self._meter.crashed(instance)
         if was_starting:
             STARTS.labels("failed").inc()
         logger.warning("instance_crashed", reason=detail, **facts(instance))
         await self._announcer.exited(instance, CRASHED)
-        await self._end_unit(instance)
+        await self.end_unit(instance)
+        await self._logs.finish(instance.id)
         if instance.flapping:
             await self.discard(instance)
             return
         await asyncio.to_thread(self._launcher.seize, instance)
-        self._give_back(instance)
+        self.give_back(instance)
         self.save()
 
-    async def _end_unit(self, instance: Instance) -> None:
+    async def end_unit(self, instance: Instance) -> None:
         """End and forget a unit, however long the service manager cannot be reached."""
         while True:
             try:
@@ -306,7 +357,8 @@ class Keeper:
                 self._verdicts.pop(instance.id, None)
                 return
 
-    def _give_back(self, instance: Instance) -> None:
+    def give_back(self, instance: Instance) -> None:
+        """Return its port and its uid."""
         if instance.released:
             return
         instance.released = True
@@ -330,9 +382,3 @@ def facts(instance: Instance) -> dict[str, object]:
 def _refused(message: DeaStart, why: str) -> None:
     STARTS.labels("refused").inc()
     logger.warning("start_refused", app=message.droplet, instance_index=message.index, reason=why)
-
-
-def _not_ready(instance: Instance, config: DeaConfig) -> str:
-    if instance.state_file:
-        return f"did not report RUNNING in {instance.state_file} within {config.state_file_timeout:g} s"
-    return f"did not open its port {instance.port} within {config.start_timeout:g} s"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shlex
 import shutil
 import socket
 import stat
@@ -91,15 +92,41 @@ class Launcher:
         """Describe its unit."""
         directory = self.directory(instance)
         port = [] if instance.port is None else ["-p", str(instance.port)]
+        return self._spec(instance, environment, ["/bin/bash", str(directory / "startup"), *port])
+
+    def task_spec(self, instance: Instance, environment: Mapping[str, str], command: str) -> UnitSpec:
+        """Describe the unit of a one-off task: the command, with what `startup` would have set before. Blocks.
+
+        Raises:
+            StartError: the disk refuses.
+        """
+        script = self.directory(instance) / "task"
+        try:
+            startup = (self.directory(instance) / "startup").read_text(encoding="utf-8", errors="replace")
+            script.unlink(missing_ok=True)
+            script.write_text(task_script(startup, command), encoding="utf-8")
+            script.chmod(0o500)
+            _give(script, instance.uid)
+        except OSError as error:
+            raise StartError(f"its folder cannot be made: {error.strerror or error}") from error
+        timeout = 0 if instance.task is None else instance.task.timeout
+        return self._spec(instance, environment, ["/bin/bash", str(script)], timeout)
+
+    def _spec(
+        self, instance: Instance, environment: Mapping[str, str], argv: list[str], timeout: float = 0
+    ) -> UnitSpec:
+        directory = self.directory(instance)
         return UnitSpec(
             name=instance.unit,
-            argv=["/bin/bash", str(directory / "startup"), *port],
+            argv=argv,
+            timeout_seconds=timeout,
             directory=directory,
             environment=environment,
             uid=instance.uid,
             memory_mb=instance.limits.mem,
             tasks=self._config.tasks,
             nofile=instance.limits.fds,
+            file_mb=self._config.file_mb,
             cpu_weight=max(1, min(10_000, instance.limits.mem)),
             # Of everything Ingot keeps on this machine, it sees its own folder alone.
             empty=[Path("/var/lib/ingot"), *_outside(self._instances, Path("/var/lib/ingot"))],
@@ -134,6 +161,25 @@ class Launcher:
             facts = os.fstat(file)
             if stat.S_ISREG(facts.st_mode) and facts.st_nlink == 1:
                 os.write(file, "".join(f"{line}\n" for line in lines).encode())
+
+
+def task_script(startup: str, command: str) -> str:
+    """Write what runs a one-off command in the application's folder; pure.
+
+    Args:
+        startup: the droplet's script; what it exports and unsets for the application (section 7.3), the command gets too.
+        command: a line for the shell.
+    """
+    settings = [line for line in startup.splitlines() if line.startswith(("export ", "unset "))]
+    return "\n".join(
+        [
+            "#!/bin/bash",
+            'cd "$(dirname "${BASH_SOURCE[0]}")/app" 2>/dev/null || cd "$(dirname "${BASH_SOURCE[0]}")" || exit 1',
+            *settings,
+            f"exec bash -c {shlex.quote(command)}",
+            "",
+        ]
+    )
 
 
 def port_free(port: int) -> bool:

@@ -3,26 +3,30 @@
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from components.common.messages import Limits
+from components.dea.verdict import too_many
 
 _TICKS = os.sysconf("SC_CLK_TCK")
 _PAGE_KB = os.sysconf("SC_PAGE_SIZE") // 1024
 _MB = 1024 * 1024
+_MOST_HANDLES = 2000
 
 
 @dataclass(frozen=True, slots=True)
 class Process:
-    """A process: `rss_kb` counts pages it shares with others in full, `ticks` is processor time since it began."""
+    """A process: `rss_kb` counts pages it shares with others in full, `ticks` is processor time, its ended children's included."""
 
     pid: int
     uid: int
     session: int
     ticks: int
     rss_kb: int
+    threads: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,8 +53,9 @@ def processes(root: Path = Path("/proc")) -> list[Process]:
             uid = folder.stat().st_uid
         except OSError:
             continue
-        ticks = int(fields[11]) + int(fields[12])
-        found.append(Process(int(folder.name), uid, int(fields[3]), ticks, int(fields[21]) * _PAGE_KB))
+        ticks = sum(int(field) for field in fields[11:15])
+        rss_kb = int(fields[21]) * _PAGE_KB
+        found.append(Process(int(folder.name), uid, int(fields[3]), ticks, rss_kb, int(fields[17])))
     return found
 
 
@@ -66,20 +71,66 @@ def proportional_kb(pids: Iterable[int], root: Path = Path("/proc")) -> int:
     return total
 
 
-def disk_bytes(directory: Path) -> int:
-    """Sum what a folder takes on the disk; what vanishes meanwhile is left out."""
-    total = 0
+def disk_use(directory: Path, most: int) -> tuple[int, int]:
+    """Sum what a folder takes on the disk, bytes, and count what is in it, up to `most`; what vanishes meanwhile is left out."""
+    total = count = 0
     pending = [os.fspath(directory)]
-    while pending:
+    while pending and count <= most:
         try:
             with os.scandir(pending.pop()) as entries:
                 for entry in entries:
+                    count += 1
+                    if count > most:
+                        break
                     if entry.is_dir(follow_symlinks=False):
                         pending.append(entry.path)
                     total += entry.stat(follow_symlinks=False).st_blocks * 512
         except OSError:
             continue
-    return total
+    return total, count
+
+
+def unlinked_bytes(pids: Iterable[int], device: int, root: Path = Path("/proc")) -> int:
+    """Sum files of a device that have no name any more but are held open; of very many, some are looked at."""
+    seen: dict[int, int] = {}
+    looked = 0
+    for pid in pids:
+        try:
+            handles = list((root / str(pid) / "fd").iterdir())
+        except OSError:
+            continue
+        for handle in handles[: max(0, _MOST_HANDLES - looked)]:
+            looked += 1
+            try:
+                facts = handle.stat()
+            except OSError:
+                continue
+            if facts.st_nlink == 0 and facts.st_dev == device and stat.S_ISREG(facts.st_mode):
+                seen[facts.st_ino] = facts.st_blocks * 512
+    return sum(seen.values())
+
+
+def refused_tasks(pid: int, root: Path = Path("/proc"), groups: Path = Path("/sys/fs/cgroup")) -> int:
+    """Read how often the control group of a process refused it a task; 0 where there is no such controller."""
+    try:
+        lines = (root / str(pid) / "cgroup").read_text(encoding="ascii", errors="replace").splitlines()
+        places = {names: path for _number, names, path in (line.split(":", 2) for line in lines)}
+        # The whole hierarchy of version 2, or the controller's own of version 1.
+        folder = groups / "pids" / places["pids"][1:] if "pids" in places else groups / places[""][1:]
+        events = dict(
+            line.split() for line in (folder / "pids.events").read_text(encoding="ascii").splitlines()
+        )
+        return int(events.get("max", 0))
+    except (OSError, KeyError, ValueError):
+        return 0
+
+
+def controllers(groups: Path = Path("/sys/fs/cgroup")) -> list[str]:
+    """List what this kernel limits by control groups of version 2; empty where it has none of them."""
+    try:
+        return sorted((groups / "cgroup.controllers").read_text(encoding="ascii").split())
+    except OSError:
+        return []
 
 
 def group(found: Iterable[Process], owner: Callable[[Process], str | None]) -> Mapping[str, list[Process]]:
@@ -110,3 +161,15 @@ def excess(memory_kb: float, disk: int, limits: Limits) -> str | None:
     if disk > limits.disk * _MB:
         return f"disk over {limits.disk} MB ({disk / _MB:.0f} MB)"
     return None
+
+
+def overcrowded(threads: int, refused: int, limit: int) -> str | None:
+    """Say that an instance stands at its limit of tasks; one that met it and came off it again may go on.
+
+    Args:
+        threads: it has now.
+        refused: how often its control group refused it one since the last look.
+        limit: tasks it may have.
+    """
+    full = threads >= limit or (refused > 0 and threads >= limit * 9 // 10)
+    return too_many(limit) if full else None

@@ -1,4 +1,4 @@
-"""Whether an instance has come up (section 4.4, step 9)."""
+"""Whether an instance has come up (section 4.4, step 9; `meta.health` in docs/platform.md)."""
 
 from __future__ import annotations
 
@@ -9,32 +9,97 @@ import os
 import stat
 import time
 from pathlib import Path
+from urllib.parse import quote
 
+from components.common.messages import HealthCheck
 from components.dea.config import DeaConfig
+from components.dea.errors import StartError
 from components.dea.instance import Instance, State
 
 _CONNECT_SECONDS = 0.25
 # Quick at first, as most are; then as patient as 2011's.
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 0.5
 _MOST_STATE_BYTES = 64 * 1024
+# One question of a health check; an application may be slow at first.
+_ANSWER_SECONDS = 10.0
+_MOST_HEAD_BYTES = 16 * 1024
+_LONGEST_TIMEOUT = 3600.0
+
+
+class NotReadyError(StartError):
+    """An instance did not come up in its time; the text is what its owner reads."""
 
 
 async def ready(instance: Instance, directory: Path, config: DeaConfig) -> bool:
-    """Wait until an instance serves; False when it does not in its time, or is no longer starting."""
+    """Wait until an instance serves; False when it is no longer starting.
+
+    Raises:
+        NotReadyError: it does not in its time.
+    """
     if instance.port is None and instance.state_file is None:
         return True
-    seconds = config.state_file_timeout if instance.state_file else config.start_timeout
+    health = instance.health
+    path = None if health is None or instance.port is None else health.path
+    seconds = _seconds(instance, config, health)
     deadline = time.time() + seconds
     pause = _FIRST_PAUSE
+    last = ""
     while instance.state is State.STARTING and time.time() < deadline:
-        if instance.state_file is not None:
-            if await asyncio.to_thread(says_running, directory / instance.state_file):
+        if path is None:
+            if await _serves(instance, directory, config):
                 return True
-        elif instance.port is not None and await listens(config.address, instance.port):
-            return True
+        else:
+            last = await answer(config.address, instance, path, min(_ANSWER_SECONDS, seconds))
+            if last[:1] in {"2", "3"}:
+                return True
         await asyncio.sleep(pause)
         pause = min(pause * 1.5, _LONGEST_PAUSE)
+    if instance.state is State.STARTING:
+        raise NotReadyError(f"{_late(instance, path, last)} within {seconds:g} s")
     return False
+
+
+async def _serves(instance: Instance, directory: Path, config: DeaConfig) -> bool:
+    if instance.state_file is not None:
+        return await asyncio.to_thread(says_running, directory / instance.state_file)
+    return instance.port is not None and await listens(config.address, instance.port)
+
+
+def _late(instance: Instance, path: str | None, last: str) -> str:
+    if path is not None:
+        return f"health check: {path} did not answer 2xx or 3xx (last: {last})"
+    if instance.state_file:
+        return f"did not report RUNNING in {instance.state_file}"
+    return f"did not open its port {instance.port}"
+
+
+async def answer(address: str, instance: Instance, path: str, seconds: float) -> str:
+    """Ask an instance over HTTP; gives the status it answered with, or in words why there is none."""
+    host = instance.uris[0] if instance.uris else address
+    # The path is a user's: nothing in it may begin a header of its own.
+    target = quote(path if path.startswith("/") else f"/{path}", safe="/%?&=+:;,@!~*'()$-._")
+    asked = f"GET {target} HTTP/1.1\r\nHost: {quote(host, safe=':.-_')}\r\nUser-Agent: ingot-dea\r\nAccept: */*\r\nConnection: close\r\n\r\n"
+    try:
+        async with asyncio.timeout(seconds):
+            reader, writer = await asyncio.open_connection(address, instance.port, limit=_MOST_HEAD_BYTES)
+            try:
+                writer.write(asked.encode("ascii"))
+                line = (await reader.readline()).decode("latin-1").split()
+            finally:
+                writer.close()
+    except TimeoutError:
+        return f"no answer within {seconds:g} s"
+    except (OSError, ValueError) as error:
+        return "its port is closed" if isinstance(error, ConnectionRefusedError) else "it spoke no HTTP"
+    if len(line) < 2 or not line[0].startswith("HTTP/") or not line[1].isdigit():
+        return "it spoke no HTTP"
+    return line[1]
+
+
+def _seconds(instance: Instance, config: DeaConfig, health: HealthCheck | None) -> float:
+    if health is not None and 0 < health.timeout <= _LONGEST_TIMEOUT:
+        return health.timeout
+    return config.state_file_timeout if instance.state_file else config.start_timeout
 
 
 async def listens(address: str, port: int) -> bool:

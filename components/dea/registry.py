@@ -24,7 +24,7 @@ class Bounds:
 
 
 class Registry:
-    """Instances by id.
+    """Instances and one-off tasks by id; only `tasks`, `watched`, `capacity` and iteration know of tasks.
 
     Args:
         bounds: what may be reserved.
@@ -32,6 +32,8 @@ class Registry:
 
     def __init__(self, bounds: Bounds) -> None:
         self.bounds = bounds
+        # The file system is nearly full, whatever was reserved of it.
+        self.disk_full = False
         self._instances: dict[str, Instance] = {}
 
     def __iter__(self) -> Iterator[Instance]:
@@ -54,12 +56,20 @@ class Registry:
         self._instances.pop(instance.id, None)
 
     def live(self) -> list[Instance]:
-        """Those that start or run."""
-        return [i for i in self if i.live]
+        """Instances that start or run."""
+        return [i for i in self if i.live and i.task is None]
 
     def in_state(self, *states: State) -> list[Instance]:
-        """Those in one of the states."""
-        return [i for i in self if i.state in states]
+        """Instances in one of the states."""
+        return [i for i in self if i.state in states and i.task is None]
+
+    def tasks(self) -> list[Instance]:
+        """One-off tasks, ended ones that are still here included."""
+        return [i for i in self if i.task is not None]
+
+    def watched(self) -> list[Instance]:
+        """Instances and tasks that have processes."""
+        return [i for i in self if i.live]
 
     def find(
         self,
@@ -75,6 +85,7 @@ class Registry:
             i
             for i in self
             if i.droplet == droplet
+            and i.task is None
             and i.state not in (State.STOPPING, State.DELETED)
             and i.matches(version, instances, indices, states)
         ]
@@ -111,6 +122,8 @@ class Registry:
         now = self.capacity()
         if now.instances >= now.max_instances:
             raise NoRoomError(f"{now.instances} instances are here, which is as many as may be")
+        if self.disk_full:
+            raise NoRoomError("the file system of instances is nearly full")
         if now.memory_reserved + limits.mem > now.memory:
             raise NoRoomError(f"{limits.mem} MB of memory wanted, {now.memory - now.memory_reserved} MB free")
         if now.disk_reserved + limits.disk > now.disk:

@@ -10,6 +10,7 @@ from components.common import log
 from components.dea.config import RuntimeConfig
 
 _SECONDS = 10
+_NUMBER = re.compile(r"\d+(\.\d+)*")
 # Names for an application that brings its own program.
 _NONE = frozenset({"", "native"})
 logger = log.get(__name__)
@@ -20,9 +21,13 @@ class Runtimes:
 
     Args:
         usable: by name.
+        versions: what each said it is, by name.
     """
 
-    def __init__(self, usable: Mapping[str, RuntimeConfig]) -> None:
+    def __init__(
+        self, usable: Mapping[str, RuntimeConfig], versions: Mapping[str, str] | None = None
+    ) -> None:
+        self.versions = dict(versions or {})
         self._by_name = {n: r for name, r in usable.items() for n in (name, *r.aliases)}
 
     @property
@@ -42,11 +47,14 @@ class Runtimes:
 async def discover(configured: Mapping[str, RuntimeConfig]) -> Runtimes:
     """Try each executable; those missing or of another version are logged and left out."""
     names = list(configured)
-    found = await asyncio.gather(*(_usable(name, configured[name]) for name in names))
-    return Runtimes({name: configured[name] for name, good in zip(names, found, strict=True) if good})
+    said = await asyncio.gather(*(_version(name, configured[name]) for name in names))
+    found = {name: version for name, version in zip(names, said, strict=True) if version is not None}
+    logger.info("runtimes_found", **found)
+    return Runtimes({name: configured[name] for name in found}, found)
 
 
-async def _usable(name: str, runtime: RuntimeConfig) -> bool:
+async def _version(name: str, runtime: RuntimeConfig) -> str | None:
+    """Ask an interpreter what it is; None where it is not usable."""
     try:
         process = await asyncio.create_subprocess_exec(
             runtime.executable,
@@ -57,16 +65,17 @@ async def _usable(name: str, runtime: RuntimeConfig) -> bool:
         )
     except OSError as error:
         logger.warning("runtime_missing", runtime=name, reason=error.strerror)
-        return False
+        return None
     try:
         output, _none = await asyncio.wait_for(process.communicate(), _SECONDS)
     except TimeoutError:
         process.kill()
         await process.wait()
         logger.warning("runtime_silent", runtime=name)
-        return False
+        return None
     said = output.decode(errors="replace").strip()
     if process.returncode != 0 or not re.search(runtime.version, said):
         logger.warning("runtime_unusable", runtime=name, said=said[:200])
-        return False
-    return True
+        return None
+    number = _NUMBER.search(said)
+    return number[0] if number else ""

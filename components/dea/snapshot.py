@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -11,11 +12,12 @@ from components.common import log
 from components.dea.instance import Instance
 from components.dea.ports import RingState
 
+_Table = dict[str, dict[str, Instance]]
 logger = log.get(__name__)
 
 
 class Snapshot:
-    """The files `applications.json` (application id to instance id to record), `ports.json` and `evacuating`.
+    """The files `applications.json` and `tasks.json` (application id to id to record), `ports.json`, `files.json`, `evacuating`.
 
     Args:
         directory: must exist.
@@ -24,27 +26,25 @@ class Snapshot:
     def __init__(self, directory: Path) -> None:
         self._instances = directory / "applications.json"
         self._ports = directory / "ports.json"
+        self._tasks = directory / "tasks.json"
         self._evacuating = directory / "evacuating"
+        self._credentials = directory / "files.json"
 
     def load(self) -> list[Instance]:
         """Read the records; a file that cannot be understood is put aside and counts as none."""
-        try:
-            found = msgspec.json.decode(self._instances.read_bytes(), type=dict[str, dict[str, Instance]])
-        except FileNotFoundError:
-            return []
-        except msgspec.MsgspecError as error:
-            aside = self._instances.with_suffix(".broken")
-            self._instances.replace(aside)
-            logger.error("snapshot_unreadable", reason=str(error), kept_as=str(aside))  # noqa: TRY400 - the reason says all
-            return []
-        return [instance for of_app in found.values() for instance in of_app.values()]
+        return [*_read(self._instances), *_read(self._tasks)]
 
     def save(self, instances: Iterable[Instance]) -> None:
-        """Write the records, all or nothing."""
-        table: dict[str, dict[str, Instance]] = {}
+        """Write the records, all or nothing of each file."""
+        apps: _Table = {}
+        tasks: _Table = {}
         for instance in instances:
+            table = apps if instance.task is None else tasks
             table.setdefault(str(instance.droplet), {})[instance.id] = instance
-        _replace(self._instances, msgspec.json.encode(table))
+        _replace(self._instances, msgspec.json.encode(apps))
+        # Apart, so that an agent of an earlier release, which knows no tasks, takes none for an instance.
+        if tasks or self._tasks.exists():
+            _replace(self._tasks, msgspec.json.encode(tasks))
 
     def load_ports(self) -> RingState | None:
         """Read where the ports' ring stood."""
@@ -57,6 +57,15 @@ class Snapshot:
         """Write where the ports' ring stands."""
         _replace(self._ports, msgspec.json.encode(state))
 
+    def credentials(self) -> list[str]:
+        """Give user and password of the files' port; made up once, so that a reader goes on over a restart of the agent."""
+        try:
+            known = msgspec.json.decode(self._credentials.read_bytes(), type=tuple[str, str])
+        except (FileNotFoundError, msgspec.MsgspecError):
+            known = (secrets.token_hex(16), secrets.token_hex(16))
+            _replace(self._credentials, msgspec.json.encode(known))
+        return list(known)
+
     @property
     def evacuating(self) -> bool:
         """A DEA that evacuates goes on doing so after a restart, until told otherwise."""
@@ -68,6 +77,19 @@ class Snapshot:
             self._evacuating.touch()
         else:
             self._evacuating.unlink(missing_ok=True)
+
+
+def _read(path: Path) -> list[Instance]:
+    try:
+        found = msgspec.json.decode(path.read_bytes(), type=_Table)
+    except FileNotFoundError:
+        return []
+    except msgspec.MsgspecError as error:
+        aside = path.with_suffix(".broken")
+        path.replace(aside)
+        logger.error("snapshot_unreadable", reason=str(error), kept_as=str(aside))  # noqa: TRY400 - the reason says all
+        return []
+    return [instance for of_app in found.values() for instance in of_app.values()]
 
 
 def _replace(path: Path, content: bytes) -> None:

@@ -1,57 +1,101 @@
-"""The watch over what instances use (section 4.7): where the kernel sets no limit, this does."""
+"""The watch over what instances and tasks use (section 4.7): where the kernel sets no limit, this does."""
 
 from __future__ import annotations
 
 import asyncio
+import shutil
 import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from pathlib import Path
 
 from components.common.units import Runner
 from components.dea.config import DeaConfig
 from components.dea.instance import Instance
-from components.dea.keeper import Keeper
-from components.dea.launcher import Launcher
 from components.dea.monitor import (
     Process,
     Usage,
-    disk_bytes,
+    disk_use,
     excess,
     group,
+    overcrowded,
     processes,
     proportional_kb,
+    refused_tasks,
     sample,
+    unlinked_bytes,
 )
 from components.dea.registry import Registry
+from components.dea.usage import Meter
+
+# A folder that takes long to look through is looked through less often.
+_DISK_REST = 10
+# An end so soon after it met its limit of tasks is put down to it.
+_OF_LATE = 60.0
+
+
+@dataclass(slots=True)
+class _Disk:
+    """What was found in an instance's folder, and when it is looked at again."""
+
+    size: int = 0
+    count: int = 0
+    due: float = 0
 
 
 class Watch:
-    """Samples all live instances and ends those that take too much.
+    """Samples all live instances and tasks, and has those ended that take too much.
 
     Args:
         registry: the instances.
-        keeper: ends them.
-        launcher: knows their folders.
         runner: knows their main processes.
-        config: says whether they have uids of their own.
+        config: says whether they have uids of their own, and what bounds there are.
+        folder: gives an instance's.
+        end: ends one, with the reason its owner reads.
+        meter: adds up what is used.
     """
 
     def __init__(
-        self, registry: Registry, keeper: Keeper, launcher: Launcher, runner: Runner, config: DeaConfig
+        self,
+        registry: Registry,
+        runner: Runner,
+        config: DeaConfig,
+        *,
+        folder: Callable[[Instance], Path],
+        end: Callable[[Instance, str], Awaitable[None]],
+        meter: Meter,
     ) -> None:
         self._registry = registry
-        self._keeper = keeper
-        self._launcher = launcher
         self._runner = runner
+        self._config = config
+        self._folder, self._end, self._meter = folder, end, meter
         self._by_uid = config.sandbox == "systemd"
         self._samples: dict[str, Usage] = {}
+        self._disks: dict[str, _Disk] = {}
+        # How often each was refused a task, and when that was seen to happen last.
+        self._refused: dict[str, int] = {}
+        self._crowds: dict[str, float] = {}
+        self._began = time.time()
 
     def usage(self, instance_id: str) -> Usage | None:
         """Give an instance's last sample."""
         return self._samples.get(instance_id)
 
+    def crowded(self, instance_id: str) -> int | None:
+        """Give the limit of tasks where an instance has met it of late; None where it has not."""
+        when = self._crowds.get(instance_id)
+        return self._config.tasks if when is not None and time.monotonic() - when < _OF_LATE else None
+
     async def look(self) -> None:
         """Sample once."""
-        live = self._registry.live()
-        self._samples = {i.id: s for i in live if (s := self._samples.get(i.id)) is not None}
+        self._registry.disk_full = await asyncio.to_thread(
+            _full, Path(self._config.base_dir), self._config.disk_full
+        )
+        live = self._registry.watched()
+        known = {i.id for i in self._registry}
+        for table in (self._samples, self._disks, self._refused, self._crowds):
+            for gone in table.keys() - known:
+                del table[gone]
         if not live:
             return
         owners = await self._owners(live)
@@ -68,13 +112,53 @@ class Watch:
         return {s.pid: instance_id for instance_id, s in statuses if s.pid is not None}
 
     async def _judge(self, instance: Instance, own: list[Process]) -> None:
-        disk = await asyncio.to_thread(disk_bytes, self._launcher.directory(instance))
-        usage = sample(own, disk, time.time(), self._samples.get(instance.id))
+        disk = await asyncio.to_thread(self._disk, instance, [p.pid for p in own])
+        before = self._samples.get(instance.id)
+        usage = sample(own, disk.size, time.time(), before)
         self._samples[instance.id] = usage
+        self._meter.note(instance, usage, before)
         memory = usage.mem
         if memory > instance.limits.mem * 1024:
             # Workers of one server share most of their pages: count these once before a verdict.
             memory = await asyncio.to_thread(proportional_kb, [p.pid for p in own]) or memory
-        reason = excess(memory, disk, instance.limits)
-        if reason is not None:
-            await self._keeper.end(instance, reason)
+        reason = excess(memory, disk.size, instance.limits)
+        if disk.count > self._config.most_files:
+            reason = f"more than {self._config.most_files} files"
+        reason = self._crowd(instance, own) or reason
+        if reason is not None and instance.live:
+            await self._end(instance, reason)
+
+    def _crowd(self, instance: Instance, own: list[Process]) -> str | None:
+        """Judge how many tasks there are; a kernel that can has refused it more."""
+        if not self._by_uid or not own:
+            return None
+        refused = refused_tasks(own[0].pid)
+        # What an earlier agent saw of an adopted one is over.
+        since = refused - self._refused.get(instance.id, 0 if instance.started > self._began else refused)
+        self._refused[instance.id] = refused
+        if since > 0:
+            self._crowds[instance.id] = time.monotonic()
+        return overcrowded(sum(p.threads for p in own), since, self._config.tasks)
+
+    def _disk(self, instance: Instance, pids: list[int]) -> _Disk:
+        """Measure an instance's files, those without a name too. Blocks."""
+        known = self._disks.setdefault(instance.id, _Disk())
+        began = time.monotonic()
+        if began >= known.due:
+            folder = self._folder(instance)
+            size, known.count = disk_use(folder, self._config.most_files)
+            try:
+                size += unlinked_bytes(pids, folder.stat().st_dev)
+            except FileNotFoundError:
+                size = 0
+            known.size = size
+            now = time.monotonic()
+            known.due = now + _DISK_REST * (now - began)
+        return known
+
+
+def _full(directory: Path, percent: float) -> bool:
+    """Judge whether a file system has no room for more instances. Blocks."""
+    facts = shutil.disk_usage(directory)
+    # As `df` reckons: what is kept for root is no room.
+    return facts.used * 100 > percent * (facts.used + facts.free)

@@ -1,119 +1,31 @@
-"""The actual picture: what the DEAs say they run (section 5.3). A table fed by events; no I/O, no clock of its own.
-
-Times are monotonic seconds, except those named `since`, which are the wire's (whole seconds since 1970).
-"""
+"""The actual picture: what the DEAs say they run (section 5.3). A table fed by events; no I/O, no clock of its own."""
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable
-from dataclasses import dataclass, field
 
 from components.common.messages import DeaBeat, DropletExited, Heartbeat, HeartbeatEntry
 from components.health_manager.config import Intervals
+from components.health_manager.records import (
+    CRASH,
+    CRASHED,
+    EXITED,
+    LIVE,
+    LOST,
+    NEVER,
+    STOPPED,
+    AppActual,
+    Crash,
+    Dea,
+    Index,
+    Instance,
+)
 
-NEVER = float("-inf")
-LIVE = frozenset(("STARTING", "RUNNING"))
-RUNNING, CRASHED = "RUNNING", "CRASHED"
-# Why an index has nothing: what became of the instance it had.
-LOST, EXITED, STOPPED = "lost", "dea_exit", "stopped"
-CRASH = "crashed"
 _EVACUATION = "DEA_EVACUATION"
 _REASONS = {"CRASHED": CRASH, "DEA_SHUTDOWN": EXITED, _EVACUATION: EXITED}
 _GONE_MEMORY = 600.0
 _BEAT_BOUNDS = (0.2, 60.0)
-
-
-@dataclass(slots=True)
-class Instance:
-    """One instance that starts or runs."""
-
-    id: str
-    version: str
-    index: int
-    state: str
-    since: int
-    dea: str
-    first_seen: float
-    seen: float
-
-
-@dataclass(slots=True)
-class Crash:
-    """One crashed instance."""
-
-    version: str
-    index: int
-    since: int
-    seen: float
-
-
-@dataclass(slots=True)
-class Index:
-    """What is remembered of one index of one version: the START in flight, its crashes, why it is empty."""
-
-    requested: float = NEVER
-    crashes: int = 0
-    crashed_at: float = NEVER
-    crashed_since: int = 0
-    why: str = ""
-
-    def gave_up(self, s: Intervals) -> bool:
-        """True when it has crashed so often that it is not started again before its owner changes it."""
-        return 0 <= s.giveup_crash_number < self.crashes and self.crashes > s.flapping_death
-
-    def flapping(self, now: float, s: Intervals) -> bool:
-        """True when it has crashed too often too recently."""
-        recent = now - self.crashed_at <= s.flapping_timeout
-        return self.crashes > s.flapping_death and (recent or self.gave_up(s))
-
-
-@dataclass(slots=True)
-class AppActual:
-    """Everything known of one application's instances."""
-
-    live: dict[str, Instance] = field(default_factory=dict)
-    crashed: dict[str, Crash] = field(default_factory=dict)
-    indices: dict[tuple[str, int], Index] = field(default_factory=dict)
-    # DEA -> (instances it counts in its beats and has not named yet, since when).
-    unnamed: dict[str, tuple[int, float]] = field(default_factory=dict)
-    stop_requested: dict[str, float] = field(default_factory=dict)
-    # Since when the desired picture has not known this application.
-    unknown_since: float | None = None
-
-    def index(self, version: str, number: int) -> Index:
-        """Give the memory of an index, made at need."""
-        return self.indices.setdefault((version, number), Index())
-
-    def empty(self) -> bool:
-        """True when there is nothing left to remember."""
-        return not (self.live or self.crashed or self.indices or self.unnamed)
-
-
-@dataclass(slots=True)
-class Dea:
-    """One DEA as heard. `interval` is None for one that sends no `ingot.dea.beat`."""
-
-    id: str
-    seen: float
-    interval: float | None = None
-    evacuating: bool = False
-    stopping: bool = False
-    lost_at: float | None = None
-    instances: dict[int, set[str]] = field(default_factory=dict)
-    counts: dict[str, int] = field(default_factory=dict)
-    # Application -> the live instances its last heartbeat named.
-    named: dict[int, set[str]] = field(default_factory=dict)
-    # Application -> beats in a row that counted fewer instances than are known.
-    short: dict[int, int] = field(default_factory=dict)
-    unnamed: set[int] = field(default_factory=set)
-    moved: bool = False
-
-    def limit(self, s: Intervals) -> float:
-        """Give the silence after which it is lost, in seconds."""
-        if self.interval is None:
-            return s.droplet_lost
-        limit = s.beats_missed * self.interval
-        return max(limit, s.stopping_grace) if self.stopping else limit
 
 
 class ActualTable:
@@ -125,6 +37,8 @@ class ActualTable:
         self.deas: dict[str, Dea] = {}
         self.listening_since = NEVER
         self.settling_since = NEVER
+        # STARTs in flight, by application, version and index, the oldest first: when they were asked for.
+        self._starting: dict[tuple[int, str, int], float] = {}
         self._gone: dict[str, tuple[float, bool]] = {}
         self._dirty: set[int] = set()
 
@@ -144,13 +58,19 @@ class ActualTable:
     def heartbeat(self, message: Heartbeat, now: float) -> bool:
         """Take a `dea.heartbeat`; it may name all instances of a DEA or only one. True when the DEA came back."""
         back = self._hear(message.dea, now) if message.dea else False
-        named: dict[int, set[str]] = {}
+        home = self.deas.get(message.dea)
+        # One string for all of them: it is kept with each instance.
+        name = home.id if home else ""
         for entry in message.droplets:
-            if entry.state in LIVE:
-                named.setdefault(entry.droplet, set()).add(entry.instance)
-            self._entry(entry, message.dea, now)
-        if message.dea:
-            self.deas[message.dea].named.update(named)
+            if home is not None and entry.state in LIVE:
+                home.named[entry.droplet] = now
+            app = self.apps.get(entry.droplet)
+            known = app.live.get(entry.instance) if app is not None else None
+            if known is not None and known.state == entry.state and known.dea == name:
+                # As it was, which is what most of them say.
+                known.since, known.seen = entry.state_timestamp, now
+            else:
+                self._entry(entry, name, now)
         return back
 
     def beat(self, message: DeaBeat, now: float) -> bool:
@@ -159,8 +79,8 @@ class ActualTable:
         dea = self.deas[message.id]
         dea.interval = min(max(message.interval, _BEAT_BOUNDS[0]), _BEAT_BOUNDS[1])
         if message.evacuating != dea.evacuating:
-            self._dirty.update(dea.instances)
-        dea.evacuating, dea.stopping = message.evacuating, message.stopping
+            self._dirty.update(dea.instances.values())
+        dea.evacuating, dea.stopping, dea.capacity = message.evacuating, message.stopping, message.capacity
         if dea.moved or message.droplets != dea.counts:
             dea.counts = message.droplets
             dea.moved = self._compare(dea, now)
@@ -192,6 +112,7 @@ class ActualTable:
             # Not known yet, so it is the one last asked for: that request has been answered.
             if why != STOPPED and not any((i.version, i.index) == key for i in app.live.values()):
                 index.requested, index.why = NEVER, why
+                self._starting.pop((message.droplet, *key), None)
             if crashed:
                 self._count(index, message.crash_timestamp or 0, now)
         self._dirty.add(message.droplet)
@@ -209,7 +130,7 @@ class ActualTable:
         for droplet in dea.unnamed:
             self.apps[droplet].unnamed.pop(dea.id, None)
         dea.unnamed = set()
-        return self.drop([(d, i) for d, ids in dea.instances.items() for i in ids], now)
+        return self.drop([(droplet, i) for i, droplet in dea.instances.items()], now)
 
     def drop(self, lost: Iterable[tuple[int, str]], now: float) -> int:
         """Take instances, `(application, id)`, for gone without a word of theirs; gives how many were known."""
@@ -230,7 +151,19 @@ class ActualTable:
 
     def request_start(self, droplet: int, version: str, index: int, now: float) -> None:
         """Remember that a START for this index is in flight."""
-        self._app(droplet).index(version, index).requested = now
+        memory = self._app(droplet).index(version, index)
+        memory.requested, memory.tries = now, memory.tries + 1
+        self._starting.pop((droplet, version, index), None)
+        self._starting[droplet, version, index] = now
+
+    def in_flight(self, now: float) -> int:
+        """Count the STARTs that were asked for, have not been answered and have not timed out."""
+        while self._starting:
+            key, asked = next(iter(self._starting.items()))
+            if now - asked < self.settings.restart_timeout:
+                break
+            del self._starting[key]
+        return len(self._starting)
 
     def request_stop(self, droplet: int, instances: Iterable[str], now: float) -> None:
         """Remember that these instances have been asked to stop."""
@@ -253,13 +186,15 @@ class ActualTable:
         if app is None:
             return
         s = self.settings
+        if not (app.crashed or app.indices or app.stop_requested) and app.live:
+            return
         for name in [n for n, c in app.crashed.items() if now - c.seen > s.crash_memory]:
             del app.crashed[name]
         for key, index in list(app.indices.items()):
             if now - index.requested <= s.restart_timeout:
                 continue
             quiet = now - index.crashed_at > s.flapping_timeout and not index.gave_up(s)
-            if key[0] != version or (quiet and not index.why):
+            if key[0] != version or (quiet and not index.why and not index.tries):
                 del app.indices[key]
         for name in [n for n in app.stop_requested if n not in app.live]:
             del app.stop_requested[name]
@@ -304,9 +239,10 @@ class ActualTable:
                 return  # it has exited; this was written before
             known = app.live[entry.instance] = Instance(
                 entry.instance,
-                entry.version,
+                # One string for all instances of a version, and for all that run.
+                sys.intern(entry.version),
                 entry.index,
-                entry.state,
+                sys.intern(entry.state),
                 entry.state_timestamp,
                 "",
                 now,
@@ -315,34 +251,31 @@ class ActualTable:
             index = app.indices.get((entry.version, entry.index))
             returned = self._gone.pop(entry.instance, None) is not None
             if index is not None:
-                index.why = ""
+                index.why, index.tries = "", 0
                 # One that was lost and is back is not the one that was asked for: that may still come.
-                index.requested = index.requested if returned else NEVER
+                if not returned:
+                    index.requested = NEVER
+                    self._starting.pop((entry.droplet, entry.version, entry.index), None)
             self._dirty.add(entry.droplet)
         elif known.state != entry.state:
             self._dirty.add(entry.droplet)
-        known.state, known.since, known.seen = entry.state, entry.state_timestamp, now
+        known.state, known.since, known.seen = sys.intern(entry.state), entry.state_timestamp, now
         if known.dea != dea:
             self._place(entry.droplet, known, dea)
 
     def _place(self, droplet: int, instance: Instance, dea: str) -> None:
-        self._displace(droplet, instance)
+        self._displace(instance)
         instance.dea = dea
         if dea:
             home = self.deas[dea]
-            home.instances.setdefault(droplet, set()).add(instance.id)
+            home.instances[instance.id] = droplet
             home.moved = True
 
-    def _displace(self, droplet: int, instance: Instance) -> None:
+    def _displace(self, instance: Instance) -> None:
         home = self.deas.get(instance.dea)
-        if home is None:
-            return
-        home.moved = True
-        ids = home.instances.get(droplet, set())
-        ids.discard(instance.id)
-        if not ids:
-            home.instances.pop(droplet, None)
-        home.named.get(droplet, set()).discard(instance.id)
+        if home is not None:
+            home.moved = True
+            home.instances.pop(instance.id, None)
 
     def _remove(
         self, droplet: int, instance: Instance, why: str, now: float, *, exited: bool, since: int = 0
@@ -350,7 +283,7 @@ class ActualTable:
         app = self.apps[droplet]
         del app.live[instance.id]
         app.stop_requested.pop(instance.id, None)
-        self._displace(droplet, instance)
+        self._displace(instance)
         self._gone[instance.id] = (now, exited)
         index = app.index(instance.version, instance.index)
         index.why = why
@@ -368,8 +301,12 @@ class ActualTable:
         counts = {int(d): n for d, n in dea.counts.items() if d.isdigit()}
         unnamed: set[int] = set()
         short: dict[int, int] = {}
-        for droplet in counts.keys() | dea.instances.keys():
-            counted, known = counts.get(droplet, 0), dea.instances.get(droplet, set())
+        here: dict[int, list[str]] = {}
+        for name, droplet in dea.instances.items():
+            here.setdefault(droplet, []).append(name)
+        dea.named = {droplet: at for droplet, at in dea.named.items() if droplet in here}
+        for droplet in counts.keys() | here.keys():
+            counted, known = counts.get(droplet, 0), here.get(droplet, ())
             if counted > len(known):
                 unnamed.add(droplet)
                 app = self._app(droplet)
@@ -377,10 +314,11 @@ class ActualTable:
             elif counted < len(known):
                 # Twice in a row, as a beat may have been written just before an instance came.
                 short[droplet] = dea.short.get(droplet, 0) + 1
-                named = dea.named.get(droplet, set()) if counted else set()
-                if short[droplet] > 1 and len(named) == counted:
+                live, named_at = self.apps[droplet].live, dea.named.get(droplet, NEVER)
+                silent = [i for i in known if not counted or live[i].seen != named_at]
+                if short[droplet] > 1 and len(known) - len(silent) == counted:
                     del short[droplet]
-                    self.drop([(droplet, i) for i in known - named], now)
+                    self.drop([(droplet, i) for i in silent], now)
         for droplet in dea.unnamed - unnamed:
             self.apps[droplet].unnamed.pop(dea.id, None)
             self._dirty.add(droplet)

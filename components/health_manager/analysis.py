@@ -6,11 +6,16 @@ instances to stop, each with its reason. It never changes what it is given.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cache
 
-from components.health_manager.actual import (
+from components.health_manager.config import Intervals
+from components.health_manager.desired import STARTED, DesiredApp
+from components.health_manager.desired import STOPPED as APP_STOPPED
+from components.health_manager.records import (
     CRASH,
     EXITED,
     LOST,
@@ -18,11 +23,9 @@ from components.health_manager.actual import (
     RUNNING,
     STOPPED,
     AppActual,
+    Index,
     Instance,
 )
-from components.health_manager.config import Intervals
-from components.health_manager.desired import STARTED, DesiredApp
-from components.health_manager.desired import STOPPED as APP_STOPPED
 
 MISSING, EVACUATING, FLAPPING = "missing", "evacuating", "flapping"
 EXTRA, DUPLICATE, OLD_VERSION, STOPPED_APP, UNKNOWN_APP = (
@@ -40,12 +43,16 @@ _NOTHING = AppActual()
 
 @dataclass(frozen=True, slots=True)
 class Start:
-    """Start one index. Lower `priority` goes first: applications with nothing running before all others."""
+    """Start one index.
+
+    Lower `priority` goes first: what was asked for in vain least often, then applications with nothing running before
+    all others, then by reason.
+    """
 
     index: int
     version: str
     reason: str
-    priority: tuple[int, int]
+    priority: tuple[int, int, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +80,10 @@ class Verdict:
     missing: int = 0
 
 
-FINE = Verdict()
+@cache
+def calm(running: int) -> Verdict:
+    """Give the verdict on an application with which all is well: one object for all of a size."""
+    return Verdict(running=running)
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,10 +96,14 @@ class View:
     settings: Intervals
     # False where too much of what runs is unknown at once: then it is the desired picture that is wrong.
     stop_unknown: bool = True
+    # When the desired picture was read: what came later may be of a version it could not know.
+    read_at: float = math.inf
 
-    def expired(self, instance: Instance) -> bool:
-        """True when nobody has named the instance for too long."""
-        return self.now - max(instance.seen, self.listening_since) > self.settings.droplet_lost
+    @property
+    def silent_since(self) -> float:
+        """What was seen before this and not since has expired: nobody has named it for too long, and one could have heard."""
+        lost = self.settings.droplet_lost
+        return self.now - lost if self.now - self.listening_since > lost else NEVER
 
 
 def judge(app: DesiredApp | None, actual: AppActual | None, view: View, *, fresh: bool = True) -> Verdict:
@@ -104,15 +118,24 @@ def judge(app: DesiredApp | None, actual: AppActual | None, view: View, *, fresh
     actual = actual or _NOTHING
     if app is None:
         return _unknown(actual, view)
-    expired = tuple(i.id for i in actual.live.values() if view.expired(i))
-    running = sum(1 for i in actual.live.values() if i.state == RUNNING and i.version == app.version)
+    version, silent_since = app.version, view.silent_since
+    running: set[int] = set()
+    silent: list[str] = []
+    for instance in actual.live.values():
+        if instance.state == RUNNING and (instance.version == version or app.serves(instance.version)):
+            running.add(instance.index)
+        if instance.seen < silent_since:
+            silent.append(instance.id)
+    if app.state == STARTED and not view.evacuating and not silent and _as_wanted(app, actual, running):
+        return calm(len(running))
+    expired = tuple(silent)
     stable = fresh and view.now - app.changed_at >= view.settings.stable_state
     if app.state == STARTED:
-        return _started(app, actual, view, expired, running, fresh=fresh, stable=stable)
+        return _started(app, actual, view, expired, len(running), fresh=fresh, stable=stable)
     stops: tuple[Stop, ...] = ()
     if app.state == APP_STOPPED and stable:
         stops = tuple(Stop(i, STOPPED_APP) for i in actual.live if _may_stop(actual, i, view))
-    return Verdict(stops=stops, expired=expired, running=running)
+    return Verdict(stops=stops, expired=expired, running=len(running))
 
 
 def restart_delay(crashes: int, s: Intervals) -> float:
@@ -121,8 +144,20 @@ def restart_delay(crashes: int, s: Intervals) -> float:
     return 0.0 if over < 0 else min(s.min_restart_delay * 2.0 ** min(over, 64), s.max_restart_delay)
 
 
+def _as_wanted(app: DesiredApp, actual: AppActual, running: set[int]) -> bool:
+    """True when every index has one running instance of the live version, and there is nothing else to remember."""
+    return (
+        len(actual.live) == app.instances == len(running)
+        and not actual.indices
+        and not app.updating
+        and max(running, default=0) < app.instances
+        and min(running, default=0) >= 0
+    )
+
+
 def _unknown(actual: AppActual, view: View) -> Verdict:
-    expired = tuple(i.id for i in actual.live.values() if view.expired(i))
+    silent_since = view.silent_since
+    expired = tuple(i.id for i in actual.live.values() if i.seen < silent_since)
     patience = 2 * view.settings.desired_interval
     if not view.stop_unknown or actual.unknown_since is None or view.now - actual.unknown_since <= patience:
         return Verdict(expired=expired)
@@ -142,33 +177,27 @@ def _started(
     fresh: bool,
     stable: bool,
 ) -> Verdict:
-    places: dict[int, list[Instance]] = {}
-    old: list[Instance] = []
-    stops: list[Stop] = []
-    for instance in actual.live.values():
-        if instance.version != app.version:
-            old.append(instance)
-        elif instance.index < app.instances and instance.index >= 0:
-            places.setdefault(instance.index, []).append(instance)
-        elif stable:
-            stops.append(Stop(instance.id, EXTRA))
-    wanted: list[tuple[int, str, int]] = []
+    found = _sorted(app, actual, view)
+    places = found.places
+    stops = [Stop(i.id, EXTRA) for i in found.beyond] if stable and not app.updating else []
+    wanted: list[tuple[int, str]] = []
     empty = 0
     for number in range(app.instances):
         here = places.get(number)
         if here is None:
-            empty += 1
-            memory = actual.indices.get((app.version, number))
-            wanted.append(
-                (number, (memory.why if memory else "") or MISSING, memory.crashes if memory else 0)
-            )
-            continue
-        staying = [i for i in here if i.dea not in view.evacuating] if view.evacuating else here
-        if not staying:
-            wanted.append((number, EVACUATING, 0))
-        elif len(here) > 1:
-            stops.extend(_surplus(staying, [i for i in here if i.dea in view.evacuating]))
-    stops.extend(_stops_of_old(app, old, places, view, stable=stable))
+            if number in found.served:
+                continue
+            memory = _memory(app, actual, number)
+            why = (memory.why if memory is not None else "") or MISSING
+            wanted.append((number, EVACUATING if number in found.leaving else why))
+            empty += number not in found.leaving
+        elif len(here) > 1 or view.evacuating:
+            staying = [i for i in here if i.dea not in view.evacuating]
+            if staying:
+                stops.extend(_surplus(staying, [i for i in here if i.dea in view.evacuating]))
+            elif number not in found.served:
+                wanted.append((number, EVACUATING))
+    stops.extend(_stops_of_old(app, found.old, places, view, stable=stable))
     flapping, given_up = _crashers(app, actual, view)
     starts: tuple[Start, ...] = ()
     if wanted and app.staged and app.version and fresh:
@@ -184,6 +213,45 @@ def _started(
     )
 
 
+@dataclass(slots=True)
+class _Found:
+    """A started application's instances, sorted by what they are to it.
+
+    While an update rolls, `served` and `leaving` are the indices where the version before runs, on DEAs that stay and on
+    such as evacuate: neither missing nor surplus, the update replaces them itself.
+    """
+
+    places: dict[int, list[Instance]] = field(default_factory=dict)
+    beyond: list[Instance] = field(default_factory=list)
+    old: list[Instance] = field(default_factory=list)
+    served: set[int] = field(default_factory=set)
+    leaving: set[int] = field(default_factory=set)
+
+
+def _sorted(app: DesiredApp, actual: AppActual, view: View) -> _Found:
+    found = _Found()
+    for instance in actual.live.values():
+        number = instance.index
+        if instance.version == app.version:
+            if 0 <= number < app.instances:
+                found.places.setdefault(number, []).append(instance)
+            else:
+                found.beyond.append(instance)
+        elif not app.serves(instance.version):
+            found.old.append(instance)
+        else:
+            (found.leaving if instance.dea in view.evacuating else found.served).add(number)
+    return found
+
+
+def _memory(app: DesiredApp, actual: AppActual, number: int) -> Index | None:
+    """What is remembered of an index; while an update rolls, of the version before where the new one was not there yet."""
+    memory = actual.indices.get((app.version, number))
+    if memory is None and app.updating:
+        memory = actual.indices.get((app.updating, number))
+    return memory
+
+
 def _surplus(staying: list[Instance], leaving: list[Instance]) -> list[Stop]:
     """Of one index, all but the senior instance go; those on DEAs that evacuate when a successor runs, so that these get empty."""
     staying.sort(key=_seniority)
@@ -197,7 +265,7 @@ def _surplus(staying: list[Instance], leaving: list[Instance]) -> list[Stop]:
 def _starts(
     app: DesiredApp,
     actual: AppActual,
-    wanted: list[tuple[int, str, int]],
+    wanted: list[tuple[int, str]],
     view: View,
     given_up: tuple[int, ...],
     *,
@@ -209,7 +277,7 @@ def _starts(
     coming = sum(n for n, since in actual.unnamed.values() if now - since <= s.droplet_lost)
     in_flight = 0
     covered = app.instances - len(wanted)
-    for number, why, crashes in wanted:
+    for number, why in wanted:
         reason = why
         memory = actual.indices.get((app.version, number))
         if memory is not None and now - memory.requested < s.restart_timeout:
@@ -218,13 +286,18 @@ def _starts(
         if number in given_up:
             continue
         if memory is not None and why != EVACUATING and memory.flapping(now, s):
-            if now < memory.crashed_at + restart_delay(crashes, s):
+            if now < memory.crashed_at + restart_delay(memory.crashes, s):
                 continue
             reason = FLAPPING
         if not stable and reason not in _AT_ONCE:
             continue
-        starts.append(Start(number, app.version, reason, (covered + len(starts), _URGENCY[reason])))
-    return starts[: max(len(starts) - max(coming - in_flight, 0), 0)]
+        tries = memory.tries if memory is not None else 0
+        starts.append(Start(number, app.version, reason, (tries, covered + len(starts), _URGENCY[reason])))
+    spare = max(coming - in_flight, 0)
+    if spare:
+        # What has no name yet may be what is merely missing; what was said to have gone it is not.
+        starts.sort(key=lambda start: start.reason == MISSING)
+    return starts[: max(len(starts) - spare, 0)]
 
 
 def _stops_of_old(
@@ -237,6 +310,8 @@ def _stops_of_old(
     return [
         Stop(i.id, OLD_VERSION)
         for i in old
+        # One that came after the reading is of a version the reading could not know.
+        if i.first_seen < view.read_at
         if late or i.index >= app.instances or any(n.state == RUNNING for n in places.get(i.index, ()))
     ]
 
@@ -256,7 +331,9 @@ def _crashers(app: DesiredApp, actual: AppActual, view: View) -> tuple[tuple[int
 def _may_stop(actual: AppActual, instance: str, view: View) -> bool:
     """A request to stop is repeated, but not before the last one had its time; what has expired is not asked."""
     asked = actual.stop_requested.get(instance, NEVER)
-    return view.now - asked >= view.settings.restart_timeout and not view.expired(actual.live[instance])
+    return (
+        view.now - asked >= view.settings.restart_timeout and actual.live[instance].seen >= view.silent_since
+    )
 
 
 def _seniority(instance: Instance) -> tuple[bool, float, int, str]:

@@ -7,10 +7,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from components.common.messages import HealthQuery, HealthReply, IndicesReply, InstancesReply, StatusQuery
-from components.health_manager.actual import RUNNING, ActualTable
+from components.health_manager.actual import ActualTable
 from components.health_manager.analysis import Verdict
 from components.health_manager.config import Intervals
 from components.health_manager.desired import STARTED, DesiredTable
+from components.health_manager.records import RUNNING
 
 
 def status(
@@ -52,7 +53,9 @@ def health(query: HealthQuery, desired: DesiredTable, table: ActualTable) -> lis
         healthy = {
             i.index
             for i in (actual.live.values() if actual else ())
-            if i.state == RUNNING and i.version == version
+            if i.state == RUNNING
+            # While an update rolls, an index is served by either version.
+            and (i.version == version or (version == app.version and app.serves(i.version)))
         }
         replies.append(HealthReply(droplet=app.id, version=version, healthy=len(healthy)))
     return replies
@@ -116,7 +119,7 @@ def varz(desired: DesiredTable, table: ActualTable, verdicts: Mapping[int, Verdi
             {
                 "id": dea.id,
                 "state": "lost" if dea.lost_at is not None else "evacuating" if dea.evacuating else "up",
-                "instances": sum(map(len, dea.instances.values())),
+                "instances": len(dea.instances),
             }
             for dea in table.deas.values()
         ],

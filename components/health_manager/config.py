@@ -33,11 +33,17 @@ class Intervals(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
     max_restart_delay: float = 480.0  # ... up to this
     giveup_crash_number: int = 7  # more crashes than this: given up; negative: never
     dequeueing_rate: float = 50.0  # requests per second
+    starts_in_flight: int = (
+        200  # no further START while so many are unanswered (each at most restart_timeout long)
+    )
     # Trust.
     settle: float = 5.0  # listen so long after a start, a reconnect or a pause before acting
     lead_settle: float = 1.0  # and so long after becoming leader: the other's last words
     silent_share: float = 0.5  # more of the pool than this silent at once (and at least two): hold
     silent_hold: float = 60.0  # but no longer than this
+    # Capacity.
+    capacity_share: float = 0.1  # less of the pool's memory than this free: an alert
+    # Leading.
     lease_ttl: float = 5.0
     lease_renew: float = 1.5
     nats_ping: float = 10.0
@@ -54,6 +60,10 @@ class Intervals(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
         ]
         if not 0 < self.silent_share <= 1:
             found.append(f"silent_share: want more than 0 and at most 1, not {self.silent_share:g}")
+        if not 0 <= self.capacity_share < 1:
+            found.append(f"capacity_share: want at least 0 and less than 1, not {self.capacity_share:g}")
+        if self.starts_in_flight < 1:
+            found.append(f"starts_in_flight: want at least 1, not {self.starts_in_flight}")
         if self.desired_max_age < 2 * self.desired_interval:
             found.append("desired_max_age: want at least twice desired_interval")
         if self.max_restart_delay < self.min_restart_delay:
@@ -65,11 +75,30 @@ class Intervals(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
         return found
 
 
+class Webhook(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Where alerts are posted to; `secret`, where there is one, is sent as the header of that name."""
+
+    url: str
+    header: str = "Authorization"
+    secret: str = ""
+
+    def problems(self) -> list[str]:
+        """An address, and a header that is one; neither is shown, as both may be secret."""
+        found = []
+        if not self.url.startswith(("http://", "https://")) or any(c.isspace() for c in self.url):
+            found.append("url: want http://... or https://...")
+        if not self.header or not all(c.isalnum() or c == "-" for c in self.header):
+            found.append(f"header: want letters, digits and dashes, not {self.header!r}")
+        if not self.secret.isprintable():
+            found.append("secret: want one line")
+        return found
+
+
 class HealthManagerConfig(DaemonConfig, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """What the health manager reads.
 
     `controllers` are base URLs, tried in turn. Without `bulk_password` the credentials are asked for on the bus
-    (`cloudcontroller.bulk.credentials`, section 1.15).
+    (`cloudcontroller.bulk.credentials`, section 1.15). Alerts go to the log, the metrics and each of `webhooks`.
     """
 
     controllers: list[str]
@@ -77,6 +106,7 @@ class HealthManagerConfig(DaemonConfig, frozen=True, forbid_unknown_fields=True,
     bulk_password: str = ""
     bulk_batch: int = 1000
     intervals: Intervals = Intervals()
+    webhooks: list[Webhook] = msgspec.field(default_factory=list)
 
     def problems(self) -> list[str]:
         """Addresses are HTTP addresses."""
@@ -87,6 +117,7 @@ class HealthManagerConfig(DaemonConfig, frozen=True, forbid_unknown_fields=True,
         ]
         if not self.controllers:
             found.append("controllers: want at least one http://host:port")
+        found.extend(f"webhooks.{n}.{p}" for n, hook in enumerate(self.webhooks) for p in hook.problems())
         if self.bulk_batch < 1:
             found.append(f"bulk_batch: want at least 1, not {self.bulk_batch}")
         return found

@@ -11,6 +11,7 @@ from email.utils import parsedate_to_datetime
 from typing import Any
 
 import aiohttp
+import msgspec
 
 from components.common import log
 from components.common.errors import IngotError
@@ -108,8 +109,8 @@ class Controllers:
         ) as reply:
             raw = await reply.read()
             try:
-                value = json.loads(raw)
-            except ValueError:
+                value = msgspec.json.decode(raw)
+            except msgspec.DecodeError:
                 value = None
             return Answer(reply.status, value if isinstance(value, dict) else None, _wall(reply))
 

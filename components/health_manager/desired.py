@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -16,7 +16,8 @@ class DesiredApp:
     """One application as it should be.
 
     `version` is the live version: what the controller says, or `<staged_package_hash>-<run_count>`; empty where neither
-    is known. `changed_at` is when its owner changed it last, on this process's monotonic clock.
+    is known. `changed_at` is when its owner changed it last, on this process's monotonic clock. `updating` is the version
+    before while a rolling update runs (docs/decisions/0007-the-core.md), else empty.
     """
 
     id: int
@@ -25,18 +26,23 @@ class DesiredApp:
     version: str
     staged: bool
     last_updated: int
-    changed_at: float = NEVER
+    changed_at: float = field(default=NEVER, compare=False)
     name: str = ""
     memory: int = 0
     framework: str = ""
     runtime: str = ""
     owner: str = ""
+    updating: str = ""
+
+    def serves(self, version: str) -> bool:
+        """True for the live version, and while an update rolls for the one before."""
+        return version == self.version or (version == self.updating and version != "")
 
     def same(self, other: DesiredApp | None) -> bool:
         """True when nothing differs that could ask for an action."""
         return other is not None and (
-            (self.state, self.instances, self.version, self.staged, self.last_updated)
-            == (other.state, other.instances, other.version, other.staged, other.last_updated)
+            (self.state, self.instances, self.version, self.staged, self.last_updated, self.updating)
+            == (other.state, other.instances, other.version, other.staged, other.last_updated, other.updating)
         )
 
 
@@ -62,6 +68,7 @@ def parse_row(droplet: int, row: Mapping[str, Any]) -> DesiredApp:
             framework=str(row.get("framework") or ""),
             runtime=str(row.get("runtime") or ""),
             owner=str(row.get("owner") or row.get("owner_email") or row.get("owner_id") or ""),
+            updating=str(row.get("updating") or ""),
         )
     except (KeyError, TypeError, ValueError):
         return DesiredApp(droplet, INVALID, 0, "", staged=False, last_updated=0)
@@ -123,6 +130,9 @@ class DesiredTable:
         before, after, changed = self.apps, {}, []
         for fresh in apps:
             known = before.get(fresh.id)
+            if fresh == known:
+                after[fresh.id] = known
+                continue
             if known is not None and known.last_updated == fresh.last_updated:
                 since = known.changed_at
             else:

@@ -36,6 +36,8 @@ class LeaseState:
     token: int = -1
     other: str = ""
     other_until: float = NEVER
+    # Whether this one speaks for all: who led last does, also while no controller can be reached and nobody leads.
+    speaks: bool = False
 
     def leads(self, now: float) -> bool:
         """True while this one may act."""
@@ -51,15 +53,18 @@ class LeaseState:
             self.since = now
         self.token, self.until = token, sent + self.ttl - _MARGIN
         self.other, self.other_until = "", NEVER
+        self.speaks = True
 
     def refused(self, holder: str, token: int, expires_in: float, now: float) -> None:
         """Another one has it: stop at once."""
         self.token, self.until = token, NEVER
         self.other, self.other_until = holder, now + expires_in
+        self.speaks = False
 
     def released(self) -> None:
         """Give it up."""
         self.until = NEVER
+        self.speaks = False
 
     def wait(self, renew: float, now: float) -> float:
         """Give the seconds until the next attempt: earlier when another one's lease is about to end."""

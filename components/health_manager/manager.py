@@ -36,6 +36,7 @@ from components.health_manager.controllers import Controllers, ControllersError,
 from components.health_manager.desired import DesiredTable
 from components.health_manager.lease import Lease, LeaseState
 from components.health_manager.repairs import Repairs
+from components.health_manager.webhooks import Webhooks
 
 _TICK = 0.1
 # A loop that stood still for so long heard nothing: not the DEAs were silent, it was deaf.
@@ -59,7 +60,9 @@ class HealthManager:
         self.desired = DesiredTable()
         self.table = ActualTable(s)
         self._pool = trust.PoolWatch(s)
-        self._alerts = Alerts()
+        # Half of it may pass until another one leads, and a little until it knows.
+        self._webhooks = Webhooks(config.webhooks, config.address, 2 * s.lease_ttl)
+        self._alerts = Alerts(self._webhooks.tell)
         self.repairs = Repairs(s, self.desired, self.table, self._alerts, time.monotonic())
         self._lease = Lease(
             self._controllers, LeaseState(identity.uuid, s.lease_ttl), s.lease_renew, self._turned
@@ -87,6 +90,7 @@ class HealthManager:
 
     async def start(self) -> None:
         """Begin to read, to listen and to watch the lease."""
+        await self._webhooks.start()
         self._tasks = [
             asyncio.create_task(work, name=name)
             for name, work in (
@@ -99,6 +103,7 @@ class HealthManager:
     async def stop(self) -> None:
         """Stop acting, give the lease back, and close."""
         await tasks.end(self._tasks)
+        await self._webhooks.stop()
         await self._lease.release()
         await self._controllers.close()
 
@@ -123,6 +128,8 @@ class HealthManager:
             "lease_holder": state.holder if self.leads else state.other,
             "lease_token": state.token,
             "picture_doubts": list(self._doubts),
+            "starts_in_flight": self.table.in_flight(time.monotonic()),
+            "alerts": self._alerts.lasting(),
         }
 
     # What is heard.
@@ -257,6 +264,7 @@ class HealthManager:
             self.table.listen_from(now, settle=False)
         self._ticked = now
         self._lease.check()
+        self._webhooks.speak(speaks=self._lease.state.speaks)
         self._watch(now)
         if now >= self._ping_due:
             self._ping_due = now + self._s.nats_ping

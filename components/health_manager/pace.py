@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from components.health_manager.analysis import Start, Stop
 
 # Stops go after the starts of applications that have nothing running.
-_STOP_PRIORITY = (1, 0)
+_STOP_PRIORITY = (0, 1, 0)
+_Entry = tuple[tuple[int, int, int], int, int, "Request"]
 _Key = tuple[int, str, int]
 
 
@@ -43,7 +44,8 @@ class PaceQueue:
         self._burst = max(rate / 5, 1.0)
         self._tokens = self._burst
         self._at = now
-        self._heap: list[tuple[tuple[int, int], int, int, Request]] = []
+        self._starts: list[_Entry] = []
+        self._stops: list[_Entry] = []
         self._waiting: dict[_Key, Request] = {}
         self._by_droplet: dict[int, set[_Key]] = {}
         self._count = 0
@@ -64,30 +66,44 @@ class PaceQueue:
 
     def clear(self) -> None:
         """Forget everything."""
-        self._heap.clear()
+        self._starts.clear()
+        self._stops.clear()
         self._waiting.clear()
         self._by_droplet.clear()
 
-    def take(self, now: float) -> Request | None:
-        """Hand out the next request; None when nothing waits or the rate is used up."""
+    def take(self, now: float, *, starts: bool = True) -> Request | None:
+        """Hand out the next request; None when nothing waits or the rate is used up.
+
+        Args:
+            now: the time.
+            starts: False while no further START may be in flight.
+        """
         self._tokens = min(self._tokens + (now - self._at) * self._rate, self._burst)
         self._at = now
-        while self._heap and self._tokens >= 1:
-            request = heapq.heappop(self._heap)[-1]
-            if self._waiting.get(request.key) is not request:
-                continue  # replaced since
-            del self._waiting[request.key]
-            keys = self._by_droplet[request.droplet]
-            keys.discard(request.key)
-            if not keys:
-                del self._by_droplet[request.droplet]
-            self._tokens -= 1
-            return request
-        return None
+        if self._tokens < 1:
+            return None
+        heaps = [h for h in (self._starts if starts else [], self._stops) if self._prune(h)]
+        if not heaps:
+            return None
+        request = heapq.heappop(min(heaps))[-1]
+        del self._waiting[request.key]
+        keys = self._by_droplet[request.droplet]
+        keys.discard(request.key)
+        if not keys:
+            del self._by_droplet[request.droplet]
+        self._tokens -= 1
+        return request
 
-    def _push(self, request: Request, priority: tuple[int, int]) -> None:
+    def _prune(self, heap: list[_Entry]) -> bool:
+        """Drop what has been replaced from the top; True when something is left."""
+        while heap and self._waiting.get(heap[0][-1].key) is not heap[0][-1]:
+            heapq.heappop(heap)
+        return bool(heap)
+
+    def _push(self, request: Request, priority: tuple[int, int, int]) -> None:
         self._waiting[request.key] = request
         self._by_droplet.setdefault(request.droplet, set()).add(request.key)
         self._count += 1
         # Of equal priority the application goes first that has been unchanged for longest.
-        heapq.heappush(self._heap, (priority, request.last_updated, self._count, request))
+        heap = self._starts if request.start else self._stops
+        heapq.heappush(heap, (priority, request.last_updated, self._count, request))

@@ -14,12 +14,12 @@ from prometheus_client import Counter, Gauge, Histogram
 
 from components.common import log
 from components.common.messages import HmRequest
-from components.health_manager import alerts, trust
+from components.health_manager import alerts, capacity, trust
 from components.health_manager.actual import ActualTable
 from components.health_manager.alerts import Alerts
 from components.health_manager.analysis import FLAPPING, Start, Stop, Verdict, View, judge
 from components.health_manager.config import Intervals
-from components.health_manager.desired import DesiredTable
+from components.health_manager.desired import STARTED, DesiredTable
 from components.health_manager.pace import PaceQueue
 
 _SLICE = 0.05
@@ -29,6 +29,13 @@ _DEA_FORGET = 600.0
 ACTIONS = Counter("ingot_hm_actions_total", "Requests to the controllers.", ["op", "reason"])
 QUEUE = Gauge("ingot_hm_queue_length", "Requests that wait their turn.")
 MISSING = Gauge("ingot_hm_missing_instances", "Wanted instances with nothing that starts or runs.")
+WANTED = Gauge("ingot_hm_wanted_instances", "Instances of started applications.")
+RUNNING = Gauge("ingot_hm_running_instances", "Instances that run.")
+FLAPPERS = Gauge("ingot_hm_flapping_instances", "Wanted instances that crash again and again.")
+GIVEN_UP = Gauge("ingot_hm_given_up_instances", "Of these, those that are not started again.")
+IN_FLIGHT = Gauge("ingot_hm_starts_in_flight", "Starts that have been asked for and not answered.")
+POOL_MEMORY = Gauge("ingot_hm_pool_memory_mb", "Memory of the DEAs that take instances.")
+POOL_FREE = Gauge("ingot_hm_pool_free_mb", "Of that, what is not reserved.")
 DEAS = Gauge("ingot_hm_deas", "DEAs by state.", ["state"])
 PASS = Histogram(
     "ingot_hm_pass_seconds", "Computing time of a full pass.", buckets=(0.01, 0.1, 0.5, 1, 2, 5, 10)
@@ -74,17 +81,20 @@ class Repairs:
             self.queue.clear()
             self._ahead.clear()
             self._pass_due = now
+        self._changed |= self._table.take_dirty()
         if now >= self._pass_due and not self._ahead:
             self._pass_due = now + self._s.droplets_analysis
             self._begin_pass(now)
+            if trusted:
+                self._watch_capacity()
         view = View(
             frozenset(d.id for d in self._table.deas.values() if d.evacuating),
             self._table.listening_since,
             now,
             self._s,
             self._stop_unknown,
+            self._desired.fetched_at,
         )
-        self._changed |= self._table.take_dirty()
         began = time.monotonic()
         while (self._changed or self._ahead) and time.monotonic() - began < _SLICE:
             for _ in range(min(len(self._changed), _BITE)):
@@ -96,10 +106,16 @@ class Repairs:
                 self._judge(droplet, view, trusted=trusted)
         self._pass_seconds += time.monotonic() - began
         QUEUE.set(len(self.queue))
+        IN_FLIGHT.set(self._table.in_flight(now))
+
+    @property
+    def left(self) -> int:
+        """How many applications are still to be looked at, in this pass or because something has changed."""
+        return len(self._changed) + len(self._ahead)
 
     def next_request(self, now: float) -> HmRequest | None:
         """Give the next message for the controllers, noted as sent; None when nothing waits or the pace forbids it."""
-        request = self.queue.take(now)
+        request = self.queue.take(now, starts=self._table.in_flight(now) < self._s.starts_in_flight)
         if request is None:
             return None
         if request.start is not None:
@@ -134,7 +150,11 @@ class Repairs:
         desired, table = self._desired.apps, self._table
         for droplet in self.verdicts.keys() - desired.keys() - table.apps.keys():
             del self.verdicts[droplet]
-        self._ahead.extend(desired.keys() | table.apps.keys())
+        # All of them, what has changed first.
+        every = desired.keys() | table.apps.keys()
+        self._ahead.extend(self._changed & every)
+        self._ahead.extend(every - self._changed)
+        self._changed.clear()
         table.prune(now)
         unknown = self._desired.loaded and trust.many_unknown(self._desired, table, self._s)
         self._stop_unknown = not unknown
@@ -146,9 +166,33 @@ class Repairs:
         states = Tally("lost" if d.lost_at is not None else "up" for d in table.deas.values())
         for state in ("up", "lost"):
             DEAS.labels(state).set(states[state])
-        MISSING.set(sum(v.missing for v in self.verdicts.values()))
+        verdicts = self.verdicts.values()
+        MISSING.set(sum(v.missing for v in verdicts))
+        RUNNING.set(sum(v.running for v in verdicts))
+        FLAPPERS.set(sum(len(v.flapping) for v in verdicts))
+        GIVEN_UP.set(sum(len(v.given_up) for v in verdicts))
+        WANTED.set(sum(a.instances for a in desired.values() if a.state == STARTED))
         self._alerts.keep(alerts.APP_FLAPPING, (str(d) for d, v in self.verdicts.items() if v.flapping))
         self._alerts.keep(alerts.APP_GIVEN_UP, (str(d) for d, v in self.verdicts.items() if v.given_up))
+
+    def _watch_capacity(self) -> None:
+        room = capacity.room(self._table.deas.values(), self._desired.apps.values())
+        if room is None:
+            return
+        POOL_MEMORY.set(room.memory)
+        POOL_FREE.set(room.free)
+        reported = self._alerts.active(alerts.CAPACITY_LOW)
+        facts: dict[str, dict[str, object]] = {
+            capacity.POOL: {"memory_mb": room.memory, "free_mb": room.free},
+            capacity.LARGEST: {
+                "needs_mb": room.largest,
+                "most_free_mb": room.most_free,
+                "name": room.largest_name,
+            },
+        }
+        for subject, said in facts.items():
+            low = room.low(subject, self._s, already=subject in reported)
+            self._alerts.set(alerts.CAPACITY_LOW, subject, on=low, **said)
 
     def _judge(self, droplet: int, view: View, *, trusted: bool) -> None:
         app = self._desired.apps.get(droplet)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from components.health_manager.actual import NEVER, ActualTable, Dea
+from components.health_manager.actual import ActualTable
 from components.health_manager.config import Intervals
 from components.health_manager.desired import DesiredTable
+from components.health_manager.records import NEVER, Dea
 
 BUS_LOST, SETTLING, NO_DESIRED, STALE, SILENT, UNKNOWN = (
     "bus_lost",

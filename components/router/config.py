@@ -16,6 +16,8 @@ class RouterConfig(DaemonConfig, frozen=True, forbid_unknown_fields=True, kw_onl
         register_seconds: how often peers that greet are asked to register.
         hold_seconds: how long a request for an unknown host waits while routes are still being learned.
         settle_seconds: after the first connection to the bus, how long routes count as still being learned.
+        usage_seconds: between two `ingot.router.usage`.
+        endpoint_metrics: whether `/metrics` names every endpoint; some thirty lines each.
         batch_milliseconds: how long changes are gathered before they go to nginx.
     """
 
@@ -27,12 +29,20 @@ class RouterConfig(DaemonConfig, frozen=True, forbid_unknown_fields=True, kw_onl
     hold_seconds: float = 5
     settle_seconds: float = 3
     batch_milliseconds: int = 10
+    usage_seconds: float = 60
+    endpoint_metrics: bool = True
 
     def problems(self) -> list[str]:
         """Ages must leave room for a few registrations."""
         found = [
             f"{name}: want more than 0"
-            for name in ("prune_seconds", "sweep_seconds", "start_seconds", "register_seconds")
+            for name in (
+                "prune_seconds",
+                "sweep_seconds",
+                "start_seconds",
+                "register_seconds",
+                "usage_seconds",
+            )
             if getattr(self, name) <= 0
         ]
         if self.prune_seconds <= self.start_seconds:

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import signal
-import time
 from collections.abc import Coroutine
 from pathlib import Path
 from typing import Any
@@ -15,15 +13,13 @@ from components.common.bus import Bus
 from components.common.daemon import run
 from components.common.identity import Identity
 from components.router.config import RouterConfig
-from components.router.errors import NginxError
 from components.router.locator import Locator
 from components.router.nginx import Nginx
 from components.router.pusher import Pusher
 from components.router.registrar import Registrar
-from components.router.stats import Stats
 from components.router.table import Table
+from components.router.teller import Teller
 
-_STATS_SECONDS = 2.0
 logger = log.get(__name__)
 
 
@@ -44,7 +40,7 @@ class Router:
             lambda: self._registrar.settled,
             config.hold_seconds,
         )
-        self._stats = Stats()
+        self._teller = Teller(config, bus, identity, self._nginx)
         self._tasks: list[asyncio.Task[None]] = []
 
     async def start(self) -> None:
@@ -56,7 +52,9 @@ class Router:
             self._pusher.run(),
             self._registrar.greet_for_ever(),
             self._registrar.prune_for_ever(),
-            self._read_stats(),
+            self._teller.totals_for_ever(),
+            self._teller.everything_for_ever(),
+            self._teller.usage_for_ever(),
         ):
             self._tasks.append(self._keep(job))
 
@@ -80,7 +78,7 @@ class Router:
     def varz(self) -> dict[str, object]:
         """Section 3.5's names."""
         return {
-            **self._stats.varz(),
+            **self._teller.stats.varz(),
             "urls": self._table.hosts,
             "droplets": self._table.endpoints,
             "nginx_synced": self._pusher.synced,
@@ -91,13 +89,6 @@ class Router:
         task = asyncio.create_task(job)
         task.add_done_callback(_report)
         return task
-
-    async def _read_stats(self) -> None:
-        while True:
-            # Silence of nginx is the pusher's to report.
-            with contextlib.suppress(NginxError):
-                self._stats.add(await self._nginx.stats(), time.monotonic())
-            await asyncio.sleep(_STATS_SECONDS)
 
 
 def _report(task: asyncio.Task[None]) -> None:

@@ -17,6 +17,8 @@ import yaml
 ROOT = Path(__file__).resolve().parents[2]
 ROLE = ROOT / "roles" / "router"
 LUA = Path(__file__).resolve().parent / "lua"
+# The reference's own (section 3.3).
+SESSION_KEY = "14fbc303b76bacd1e0a3ab641c11d11400341c5d"
 
 
 def render(inputs: Mapping[str, Any], role: Path = ROLE) -> str:
@@ -53,8 +55,11 @@ def write(folder: Path, port: int, domain: str, **inputs: Any) -> Path:
     """
     for name in ("body", "proxy", "fastcgi", "uwsgi", "scgi"):
         (folder / "temp" / name).mkdir(parents=True, exist_ok=True)
-    # A killed nginx leaves its socket behind, and the next could not listen.
-    (folder / "data.sock").unlink(missing_ok=True)
+    # A killed nginx leaves its sockets behind, and the next could not listen.
+    for name in ("data.sock", "miss.sock"):
+        (folder / name).unlink(missing_ok=True)
+    key = folder / "session.key"
+    key.write_text(inputs.pop("router_session_key", SESSION_KEY) + "\n", encoding="utf-8")
     path = folder / "nginx.conf"
     text = render(
         {
@@ -68,6 +73,7 @@ def write(folder: Path, port: int, domain: str, **inputs: Any) -> Path:
             "router_worker_connections": 2048,
             "router_run_path": str(folder),
             "router_lua_path": str(LUA),
+            "router_session_key_file": str(key),
             "router_log_path": str(folder),
             "router_temp_path": str(folder / "temp"),
             "router_pid_file": str(folder / "nginx.pid"),

@@ -1,53 +1,142 @@
-"""The router's numbers for `/varz` (section 3.5), from nginx's counters read every two seconds."""
+"""The router's numbers for `/varz` (section 3.5, and ours), from what nginx's workers count."""
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Mapping
+from itertools import pairwise
+
+from components.router.counters import BOUNDS, CLASSES, Numbers, View
 
 WINDOW_SECONDS = 60.0
-_CLASSES = ("responses_2xx", "responses_3xx", "responses_4xx", "responses_5xx", "responses_xxx")
+_TOP = 10
+
+
+def describe(numbers: Numbers) -> dict[str, object]:
+    """Give one endpoint's or application's numbers by name; `latency_buckets` is not cumulative, the last is the rest."""
+    bounds = [*(str(b) for b in BOUNDS), "more"]
+    return {
+        "requests": int(numbers.requests),
+        **{f"responses_{name}": int(n) for name, n in zip(CLASSES, numbers.status, strict=True) if n},
+        "latency": {"value": round(numbers.latency_ms, 3), "samples": int(numbers.requests)},
+        "latency_buckets": {b: int(n) for b, n in zip(bounds, numbers.buckets, strict=True) if n},
+        "bytes_in": int(numbers.bytes_in),
+        "bytes_out": int(numbers.bytes_out),
+        "retries": int(numbers.retries),
+        "ejections": int(numbers.ejections),
+        "open": int(numbers.open),
+        "websockets": int(numbers.websockets),
+    }
 
 
 class Stats:
-    """Totals since this process began to read, and rates over the last minute.
+    """Totals, rates over the last minute, and each application's and endpoint's numbers.
 
-    nginx's counters begin again at zero with every nginx start; the totals here go on.
+    Args:
+        most_endpoints: where there are more, `/varz` tells only the applications and how many endpoints it left out.
     """
 
-    def __init__(self) -> None:
-        self._last: dict[str, float] = {}
-        self._totals: dict[str, float] = {}
-        self._history: deque[tuple[float, dict[str, float]]] = deque()
-        self._now: dict[str, float] = {}
+    def __init__(self, most_endpoints: int = 2000) -> None:
+        self._most = most_endpoints
+        self._history: deque[tuple[float, float, float]] = deque()
+        self._totals = View()
+        self._rates: dict[str, float] = {}
+        self._connections = 0.0
+        self.view = View()
 
-    def add(self, counters: Mapping[str, float], now: float) -> None:
-        """Take in one reading."""
-        restarted = counters.get("requests", 0) < self._last.get("requests", 0)
-        for name in ("requests", "bad_requests", "latency_ms", "retries", "ejections", *_CLASSES):
-            value = counters.get(name, 0)
-            grown = value if restarted else value - self._last.get(name, 0)
-            self._totals[name] = self._totals.get(name, 0) + max(grown, 0)
-        self._last = dict(counters)
-        self._now = {name: counters.get(name, 0) for name in ("client_connections", "workers")}
-        self._history.append((now, dict(self._totals)))
+    def add(self, totals: View, connections: float, now: float) -> None:
+        """Take in a reading of the totals, and how many clients nginx says are connected."""
+        self._totals, self._connections = totals, connections
+        self._history.append((now, totals.total.requests, totals.total.latency_ms))
         while self._history[0][0] < now - WINDOW_SECONDS:
             self._history.popleft()
 
+    def add_view(self, view: View, seconds: float) -> None:
+        """Take in a reading of everything, `seconds` after the one before."""
+        before = self.view.apps
+        self._rates = {
+            app: max(0.0, n.requests - before[app].requests if app in before else 0.0) / max(seconds, 0.001)
+            for app, n in view.apps.items()
+        }
+        self.view = view
+
     def varz(self) -> dict[str, object]:
         """Give the numbers by their names of section 3.5; latency is a sum of milliseconds and its samples over a minute."""
-        whole = {name: int(self._totals.get(name, 0)) for name in ("requests", "bad_requests", *_CLASSES)}
+        total = self._totals.total
         rate, latency, samples = 0.0, 0.0, 0
         if len(self._history) > 1:
-            (then, old), (now, new) = self._history[0], self._history[-1]
-            samples = int(new["requests"] - old["requests"])
-            latency = new["latency_ms"] - old["latency_ms"]
+            (then, requests, spent), (now, requests_now, spent_now) = self._history[0], self._history[-1]
+            samples = int(requests_now - requests)
+            latency = spent_now - spent
             rate = samples / max(now - then, 0.001)
+        responses = dict(zip(CLASSES, total.status, strict=True))
         return {
-            **whole,
+            "requests": int(total.requests),
+            "bad_requests": int(self._totals.bad_requests),
+            "limited_requests": int(self._totals.limited),
+            **{f"responses_{c}": int(responses[c]) for c in ("2xx", "3xx", "4xx", "5xx")},
+            "responses_xxx": int(responses["xxx"] + responses["1xx"]),
             "requests_per_sec": round(rate, 1),
             "latency": {"value": round(latency, 3), "samples": samples},
-            "retries": int(self._totals.get("retries", 0)),
-            "ejections": int(self._totals.get("ejections", 0)),
-            "client_connections": int(self._now.get("client_connections", 0)),
+            "bytes_in": int(total.bytes_in),
+            "bytes_out": int(total.bytes_out),
+            "retries": int(total.retries),
+            "ejections": int(total.ejections),
+            "client_connections": int(self._connections),
+            "app_connections": int(sum(n.open for n in self.view.apps.values())),
+            "websockets": int(total.websockets),
+            **self._by_app(),
         }
+
+    def _by_app(self) -> dict[str, object]:
+        view = self.view
+        top = sorted(self._rates.items(), key=lambda pair: -pair[1])[:_TOP]
+        told: dict[str, object] = {
+            "apps": {app: describe(n) for app, n in view.apps.items()},
+            "top10_app_requests": [{"app": app, "rps": round(rps, 2)} for app, rps in top if rps],
+        }
+        count = sum(len(e) for e in view.endpoints.values())
+        if count > self._most:
+            told["endpoints_omitted"] = count
+        else:
+            told["endpoints"] = {
+                peer: {"app": app, "instance": view.instances.get(peer, ""), **describe(n)}
+                for app, endpoints in view.endpoints.items()
+                for peer, n in endpoints.items()
+            }
+        return told
+
+
+class Usage:
+    """What each application was asked since the sample before (`ingot.router.usage`)."""
+
+    def __init__(self) -> None:
+        self._told: dict[str, float] | None = None
+        self._at = 0.0
+
+    def sample(self, view: View, now: float) -> tuple[float, dict[str, int]] | None:
+        """Give the seconds and requests by application id since the last `told`; None when nothing was told before.
+
+        What is served without an application's id is nobody's.
+        """
+        if self._told is None:
+            return None
+        asked = {
+            app: int(n.requests - self._told.get(app, 0.0))
+            for app, n in view.apps.items()
+            if app not in ("", "0")
+        }
+        return now - self._at, {app: n for app, n in asked.items() if n > 0}
+
+    def told(self, view: View, now: float) -> None:
+        """Begin the next sample here."""
+        self._told = {app: n.requests for app, n in view.apps.items()}
+        self._at = now
+
+
+def cumulative(numbers: Numbers) -> list[tuple[str, float]]:
+    """Give the latency histogram as Prometheus wants it: upper bound in seconds, requests up to it."""
+    sums = [0.0]
+    for n in numbers.buckets:
+        sums.append(sums[-1] + n)
+    bounds = [*(f"{b / 1000:g}" for b in BOUNDS), "+Inf"]
+    return [(bound, high) for bound, (_, high) in zip(bounds, pairwise(sums), strict=True)]

@@ -17,7 +17,7 @@ import msgspec
 from components.common.frameworks import FRAMEWORKS, InvalidFrameworkError, Runtime, find_framework, resolve
 from components.stager.archive import Limits, pack, unpack
 from components.stager.errors import StagingError
-from components.stager.plugin import Context, Tools, choose, installed
+from components.stager.plugin import Context, Service, Tools, choose, installed
 from components.stager.startup import OWN, Start, commands, startup, stop
 
 DROPLET, RESULT = "droplet.tgz", "result.json"
@@ -32,6 +32,7 @@ class Job(msgspec.Struct, frozen=True):
         cache: kept from one staging of an application to its next.
         framework: as the user named it; may be an alias, or empty to have it detected.
         runtime: as the user named it; empty for the framework's default.
+        services: what is bound, without credentials.
     """
 
     package: str
@@ -42,6 +43,7 @@ class Job(msgspec.Struct, frozen=True):
     meta: dict[str, Any] = {}
     tools: Tools = Tools()
     limits: Limits = Limits()
+    services: tuple[Service, ...] = ()
 
 
 class Result(msgspec.Struct):
@@ -101,6 +103,8 @@ class Build:
             meta=job.meta,
             tools=job.tools,
             say=self._say,
+            tell=lambda line: self._print(f"       {line}"),
+            services=job.services,
         )
         start = plugin.compile(context)
         self._finish_tree(tree, start, runtime)

@@ -21,6 +21,7 @@ _COUNTS = (
     "max_unpacked_mb",
     "max_files",
     "max_droplet_mb",
+    "disk_mb",
 )
 
 
@@ -36,6 +37,7 @@ class StagerConfig(DaemonConfig, frozen=True, forbid_unknown_fields=True, kw_onl
         transfer_seconds: longest download or upload.
         memory_mb: of one build.
         processes: of one build.
+        disk_mb: of one build and its application's package cache.
         sandbox: `systemd` (a transient unit for each build, root needed) or `process` (no isolation: development).
         first_uid: builds run as this uid and the following, one each.
         hidden_paths: what no build sees; other builds are hidden besides.
@@ -44,6 +46,10 @@ class StagerConfig(DaemonConfig, frozen=True, forbid_unknown_fields=True, kw_onl
         pip_index_url: this platform's index of Python packages; empty for pip's own settings.
         pip_extra_args: further arguments of `pip install`.
         npm_registry: this platform's npm registry; empty for npm's own settings.
+        ruby: the interpreter whose Bundler installs; the same version as the DEAs'.
+        gem_index_url: this platform's index of gems; empty where there is none.
+        java: the program.
+        tomcat: the folder of Tomcat's jars.
         environment_file: `NAME=value` lines, read for each task; proxy, authorities, pip's and npm's settings count.
         keep_caches: of how many applications the package cache is kept.
         min_free_mb: builds are ended while the work folder's disk has less.
@@ -58,6 +64,7 @@ class StagerConfig(DaemonConfig, frozen=True, forbid_unknown_fields=True, kw_onl
     transfer_seconds: int = 120
     memory_mb: int = 1024
     processes: int = 512
+    disk_mb: int = 4096
     sandbox: str = "systemd"
     first_uid: int = 49000
     hidden_paths: list[str] = msgspec.field(default_factory=lambda: list(_HIDDEN))
@@ -66,6 +73,10 @@ class StagerConfig(DaemonConfig, frozen=True, forbid_unknown_fields=True, kw_onl
     pip_index_url: str = ""
     pip_extra_args: list[str] = msgspec.field(default_factory=list)
     npm_registry: str = ""
+    ruby: str = "/usr/bin/ruby"
+    gem_index_url: str = ""
+    java: str = "/usr/bin/java"
+    tomcat: str = "/usr/share/java"
     environment_file: str = "/etc/ingot/environment"
     max_package_mb: int = 512
     max_unpacked_mb: int = 2048
@@ -88,7 +99,7 @@ class StagerConfig(DaemonConfig, frozen=True, forbid_unknown_fields=True, kw_onl
             found.append(f"max_tasks: want at most 100 (one uid each), not {self.max_tasks}")
         found += [
             f"{n}: want an absolute path, not {getattr(self, n)!r}"
-            for n in ("work_dir", "python", "npm", "environment_file")
+            for n in ("work_dir", "python", "npm", "ruby", "java", "tomcat", "environment_file")
             if not Path(getattr(self, n)).is_absolute()
         ]
         return found

@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
-_PREFIXES = ("PIP_", "NPM_CONFIG_", "SSL_CERT_")
+_PREFIXES = ("PIP_", "NPM_CONFIG_", "SSL_CERT_", "BUNDLE_MIRROR__")
 _NAMES = frozenset(
     (
         "HTTP_PROXY",

@@ -32,11 +32,23 @@ class Detection:
 
 @dataclass(frozen=True, slots=True)
 class Tools:
-    """The package managers' settings; see `StagerConfig`."""
+    """Programs of the stager's machine, and the package managers' settings; see `StagerConfig`."""
 
     python: str = "/usr/bin/python3"
     npm: str = "/usr/bin/npm"
     pip_extra_args: tuple[str, ...] = ()
+    ruby: str = "/usr/bin/ruby"
+    gem_index_url: str = ""
+    java: str = "/usr/bin/java"
+    tomcat: str = "/usr/share/java"
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """A bound instance of a data service: the name its owner gave it, and its kind (`postgresql-15`)."""
+
+    name: str
+    label: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +62,8 @@ class Context:
         meta: what the user said beyond framework and runtime, such as `command`.
         tools: package managers.
         say: writes a line to the log that goes into the droplet: nothing that differs between equal builds.
+        tell: writes a line to the task's log only.
+        services: what is bound to the application.
     """
 
     app: Path
@@ -58,6 +72,8 @@ class Context:
     meta: Mapping[str, Any]
     tools: Tools
     say: Callable[[str], None]
+    tell: Callable[[str], None] = print
+    services: tuple[Service, ...] = ()
     environment: Mapping[str, str] = field(default_factory=lambda: dict(os.environ))
 
     def run(self, argv: Sequence[str], remedy: str, extra: Mapping[str, str] | None = None) -> None:
@@ -67,24 +83,40 @@ class Context:
             StagingError: it cannot be run or failed.
         """
         sys.stdout.flush()
+        status = self._run(argv, extra or {}, None).returncode
+        if status:
+            tool = " ".join(Path(a).name if i == 0 else a for i, a in enumerate(argv[:4]))
+            dots = " ..." if len(argv) > 4 else ""
+            raise StagingError("compile", f"`{tool}{dots}` ended with status {status}", remedy)
+
+    def ask(self, argv: Sequence[str]) -> str:
+        """Give what a tool prints; empty where it fails.
+
+        Raises:
+            StagingError: it cannot be run.
+        """
+        done = self._run(argv, {}, subprocess.PIPE)
+        return "" if done.returncode else done.stdout.decode(errors="replace")
+
+    def _run(
+        self, argv: Sequence[str], extra: Mapping[str, str], output: int | None
+    ) -> subprocess.CompletedProcess[bytes]:
         try:
-            status = subprocess.run(
+            return subprocess.run(
                 list(argv),
                 cwd=self.app,
-                env={**self.environment, **(extra or {})},
+                env={**self.environment, **extra},
                 stdin=subprocess.DEVNULL,
+                stdout=output,
                 stderr=subprocess.STDOUT,
                 check=False,
-            ).returncode
+            )
         except OSError as error:
             raise StagingError(
                 "compile",
                 f"the stager cannot run {argv[0]}: {error.strerror}",
                 "This is the operator's to mend.",
             ) from error
-        if status:
-            tool = " ".join(Path(a).name if i == 0 else a for i, a in enumerate(argv[:4]))
-            raise StagingError("compile", f"`{tool} ...` ended with status {status}", remedy)
 
 
 class Plugin(Protocol):

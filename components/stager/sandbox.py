@@ -12,8 +12,10 @@ import os
 import shutil
 import stat
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
@@ -24,7 +26,7 @@ from components.stager.build import DROPLET, RESULT, Job, Result
 from components.stager.config import StagerConfig
 from components.stager.environment import build_environment
 from components.stager.errors import StagingError
-from components.stager.plugin import Tools
+from components.stager.plugin import Service, Tools
 
 PREFIX = "ingot-staging-"
 SLICE = "ingot-staging.slice"
@@ -99,22 +101,36 @@ class Sandbox:
         await asyncio.to_thread(_make, box)
         return box
 
-    async def start(self, box: Box, framework: str, runtime: str, meta: dict[str, object]) -> None:
+    async def start(self, box: Box, properties: Mapping[str, Any]) -> None:
         """Start the build of a box whose package is in place.
+
+        Args:
+            box: the task's.
+            properties: of the application, as the controller sent them (section 7.2).
 
         Raises:
             UnitError: the unit could not be started.
         """
         config = self._config
+        meta = properties.get("meta")
         job = Job(
             package=str(box.package),
             box=str(box.path),
             cache=str(box.cache),
-            framework=framework,
-            runtime=runtime,
-            meta=meta,
-            tools=Tools(config.python, config.npm, tuple(config.pip_extra_args)),
+            framework=str(properties.get("framework") or ""),
+            runtime=str(properties.get("runtime") or ""),
+            meta=meta if isinstance(meta, dict) else {},
+            tools=Tools(
+                config.python,
+                config.npm,
+                tuple(config.pip_extra_args),
+                config.ruby,
+                config.gem_index_url,
+                config.java,
+                config.tomcat,
+            ),
             limits=Limits(config.max_files, config.max_unpacked_mb, config.max_droplet_mb),
+            services=bound(properties.get("services")),
         )
         path = box.path / "job.json"
         path.write_bytes(msgspec.json.encode(job))
@@ -160,6 +176,9 @@ class Sandbox:
             await self._runner.stop(box.unit, 0)
         finally:
             await asyncio.to_thread(_remove, box.path.parent)
+            if await asyncio.to_thread(_bytes, box.cache) > self._config.disk_mb // 2 * _MB:
+                # One that takes so much would leave the next build no room.
+                await asyncio.to_thread(_remove, box.cache)
             if box.uid is not None:
                 self._uids.discard(box.uid)
             await asyncio.to_thread(_prune, self._caches, self._config.keep_caches)
@@ -172,6 +191,10 @@ class Sandbox:
         """Give the free space of the work folder's disk."""
         return shutil.disk_usage(self._root).free // _MB
 
+    def used_mb(self, box: Box) -> int:
+        """Give what a build and its cache take of the disk. Blocks."""
+        return (_bytes(box.path) + _bytes(box.cache)) // _MB
+
     def _take_uid(self) -> int | None:
         if not self._isolated:
             return None
@@ -179,6 +202,14 @@ class Sandbox:
         uid = next(u for u in range(first, first + self._config.max_tasks + 1) if u not in self._uids)
         self._uids.add(uid)
         return uid
+
+
+def bound(services: object) -> tuple[Service, ...]:
+    """Give name and kind of the bound services; their credentials have no business in a build."""
+    items = services if isinstance(services, list) else []
+    return tuple(
+        Service(str(s.get("name") or ""), str(s.get("label") or "")) for s in items if isinstance(s, dict)
+    )
 
 
 def read_result(box: Box) -> Result:
@@ -266,6 +297,19 @@ def _prune(caches: Path, keep: int) -> None:
 
 def _remove(folder: Path) -> None:
     shutil.rmtree(folder, ignore_errors=True)
+
+
+def _bytes(folder: Path) -> int:
+    """Count what is on the disk; what goes away meanwhile counts nothing."""
+    total, pending = 0, [str(folder)]
+    while pending:
+        with contextlib.suppress(OSError), os.scandir(pending.pop()) as entries:
+            for entry in entries:
+                with contextlib.suppress(OSError):
+                    total += entry.stat(follow_symlinks=False).st_blocks * 512
+                    if entry.is_dir(follow_symlinks=False):
+                        pending.append(entry.path)
+    return total
 
 
 def _read_if_there(path: Path) -> str:

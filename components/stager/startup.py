@@ -87,8 +87,21 @@ def commands(runtime: Runtime | None) -> dict[str, str]:
         Name to content. With no runtime named, every runtime's commands stand for its usual place.
     """
     if runtime is not None:
-        return dict.fromkeys(runtime.commands, '#!/bin/sh\nexec "$INGOT_RUNTIME" "$@"\n')
-    return {name: f'#!/bin/sh\nexec {r.executable} "$@"\n' for r in RUNTIMES for name in r.commands}
+        return dict.fromkeys(runtime.commands, _command(runtime, '"$INGOT_RUNTIME"'))
+    return {name: _command(r, r.executable) for r in RUNTIMES for name in r.commands}
+
+
+def _command(runtime: Runtime, executable: str) -> str:
+    if not runtime.heap_option:
+        return f'#!/bin/sh\nexec {" ".join((executable, *runtime.options))} "$@"\n'
+    # Five eighths of the limit: what is no heap (classes, code, stacks) needs the rest. From the limit as the application
+    # is told it, because not every kernel shows a program its limit. What the command itself says comes later and wins.
+    options = " ".join(("${heap:+" + runtime.heap_option + "${heap}m}", *runtime.options))
+    return f"""#!/bin/bash
+limit='"mem": ?([0-9]+)' heap=
+if [[ "${{VCAP_APPLICATION:-}}" =~ $limit ]]; then heap=$((BASH_REMATCH[1] * 5 / 8 / 1048576)); fi
+exec {executable} {options} -Djava.io.tmpdir="${{TMPDIR:-/tmp}}" ${{JAVA_OPTS:-}} "$@"
+"""
 
 
 def _in_double_quotes(value: str) -> str:

@@ -6,6 +6,7 @@ import asyncio
 import codecs
 import contextlib
 import os
+import time
 from collections.abc import Awaitable, Callable
 
 import aiohttp
@@ -23,6 +24,7 @@ from components.stager.tasklog import TaskLog
 from components.stager.transfer import download, upload
 
 _LOOK_SECONDS = 0.1
+_WEIGH_SECONDS = 1.0
 _BLOCK = 64 * 1024
 # A build that writes more than this to its log has lost its way.
 _MOST_OUTPUT = 32 * 1024 * 1024
@@ -62,6 +64,7 @@ class Task:
         self._log = TaskLog()
         self._seq = 0
         self._broken: StagingError | None = None
+        self._weigh_at = 0.0
 
     async def run(self) -> StagingReply:
         """Do it; a failure is in the reply, never raised."""
@@ -112,14 +115,7 @@ class Task:
             await asyncio.shield(asyncio.ensure_future(self._sandbox.close(box)))
 
     async def _build(self, box: Box) -> None:
-        properties = self.request.properties
-        meta = properties.get("meta")
-        await self._sandbox.start(
-            box,
-            str(properties.get("framework") or ""),
-            str(properties.get("runtime") or ""),
-            meta if isinstance(meta, dict) else {},
-        )
+        await self._sandbox.start(box, self.request.properties)
         ended = asyncio.Event()
         reader = asyncio.create_task(self._follow(box, ended), name=f"log-{self.id}")
         try:
@@ -162,12 +158,28 @@ class Task:
             self._broken = StagingError(
                 read_result(box).stage, "the build wrote too long a log and was ended", "Make it quieter."
             )
+        elif await self._too_large(box):
+            self._broken = StagingError(
+                read_result(box).stage,
+                f"the build took more than {self._config.disk_mb} MB of disk and was ended",
+                "Depend on less, or ask the operator for a higher limit.",
+            )
         elif self._sandbox.free_mb() < self._config.min_free_mb:
             self._broken = StagingError(
                 read_result(box).stage, "the stager's disk is nearly full; the build was ended", _OPERATOR
             )
         if self._broken is not None:
             await self._sandbox.kill(box)
+
+    async def _too_large(self, box: Box) -> bool:
+        now = time.monotonic()
+        if now < self._weigh_at:
+            return False
+        began = now
+        used = await asyncio.to_thread(self._sandbox.used_mb, box)
+        # A folder that takes long to look through is looked through less often.
+        self._weigh_at = time.monotonic() + max(_WEIGH_SECONDS, 10 * (time.monotonic() - began))
+        return used > self._config.disk_mb
 
     async def _say(self, line: str) -> None:
         shown = self._log.add(line)

@@ -115,7 +115,7 @@ async def _persist(attempt: Callable[[], Awaitable[int]], stage: str, uri: str, 
                 return await attempt()
         except TimeoutError as error:
             raise StagingError(stage, f"{safe_uri(uri)} took longer than {seconds:g} s", _OPERATOR) from error
-        except aiohttp.InvalidURL as error:
+        except (aiohttp.InvalidURL, aiohttp.NonHttpUrlClientError) as error:
             raise StagingError(stage, "the controller sent an address that is none", _OPERATOR) from error
         except (aiohttp.ClientError, OSError, _PassingError) as error:
             if loop.time() + wait >= deadline:

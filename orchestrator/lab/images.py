@@ -45,6 +45,23 @@ BARE_PACKAGES = (
 # Without udev, networkd waits for ever for the interface.
 UML_PACKAGES = ("udev",)
 
+# What applications run on: Ruby with the gems an application may count on, Java without a display, PHP within Apache.
+RUBY_PACKAGES = (
+    "puma",
+    "ruby",
+    "ruby-activerecord",
+    "ruby-bundler",
+    "ruby-mysql2",
+    "ruby-pg",
+    "ruby-railties",
+    "ruby-sinatra",
+)
+RUNTIME_PACKAGES = (
+    *("default-jre-headless", "nodejs", *RUBY_PACKAGES),
+    *("apache2-bin", "libapache2-mod-php"),
+    *("php-cli", "php-curl", "php-mbstring", "php-mysql", "php-pgsql", "php-xml"),
+)
+
 # What the roles install, by the role that does.
 ROLE_PACKAGES: Mapping[str, Sequence[str]] = {
     "base": ("acl", "curl", "nftables", "rsync", "systemd-timesyncd"),
@@ -55,7 +72,11 @@ ROLE_PACKAGES: Mapping[str, Sequence[str]] = {
     "nfs_client": ("nfs-common",),
     "nfs_server": ("nfs-kernel-server",),
     "service_redis": ("redis-server",),
-    "stager": ("nodejs", "npm", "unzip", "zip"),
+    "dea": RUNTIME_PACKAGES,
+    "stager": (
+        *("default-jre-headless", "libtomcat10-java", "tomcat-jakartaee-migration"),
+        *("nodejs", "npm", "python3-pip", "unzip", "zip", *RUBY_PACKAGES),
+    ),
 }
 
 # Everything else that packages enable is disabled: a role that forgets to enable its unit must fail here too.
@@ -73,6 +94,11 @@ set -eu
 root="$1"
 mkdir -p "$root/etc/postgresql-common/createcluster.d"
 echo "create_main_cluster = false" > "$root/etc/postgresql-common/createcluster.d/image.conf"
+"""
+
+# Debian 13's Java links its manual pages, and fails where there is no folder for them.
+PREPARE_TRIXIE = """
+mkdir -p "$root/usr/share/man/man1"
 """
 
 # Runs at the end; $1 is the root, the files to bring in are named by the environment.
@@ -139,7 +165,8 @@ def recipe(name: str) -> Recipe:
     if f"-{kind}" != BARE_SUFFIX:
         packages.update(*ROLE_PACKAGES.values())
     if f"-{kind}" != UML_SUFFIX:
-        return Recipe(name=name, suite=suite, packages=tuple(sorted(packages)))
+        java = PREPARE_TRIXIE if name == "trixie" else ""
+        return Recipe(name=name, suite=suite, packages=tuple(sorted(packages)), prepare=PREPARE + java)
     packages.update(UML_PACKAGES)
     return Recipe(
         name=name,

@@ -34,6 +34,27 @@ INFO: dict[str, Any] = {
 }
 
 
+def update_of(state: str, replaced: int, instances: int, message: str = "") -> dict[str, Any]:
+    return {
+        "state": state,
+        "since": 1,
+        "from": "1-1",
+        "to": "2-0",
+        "replaced": replaced,
+        "instances": instances,
+        "message": message,
+    }
+
+
+def line_of(instance: int, n: int, text: str, stream: str = "stdout") -> dict[str, Any]:
+    facts = {"instance": instance, "id": f"id{instance}", "n": n, "at": 1.0}
+    return {**facts, "stream": stream, "text": text}
+
+
+def page_of(*lines: dict[str, Any], missed: Any = (), cursor: str = "c", **members: Any) -> dict[str, Any]:
+    return {"lines": list(lines), "missed": list(missed), "cursor": cursor, **members}
+
+
 @dataclass
 class Call:
     """One request; `path` as it was on the wire."""
@@ -84,6 +105,10 @@ class Stub:
         self.apps: dict[str, dict[str, Any]] = {}
         self.known: set[str] = set()
         self.restages = True
+        # An older controller knows nothing below /v2.
+        self.v2 = True
+        # What `GET /v2/apps/NAME/update` says, one after the other; the last stays.
+        self.updates: list[dict[str, Any]] = [update_of("SUCCEEDED", 1, 1)]
         self._answers: dict[str, list[Answer]] = {"GET /info": [Answer(body=INFO)]}
         stub = self
 
@@ -109,7 +134,11 @@ class Stub:
 
             do_GET = do_POST = do_PUT = do_DELETE = handle_any  # noqa: N815 - the names http.server looks for
 
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        class Server(ThreadingHTTPServer):
+            def handle_error(self, *_arguments: object) -> None:
+                """Say nothing where a client has gone away."""
+
+        self.server = Server(("127.0.0.1", 0), Handler)
         self.server.daemon_threads = True
         self.port = self.server.server_address[1]
         self.url = f"http://api.ingot.localhost:{self.port}"
@@ -153,6 +182,8 @@ class Stub:
     def answer(self, call: Call) -> Answer:
         if queue := self._answers.get(call.line):
             return queue.pop(0) if len(queue) > 1 else queue[0]
+        if call.path.startswith("/v2/"):
+            return self._beyond(call) if self.v2 else Answer(404, "")
         return self._as_controller(call)
 
     def _as_controller(self, call: Call) -> Answer:
@@ -181,6 +212,7 @@ class Stub:
         started = app["state"] == "STARTED"
         return {
             "application": Answer(body=" "),
+            "update": Answer(204, ""),
             "instances": Answer(
                 body={
                     "instances": [
@@ -192,6 +224,22 @@ class Stub:
             "stats": Answer(body={}),
             "crashes": Answer(body={"crashes": []}),
         }.get(pieces[3], missing)
+
+    def _beyond(self, call: Call) -> Answer:
+        """Answer what nobody set below /v2: updates that go as they are told to, and nothing of all else."""
+        pieces = call.path.partition("?")[0].split("/")
+        if pieces[2] != "apps" or len(pieces) < 5:
+            return Answer(body={pieces[2]: [], "next": None})
+        app = self.apps.get(pieces[3])
+        if app is None:
+            return Answer(404, {"code": 301, "description": "Application not found"})
+        answers = {
+            "rollback": lambda: Answer(202 if app["state"] == "STARTED" else 200, self.updates[0]),
+            "update": lambda: Answer(body=self.updates.pop(0) if len(self.updates) > 1 else self.updates[0]),
+            "logs": lambda: Answer(body=page_of()),
+            "staging_log": lambda: Answer(404, {"code": 303, "description": "nothing was staged yet"}),
+        }
+        return answers.get(pieces[4], lambda: Answer(body={pieces[4]: []}))()
 
 
 @dataclass
@@ -207,13 +255,17 @@ class Ingot:
             json.dumps({"target": self.stub.url, "tokens": {self.stub.url: "tok-1"}})
         )
 
-    def run(self, *arguments: str, code: int = 0, stdin: str = "", **environment: str) -> Any:
-        result = click.testing.CliRunner().invoke(
+    def attempt(self, *arguments: str, stdin: str = "", **environment: str) -> Any:
+        """Run it, however it ends."""
+        return click.testing.CliRunner().invoke(
             cli,
             list(arguments),
             input=stdin,
             env={"INGOT_HOME": str(self.home), "INGOT_PASSWORD": None, "INGOT_TARGET": None, **environment},
         )
+
+    def run(self, *arguments: str, code: int = 0, stdin: str = "", **environment: str) -> Any:
+        result = self.attempt(*arguments, stdin=stdin, **environment)
         assert result.exit_code == code, (result.output, result.exception)
         return result
 

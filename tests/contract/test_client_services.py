@@ -4,8 +4,8 @@ import re
 
 import pytest
 
-from components.client.commands.services import Offering, choose, offerings_of
 from components.client.errors import ClientError
+from components.client.offerings import Offering, choose, offerings_of
 from tests.contract.client_stub import Ingot, Stub
 
 CATALOGUE = {

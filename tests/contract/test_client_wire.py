@@ -6,7 +6,7 @@ import stat
 
 import pytest
 
-from tests.contract.client_stub import INFO, Ingot, Stub
+from tests.contract.client_stub import INFO, Ingot, Stub, update_of
 
 
 @pytest.fixture
@@ -141,7 +141,7 @@ def test_upload_is_multipart_as_the_old_client_sends_it(stub, ingot, folder):
     assert sorted(call.zip()) == ["notes.txt", "wsgi.py"]
 
 
-def test_second_push_sends_what_is_new_and_restarts(stub, ingot, folder):
+def test_second_push_sends_what_is_new_and_stops_nothing(stub, ingot, folder):
     (folder / "big.bin").write_bytes(b"x" * 70_000)
     ingot.run("push", "hello", "--path", str(folder))
     known = stub.last("POST /resources").json()
@@ -149,25 +149,38 @@ def test_second_push_sends_what_is_new_and_restarts(stub, ingot, folder):
     stub.known = {item["sha1"] for item in known}
     (folder / "wsgi.py").write_text("def application(e, s): return 2\n")
     stub.calls.clear()
-    ingot.run("push", "hello", "--path", str(folder), "--instances", "2")
+    stub.updates = [update_of("UPDATING", 0, 2), update_of("UPDATING", 1, 2), update_of("SUCCEEDED", 2, 2)]
+    result = ingot.run("push", "hello", "--path", str(folder), "--instances", "2")
     upload = stub.last("POST /apps/hello/application")
     assert list(upload.zip()) == ["wsgi.py"]
     resources = json.loads(upload.parts()[2][2])
     assert [item["fn"] for item in resources] == ["big.bin", "notes.txt"]
     assert set(resources[0]) == {"size", "sha1", "fn"}
-    assert "POST /apps" not in stub.lines()
-    puts = [call.json() for call in stub.calls if call.line == "PUT /apps/hello"]
-    assert [(put["state"], put["instances"]) for put in puts] == [("STARTED", 2)]
+    writes = [line for line in stub.lines() if not line.startswith("GET")]
+    # Settings go before the files: told after them, a controller would restart at once.
+    assert writes == [
+        "PUT /apps/hello",
+        "POST /resources",
+        "POST /apps/hello/application",
+        "PUT /apps/hello/update",
+    ]
+    assert stub.apps["hello"]["instances"] == 2
+    assert "1/2 replaced" in result.stderr
+    assert "2/2 replaced" in result.stderr
+    assert f"at http://hello.ingot.localhost:{stub.port}/" in result.stdout
 
 
-def test_second_push_of_the_same_restarts_all_the_same(stub, ingot, folder):
+@pytest.mark.parametrize("old", [False, True])
+def test_second_push_stops_and_starts_where_it_must(stub, ingot, folder, old):
     ingot.run("push", "hello", "--path", str(folder))
-    stub.restages = False
+    stub.restages, stub.v2 = False, not old
     stub.calls.clear()
-    ingot.run("push", "hello", "--path", str(folder), "--env", "A=1")
+    result = ingot.run("push", "hello", "--path", str(folder), "--env", "A=1", *([] if old else ["--hard"]))
     puts = [call.json() for call in stub.calls if call.line == "PUT /apps/hello"]
     assert [put["state"] for put in puts] == ["STARTED", "STOPPED", "STARTED"]
     assert stub.apps["hello"]["env"] == ["A=1"]
+    assert "PUT /apps/hello/update" not in stub.lines()
+    assert ("cannot update without a pause" in result.stderr) is old
 
 
 def test_push_reads_the_manifest_and_options_win(stub, ingot, folder):
@@ -296,19 +309,17 @@ def test_delete_asks_where_somebody_can_answer(stub, ingot):
     assert "ingot apps" in ingot.run("delete", "hello", "--force", code=1).stderr
 
 
-def test_logs_lists_the_folder_and_reads_each_file(stub, ingot):
+def test_logs_of_an_older_controller_are_its_files(stub, ingot):
     stub.app("hello", state="STARTED", instances=2)
-    for index in (0, 1):
-        base = f"GET /apps/hello/instances/{index}/files/logs"
-        stub.set(base, f"{'stdout.log':35} {'12B':>10}\n{'old/':35} {'-':>10}\n")
-        stub.set(f"{base}/stdout.log", f"one\ntwo of {index}\n")
-    assert ingot.json("logs", "hello", "--all") == {
-        "0": {"stdout.log": "one\ntwo of 0\n"},
-        "1": {"stdout.log": "one\ntwo of 1\n"},
-    }
+    stub.v2 = False
+    base = "GET /apps/hello/instances/1/files/logs"
+    stub.set(base, f"{'stdout.log':35} {'12B':>10}\n{'old/':35} {'-':>10}\n")
+    stub.set(f"{base}/stdout.log", "one\ntwo of 1\n")
+    assert ingot.json("logs", "hello", "-i", "1") == {"1": {"stdout.log": "one\ntwo of 1\n"}}
     text = ingot.run("logs", "hello", "--instance", "1", "--lines", "1").stdout
     assert "two of 1" in text
     assert "one" not in text
+    assert "cannot follow" in ingot.run("logs", "hello", "-f", code=1).stderr
 
 
 def test_files_shows_what_is_there(stub, ingot):
@@ -353,8 +364,6 @@ def test_listings_in_words_and_as_json(stub, ingot):
     assert "lost" in text
     assert "128M of 2G" in text
     assert ingot.json("machines") == [machine]
-    stub.set("GET /users", [{"email": "a@b.com", "admin": True, "apps": [{"name": "hello"}]}])
-    assert "a@b.com" in ingot.run("users").stdout
     stub.set("GET /info/runtimes", {"python3": {"version": "3.11"}})
     assert "3.11" in ingot.run("runtimes").stdout
     assert "standalone" in ingot.run("frameworks").stdout

@@ -88,12 +88,18 @@ class Vmc:
         with zipfile.ZipFile(packed, "w") as zipped:
             for file, content in files.items():
                 zipped.writestr(file, content)
-        parts = [
-            b'Content-Disposition: form-data; name="_method"\r\n\r\nput',
-            f'Content-Disposition: form-data; name="application"; filename="{name}.zip"\r\n'
-            "Content-Type: application/zip\r\n\r\n".encode()
-            + packed.getvalue(),
-        ]
+        return self.upload_bytes(name, packed.getvalue(), resources, boundary)
+
+    def upload_bytes(
+        self, name: str, archive: bytes | None, resources: str | None = "[]", boundary: str = "7"
+    ) -> Answer:
+        parts = [b'Content-Disposition: form-data; name="_method"\r\n\r\nput']
+        if archive is not None:
+            head = (
+                f'Content-Disposition: form-data; name="application"; filename="{name}.zip"\r\n'
+                "Content-Type: application/zip\r\n\r\n"
+            )
+            parts.append(head.encode() + archive)
         if resources is not None:
             parts.append(b'Content-Disposition: form-data; name="resources"\r\n\r\n' + resources.encode())
         line = f"--{boundary}".encode()

@@ -31,6 +31,8 @@ SUBJECTS = (
     "dea.heartbeat",
     "dea.advertise",
     "droplet.exited",
+    "ingot.task.ended",
+    "ingot.dea.usage",
     "router.register",
     "router.unregister",
 )
@@ -112,7 +114,14 @@ class DeaRig:
             "max_disk": 10000,
             "files": {"host": "127.0.0.1", "port": 0},
             "ports": {"first": first, "last": first + 99},
-            "intervals": {"beat": 0.2, "heartbeat": 0.5, "advertise": 0.5, "register": 1.0, "monitor": 0.3},
+            "intervals": {
+                "beat": 0.2,
+                "heartbeat": 0.5,
+                "advertise": 0.5,
+                "register": 1.0,
+                "monitor": 0.3,
+                "lines": 0.1,
+            },
             "start_timeout": 20,
             "drain": 0.05,
             "stop_grace": 2,
@@ -151,7 +160,8 @@ class DeaRig:
     async def start_agent(self) -> None:
         mark = self.mark()
         self._spawn_agent()
-        await self.hears("ingot.dea.beat", since=mark)
+        # Not its beat: the last ones of an agent that was just stopped may still be on their way.
+        await self.hears("dea.start", since=mark)
 
     def _spawn_agent(self) -> None:
         path = self.folder / "dea.yml"
@@ -272,6 +282,13 @@ class DeaRig:
             since=mark,
         )
         return next(d for d in beat["droplets"] if d["index"] == message["index"])
+
+    async def lines(self, of: dict[str, Any], after: int = 0, wait: float = 0, limit: int = 1000) -> Any:
+        """Read numbered lines; `of` is an answer of `dea.find.droplet` or to a task."""
+        query = f"?after={after}&wait={wait:g}&limit={limit}"
+        status, body = await self.get(of["log_uri"] + query, of["credentials"])
+        assert status == 200, body
+        return json.loads(body)
 
     async def ask(self, subject: str, body: Any, expected: int = 1, timeout: float = 2.0) -> list[Any]:
         return await self.bus.request_many(subject, body, dict[str, Any], timeout, expected)

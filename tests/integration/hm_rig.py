@@ -329,3 +329,58 @@ class Manager:
     async def leads(self) -> bool:
         facts = await self.get("/varz")
         return bool(facts and facts["leader"])
+
+
+class Rig:
+    """The whole of it: one bus, one controller, three DEAs, as many managers as a test asks for."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.nats = NatsServer(folder)
+        self.controller = ControllerPeer()
+        self.deas: list[DeaPeer] = []
+        self.managers: list[Manager] = []
+        self.bus: Bus
+        self.obey = True
+
+    async def manager(self, *, ready: bool = True, **changes: Any) -> Manager:
+        made = Manager(
+            self.folder,
+            len(self.managers),
+            self.nats.url,
+            changes.pop("urls", [self.controller.url]),
+            **changes,
+        )
+        self.managers.append(made)
+        made.start()
+        if ready:
+            await until(lambda: made.get("/readyz"), "manager ready")
+        return made
+
+    async def on_request(self, message: Incoming[HmRequest]) -> None:
+        request = message.body
+        self.controller.requests.append((time.monotonic(), request))
+        if not self.obey:
+            return
+        if request.op == "START":
+            home = min((d for d in self.deas if d.bus.connected), key=lambda d: len(d.instances))
+            for index in request.indices or []:
+                await home.launch(request.droplet, request.version, index)
+        for dea in self.deas:
+            for name in set(request.instances or []) & set(dea.instances):
+                await dea.exit(name, "STOPPED")
+
+    def starts(self) -> list[tuple[int, int]]:
+        return [(r.droplet, i) for _, r in self.controller.requests for i in r.indices or []]
+
+    def stops(self) -> list[str]:
+        return [i for _, r in self.controller.requests for i in r.instances or []]
+
+    def places(self, droplet: int) -> list[int]:
+        return sorted(
+            e.index
+            for d in self.deas
+            if d.bus.connected
+            for e in d.instances.values()
+            if e.droplet == droplet
+        )

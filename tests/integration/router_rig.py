@@ -13,6 +13,7 @@ import sys
 import tempfile
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -58,16 +59,27 @@ class Answer:
         return json.loads(self.text)
 
 
+def _joined(headers: list[tuple[str, str]]) -> dict[str, str]:
+    """Headers by their lower-case names; the values of one that comes several times are joined by line ends."""
+    found: dict[str, str] = {}
+    for name, value in headers:
+        key = name.lower()
+        found[key] = f"{found[key]}\n{value}" if key in found else value
+    return found
+
+
 class Backend:
     """Answers every request with its own name and what it was sent; a path begins a special behaviour."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, port: int = 0) -> None:
         self.name = name
         self.requests = 0
         backend = self
 
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
+            # Else head and body, written apart, wait for each other's acknowledgement.
+            disable_nagle_algorithm = True
 
             def do_GET(self) -> None:
                 backend.requests += 1
@@ -93,6 +105,9 @@ class Backend:
                 status = int(self.path.rpartition("=")[2]) if self.path.startswith("/status") else 200
                 self.send_response(status)
                 self.send_header("Content-Length", str(len(body)))
+                if self.path.startswith("/session"):
+                    self.send_header("Set-Cookie", "other=1; Path=/")
+                    self.send_header("Set-Cookie", "JSESSIONID=abc; Path=/; HttpOnly")
                 if self.path.startswith("/accel"):
                     self.send_header("X-Accel-Redirect", "@failed")
                 self.end_headers()
@@ -111,7 +126,7 @@ class Backend:
             def log_message(self, *_: object) -> None:
                 pass
 
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._server = ThreadingHTTPServer(("127.0.0.1", port), Handler)
         self._server.daemon_threads = True
         self.port = self._server.server_address[1]
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True)
@@ -221,7 +236,7 @@ class Rig:
             response = connection.getresponse()
             return Answer(
                 response.status,
-                {k.lower(): v for k, v in response.getheaders()},
+                _joined(response.getheaders()),
                 response.read().decode(),
             )
         finally:
@@ -291,3 +306,27 @@ def running(**options: Any) -> Iterator[Rig]:
         yield rig
     finally:
         rig.stop()
+
+
+@contextmanager
+def load(rig: Rig, host: str) -> Iterator[Counter[object]]:
+    """Ask all the time, a new connection each; count the statuses."""
+    seen: Counter[object] = Counter()
+    over = threading.Event()
+
+    def ask() -> None:
+        while not over.is_set():
+            try:
+                seen[rig.get(host).status] += 1
+            except OSError as error:
+                seen[type(error).__name__] += 1
+
+    threads = [threading.Thread(target=ask) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    try:
+        yield seen
+    finally:
+        over.set()
+        for thread in threads:
+            thread.join()

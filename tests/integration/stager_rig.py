@@ -143,25 +143,38 @@ class Droplet:
     def read(self, name: str) -> str:
         return (self.root / name).read_text()
 
-    def start(self, runtime: str) -> int:
-        """Start it; gives the port once something listens there."""
+    def start(self, runtime: str, **variables: str) -> int:
+        """Start it with further variables; gives the port once something listens there."""
         port = free_port()
         startup = self.root / "startup"
         startup.chmod(0o700)
         startup.write_text(startup.read_text().replace(RUNTIME_MARK, find_runtime(runtime).executable))
         startup.chmod(0o500)
-        environment = {"HOME": str(self.root), "VCAP_APP_HOST": "127.0.0.1", "VCAP_APP_PORT": str(port)}
+        environment = {
+            "HOME": str(self.root),
+            "VCAP_APP_HOST": "127.0.0.1",
+            "VCAP_APP_PORT": str(port),
+            **variables,
+        }
+        if "TMPDIR" not in environment:
+            (self.root / "tmp").mkdir(exist_ok=True)
+            environment["TMPDIR"] = str(self.root / "tmp")
         process = subprocess.Popen(
             [startup, "-p", str(port)], cwd=self.root, env=environment, start_new_session=True
         )
         self.processes.append(process)
 
         def listens() -> bool:
-            assert process.poll() is None, self.read("logs/stderr.log")
+            assert process.poll() is None, self.read("logs/stderr.log") + self.read("logs/stdout.log")
             with socket.socket() as s:
                 return s.connect_ex(("127.0.0.1", port)) == 0
 
-        until(listens, "the application listens")
+        try:
+            until(listens, "the application listens")
+        except AssertionError as error:
+            raise AssertionError(
+                f"{error}: {self.read('logs/stderr.log')}{self.read('logs/stdout.log')}"
+            ) from error
         return port
 
     def stop(self) -> None:

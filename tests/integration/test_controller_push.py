@@ -189,8 +189,11 @@ def test_new_bits_of_a_running_app_replace_its_instances(platform: Platform) -> 
     assert second.endswith("-0")
     peers = platform.peers
     until(lambda: [m.version for _, m in peers.running.values()] == [second], "only the new one runs")
-    assert len(files_in(platform.share / "droplets")) == 1
-    assert len(files_in(platform.share / "packages")) == 1
+    # Both can be gone back to.
+    assert len(files_in(platform.share / "droplets")) == 2
+    assert len(files_in(platform.share / "packages")) == 2
+    client.call("DELETE", "/apps/app")
+    assert files_in(platform.share / "droplets") + files_in(platform.share / "packages") == []
 
 
 def test_a_controller_that_is_stopped_gives_the_push_back(platform: Platform) -> None:

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hm_rig import ControllerPeer, DeaPeer, Manager, NatsServer, until
+from aiohttp import web
+from hm_rig import DeaPeer, Manager, Rig, until
 
 from components.common.bus import Bus, BusNoAnswerError, Incoming
 from components.common.config import BusConfig
@@ -25,61 +26,6 @@ from components.common.messages import (
     InstancesReply,
     StatusQuery,
 )
-
-
-class Rig:
-    """The whole of it: one bus, one controller, three DEAs, as many managers as a test asks for."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.nats = NatsServer(folder)
-        self.controller = ControllerPeer()
-        self.deas: list[DeaPeer] = []
-        self.managers: list[Manager] = []
-        self.bus: Bus
-        self.obey = True
-
-    async def manager(self, *, ready: bool = True, **changes: Any) -> Manager:
-        made = Manager(
-            self.folder,
-            len(self.managers),
-            self.nats.url,
-            changes.pop("urls", [self.controller.url]),
-            **changes,
-        )
-        self.managers.append(made)
-        made.start()
-        if ready:
-            await until(lambda: made.get("/readyz"), "manager ready")
-        return made
-
-    async def on_request(self, message: Incoming[HmRequest]) -> None:
-        request = message.body
-        self.controller.requests.append((time.monotonic(), request))
-        if not self.obey:
-            return
-        if request.op == "START":
-            home = min((d for d in self.deas if d.bus.connected), key=lambda d: len(d.instances))
-            for index in request.indices or []:
-                await home.launch(request.droplet, request.version, index)
-        for dea in self.deas:
-            for name in set(request.instances or []) & set(dea.instances):
-                await dea.exit(name, "STOPPED")
-
-    def starts(self) -> list[tuple[int, int]]:
-        return [(r.droplet, i) for _, r in self.controller.requests for i in r.indices or []]
-
-    def stops(self) -> list[str]:
-        return [i for _, r in self.controller.requests for i in r.instances or []]
-
-    def places(self, droplet: int) -> list[int]:
-        return sorted(
-            e.index
-            for d in self.deas
-            if d.bus.connected
-            for e in d.instances.values()
-            if e.droplet == droplet
-        )
 
 
 @pytest.fixture
@@ -156,7 +102,8 @@ async def test_a_flapping_index_is_shown_and_delayed(rig: Rig) -> None:
 
     async def flapping() -> list[dict[str, int]]:
         query = StatusQuery(droplet=1, state="FLAPPING", version=rig.controller.version(1))
-        return (await rig.bus.request("healthmanager.status", query, IndicesReply)).indices
+        reply: IndicesReply = await rig.bus.request("healthmanager.status", query, IndicesReply)
+        return reply.indices
 
     found = await until(flapping, "flapping")
     assert found[0]["index"] == 0
@@ -223,6 +170,83 @@ async def test_one_of_two_leads_and_the_other_takes_over(rig: Rig) -> None:
     await home.exit(next(iter(home.instances)), "CRASHED")
     await until(lambda: rig.places(1) == [0], "restarted by the other")
     assert rig.starts() == [(1, 0), (1, 0)]
+
+
+async def test_an_alert_and_its_end_are_posted_by_whoever_leads(rig: Rig) -> None:
+    got: list[tuple[str, str, dict[str, Any]]] = []
+
+    async def take(request: web.Request) -> web.Response:
+        assert request.headers["X-Key"] == "hook-secret"
+        said = await request.json()
+        got.append((said["key"], said["state"], said["facts"]))
+        return web.Response(status=204)
+
+    def said(key: str) -> list[str]:
+        return [state for k, state, _ in got if k == key]
+
+    app = web.Application()
+    app.router.add_post("/hook", take)
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", 0)
+    await site.start()
+    hook = {
+        "url": f"http://127.0.0.1:{runner.addresses[0][1]}/hook",
+        "header": "X-Key",
+        "secret": "hook-secret",
+    }
+    try:
+        # More than any of the DEAs has.
+        rig.controller.app(1, memory=8192)
+        await rig.deas[0].launch(1, rig.controller.version(1), 0)
+        pair = [await rig.manager(webhooks=[hook]), await rig.manager(webhooks=[hook])]
+
+        async def leaders() -> list[Manager]:
+            return [m for m in pair if await m.leads()]
+
+        first = (await until(leaders, "a leader"))[0]
+        other = next(m for m in pair if m is not first)
+        await until(lambda: said("capacity_low/largest_app"), "the pool is too small for it")
+        await rig.deas[2].power_off()
+        await until(lambda: said("dea_lost/dea2"), "the loss")
+        await until(lambda: '"dea_lost"' in other.log(), "the other knows as well")
+        await first.signal(signal.SIGKILL)
+        await until(other.leads, "the other leads")
+        back = DeaPeer("dea2", rig.nats.url)
+        rig.deas.append(back)
+        await back.start()
+        await until(lambda: "over" in said("dea_lost/dea2"), "the end")
+        # What was said just before the change may be said again by who follows; its end is said once.
+        assert said("dea_lost/dea2").count("over") == 1
+        assert "hook-secret" not in first.log() + other.log()
+        facts = await other.get("/varz")
+        assert [a["subject"] for a in facts["alerts"]] == ["largest_app"]
+        await back.power_off()
+    finally:
+        await runner.cleanup()
+
+
+async def test_a_rolling_update_is_left_alone(rig: Rig) -> None:
+    rig.controller.app(1, instances=2)
+    before = rig.controller.version(1)
+    for index in range(2):
+        await rig.deas[index].launch(1, before, index)
+    manager = await rig.manager()
+    await until(manager.leads, "a leader")
+    rig.controller.app(1, run_count=2, updating=before, updated_at=int(time.time()))
+    await rig.bus.publish("droplet.updated", DropletRef(droplet=1))
+    new = await rig.deas[2].launch(1, rig.controller.version(1), 0)
+    pages = rig.controller.pages
+    # Long enough for what was changed to be stable, several times over.
+    await until(lambda: rig.controller.pages > pages + 20, "many readings later")
+    assert rig.starts() == []
+    assert rig.stops() == []
+    # The update is over: what is left of the version before is surplus where its successor runs.
+    await rig.deas[2].launch(1, rig.controller.version(1), 1)
+    rig.controller.app(1, updating=None)
+    await until(lambda: len(rig.stops()) >= 2, "the version before is stopped")
+    assert rig.places(1) == [0, 1]
+    assert new in rig.deas[2].instances
 
 
 async def test_a_leader_that_ends_gives_the_lease_back(rig: Rig) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from components.common.bus_thread import BusThread
 from components.common.config import BusConfig
-from components.common.messages import ComponentAnnouncement
+from components.common.messages import ComponentAnnouncement, LogQuery, LogReply
 from tests.integration.controller_rig import ADMIN, Client, ControllerProcess, close_clients, until
 from tests.integration.orchestrator_process import ROOT, OrchestratorProcess, basic
 
@@ -58,6 +58,9 @@ def test_it_serves_with_a_route_and_ends_cleanly(daemon, listener):
     assert (route["uris"], route["port"]) == (["orchestrator.ingot.localhost"], d.port)
     (said,) = listener.request_many("vcap.component.discover", None, ComponentAnnouncement, 2.0, 1)
     assert (said.type, said.host) == ("Orchestrator", f"127.0.0.1:{d.port}")
+    (logged,) = listener.request_many("ingot.component.logs", LogQuery(), LogReply, 2.0, 1)
+    assert (logged.component, logged.id) == ("orchestrator", said.uuid)
+    assert "bus_connected" in str(logged.lines)
     # A router that starts asks who is there.
     before = len(listener.heard)
     listener.publish("router.start", {"id": "r"})

@@ -3,46 +3,19 @@
 from __future__ import annotations
 
 import signal
-import threading
 import time
-from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import partial
 
 import pytest
 
-from tests.integration.router_rig import Rig, free_port, running, until
+from tests.integration.router_rig import Rig, free_port, load, running, until
 
 
 @pytest.fixture
 def rig() -> Iterator[Rig]:
     with running(router={"prune_seconds": 3, "sweep_seconds": 0.2, "start_seconds": 1}) as started:
         yield started
-
-
-@contextmanager
-def load(rig: Rig, host: str) -> Iterator[Counter[object]]:
-    """Ask all the time, a new connection each; count the statuses."""
-    seen: Counter[object] = Counter()
-    over = threading.Event()
-
-    def ask() -> None:
-        while not over.is_set():
-            try:
-                seen[rig.get(host).status] += 1
-            except OSError as error:
-                seen[type(error).__name__] += 1
-
-    threads = [threading.Thread(target=ask) for _ in range(2)]
-    for thread in threads:
-        thread.start()
-    try:
-        yield seen
-    finally:
-        over.set()
-        for thread in threads:
-            thread.join()
 
 
 def confirm(rig: Rig, host: str, port: int) -> None:
@@ -108,7 +81,7 @@ def test_reloads_lose_no_request_and_no_route(rig: Rig) -> None:
         def beyond(goal: int) -> bool:
             return seen.total() > goal
 
-        for _ in range(5):
+        for _ in range(20):
             confirm(rig, "reloaded.localhost", backend.port)
             rig.reload_nginx()
             goal = seen.total() + 20

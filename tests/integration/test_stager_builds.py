@@ -92,7 +92,8 @@ def test_static_pages_show_nothing_else(rig: Rig, path: str) -> None:
 
 
 def test_standalone_runs_its_procfile(rig: Rig) -> None:
-    assert fetch(rig.droplet("standalone", "standalone").start("python3"))[2] == b"standalone\n"
+    told = json.loads(fetch(rig.droplet("standalone", "standalone").start("python3"))[2])
+    assert told["framework"] == "standalone"
 
 
 def test_a_command_of_the_users_own_wins(rig: Rig, tmp_path: Path) -> None:
@@ -126,15 +127,26 @@ def test_what_fits_nothing_is_refused_with_what_is_looked_for(rig: Rig) -> None:
     reply = rig.stage(zipped(APPS / "unknown"))
     assert reply.error is not None
     assert reply.error.startswith("detect failed: no framework fits an application that holds README.")
-    for name in ("django", "wsgi", "node", "static", "standalone"):
+    for name in (
+        "java_web",
+        "rails3",
+        "rack",
+        "sinatra",
+        "django",
+        "wsgi",
+        "php",
+        "node",
+        "static",
+        "standalone",
+    ):
         assert f"{name} (" in reply.error
 
 
 @pytest.mark.parametrize(
     ("framework", "runtime", "says"),
     [
-        ("sinatra", "", "framework 'sinatra' is not known"),
-        ("wsgi", "ruby18", "runtime 'ruby18' is not known"),
+        ("otp_rebar", "", "framework 'otp_rebar' is not known"),
+        ("wsgi", "erlangR14B02", "runtime 'erlangR14B02' is not known"),
         ("node", "", "this is not a node application"),
         ("wsgi", "node", "wsgi does not run on node"),
     ],
@@ -196,6 +208,24 @@ def test_a_build_that_takes_too_long_is_ended(rig: Rig, tmp_path: Path) -> None:
         assert reply.error.startswith("compile failed: it took longer than 2 s and was ended.")
         assert own.children() == []
         assert own.boxes() == []
+
+
+def test_a_build_that_fills_the_disk_is_ended_and_leaves_nothing(tmp_path: Path) -> None:
+    fill = "with open('fill', 'wb') as f:\n    for _ in range(400):\n        f.write(b'x' * 1048576)\nimport time\ntime.sleep(60)\n"
+    backend = '[build-system]\nrequires = []\nbuild-backend = "fill"\nbackend-path = ["."]\n'
+    files: dict[str, str | bytes] = {
+        "requirements.txt": "./own\n",
+        "own/pyproject.toml": backend,
+        "own/fill.py": fill,
+    }
+    with running(tmp_path, disk_mb=100) as own:
+        reply = own.stage(zipped(APPS / "hello", **files))
+        assert reply.error is not None
+        assert reply.error.startswith(
+            "compile failed: the build took more than 100 MB of disk and was ended."
+        )
+        assert own.boxes() == []
+        assert own.children() == []
 
 
 def test_tasks_run_beside_each_other_and_the_rest_waits(rig: Rig) -> None:

@@ -54,6 +54,19 @@ def test_flask_is_installed_and_answers(rig: Rig) -> None:
 
 
 @pytest.mark.usefixtures("python_index")
+def test_django_is_installed_and_answers_and_is_not_fetched_twice(rig: Rig) -> None:
+    message = rig.request(zipped(APPS / "django"), "django", "python26")
+    first, again = rig.ask(message), rig.ask(message)
+    assert (first.error, again.error) == (None, None)
+    assert "Collecting django==5.2.19" in first.task_log
+    assert "nothing that is locked has changed" in again.task_log
+    assert "Collecting" not in again.task_log
+    droplet = rig.lay_out(list(rig.controller.droplets.values())[-1])
+    told = json.loads(fetch(droplet.start("python3", GREETING="hi"))[2])
+    assert (told["framework"], told["runtime"], told["greeting"]) == ("django", "5.2.19", "hi")
+
+
+@pytest.mark.usefixtures("python_index")
 def test_requirements_give_the_same_droplet_each_time(rig: Rig) -> None:
     assert rig.droplet("flask").sha1 == rig.droplet("flask").sha1
 

@@ -1,10 +1,11 @@
-"""Where the client talks to, and as whom: target, login, logout, register, passwd, users."""
+"""Where the client talks to, and as whom: target, login, logout, register, passwd."""
 
 from __future__ import annotations
 
 import click
 
 from components.client import output
+from components.client.completion import forget
 from components.client.config import normalise_target
 from components.client.errors import ApiError, ClientError
 from components.client.session import Session, ask_password, json_option, pass_session, password_options
@@ -38,12 +39,14 @@ def target(session: Session, url: str | None, as_json: bool) -> None:
 @click.command()
 @click.argument("email")
 @password_options
+@json_option
 @pass_session
-def login(session: Session, email: str, password: str | None, password_stdin: bool) -> None:
+def login(session: Session, *, email: str, password: str | None, password_stdin: bool, as_json: bool) -> None:
     """Log in; the password is asked for, or comes from INGOT_PASSWORD or standard input."""
     session.config.require_target()
     _login(session, email, ask_password(password, from_stdin=password_stdin))
-    output.line(f"logged in to {session.config.current} as {email}")
+    target = session.config.current
+    output.result({"target": target, "user": email}, f"logged in to {target} as {email}", as_json=as_json)
 
 
 def _login(session: Session, email: str, password: str) -> None:
@@ -62,21 +65,36 @@ def _login(session: Session, email: str, password: str) -> None:
 
 
 @click.command()
+@click.option("--everywhere", is_flag=True, help="End every login of yours, on every machine.")
+@json_option
 @pass_session
-def logout(session: Session) -> None:
+def logout(session: Session, everywhere: bool, as_json: bool) -> None:
     """Forget the login for this target."""
-    if session.config.tokens.pop(session.config.require_target(), None) is None:
-        output.line("nobody was logged in")
-        return
-    session.config.save()
-    output.line(f"logged out of {session.config.current}")
+    if session.acting_for and not everywhere:
+        raise click.UsageError("the logins of others are ended with --everywhere")
+    config = session.config
+    where = config.require_target()
+    said = {"target": where, "everywhere": everywhere, "was_logged_in": bool(config.token)}
+    if everywhere:
+        with session.api() as api:
+            api.end_tokens(session.user(api))
+    # One's own login is none of the business of an administrator's ending another's.
+    if not session.acting_for and config.tokens.pop(where, None) is not None:
+        config.save()
+        forget(config)
+    whose = f"{session.acting_for} is " if session.acting_for else ""
+    words = f"{whose}logged out of {where}{', everywhere' if everywhere else ''}"
+    output.result(said, words if said["was_logged_in"] else "nobody was logged in", as_json=as_json)
 
 
 @click.command()
 @click.argument("email")
 @password_options
+@json_option
 @pass_session
-def register(session: Session, email: str, password: str | None, password_stdin: bool) -> None:
+def register(
+    session: Session, *, email: str, password: str | None, password_stdin: bool, as_json: bool
+) -> None:
     """Make an account, and log in where nobody is logged in."""
     chosen = ask_password(password, from_stdin=password_stdin, confirm=True)
     with session.anonymous() as api:
@@ -88,42 +106,20 @@ def register(session: Session, email: str, password: str | None, password_stdin:
                     "this platform lets nobody register", "ask an administrator for an account"
                 ) from error
             raise
-    output.line(f"registered {email}")
-    if not session.config.token:
+    enters = not session.config.token
+    if enters:
         _login(session, email, chosen)
-        output.line(f"logged in as {email}")
+    words = f"registered {email}" + (", and logged in" if enters else "")
+    output.result({"user": email, "logged_in": enters}, words, as_json=as_json)
 
 
 @click.command()
 @password_options
+@json_option
 @pass_session
-def passwd(session: Session, password: str | None, password_stdin: bool) -> None:
+def passwd(session: Session, password: str | None, password_stdin: bool, as_json: bool) -> None:
     """Change one's own password."""
     with session.api() as api:
         email = session.user(api)
         api.change_password(email, ask_password(password, from_stdin=password_stdin, confirm=True))
-    output.line(f"the password of {email} is changed")
-
-
-@click.command()
-@json_option
-@pass_session
-def users(session: Session, as_json: bool) -> None:
-    """List the platform's users (administrators only)."""
-    with session.api() as api:
-        listed = api.users()
-    if as_json:
-        output.data(listed)
-        return
-    output.table(
-        ("EMAIL", "ADMIN", "APPLICATIONS"),
-        (
-            (
-                user.get("email"),
-                "yes" if user.get("admin") else "no",
-                " ".join(str(app.get("name")) for app in user.get("apps") or []) or None,
-            )
-            for user in listed
-        ),
-        "no users",
-    )
+    output.result({"user": email}, f"the password of {email} is changed", as_json=as_json)

@@ -5,66 +5,87 @@ from __future__ import annotations
 import click
 
 from components.client import output
-from components.client.commands.push import environment_value, memory_value
+from components.client.commands.push import bare_host, environment_value, memory_value
+from components.client.completion import forget
 from components.client.errors import ClientError
-from components.client.lifecycle import START_TIMEOUT, Lifecycle
+from components.client.lifecycle import Lifecycle
 from components.client.progress import Progress
 from components.client.pusher import app_url, merge_environment
-from components.client.session import F, Session, interactive, json_option, pass_session
+from components.client.rolling import Roller
+from components.client.session import (
+    Session,
+    app_argument,
+    confirm,
+    force_option,
+    json_option,
+    pass_session,
+    timeout_option,
+)
 from components.client.units import format_memory, parse_count
 
 
-def _timeout_option(function: F) -> F:
-    return click.option(
-        "--timeout",
-        type=click.FloatRange(min=1),
-        default=START_TIMEOUT,
-        show_default=True,
-        help="Seconds until all instances must run.",
-    )(function)
+def _ran(name: str, progress: Progress, *, as_json: bool) -> None:
+    said = {"name": name, "state": "STARTED", "stages": progress.stages(), "total_seconds": progress.total()}
+    output.result(said, f"{name} is running; took {progress.summary()}", as_json=as_json)
 
 
 @click.command()
-@click.argument("name")
-@_timeout_option
+@app_argument
+@timeout_option
+@json_option
 @pass_session
-def start(session: Session, name: str, timeout: float) -> None:
+def start(session: Session, name: str, timeout: float, as_json: bool) -> None:
     """Start an application and wait until it runs."""
     progress = Progress()
     with session.api() as api:
         Lifecycle(api, name, progress, timeout).start()
-    output.line(f"{name} is running; took {progress.summary()}")
+    _ran(name, progress, as_json=as_json)
 
 
 @click.command()
-@click.argument("name")
+@app_argument
+@json_option
 @pass_session
-def stop(session: Session, name: str) -> None:
+def stop(session: Session, name: str, as_json: bool) -> None:
     """Stop an application."""
     with session.api() as api:
         Lifecycle(api, name, Progress()).stop()
-    output.line(f"{name} is stopped")
+    output.result({"name": name, "state": "STOPPED"}, f"{name} is stopped", as_json=as_json)
 
 
 @click.command()
-@click.argument("name")
-@_timeout_option
+@app_argument
+@click.option("--rolling", is_flag=True, help="Replace the instances one by one, without a pause.")
+@timeout_option
+@json_option
 @pass_session
-def restart(session: Session, name: str, timeout: float) -> None:
+def restart(session: Session, *, name: str, rolling: bool, timeout: float, as_json: bool) -> None:
     """Stop an application and start it again."""
     progress = Progress()
     with session.api() as api:
-        Lifecycle(api, name, progress, timeout).restart()
-    output.line(f"{name} is running; took {progress.summary()}")
+        life = Lifecycle(api, name, progress, timeout)
+        if not rolling:
+            life.restart()
+        elif Roller(life).possible():
+            Roller(life).roll()
+        else:
+            raise ClientError(
+                "this platform cannot replace instances one by one: it is older than this client",
+                f"with a pause: `ingot restart {name}`",
+            )
+    _ran(name, progress, as_json=as_json)
 
 
 @click.command()
-@click.argument("name")
+@app_argument
 @click.option("--instances", metavar="N|+N|-N", help="How many, or how many more or fewer.")
 @click.option("--memory", callback=memory_value, metavar="SIZE", help="For each instance, as 128M or 1G.")
-@_timeout_option
+@timeout_option
+@json_option
 @pass_session
-def scale(session: Session, name: str, instances: str | None, memory: int | None, timeout: float) -> None:
+def scale(
+    session: Session, *, name: str, instances: str | None, memory: int | None, timeout: float, as_json: bool
+) -> None:
     """Change how many instances an application has, or their memory, and wait until they run.
 
     New memory means a restart.
@@ -88,25 +109,35 @@ def scale(session: Session, name: str, instances: str | None, memory: int | None
         if heavier:
             changes["resources"] = {**resources, "memory": memory}
         life.change(**changes)
-        if app.get("state") != "STARTED":
-            output.line(f"{name} is stopped; it will have this when it is started: `ingot start {name}`")
-            return
-        if heavier:
+        runs = app.get("state") == "STARTED"
+        if runs and heavier:
             life.restart()
-        else:
+        elif runs:
             with progress.stage("starting"):
                 life.wait(wanted)
         final = api.app(name)
-    size = format_memory((final.get("resources") or {}).get("memory", 0))
-    output.line(f"{name} runs in {wanted} instances of {size}; took {progress.summary()}")
+    megabytes = int((final.get("resources") or {}).get("memory") or 0)
+    said = {
+        "name": name,
+        "state": final.get("state"),
+        "instances": wanted,
+        "memory": megabytes,
+        "total_seconds": progress.total(),
+    }
+    words = (
+        f"{name} runs in {wanted} instances of {format_memory(megabytes)}; took {progress.summary()}"
+        if runs
+        else f"{name} is stopped; it will have this when it is started: `ingot start {name}`"
+    )
+    output.result(said, words, as_json=as_json)
 
 
 @click.command()
-@click.argument("name")
+@app_argument
 @click.argument("settings", nargs=-1, metavar="[NAME=VALUE]...", callback=environment_value)
 @click.option("--unset", multiple=True, metavar="NAME", help="Remove a variable; may be repeated.")
 @click.option("--no-restart", is_flag=True, help="Leave what runs as it is; the next start sees the change.")
-@_timeout_option
+@timeout_option
 @json_option
 @pass_session
 def env(
@@ -119,7 +150,10 @@ def env(
     timeout: float,
     as_json: bool,
 ) -> None:
-    """Show an application's environment, or change it and restart the application."""
+    """Show an application's environment, or change it and restart the application.
+
+    `ingot env NAME` lists, `ingot env NAME A=1 B=2` sets, `ingot env NAME --unset A` removes.
+    """
     progress = Progress()
     with session.api() as api:
         life = Lifecycle(api, name, progress, timeout)
@@ -138,51 +172,51 @@ def env(
 
 
 @click.command("map")
-@click.argument("name")
+@app_argument
 @click.argument("host")
+@json_option
 @pass_session
-def map_url(session: Session, name: str, host: str) -> None:
+def map_url(session: Session, name: str, host: str, as_json: bool) -> None:
     """Have an application answer to one more host."""
-    host = _bare(host)
+    host = bare_host(host)
     with session.api() as api:
         uris = list(api.app(name).get("uris") or [])
         if host not in uris:
-            Lifecycle(api, name, Progress()).change(uris=[*uris, host])
-    output.line(f"{name} answers at {app_url(host, api.target)}")
+            uris.append(host)
+            Lifecycle(api, name, Progress()).change(uris=uris)
+        where = app_url(host, api.target)
+    output.result({"name": name, "uris": uris}, f"{name} answers at {where}", as_json=as_json)
 
 
 @click.command("unmap")
-@click.argument("name")
+@app_argument
 @click.argument("host")
+@json_option
 @pass_session
-def unmap_url(session: Session, name: str, host: str) -> None:
+def unmap_url(session: Session, name: str, host: str, as_json: bool) -> None:
     """Have an application answer to a host no more."""
-    host = _bare(host)
+    host = bare_host(host)
     with session.api() as api:
         uris = list(api.app(name).get("uris") or [])
         if host not in uris:
             raise ClientError(
                 f"{name} does not answer at {host}", f"it answers at: {' '.join(uris) or 'nothing'}"
             )
-        Lifecycle(api, name, Progress()).change(uris=[uri for uri in uris if uri != host])
-    output.line(f"{name} no longer answers at {host}")
+        uris.remove(host)
+        Lifecycle(api, name, Progress()).change(uris=uris)
+    output.result({"name": name, "uris": uris}, f"{name} no longer answers at {host}", as_json=as_json)
 
 
 @click.command()
-@click.argument("name")
-@click.option("-f", "--force", is_flag=True, help="Do not ask.")
+@app_argument
+@force_option
+@json_option
 @pass_session
-def delete(session: Session, name: str, force: bool) -> None:
+def delete(session: Session, *, name: str, force: bool, as_json: bool) -> None:
     """Delete an application: its instances, its files, its routes."""
     with session.api() as api:
         api.app(name)
-        if not force:
-            if not interactive():
-                raise click.UsageError("nobody can be asked here: add --force")
-            click.confirm(f"Delete {name} for good?", abort=True, err=True)
+        confirm(f"Delete {name} for good?", force=force)
         api.delete(name)
-    output.line(f"{name} is deleted")
-
-
-def _bare(url: str) -> str:
-    return url.strip().removeprefix("http://").removeprefix("https://").rstrip("/").partition(":")[0].lower()
+    forget(session.config)
+    output.result({"name": name, "deleted": True}, f"{name} is deleted", as_json=as_json)

@@ -176,19 +176,6 @@ def roll(session: Session, release: str, share: float | None, no_wait: bool, as_
         )
 
 
-@click.command()
-@click.argument("release", default="")
-@wait_option
-@json_option
-@pass_session
-def rollback(session: Session, release: str, no_wait: bool, as_json: bool) -> None:
-    """Bring every machine back to the release before, or to the one named."""
-    begun = time.monotonic()
-    with session.orchestrator() as api:
-        job = api.rollback(release)
-        follow(api, job, begun, no_wait=no_wait, as_json=as_json, done=named)
-
-
 @click.group()
 def nfs() -> None:
     """The droplet share over NFS."""
@@ -244,23 +231,27 @@ def images_list(session: Session, as_json: bool) -> None:
 @click.argument("provider")
 @click.argument("name")
 @click.option("--source", default="", help="Where it comes from, where the provider cannot know by its name.")
+@json_option
 @pass_session
-def images_add(session: Session, provider: str, name: str, source: str) -> None:
+def images_add(session: Session, *, provider: str, name: str, source: str, as_json: bool) -> None:
     """Register an image with a provider."""
     with session.orchestrator() as api:
         image = api.add_image(provider, name, source)
-    output.line(f"image {name} of {provider} is registered: {image.get('state')}")
+    words = f"image {name} of {provider} is registered: {image.get('state')}"
+    output.result(image, words, as_json=as_json)
 
 
 @images.command("remove")
 @click.argument("provider")
 @click.argument("name")
+@json_option
 @pass_session
-def images_remove(session: Session, provider: str, name: str) -> None:
+def images_remove(session: Session, provider: str, name: str, as_json: bool) -> None:
     """Forget an image, and remove what the provider keeps of it."""
     with session.orchestrator() as api:
         api.remove_image(provider, name)
-    output.line(f"image {name} of {provider} is removed")
+    said = {"provider": provider, "name": name, "removed": True}
+    output.result(said, f"image {name} of {provider} is removed", as_json=as_json)
 
 
-COMMANDS: Iterable[click.Command] = (pool, jobs, images, roll, rollback, nfs)
+COMMANDS: Iterable[click.Command] = (pool, jobs, images, roll, nfs)

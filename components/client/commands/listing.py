@@ -10,8 +10,10 @@ import click
 
 from components.client import output
 from components.client.pusher import app_url
-from components.client.session import Session, json_option, pass_session
+from components.client.session import Session, app_argument, json_option, pass_session
 from components.client.units import format_bytes, format_memory, format_seconds
+
+_WATCH_PERIOD = 2.0
 
 
 def _running(app: Mapping[str, Any]) -> str:
@@ -25,19 +27,26 @@ def _memory(app: Mapping[str, Any]) -> str:
 
 
 @click.command()
+@click.option("--all", "everybody", is_flag=True, help="Everybody's (administrators only).")
+@click.option("--owner", metavar="EMAIL", help="Those of this user (administrators only).")
 @json_option
 @pass_session
-def apps(session: Session, as_json: bool) -> None:
+def apps(session: Session, *, everybody: bool, owner: str | None, as_json: bool) -> None:
     """List your applications."""
+    others = everybody or owner is not None
     with session.api() as api:
-        found = api.apps()
+        found = api.all_apps(owner or "") if others else api.apps()
     if as_json:
         output.data(found)
         return
     output.table(
-        ("NAME", "STATE", "#RUNNING", "#MEMORY", "FRAMEWORK", "URLS", "SERVICES"),
+        (
+            *(("OWNER",) if others else ()),
+            *("NAME", "STATE", "#RUNNING", "#MEMORY", "FRAMEWORK", "URLS", "SERVICES"),
+        ),
         (
             (
+                *((app.get("owner"),) if others else ()),
                 app.get("name"),
                 app.get("state"),
                 _running(app),
@@ -46,14 +55,14 @@ def apps(session: Session, as_json: bool) -> None:
                 " ".join(app.get("uris") or []) or None,
                 " ".join(app.get("services") or []) or None,
             )
-            for app in sorted(found, key=lambda item: str(item.get("name")))
+            for app in sorted(found, key=lambda item: (str(item.get("owner") or ""), str(item.get("name"))))
         ),
         "no applications; next: `ingot push` in the folder of one",
     )
 
 
 @click.command("app")
-@click.argument("name")
+@app_argument
 @json_option
 @pass_session
 def show(session: Session, name: str, as_json: bool) -> None:
@@ -74,6 +83,8 @@ def show(session: Session, name: str, as_json: bool) -> None:
             ("running", _running(app)),
             ("memory", f"{_memory(app)} for each instance"),
             ("framework", f"{staging.get('model')} on {staging.get('stack') or 'its default runtime'}"),
+            ("command", (app.get("meta") or {}).get("command")),
+            ("health", _health(app)),
             ("urls", " ".join(urls)),
             ("services", " ".join(app.get("services") or [])),
         )
@@ -81,6 +92,15 @@ def show(session: Session, name: str, as_json: bool) -> None:
     if instances:
         output.line("")
         output.table(_COLUMNS, (_instance(item, stats) for item in instances), "")
+
+
+def _health(app: Mapping[str, Any]) -> str | None:
+    """Write how it is known that an instance is up, where the application says it."""
+    health = (app.get("meta") or {}).get("health") or {}
+    if not health:
+        return None
+    within = f" within {health['timeout']} s" if health.get("timeout") else ""
+    return f"{health.get('path') or 'its port'} answers{within}"
 
 
 _COLUMNS = ("#INSTANCE", "STATE", "#SINCE", "#CPU", "#MEMORY", "#DISK", "ADDRESS")
@@ -112,16 +132,33 @@ def _share(used: float, quota: float | None) -> str:
 
 
 @click.command()
-@click.argument("name")
+@app_argument
+@click.option("-w", "--watch", is_flag=True, help="Show it again every two seconds, until Ctrl-C.")
 @json_option
 @pass_session
-def stats(session: Session, name: str, as_json: bool) -> None:
+def stats(session: Session, name: str, watch: bool, as_json: bool) -> None:
     """Show what each instance uses."""
+    if watch and as_json:
+        raise click.UsageError("--watch is for people: leave out --json")
     with session.api() as api:
-        found = api.stats(name)
-    if as_json:
-        output.data(found)
-        return
+        try:
+            while True:
+                found = api.stats(name)
+                if as_json:
+                    output.data(found)
+                    return
+                if watch:
+                    click.clear()
+                _stats(name, found)
+                if not watch:
+                    return
+                time.sleep(_WATCH_PERIOD)
+        except KeyboardInterrupt:
+            # Who watches ends it so; that is no failure.
+            click.echo("", err=True)
+
+
+def _stats(name: str, found: Mapping[str, Mapping[str, Any]]) -> None:
     output.table(
         ("#INSTANCE", "STATE", "#CPU", "#MEMORY", "#DISK", "ADDRESS"),
         (
@@ -133,7 +170,7 @@ def stats(session: Session, name: str, as_json: bool) -> None:
 
 
 @click.command()
-@click.argument("name")
+@app_argument
 @json_option
 @pass_session
 def crashes(session: Session, name: str, as_json: bool) -> None:

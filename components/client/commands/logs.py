@@ -3,40 +3,93 @@
 from __future__ import annotations
 
 import contextlib
+import json
+from collections.abc import Iterable, Mapping
+from functools import partial
+from typing import Any
 
 import click
 
 from components.client import output
 from components.client.api import Api
+from components.client.api_v2 import missing
 from components.client.errors import ApiError, ClientError
-from components.client.session import Session, instance_option, json_option, pass_session
+from components.client.session import Session, app_argument, instance_option, json_option, pass_session
+from components.client.watching import Reader, Screen, rows
 
 _KNOWN = ("stdout.log", "stderr.log")
+_TAIL = 100
 
 
 @click.command()
-@click.argument("name")
-@instance_option
-@click.option("--all", "everyone", is_flag=True, help="The logs of every instance.")
-@click.option("-n", "--lines", type=click.IntRange(min=1), help="Only the last lines of each log.")
+@app_argument
+@click.option(
+    "-n",
+    "--tail",
+    "--lines",
+    type=click.IntRange(0, 1000),
+    default=_TAIL,
+    show_default=True,
+    help="How many of the last lines.",
+)
+@click.option("-f", "--follow", is_flag=True, help="Go on with what is written, until Ctrl-C.")
+@click.option("-i", "--instance", type=click.IntRange(min=0), help="Only the instance of this index.")
+@click.option("-t", "--times", is_flag=True, help="Show when each line was written.")
+@click.option("--task", "task", metavar="ID", help="What a task wrote, as `ingot tasks` lists them.")
 @json_option
 @pass_session
 def logs(
-    session: Session, *, name: str, instance: str, everyone: bool, lines: int | None, as_json: bool
+    session: Session,
+    *,
+    name: str,
+    tail: int,
+    follow: bool,
+    instance: int | None,
+    times: bool,
+    task: str | None,
+    as_json: bool,
 ) -> None:
-    """Show the logs of an instance, or of all of them."""
+    """Show what an application's instances write: `[0] …`, and `[0!] …` for their standard error.
+
+    Lines that were lost before they could be read are counted: `… 12 lines missed (instance 1)`. With --follow, --json
+    prints one object a line.
+    """
     with session.api() as api:
-        chosen = [instance]
-        if everyone:
-            chosen = [str(item.get("index")) for item in api.instances(name)]
-            if not chosen:
-                raise ClientError(f"{name} has no instances", f"start it first: `ingot start {name}`")
-        found = {index: _read(api, name, index) for index in chosen}
-    _show(found, lines, as_json)
+        ask = partial(api.task_logs, name, task) if task else partial(api.logs, name, instance=instance)
+        reader = Reader(ask, say=lambda text: click.echo(f"ingot: {text}", err=True))
+        try:
+            _show_pages(reader.pages(tail, follow=follow), follow=follow, as_json=as_json, times=times)
+        except ApiError as error:
+            if not missing(error) or task:
+                raise
+            if follow:
+                raise ClientError(
+                    "this platform cannot follow logs: it is older than this client",
+                    f"`ingot logs {name}` shows what was written so far",
+                ) from error
+            _show({str(instance or 0): _read(api, name, str(instance or 0))}, tail, as_json)
+        except KeyboardInterrupt:
+            # Who watches ends it so; that is no failure.
+            click.echo("", err=True)
+
+
+def _show_pages(pages: Iterable[Mapping[str, Any]], *, follow: bool, as_json: bool, times: bool) -> None:
+    screen, empty = Screen(times), True
+    for page in pages:
+        if as_json and not follow:
+            output.data(page)
+        elif as_json:
+            for row in rows(page):
+                click.echo(json.dumps(row, sort_keys=True))
+        else:
+            screen.show(page)
+        empty = empty and not page["lines"]
+        if empty and not as_json and not follow:
+            output.line("nothing was logged yet")
 
 
 @click.command()
-@click.argument("name")
+@app_argument
 @click.option("-i", "--instance", help="Id of the instance, as `ingot crashes` lists it; else the latest.")
 @click.option("-n", "--lines", type=click.IntRange(min=1), help="Only the last lines of each log.")
 @json_option
@@ -56,14 +109,18 @@ def crashlogs(session: Session, name: str, instance: str | None, lines: int | No
 
 
 @click.command()
-@click.argument("name")
+@app_argument
 @click.argument("path", default="/")
 @instance_option
+@json_option
 @pass_session
-def files(session: Session, name: str, path: str, instance: str) -> None:
+def files(session: Session, *, name: str, path: str, instance: str, as_json: bool) -> None:
     """Show a file of an instance, or list a folder of it."""
     with session.api() as api:
         text = api.file(name, instance, path)
+    if as_json:
+        output.data({"name": name, "instance": instance, "path": path, "text": text})
+        return
     click.echo(text, nl=bool(text) and not text.endswith("\n"))
 
 

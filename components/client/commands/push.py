@@ -1,19 +1,28 @@
-"""`ingot push`."""
+"""What brings an application's files to the platform: push, update."""
 
 from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
 
 import click
 
 from components.client import manifest, output
+from components.client.completion import AppName, forget
 from components.client.errors import PackageError
-from components.client.lifecycle import START_TIMEOUT, Lifecycle
+from components.client.lifecycle import Lifecycle
 from components.client.manifest import Settings
 from components.client.progress import Progress
-from components.client.pusher import Pusher
-from components.client.session import Session, json_option, pass_session
+from components.client.pusher import Outcome, Pusher
+from components.client.session import (
+    F,
+    Session,
+    app_argument,
+    json_option,
+    pass_session,
+    timeout_option,
+)
 from components.client.units import parse_memory
 
 _NAME = re.compile(r"[\w-]+", re.ASCII)
@@ -39,8 +48,19 @@ def environment_value(
     return {name: value for name, _, value in (text.partition("=") for text in texts)}
 
 
+def hard_option(function: F) -> F:
+    """Add `--hard`."""
+    return click.option(
+        "--hard",
+        "--stop-start",
+        "hard",
+        is_flag=True,
+        help="Stop what runs, then start the new version: with a pause, and without room for both.",
+    )(function)
+
+
 @click.command()
-@click.argument("name", required=False)
+@click.argument("name", required=False, type=AppName())
 @click.option(
     "--path",
     "folder",
@@ -61,14 +81,14 @@ def environment_value(
     metavar="NAME=VALUE",
     help="A variable of its environment; may be repeated.",
 )
-@click.option("--no-start", is_flag=True, help="Upload only.")
 @click.option(
-    "--timeout",
-    type=click.FloatRange(min=1),
-    default=START_TIMEOUT,
-    show_default=True,
-    help="Seconds until all instances must run, staging not counted.",
+    "--health-path", metavar="PATH", help="Path that answers when an instance is up; else its port says so."
 )
+@click.option("--health-timeout", type=int, metavar="SECONDS", help="Until an instance must be up.")
+@click.option("--all", "everything", is_flag=True, help="Every application of the manifest, in its order.")
+@click.option("--no-start", is_flag=True, help="Upload only.")
+@hard_option
+@timeout_option
 @json_option
 @pass_session
 def push(
@@ -83,16 +103,25 @@ def push(
     instances: int | None,
     urls: tuple[str, ...],
     env: dict[str, str],
+    health_path: str | None,
+    health_timeout: int | None,
+    everything: bool,
     no_start: bool,
+    hard: bool,
     timeout: float,
     as_json: bool,
 ) -> None:
     """Push a folder as an application, or its new version, and wait until it runs.
 
-    What no option says comes from ingot.yml or manifest.yml in the folder. Files named in .ingotignore stay behind. A
-    push that fails leaves the application stopped.
+    What runs already is replaced instance by instance, without a pause; a version that does not run leaves the one before
+    in its place. What no option says comes from ingot.yml or manifest.yml in the folder. Files named in .ingotignore stay
+    behind. A first push that fails leaves the application stopped.
     """
     where = folder or Path()
+    try:
+        checked = manifest.health(health_path, health_timeout) if health_path or health_timeout else None
+    except ValueError as error:
+        raise click.UsageError(str(error)) from error
     said = Settings(
         name=name,
         framework=framework,
@@ -100,12 +129,106 @@ def push(
         command=command,
         memory=memory,
         instances=instances,
-        urls=[_host(url) for url in urls] or None,
+        urls=[bare_host(url) for url in urls] or None,
         env=env,
+        health=checked,
     )
     path = manifest.find(where)
-    if path is not None:
-        said = said.over(manifest.load(path, name))
+    if everything:
+        if name or urls:
+            raise click.UsageError("--all pushes each under its own name and URLs")
+        if path is None:
+            raise PackageError(f"{where} has no manifest", "`ingot push NAME` pushes without one")
+        wanted = [said.over(one) for one in manifest.load_all(path)]
+    else:
+        wanted = [said if path is None else said.over(manifest.load(path, name))]
+    jobs = [(one, *_place(one, where)) for one in wanted]
+    done = []
+    with session.api() as api:
+        session.user(api)
+        for one, called, source in jobs:
+            progress = Progress()
+            if everything:
+                progress.note(f"== {called}")
+            life = Lifecycle(api, called, progress, timeout, stop_on_failure=True)
+            outcome = Pusher(life, source, one).push(start=not no_start, hard=hard)
+            done.append(document(called, outcome, progress))
+            if not as_json:
+                tell(called, outcome, progress)
+        forget(session.config)
+    if as_json:
+        output.data(done if everything else done[0])
+
+
+@click.command()
+@app_argument
+@click.option(
+    "--path",
+    "folder",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="The application's folder; else the current one, or the manifest's.",
+)
+@hard_option
+@timeout_option
+@json_option
+@pass_session
+def update(
+    session: Session, *, name: str, folder: Path | None, hard: bool, timeout: float, as_json: bool
+) -> None:
+    """Send an application's changed files and replace its instances one by one, without a pause.
+
+    Settings stay as they are (`ingot push` brings new ones). A new version that does not run leaves the one before in its
+    place, and the exit status is 1. A stopped application stays stopped.
+    """
+    where = folder or Path()
+    path = manifest.find(where)
+    source = (manifest.load(path, name).path if path else None) or where
+    progress = Progress()
+    with session.api() as api:
+        session.user(api)
+        life = Lifecycle(api, name, progress, timeout)
+        outcome = Pusher(life, source, Settings(name=name)).push(hard=hard, known=True)
+    if as_json:
+        output.data(document(name, outcome, progress))
+    else:
+        tell(name, outcome, progress)
+
+
+def document(name: str, outcome: Outcome, progress: Progress) -> dict[str, Any]:
+    """Return what came of a push, for programs."""
+    return {
+        "name": name,
+        "url": outcome.url,
+        "how": outcome.how,
+        "state": outcome.app.get("state"),
+        "instances": outcome.app.get("instances"),
+        "stages": progress.stages(),
+        "total_seconds": progress.total(),
+    }
+
+
+def tell(name: str, outcome: Outcome, progress: Progress) -> None:
+    """Say what came of a push: the URL and the time taken."""
+    if outcome.how == "uploaded":
+        what = f"is uploaded; next: `ingot {'restart' if outcome.app.get('state') == 'STARTED' else 'start'} {name}`"
+    else:
+        what = "is running" + (f" at {outcome.url}" if outcome.url else "")
+    output.line(f"{name} {what}")
+    output.line(f"took {progress.summary()}")
+
+
+def bare_host(url: str) -> str:
+    """Return the host of what a user gave as a URL: lower case, no scheme, no path, no port."""
+    text = url.strip().lower().removeprefix("http://").removeprefix("https://")
+    return text.partition("/")[0].partition(":")[0]
+
+
+def _place(said: Settings, where: Path) -> tuple[str, Path]:
+    """Return an application's name and folder.
+
+    Raises:
+        ClientError: it cannot have that name, or has no folder.
+    """
     source = said.path or where
     if not source.is_dir():
         raise PackageError(f"{source} is not a folder", "correct `path` in the manifest")
@@ -114,28 +237,4 @@ def push(
         raise click.UsageError(
             f"{called!r} cannot be a name: want letters, digits, hyphens: `ingot push NAME`"
         )
-    progress = Progress()
-    with session.api() as api:
-        session.user(api)
-        life = Lifecycle(api, called, progress, timeout, stop_on_failure=True)
-        outcome = Pusher(life, source, said).push(start=not no_start)
-    if as_json:
-        output.data(
-            {
-                "name": called,
-                "url": outcome.url,
-                "state": outcome.app.get("state"),
-                "instances": outcome.app.get("instances"),
-                "stages": [{"name": key, "seconds": value} for key, value in progress.seconds.items()],
-                "total_seconds": progress.total(),
-            }
-        )
-        return
-    what = f"is uploaded; next: `ingot start {called}`" if no_start else "is running"
-    output.line(f"{called} {what}{f' at {outcome.url}' if outcome.url and not no_start else ''}")
-    output.line(f"took {progress.summary()}")
-
-
-def _host(url: str) -> str:
-    """Return the host of what a user gave as a URL."""
-    return url.strip().removeprefix("http://").removeprefix("https://").rstrip("/").lower()
+    return called, source

@@ -3,77 +3,27 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import click
 
 from components.client import output
 from components.client.api import Api
+from components.client.completion import AppName
 from components.client.errors import ClientError
-from components.client.lifecycle import START_TIMEOUT, Lifecycle
+from components.client.lifecycle import Lifecycle
+from components.client.offerings import NONE_OFFERED, choose, offerings_of, wish
 from components.client.progress import Progress
-from components.client.session import F, Session, interactive, json_option, pass_session
-
-_NONE_OFFERED = "no services are offered now"
-
-
-@dataclass(frozen=True, slots=True)
-class Offering:
-    """What can be made: `plans` in the platform's order."""
-
-    type: str
-    vendor: str
-    version: str
-    description: str
-    plans: tuple[str, ...]
-
-    def plan(self, wanted: str | None) -> str:
-        """Choose a plan: the wanted one, else `free`, else the first.
-
-        Raises:
-            ClientError: there is no such plan.
-        """
-        if wanted is None:
-            return "free" if "free" in self.plans or not self.plans else self.plans[0]
-        if self.plans and wanted not in self.plans:
-            raise ClientError(
-                f"{self.vendor} {self.version} has no plan {wanted!r}", f"it has: {', '.join(self.plans)}"
-            )
-        return wanted
-
-
-def offerings_of(catalogue: Mapping[str, Any]) -> list[Offering]:
-    """Read `GET /info/services`."""
-    return [
-        Offering(
-            kind,
-            vendor,
-            version,
-            str(facts.get("description") or ""),
-            tuple(sorted(tiers, key=lambda plan: (tiers[plan] or {}).get("order", 0))),
-        )
-        for kind, vendors in catalogue.items()
-        for vendor, versions in vendors.items()
-        for version, facts in versions.items()
-        for tiers in [facts.get("tiers") or {}]
-    ]
-
-
-def choose(offerings: Sequence[Offering], wanted: str) -> Offering:
-    """Find what is meant by `redis`, or by `redis-7.0`.
-
-    Raises:
-        ClientError: nothing; lists what there is.
-    """
-    found = [o for o in offerings if wanted.lower() in {o.vendor, f"{o.vendor}-{o.version}"}]
-    if found:
-        return found[-1]
-    if not offerings:
-        raise ClientError(_NONE_OFFERED, "their gateways may be starting: try again, or ask an operator")
-    known = ", ".join(sorted({o.vendor for o in offerings}))
-    raise ClientError(f"there is no service {wanted!r}", f"choose one of: {known}")
+from components.client.session import (
+    F,
+    Session,
+    confirm,
+    force_option,
+    json_option,
+    pass_session,
+    timeout_option,
+)
 
 
 def _bound_to(apps: Iterable[Mapping[str, Any]], service: str) -> list[str]:
@@ -123,7 +73,7 @@ def listing(session: Session, as_json: bool) -> None:
     output.table(
         ("OFFERED", "VERSION", "PLANS", "DESCRIPTION"),
         ((o.vendor, o.version, " ".join(o.plans) or None, o.description) for o in offered),
-        _NONE_OFFERED,
+        NONE_OFFERED,
     )
     output.line("")
     output.table(
@@ -148,65 +98,55 @@ def create(session: Session, vendor: str, name: str | None, plan: str | None, as
     with session.api() as api:
         offering = choose(offerings_of(api.offerings()), vendor)
         name = name or f"{offering.vendor}-{secrets.token_hex(3)}"
-        wish = {
-            "type": offering.type,
-            "vendor": offering.vendor,
-            "version": offering.version,
-            "tier": offering.plan(plan),
-            "name": name,
-        }
+        wanted = wish(offering, name, plan)
         with progress.stage("creating"):
-            api.create_service(wish)
+            api.create_service(wanted)
     if as_json:
-        output.data(wish)
+        output.data(wanted)
         return
     output.line(
-        f"{name} is made ({offering.vendor} {offering.version}, plan {wish['tier']}); "
+        f"{name} is made ({offering.vendor} {offering.version}, plan {wanted['tier']}); "
         f"next: `ingot bind-service {name} APP`"
     )
 
 
 def _restart_options(function: F) -> F:
-    function = click.option(
-        "--no-restart", is_flag=True, help="Leave what runs as it is; the next start sees the change."
-    )(function)
     return click.option(
-        "--timeout",
-        type=click.FloatRange(min=1),
-        default=START_TIMEOUT,
-        show_default=True,
-        help="Seconds until all instances must run again.",
-    )(function)
+        "--no-restart", is_flag=True, help="Leave what runs as it is; the next start sees the change."
+    )(timeout_option(function))
 
 
 @click.command("bind-service")
 @click.argument("name")
-@click.argument("app")
+@click.argument("app", type=AppName())
 @_restart_options
+@json_option
 @pass_session
-def bind(session: Session, name: str, app: str, no_restart: bool, timeout: float) -> None:
+def bind(session: Session, *, name: str, app: str, no_restart: bool, timeout: float, as_json: bool) -> None:
     """Give an application a service's credentials, in VCAP_SERVICES, and restart it."""
     progress = Progress()
     with session.api() as api:
         found = api.app(app)
         bound = list(found.get("services") or [])
         if name in bound:
-            output.line(f"{name} is bound to {app} already")
+            output.result(_binding(app, bound), f"{name} is bound to {app} already", as_json=as_json)
             return
         _own(api, name)
+        bound.append(name)
         life = Lifecycle(api, app, progress, timeout)
         with progress.stage("binding"):
-            life.change(services=[*bound, name])
+            life.change(services=bound)
         said = _restarted(life, found, no_restart=no_restart)
-    output.line(f"{name} is bound to {app}; {said}")
+    output.result(_binding(app, bound), f"{name} is bound to {app}; {said}", as_json=as_json)
 
 
 @click.command("unbind-service")
 @click.argument("name")
-@click.argument("app")
+@click.argument("app", type=AppName())
 @_restart_options
+@json_option
 @pass_session
-def unbind(session: Session, name: str, app: str, no_restart: bool, timeout: float) -> None:
+def unbind(session: Session, *, name: str, app: str, no_restart: bool, timeout: float, as_json: bool) -> None:
     """Take a service from an application, end those credentials, and restart it."""
     progress = Progress()
     with session.api() as api:
@@ -216,11 +156,16 @@ def unbind(session: Session, name: str, app: str, no_restart: bool, timeout: flo
             raise ClientError(
                 f"{name} is not bound to {app}", f"bound to it: {', '.join(bound) or 'nothing'}"
             )
+        bound.remove(name)
         life = Lifecycle(api, app, progress, timeout)
         with progress.stage("unbinding"):
-            life.change(services=[service for service in bound if service != name])
+            life.change(services=bound)
         said = _restarted(life, found, no_restart=no_restart)
-    output.line(f"{name} is no longer bound to {app}; {said}")
+    output.result(_binding(app, bound), f"{name} is no longer bound to {app}; {said}", as_json=as_json)
+
+
+def _binding(app: str, bound: list[str]) -> dict[str, Any]:
+    return {"name": app, "services": bound}
 
 
 def _restarted(life: Lifecycle, app: Mapping[str, Any], *, no_restart: bool) -> str:
@@ -236,9 +181,10 @@ def _restarted(life: Lifecycle, app: Mapping[str, Any], *, no_restart: bool) -> 
 @click.command("delete-service")
 @click.argument("name")
 @click.option("--unbind", "unbind_it", is_flag=True, help="Unbind it from what it is bound to.")
-@click.option("-f", "--force", is_flag=True, help="Do not ask.")
+@force_option
+@json_option
 @pass_session
-def delete(session: Session, name: str, unbind_it: bool, force: bool) -> None:
+def delete(session: Session, *, name: str, unbind_it: bool, force: bool, as_json: bool) -> None:
     """Delete a service of yours and all that is in it."""
     progress = Progress()
     with session.api() as api:
@@ -249,14 +195,12 @@ def delete(session: Session, name: str, unbind_it: bool, force: bool) -> None:
                 f"{name} is bound to {', '.join(bound)}",
                 f"unbind it: `ingot unbind-service {name} {bound[0]}`, or add --unbind",
             )
-        if not force:
-            if not interactive():
-                raise click.UsageError("nobody can be asked here: add --force")
-            click.confirm(f"Delete {name} and all that is in it for good?", abort=True, err=True)
+        confirm(f"Delete {name} and all that is in it for good?", force=force)
         with progress.stage("deleting"):
             api.delete_service(name)
     said = f"; it was unbound from {', '.join(bound)}, which know when they are restarted" if bound else ""
-    output.line(f"{name} is deleted{said}")
+    document = {"name": name, "deleted": True, "unbound_from": bound}
+    output.result(document, f"{name} is deleted{said}", as_json=as_json)
 
 
 COMMANDS: tuple[click.Command, ...] = (listing, create, bind, unbind, delete)

@@ -31,7 +31,7 @@ class _Record(msgspec.Struct):
 
 
 class ProcessRunner:
-    """A `Runner` of plain processes; uid, paths and all limits but open files are not enforced.
+    """A `Runner` of plain processes; uid, paths and all limits but open files and the length of a file are not enforced.
 
     Args:
         directory: where its records lie; made if missing.
@@ -63,7 +63,9 @@ class ProcessRunner:
         # Its finaliser would complain of a child that goes on; the watcher below waits for the child itself.
         process.returncode = 0
         if spec.nofile is not None:
-            _limit_files(process.pid, spec.nofile)
+            _limit(process.pid, resource.RLIMIT_NOFILE, spec.nofile)
+        if spec.file_mb is not None:
+            _limit(process.pid, resource.RLIMIT_FSIZE, spec.file_mb * 1024 * 1024)
         record = _Record(pid=process.pid, born=_born(process.pid) or 0)
         self._write(spec.name, record)
         self._watchers[spec.name] = asyncio.create_task(
@@ -167,11 +169,11 @@ def _append(path: Path | None, files: contextlib.ExitStack) -> int:
     return subprocess.DEVNULL if path is None else files.enter_context(path.open("ab")).fileno()
 
 
-def _limit_files(pid: int, wanted: int) -> None:
-    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+def _limit(pid: int, which: int, wanted: int) -> None:
+    hard = resource.getrlimit(which)[1]
     limit = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
     with contextlib.suppress(ProcessLookupError):
-        resource.prlimit(pid, resource.RLIMIT_NOFILE, (limit, limit))
+        resource.prlimit(pid, which, (limit, limit))
 
 
 async def _ended(pid: int) -> None:

@@ -89,14 +89,21 @@ def _limits(spec: UnitSpec) -> list[tuple[str, Variant]]:
         found += [
             ("MemoryMax", Variant("t", spec.memory_mb * _MB)),
             ("MemorySwapMax", Variant("t", 0)),
+            # All of it or nothing: what is left of a program whose worker was killed seldom knows.
+            ("OOMPolicy", Variant("s", "kill")),
         ]
     if spec.tasks is not None:
         found.append(("TasksMax", Variant("t", spec.tasks)))
         if spec.uid is not None:
-            # Holds also where the kernel hands out no pids controller: the uid is this unit's alone.
-            found += [("LimitNPROC", Variant("t", spec.tasks)), ("LimitNPROCSoft", Variant("t", spec.tasks))]
+            # Holds also where the kernel hands out no pids controller: the uid is this unit's alone. A little higher, as only
+            # the control group counts whom it refused.
+            most = spec.tasks + max(8, spec.tasks // 16)
+            found += [("LimitNPROC", Variant("t", most)), ("LimitNPROCSoft", Variant("t", most))]
     if spec.nofile is not None:
         found += [("LimitNOFILE", Variant("t", spec.nofile)), ("LimitNOFILESoft", Variant("t", spec.nofile))]
+    if spec.file_mb is not None:
+        size = spec.file_mb * _MB
+        found += [("LimitFSIZE", Variant("t", size)), ("LimitFSIZESoft", Variant("t", size))]
     if spec.cpu_weight is not None:
         found.append(("CPUWeight", Variant("t", spec.cpu_weight)))
     return [*found, ("LimitCORE", Variant("t", 0)), ("LimitCORESoft", Variant("t", 0))]

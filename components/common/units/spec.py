@@ -42,6 +42,7 @@ class UnitSpec:
         memory_mb: hard limit, where the kernel can.
         tasks: processes and threads.
         nofile: open files.
+        file_mb: length of one file.
         cpu_weight: share among siblings, 1 to 10000.
         writable: folders it may write to.
         read_only: folders it may see below one of `empty`.
@@ -63,6 +64,7 @@ class UnitSpec:
     memory_mb: int | None = None
     tasks: int | None = None
     nofile: int | None = None
+    file_mb: int | None = None
     cpu_weight: int | None = None
     writable: Sequence[Path] = ()
     read_only: Sequence[Path] = ()

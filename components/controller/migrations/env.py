@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from alembic import context
 
-from components.controller.models import Base
+# Imports the other tables: the metadata is that of all.
+from components.controller.models_records import Task
 
 context.configure(
     connection=context.config.attributes["connection"],
-    target_metadata=Base.metadata,
+    target_metadata=Task.metadata,
     transactional_ddl=True,
     render_as_batch=True,
 )

@@ -1,6 +1,8 @@
 -- Answers of the router itself, as opposed to an application's: the truth, short, in HTML or JSON by Accept.
 
 local cjson = require "cjson.safe"
+local balancer = require "balancer"
+local stats = require "stats"
 
 local _M = {}
 
@@ -10,6 +12,7 @@ local TITLES = {
   [400] = "BAD REQUEST",
   [404] = "DESTINATION NOT FOUND",
   [413] = "REQUEST TOO LARGE",
+  [429] = "TOO MANY REQUESTS AT A TIME",
   [500] = "ROUTER ERROR",
   [502] = "THE APPLICATION BROKE OFF ITS ANSWER",
   [503] = "NO INSTANCE OF THE APPLICATION IS REACHABLE NOW",
@@ -21,7 +24,8 @@ local TITLES = {
 --   title   replaces the status's own
 function _M.send(status, title)
   title = title or TITLES[status] or "ERROR"
-  local id = ngx.var.request_id
+  -- Behind the socket for unknown hosts the request has its number from the server that clients reach.
+  local id = ngx.var.ingot_inner == "1" and ngx.var.http_x_vcap_request_id or ngx.var.request_id
   local accept = ngx.var.http_accept or ""
   local line, text = "VCAP ROUTER: " .. status .. " - " .. title, nil
   -- Not read by anyone: it must not be taken for the connection's next request.
@@ -41,24 +45,31 @@ function _M.send(status, title)
   ngx.header["Content-Length"] = #text
   ngx.header["X-Vcap-Request-Id"] = id
   ngx.header["Cache-Control"] = "no-store"
-  if status == 503 then
+  if status == 503 or status == 429 then
     ngx.header["Retry-After"] = RETRY_SECONDS
   end
   ngx.print(text)
 end
 
--- True when no try of this request reached an endpoint.
+-- True when no try of this request got as far as sending anything.
 local function never_connected()
-  local times = ngx.var.upstream_connect_time
-  return not times or times == "" or not times:find("%d")
+  return not (ngx.var.upstream_bytes_sent or ""):find("[1-9]")
 end
 
 -- For error_page: nginx failed (ngx.status) on the way to or from an application.
 function _M.failed()
   local status = ngx.status
   local known = (ngx.var.ingot_app or "") ~= ""
-  if known and (status == 502 or status == 504 or status == 500) and never_connected() then
+  local verdict = balancer.verdict()
+  if verdict then
+    status = verdict
+  elseif known and (status == 502 or status == 504 or status == 500) and never_connected() then
     status = 503
+  elseif not known and status == 502 then
+    return _M.send(503, "THE ROUTES ARE NOT KNOWN AT THIS MOMENT")
+  end
+  if status == 429 then
+    stats.limited()
   end
   return _M.send(status)
 end

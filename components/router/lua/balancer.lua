@@ -1,117 +1,343 @@
--- Choice of an endpoint: round robin, past endpoints that refused a connection a moment ago, with bounded tries.
+-- Choice of an endpoint: round robin or least connections, same zone first, past endpoints that refused a connection a
+-- moment ago, with bounded tries.
 --
 -- nginx decides whether a request may be tried again at all (proxy_next_upstream): after a failed connection always, after a
 -- broken response only when the method is idempotent. Everything that only a retry needs is worked out from nginx's own
 -- record of the tries, so that a first try pays nothing for it.
+--
+-- What a request was given is remembered under the address of its structure in nginx, which is cheaper than anything that
+-- belongs to the request; the log phase, which every request passes, clears it.
 
-local balancer = require "ngx.balancer"
+local ffi = require "ffi"
+local peers = require "ngx.balancer"
+local endpoints = require "endpoints"
+local request = require "request"
 local routes = require "routes"
+local sticky = require "sticky"
 
-local set_current_peer, set_more_tries, get_last_failure =
-  balancer.set_current_peer, balancer.set_more_tries, balancer.get_last_failure
-local find, turn, endpoint, instance, app_of = routes.find, routes.turn, routes.endpoint, routes.instance, routes.app_of
+local find, store, hosts = routes.find, routes.store, require("hosts").store
+local request_key, send_to, set = request.key, request.send_to, request.set
+local now, var = ngx.now, ngx.var
+local random, max = math.random, math.max
 
 local _M = {}
 
-local max_tries = 5
-local eject_seconds = 10
+-- A try as one number: the row, and its generation, so that a row used again meanwhile is not taken for it.
+local ROWS = 2097152
 
-local ejected = {}     -- endpoint number -> until when it is passed over
-local ejections = 0    -- how many entries `ejected` has
-local counts = { retries = 0, ejections = 0 }
-_M.counts = counts
+local least, eject_seconds, app_limit = false, 10, 0
+local miss_peer = "unix:/run/ingot-router/miss.sock"
+local rows, names, header
+local tries = {}       -- request -> its try, 0 for none
+local verdicts = {}    -- request -> why it has no endpoint, for answer.lua
+local sockets = {}     -- request -> its WebSocket's try
+local wary_till = 0     -- until when some row is ejected; 0 saves looking
+local app_open = ffi.new("uint32_t[?]", 1)
+local app_room = 1
 
--- Settings from nginx.conf: tries a request may take, seconds an endpoint is passed over.
-function _M.configure(tries, seconds)
-  max_tries, eject_seconds = tries, seconds
+-- Settings from nginx.conf.
+--   options.least          least connections, not round robin
+--   options.eject_seconds  how long an endpoint is passed over
+--   options.app_limit      requests one application may have open in this worker, 0 for any number
+--   options.miss           socket of the server that deals with unknown hosts
+function _M.configure(options)
+  least, eject_seconds, app_limit = options.least, options.eject_seconds, options.app_limit
+  miss_peer = "unix:" .. options.miss
 end
 
-local function usable(key)
-  local till = ejected[key]
-  if not till then
-    return true
-  end
-  if till > ngx.now() then
-    return false
-  end
-  -- Its time is over: the next request probes it.
-  ejected[key] = nil
-  ejections = ejections - 1
-  return true
+-- For init_worker_by_lua, after endpoints.open.
+function _M.start()
+  rows, names, header = endpoints.memory()
+  ngx.timer.every(1, function()
+    if wary_till ~= 0 and wary_till < now() then
+      wary_till = 0
+    end
+  end)
 end
 
--- The first usable place from i on; i itself when none is, because the last endpoint is never given up.
-local function skip(list, i, n, tried)
+local function address_of(row)
+  return ffi.string(names[row].text + rows[row].app_length + rows[row].instance_length + 2, rows[row].address_length)
+end
+
+-- An endpoint whose time is over is probed by the next request that comes to it.
+local function usable(row)
+  return rows[row].eject_until <= now()
+end
+
+-- The first usable place from i on, near ones first; the least bad one when none is: the last endpoint is never given up.
+-- nil when every endpoint was tried.
+local function skip(h, i, tried)
+  local record, members = hosts.entries[h], store.members
   local fallback
+  for part = 1, 2 do
+    local from = part == 1 and 0 or record.near
+    local count = part == 1 and record.near or record.n - record.near
+    for step = 0, count - 1 do
+      local place = from + (i + step) % count
+      local row = members[record.base + place]
+      if not (tried and tried[row]) then
+        if usable(row) then
+          return place
+        end
+        fallback = fallback or place
+      end
+    end
+  end
+  return fallback
+end
+
+-- The place with the fewest open requests: of all where there are few, else the better of two taken at random.
+local function quietest(h, turn)
+  local record, members = hosts.entries[h], store.members
+  local n, first = record.near, record.base
+  if n > 16 then
+    local a, b = random(0, n - 1), random(0, n - 1)
+    return rows[members[first + a]].open <= rows[members[first + b]].open and a or b
+  end
+  local best, fewest = turn % n, 4294967296
   for step = 0, n - 1 do
-    local place = (i + step) % n
-    local _, _, key = endpoint(list, place)
-    if not (tried and tried[key]) then
-      if usable(key) then
-        return place
-      end
-      fallback = fallback or place
+    local place = (turn + step) % n
+    local open = rows[members[first + place]].open
+    if open < fewest then
+      best, fewest = place, open
     end
   end
-  return fallback or i
+  return best
 end
 
--- What this request has tried, as a set of endpoint numbers; the last is ejected if it could not even be connected to.
-local function look_back()
-  local tried, last, index = {}, nil, 0
-  for peer in string.gmatch(ngx.var.upstream_addr or "", "[^, ]+") do
-    local address, port = peer:match("^(.+):(%d+)$")
-    if address then
-      index = index + 1
-      last = routes.key(address, tonumber(port))
-      if last then
-        tried[last] = true
+-- The place of the endpoint that a request's cookie names, if it is still there and answers.
+local function kept(h)
+  local record, members = hosts.entries[h], store.members
+  local address, port = sticky.wanted()
+  if not address then
+    return nil
+  end
+  for place = 0, record.n - 1 do
+    local row = members[record.base + place]
+    if rows[row].port == port and address_of(row) == address and usable(row) then
+      return place
+    end
+  end
+  return nil
+end
+
+local function slot_room(slot)
+  if slot >= app_room then
+    local larger = ffi.new("uint32_t[?]", slot * 2 + 64)
+    ffi.copy(larger, app_open, app_room * 4)
+    app_open, app_room = larger, slot * 2 + 64
+  end
+end
+
+-- The end of a try.
+local function leave(try)
+  local row = try % ROWS
+  if rows[row].generation * ROWS + row ~= try then
+    return nil
+  end
+  if rows[row].open > 0 then
+    rows[row].open = rows[row].open - 1
+  end
+  if app_limit > 0 then
+    local slot = rows[row].app_slot
+    if slot < app_room and app_open[slot] > 0 then
+      app_open[slot] = app_open[slot] - 1
+    end
+  end
+  return row
+end
+
+local function give_up(key, verdict)
+  verdicts[key] = verdict
+  return ngx.exit(ngx.ERROR)
+end
+
+local function connect(key, row)
+  local text, app_length, instance_length = names[row].text, rows[row].app_length, rows[row].instance_length
+  set("ingot_app", 9, text, app_length)
+  set("ingot_instance", 14, text + app_length + 1, instance_length)
+  if not send_to(text + app_length + instance_length + 2, rows[row].address_length, rows[row].port) then
+    ngx.log(ngx.ERR, "cannot send to endpoint ", ffi.string(text, 127))
+    return give_up(key, 500)
+  end
+  rows[row].open = rows[row].open + 1
+  if app_limit > 0 then
+    local slot = rows[row].app_slot
+    slot_room(slot)
+    app_open[slot] = app_open[slot] + 1
+  end
+  tries[key] = rows[row].generation * ROWS + row
+end
+
+-- What this request has tried, as a set of rows, and whether its last try sent anything. (The time to connect does not tell: a
+-- refusal that comes from afar has one.)
+local function look_back(h)
+  local record, members = hosts.entries[h], store.members
+  local tried, tries_made, counts, sent = {}, 0, 0, true
+  for peer in string.gmatch(var.upstream_addr or "", "[^, ]+") do
+    if peer ~= ":" then
+      tries_made = tries_made + 1
+      for i = record.base, record.base + record.n - 1 do
+        local row = members[i]
+        if peer == address_of(row) .. ":" .. rows[row].port then
+          tried[row] = true
+        end
       end
     end
   end
-  counts.retries = counts.retries + 1
-  local at = 0
-  for seconds in string.gmatch(ngx.var.upstream_connect_time or "", "[^, ]+") do
-    at = at + 1
-    if at == index and seconds == "-" and last and not ejected[last] then
-      ejected[last] = ngx.now() + eject_seconds
-      ejections = ejections + 1
-      counts.ejections = counts.ejections + 1
+  for bytes in string.gmatch(var.upstream_bytes_sent or "", "%d+") do
+    counts = counts + 1
+    if counts == tries_made then
+      sent = bytes ~= "0"
     end
   end
-  return tried
+  return tried, sent
 end
 
+local function again(key, try)
+  local h = find()
+  local row = leave(try)
+  tries[key] = 0
+  if not h then
+    return give_up(key, 503)
+  end
+  local tried, sent = look_back(h)
+  header.retries = header.retries + 1
+  if row then
+    tried[row] = true
+    rows[row].retries = rows[row].retries + 1
+    if not sent and usable(row) then
+      wary_till = now() + eject_seconds
+      rows[row].eject_until = wary_till
+      rows[row].ejections = rows[row].ejections + 1
+      header.ejections = header.ejections + 1
+    end
+  end
+  local record = hosts.entries[h]
+  record.turn = record.turn + 1
+  local place = skip(h, record.turn, tried)
+  if not place then
+    local _, status = peers.get_last_failure()
+    return give_up(key, not sent and 503 or status == 504 and 504 or 502)
+  end
+  return connect(key, store.members[record.base + place])
+end
+
+-- Past what is ejected, or wherever the application's limit says no: not what most requests meet.
+local function cautious(key, h, place)
+  if wary_till ~= 0 then
+    place = skip(h, place) or place
+  end
+  local row = store.members[hosts.entries[h].base + place]
+  if app_limit > 0 then
+    local slot = rows[row].app_slot
+    if slot < app_room and app_open[slot] >= app_limit then
+      return give_up(key, 429)
+    end
+  end
+  return connect(key, row)
+end
+
+-- The first try of a request whose host is known.
+local function go(key, h)
+  local entries = hosts.entries
+  local turn = entries[h].turn
+  entries[h].turn = turn + 1
+  local place = least and quietest(h, turn) or turn % entries[h].near
+  if wary_till ~= 0 or app_limit > 0 then
+    return cautious(key, h, place)
+  end
+  return connect(key, store.members[entries[h].base + place])
+end
+
+-- The server behind this socket knows what to do, and is sent the body as any endpoint is.
+local function miss()
+  return send_to(miss_peer, #miss_peer, 0)
+end
+
+-- For balancer_by_lua.
 function _M.pick()
-  local name, list, n, width = find(ngx.var.host)
-  if not name then
-    -- The host's last route went between the decision and now; answer.lua says so.
-    return ngx.exit(ngx.ERROR)
+  local key = request_key()
+  local try = tries[key]
+  if try and try ~= 0 then
+    return again(key, try)
   end
-  local i = turn(name) % n
-  if get_last_failure() then
-    i = skip(list, i, n, look_back())
-  else
-    if ejections > 0 then
-      i = skip(list, i, n)
+  local h = find()
+  if h then
+    return go(key, h)
+  end
+  return miss()
+end
+
+-- The same for a request that may carry a session's cookie.
+function _M.pick_kept()
+  local key = request_key()
+  local try = tries[key]
+  if try and try ~= 0 then
+    return again(key, try)
+  end
+  local h = find()
+  if not h then
+    return miss()
+  end
+  local place = kept(h)
+  if place then
+    return cautious(key, h, place)
+  end
+  return go(key, h)
+end
+
+-- The same for one that asks to become a WebSocket, which may also carry a cookie.
+function _M.pick_socket()
+  local key = request_key()
+  _M.pick_kept()
+  local try, before = tries[key], sockets[key]
+  if before then
+    local row = before % ROWS
+    rows[row].websockets = max(rows[row].websockets, 1) - 1
+    header.websockets = max(header.websockets, 1) - 1
+  end
+  sockets[key] = nil
+  if try and try ~= 0 then
+    local row = try % ROWS
+    rows[row].websockets = rows[row].websockets + 1
+    header.websockets = header.websockets + 1
+    sockets[key] = try
+  end
+end
+
+-- The same where the router process has just pushed the route.
+function _M.pick_fresh()
+  routes.refresh()
+  return _M.pick_kept()
+end
+
+-- Why a request has no endpoint, or nil.
+function _M.verdict()
+  return verdicts[request_key()]
+end
+
+-- For the log phase: the row of the endpoint that answered, nil for none; forgets the request.
+function _M.finish()
+  local key = request_key()
+  local try = tries[key]
+  if verdicts[key] then
+    verdicts[key] = nil
+  end
+  local socket = sockets[key]
+  if socket then
+    sockets[key] = nil
+    local row = socket % ROWS
+    header.websockets = max(header.websockets, 1) - 1
+    if rows[row].generation * ROWS + row == socket then
+      rows[row].websockets = max(rows[row].websockets, 1) - 1
     end
-    if n > 1 then
-      set_more_tries((n < max_tries and n or max_tries) - 1)
-    end
   end
-  local address, port = endpoint(list, i)
-  local ok, reason = set_current_peer(address, port)
-  if not ok then
-    ngx.log(ngx.ERR, "endpoint ", address, ":", port, " of ", name, ": ", reason)
-    return ngx.exit(ngx.ERROR)
+  if not try or try == 0 then
+    return nil
   end
-  local app = app_of(name, i)
-  if app then
-    ngx.var.ingot_app = app
-  end
-  if width > 0 then
-    ngx.var.ingot_instance = instance(list, i, n, width)
-  end
+  tries[key] = 0
+  return leave(try)
 end
 
 return _M

@@ -1,7 +1,10 @@
--- A host nginx does not know: ask the router process over its socket, without touching the request's body.
+-- A host nginx does not know: ask the router process over its socket.
+--
+-- The balancer sends such a request to a server of this nginx behind a socket of its own, as to any endpoint: so its body streams,
+-- and it can still be passed on when the process has pushed the route meanwhile.
 --
 -- The process answers as HTTP (docs/platform.md): X-Accel-Redirect when it has pushed the route meanwhile, else 404 or 503.
--- It is asked with a socket of Lua's and not with proxy_pass, which would first read the whole body of an upload.
+-- It is asked with a socket of Lua's and not with proxy_pass, which would send it the request's body.
 
 local answer = require "answer"
 local stats = require "stats"

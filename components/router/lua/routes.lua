@@ -1,58 +1,62 @@
 -- Routes as one worker sees them.
 --
--- The shared dictionary is where the router process's deltas arrive (control.lua); a worker keeps, for every host it was
--- asked for, ONE packed string, so that a request costs two table look-ups and no allocation of its own:
+-- The shared dictionary is where the router process's deltas arrive (control.lua). A worker keeps, for every host it was asked
+-- for, an entry of C memory (hosts.lua) that names its endpoint rows (endpoints.lua): a request allocates nothing and leaves
+-- Lua's collector nothing to walk. An endpoint of weight w stands in its host's list w times.
 --
---   byte 1            width of an instance id
---   6 bytes each      endpoint: address number (3), port (2), reserved (1)
---   width bytes each  the endpoint's instance id, padded with blanks
---
--- A version number in the dictionary, read at every request, says whether anything changed; a change names its hosts, and
--- only these are forgotten and read again at their next request.
+-- A version number in the dictionary, read at most once a millisecond, says whether anything changed; a change names its
+-- hosts, and only these are read again, at their next request.
+
+local ffi = require "ffi"
+local cjson = require "cjson.safe"
+local endpoints = require "endpoints"
+local hosts = require "hosts"
+local request = require "request"
 
 local dict = ngx.shared.ingot_routes
-local byte, char, sub, find, gmatch, rep =
-  string.byte, string.char, string.sub, string.find, string.gmatch, string.rep
-local concat, floor, random = table.concat, math.floor, math.random
+local sub, find, gmatch, now = string.sub, string.find, string.gmatch, ngx.now
+local place_of, request_host = hosts.place, request.host_bytes
+local take, give = endpoints.take, endpoints.give
 
 local _M = {}
 
-local packed = {}      -- host -> packed string
-local apps = {}        -- host -> application id as a string, "0" where none is known
-local mixed = {}       -- host -> application ids by endpoint, only where a host is served by several applications
-local turns = {}       -- host -> requests so far: the round robin's place
-local addresses = {}   -- number -> address
-local numbers = {}     -- address -> number
+local zone = ""
+local LIVE, STALE = hosts.LIVE, hosts.STALE
+local stale = {}       -- hosts that are to be read again
+local entries = hosts.store
+-- The lists of rows the entries point into; replaced by a larger one as need be.
+local store = { members = ffi.new("uint32_t[?]", 8192) }
+local member_room, members_used, gaps = 8192, 0, {}
+_M.store = store
 local version = 0      -- of the dictionary, as far as this worker has followed
 local wildcards = 0    -- hosts "*.x.y" that exist
+local checked = 0      -- when the version was last read
 
--- A worker further behind than this forgets everything instead of following.
+-- A worker further behind than this reads everything again instead of following.
 local MAX_LAG = 1000
+local MAX_WEIGHT, REAP_SECONDS = 20, 10
 
-local function number_of(address)
-  local number = numbers[address]
-  if not number then
-    number = #addresses + 1
-    addresses[number] = address
-    numbers[address] = number
-  end
-  return number
-end
-
-local function forget_all()
-  packed, apps, mixed, turns, addresses, numbers = {}, {}, {}, {}, {}, {}
+-- Settings from nginx.conf: the zone this router is in, "" for none.
+function _M.configure(name)
+  zone = name
 end
 
 local function forget(host)
-  packed[host], apps[host], mixed[host], turns[host] = nil, nil, nil, nil
+  local at = hosts.find(host)
+  if at then
+    entries.entries[at].state = STALE
+    stale[host] = true
+  end
 end
 
--- Catch up with the dictionary; called once a request.
-local function sync()
-  local latest = dict:get("version") or 0
-  if latest == version then
-    return
+local function forget_all()
+  for _, host in ipairs(hosts.stale_all()) do
+    stale[host] = true
   end
+end
+
+-- Follow the dictionary.
+local function catch_up(latest)
   if latest - version > MAX_LAG or latest < version then
     forget_all()
   else
@@ -71,52 +75,150 @@ local function sync()
   wildcards = dict:get("wildcards") or 0
 end
 
--- Pack a host's routes from the dictionary; nil when it has none.
-local function load(host)
-  local value = dict:get("h:" .. host)
-  if not value then
-    return nil
+local function look()
+  local latest = dict:get("version") or 0
+  if latest ~= version then
+    catch_up(latest)
   end
-  local records, ids, names, width, several = {}, {}, {}, 0, false
-  local n = 0
-  for address, port, app, instance in gmatch(value, "\n([^\t]+)\t(%d+)\t(%d*)\t([^\t]*)\t") do
-    n = n + 1
-    local number, port_number = number_of(address), tonumber(port)
-    records[n] = char(
-      floor(number / 65536), floor(number / 256) % 256, number % 256, floor(port_number / 256), port_number % 256, 0
-    )
-    ids[n] = instance
-    names[n] = app ~= "" and app or "0"
-    several = several or names[n] ~= names[1]
-    if #instance > width then
-      width = #instance
+end
+
+-- The next request looks at the version even if another did in this millisecond.
+function _M.refresh()
+  checked = 0
+end
+
+-- Room for a list of n rows; a list that ends leaves its room to the next of its length.
+local function allot(n)
+  local gap = gaps[n]
+  if gap and #gap > 0 then
+    return table.remove(gap)
+  end
+  local base = members_used
+  members_used = base + n
+  if members_used > member_room then
+    local larger = ffi.new("uint32_t[?]", members_used * 2)
+    ffi.copy(larger, store.members, member_room * 4)
+    store.members, member_room = larger, members_used * 2
+  end
+  return base
+end
+
+local function release(base, n)
+  for i = base, base + n - 1 do
+    give(store.members[i])
+  end
+  if n > 0 then
+    gaps[n] = gaps[n] or {}
+    table.insert(gaps[n], base)
+  end
+end
+
+-- Weight and zone as tags say them; most registrations have neither.
+local function traits(tags)
+  if not (find(tags, '"weight"', 1, true) or find(tags, '"zone"', 1, true)) then
+    return 1, false
+  end
+  local said = cjson.decode(tags)
+  if type(said) ~= "table" then
+    return 1, false
+  end
+  local weight = math.floor(tonumber(said.weight) or 1)
+  return math.max(1, math.min(MAX_WEIGHT, weight)), zone ~= "" and said.zone == zone
+end
+
+-- Spread the places of heavier endpoints, so that none has several turns in a row: of all with places left, the one that is
+-- furthest behind its share is next.
+local function spread(list)
+  local total, out = 0, {}
+  for _, e in ipairs(list) do
+    total = total + e.weight
+  end
+  if total == #list then
+    return list
+  end
+  for _ = 1, total do
+    local best
+    for _, e in ipairs(list) do
+      e.credit = (e.credit or 0) + e.weight
+      if not best or e.credit > best.credit then
+        best = e
+      end
+    end
+    best.credit = best.credit - total
+    out[#out + 1] = best
+  end
+  return out
+end
+
+-- Both zones' endpoints of a host's routes as the dictionary holds them.
+local function parse(value)
+  local near, far = {}, {}
+  for address, port, app, instance, tags in gmatch(value, "\n([^\t]+)\t(%d+)\t(%d*)\t([^\t]*)\t([^\n]*)") do
+    local weight, here = traits(tags)
+    local list = here and near or far
+    list[#list + 1] = { address, tonumber(port), app ~= "" and app or "0", instance, weight = weight }
+  end
+  return spread(near), spread(far)
+end
+
+local function rows_of(host, list, rows)
+  for _, e in ipairs(list) do
+    local row = take(e[1], e[2], e[3], e[4])
+    if row then
+      rows[#rows + 1] = row
+    else
+      ngx.log(ngx.ERR, "no room for endpoint ", e[1], ":", e[2], " of ", host, ": raise router_endpoints")
     end
   end
-  if n == 0 then
+end
+
+-- Read a host's routes from the dictionary; gives the place of its entry, nil when it has none.
+local function load(host)
+  local value = dict:get("h:" .. host)
+  stale[host] = nil
+  local rows, near = {}, 0
+  if value then
+    local here, far = parse(value)
+    rows_of(host, here, rows)
+    near = #rows
+    rows_of(host, far, rows)
+  end
+  local at = #rows > 0 and hosts.put(host) or hosts.find(host)
+  if not at then
     return nil
   end
-  for i = 1, n do
-    ids[i] = ids[i] .. rep(" ", width - #ids[i])
+  local entry = entries.entries[at]
+  -- After the new ones were taken: an endpoint that stays keeps its row.
+  release(entry.base, entry.n)
+  entry.n = #rows
+  if #rows == 0 then
+    entry.state = STALE
+    return nil
   end
-  local routes = char(width) .. concat(records) .. concat(ids)
-  packed[host] = routes
-  apps[host] = names[1]
-  mixed[host] = several and names or nil
-  turns[host] = random(0, n - 1)
-  return routes
+  entry.base, entry.near, entry.state = allot(#rows), near > 0 and near or #rows, LIVE
+  for i, row in ipairs(rows) do
+    store.members[entry.base + i - 1] = row
+  end
+  return at
+end
+
+local function live(host)
+  local at = hosts.find(host)
+  return at and entries.entries[at].state == LIVE and at or load(host)
 end
 
 -- Which entry serves this host: its own, or the nearest wildcard above it.
-local function entry(host)
-  if packed[host] or load(host) then
-    return host
+local function entry_of(host)
+  local at = live(host)
+  if at then
+    return at
   end
   if wildcards > 0 then
     local dot = find(host, ".", 1, true)
     while dot do
-      local name = "*" .. sub(host, dot)
-      if packed[name] or load(name) then
-        return name
+      at = live("*" .. sub(host, dot))
+      if at then
+        return at
       end
       dot = find(host, ".", dot + 1, true)
     end
@@ -124,67 +226,38 @@ local function entry(host)
   return nil
 end
 
--- For set_by_lua: the application's id ("0": there is a route, the application is not known), or "" for an unknown host.
-function _M.app()
-  sync()
-  local host = ngx.var.host
-  local app = apps[host]
-  if app then
-    return app
+-- What is rare stays out of the compiled path of a request, which would else begin with it: a worker's first requests are all
+-- for hosts it has not read yet.
+jit.off(look)
+jit.off(load, true)
+jit.off(entry_of)
+
+-- For the balancer: the place of the entry that serves this request's host; nil for an unknown host.
+function _M.find()
+  local time = now()
+  if time ~= checked then
+    checked = time
+    look()
   end
-  local name = entry(host)
-  return name and apps[name] or ""
-end
-
--- For the balancer: the entry's name, its packed routes, the number of endpoints, the width of an id; nil without routes.
-function _M.find(host)
-  local routes = packed[host]
-  if not routes then
-    host = entry(host)
-    if not host then
-      return nil
-    end
-    routes = packed[host]
+  local text, length = request_host()
+  local at = place_of(text, length)
+  if at and entries.entries[at].state == LIVE then
+    return at
   end
-  local width = byte(routes, 1)
-  return host, routes, (#routes - 1) / (6 + width), width
+  return entry_of(ffi.string(text, length))
 end
 
--- The place the next request takes.
-function _M.turn(name)
-  local turn = turns[name]
-  turns[name] = turn + 1
-  return turn
-end
-
--- Endpoint i (from 0) as address, port, and one number that stands for both.
-function _M.endpoint(routes, i)
-  local at = 2 + i * 6
-  local a, b, c, d, e = byte(routes, at, at + 4)
-  local number, port = a * 65536 + b * 256 + c, d * 256 + e
-  return addresses[number], port, number * 65536 + port
-end
-
--- The instance id of endpoint i.
-function _M.instance(routes, i, n, width)
-  local at = 2 + n * 6 + i * width
-  local id = sub(routes, at, at + width - 1)
-  if byte(id, width) == 32 then
-    id = id:match("^(.-) *$")
+-- Read again, or let go, what changed and was not asked for since: endpoints that are gone give back their rows.
+local function reap()
+  for host in pairs(stale) do
+    load(host)
   end
-  return id
+  stale = {}
 end
 
--- The application of endpoint i where a host has several; nil where app() has said it already.
-function _M.app_of(name, i)
-  local names = mixed[name]
-  return names and names[i + 1]
-end
-
--- The number that `endpoint` gives for an address and a port seen in a log variable; nil for one never seen.
-function _M.key(address, port)
-  local number = numbers[address]
-  return number and number * 65536 + port
+-- For init_worker_by_lua.
+function _M.start()
+  ngx.timer.every(REAP_SECONDS, reap)
 end
 
 return _M

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from components.stager.depcache import Kept
 from components.stager.errors import StagingError
 from components.stager.plugin import Context, Detection
 from components.stager.procfile import web_command
@@ -107,9 +108,22 @@ def main_file(source: Path) -> str | None:
 
 
 def _install(context: Context) -> None:
-    locked = any((context.app / name).is_file() for name in _LOCKS)
+    modules = context.app / "node_modules"
+    locks = [context.app / name for name in ("package.json", *_LOCKS)]
+    locked = any(path.is_file() for path in locks[1:])
     verb = "ci" if locked else "install"
     context.say(f"npm {verb}")
+    kept = Kept.of(context, "npm", locks, context.ask([context.tools.npm, "--version"])) if locked else None
+    if kept is None or not kept.restore(modules):
+        _npm(context, verb, locked=locked)
+        if kept is not None:
+            kept.keep(modules)
+    for manifest in sorted(modules.glob("*/package.json")) if modules.is_dir() else ():
+        found = json.loads(manifest.read_bytes())
+        context.say(f"installed {found.get('name')} {found.get('version')}")
+
+
+def _npm(context: Context, verb: str, *, locked: bool) -> None:
     context.run(
         [
             *[context.tools.npm, verb, "--omit=dev", "--no-audit", "--no-fund", "--no-update-notifier"],
@@ -118,7 +132,3 @@ def _install(context: Context) -> None:
         "Every dependency must be on this platform's npm registry"
         + (", and the lock file must agree with package.json." if locked else "; or ship node_modules."),
     )
-    modules = context.app / "node_modules"
-    for manifest in sorted(modules.glob("*/package.json")) if modules.is_dir() else ():
-        found = json.loads(manifest.read_bytes())
-        context.say(f"installed {found.get('name')} {found.get('version')}")

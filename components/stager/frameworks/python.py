@@ -10,6 +10,7 @@ from importlib.metadata import Distribution, PackageNotFoundError, distribution,
 from pathlib import Path
 from typing import Any
 
+from components.stager.depcache import Kept
 from components.stager.errors import StagingError
 from components.stager.plugin import Context, Detection
 from components.stager.procfile import web_command
@@ -21,6 +22,7 @@ _CALLABLES = ("application", "app")
 _SERVER = "gunicorn"
 _CONTROL_SOCKET_SINCE = 25
 _NAME = re.compile(r"[A-Za-z0-9._-]+")
+_PINNED = re.compile(r"[A-Za-z0-9._-]+(\[[^\]]*\])?\s*==\s*[A-Za-z0-9.!+_-]+\s*(;.*)?(\s--hash=\S+)*\s*$")
 _GUNICORN_SCRIPT = """#!/usr/bin/env python3
 from gunicorn.app.wsgiapp import run
 sys.exit(run())
@@ -142,10 +144,27 @@ def install_requirements(context: Context) -> None:
     """
     packages = context.app / PACKAGES
     packages.mkdir(parents=True, exist_ok=True)
-    if (context.app / "requirements.txt").is_file():
-        _install(context, packages)
-    else:
+    requirements = context.app / "requirements.txt"
+    if not requirements.is_file():
         context.say("no requirements.txt: nothing to install")
+        return
+    kept = None
+    if is_locked(requirements.read_text(encoding="utf-8", errors="replace")):
+        version = context.ask([context.tools.python, "--version"])
+        kept = Kept.of(context, "pip", [requirements], version, *context.tools.pip_extra_args)
+    if kept is None or not kept.restore(packages):
+        _install(context, packages)
+        if kept is not None:
+            kept.keep(packages)
+    for name, version in sorted({(d.name.lower(), d.version) for d in distributions(path=[str(packages)])}):
+        context.say(f"installed {name} {version}")
+
+
+def is_locked(requirements: str) -> bool:
+    """Judge whether every requirement is one version of a package by name, so that equal text means equal packages."""
+    lines = [line.partition(" #")[0].strip() for line in requirements.replace("\\\n", " ").splitlines()]
+    wanted = [line for line in lines if line and not line.startswith("#")]
+    return bool(wanted) and all(_PINNED.match(line) for line in wanted)
 
 
 def finish(context: Context, command: str) -> Start:
@@ -183,8 +202,6 @@ def _install(context: Context, packages: Path) -> None:
             else "; or ship wheels in vendor/."
         ),
     )
-    for name, version in sorted({(d.name.lower(), d.version) for d in distributions(path=[str(packages)])}):
-        context.say(f"installed {name} {version}")
 
 
 def _add_server(context: Context, packages: Path) -> str:

@@ -1,11 +1,12 @@
 """Says who and where it is, as JSON; no requirements, so that it is staged in seconds.
 
 / : app, instance, instance_id, dea, and what came in; /env: its environment's names; /slow/SECONDS; /echo: the body back;
-/size/BYTES; /session: counts visits in a JSESSIONID cookie, so that a router has something to stick to.
+/size/BYTES; /crash: its end; /session: counts visits in a JSESSIONID cookie, so that a router has something to stick to.
 """
 
 import json
 import os
+import signal
 import time
 
 ME = json.loads(os.environ.get("VCAP_APPLICATION", "{}"))
@@ -42,6 +43,10 @@ def application(environ, start_response):
         return _answer(start_response, sorted(os.environ))
     if name == "slow":
         time.sleep(min(float(argument or 1), 30))
+    elif name == "crash":
+        # The server's parent first, or it would start another worker.
+        os.kill(os.getppid(), signal.SIGKILL)
+        os.kill(os.getpid(), signal.SIGKILL)
     elif name == "size":
         return _answer(start_response, b"x" * min(int(argument), 64 * 1024 * 1024), kind="text/plain")
     elif name == "echo":

@@ -8,9 +8,13 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+import testinfra
 
+# The bus answers by itself; for the others, somebody stands in.
+PLATFORM_PORTS = [4222, 5432, 9022, 9051, 12345, 61001]
+SERVICE_PORTS = [5000]
 # Stands in the controller's place. `start` serves a droplet, asks the DEA to start it, waits, prints what it hears
-# of it; `find` prints the instances; `stop` stops them all.
+# of it; `find` prints the instances; `stop` stops them all; `task` runs one, does something meanwhile, prints its ends.
 CONTROLLER = r"""
 import asyncio, hashlib, http.server, io, json, sys, tarfile, threading
 import nats, yaml
@@ -77,13 +81,15 @@ async def main():
     password = open("/root/probe.password").read().strip()
     client = await nats.connect(config["bus"]["urls"], user="controller", password=password, inbox_prefix=b"_INBOX_controller")
     exited = await client.subscribe("droplet.exited")
-    if verb == "start":
+    ended = await client.subscribe("ingot.task.ended")
+    if verb in ("start", "task"):
         server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         threading.Thread(target=server.serve_forever, daemon=True).start()
         sha1 = hashlib.sha1(content).hexdigest()
         message = {"droplet": 7, "name": "probe", "version": "v", "uris": ["probe.x"], "runtime": "python3", "framework": "standalone",
             "sha1": sha1, "executableFile": "/nowhere/" + sha1, "executableUri": f"http://127.0.0.1:{server.server_address[1]}/{sha1}",
-            "limits": {"mem": 128, "disk": 64, "fds": 256}, "index": 0, "env": ["HUSH=wellkeptsecret"], **more}
+            "limits": {"mem": 128, "disk": 64, "fds": 256}, "index": 0, "env": ["HUSH=wellkeptsecret"], **(more if verb == "start" else {})}
+    if verb == "start":
         await client.publish(f"dea.{dea}.start", json.dumps(message).encode())
         for _ in range(100):
             found = [f for f in await find(client, states=["RUNNING"]) if f["index"] == message["index"]]
@@ -91,6 +97,19 @@ async def main():
                 print(json.dumps(found[0]))
                 return
         raise SystemExit("it did not start")
+    if verb == "task":
+        task = {"task": more["task"], "command": more["command"], "timeout": 60, "start": message}
+        reply = await client.request(f"ingot.dea.{dea}.task", json.dumps(task).encode(), timeout=5)
+        assert "error" not in json.loads(reply.data), reply.data
+        import subprocess
+        if more.get("meanwhile"):
+            await asyncio.to_thread(subprocess.run, more["meanwhile"], check=True, stdout=subprocess.DEVNULL)
+        ends = [json.loads((await ended.next_msg(timeout=60)).data)]
+        try:
+            while True:
+                ends.append(json.loads((await ended.next_msg(timeout=2)).data))
+        except nats.errors.TimeoutError:
+            print(json.dumps(ends))
     if verb == "find":
         print(json.dumps(await find(client)))
     if verb == "exited":
@@ -246,3 +265,115 @@ def test_stopping_leaves_nothing(host: Any, facts: dict[str, Any]) -> None:
     assert host.run(wait).rc == 0
     assert host.run("systemctl list-units --all --plain --no-legend 'ingot-app-*.service'").stdout == ""
     assert host.run("ps -eo uid= | awk '$1 >= 50000 && $1 <= 59999'").stdout == ""
+
+
+@pytest.fixture
+def listeners(request: pytest.FixtureRequest, facts: dict[str, Any]) -> Iterator[str]:
+    """On another machine: what answers on ports of the platform, and on one of a data service; gives the address."""
+    inventory = request.config.option.ansible_inventory
+    core = testinfra.get_host("ansible://core1", ansible_inventory=inventory)
+    ports = " ".join(str(port) for port in PLATFORM_PORTS[1:] + SERVICE_PORTS)
+    begin = f"for p in {ports}; do systemd-run -q --unit=listener-$p python3 -m http.server --directory /var/empty $p || exit 1; done"
+    wait = f"for p in {ports}; do for i in $(seq 100); do ss -Hltn sport = :$p | grep -q . && continue 2; sleep 0.1; done; exit 1; done"
+    done = core.run(f"{begin}; {wait}")
+    assert done.rc == 0, done.stderr
+    yield str(core.ansible.get_variables()["ansible_host"])
+    core.run("systemctl stop 'listener-*'")
+
+
+def test_an_application_reaches_its_services_and_nothing_of_the_platform(
+    host: Any, instance: dict[str, Any], listeners: str
+) -> None:
+    own = str(instance["stats"]["host"])
+    other = controller(host, "start", index=1)["stats"]["port"]
+    places = [(listeners, port) for port in PLATFORM_PORTS + SERVICE_PORTS]
+    places += [(own, 9051), (own, 12345), (own, other), ("127.0.0.1", 9051), ("127.0.0.1", 12345)]
+    # Of those the machine itself reaches, which is each of them, the application reaches what is left.
+    dial = "; ".join(
+        f"timeout 5 bash -c 'exec 3<>/dev/tcp/{a}/{p}' 2>/dev/null && echo {a} {p}" for a, p in places
+    )
+    assert host.run(f"{{ {dial}; }} || true").stdout.splitlines() == [f"{a} {p}" for a, p in places]
+    reached = [tuple(line.split()) for line in inside(host, instance, dial).splitlines()]
+    assert reached == [(listeners, str(port)) for port in SERVICE_PORTS]
+
+
+def test_a_task_has_the_sandbox_of_an_instance_and_its_end_is_told_once(
+    host: Any, facts: dict[str, Any]
+) -> None:
+    command = "id -u; ls /var/lib/ingot/dea; cat /etc/ingot/dea.yml; echo ${PORT-none} $HUSH; exit 3"
+    (ended,) = controller(host, "task", task="one", command=command)
+    assert ended["exit_status"] == 3
+    said = ended["tail"].splitlines()
+    assert 50000 <= int(said[0]) <= 59999
+    assert said[1] == "tasks"
+    assert any("denied" in line for line in said)
+    assert "none wellkeptsecret" in said
+    runs = "until systemctl is-active -q ingot-task-two; do sleep 0.1; done"
+    away = ["sh", "-c", f"{runs}; systemctl stop ingot-dea; sleep 4; systemctl start ingot-dea"]
+    (ended,) = controller(host, "task", task="two", command="sleep 2; echo bye; exit 7", meanwhile=away)
+    assert (ended["task"], ended["exit_status"], ended["tail"]) == ("two", 7, "bye\n")
+    assert host.run("systemctl list-units --all --plain --no-legend 'ingot-task-*.service'").stdout == ""
+    assert host.run("ls /var/lib/ingot/dea/tasks").stdout == ""
+
+
+def log_of(host: Any, instance: dict[str, Any], after: int) -> dict[str, Any]:
+    (now,) = [f for f in controller(host, "find") if f["instance"] == instance["instance"]]
+    url, password = now["log_uri"], ":".join(now["credentials"])
+    page: dict[str, Any] = json.loads(
+        host.run(f"curl -fsS -u {password} '{url}?after={after}&wait=10'").stdout
+    )
+    return page
+
+
+def test_log_lines_are_numbered_over_a_restart_of_the_agent(host: Any, instance: dict[str, Any]) -> None:
+    inside(host, instance, "echo one >>~/logs/stdout.log; echo two >>~/logs/stdout.log")
+    page = log_of(host, instance, 0)
+    while page["last"] < 2:
+        page = log_of(host, instance, 0)
+    assert [(line["n"], line["text"]) for line in page["lines"]] == [(1, "one"), (2, "two")]
+    assert host.run("systemctl kill --signal=SIGKILL ingot-dea").rc == 0
+    inside(host, instance, "echo three >>~/logs/stderr.log")
+    wait = "for i in $(seq 100); do curl -fsS http://127.0.0.1:9051/readyz && exit 0; sleep 0.1; done; exit 1"
+    assert host.run(wait).rc == 0
+    lines = [(line["n"], line["stream"], line["text"]) for line in log_of(host, instance, 2)["lines"]]
+    assert lines == [(3, "stderr", "three")]
+
+
+@pytest.mark.parametrize(
+    ("doing", "why"),
+    [
+        # Without a control group of tasks it is its uid that has a limit, and the agent that sees it stand there.
+        ("while :; do sleep 300 & done", "too many tasks (512)"),
+        ("bomb() { bomb | bomb & }; bomb", ("too many tasks (512)", "memory over 128 MB")),
+        ("head -c 100000000 /dev/zero >~/app/filling; sleep 300", "disk over 64 MB"),
+        ("exec 3>~/app/x; rm ~/app/x; head -c 100000000 /dev/zero >&3; sleep 300", "disk over 64 MB"),
+    ],
+)
+def test_who_takes_too_much_ends_and_the_neighbour_and_the_agent_do_not_notice(
+    host: Any, instance: dict[str, Any], doing: str, why: str | tuple[str, ...]
+) -> None:
+    agent, pid = host.run("systemctl show -P MainPID ingot-dea").stdout, main_pid(host, instance)
+    bad = controller(host, "start", index=1)
+    exited = controller(host, "exited", after=asking(bad, f"({doing}) >/dev/null 2>&1 &"))
+    assert (exited["instance"], exited["reason"]) == (bad["instance"], "CRASHED")
+    assert exited["detail"].startswith(why)
+    assert main_pid(host, instance) == pid
+    assert inside(host, instance, "echo well") == "well"
+    assert host.run("systemctl show -P MainPID ingot-dea").stdout == agent
+    # The answer to its crash waits for the last of its processes.
+    wait = "for i in $(seq 200); do ps -eo args | grep -q '[s]leep 300' || exit 0; sleep 0.1; done; ps -ef; exit 1"
+    assert host.run(wait).rc == 0
+
+
+def test_an_endless_writer_fills_no_disk(host: Any, instance: dict[str, Any]) -> None:
+    inside(
+        host, instance, "(while :; do yes line | head -c 2000000; sleep 0.1; done) >>~/logs/stdout.log 2>&1 &"
+    )
+    logs = f"/var/lib/ingot/dea/instances/{instance['instance']}/logs"
+    wait = f"for i in $(seq 200); do [ -e {logs}/stdout.log.1 ] && exit 0; sleep 0.1; done; exit 1"
+    assert host.run(wait).rc == 0
+    after = log_of(host, instance, 0)["last"]
+    page = log_of(host, instance, after)
+    assert page["last"] > after
+    assert int(host.run(f"du -sk {logs}").stdout.split()[0]) < 40_000
+    assert [f["state"] for f in controller(host, "find")] == ["RUNNING"]

@@ -70,7 +70,7 @@ def test_both_halves_run_and_start_with_the_machine(host: Any, facts: dict[str, 
 def test_the_sockets_are_their_groups_alone(host: Any, facts: dict[str, Any]) -> None:
     folder = host.file("/run/ingot-router")
     assert (folder.user, folder.group, folder.mode) == ("ingot-router", "ingot-router", 0o2770)
-    for name in ("data.sock", "router.sock"):
+    for name in ("data.sock", "miss.sock", "router.sock"):
         socket = host.file(f"/run/ingot-router/{name}")
         assert socket.is_socket
         assert (socket.group, socket.mode) == ("ingot-router", 0o660)

@@ -151,6 +151,33 @@ def test_node_is_staged(host: Any, facts: dict[str, Any]) -> None:
     assert reply.get("error") is None, reply["error"]
 
 
+@pytest.mark.parametrize(
+    ("files", "says"),
+    [
+        ({"config.ru": "run ->(_) { [200, {}, []] }"}, "framework rack on ruby: config.ru"),
+        (
+            {
+                "main.rb": "require 'sinatra'",
+                "Gemfile": 'source "https://rubygems.org"\ngem "puma"\ngem "sinatra"\n',
+            },
+            "gems: ",
+        ),
+        (
+            {"WEB-INF/web.xml": "<web-app/>", "index.jsp": '<%@ page import="javax.servlet.http.*" %>'},
+            "written for javax.servlet: converted to jakarta.servlet",
+        ),
+        ({"index.php": "<?php"}, "framework php on php: index.php"),
+    ],
+    ids=["rack", "sinatra", "war", "php"],
+)
+def test_what_builds_of_each_language_use_is_there(
+    host: Any, facts: dict[str, Any], files: dict[str, str], says: str
+) -> None:
+    reply = stage(host, files)
+    assert reply.get("error") is None, reply["error"]
+    assert says in reply["task_log"]
+
+
 def test_a_build_sees_and_reaches_nothing_that_is_not_its_own(host: Any, facts: dict[str, Any]) -> None:
     bus = host.run("getent hosts %s", facts["groups"]["nats"][0]).stdout.split()[0]
     reply = stage(host, with_build_program(f"NATS = {bus!r}\n{SPY}"), "wsgi")

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from components.client.detect import detect
+from components.client.detect import _RULES, detect
 from components.client.errors import PackageError
-from components.common.frameworks import info_frameworks
+from components.common.frameworks import FRAMEWORKS, info_frameworks
 
 APPS = Path(__file__).parents[2] / "apps"
 OFFERED = info_frameworks()
@@ -18,7 +18,20 @@ def of(files, offered=OFFERED):
 
 @pytest.mark.parametrize(
     ("app", "framework"),
-    [("hello", "wsgi"), ("flask", "wsgi"), ("node", "node"), ("static", "static"), ("crasher", "wsgi")],
+    [
+        ("hello", "wsgi"),
+        ("flask", "wsgi"),
+        ("node", "node"),
+        ("node_plain", "node"),
+        ("static", "static"),
+        ("crasher", "wsgi"),
+        ("rack", "rack"),
+        ("sinatra", "sinatra"),
+        ("rails", "rails3"),
+        ("war", "java_web"),
+        ("php", "php"),
+        ("standalone_ruby", "standalone"),
+    ],
 )
 def test_sample_applications(app, framework):
     folder = APPS / app
@@ -37,6 +50,12 @@ def test_sample_applications(app, framework):
         ({"index.html": "", "page.js": ""}, "static"),
         ({"public/index.html": ""}, "static"),
         ({"app.js": "", "index.html": ""}, "node"),
+        ({"a.war": ""}, "java_web"),
+        ({"WEB-INF/web.xml": "", "index.html": ""}, "java_web"),
+        ({"a.jar": ""}, "standalone"),
+        ({"config.ru": "", "main.rb": "require 'sinatra'"}, "rack"),
+        ({"config/environment.rb": "", "config/application.rb": "", "config.ru": ""}, "rails3"),
+        ({"public/index.php": "", "package.json": ""}, "php"),
     ],
 )
 def test_by_their_files(files, framework):
@@ -67,16 +86,20 @@ def test_only_what_is_offered():
 @pytest.mark.parametrize(
     ("files", "found"),
     [
-        ({"main.rb": "require 'sinatra'"}, True),
+        ({"main.rb": "require 'camping'"}, True),
         ({"main.rb": "puts 1"}, False),
-        ({"main.rb": "require 'sinatra'", "config.ru": ""}, False),
-        ({"lib/main.rb": "require 'sinatra'"}, False),
+        ({"main.rb": "require 'camping'", "config.ru": ""}, False),
+        ({"lib/main.rb": "require 'camping'"}, False),
     ],
 )
 def test_detection_of_the_platform_is_used_for_what_we_do_not_know(files, found):
-    offered = {"sinatra": {"detection": [{"*.rb": "require 'sinatra'"}, {"config.ru": False}]}}
+    offered = {"camping": {"detection": [{"*.rb": "require 'camping'"}, {"config.ru": False}]}}
     if found:
-        assert of(files, offered) == "sinatra"
+        assert of(files, offered) == "camping"
     else:
         with pytest.raises(PackageError):
             of(files, offered)
+
+
+def test_the_order_is_the_stagers():
+    assert [name for name, _rule in _RULES] == [f.name for f in FRAMEWORKS]

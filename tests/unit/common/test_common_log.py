@@ -87,3 +87,20 @@ def test_threads_say_who_they_are(lines):
     thread.join()
     (line,) = lines()
     assert line["component"] == "sample"
+
+
+def test_a_password_in_an_address_is_masked(lines):
+    log.get("m").info(
+        "fetched", uri="http://staging:hid%2Fden@10.0.0.5:9022/x", list=["nats://bus:hidden@h:4222"]
+    )
+    log.get("m").info("seen", uri="http://10.0.0.5:9022/a@b:c", text="user@host: x")
+    first, second = lines()
+    assert "hid" not in json.dumps(first)
+    assert first["uri"] == "http://staging:***@10.0.0.5:9022/x"
+    assert (second["uri"], second["text"]) == ("http://10.0.0.5:9022/a@b:c", "user@host: x")
+
+
+def test_what_was_written_is_kept_as_it_went_out(lines):
+    log.get("m").warning("kept", password="hidden-7", number=len(log.RING.lines()))
+    assert [json.loads(text) for text in log.RING.lines(contains='"kept"', limit=1)] == lines()
+    assert "hidden" not in str(log.RING.lines())

@@ -48,9 +48,10 @@ def test_tokens() -> None:
     token = old.make("a@b.com", now=1000)
     assert token.isascii()
     assert not any(c.isspace() for c in token)
-    assert old.read(token, now=1100) == "a@b.com"
+    assert old.read(token, now=1100) == ("a@b.com", 0)
+    assert old.read(old.make("a@b.com", 7, now=1000), now=1000) == ("a@b.com", 7)
     assert old.read(token, now=1101) is None
-    assert new.read(token, now=1000) == "a@b.com", "a key that was replaced still reads"
+    assert new.read(token, now=1000) == ("a@b.com", 0), "a key that was replaced still reads"
     assert old.read(new.make("a@b.com", now=1000), now=1000) is None
     for junk in ("", "x", token[:-1], "bearer " + token, "0408" * 9):
         assert old.read(junk, now=1000) is None

@@ -16,7 +16,8 @@ from components.controller.update import Actions, Rules, Wanted, decide, normali
 
 RULES = Rules(
     Capacity(memory=2048, app_uris=4, services=16, apps=20),
-    reserved=reserved_hosts("api.ingot.localhost", ["www"], "ingot.localhost"),
+    api="api.ingot.localhost",
+    reserved=reserved_hosts(["www"], "ingot.localhost"),
 )
 STOPPED_APP = Wanted(
     name="app",

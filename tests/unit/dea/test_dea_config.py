@@ -10,10 +10,10 @@ import pytest
 
 from components.common.config import parse
 from components.common.errors import ConfigError
-from components.common.messages import DeaStart, Limits
+from components.common.messages import DeaStart, Limits, TaskEnded
 from components.dea.config import DeaConfig, RuntimeConfig
 from components.dea.errors import StartError
-from components.dea.instance import Instance, State
+from components.dea.instance import Instance, State, TaskFacts
 from components.dea.launcher import Launcher
 from components.dea.ports import RingState
 from components.dea.runtimes import Runtimes
@@ -82,6 +82,16 @@ class TestSnapshot:
         assert "hush" not in written
         assert (tmp_path / "applications.json").stat().st_mode & 0o77 == 0
 
+    def test_tasks_lie_apart_and_come_back_too(self, tmp_path: Path) -> None:
+        snapshot, record, task = Snapshot(tmp_path), instance(), instance()
+        task.id = "t"
+        task.task = TaskFacts(timeout=5, deadline=9, ended=TaskEnded(task="t", dea="d", exit_status=3))
+        snapshot.save([task, record])
+        assert Snapshot(tmp_path).load() == [record, task]
+        assert '"t"' not in (tmp_path / "applications.json").read_text()
+        snapshot.save([record])
+        assert Snapshot(tmp_path).load() == [record]
+
     def test_nothing_and_nonsense_are_no_instances(self, tmp_path: Path) -> None:
         snapshot = Snapshot(tmp_path)
         assert snapshot.load() == []
@@ -98,6 +108,13 @@ class TestSnapshot:
         assert Snapshot(tmp_path).evacuating
         snapshot.evacuating = False
         assert not Snapshot(tmp_path).evacuating
+
+    def test_the_password_of_files_is_made_up_once_and_kept_from_others(self, tmp_path: Path) -> None:
+        known = Snapshot(tmp_path).credentials()
+        assert len(set(known)) == 2
+        assert all(len(word) == 32 for word in known)
+        assert Snapshot(tmp_path).credentials() == known
+        assert (tmp_path / "files.json").stat().st_mode & 0o77 == 0
 
 
 class TestLauncher:

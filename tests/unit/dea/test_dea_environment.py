@@ -12,7 +12,7 @@ from components.common.messages import DeaStart, Limits
 from components.dea.environment import environment
 from components.dea.instance import Instance
 
-SERVICE = {
+SERVICE: dict[str, Any] = {
     "name": "db",
     "type": "database",
     "label": "mysql-5.1",
@@ -60,6 +60,48 @@ def test_the_names_of_2011_and_ours() -> None:
     assert bound["credentials"]["password"] == "it's"
     assert "plan_option" not in bound
     assert json.loads(found["VMC_SERVICES"])[0]["options"]["port"] == 3306
+
+
+def test_what_todays_frameworks_look_for() -> None:
+    found = build()
+    assert found["RACK_ENV"] == found["RAILS_ENV"] == found["NODE_ENV"] == "production"
+    assert found["MEMORY_LIMIT"] == "64m"
+    assert found["INSTANCE_INDEX"] == found["CF_INSTANCE_INDEX"] == "0"
+    assert found["CF_INSTANCE_ADDR"] == "10.0.0.5:61001"
+    assert found["USER"] == "app"
+    assert build(env=["RACK_ENV=staging"])["RACK_ENV"] == "staging"
+
+
+def test_the_platforms_own_word_is_not_the_users() -> None:
+    found = build(env=["VCAP_APPLICATION=x", "VMC_APP_ID=x", "INGOT_DEA=x", "PORT=1", "CF_INSTANCE_IP=x"])
+    assert found["VCAP_APPLICATION"].startswith("{")
+    assert (found["VMC_APP_ID"], found["INGOT_DEA"], found["PORT"]) == ("f" * 32, "0-abc", "61001")
+    assert found["CF_INSTANCE_IP"] == "x"
+    assert build(port=None, env=["PORT=1"])["PORT"] == "1"
+
+
+def test_the_one_database_that_can_be_meant_is_a_url() -> None:
+    redis = {
+        "name": "cache",
+        "vendor": "redis",
+        "credentials": {
+            "hostname": "10.0.0.8",
+            "port": 5000,
+            "username": "u",
+            "password": "p/w",
+            "name": "n",
+        },
+    }
+    found = build(services=[{**SERVICE, "credentials": {**SERVICE["credentials"], "name": "d1"}}, redis])
+    assert found["DATABASE_URL"] == "mysql2://:it%27s@10.0.0.9:3306/d1"
+    assert found["REDIS_URL"] == "redis://u:p%2Fw@10.0.0.8:5000"
+    assert "DATABASE_URL" not in build(services=[SERVICE, {**SERVICE, "name": "db2"}])
+    found = build(
+        services=[SERVICE, {**SERVICE, "name": "shop-prod", "credentials": {"uri": "mysql2://x/y"}}]
+    )
+    assert found["DATABASE_URL"] == "mysql2://x/y"
+    assert "REDIS_URL" not in build(services=[{**redis, "credentials": {}}])
+    assert build(services=[redis], env=["REDIS_URL=mine"])["REDIS_URL"] == "mine"
 
 
 def test_no_services_are_an_empty_object() -> None:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import itertools
+from typing import Any
 
 import pytest
 
 from components.common.messages import DeaDiscover, DeaStart, FindDroplet, Limits
 from components.dea.errors import NoRoomError, TransitionError
-from components.dea.instance import Instance, State
+from components.dea.instance import Instance, State, TaskFacts
 from components.dea.registry import Bounds, Registry, answers_discover
 
 _ids = itertools.count()
@@ -111,6 +112,53 @@ def test_emptier_deas_answer_first() -> None:
     assert registry(make()).taint(1) == pytest.approx(0.035)
     assert registry(make()).taint(2) == pytest.approx(0.025)
     assert registry(*(make(mem=8) for _ in range(30))).taint(1) == 0.25
+
+
+def test_taint_is_exact() -> None:
+    """Section 4.3: min(250, 10 x same + 100 x reserved / max) milliseconds; crashed ones hold nothing."""
+    found = registry(make(mem=64), make(mem=64), make(droplet=2, mem=32), make(State.CRASHED), memory=320)
+    assert found.taint(1) == pytest.approx((10 * 2 + 100 * 160 / 320) / 1000)
+    assert found.taint(2) == pytest.approx((10 * 1 + 50) / 1000)
+    assert found.taint(3) == pytest.approx(0.05)
+    # One that stops is no more of the application's, but has its memory yet.
+    assert registry(make(State.STOPPING, mem=128)).taint(1) == pytest.approx(0.05)
+
+
+def test_a_full_file_system_is_no_room() -> None:
+    found = registry()
+    found.disk_full = True
+    with pytest.raises(NoRoomError, match="nearly full"):
+        found.check_room(Limits(mem=1, disk=1))
+
+
+def test_every_filter_of_a_stop_narrows() -> None:
+    starting, running, crashed = make(State.STARTING), make(index=1), make(State.CRASHED, index=1)
+    crashed.version = "v2"
+    found = registry(starting, running, crashed, make(State.STOPPING), make(droplet=2))
+
+    def chosen(**filters: Any) -> list[Instance]:
+        return found.find(1, **filters)
+
+    assert chosen() == [starting, running, crashed]
+    assert chosen(version="v2") == [crashed]
+    assert chosen(version="") == []
+    assert chosen(instances=[running.id, crashed.id]) == [running, crashed]
+    assert chosen(instances=[]) == []
+    assert chosen(indices=[1]) == [running, crashed]
+    assert chosen(states=["RUNNING", "STARTING"]) == [starting, running]
+    assert chosen(indices=[1], states=["RUNNING"], version="v1", instances=[running.id]) == [running]
+    assert chosen(indices=[0], states=["RUNNING"]) == []
+
+
+def test_tasks_hold_memory_and_are_no_instances() -> None:
+    task = make()
+    task.task = TaskFacts(timeout=5, deadline=10)
+    found = registry(task)
+    assert task.unit == f"ingot-task-{task.id}"
+    assert found.find(1) == found.live() == found.in_state(*State) == []
+    assert found.counts() == {}
+    assert found.tasks() == found.watched() == [task]
+    assert found.capacity().memory_reserved == 64
 
 
 def test_crashed_ones_expire() -> None:

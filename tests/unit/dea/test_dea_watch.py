@@ -7,18 +7,27 @@ from pathlib import Path
 
 import pytest
 
-from components.common.messages import Limits
+from components.common.messages import DeaStart, Limits
+from components.common.units import UnitState, UnitStatus
 from components.dea.droplets import evicted
 from components.dea.files import human, listing, open_inside
+from components.dea.instance import Instance
 from components.dea.monitor import (
     Process,
-    disk_bytes,
+    Usage,
+    controllers,
+    disk_use,
     excess,
     group,
+    overcrowded,
     processes,
     proportional_kb,
+    refused_tasks,
     sample,
+    unlinked_bytes,
 )
+from components.dea.usage import Meter
+from components.dea.verdict import ending
 
 TICKS = os.sysconf("SC_CLK_TCK")
 
@@ -63,8 +72,98 @@ def test_disk_counts_files_and_survives_what_vanishes(tmp_path: Path) -> None:
     (tmp_path / "a").mkdir()
     (tmp_path / "a/x").write_bytes(bytes(100_000))
     (tmp_path / "loop").symlink_to(tmp_path)
-    assert 100_000 <= disk_bytes(tmp_path) <= 200_000
-    assert disk_bytes(tmp_path / "gone") == 0
+    size, count = disk_use(tmp_path, 100)
+    assert 100_000 <= size <= 200_000
+    assert count == 3
+    assert disk_use(tmp_path / "gone", 100) == (0, 0)
+
+
+def test_a_crowd_of_files_is_not_counted_to_its_end(tmp_path: Path) -> None:
+    for n in range(50):
+        (tmp_path / str(n)).touch()
+    assert disk_use(tmp_path, 10)[1] == 11
+
+
+def test_files_without_a_name_are_found_by_who_holds_them(tmp_path: Path) -> None:
+    device = tmp_path.stat().st_dev
+    with (tmp_path / "x").open("wb") as file:
+        file.write(bytes(300_000))
+        file.flush()
+        assert unlinked_bytes([os.getpid()], device) < 300_000
+        (tmp_path / "x").unlink()
+        assert unlinked_bytes([os.getpid()], device) >= 300_000
+        assert unlinked_bytes([os.getpid()], device + 1) < 300_000
+    assert unlinked_bytes([0], device) == 0
+
+
+@pytest.mark.parametrize(
+    ("own", "place"),
+    [("0::/a/b.service\n", "a/b.service"), ("9:pids:/a/b.service\n0::/c\n", "pids/a/b.service")],
+)
+def test_refused_tasks_are_read_of_both_kinds_of_control_groups(tmp_path: Path, own: str, place: str) -> None:
+    (tmp_path / "proc/7").mkdir(parents=True)
+    (tmp_path / "proc/7/cgroup").write_text(own)
+    groups = tmp_path / "cgroup"
+    (groups / place).mkdir(parents=True)
+    assert refused_tasks(7, tmp_path / "proc", groups) == 0
+    (groups / place / "pids.events").write_text("max 12\n")
+    assert refused_tasks(7, tmp_path / "proc", groups) == 12
+    assert refused_tasks(8, tmp_path / "proc", groups) == 0
+
+
+def test_what_the_kernel_holds_to_is_asked_of_it(tmp_path: Path) -> None:
+    assert controllers(tmp_path) == []
+    (tmp_path / "cgroup.controllers").write_text("cpu memory pids\n")
+    assert controllers(tmp_path) == ["cpu", "memory", "pids"]
+
+
+@pytest.mark.parametrize(
+    ("threads", "refused", "words"),
+    [
+        (10, 0, None),
+        # It met the limit and came off it: that is its own affair.
+        (10, 5, None),
+        (95, 0, None),
+        (95, 1, "too many tasks (100)"),
+        (100, 0, "too many tasks (100)"),
+    ],
+)
+def test_who_stands_at_the_limit_of_tasks_is_told(threads: int, refused: int, words: str | None) -> None:
+    assert overcrowded(threads, refused, 100) == words
+
+
+@pytest.mark.parametrize(
+    ("status", "crowded", "words"),
+    [
+        (UnitStatus(UnitState.EXITED, None, 3), None, "exited with status 3"),
+        (UnitStatus(UnitState.EXITED, None, 3), 512, "too many tasks (512): exited with status 3"),
+        (
+            UnitStatus(UnitState.EXITED, None, None, 9, "oom-kill"),
+            None,
+            "memory over 64 MB (killed by its control group)",
+        ),
+        (UnitStatus(UnitState.EXITED, None, 153), None, "a file over 1024 MB"),
+        (UnitStatus(UnitState.EXITED, None, None, 25), None, "a file over 1024 MB"),
+        (UnitStatus(UnitState.MISSING), None, "ended unseen"),
+    ],
+)
+def test_ends_are_told_in_words(status: UnitStatus, crowded: int | None, words: str) -> None:
+    assert ending(status, Limits(mem=64), 1024, crowded) == words
+
+
+def test_usage_is_added_up_between_samples() -> None:
+    meter = Meter()
+    message = DeaStart(droplet=7, name="a", version="v", limits=Limits(mem=64))
+    one = Instance.of(message, "a" * 32, 0)
+    first = Usage(100.0, 0, 10 * 1024, 0, 5 * TICKS)
+    meter.note(one, first, None)
+    meter.note(one, Usage(102.0, 50, 20 * 1024, 0, 6 * TICKS), first)
+    (found,) = meter.samples()
+    assert (found.droplet, found.reserved, found.used, found.cpu, found.restarted) == (7, 64, 15, 1.0, False)
+    meter.reset()
+    assert meter.samples() == []
+    meter.crashed(one)
+    assert [(s.used, s.restarted) for s in meter.samples()] == [(0.0, True)]
 
 
 def test_the_longest_unused_goes_first() -> None:

@@ -6,8 +6,8 @@ from components.health_manager.analysis import Start, Stop
 from components.health_manager.pace import PaceQueue
 
 
-def start(index, rank=0, urgency=3):
-    return Start(index, "v-1", "missing", (rank, urgency))
+def start(index, rank=0, urgency=3, tries=0):
+    return Start(index, "v-1", "missing", (tries, rank, urgency))
 
 
 def drain(queue, now):
@@ -72,3 +72,16 @@ def test_clear_forgets_everything(queue):
     queue.clear()
     assert drain(queue, 1) == []
     assert len(queue) == 0
+
+
+def test_what_was_asked_for_in_vain_goes_after_what_was_not(queue):
+    queue.replace(1, 10, [start(0, tries=2)])
+    queue.replace(2, 20, [start(0, rank=3)])
+    assert [r.droplet for r in drain(queue, 1)] == [2, 1]
+
+
+def test_while_no_start_may_go_stops_do(queue):
+    queue.replace(1, 10, [start(0)], [Stop("a", "extra")])
+    assert [len(r.stops) for r in [queue.take(1, starts=False)]] == [1]
+    assert queue.take(1, starts=False) is None
+    assert queue.take(1).start == start(0)

@@ -4,10 +4,11 @@ from hm_world import World
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from components.health_manager.actual import ActualTable, AppActual, Instance
+from components.health_manager.actual import ActualTable
 from components.health_manager.analysis import View, judge
 from components.health_manager.config import Intervals
 from components.health_manager.desired import DesiredApp
+from components.health_manager.records import AppActual, Instance
 
 KINDS = ("crash", "vanish", "power_off", "power_on", "deaf", "hear", "evacuate", "scale", "restart", "wait")
 EVENTS = st.lists(
@@ -160,7 +161,7 @@ def test_what_is_missing_is_asked_for_all_at_once(wanted):
     verdict = judge(app, None, View(frozenset(), 0.0, 100.0, Intervals()))
     assert [s.index for s in verdict.starts] == list(range(wanted))
     assert verdict.missing == wanted
-    assert [s.priority[0] for s in verdict.starts] == list(range(wanted))
+    assert [s.priority[1] for s in verdict.starts] == list(range(wanted))
     table = ActualTable(Intervals())
     table.request_start(1, "aa-1", 0, 95.0)
     again = judge(app, table.apps[1], View(frozenset(), 0.0, 100.0, Intervals()))

@@ -2,32 +2,73 @@ from __future__ import annotations
 
 from typing import Any
 
-from components.router.stats import Stats
+from components.router.counters import Numbers, View
+from components.router.stats import Stats, Usage, cumulative
 
 
-def reading(requests: float, latency: float = 0, **more: float) -> dict[str, float]:
-    return {"requests": requests, "latency_ms": latency, "responses_2xx": requests, **more}
+def reading(requests: float, latency: float = 0) -> View:
+    return View(total=numbers(requests, latency))
+
+
+def numbers(requests: float, latency: float = 0) -> Numbers:
+    return Numbers(status=[0, 0, requests, 0, 0, 0], buckets=[requests] + [0.0] * 11, latency_ms=latency)
 
 
 def test_rates_and_latency_are_of_the_last_minute() -> None:
     stats = Stats()
-    stats.add(reading(0), 0)
-    stats.add(reading(600, 1200, client_connections=3), 50)
+    stats.add(reading(0), 0, 0)
+    stats.add(reading(600, 1200), 3, 50)
     varz: dict[str, Any] = stats.varz()
     assert (varz["requests"], varz["requests_per_sec"]) == (600, 12.0)
     assert varz["latency"] == {"value": 1200, "samples": 600}
     assert varz["client_connections"] == 3
-    stats.add(reading(600, 1200), 115)
+    stats.add(reading(600, 1200), 0, 115)
     assert stats.varz()["requests_per_sec"] == 0
-
-
-def test_totals_go_on_over_a_restart_of_nginx() -> None:
-    stats = Stats()
-    stats.add(reading(100), 0)
-    stats.add(reading(5), 2)
-    assert stats.varz()["requests"] == 105
-    assert stats.varz()["responses_2xx"] == 105
 
 
 def test_without_a_reading_everything_is_zero() -> None:
     assert Stats().varz()["requests_per_sec"] == 0
+
+
+def test_applications_and_endpoints_are_told_by_name() -> None:
+    stats = Stats(most_endpoints=1)
+    view = View(
+        apps={"7": numbers(10, 20)},
+        endpoints={"7": {"10.0.0.1:61001": numbers(10, 20)}},
+        instances={"10.0.0.1:61001": "abc"},
+    )
+    stats.add_view(view, 2)
+    varz: dict[str, Any] = stats.varz()
+    assert varz["apps"]["7"]["responses_2xx"] == 10
+    assert varz["apps"]["7"]["latency_buckets"] == {"1": 10}
+    assert varz["endpoints"]["10.0.0.1:61001"]["instance"] == "abc"
+    view.endpoints["7"]["10.0.0.2:61001"] = numbers(1)
+    more: dict[str, Any] = stats.varz()
+    assert more["endpoints_omitted"] == 2
+    assert "endpoints" not in more
+
+
+def test_the_busiest_applications_of_the_last_reading_come_first() -> None:
+    stats = Stats()
+    stats.add_view(View(apps={"1": numbers(100), "2": numbers(0)}), 1)
+    stats.add_view(View(apps={"1": numbers(101), "2": numbers(50)}), 5)
+    assert stats.varz()["top10_app_requests"] == [{"app": "2", "rps": 10.0}, {"app": "1", "rps": 0.2}]
+
+
+def test_usage_is_what_was_asked_since_the_last_sample_that_was_told() -> None:
+    usage = Usage()
+    assert usage.sample(View(), 0) is None
+    usage.told(View(apps={"7": numbers(100)}), 0)
+    later = View(apps={"7": numbers(130), "8": numbers(5), "9": numbers(0), "0": numbers(7)})
+    # Not told: the next sample has it too.
+    assert usage.sample(later, 60) == (60, {"7": 30, "8": 5})
+    assert usage.sample(later, 70) == (70, {"7": 30, "8": 5})
+    usage.told(later, 70)
+    assert usage.sample(later, 130) == (60, {})
+
+
+def test_the_histogram_is_cumulative_and_in_seconds() -> None:
+    n = Numbers(buckets=[1, 2] + [0.0] * 9 + [4])
+    found = cumulative(n)
+    assert found[:2] == [("0.001", 1), ("0.002", 3)]
+    assert found[-1] == ("+Inf", 7)

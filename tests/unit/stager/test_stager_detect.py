@@ -33,7 +33,14 @@ def lay(root: Path, *names: str, **contents: str) -> Path:
         ("flask", "wsgi"),
         ("crasher", "wsgi"),
         ("node", "node"),
+        ("node_plain", "node"),
         ("static", "static"),
+        ("rack", "rack"),
+        ("sinatra", "sinatra"),
+        ("rails", "rails3"),
+        ("war", "java_web"),
+        ("php", "php"),
+        ("standalone_ruby", "standalone"),
     ],
 )
 def test_samples_are_found_out(app: str, framework: str) -> None:
@@ -55,6 +62,14 @@ def test_samples_are_found_out(app: str, framework: str) -> None:
         ({"index.html": ""}, "static"),
         ({"public/index.html": ""}, "static"),
         ({"Procfile": "web: ./run"}, "standalone"),
+        ({"Procfile": "web: ./run", "index.html": ""}, "standalone"),
+        ({"a.war": ""}, "java_web"),
+        ({"WEB-INF/web.xml": "", "index.html": ""}, "java_web"),
+        ({"config.ru": "", "main.rb": "require 'sinatra'"}, "rack"),
+        ({"main.rb": "require 'sinatra/base'"}, "sinatra"),
+        ({"config/environment.rb": "", "config/application.rb": "", "config.ru": ""}, "rails3"),
+        ({"public/index.php": "", "package.json": ""}, "php"),
+        ({"a.php": "", "index.html": ""}, "php"),
     ],
 )
 def test_an_application_is_found_out_by_its_files(
@@ -72,6 +87,9 @@ def test_an_application_is_found_out_by_its_files(
         {"a.js": "", "b.js": ""},
         {"Procfile": "worker: ./run"},
         {"manage.py": ""},
+        {"a.jar": "no zip"},
+        {"a.war": "", "b.war": ""},
+        {"main.rb": "require 'json'"},
         {},
     ],
 )
@@ -177,6 +195,14 @@ def test_no_procfile_is_no_command(tmp_path: Path) -> None:
         (None, None, (None, None)),
         ("http://b20nine.com/unknown", None, (None, None)),
         ("unknown", "python2", (None, "python3")),
+        ("rails/1.0", None, ("rails3", "ruby")),
+        ("sinatra", "ruby18", ("sinatra", "ruby")),
+        ("rack", "ruby19", ("rack", "ruby")),
+        ("java_web/1.0", "java", ("java_web", "java")),
+        ("spring_web/1.0", None, ("java_web", "java")),
+        ("grails/1.0", "java", ("java_web", "java")),
+        ("lift", None, ("java_web", "java")),
+        ("php", "php", ("php", "php")),
     ],
 )
 def test_names_of_2011_mean_what_is_really_there(
@@ -189,8 +215,10 @@ def test_names_of_2011_mean_what_is_really_there(
 @pytest.mark.parametrize(
     ("framework", "runtime", "says"),
     [
-        ("sinatra", None, "'sinatra' is not known; known are django"),
-        ("wsgi", "ruby18", "'ruby18' is not known; known are python3, node"),
+        ("otp_rebar", None, "'otp_rebar' is not known; known are java_web"),
+        ("play", None, "'play' is not known"),
+        ("wsgi", "erlangR14B02", "'erlangR14B02' is not known; known are python3, node, ruby, java, php"),
+        ("sinatra", "java", "sinatra does not run on java; it runs on ruby"),
         ("wsgi", "node", "wsgi does not run on node; it runs on python3"),
     ],
 )
@@ -215,11 +243,14 @@ def test_info_has_the_shape_of_2011() -> None:
         "appservers": [{"name": "gunicorn", "description": "Gunicorn"}],
         "detection": [{"*.py": r"\b(app|application)\b"}],
     }
-    assert table.info_runtimes() == {"python3": {"version": "3"}, "node": {"version": "18"}}
+    assert table.info_runtimes()["node"] == {"version": "18"}
+    assert set(table.info_runtimes()) == {"python3", "node", "ruby", "java", "php"}
 
 
 def test_a_tool_that_fails_names_itself_and_the_remedy(tmp_path: Path) -> None:
-    context = Context(tmp_path, tmp_path, None, {}, Tools(), lambda _line: None, {"PATH": "/usr/bin:/bin"})
+    context = Context(
+        tmp_path, tmp_path, None, {}, Tools(), lambda _line: None, environment={"PATH": "/usr/bin:/bin"}
+    )
     with pytest.raises(StagingError) as error:
         context.run([sys.executable, "-c", "raise SystemExit(3)"], "Do better.")
     assert "status 3" in str(error.value)

@@ -89,6 +89,7 @@ def test_properties_hide_the_neighbours_and_hold_no_secret() -> None:
         memory_mb=64,
         tasks=10,
         nofile=20,
+        file_mb=7,
         environment={"A": "hush"},
         empty=[Path("/var/lib/ingot")],
         hidden=[Path("/etc/ingot")],
@@ -100,6 +101,10 @@ def test_properties_hide_the_neighbours_and_hold_no_secret() -> None:
     assert found["TemporaryFileSystem"][0] == ["/var/lib/ingot", "ro,mode=0755"]
     assert found["InaccessiblePaths"] == ["-/etc/ingot"]
     assert found["MemoryMax"] == 64 * 1024 * 1024
+    assert (found["MemorySwapMax"], found["OOMPolicy"]) == (0, "kill")
+    assert (found["LimitFSIZE"], found["LimitFSIZESoft"]) == (7 * 1024 * 1024, 7 * 1024 * 1024)
+    # Only the control group counts whom it refused, so it must be the first to refuse.
+    assert found["TasksMax"] == 10 < found["LimitNPROC"]
     assert found["ExecStart"][0][1][:3] == ["/usr/bin/setpriv", "--reuid=50001", "--regid=50001"]
     assert found["ProtectSystem"] == "strict"
     # To systemd an empty list takes back what an earlier one said.

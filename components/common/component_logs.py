@@ -1,0 +1,52 @@
+"""What every component answers on `ingot.component.logs`: the last lines of its own log."""
+
+from __future__ import annotations
+
+import socket
+
+from components.common import log
+from components.common.bus import Bus, Incoming
+from components.common.messages import LogQuery, LogReply
+
+SUBJECT = "ingot.component.logs"
+# A reply stays well below what the bus carries.
+LARGEST_REPLY = 256 << 10
+
+
+def answer_logs(bus: Bus, component: str, id_: str, ring: log.Ring | None = None) -> None:
+    """Subscribe; call before the bus starts.
+
+    One that a query does not mean answers without lines: who asks tells silence from having nothing to say.
+
+    Args:
+        bus: the component's own.
+        component: its name, as in its lines.
+        id_: what it announces itself as.
+        ring: this process's by default.
+    """
+    host = socket.gethostname()
+    kept = ring or log.RING
+
+    async def asked(message: Incoming[LogQuery]) -> None:
+        lines = matching(kept, message.body) if meant(message.body, component, host) else []
+        await message.respond(LogReply(component=component, id=id_, host=host, lines=lines))
+
+    bus.subscribe(SUBJECT, LogQuery, asked)
+
+
+def meant(query: LogQuery, component: str, host: str) -> bool:
+    """Say whether a query is about this component on this machine."""
+    return query.component in (None, component) and query.host in (None, host)
+
+
+def matching(ring: log.Ring, query: LogQuery) -> list[str]:
+    """Give the lines a query asks for, oldest first; the newest ones where they are too many for a reply."""
+    limit = max(0, min(query.limit, log.KEPT_LINES))
+    lines = ring.lines(since=query.since, limit=limit, level=query.level, contains=query.contains)
+    size = 0
+    for number, text in enumerate(reversed(lines)):
+        # JSON in JSON: its quotes are escaped.
+        size += len(text.encode()) + text.count('"') + text.count("\\") + 4
+        if size > LARGEST_REPLY:
+            return lines[len(lines) - number :]
+    return lines

@@ -1,0 +1,118 @@
+"""Who changed what, from where, and how it ended: rows of ccdb, and `vcap.cc.events` (section 2.4)."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from flask import Request, Response, g, request
+from sqlalchemy.exc import SQLAlchemyError
+from werkzeug.exceptions import HTTPException
+
+from components.common import log
+from components.controller.auth import Caller
+from components.controller.context import here, json_value
+from components.controller.errors import TABLE, ApiError
+from components.controller.models import Event
+from components.controller.origin import origin
+
+_CHANGING = ("POST", "PUT", "DELETE", "PATCH")
+# Segments of paths that open something to whoever knows them: view and its part.
+_SECRET_PARTS = {
+    "services_v1.show_token": "text",
+    "services_v1.forget_token": "text",
+    "staging.deliver": "upload_id",
+}
+_NOBODY = "anonymous"
+logger = log.get(__name__)
+
+
+def client_address(of: Request) -> str:
+    """Give the address a request comes from, as far as our routers tell."""
+    return origin(of.remote_addr, of.headers.get("X-Forwarded-For", ""), here().operations.routers)[:64]
+
+
+def shown_path(of: Request) -> str:
+    """Give a request's path without the part that is a secret."""
+    name = _SECRET_PARTS.get(of.endpoint or "")
+    secret = (of.view_args or {}).get(name) if name else None
+    return (of.path.replace(str(secret), log.MASK) if secret else of.path)[:512].replace("\0", "")
+
+
+def record(response: Response) -> None:
+    """Write an event for a call that changes something, also for one that failed."""
+    if request.method not in _CHANGING or request.url_rule is None or response.status_code == 429:
+        return
+    caller: Caller | None = g.get("caller")
+    who = (caller.by or caller.email) if caller is not None else _claimed(response)
+    if not who:
+        return
+    event = Event(
+        at=time.time(),
+        who=who,
+        acting_for=caller.email if caller is not None and caller.by else "",
+        method=request.method,
+        path=shown_path(request),
+        status=response.status_code,
+        app=_app()[:255],
+        origin=client_address(request),
+        outcome=_outcome(response.status_code),
+    )
+    line = _line(event)
+    try:
+        with here().db.session() as session:
+            session.add(event)
+    except SQLAlchemyError:
+        logger.exception("event_not_kept")
+    here().bus.publish("vcap.cc.events", line)
+
+
+def _line(event: Event) -> list[Any]:
+    result = "SUCCEEDED" if event.status < 400 else "FAILED"
+    return [event.at, "USER", event.who, f"{event.method}:{event.path}", result]
+
+
+def _claimed(response: Response) -> str:
+    """Give who an anonymous caller says they are, where they log in or register; else the refused are nobody.
+
+    Gateways and stagers show passwords of their own and are no users: what they do well is not written down.
+    """
+    email: object = None
+    if request.endpoint == "users.token":
+        email = (request.view_args or {}).get("email")
+    elif request.endpoint == "users.create":
+        email = _member("email")
+    if isinstance(email, str) and email:
+        return email.strip().lower()[:255].replace("\0", "")
+    if response.status_code < 400:
+        return ""
+    wait = here().operations.refused.take(client_address(request), time.monotonic())
+    return "" if wait else _NOBODY
+
+
+def _app() -> str:
+    if request.endpoint == "apps.create":
+        name = _member("name")
+        return name.replace("\0", "") if isinstance(name, str) else ""
+    if "/apps/<name>" in str(request.url_rule):
+        return str((request.view_args or {}).get("name", "")).replace("\0", "")
+    return ""
+
+
+def _member(name: str) -> object:
+    try:
+        body = json_value()
+    except (ApiError, HTTPException):
+        return None
+    return body.get(name) if isinstance(body, dict) else None
+
+
+def _outcome(status: int) -> str:
+    if status < 400:
+        return "succeeded"
+    code = g.get("error_code")
+    if code not in TABLE:
+        return "failed"
+    # Without the facts: those repeat what was sent.
+    text = TABLE[code][1].partition("{")[0].rstrip(" :'")
+    return f"failed: {code} {text}"

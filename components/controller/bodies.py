@@ -1,0 +1,93 @@
+"""What clients send, before anybody looks into it: the method a form names, and JSON that is not too large (section 1.1)."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+from urllib.parse import parse_qs
+
+from werkzeug.exceptions import RequestEntityTooLarge
+
+from components.controller.errors import bad_request
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
+    from flask import Request
+
+# Fingerprints of the largest application take about as much.
+MAX_JSON = 32 << 20
+_MAX_FORM = 1 << 20
+# More than this is not read to its end only to be refused in words.
+_MAX_DRAINED = 256 << 20
+_BLOCK = 1 << 20
+_FORM = "application/x-www-form-urlencoded"
+_METHODS = ("GET", "HEAD", "PUT", "POST", "DELETE", "OPTIONS", "PATCH")
+
+
+class MethodOverride:
+    """Takes a POST for what its form's `_method`, or the header `X-HTTP-Method-Override`, says.
+
+    A multipart form is left to its route: it is large, and only one route takes one.
+    """
+
+    def __init__(self, app: WSGIApplication) -> None:
+        self._app = app
+
+    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        """Answer a request."""
+        if environ["REQUEST_METHOD"] == "POST":
+            method = (_in_form(environ) or environ.get("HTTP_X_HTTP_METHOD_OVERRIDE", "")).strip().upper()
+            if method in _METHODS:
+                environ["REQUEST_METHOD"] = method
+        return self._app(environ, start_response)
+
+
+def _in_form(environ: WSGIEnvironment) -> str:
+    kind = environ.get("CONTENT_TYPE", "").partition(";")[0].strip().lower()
+    length = environ.get("CONTENT_LENGTH") or ""
+    if kind != _FORM or not length.isascii() or not length.isdigit() or int(length) > _MAX_FORM:
+        return ""
+    body: bytes = environ["wsgi.input"].read(int(length))
+    environ["wsgi.input"] = io.BytesIO(body)
+    try:
+        return parse_qs(body.decode("latin-1"), max_num_fields=1000).get("_method", [""])[0]
+    except ValueError:
+        return ""
+
+
+def read_json(request: Request) -> Any:
+    """Read a body as JSON; an empty one is an empty object.
+
+    Raises:
+        ApiError: 100 for what is too large, is no JSON, or holds texts and numbers that nothing else could.
+    """
+    too_large = bad_request(f"the body is larger than {MAX_JSON >> 20} MB")
+    if (request.content_length or 0) > MAX_JSON:
+        # Old clients read an answer only once they have sent everything.
+        left = request.content_length or 0
+        while left <= _MAX_DRAINED and (block := request.environ["wsgi.input"].read(min(left, _BLOCK))):
+            left -= len(block)
+        # Whoever asks again finds nothing, and does not wait for it.
+        request.environ["wsgi.input"] = io.BytesIO()
+        raise too_large
+    request.max_content_length = MAX_JSON
+    try:
+        raw = request.get_data(cache=True)
+    except RequestEntityTooLarge as error:
+        raise too_large from error
+    if not raw.strip():
+        return {}
+    try:
+        value = json.loads(raw, parse_constant=_no_number)
+        if b"\\u" in raw:
+            # Half a surrogate pair passes the parser, and nothing behind it.
+            json.dumps(value, ensure_ascii=False).encode()
+    except (ValueError, RecursionError) as error:
+        raise bad_request("the body is not JSON") from error
+    return value
+
+
+def _no_number(text: str) -> Any:
+    raise ValueError(f"{text} is no JSON")

@@ -1,0 +1,58 @@
+"""Events as rows: which ones are asked for, how they are shown, and when they are forgotten."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import Select, delete, or_, select
+
+from components.controller.database import Database
+from components.controller.models import Event
+
+_DAY = 86400.0
+
+
+def matching(
+    *, own: str | None, user: str | None, app: str | None, since: float, before: int | None
+) -> Select[Event]:
+    """Give the query for events, newest first.
+
+    Args:
+        own: only what this account did, or was done in its name.
+        user: only what this account did.
+        app: only what happened to applications of this name.
+        since: seconds since 1970.
+        before: only events with smaller ids.
+    """
+    query = select(Event).where(Event.at >= since)
+    if own is not None:
+        query = query.where(or_(Event.who == own, Event.acting_for == own))
+    if user is not None:
+        query = query.where(Event.who == user)
+    if app is not None:
+        query = query.where(Event.app == app)
+    if before is not None:
+        query = query.where(Event.id < before)
+    return query.order_by(Event.id.desc())
+
+
+def prune(db: Database, days: int, now: float) -> None:
+    """Forget events older than that; `now` is seconds since 1970."""
+    with db.session() as session:
+        session.execute(delete(Event).where(Event.at < now - days * _DAY))
+
+
+def shape(event: Event) -> dict[str, Any]:
+    """Show an event (docs/platform.md)."""
+    return {
+        "id": event.id,
+        "at": round(event.at, 3),
+        "who": event.who,
+        "acting_for": event.acting_for or None,
+        "method": event.method,
+        "path": event.path,
+        "app": event.app or None,
+        "status": event.status,
+        "from": event.origin or None,
+        "outcome": event.outcome or ("succeeded" if event.status < 400 else "failed"),
+    }

@@ -1,0 +1,94 @@
+"""What runs beside the applications' life in a worker: limits, reading of logs, tasks, usage, and their upkeep."""
+
+from __future__ import annotations
+
+import threading
+import time
+from dataclasses import dataclass, field
+
+from sqlalchemy.exc import SQLAlchemyError
+
+from components.common import log
+from components.common.bus_thread import BusThread
+from components.controller import usage
+from components.controller.asked import Cursors
+from components.controller.config import ControllerConfig, RateLimit
+from components.controller.database import Database
+from components.controller.events import prune
+from components.controller.log_reader import LogReader
+from components.controller.one_off import OneOffs
+from components.controller.origin import Network, networks
+from components.controller.pool import Pool
+from components.controller.rates import Buckets
+from components.controller.store import Store
+
+LOOK_SECONDS = 2.0
+PRUNE_SECONDS = 600.0
+# What callers that say no name, and are refused, leave in the events.
+_REFUSED = RateLimit(per_minute=30, burst=30)
+logger = log.get(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Operations:
+    """One worker's parts. `rates`: of users; `logins`: failed ones; `refused`: anonymous calls written down."""
+
+    config: ControllerConfig
+    db: Database
+    cursors: Cursors
+    rates: Buckets
+    logins: Buckets
+    refused: Buckets
+    routers: list[Network]
+    reader: LogReader
+    tasks: OneOffs
+    usage: usage.UsageTaker
+    ending: threading.Event = field(default_factory=threading.Event)
+
+    @classmethod
+    def build(
+        cls, config: ControllerConfig, db: Database, bus: BusThread, pool: Pool, store: Store
+    ) -> Operations:
+        """Make the parts; nothing runs yet."""
+        return cls(
+            config=config,
+            db=db,
+            cursors=Cursors(config.token_keys),
+            rates=Buckets(config.rate_limit),
+            logins=Buckets(config.login_limit),
+            refused=Buckets(_REFUSED),
+            routers=networks(config.routers),
+            # Half of the threads stay free of those who wait for lines.
+            reader=LogReader(bus, max(1, config.threads // 2)),
+            tasks=OneOffs(config, db, store, bus, pool),
+            usage=usage.UsageTaker(db),
+        )
+
+    def start(self) -> None:
+        """Begin the upkeep."""
+        threading.Thread(target=self._keep, name="upkeep", daemon=True).start()
+
+    def stop(self) -> None:
+        """End it."""
+        self.ending.set()
+
+    def _keep(self) -> None:
+        pruned = 0.0
+        while not self.ending.wait(LOOK_SECONDS):
+            now = time.monotonic()
+            try:
+                self.tasks.sweep(now)
+                if not pruned or now - pruned >= PRUNE_SECONDS:
+                    pruned = now
+                    self.prune(time.time())
+            except SQLAlchemyError as error:
+                logger.warning("upkeep_failed", reason=type(error).__name__)
+            except Exception:
+                # It must not end: a task that lost its DEA would stay open for ever.
+                logger.exception("upkeep_failed")
+
+    def prune(self, now: float) -> None:
+        """Forget what is older than configured; `now` is seconds since 1970."""
+        prune(self.db, self.config.events_days, now)
+        usage.prune(self.db, self.config.usage_days, now)
+        self.tasks.prune(now)

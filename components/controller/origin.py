@@ -1,0 +1,48 @@
+"""Which address a request comes from, where routers stand between (pure)."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Iterable
+
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+
+def networks(texts: Iterable[str]) -> list[Network]:
+    """Read addresses and networks.
+
+    Raises:
+        ValueError: one is neither.
+    """
+    return [ipaddress.ip_network(text, strict=False) for text in texts]
+
+
+def origin(peer: str | None, forwarded: str, trusted: Iterable[Network]) -> str:
+    """Give the client's address: the last one of `X-Forwarded-For` that no trusted router has added for another.
+
+    Args:
+        peer: who is at the other end of the connection.
+        forwarded: the header's value, or nothing.
+        trusted: whose word on it is believed.
+    """
+    known = list(trusted)
+    address = peer or ""
+    for said in reversed(forwarded.split(",") if forwarded else []):
+        if not _within(address, known):
+            break
+        if _address(said.strip()) is None:
+            break
+        address = said.strip()
+    return address
+
+
+def _within(text: str, known: list[Network]) -> bool:
+    address = _address(text)
+    return address is not None and any(address in network for network in known)
+
+
+def _address(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    try:
+        return ipaddress.ip_address(text)
+    except ValueError:
+        return None

@@ -1,0 +1,85 @@
+"""The platform's own log: every component's last lines, merged (docs/platform.md)."""
+
+from __future__ import annotations
+
+import asyncio
+import datetime as dt
+import json
+from collections.abc import Iterable
+from typing import Any
+
+from components.common.bus import Bus
+from components.common.messages import ComponentAnnouncement, LogQuery, LogReply
+
+ANSWER_SECONDS = 1.0
+LEVELS = ("debug", "info", "warning", "error", "critical")
+# Shown by themselves, or the same in every line.
+_OWN = ("timestamp", "component", "level", "event", "logger")
+
+
+async def ask(bus: Bus, query: LogQuery) -> tuple[list[LogReply], list[str]]:
+    """Ask every component; gives the answers, and the ids of those that are there and did not answer.
+
+    Raises:
+        BusUnavailableError: no connection.
+    """
+    replies, there = await asyncio.gather(
+        bus.request_many("ingot.component.logs", query, LogReply, timeout=ANSWER_SECONDS),
+        bus.request_many("vcap.component.discover", None, ComponentAnnouncement, timeout=ANSWER_SECONDS),
+    )
+    answered = {reply.id for reply in replies}
+    return replies, sorted({a.uuid for a in there} - answered)
+
+
+def merge(replies: Iterable[LogReply], limit: int) -> list[dict[str, Any]]:
+    """Give the newest lines of all, oldest first (pure).
+
+    The processes of one daemon answer each for itself; what they logged before they parted is shown once.
+    """
+    seen: set[tuple[str, str, str]] = set()
+    lines = []
+    for reply in replies:
+        for text in reply.lines:
+            if (reply.id, reply.host, text) not in seen:
+                seen.add((reply.id, reply.host, text))
+                lines.append(shown(reply, text))
+    lines.sort(key=lambda line: line["at"])
+    return lines[-limit:]
+
+
+def shown(reply: LogReply, text: str) -> dict[str, Any]:
+    """Show one line: the facts beside its event as `name=value`; what is no JSON as it stands (pure)."""
+    try:
+        facts = json.loads(text)
+    except ValueError:
+        facts = None
+    if not isinstance(facts, dict):
+        return _line(reply, 0.0, "info", "", text)
+    rest = {k: v for k, v in facts.items() if k not in _OWN}
+    said = " ".join(f"{k}={v if isinstance(v, str) else json.dumps(v)}" for k, v in rest.items())
+    return _line(
+        reply,
+        _seconds(facts.get("timestamp")),
+        str(facts.get("level", "")),
+        str(facts.get("event", "")),
+        said,
+    )
+
+
+def _line(reply: LogReply, at: float, level: str, event: str, text: str) -> dict[str, Any]:
+    return {
+        "at": at,
+        "component": reply.component,
+        "id": reply.id,
+        "host": reply.host,
+        "level": level,
+        "event": event,
+        "text": text,
+    }
+
+
+def _seconds(stamp: object) -> float:
+    try:
+        return round(dt.datetime.fromisoformat(str(stamp)).timestamp(), 6)
+    except ValueError:
+        return 0.0

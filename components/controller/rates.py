@@ -1,0 +1,64 @@
+"""How often somebody may ask: token buckets, in one process (pure; times are handed in)."""
+
+from __future__ import annotations
+
+import math
+import threading
+from collections import OrderedDict
+
+from components.controller.config import RateLimit
+from components.controller.errors import ApiError
+
+# More names than that are forgotten, those first that asked least lately: a forgotten one has a full bucket again.
+MOST_KEYS = 20_000
+
+
+class TooManyError(ApiError):
+    """Answered as 429 with `Retry-After`; `seconds` until the next one is let through, at least 1."""
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds = max(1, math.ceil(seconds))
+        super().__init__(429, self.seconds)
+
+
+class Buckets:
+    """A bucket for each key: `burst` at once, filled again by `per_minute`; `per_minute` 0 lets everything through."""
+
+    def __init__(self, limit: RateLimit) -> None:
+        self._rate = limit.per_minute / 60
+        self._burst = float(max(limit.burst, 1))
+        self._levels: OrderedDict[str, tuple[float, float]] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def take(self, key: str, now: float) -> float:
+        """Take one; gives 0.0 when there was one, else the seconds until there will be.
+
+        Args:
+            key: who asks.
+            now: seconds of any clock that only goes forward.
+        """
+        if not self._rate:
+            return 0.0
+        with self._lock:
+            level = self._level(key, now)
+            if level < 1:
+                return (1 - level) / self._rate
+            self._keep(key, level - 1, now)
+            return 0.0
+
+    def give_back(self, key: str, now: float) -> None:
+        """Put one back: it turned out not to count."""
+        if not self._rate:
+            return
+        with self._lock:
+            self._keep(key, min(self._level(key, now) + 1, self._burst), now)
+
+    def _level(self, key: str, now: float) -> float:
+        level, at = self._levels.get(key, (self._burst, now))
+        return min(self._burst, level + max(0.0, now - at) * self._rate)
+
+    def _keep(self, key: str, level: float, now: float) -> None:
+        self._levels[key] = (level, now)
+        self._levels.move_to_end(key)
+        while len(self._levels) > MOST_KEYS:
+            self._levels.popitem(last=False)

@@ -1,0 +1,92 @@
+"""Accounts beyond 2011: the list of them, what they may use, and the end of all their tokens (docs/platform.md)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from flask import Blueprint, Response, jsonify, request
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session
+
+from components.controller import quotas
+from components.controller.apps import usage
+from components.controller.asked import LARGEST_PAGE, PAGE, Query
+from components.controller.auth import find_user, void_tokens
+from components.controller.context import admin, here, json_object, nothing, user
+from components.controller.errors import ApiError, bad_request, denied
+from components.controller.models import App, User
+from components.controller.services_rows import count
+
+blueprint = Blueprint("v2_accounts", __name__, url_prefix="/v2/users")
+_KIND = "users"
+
+
+@blueprint.get("")
+def listing() -> Response:
+    """List the accounts, with what they may use and what they do use; for administrators."""
+    admin()
+    operations = here().operations
+    query = Query(request.args, ("limit", "after"))
+    limit = query.number("limit", PAGE, 1, LARGEST_PAGE)
+    after = query.cursor("after", operations.cursors, _KIND)
+    if after is not None and not isinstance(after, str):
+        raise bad_request("after: this is not a cursor of this listing")
+    with here().db.session() as session:
+        people = select(User).order_by(User.email).limit(limit + 1)
+        rows = list(session.scalars(people if after is None else people.where(User.email > after)))
+        shown = [_shape(session, row) for row in rows[:limit]]
+    more = operations.cursors.make(_KIND, rows[limit - 1].email) if len(rows) > limit else None
+    return jsonify({"users": shown, "next": more})
+
+
+@blueprint.get("/<email>/quota")
+def show_quota(email: str) -> Response:
+    """Show what an account may use: one's own; anyone's, to an administrator."""
+    controller = here()
+    with controller.db.session() as session:
+        found = _account(session, email)
+        return jsonify(quotas.shape(quotas.limits(session, controller.config, found.id, admin=found.admin)))
+
+
+@blueprint.put("/<email>/quota")
+def change_quota(email: str) -> Response:
+    """Set what an account may use, for administrators; null goes back to the platform's default."""
+    admin()
+    controller, body = here(), json_object()
+    with controller.db.session() as session:
+        found = _account(session, email)
+        quotas.change(session, found.id, body)
+        session.flush()
+        return jsonify(quotas.shape(quotas.limits(session, controller.config, found.id, admin=found.admin)))
+
+
+@blueprint.delete("/<email>/tokens")
+def revoke(email: str) -> Response:
+    """Make all tokens of an account void, the one that asks included; anyone's, as an administrator."""
+    with here().db.session() as session:
+        void_tokens(_account(session, email))
+    return nothing(204)
+
+
+def _account(session: Session, email: str) -> User:
+    caller = user()
+    wanted = email.strip().lower()
+    if wanted != caller.email and not caller.admin:
+        raise denied()
+    found = find_user(session, wanted)
+    if found is None:
+        raise ApiError(201)
+    return found
+
+
+def _shape(session: Session, row: User) -> dict[str, Any]:
+    config = here().config
+    memory, started = usage(session, row.id)
+    return {
+        "email": row.email,
+        "admin": row.admin,
+        "created": row.created_at,
+        "apps": session.scalar(select(func.count()).select_from(App).where(App.owner_id == row.id)) or 0,
+        "limits": quotas.shape(quotas.limits(session, config, row.id, admin=row.admin)),
+        "usage": {"memory": memory, "apps": started, "services": count(session, row.id)},
+    }

@@ -1,0 +1,180 @@
+"""What a rolling update does next (docs/decisions/0007-the-core.md). Pure: no I/O, no clock, no memory.
+
+`next_step` takes what is to be reached and what runs, and says which indices to start, which instances to stop, and
+whether it is over. Whoever carries an update on, and from whatever moment, comes to the same answer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+STARTING, RUNNING, CRASHED = "STARTING", "RUNNING", "CRASHED"
+LIVE = (STARTING, RUNNING)
+# Routers have heard of an instance by then: the one it replaces may go.
+SETTLE_SECONDS = 1.0
+# A start that no DEA shows by then was lost, or refused.
+AGAIN_SECONDS = 5.0
+# DEAs' clocks and the database's may differ by so much.
+CLOCKS_DIFFER_SECONDS = 2.0
+
+WORKING, REACHED, FAILED = "working", "reached", "failed"
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """One instance, in its state since `since`; `running_for` counts the seconds one has watched it run.
+
+    `detail` says why it crashed, where anybody said it.
+    """
+
+    index: int
+    version: str
+    instance: str
+    state: str
+    since: float = 0.0
+    running_for: float = 0.0
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Goal:
+    """What is to be reached: `instances` indices of `version`, and of that alone.
+
+    `asked` is when an index without a running instance was first asked for, `sent` when it was last; `patience` the
+    seconds it has to come up; `no_room` the indices that found no place. `back`: to a version that served before.
+    Times are seconds on one clock, `now` is its reading.
+    """
+
+    version: str
+    instances: int
+    now: float
+    patience: float
+    asked: Mapping[int, float] = field(default_factory=dict)
+    sent: Mapping[int, float] = field(default_factory=dict)
+    no_room: frozenset[int] = frozenset()
+    back: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """What to do, in this order: stop these instances, then start these indices; `asked` is to be remembered."""
+
+    outcome: str = WORKING
+    reason: str = ""
+    stop: tuple[str, ...] = ()
+    start: tuple[int, ...] = ()
+    asked: Mapping[int, float] = field(default_factory=dict)
+    replaced: int = 0
+
+
+def width(goal: Goal, proven: bool) -> int:
+    """How many indices are worked on at once: one until the new version has proven itself, then a tenth."""
+    if goal.back:
+        return max(1, goal.instances // 4)
+    return max(1, goal.instances // 10) if proven else 1
+
+
+def next_step(goal: Goal, seen: Iterable[Seen]) -> Step:
+    """Say what is to be done now.
+
+    An index keeps what serves it until its successor has run for a moment. One whose instance crashes, or is not up
+    in time, fails the update; on the way back it is given up instead, as there is no other version to go to.
+    """
+    everything = list(seen)
+    live = [s for s in everything if s.state in LIVE]
+    new = _by_index(s for s in live if s.version == goal.version)
+    old = _by_index(s for s in live if s.version != goal.version)
+    running = {i for i, here in new.items() if any(s.state == RUNNING for s in here)}
+    crashed = {s.index: s.detail for s in everything if _counts(goal, s)}
+    wanted = range(goal.instances)
+    lost: dict[int, str] = {}
+    for index in wanted:
+        if index not in running and (reason := _trouble(goal, index, crashed, new)):
+            lost[index] = reason
+    if lost and not goal.back:
+        return Step(FAILED, lost[min(lost)], replaced=len(running))
+
+    stop, settled = _stops(goal, live, new, old, lost)
+    if not stop and all(index in settled or index in lost for index in wanted):
+        return Step(REACHED, lost[min(lost)] if lost else "", replaced=len(settled))
+
+    asked = {i: at for i, at in goal.asked.items() if i in wanted and i not in running}
+    asked.update({i: goal.now for i in lost if i not in asked})
+    start = [
+        i
+        for i in asked
+        if i not in new and i not in lost and goal.now - max(asked[i], goal.sent.get(i, 0)) >= AGAIN_SECONDS
+    ]
+    under_way = {i for i in wanted if i not in running and i not in lost and (i in asked or i in new)}
+    # One that came up by itself has to do so in time as well.
+    asked.update({i: goal.now for i in under_way if i not in asked})
+    settling = running & set(wanted) - settled
+    room = width(goal, proven=bool(settled)) - len(under_way) - len(settling)
+    todo = [i for i in wanted if i not in running and i not in under_way and i not in lost]
+    # Those that nobody serves go first.
+    for index in sorted(todo, key=lambda i: (i in old, i))[: max(room, 0)]:
+        start.append(index)
+        asked[index] = goal.now
+    return Step(
+        stop=tuple(dict.fromkeys(stop)), start=tuple(start), asked=asked, replaced=len(running & set(wanted))
+    )
+
+
+def _stops(
+    goal: Goal,
+    live: Iterable[Seen],
+    new: Mapping[int, list[Seen]],
+    old: Mapping[int, list[Seen]],
+    lost: Mapping[int, str],
+) -> tuple[list[str], set[int]]:
+    """Give the instances that may go, and the indices whose successor has run for a moment."""
+    stop = [s.instance for s in live if not 0 <= s.index < goal.instances]
+    settled = set()
+    for index in range(goal.instances):
+        best = _best(new.get(index, []))
+        if best is not None and best.state == RUNNING:
+            stop += [s.instance for s in new[index] if s is not best]
+            if best.running_for >= SETTLE_SECONDS:
+                settled.add(index)
+                stop += [s.instance for s in old.get(index, [])]
+        elif index in lost:
+            stop += [s.instance for s in (*old.get(index, []), *new.get(index, []))]
+        elif goal.back:
+            # What does not serve helps nobody.
+            stop += [s.instance for s in old.get(index, []) if s.state != RUNNING]
+    return stop, settled
+
+
+def _counts(goal: Goal, seen: Seen) -> bool:
+    """True for a crash in this update; the version before may have left some from earlier."""
+    if seen.state != CRASHED or seen.version != goal.version:
+        return False
+    return not goal.back or (
+        seen.index in goal.asked and seen.since >= goal.asked[seen.index] - CLOCKS_DIFFER_SECONDS
+    )
+
+
+def _trouble(goal: Goal, index: int, crashed: Mapping[int, str], new: Mapping[int, list[Seen]]) -> str:
+    """Give the reason why an index does not come up; empty while it may."""
+    if index in crashed and index not in new:
+        return (
+            f"instance {index} crashed: {crashed[index]}" if crashed[index] else f"instance {index} crashed"
+        )
+    if index in goal.asked and goal.now - goal.asked[index] > goal.patience:
+        if index in goal.no_room:
+            return f"no machine has room for instance {index}"
+        what = "is not up" if index in new else "was not started"
+        return f"instance {index} {what} after {goal.patience:g} seconds"
+    return ""
+
+
+def _best(here: list[Seen]) -> Seen | None:
+    return min(here, key=lambda s: (s.state != RUNNING, -s.running_for, s.instance), default=None)
+
+
+def _by_index(seen: Iterable[Seen]) -> dict[int, list[Seen]]:
+    found: dict[int, list[Seen]] = {}
+    for one in seen:
+        found.setdefault(one.index, []).append(one)
+    return found

@@ -1,0 +1,153 @@
+"""The logs of all instances and tasks of a DEA, and who waits for a line of them."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from pathlib import Path
+
+import msgspec
+
+from components.common import log
+from components.dea.lines import Line
+from components.dea.spool import Bounds, Spool
+
+# A reader that asked for no more is answered with as much.
+_MOST_LINES = 5000
+_LONGEST_WAIT = 30.0
+logger = log.get(__name__)
+
+
+class _Shown(msgspec.Struct):
+    """A line as readers get it."""
+
+    n: int
+    at: float
+    stream: str
+    text: str
+
+
+class Page(msgspec.Struct):
+    """The answer of `GET /logs/INSTANCE`: `first` and `last` are the numbers that are kept."""
+
+    instance: str
+    first: int
+    last: int
+    lines: list[_Shown]
+
+
+class LogBook:
+    """Keeps logs.
+
+    Args:
+        directory: where spools lie; made if missing.
+        bounds: of each log.
+    """
+
+    def __init__(self, directory: Path, bounds: Bounds) -> None:
+        self._directory, self._bounds = directory, bounds
+        self._spools: dict[str, Spool] = {}
+        # Those that write; the others are only read.
+        self._growing: set[str] = set()
+        self._news = asyncio.Event()
+        self._busy = asyncio.Lock()
+        self._closed = False
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+
+    async def follow(self, name: str, folder: Path, uid: int | None, *, grows: bool = True) -> None:
+        """Begin to keep a log, or go on where an earlier agent stopped.
+
+        Args:
+            name: the instance's or the task's id.
+            folder: its own.
+            uid: its own, where it has one.
+            grows: False for one that has ended.
+        """
+        async with self._busy:
+            if name not in self._spools:
+                self._spools[name] = await asyncio.to_thread(
+                    Spool, folder, self._directory / name, uid, self._bounds
+                )
+        if grows:
+            self._growing.add(name)
+
+    async def look(self) -> None:
+        """Read what was written since."""
+        async with self._busy:
+            found = await asyncio.to_thread(self._read, [n for n in self._growing if n in self._spools])
+            self._take(found)
+
+    async def finish(self, name: str) -> None:
+        """Read the last of one that has ended; it stays readable."""
+        async with self._busy:
+            if name in self._growing:
+                self._growing.discard(name)
+                self._take(await asyncio.to_thread(self._read, [name], final=True))
+
+    async def drop(self, name: str) -> None:
+        """Forget one."""
+        async with self._busy:
+            self._growing.discard(name)
+            spool = self._spools.pop(name, None)
+            if spool is not None:
+                await asyncio.to_thread(spool.remove)
+            self._tell()
+
+    async def tidy(self) -> None:
+        """Remove the spools of instances that nobody knows any more."""
+        async with self._busy:
+            for path in self._directory.iterdir():
+                if path.name not in self._spools:
+                    path.unlink(missing_ok=True)
+
+    async def page(self, name: str, after: int, limit: int, wait: float) -> Page | None:
+        """Give lines; None where there is no such log.
+
+        Args:
+            name: the instance's or the task's id.
+            after: lines with a higher number.
+            limit: at most so many.
+            wait: seconds to wait for one, where there is none yet.
+        """
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + (min(wait, _LONGEST_WAIT) if wait > 0 else 0)
+        while (spool := self._spools.get(name)) is not None:
+            news, left = self._news, deadline - loop.time()
+            if spool.window.last > after or left <= 0 or self._closed:
+                window = spool.window
+                lines = window.after(after, min(max(limit, 0), _MOST_LINES))
+                return Page(name, window.first, window.last, [_shown(line) for line in lines])
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(news.wait(), left)
+        return None
+
+    def close(self) -> None:
+        """Answer all who wait."""
+        self._closed = True
+        self._tell()
+
+    def tail(self, name: str, size: int) -> str:
+        """Give the end of a log as text of at most `size` bytes."""
+        spool = self._spools.get(name)
+        return "" if spool is None else spool.window.newest(size)
+
+    def _read(self, names: list[str], *, final: bool = False) -> list[tuple[Spool, list[Line], int]]:
+        return [(spool := self._spools[name], *spool.look(final=final)) for name in names]
+
+    def _take(self, found: list[tuple[Spool, list[Line], int]]) -> None:
+        changed = False
+        for spool, lines, following in found:
+            if following != spool.window.following:
+                spool.window.take(lines, following)
+                changed = True
+        if changed:
+            self._tell()
+
+    def _tell(self) -> None:
+        """Wake all who wait; those who come later wait for the next."""
+        self._news.set()
+        self._news = asyncio.Event()
+
+
+def _shown(line: Line) -> _Shown:
+    return _Shown(line.n, line.at, line.stream, line.text)

@@ -1,0 +1,265 @@
+"""One-off tasks: a command run once, in the sandbox an instance of its application would have (docs/decisions/0007-the-core.md)."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import time
+
+from prometheus_client import Counter
+
+from components.common import log
+from components.common.messages import TaskEnded, TaskReply, TaskStart
+from components.common.units import Runner, UnitError, UnitState, UnitStatus
+from components.dea.announcer import Announcer
+from components.dea.config import DeaConfig
+from components.dea.errors import NoRoomError, StartError
+from components.dea.instance import TASK_PREFIX, Instance, State, TaskFacts
+from components.dea.keeper import Keeper
+from components.dea.launcher import Launcher
+from components.dea.logbook import LogBook
+from components.dea.registry import Registry
+from components.dea.verdict import ending
+
+TASKS = Counter("ingot_dea_tasks_total", "One-off tasks, by how they ended.", ["result"])
+_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
+_TAIL_BYTES = 64 * 1024
+# The service manager ends one that is too long, also while no agent is there; where it cannot, the agent does.
+_SLACK_SECONDS = 2.0
+_STOPPED = "stopped"
+logger = log.get(__name__)
+
+
+class Tasks:
+    """Runs tasks.
+
+    Args:
+        config: the DEA's.
+        keeper: reserves, prepares and cleans up as for instances.
+        registry: has their records, beside those of instances.
+        runner: runs their units.
+        launcher: makes their folders.
+        announcer: tells how they ended.
+        logs: keeps what they write.
+    """
+
+    def __init__(
+        self,
+        config: DeaConfig,
+        *,
+        keeper: Keeper,
+        registry: Registry,
+        runner: Runner,
+        launcher: Launcher,
+        announcer: Announcer,
+        logs: LogBook,
+    ) -> None:
+        self._config = config
+        self._keeper = keeper
+        self._registry = registry
+        self._runner = runner
+        self._launcher = launcher
+        self._announcer = announcer
+        self._logs = logs
+        # What a task ended for, where this agent ended it.
+        self._verdicts: dict[str, str] = {}
+
+    def start(self, message: TaskStart) -> TaskReply:
+        """Take a task, or say why not. One that is here already is not run again."""
+        known = self._registry.get(message.task)
+        if known is not None and known.task is not None:
+            return TaskReply(task=message.task)
+        problem = self._problem(message, known)
+        if problem is None:
+            now = time.time()
+            record = Instance.of(message.start, message.task, now)
+            # Nobody routes to it, so it has no port and proves nothing.
+            record.uris, record.health = [], None
+            record.task = TaskFacts(timeout=message.timeout, deadline=now + message.timeout)
+            try:
+                self._keeper.admit(record)
+            except NoRoomError as error:
+                problem = str(error)
+            else:
+                self._keeper.spawn(self._start(record, message), f"task-{record.id}")
+        if problem is not None:
+            logger.warning("task_refused", task=message.task, app=message.start.droplet, reason=problem)
+        return TaskReply(task=message.task, error=problem)
+
+    async def stop(self, task: str) -> TaskReply:
+        """End a task: gently, then by force; that it ended is told like any end."""
+        record = self._registry.get(task)
+        if record is None or record.task is None:
+            return TaskReply(task=task, error="no such task runs here")
+        if record.live and record.id not in self._verdicts:
+            self._verdicts[record.id] = _STOPPED
+            self._keeper.spawn(self._stop(record), f"stop-{record.id}")
+        return TaskReply(task=task)
+
+    async def end(self, record: Instance, why: str) -> None:
+        """End a task that broke a rule."""
+        if not record.live or record.id in self._verdicts:
+            return
+        self._verdicts[record.id] = why
+        logger.warning("task_over_limit", task=record.id, app=record.droplet, reason=why)
+        await asyncio.to_thread(self._launcher.complain, record, [f"FATAL: {why}"])
+        try:
+            await self._runner.kill(record.unit)
+        except UnitError:
+            del self._verdicts[record.id]
+            raise
+
+    async def recover(self) -> None:
+        """Go on with what an earlier agent left; after `Keeper.recover`, which has read the records.
+
+        Raises:
+            UnitError: the service manager cannot be asked.
+        """
+        units = {name: await self._runner.status(name) for name in await self._runner.names(TASK_PREFIX)}
+        for record in self._registry.tasks():
+            folder = self._launcher.directory(record)
+            await self._logs.follow(record.id, folder, record.uid, grows=record.live)
+            self._resume(record, units.pop(record.unit, None))
+        for name in units:
+            logger.warning("unit_unknown", unit=name)
+            await self._runner.stop(name, self._config.stop_grace)
+        for name in self._launcher.known():
+            if self._registry.get(name) is None:
+                await asyncio.to_thread(self._launcher.remove, name)
+
+    async def tell_untold(self) -> None:
+        """Tell of ends that could not be told while the bus was away."""
+        for record in self._registry.tasks():
+            # One that is being cleaned up tells by itself.
+            if record.state is State.DELETED:
+                await self._tell(record)
+
+    def _problem(self, message: TaskStart, known: Instance | None) -> str | None:
+        start = message.start
+        if not _ID.fullmatch(message.task) or known is not None:
+            return "its id cannot be one of a task"
+        if self._announcer.evacuating or self._announcer.stopping:
+            return "this DEA evacuates" if self._announcer.evacuating else "this DEA's agent is about to end"
+        if message.timeout <= 0 or not message.command.strip() or "\0" in message.command:
+            return "it has no command, or no time"
+        if not (start.sha1 and (start.executableFile or start.executableUri)):
+            return "the message names no droplet"
+        if not self._keeper.runtimes.offers(start.runtime):
+            return f"the runtime {start.runtime} is not on this machine"
+        return None
+
+    def _resume(self, record: Instance, status: UnitStatus | None) -> None:
+        assert record.task is not None
+        if record.task.ended is not None:
+            self._keeper.spawn(self._wind_up(record), f"task-{record.id}")
+        elif status is not None and status.state is not UnitState.MISSING:
+            logger.info("task_adopted", task=record.id, app=record.droplet)
+            self._keeper.spawn(self._supervise(record), f"task-{record.id}")
+        else:
+            began = record.state is State.RUNNING
+            why = "ended unseen" if began else "the agent ended before the task began"
+            self._keeper.spawn(self._finish(record, None, why), f"task-{record.id}")
+
+    async def _start(self, record: Instance, message: TaskStart) -> None:
+        try:
+            await self._keeper.prepare(record, message.start, self._launcher)
+            variables = self._keeper.variables(record, message.start, self._launcher)
+            spec = await asyncio.to_thread(self._launcher.task_spec, record, variables, message.command)
+            if record.id in self._verdicts:
+                await self._finish(record, None, self._verdicts[record.id])
+                return
+            record.move(State.RUNNING, time.time())
+            # Before it begins: whatever happens now, it is not begun a second time.
+            self._keeper.save()
+            await self._runner.start(spec)
+            if record.id in self._verdicts:
+                # Told to end in the very moment.
+                await self._runner.kill(record.unit)
+        except (StartError, UnitError) as error:
+            await self._finish(record, None, self._verdicts.get(record.id) or str(error))
+            return
+        logger.info("task_running", task=record.id, app=record.droplet)
+        await self._supervise(record)
+
+    async def _stop(self, record: Instance) -> None:
+        if record.state is State.RUNNING:
+            await self._keeper.end_unit(record)
+
+    async def _supervise(self, record: Instance) -> None:
+        assert record.task is not None
+        left = record.task.deadline + _SLACK_SECONDS - time.time()
+        try:
+            status = await asyncio.wait_for(self._runner.wait(record.unit), max(left, 0.1))
+        except TimeoutError:
+            await self.end(record, _too_long(record.task))
+            status = await self._runner.wait(record.unit)
+        why = self._verdicts.get(record.id)
+        if why is None and status.result == "timeout":
+            why = _too_long(record.task)
+        if why is None and status.exit_code is not None and status.result != "oom-kill":
+            crowd = self._keeper.crowded(record.id) if status.exit_code else None
+            said = ending(status, record.limits, self._config.file_mb, crowd)
+            await self._finish(record, status.exit_code, "" if status.exit_code == 0 else said)
+            return
+        await self._finish(record, None, why or ending(status, record.limits, self._config.file_mb, None))
+
+    async def _finish(self, record: Instance, exit_status: int | None, detail: str) -> None:
+        """Note how it ended, once, and wind it up."""
+        assert record.task is not None
+        if record.task.ended is not None:
+            return
+        if record.state is not State.STOPPING:
+            record.move(State.STOPPING, time.time(), detail)
+        await self._logs.finish(record.id)
+        record.task.ended = TaskEnded(
+            task=record.id,
+            dea=self._announcer.dea,
+            exit_status=exit_status,
+            detail=detail,
+            tail=self._logs.tail(record.id, _TAIL_BYTES),
+        )
+        self._keeper.save()
+        TASKS.labels("succeeded" if exit_status == 0 else "failed").inc()
+        logger.info("task_ended", task=record.id, app=record.droplet, status=exit_status, reason=detail)
+        await self._wind_up(record)
+
+    async def _wind_up(self, record: Instance) -> None:
+        """Clean up after a task that has ended, and tell of it."""
+        await self._keeper.end_unit(record)
+        self._verdicts.pop(record.id, None)
+        await asyncio.to_thread(self._launcher.remove, record.id)
+        if record.state is not State.DELETED:
+            record.move(State.DELETED, time.time())
+        self._keeper.give_back(record)
+        self._keeper.save()
+        if record.told:
+            # An earlier agent told it, and was gone before the log was.
+            await self._forget(record)
+        else:
+            await self._tell(record)
+
+    async def _forget(self, record: Instance) -> None:
+        await self._logs.drop(record.id)
+        self._registry.remove(record)
+        self._keeper.save()
+
+    async def _linger(self, record: Instance) -> None:
+        """Keep the log for those who read it to its end."""
+        await asyncio.sleep(self._config.task_keep)
+        await self._forget(record)
+
+    async def _tell(self, record: Instance) -> None:
+        assert record.task is not None
+        assert record.task.ended is not None
+        if record.told:
+            return
+        # Before the attempt: the bus may come back, and ask for it again, in the middle of it.
+        record.told = True
+        record.told = await self._announcer.task_ended(record.task.ended)
+        if record.told:
+            self._keeper.save()
+            self._keeper.spawn(self._linger(record), f"task-{record.id}")
+
+
+def _too_long(task: TaskFacts) -> str:
+    return f"ran longer than {task.timeout:g} s"

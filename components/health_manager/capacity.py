@@ -1,0 +1,63 @@
+"""Whether the pool has room left, by what the DEAs last said of themselves. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from components.health_manager.config import Intervals
+from components.health_manager.desired import STARTED, DesiredApp
+from components.health_manager.records import Dea
+
+# The subjects of the alert.
+POOL, LARGEST = "pool", "largest_app"
+# What has been reported is over when there is so much more than asked for: an alert must not come and go with every start.
+_RELIEF = 1.1
+
+
+@dataclass(frozen=True, slots=True)
+class Room:
+    """Memory in MB: of all DEAs that take instances, and the most that one of them has free; the largest started application's need."""
+
+    memory: int = 0
+    free: int = 0
+    most_free: int = 0
+    largest: int = 0
+    largest_name: str = ""
+
+    def low(self, subject: str, s: Intervals, *, already: bool) -> bool:
+        """Say whether there is too little room.
+
+        Args:
+            subject: `POOL`, a share of the pool's memory; `LARGEST`, one more instance of the largest application on one DEA.
+            s: the share.
+            already: whether this has been reported.
+        """
+        margin = _RELIEF if already else 1.0
+        if subject == POOL:
+            return self.free < s.capacity_share * self.memory * margin
+        return self.most_free < self.largest * (margin if self.largest else 1.0)
+
+
+def room(deas: Iterable[Dea], apps: Iterable[DesiredApp]) -> Room | None:
+    """Sum up the pool; None where no DEA says what it has."""
+    memory = free = most = 0
+    known = False
+    for dea in deas:
+        if dea.capacity is None or dea.lost_at is not None:
+            continue
+        known = True
+        if dea.evacuating or dea.stopping:
+            continue
+        own = max(dea.capacity.memory - dea.capacity.memory_reserved, 0)
+        memory += dea.capacity.memory
+        free += own
+        if dea.capacity.instances < dea.capacity.max_instances:
+            most = max(most, own)
+    if not known:
+        return None
+    largest, name = 0, ""
+    for app in apps:
+        if app.memory > largest and app.state == STARTED and app.instances > 0:
+            largest, name = app.memory, app.name
+    return Room(memory, free, most, largest, name)

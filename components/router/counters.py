@@ -1,0 +1,285 @@
+"""Reads what nginx's workers count: each keeps a file of plain numbers mapped, which is mapped here too (lua/endpoints.lua writes it).
+
+Numbers of a worker that ended, and of endpoints that are gone, are kept: totals only grow.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+import struct
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+
+_MAGIC, _PAGE, _NAME, _ROW = 20110413.0, 4096, 128, 128
+_HEADER = struct.Struct("=6d")
+_SUMS = struct.Struct("=24d")
+_NUMBERS = struct.Struct("=3d11I3H2B12I2B2x")
+# Rows read before others get their turn.
+SLICE = 2048
+# Upper bounds of the latency histogram in milliseconds; what is slower is in one more bucket.
+BOUNDS = (1, 2, 5, 10, 25, 50, 100, 250, 1000, 5000, 30000)
+CLASSES = ("xxx", "1xx", "2xx", "3xx", "4xx", "5xx")
+
+
+class Numbers(msgspec.Struct):
+    """What was counted of an endpoint, an application, or everything.
+
+    Args:
+        status: requests by class, as in `CLASSES`.
+        buckets: requests by latency, one for each of `BOUNDS` and one for the rest; not cumulative.
+    """
+
+    status: list[float] = msgspec.field(default_factory=lambda: [0.0] * 6)
+    buckets: list[float] = msgspec.field(default_factory=lambda: [0.0] * 12)
+    latency_ms: float = 0
+    bytes_in: float = 0
+    bytes_out: float = 0
+    retries: float = 0
+    ejections: float = 0
+    open: float = 0
+    websockets: float = 0
+
+    @property
+    def requests(self) -> float:
+        """All of them."""
+        return sum(self.status)
+
+    def add(self, other: Numbers, *, lasting: bool = False) -> None:
+        """Add another's; with `lasting` only what was counted, not what is open."""
+        for i, value in enumerate(other.status):
+            self.status[i] += value
+        for i, value in enumerate(other.buckets):
+            self.buckets[i] += value
+        self.latency_ms += other.latency_ms
+        self.bytes_in += other.bytes_in
+        self.bytes_out += other.bytes_out
+        self.retries += other.retries
+        self.ejections += other.ejections
+        if not lasting:
+            self.open += other.open
+            self.websockets += other.websockets
+
+
+class Name(msgspec.Struct, frozen=True):
+    """Whose numbers a row holds."""
+
+    app: str
+    instance: str
+    address: str
+    port: int
+
+    @property
+    def peer(self) -> str:
+        """As nginx writes it."""
+        return f"{self.address}:{self.port}"
+
+
+class Worker:
+    """One worker's file.
+
+    Args:
+        path: the file.
+
+    Raises:
+        OSError: it cannot be mapped.
+        ValueError: it is not such a file, or not yet.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        with path.open("rb") as file:
+            self.inode = os.fstat(file.fileno()).st_ino
+            self._map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        magic, pid, capacity, *_ = _HEADER.unpack_from(self._map)
+        if magic != _MAGIC or len(self._map) < _PAGE + int(capacity) * (_NAME + _ROW):
+            self._map.close()
+            raise ValueError(f"{path} is no worker's file")
+        self.pid = int(pid)
+        self._rows = _PAGE + int(capacity) * _NAME
+        self._names: dict[int, tuple[int, Name]] = {}
+        self._last: dict[int, Numbers] = {}
+
+    def close(self) -> None:
+        """Unmap it."""
+        self._map.close()
+
+    @property
+    def used(self) -> int:
+        """Rows that were ever used, row 0 among them, which is none."""
+        return int(_HEADER.unpack_from(self._map)[3])
+
+    @property
+    def alive(self) -> bool:
+        """False when its worker ended."""
+        try:
+            os.kill(self.pid, 0)
+        except ProcessLookupError:
+            return False
+        except PermissionError:
+            return True
+        return True
+
+    @property
+    def current(self) -> bool:
+        """False when another worker, of the same process id, has put its own file in this one's place."""
+        try:
+            return self.path.stat().st_ino == self.inode
+        except FileNotFoundError:
+            return False
+
+    def extra(self) -> tuple[float, float]:
+        """Give the bad requests and those a limit turned away."""
+        return _HEADER.unpack_from(self._map)[4:6]
+
+    def total(self) -> Numbers:
+        """Everything this worker answered."""
+        values = _SUMS.unpack_from(self._map, _HEADER.size)
+        return Numbers(
+            status=list(values[:6]),
+            buckets=list(values[6:18]),
+            latency_ms=values[18],
+            bytes_in=values[19],
+            bytes_out=values[20],
+            retries=values[21],
+            ejections=values[22],
+            websockets=values[23],
+        )
+
+    def rows(self, gone: dict[str, Numbers]) -> Iterator[list[tuple[Name, Numbers, bool]]]:
+        """Give every endpoint's numbers, a slice at a time, and whether it is still served.
+
+        Args:
+            gone: by application; what a row held for an endpoint before its present one is added there.
+        """
+        for start in range(1, self.used, SLICE):
+            yield [self._row(row, gone) for row in range(start, min(start + SLICE, self.used))]
+
+    def _row(self, row: int, gone: dict[str, Numbers]) -> tuple[Name, Numbers, bool]:
+        numbers, generation, live = self._read(row)
+        known = self._names.get(row)
+        if known is None or known[0] != generation:
+            if known is not None:
+                # A row rests before it is used again, longer than it takes to come by here: this was its last word.
+                last = self._last.pop(row, None)
+                if last is not None:
+                    gone.setdefault(known[1].app, Numbers()).add(last, lasting=True)
+            known = (generation, self._name(row))
+            self._names[row] = known
+        if not live:
+            self._last[row] = numbers
+        return known[1], numbers, live
+
+    def _read(self, row: int) -> tuple[Numbers, int, bool]:
+        values = _NUMBERS.unpack_from(self._map, self._rows + row * _ROW)
+        numbers = Numbers(
+            status=list(values[3:9]),
+            buckets=list(values[19:31]),
+            latency_ms=values[9],
+            bytes_in=values[1],
+            bytes_out=values[2],
+            retries=values[11],
+            ejections=values[15],
+            open=values[10],
+            websockets=values[16],
+        )
+        return numbers, values[12], bool(values[32])
+
+    def _name(self, row: int) -> Name:
+        at = _PAGE + row * _NAME
+        text = self._map[at : at + _NAME].partition(b"\0")[0].decode("utf-8", "replace")
+        app, instance, address, port = [*text.split("\t"), "", "", "", "0"][:4]
+        return Name(app, instance, address, int(port) if port.isdigit() else 0)
+
+
+class View(msgspec.Struct):
+    """One reading of all workers.
+
+    Args:
+        total: everything.
+        bad_requests: for unknown hosts or none.
+        limited: turned away by a limit.
+        apps: by application id; "0" is what is served without one.
+        endpoints: by application id, then by address and port.
+        instances: the instance id of each address and port.
+    """
+
+    total: Numbers = msgspec.field(default_factory=Numbers)
+    bad_requests: float = 0
+    limited: float = 0
+    apps: dict[str, Numbers] = msgspec.field(default_factory=dict)
+    endpoints: dict[str, dict[str, Numbers]] = msgspec.field(default_factory=dict)
+    instances: dict[str, str] = msgspec.field(default_factory=dict)
+
+
+class Counters:
+    """All workers of this machine's nginx.
+
+    Args:
+        folder: where their files lie.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._workers: dict[Path, Worker] = {}
+        self._gone: dict[str, Numbers] = {}
+        self._before = View()
+
+    def rows(self) -> int:
+        """Give how many rows there are to read."""
+        return sum(w.used for w in self._workers.values())
+
+    def find(self) -> None:
+        """Map the files of new workers; take over and remove those of workers that ended."""
+        for path, worker in list(self._workers.items()):
+            if not worker.alive or not worker.current:
+                self._bury(worker)
+                del self._workers[path]
+        for path in self._folder.glob("worker.*.stats"):
+            if path not in self._workers:
+                try:
+                    self._workers[path] = Worker(path)
+                except (OSError, ValueError):
+                    # Not whole yet, or left by another release: it is looked at again.
+                    continue
+
+    def totals(self) -> View:
+        """Read the sums only, which costs nothing."""
+        view = View(bad_requests=self._before.bad_requests, limited=self._before.limited)
+        view.total.add(self._before.total, lasting=True)
+        for worker in self._workers.values():
+            self._sum(worker, view)
+        return view
+
+    def read(self) -> Iterator[View | None]:
+        """Read everything: gives None where others may have their turn, and at the end the reading."""
+        view = self.totals()
+        for worker in list(self._workers.values()):
+            for part in worker.rows(self._gone):
+                for name, numbers, live in part:
+                    view.apps.setdefault(name.app, Numbers()).add(numbers)
+                    if live:
+                        mine = view.endpoints.setdefault(name.app, {}).setdefault(name.peer, Numbers())
+                        mine.add(numbers)
+                        view.instances[name.peer] = name.instance
+                yield None
+        for app, numbers in self._gone.items():
+            view.apps.setdefault(app, Numbers()).add(numbers, lasting=True)
+        yield view
+
+    def _sum(self, worker: Worker, view: View, *, lasting: bool = False) -> None:
+        view.total.add(worker.total(), lasting=lasting)
+        bad, limited = worker.extra()
+        view.bad_requests += bad
+        view.limited += limited
+
+    def _bury(self, worker: Worker) -> None:
+        self._sum(worker, self._before, lasting=True)
+        for part in worker.rows(self._gone):
+            for name, numbers, _ in part:
+                self._gone.setdefault(name.app, Numbers()).add(numbers, lasting=True)
+        if worker.current:
+            worker.path.unlink(missing_ok=True)
+        worker.close()

@@ -1,0 +1,82 @@
+-- The few things every request is asked, straight from nginx's own functions: what ngx.var and ngx.header give costs a string of
+-- Lua and several look-ups each time.
+
+local ffi = require "ffi"
+local base = require "resty.core.base"
+-- These declare the functions used here.
+require "resty.core.var"
+require "resty.core.response"
+require "resty.core.request"
+require "resty.core.time"
+require "resty.core.misc"
+require "ngx.balancer"
+
+ffi.cdef "intptr_t ngx_atoi(unsigned char *digits, size_t length);"
+
+local C = ffi.C
+local request = base.get_request
+local cast = ffi.cast
+local address_type = ffi.typeof("intptr_t")
+local value, length = ffi.new("unsigned char *[1]"), ffi.new("size_t[1]")
+local reason = ffi.new("char *[1]")
+local lower, header_lower = ffi.new("unsigned char[64]"), ffi.new("unsigned char[64]")
+local headers = ffi.new("ngx_http_lua_ffi_str_t[1]")
+local error_text, error_length = ffi.new("unsigned char[256]"), ffi.new("size_t[1]")
+
+local _M = {}
+
+-- This request, as its structure's address: what belongs to it is kept under that.
+function _M.key()
+  return tonumber(cast(address_type, request()))
+end
+
+-- The host asked for, as nginx compares it (lower case, without port): where its bytes are, and how many.
+function _M.host_bytes()
+  if C.ngx_http_lua_ffi_var_get(request(), "host", 4, lower, 0, value, length, reason) ~= 0 then
+    return value[0], 0
+  end
+  return value[0], tonumber(length[0])
+end
+
+local function number(name, name_length)
+  if C.ngx_http_lua_ffi_var_get(request(), name, name_length, lower, 0, value, length, reason) ~= 0 then
+    return 0
+  end
+  return tonumber(C.ngx_atoi(value[0], length[0]))
+end
+
+-- Bytes from the client, header and body.
+function _M.received()
+  return number("request_length", 14)
+end
+
+-- Bytes to the client, header and body.
+function _M.sent()
+  return number("bytes_sent", 10)
+end
+
+-- Send this request to an address in C memory; true unless that is none.
+function _M.send_to(address, address_length, port)
+  return C.ngx_http_lua_ffi_balancer_set_current_peer(request(), address, address_length, port, reason) == 0
+end
+
+-- Set a variable from C memory.
+function _M.set(name, name_length, bytes, count)
+  C.ngx_http_lua_ffi_var_set(request(), name, name_length, lower, bytes, count, error_text, error_length)
+end
+
+function _M.status()
+  return C.ngx_http_lua_ffi_get_resp_status(request())
+end
+
+-- Milliseconds since it began.
+function _M.age()
+  return (C.ngx_http_lua_ffi_now() - C.ngx_http_lua_ffi_req_start_time(request())) * 1000
+end
+
+-- True when the answer sets a cookie.
+function _M.sets_cookie()
+  return C.ngx_http_lua_ffi_get_resp_header(request(), "set-cookie", 10, header_lower, headers, 1, reason) > 0
+end
+
+return _M

@@ -1,0 +1,91 @@
+"""What nginx's workers count, as Prometheus metrics: in all, by application, and by endpoint."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
+from prometheus_client.registry import REGISTRY, Collector
+
+from components.router.counters import CLASSES, Numbers, View
+from components.router.stats import cumulative
+
+_Column = tuple[str, str, Callable[[Numbers], float]]
+_COUNTERS: tuple[_Column, ...] = (
+    ("received_bytes", "Bytes of requests.", lambda n: n.bytes_in),
+    ("sent_bytes", "Bytes of answers.", lambda n: n.bytes_out),
+    ("retries", "Tries after the first.", lambda n: n.retries),
+    ("ejections", "Times an endpoint was passed over from then on.", lambda n: n.ejections),
+)
+_GAUGES: tuple[_Column, ...] = (
+    ("open_requests", "Requests on their way.", lambda n: n.open),
+    ("websockets", "Open WebSockets.", lambda n: n.websockets),
+)
+
+
+class Exporter(Collector):
+    """Gives the last reading when somebody scrapes.
+
+    Args:
+        view: gives the reading.
+        endpoints: whether endpoints have metrics of their own.
+    """
+
+    def __init__(self, view: Callable[[], View], *, endpoints: bool) -> None:
+        self._view = view
+        self._endpoints = endpoints
+
+    def register(self) -> None:
+        """Take part in the process's metrics."""
+        REGISTRY.register(self)
+
+    def unregister(self) -> None:
+        """Leave them."""
+        REGISTRY.unregister(self)
+
+    def describe(self) -> list[Metric]:
+        """Nothing is known before the first reading."""
+        return []
+
+    def collect(self) -> Iterator[Metric]:
+        """Give every family."""
+        view = self._view()
+        yield _one("ingot_router_bad_requests", "Requests for no host that is known.", view.bad_requests)
+        yield _one("ingot_router_limited_requests", "Requests a limit turned away.", view.limited)
+        yield from _families("ingot_router", [], [([], view.total)])
+        yield from _families("ingot_router_app", ["app"], [([app], n) for app, n in view.apps.items()])
+        if self._endpoints:
+            rows = [
+                ([app, peer, view.instances.get(peer, "")], n)
+                for app, endpoints in view.endpoints.items()
+                for peer, n in endpoints.items()
+            ]
+            yield from _families("ingot_router_endpoint", ["app", "endpoint", "instance"], rows)
+
+
+def _one(name: str, text: str, value: float) -> Metric:
+    return CounterMetricFamily(name, text, value=value)
+
+
+def _families(prefix: str, labels: list[str], rows: list[tuple[list[str], Numbers]]) -> Iterator[Metric]:
+    requests = CounterMetricFamily(
+        f"{prefix}_requests", "Requests by class of their status.", labels=[*labels, "class"]
+    )
+    seconds = HistogramMetricFamily(f"{prefix}_seconds", "Time from request to last byte.", labels=labels)
+    for values, numbers in rows:
+        for name, count in zip(CLASSES, numbers.status, strict=True):
+            if count:
+                requests.add_metric([*values, name], count)
+        seconds.add_metric(values, cumulative(numbers), numbers.latency_ms / 1000)
+    yield requests
+    yield seconds
+    for name, text, give in _COUNTERS:
+        family = CounterMetricFamily(f"{prefix}_{name}", text, labels=labels)
+        for values, numbers in rows:
+            family.add_metric(values, give(numbers))
+        yield family
+    for name, text, give in _GAUGES:
+        gauge = GaugeMetricFamily(f"{prefix}_{name}", text, labels=labels)
+        for values, numbers in rows:
+            gauge.add_metric(values, give(numbers))
+        yield gauge

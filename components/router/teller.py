@@ -1,0 +1,103 @@
+"""Reads nginx's numbers while the router runs, and tells the bus what each application was asked."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from pathlib import Path
+
+from components.common.bus import Bus
+from components.common.identity import Identity
+from components.common.messages import RouterUsage
+from components.router.config import RouterConfig
+from components.router.counters import Counters, View
+from components.router.errors import NginxError
+from components.router.metrics import Exporter
+from components.router.nginx import Nginx
+from components.router.stats import Stats, Usage
+
+_TOTALS_SECONDS = 2.0
+# Everything is read this often: so that it takes some hundredths of this process's time, and often enough that no row of an
+# endpoint that is gone is used again unread (lua/endpoints.lua, REST_SECONDS).
+_FEW_ROWS, _MANY_SECONDS = 5000, 15.0
+
+
+class Teller:
+    """The numbers' way from nginx to `/varz`, `/metrics` and the bus.
+
+    Args:
+        config: periods.
+        bus: where usage is told.
+        identity: whose id is said with it.
+        nginx: asked for what only it knows.
+    """
+
+    def __init__(self, config: RouterConfig, bus: Bus, identity: Identity, nginx: Nginx) -> None:
+        self._config = config
+        self._bus = bus
+        self._identity = identity
+        self._nginx = nginx
+        self._counters = Counters(Path(config.run_path))
+        self._usage = Usage()
+        self.stats = Stats()
+        self._exporter = Exporter(lambda: self.stats.view, endpoints=config.endpoint_metrics)
+
+    async def totals_for_ever(self) -> None:
+        """Read the sums every two seconds."""
+        while True:
+            connections = 0.0
+            # Silence of nginx is the pusher's to report.
+            with contextlib.suppress(NginxError):
+                connections = (await self._nginx.stats()).get("client_connections", 0)
+            self._counters.find()
+            self.stats.add(self._counters.totals(), connections, time.monotonic())
+            await asyncio.sleep(_TOTALS_SECONDS)
+
+    async def everything_for_ever(self) -> None:
+        """Read each application's and endpoint's numbers."""
+        self._exporter.register()
+        last = time.monotonic()
+        try:
+            while True:
+                view = await self._read()
+                now = time.monotonic()
+                self.stats.add_view(view, now - last)
+                last = now
+                await asyncio.sleep(_TOTALS_SECONDS if self._counters.rows() < _FEW_ROWS else _MANY_SECONDS)
+        finally:
+            self._exporter.unregister()
+
+    async def usage_for_ever(self) -> None:
+        """Tell the bus what was asked; a sample that cannot be told is part of the next."""
+        self._usage.told(await self._read(), time.monotonic())
+        while True:
+            await asyncio.sleep(self._config.usage_seconds)
+            if not self._bus.connected:
+                continue
+            view = await self._read()
+            now = time.monotonic()
+            sample = self._usage.sample(view, now)
+            if sample is None:
+                continue
+            seconds, requests = sample
+            if requests:
+                told = RouterUsage(
+                    router=self._identity.uuid,
+                    at=int(time.time()),
+                    seconds=round(seconds, 3),
+                    requests=requests,
+                )
+                await self._bus.publish("ingot.router.usage", told)
+            self._usage.told(view, now)
+
+    async def _read(self) -> View:
+        self._counters.find()
+        view = self._counters.totals()
+        for part in self._counters.read():
+            if part is None:
+                # Registrations and misses are not to wait for this.
+                await asyncio.sleep(0)
+            else:
+                view = part
+        return view

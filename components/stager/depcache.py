@@ -1,0 +1,77 @@
+"""What package managers installed, kept for an application's next staging under the digest of its lock file.
+
+It lies in the application's own cache, which no other application's build can write to; two of a kind are kept, none
+larger than `MOST_BYTES`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import tarfile
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from components.stager.plugin import Context
+
+MOST_BYTES = 300 * 1024 * 1024
+KEEP = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """One installation, there or not."""
+
+    context: Context
+    kind: str
+    archive: Path
+
+    @classmethod
+    def of(cls, context: Context, kind: str, files: Iterable[Path], *facts: str) -> Kept:
+        """Name the installation that follows from these files.
+
+        Args:
+            context: the build's.
+            kind: of package manager.
+            files: lock files; one that is not there counts as empty.
+            facts: what else decides it.
+        """
+        digest = hashlib.sha256("\0".join((kind, *facts)).encode())
+        for path in files:
+            content = path.read_bytes() if path.is_file() else b""
+            digest.update(b"\0%d\0" % len(content) + content)
+        return cls(context, kind, context.cache / "installed" / f"{kind}-{digest.hexdigest()[:32]}.tar")
+
+    def restore(self, folder: Path) -> bool:
+        """Lay it out as `folder`; False where it is not kept."""
+        if not self.archive.is_file():
+            return False
+        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            with tarfile.open(self.archive) as archive:
+                # What every patched Python has; the box is this build's alone, so an old one may do without.
+                archive.extraction_filter = getattr(tarfile, "tar_filter", None)
+                archive.extractall(folder)  # noqa: S202 - filtered above
+        except (OSError, tarfile.TarError):
+            self.archive.unlink(missing_ok=True)
+            return False
+        os.utime(self.archive)
+        self.context.tell("nothing that is locked has changed: installed from this application's cache")
+        return True
+
+    def keep(self, folder: Path) -> None:
+        """Keep what is in `folder`, unless it is too large; forget the oldest of its kind."""
+        if not folder.is_dir():
+            return
+        size = sum(p.lstat().st_size for p in folder.rglob("*"))
+        if size > MOST_BYTES:
+            return
+        self.archive.parent.mkdir(parents=True, exist_ok=True)
+        scratch = self.archive.with_suffix(".new")
+        with tarfile.open(scratch, "w") as archive:
+            archive.add(folder, arcname=".")
+        scratch.replace(self.archive)
+        by_age = sorted(self.archive.parent.glob(f"{self.kind}-*.tar"), key=lambda p: p.stat().st_mtime_ns)
+        for path in by_age[:-KEEP]:
+            path.unlink()

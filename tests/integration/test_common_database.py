@@ -1,0 +1,72 @@
+"""The database of a daemon, where it differs between the two: connections that died unnoticed, and sessions that only read."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import psycopg
+import pytest
+from sqlalchemy import text
+from sqlalchemy.exc import OperationalError
+
+from components.common import database
+from components.controller.database import Database
+
+PID = text("SELECT pg_backend_pid()")
+
+
+def end_all(url: str) -> None:
+    """The server ends all connections but the one that asks."""
+    with psycopg.connect(url.replace("+psycopg", ""), autocommit=True) as connection:
+        connection.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
+        )
+
+
+def test_a_connection_that_died_while_idle_is_replaced(
+    postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(database, "_FRESH_SECONDS", 0.0)
+    db = Database(postgres_url, 2)
+    with db.session() as session:
+        before = session.scalar(PID)
+    end_all(postgres_url)
+    for opened in (db.session, db.reading, db.asking):
+        with opened() as session:
+            assert session.scalar(PID) != before
+        end_all(postgres_url)
+    db.close()
+
+
+def test_one_that_was_used_just_now_is_not_asked(postgres_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(database, "_FRESH_SECONDS", 3600.0)
+    db = Database(postgres_url, 2)
+    with db.session() as session:
+        before = session.scalar(PID)
+    end_all(postgres_url)
+    with pytest.raises(OperationalError), db.session() as session:
+        session.scalar(PID)
+    # That was noticed: it is not handed out again.
+    with db.session() as session:
+        assert session.scalar(PID) != before
+    db.close()
+
+
+def test_who_only_reads_opens_no_transaction(postgres_url: str) -> None:
+    db = Database(postgres_url, 1)
+    when = text("SELECT transaction_timestamp()")
+    for opened in (db.reading, db.asking):
+        with opened() as session:
+            assert session.scalar(when) < session.scalar(when)
+    # The same connection is a transaction's next.
+    with db.session() as session:
+        assert session.scalar(when) == session.scalar(when)
+    db.close()
+
+
+def test_with_sqlite_all_are_the_same(tmp_path: Path) -> None:
+    db = Database(f"sqlite:///{tmp_path / 'ccdb'}", 1)
+    for opened in (db.session, db.reading, db.asking):
+        with opened() as session:
+            assert session.scalar(text("SELECT 1")) == 1
+    db.close()

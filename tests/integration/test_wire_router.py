@@ -1,0 +1,83 @@
+"""A router among peers of 2011: section 2.3, member by member; and what is no message."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+
+import pytest
+
+from tests.integration.router_rig import Rig, running
+from tests.integration.wire_peer import (
+    HUGE,
+    Peer,
+    break_all,
+    check_discovery,
+    get_text,
+    kinds,
+    peer_on,
+    until,
+)
+
+
+@pytest.fixture
+def rig() -> Iterator[Rig]:
+    with running(router={"start_seconds": 0.5}) as rig:
+        yield rig
+
+
+async def test_a_router_among_peers_of_2011(rig: Rig) -> None:
+    async with peer_on(f"nats://127.0.0.1:{rig.bus_port}") as peer:
+        await peer.listen("router.start", "vcap.component.announce")
+        start = await peer.hears("router.start")
+        assert kinds(start).items() >= {"id": "str", "version": "float", "hosts": "list"}.items()
+        assert start["version"] == 0.98
+        await peer.hears("router.start", since=len(peer.heard))
+        assert (await peer.ask("router.greet")) == start
+        await check_discovery(peer, "Router")
+        await _route(rig, peer, "one.ingot.localhost")
+        metrics = f"http://127.0.0.1:{rig.status_port}/metrics"
+        await break_all(
+            peer, ["router.register", "router.unregister"], lambda: get_text(metrics, "status", "p")
+        )
+        for host, port in (
+            ("127.0.0.1", 0),
+            ("127.0.0.1", HUGE),
+            ("127.0.0.1", -1),
+            ("no address", 80),
+            ("", 80),
+            ("0.0.0.0", 65536),
+        ):
+            for uri in ("bad.ingot.localhost", "", "a b", "x" * 5000, "../..", "\u0000", "\ud800"):
+                for subject in ("router.register", "router.unregister"):
+                    await peer.say(subject, {"host": host, "port": port, "uris": [uri], "tags": {}})
+        await peer.say("router.greet", b"\xff[[[")
+        await _route(rig, peer, "two.ingot.localhost")
+        assert await status(rig, "bad.ingot.localhost") == 404
+        assert "Traceback" not in rig.log("router.out")
+
+
+async def _route(rig: Rig, peer: Peer, host: str) -> None:
+    backend = await asyncio.to_thread(rig.backend, host)
+    # As a DEA of 2011 writes it, and a controller, and one of a later year.
+    whole = {"dea": "0-" + "a" * 32, "app": 12, "host": "127.0.0.1", "port": backend.port, "uris": [host.upper()],
+             "tags": {"framework": "sinatra", "runtime": "ruby18"}}  # fmt: skip
+    least = {"host": "127.0.0.1", "port": backend.port, "uris": [host]}
+    for message in (
+        whole,
+        {**whole, "private_instance_id": "x", "stale": 1},
+        {**least, "tags": {"component": "CloudController"}},
+        least,
+    ):
+        await peer.say("router.register", message)
+        await until(lambda: _is(rig, host, 200), f"{host} is served")
+        await peer.say("router.unregister", message)
+        await until(lambda: _is(rig, host, 404), f"{host} is gone")
+
+
+async def _is(rig: Rig, host: str, wanted: int) -> bool:
+    return await status(rig, host) == wanted
+
+
+async def status(rig: Rig, host: str) -> int:
+    return (await asyncio.to_thread(rig.get, host)).status

@@ -1,0 +1,279 @@
+"""A hard limit is hard: on a machine with a kernel of its own, applications over their memory or tasks end, and say why.
+
+The agent runs as its role's unit with its role's configuration; the test stands in the controller's place.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import secrets
+import shutil
+import time
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any
+
+import httpx
+import jinja2
+import pytest
+import yaml
+
+from components.common.bus import Bus
+from components.common.config import BusConfig
+from orchestrator.lab import uml, up, wire
+from orchestrator.lab.client import LabClient
+from orchestrator.lab.layout import Layout, PlannedBind, PlannedMachine
+from tests.integration.dea_rig import droplet
+from tests.lab import test_lab_uml as uml_lab
+
+pytestmark = [
+    pytest.mark.lab,
+    pytest.mark.root,
+    pytest.mark.skipif(os.geteuid() != 0, reason="machines are made by root"),
+    pytest.mark.skipif(shutil.which(uml.PROGRAM) is None, reason="User Mode Linux is not installed"),
+]
+
+home, paths, client = uml_lab.home, uml_lab.paths, uml_lab.client
+
+ROOT = Path(__file__).resolve().parents[2]
+ROLE = ROOT / "roles" / "dea"
+SHARE = "/srv/ingot/share"
+TASKS = 64
+LAYOUT = Layout(
+    machines=(PlannedMachine("dea1", ("dea",), (PlannedBind("share", SHARE),), uml_lab.IMAGE, 640),),
+    image=uml_lab.IMAGE,
+)
+# What the agent imports, of what is installed here; the machine's Python is this one's.
+PACKAGES = [
+    "aiohappyeyeballs",
+    "aiohttp",
+    "aiosignal",
+    "attr",
+    "attrs",
+    "dbus_fast",
+    "frozenlist",
+    "idna",
+    "msgspec",
+    "multidict",
+    "nats",
+    "prometheus_client",
+    "propcache",
+    "structlog",
+    "typing_extensions.py",
+    "yaml",
+    "_yaml",
+    "yarl",
+]
+PROGRAM = """#!/bin/sh
+exec env PYTHONPATH={share}/code PYTHONDONTWRITEBYTECODE=1 /usr/bin/python3 -m components.dea.main "$@"
+"""
+SERVER = """#!/bin/bash
+exec /usr/bin/python3 -c '
+import http.server, os, sys
+class H(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        body = str(os.getpid()).encode()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+    def log_message(self, *_): pass
+http.server.HTTPServer(("0.0.0.0", int(sys.argv[2])), H).serve_forever()
+' "$@"
+"""
+# Its child takes too much: the control group ends all of it.
+HOG = "#!/bin/bash\nwhile [ ! -e app/go ]; do sleep 0.2; done\n/usr/bin/python3 -c 'x = bytearray(200 << 20)' &\nsleep 1000\n"
+BOMB = "#!/bin/bash\nwhile [ ! -e app/go ]; do sleep 0.2; done\nbomb() { bomb | bomb & }\nbomb\nsleep 1000\n"
+PATIENCE = 120.0
+
+
+class Rig:
+    """The agent's bus, heard from the host."""
+
+    def __init__(self, address: str, share: Path, on: Callable[..., str]) -> None:
+        self.address, self.share, self.on = address, share, on
+        self.heard: list[tuple[str, Any]] = []
+        self.bus = Bus(BusConfig([f"nats://{address}:4222"]), "test")
+        for subject in ("ingot.dea.beat", "dea.heartbeat", "droplet.exited", "ingot.task.ended"):
+            self.bus.subscribe(subject, None, self._hear)
+
+    async def _hear(self, message: Any) -> None:
+        self.heard.append((message.subject, message.body))
+
+    async def hears(self, subject: str, wanted: Callable[[Any], bool] = lambda _: True) -> Any:
+        deadline = time.monotonic() + PATIENCE
+        while time.monotonic() < deadline:
+            for name, body in self.heard:
+                if name == subject and wanted(body):
+                    return body
+            await asyncio.sleep(0.05)
+        journal = await asyncio.to_thread(self.on, "journalctl -u ingot-dea -n 40 --no-pager")
+        pytest.fail(f"not within {PATIENCE:.0f} s: {subject}\n{journal}")
+
+    async def run(self, number: int, startup: str, mem: int = 64, uris: tuple[str, ...] = ()) -> str:
+        """Start an instance and wait until it runs; gives its id."""
+        message = self.message(number, startup, mem, uris)
+        await self.bus.publish(f"dea.{await self.id()}.start", message)
+
+        def runs(beat: Any) -> bool:
+            return any(d["droplet"] == number and d["state"] == "RUNNING" for d in beat["droplets"])
+
+        beat = await self.hears("dea.heartbeat", runs)
+        return str(next(d["instance"] for d in beat["droplets"] if d["droplet"] == number))
+
+    def message(self, number: int, startup: str, mem: int, uris: tuple[str, ...]) -> dict[str, Any]:
+        import hashlib
+
+        content = droplet({"app/here": ""}, startup)
+        sha1 = hashlib.sha1(content).hexdigest()
+        (self.share / sha1).write_bytes(content)
+        return {
+            "droplet": number, "name": f"a{number}", "version": "v", "uris": list(uris), "sha1": sha1,
+            "executableFile": f"{SHARE}/{sha1}", "limits": {"mem": mem, "disk": 64, "fds": 64}, "index": 0,
+        }  # fmt: skip
+
+    async def id(self) -> str:
+        return str((await self.hears("ingot.dea.beat"))["id"])
+
+    async def find(self, number: int) -> Any:
+        asked = {"droplet": number, "include_stats": True}
+        (found,) = await self.bus.request_many("dea.find.droplet", asked, dict[str, Any], 20.0, 1)
+        return found
+
+    async def go(self, instance: str) -> None:
+        await asyncio.to_thread(self.on, f"touch /var/lib/ingot/dea/instances/{instance}/app/go")
+
+
+@pytest.fixture(scope="module")
+def lab(client: LabClient, home: Path) -> wire.LabView:
+    name = f"l-{secrets.token_hex(4)}"
+    share = home / "project" / "build" / "labs" / name / "share"
+    site = Path(yaml.__file__).parent.parent
+    for package in PACKAGES:
+        source = site / package
+        if source.is_dir():
+            shutil.copytree(
+                source, share / "code" / package, ignore=shutil.ignore_patterns("__pycache__", "*.pyx", "*.c")
+            )
+        elif source.exists():
+            shutil.copy(source, share / "code" / package)
+    for part in ("common", "dea"):
+        shutil.copytree(ROOT / "components" / part, share / "code" / "components" / part)
+    return up.bring_up(client, home / "project", name, LAYOUT).lab
+
+
+@pytest.fixture(scope="module")
+def on(client: LabClient, lab: wire.LabView) -> Callable[..., str]:
+    def run(command: str) -> str:
+        return uml_lab.ssh(client, lab, "dea1", command, timeout=PATIENCE)
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def installed(lab: wire.LabView, home: Path, on: Callable[..., str]) -> str:
+    """Install the agent as its role does; gives the machine's address."""
+    address = lab.machines[0].address
+    defaults = yaml.safe_load((ROLE / "defaults" / "main.yml").read_text())
+    values = {
+        **{name: value for name, value in defaults.items() if "undef(" not in str(value)},
+        "ansible_managed": "of a test",
+        "dea_address": address,
+        "dea_bus_urls": ["nats://127.0.0.1:4222"],
+        "dea_bus_password": "",
+        "dea_status_password": "p",
+        "dea_release": "test",
+        "dea_tasks": TASKS,
+        "dea_memory_mb": 512,
+        "__dea_stamp": "test",
+        "__dea_program": "/usr/local/bin/ingot-dea",
+        "__dea_config": "/etc/ingot/dea.yml",
+    }
+    environment = jinja2.Environment(undefined=jinja2.StrictUndefined)
+    environment.filters["to_json"] = json.dumps
+    given = home / "project" / "build" / "labs" / lab.name / "share"
+    for source, name in (
+        ("etc/ingot/dea.yml.j2", "dea.yml"),
+        ("etc/systemd/system/ingot-dea.service.j2", "ingot-dea.service"),
+    ):
+        (given / name).write_text(
+            environment.from_string((ROLE / "templates" / source).read_text()).render(values)
+        )
+    (given / "ingot-dea").write_text(PROGRAM.format(share=SHARE))
+    on(
+        f"mkdir -p /etc/ingot /var/lib/ingot/dea && install -m 755 {SHARE}/ingot-dea /usr/local/bin/ingot-dea"
+        f" && install -m 600 {SHARE}/dea.yml /etc/ingot/dea.yml"
+        f" && install -m 644 {SHARE}/ingot-dea.service /etc/systemd/system/ingot-dea.service"
+        f" && systemd-run -q -u bus nats-server -p 4222 && systemctl daemon-reload && systemctl start ingot-dea"
+    )
+    return address
+
+
+@pytest.fixture
+async def rig(installed: str, lab: wire.LabView, home: Path, on: Callable[..., str]) -> AsyncIterator[Rig]:
+    rig = Rig(installed, home / "project" / "build" / "labs" / lab.name / "share", on)
+    await rig.bus.start()
+    try:
+        assert await rig.bus.wait_connected(PATIENCE)
+        await rig.hears("ingot.dea.beat")
+        yield rig
+    finally:
+        await rig.bus.close()
+
+
+async def test_too_much_ends_it_with_the_reason_and_the_neighbour_does_not_notice(
+    rig: Rig, on: Callable[..., str]
+) -> None:
+    neighbour = await rig.run(1, SERVER, uris=("neighbour.x",))
+    stats = (await rig.find(1))["stats"]
+    url = f"http://{stats['host']}:{stats['port']}/"
+
+    async def answer() -> str:
+        async with httpx.AsyncClient() as http:
+            return (await http.get(url, timeout=PATIENCE)).text
+
+    pid, agent = await answer(), await asyncio.to_thread(on, "systemctl show -P MainPID ingot-dea")
+    hog, bomb = await rig.run(2, HOG), await rig.run(3, BOMB)
+    limits = await asyncio.to_thread(
+        on,
+        f"cd /sys/fs/cgroup/ingot.slice/ingot-apps.slice/ingot-app-{hog}.service && cat memory.max memory.oom.group pids.max",
+    )
+    assert limits.split() == [str(64 << 20), "1", str(TASKS)]
+
+    await rig.go(hog)
+    exited = await rig.hears("droplet.exited", lambda b: b["instance"] == hog)
+    assert (exited["reason"], exited["detail"]) == (
+        "CRASHED",
+        "memory over 64 MB (killed by its control group)",
+    )
+    folder = f"/var/lib/ingot/dea/instances/{hog}"
+    assert "FATAL: memory over 64 MB" in await asyncio.to_thread(on, f"cat {folder}/logs/err.log")
+    assert await answer() == pid
+    kernel = await asyncio.to_thread(on, "journalctl -k --no-pager | grep -c 'memory.oom.group set'")
+    assert int(kernel) >= 1
+
+    await rig.go(bomb)
+    exited = await rig.hears("droplet.exited", lambda b: b["instance"] == bomb)
+    assert (exited["reason"], exited["detail"]) == ("CRASHED", f"too many tasks ({TASKS})")
+    assert await answer() == pid
+
+    # A one-off task has the limits of an instance.
+    asked = {"task": "hog", "command": "python3 -c 'x = bytearray(200 << 20)'", "timeout": 100}
+    task = {**asked, "start": rig.message(4, "#!/bin/bash\n", 64, ())}
+    await rig.bus.publish(f"ingot.dea.{await rig.id()}.task", task)
+    ended = await rig.hears("ingot.task.ended")
+    assert (ended.get("exit_status"), ended["detail"]) == (
+        None,
+        "memory over 64 MB (killed by its control group)",
+    )
+
+    left = await asyncio.to_thread(
+        on, "systemctl list-units --plain --no-legend 'ingot-app-*' 'ingot-task-*'"
+    )
+    assert [line.split()[0] for line in left.splitlines()] == [f"ingot-app-{neighbour}.service"]
+    assert await asyncio.to_thread(on, "systemctl show -P MainPID ingot-dea") == agent
+    assert (await rig.find(1))["state"] == "RUNNING"
+    said = [b["detail"] for name, b in rig.heard if name == "droplet.exited"]
+    assert len(said) == 2

@@ -1,0 +1,95 @@
+"""The layout of a worker's file, written here as lua/endpoints.lua writes it."""
+
+from __future__ import annotations
+
+import os
+import struct
+from pathlib import Path
+
+import pytest
+
+from components.router.counters import Counters, View, Worker
+
+CAPACITY = 8
+
+
+class File:
+    """A worker's file under a test's hands."""
+
+    def __init__(self, folder: Path, pid: int) -> None:
+        self.path = folder / f"worker.{pid}.stats"
+        self.path.write_bytes(bytes(4096 + CAPACITY * 256))
+        self.put(0, struct.pack("=6d", 20110413, pid, CAPACITY, 1, 3, 2))
+        self.put(48, struct.pack("=24d", 0, 0, 9, 0, 1, 0, *[10] + [0] * 11, 50, 7, 8, 2, 1, 0))
+
+    def put(self, at: int, data: bytes) -> None:
+        with self.path.open("r+b") as file:
+            file.seek(at)
+            file.write(data)
+
+    def row(
+        self, row: int, name: str, *, ok: int, generation: int = 1, live: int = 1, opened: int = 0
+    ) -> None:
+        self.put(24, struct.pack("=d", CAPACITY))
+        self.put(4096 + row * 128, name.encode() + b"\0")
+        numbers = struct.pack(
+            "=3d11I3H2B12I2B2x",
+            *(0, 10.0, 20.0),
+            *(0, 0, ok, 0, 0, 0),
+            *(5 * ok, opened, 1, generation, 0),
+            *(61001, 1, 0, 0, 0),
+            *([ok] + [0] * 11),
+            *(9, live),
+        )
+        self.put(4096 + CAPACITY * 128 + row * 128, numbers)
+
+
+def everything(counters: Counters) -> View:
+    counters.find()
+    found = [v for v in counters.read() if v is not None]
+    return found[-1]
+
+
+def test_sums_applications_and_endpoints(tmp_path: Path) -> None:
+    file = File(tmp_path, os.getpid())
+    file.row(1, "7\tabc\t10.0.0.1\t61001", ok=4, opened=2)
+    file.row(2, "7\tdef\t10.0.0.2\t61001", ok=1)
+    view = everything(Counters(tmp_path))
+    assert (view.total.requests, view.bad_requests, view.limited) == (10, 3, 2)
+    assert (view.apps["7"].requests, view.apps["7"].open, view.apps["7"].bytes_out) == (5, 2, 40)
+    assert view.endpoints["7"]["10.0.0.1:61001"].status[2] == 4
+    assert view.instances["10.0.0.2:61001"] == "def"
+
+
+def test_a_row_used_again_takes_nothing_from_its_old_application(tmp_path: Path) -> None:
+    file = File(tmp_path, os.getpid())
+    file.row(1, "7\tabc\t10.0.0.1\t61001", ok=4)
+    counters = Counters(tmp_path)
+    everything(counters)
+    file.row(1, "7\tabc\t10.0.0.1\t61001", ok=6, live=0)
+    assert everything(counters).apps["7"].requests == 6
+    assert "7" not in everything(counters).endpoints
+    file.row(1, "8\txyz\t10.0.0.9\t61005", ok=1, generation=2)
+    view = everything(counters)
+    assert (view.apps["7"].requests, view.apps["8"].requests) == (6, 1)
+
+
+def test_what_an_ended_worker_counted_is_kept(tmp_path: Path) -> None:
+    # No process has this id: the kernel's own limit is lower.
+    file = File(tmp_path, 4194305)
+    file.row(1, "7\tabc\t10.0.0.1\t61001", ok=4, opened=3)
+    counters = Counters(tmp_path)
+    everything(counters)
+    view = everything(counters)
+    assert not file.path.exists()
+    assert (view.total.requests, view.bad_requests) == (10, 3)
+    assert (view.apps["7"].requests, view.apps["7"].open) == (4, 0)
+    assert "7" not in view.endpoints
+
+
+def test_files_of_something_else_are_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "worker.1.stats").write_bytes(b"")
+    (tmp_path / "worker.2.stats").write_bytes(bytes(5000))
+    assert everything(Counters(tmp_path)).total.requests == 0
+    with pytest.raises(ValueError, match="no worker's file"):
+        Worker(tmp_path / "worker.2.stats")
