@@ -69,10 +69,10 @@ LINT = [
     Part("types", (str(BIN / "mypy"), "components", "orchestrator", "tests"), quick=True),
     Part("ansible-lint", (str(BIN / "ansible-lint"), "--offline", "-q"), quick=True),
 ]
+# Two lanes that take about as long.
 QUICK = [
-    *LINT,
-    Part("unit", pytest("tests/unit", "-q"), quick=True),
-    Part("contract", pytest("tests/contract", "-q"), quick=True),
+    [*LINT, Part("unit", pytest("tests/unit", "-q", "--durations=5"), quick=True)],
+    [Part("contract", pytest("tests/contract", "-q", "--durations=5"), quick=True)],
 ]
 # These wait more than they compute, so they share the machine with the scenarios.
 INTEGRATION = Part("integration", pytest("tests/integration", "-q", "--durations=10"))
@@ -82,7 +82,13 @@ MACHINES = Part(
 )
 PLATFORM = Part(
     "platform",
-    pytest("--durations=15", *(f"tests/lab/test_platform{n}.py" for n in ("", "_engine", "_removed"))),
+    pytest(
+        "--durations=15",
+        *(
+            f"tests/lab/test_platform{n}.py"
+            for n in ("", "_frameworks", "_app_update", "_engine", "_removed")
+        ),
+    ),
 )
 
 
@@ -140,20 +146,20 @@ def main(wanted: list[str]) -> int:
     lanes = scenarios()
     # By its name, a verb is run on a lab of its own; `verbs` is all of them on one.
     alone_too = [molecule(part.name.removeprefix("molecule-")) for lane in lanes for part in lane]
-    everything = [*QUICK, INTEGRATION, MACHINES, *alone_too, PLATFORM]
-    together: list[list[Part]] = []
+    everything = [*(part for lane in QUICK for part in lane), INTEGRATION, MACHINES, *alone_too, PLATFORM]
+    stages: list[list[list[Part]]]
     if wanted == ["test"]:
-        alone, together, last = QUICK, [[INTEGRATION], *lanes, [MACHINES]], PLATFORM
+        stages, last = [QUICK, [[INTEGRATION], *lanes, [MACHINES]]], PLATFORM
     elif wanted == ["check"]:
-        alone, last = QUICK, None
+        stages, last = [QUICK], None
     else:
         aliases = {
             "lint": [p for p in LINT if p.name != "types"],
             "verbs": [part for lane in lanes for part in lane if part.lab == VERBS_LAB],
         }
-        alone = [p for name in wanted for p in aliases.get(name, [p for p in everything if p.name == name])]
-        last = None
-        if not alone:
+        asked = [p for name in wanted for p in aliases.get(name, [p for p in everything if p.name == name])]
+        stages, last = [[asked]], None
+        if not asked:
             print(f"no such part; there are {', '.join(p.name for p in everything)}", file=sys.stderr)
             return 2
     times: list[tuple[float, str]] = []
@@ -165,14 +171,12 @@ def main(wanted: list[str]) -> int:
         if code:
             failed.append(part.name)
 
-    run_lane(alone, done)
-    if failed:
-        return 1
-    with concurrent.futures.ThreadPoolExecutor(SIDE_BY_SIDE) as pool:
-        for lane in [pool.submit(run_lane, lane, done) for lane in together]:
-            lane.result()
-    if failed:
-        return 1
+    for stage in stages:
+        with concurrent.futures.ThreadPoolExecutor(SIDE_BY_SIDE) as pool:
+            for lane in [pool.submit(run_lane, lane, done) for lane in stage]:
+                lane.result()
+        if failed:
+            return 1
     times.sort(reverse=True)
     print("slowest parts: " + ", ".join(f"{name} {seconds:.0f} s" for seconds, name in times[:8]), flush=True)
     return run(last, live=True)[1] if last else 0

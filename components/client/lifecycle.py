@@ -6,7 +6,8 @@ import contextlib
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
+from types import TracebackType
+from typing import Any, Generic, Self, TypeVar
 
 from components.client.api import Api, App
 from components.client.errors import ApiError, ClientError, PushError
@@ -81,8 +82,7 @@ class Lifecycle:
             PushError: naming the stage, with its log.
         """
         # The controller may take two seconds over this; it is looked at only when something goes wrong.
-        before = Background(frozenset[str] if new else self.crashed)
-        with self._stopping():
+        with Background(frozenset[str] if new else self.crashed) as before, self._stopping():
             old = self.api.app(self.name)
             self.stage(lambda: self.change(state="STARTED", **changes))
             now = self.api.app(self.name)
@@ -188,7 +188,10 @@ class Lifecycle:
 
 
 class Background(Generic[T]):
-    """A call in a thread of its own, so that the screen moves while it waits; gone when the program is."""
+    """A call in a thread of its own, so that the screen moves while it waits; gone when the program is.
+
+    As a context it is over when the context is, as what it uses may be; who presses Ctrl-C does not wait for it.
+    """
 
     def __init__(self, call: Callable[[], T]) -> None:
         self._call = call
@@ -196,6 +199,15 @@ class Background(Generic[T]):
         self._error: Exception | None = None
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if kind is None or issubclass(kind, Exception):
+            self._thread.join()
 
     def done(self, seconds: float) -> bool:
         """Wait so long at most; say whether it has returned."""

@@ -81,13 +81,13 @@ class Roller:
             PushError: staging or the update failed; what ran before still runs.
         """
         # The controller may take two seconds over this; it is looked at only when something goes wrong.
-        before = Background(self.life.crashed)
-        try:
-            self.life.stage(lambda: self.life.api.begin_update(self.life.name), STAGE)
-        except PushError as error:
-            error.hint = f"{_STILL}; {error.hint}" if error.hint else _STILL
-            raise
-        return self.follow(before.result)
+        with Background(self.life.crashed) as before:
+            try:
+                self.life.stage(lambda: self.life.api.begin_update(self.life.name), STAGE)
+            except PushError as error:
+                error.hint = f"{_STILL}; {error.hint}" if error.hint else _STILL
+                raise
+            return self.follow(before.result)
 
     def follow(self, crashed_before: Callable[[], frozenset[str]] = frozenset) -> Update:
         """Wait until the update under way has ended.

@@ -11,8 +11,9 @@ from dataclasses import dataclass, field
 
 STARTING, RUNNING, CRASHED = "STARTING", "RUNNING", "CRASHED"
 LIVE = (STARTING, RUNNING)
-# Routers have heard of an instance by then: the one it replaces may go.
-SETTLE_SECONDS = 1.0
+# The one it replaces may go: routers have heard of it by then, and a server that opens its port before it has loaded the
+# application has shown whether it can.
+SETTLE_SECONDS = 3.0
 # A start that no DEA shows by then was lost, or refused.
 AGAIN_SECONDS = 5.0
 # DEAs' clocks and the database's may differ by so much.

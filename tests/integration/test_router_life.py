@@ -76,7 +76,9 @@ def test_idle_websockets_outlive_the_router_process(rig: Rig) -> None:
 
 def test_a_port_that_is_used_again_never_answers_for_another_application() -> None:
     with running(router=bench_churn.SETTINGS) as rig:
-        churn = asyncio.run(bench_churn.run(rig, 6000, 16, clients=4))
+        churn = asyncio.run(bench_churn.run(rig, 120_000, 16, clients=4))
     assert churn.wrong == 0
+    assert churn.instances > 16
     assert churn.statuses[200] > 1000
-    assert set(churn.statuses) <= {200, 404, 503}
+    # 502: the only instance of an application ended while it answered, and there was nowhere else to ask.
+    assert set(churn.statuses) <= {200, 404, 502, 503}

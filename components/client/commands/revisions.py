@@ -104,15 +104,15 @@ def rollback(
     progress = Progress()
     with session.api() as api:
         life = Lifecycle(api, app, progress, timeout)
-        before = Background(life.crashed)
-        try:
-            rolls = api.rollback(app, revision)
-        except ApiError as error:
-            if error.code == 301:
-                error.hint = f"{error.hint}; for the platform's release: `ingot rollback --release {app}`"
-            raise
-        if rolls and not no_wait:
-            Roller(life).follow(before.result)
+        with Background(life.crashed) as before:
+            try:
+                rolls = api.rollback(app, revision)
+            except ApiError as error:
+                if error.code == 301:
+                    error.hint = f"{error.hint}; for the platform's release: `ingot rollback --release {app}`"
+                raise
+            if rolls and not no_wait:
+                Roller(life).follow(before.result)
         number = _current(api, app)
         state = api.app(app).get("state")
     said = {

@@ -13,6 +13,7 @@ from components.controller.updates_plan import (
     FAILED,
     REACHED,
     RUNNING,
+    SETTLE_SECONDS,
     STARTING,
     WORKING,
     Goal,
@@ -46,7 +47,7 @@ def test_the_old_one_goes_once_the_new_one_has_run_for_a_moment() -> None:
     here = [seen(0, "old"), seen(1, "old")]
     just = next_step(goal(asked={0: 99}), [*here, seen(0, running=0)])
     assert just.stop == ()
-    later = next_step(goal(asked={0: 99}), [*here, seen(0, running=1)])
+    later = next_step(goal(asked={0: 99}), [*here, seen(0, running=SETTLE_SECONDS)])
     assert later.stop == ("old0",)
     assert later.start == (1,)
     assert later.replaced == 1
