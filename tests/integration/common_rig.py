@@ -42,7 +42,7 @@ def free_port() -> int:
 
 
 async def until(
-    condition: Callable[[], Any] | Callable[[], Awaitable[Any]], what: str, seconds: float = 20
+    condition: Callable[[], Any] | Callable[[], Awaitable[Any]], what: str, seconds: float = 60
 ) -> Any:
     """Wait for a condition, and fail by its name."""
     deadline = time.monotonic() + seconds

@@ -40,7 +40,7 @@ ROOT = Path(__file__).resolve().parents[2]
 ADMIN, PASSWORD = "admin@ingot.localhost", "correct horse"
 
 
-def until(condition: Callable[[], Any], what: str, seconds: float = 20) -> Any:
+def until(condition: Callable[[], Any], what: str, seconds: float = 60) -> Any:
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         value = condition()

@@ -228,7 +228,7 @@ class DeaRig:
         )
         return found[0]
 
-    async def until(self, condition: Callable[[], Any], what: str, seconds: float = 20) -> Any:
+    async def until(self, condition: Callable[[], Any], what: str, seconds: float = 60) -> Any:
         loop = asyncio.get_running_loop()
         deadline = loop.time() + seconds
         while loop.time() < deadline:

@@ -24,7 +24,7 @@ SERVICE_TOKEN = "a token of redis"
 APPS = ROOT / "tests" / "apps"
 
 
-def until(condition: Callable[[], Any], what: str, seconds: float = 20) -> Any:
+def until(condition: Callable[[], Any], what: str, seconds: float = 60) -> Any:
     """Wait for a condition, and fail by its name."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:

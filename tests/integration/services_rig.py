@@ -26,7 +26,7 @@ TOKEN = SERVICE_TOKEN
 LABEL = "redis-7.0"
 
 
-def until(condition: Callable[[], Any], what: str, seconds: float = 30) -> Any:
+def until(condition: Callable[[], Any], what: str, seconds: float = 60) -> Any:
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         if value := condition():
@@ -222,7 +222,7 @@ class ServicesRig:
         body: object = None,
         headers: dict[str, str] | None = None,
         *,
-        seconds: float = 30,
+        seconds: float = 60,
     ) -> httpx.Response:
         return httpx.request(
             method,
@@ -272,7 +272,7 @@ def client(credentials: dict[str, Any], *, named: bool = False) -> redis.Redis:
     )
 
 
-def opens(credentials: dict[str, Any], *, named: bool = False, seconds: float = 30) -> bool:
+def opens(credentials: dict[str, Any], *, named: bool = False, seconds: float = 60) -> bool:
     """Say whether credentials open anything. A server that is not there, or cuts the asker off, is asked again."""
 
     def answer() -> str:

@@ -33,7 +33,7 @@ def test_hello_is_pushed_scaled_and_deleted(person):
     assert len(person.instances("hello", 10)) == 1
 
     person.ingot("delete", "hello", "--force")
-    until(lambda: person.platform.get("hello").status_code == 404, "the route is gone", 5)
+    until(lambda: person.platform.get("hello").status_code == 404, "the route is gone")
     until(lambda: not person.units(), "the instance is gone")
 
 

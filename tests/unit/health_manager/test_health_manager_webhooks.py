@@ -38,7 +38,7 @@ class Receiver:
             self.got.append(await request.json())
         return web.Response(status=status)
 
-    async def until(self, number: int, seconds: float = 10) -> None:
+    async def until(self, number: int, seconds: float = 30) -> None:
         deadline = time.monotonic() + seconds
         while len(self.got) < number:
             assert time.monotonic() < deadline, self.got
