@@ -145,7 +145,7 @@ class World:
 fates = st.sampled_from(["fine"] * 12 + ["lost", "slow", "crash", "vanish"])
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.data(), st.integers(1, 24), st.booleans())
 def test_whatever_happens_it_ends_and_no_index_is_left_without_need(
     data: st.DataObject, instances: int, healthy: bool

@@ -1,7 +1,7 @@
 """What holds whatever happens: histories made up by hypothesis, on the simulated platform."""
 
 from hm_world import World
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from components.health_manager.actual import ActualTable
@@ -42,7 +42,7 @@ def happen(world: World, event: str, number: int) -> None:
         world.change(droplet, run_count=world.rows[droplet]["run_count"] + 1)
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=60)
 @given(EVENTS)
 def test_any_history_heals_and_no_index_is_asked_for_twice(events):
     # Patient with crashes here: giving up is another test's matter.
@@ -72,7 +72,7 @@ def test_any_history_heals_and_no_index_is_asked_for_twice(events):
     assert len(world.requests) == quiet
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=60)
 @given(EVENTS)
 def test_no_start_is_repeated_within_its_timeout_while_unanswered(events):
     world = World(deas=4, settings=Intervals(flapping_death=1000))
@@ -92,7 +92,7 @@ def test_no_start_is_repeated_within_its_timeout_while_unanswered(events):
             last[key] = at
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=60)
 @given(EVENTS, st.sampled_from(["bulk", "bus", "pool"]))
 def test_nothing_is_ever_asked_on_a_picture_in_doubt(events, trouble):
     world = World(deas=4)
@@ -130,7 +130,7 @@ INSTANCES = st.lists(
 )
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(INSTANCES, st.integers(0, 4), st.floats(-1e6, 100), st.booleans())
 def test_a_stop_never_takes_the_last_of_a_wanted_index(instances, wanted, changed_at, fresh):
     actual = AppActual()
@@ -154,7 +154,7 @@ def test_a_stop_never_takes_the_last_of_a_wanted_index(instances, wanted, change
         assert verdict.starts == ()
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.integers(0, 40))
 def test_what_is_missing_is_asked_for_all_at_once(wanted):
     app = DesiredApp(1, "STARTED", wanted, "aa-1", staged=True, last_updated=0)
