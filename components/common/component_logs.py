@@ -6,7 +6,7 @@ import socket
 
 from components.common import log
 from components.common.bus import Bus, Incoming
-from components.common.messages import LogQuery, LogReply
+from components.common.operation_messages import LogQuery, LogReply
 
 SUBJECT = "ingot.component.logs"
 # A reply stays well below what the bus carries.

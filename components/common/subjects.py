@@ -10,7 +10,7 @@ import json
 import sys
 from dataclasses import dataclass, field
 
-from components.common import messages, service_messages
+from components.common import messages, operation_messages, service_messages
 
 CONTROLLER, DEA, HEALTH_MANAGER, ROUTER, STAGER = "controller", "dea", "health_manager", "router", "stager"
 SERVICES, ORCHESTRATOR, OPERATOR, PEER = "services", "orchestrator", "operator", "peer"
@@ -51,7 +51,7 @@ class Permissions:
     subscribe: list[str] = field(default_factory=list)
 
 
-M, S = messages, service_messages
+M, OPS, S = messages, operation_messages, service_messages
 
 
 def _service(name: str) -> tuple[Subject, ...]:
@@ -134,14 +134,14 @@ CONTRACT: tuple[Subject, ...] = (
     # Ours: asks the DEA named by its id to evacuate (`{"evacuating": bool}`); it answers with its beat.
     Subject("ingot.dea.*.evacuate", _of(ORCHESTRATOR, OPERATOR, CONTROLLER), _of(DEA), None, M.DeaBeat),
     # Ours: one-off commands (docs/decisions/0007-the-core.md).
-    Subject("ingot.dea.*.task", _of(CONTROLLER), _of(DEA), M.TaskStart, M.TaskReply),
-    Subject("ingot.dea.*.task_stop", _of(CONTROLLER), _of(DEA), M.TaskRef, M.TaskReply),
-    Subject("ingot.task.ended", _of(DEA), _of(CONTROLLER), M.TaskEnded, queue="cc"),
+    Subject("ingot.dea.*.task", _of(CONTROLLER), _of(DEA), OPS.TaskStart, OPS.TaskReply),
+    Subject("ingot.dea.*.task_stop", _of(CONTROLLER), _of(DEA), OPS.TaskRef, OPS.TaskReply),
+    Subject("ingot.task.ended", _of(DEA), _of(CONTROLLER), OPS.TaskEnded, queue="cc"),
     # Ours: samples for the usage statistics.
-    Subject("ingot.dea.usage", _of(DEA), _of(CONTROLLER), M.DeaUsage, queue="cc"),
-    Subject("ingot.router.usage", _of(ROUTER), _of(CONTROLLER), M.RouterUsage, queue="cc"),
+    Subject("ingot.dea.usage", _of(DEA), _of(CONTROLLER), OPS.DeaUsage, queue="cc"),
+    Subject("ingot.router.usage", _of(ROUTER), _of(CONTROLLER), OPS.RouterUsage, queue="cc"),
     # Ours: every component's last lines.
-    Subject("ingot.component.logs", _of(CONTROLLER), EVERYONE, M.LogQuery, M.LogReply),
+    Subject("ingot.component.logs", _of(CONTROLLER), EVERYONE, OPS.LogQuery, OPS.LogReply),
     # Ours: lines of a staging task as they are written, `ingot.staging.<app id>.log`.
     Subject("ingot.staging.*.log", _of(STAGER), _of(CONTROLLER)),
     *(row for name in SERVICE_NAMES for row in _service(name)),

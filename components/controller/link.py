@@ -16,14 +16,12 @@ from components.common.component_logs import answer_logs
 from components.common.messages import (
     BulkCredentials,
     DeaBeat,
-    DeaUsage,
     DropletExited,
     HmRequest,
     RouterHello,
     RouterRegister,
-    RouterUsage,
-    TaskEnded,
 )
+from components.common.operation_messages import DeaUsage, RouterUsage, TaskEnded
 from components.controller import machines
 from components.controller.context import Controller
 

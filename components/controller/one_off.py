@@ -20,7 +20,8 @@ from sqlalchemy.orm import Session
 from components.common import log
 from components.common.bus_thread import BusThread
 from components.common.errors import BusError, MessageError
-from components.common.messages import DeaStart, TaskEnded, TaskRef, TaskReply, TaskStart
+from components.common.messages import DeaStart
+from components.common.operation_messages import TaskEnded, TaskRef, TaskReply, TaskStart
 from components.controller import apps
 from components.controller.asked import members, whole
 from components.controller.auth import Caller

@@ -9,7 +9,8 @@ from collections.abc import Iterable
 from typing import Any
 
 from components.common.bus import Bus
-from components.common.messages import ComponentAnnouncement, LogQuery, LogReply
+from components.common.messages import ComponentAnnouncement
+from components.common.operation_messages import LogQuery, LogReply
 
 ANSWER_SECONDS = 1.0
 LEVELS = ("debug", "info", "warning", "error", "critical")

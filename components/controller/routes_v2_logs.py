@@ -8,7 +8,7 @@ from typing import Any
 from flask import Blueprint, Response, jsonify, request
 
 from components.common.errors import BusError
-from components.common.messages import LogQuery
+from components.common.operation_messages import LogQuery
 from components.controller import apps, platform_logs
 from components.controller.asked import Query
 from components.controller.context import admin, here, user

@@ -14,7 +14,7 @@ from sqlalchemy import Select, delete, select
 from sqlalchemy.dialects import postgresql, sqlite
 
 from components.common import log
-from components.common.messages import DeaUsage, RouterUsage
+from components.common.operation_messages import DeaUsage, RouterUsage
 from components.controller.database import Database
 from components.controller.models import App, User
 from components.controller.models_records import UsageDay

@@ -16,17 +16,8 @@ from components.common import log, tasks
 from components.common.bus import Bus, Incoming
 from components.common.errors import IngotError
 from components.common.identity import Identity
-from components.common.messages import (
-    DeaDiscover,
-    DeaStart,
-    DeaStop,
-    DeaUpdate,
-    FindDroplet,
-    RouterHello,
-    TaskRef,
-    TaskReply,
-    TaskStart,
-)
+from components.common.messages import DeaDiscover, DeaStart, DeaStop, DeaUpdate, FindDroplet, RouterHello
+from components.common.operation_messages import TaskRef, TaskReply, TaskStart
 from components.common.units import ProcessRunner, Runner, SystemdRunner
 from components.dea.announcer import EVACUATED, Announcer
 from components.dea.answers import Answers

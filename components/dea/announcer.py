@@ -5,15 +5,8 @@ from __future__ import annotations
 import socket
 
 from components.common.bus import Bus
-from components.common.messages import (
-    DeaBeat,
-    DeaHello,
-    DeaUsage,
-    DropletExited,
-    Heartbeat,
-    TaskEnded,
-    UsageSample,
-)
+from components.common.messages import DeaBeat, DeaHello, DropletExited, Heartbeat
+from components.common.operation_messages import DeaUsage, TaskEnded, UsageSample
 from components.common.version import release
 from components.dea.instance import Instance, State
 from components.dea.registry import Registry

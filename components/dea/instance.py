@@ -8,14 +8,8 @@ from typing import Any
 
 import msgspec
 
-from components.common.messages import (
-    DeaStart,
-    HealthCheck,
-    HeartbeatEntry,
-    Limits,
-    RouterRegister,
-    TaskEnded,
-)
+from components.common.messages import DeaStart, HealthCheck, HeartbeatEntry, Limits, RouterRegister
+from components.common.operation_messages import TaskEnded
 from components.dea.errors import TransitionError
 
 UNIT_PREFIX, TASK_PREFIX = "ingot-app-", "ingot-task-"

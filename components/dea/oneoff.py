@@ -9,7 +9,7 @@ import time
 from prometheus_client import Counter
 
 from components.common import log
-from components.common.messages import TaskEnded, TaskReply, TaskStart
+from components.common.operation_messages import TaskEnded, TaskReply, TaskStart
 from components.common.units import Runner, UnitError, UnitState, UnitStatus
 from components.dea.announcer import Announcer
 from components.dea.config import DeaConfig

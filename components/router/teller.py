@@ -9,7 +9,7 @@ from pathlib import Path
 
 from components.common.bus import Bus
 from components.common.identity import Identity
-from components.common.messages import RouterUsage
+from components.common.operation_messages import RouterUsage
 from components.router.config import RouterConfig
 from components.router.counters import Counters, View
 from components.router.errors import NginxError

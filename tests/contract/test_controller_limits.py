@@ -9,7 +9,7 @@ from urllib.parse import quote
 
 import pytest
 
-from components.common.messages import DeaUsage, RouterUsage, TaskEnded, UsageSample
+from components.common.operation_messages import DeaUsage, RouterUsage, TaskEnded, UsageSample
 from components.controller.context import Controller
 from components.controller.models_records import Task
 from tests.contract.vmc_client import ADMIN, PASSWORD, Vmc, body_of, controller_in, served

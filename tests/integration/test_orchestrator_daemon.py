@@ -9,7 +9,8 @@ import pytest
 
 from components.common.bus_thread import BusThread
 from components.common.config import BusConfig
-from components.common.messages import ComponentAnnouncement, LogQuery, LogReply
+from components.common.messages import ComponentAnnouncement
+from components.common.operation_messages import LogQuery, LogReply
 from tests.integration.controller_rig import ADMIN, Client, ControllerProcess, close_clients, until
 from tests.integration.orchestrator_process import ROOT, OrchestratorProcess, basic
 

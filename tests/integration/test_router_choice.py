@@ -12,7 +12,7 @@ import pytest
 from components.common.bus import Incoming
 from components.common.bus_thread import BusThread
 from components.common.config import BusConfig
-from components.common.messages import RouterUsage
+from components.common.operation_messages import RouterUsage
 from tests.integration.router_rig import Backend, Rig, free_port, running, until
 
 # The reference's own (section 3.3): uri router_test.vcap.me, host 127.0.0.1, port 12345.

@@ -5,7 +5,7 @@ import logging
 
 from components.common import log
 from components.common.component_logs import LARGEST_REPLY, matching, meant
-from components.common.messages import LogQuery
+from components.common.operation_messages import LogQuery
 
 
 def ring_of(*lines, size=2000):

@@ -7,7 +7,7 @@ import datetime as dt
 import pytest
 from werkzeug.datastructures import MultiDict
 
-from components.common.messages import DeaUsage, LogReply, RouterUsage, UsageSample
+from components.common.operation_messages import DeaUsage, LogReply, RouterUsage, UsageSample
 from components.controller import platform_logs, usage
 from components.controller.asked import Cursors, Query, members, whole
 from components.controller.config import RateLimit

@@ -10,7 +10,8 @@ import pytest
 
 from components.common.config import parse
 from components.common.errors import ConfigError
-from components.common.messages import DeaStart, Limits, TaskEnded
+from components.common.messages import DeaStart, Limits
+from components.common.operation_messages import TaskEnded
 from components.dea.config import DeaConfig, RuntimeConfig
 from components.dea.errors import StartError
 from components.dea.instance import Instance, State, TaskFacts
