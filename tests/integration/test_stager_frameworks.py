@@ -121,7 +121,7 @@ def test_php_at_the_top_is_served_without_what_lies_beside_it(rig: Rig, tmp_path
 
 
 def test_a_gem_that_nobody_has_is_told_with_those_there_are(rig: Rig) -> None:
-    gemfile = 'source "https://rubygems.org"\ngem "puma"\ngem "no-such-gem-anywhere"\n'
+    gemfile = 'source "https://gems.example.com"\ngem "puma"\ngem "no-such-gem-anywhere"\n'
     reply = rig.stage(zipped(APPS / "rack", Gemfile=gemfile), "rack")
     assert reply.error is not None
     assert "compile failed: `ruby -S bundle check` ended with status" in reply.error
@@ -138,8 +138,8 @@ def test_a_gem_in_vendor_cache_is_used(rig: Rig, tmp_path: Path) -> None:
     )
     gem = make_gem(own)
     files: dict[str, str | bytes] = {
-        "Gemfile": 'source "https://rubygems.org"\ngem "tiny"\n',
-        "Gemfile.lock": "GEM\n  remote: https://rubygems.org/\n  specs:\n    tiny (1.0)\n\nPLATFORMS\n  ruby\n\nDEPENDENCIES\n  tiny\n",
+        "Gemfile": 'source "https://gems.example.com"\ngem "tiny"\n',
+        "Gemfile.lock": "GEM\n  remote: https://gems.example.com/\n  specs:\n    tiny (1.0)\n\nPLATFORMS\n  ruby\n\nDEPENDENCIES\n  tiny\n",
         "vendor/cache/tiny-1.0.gem": gem,
         "server.rb": (
             "require 'bundler/setup'\nrequire 'tiny'\nrequire 'socket'\ns = TCPServer.new(Integer(ENV['PORT']))\n"

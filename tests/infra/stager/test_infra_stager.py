@@ -158,7 +158,7 @@ def test_node_is_staged(host: Any, facts: dict[str, Any]) -> None:
         (
             {
                 "main.rb": "require 'sinatra'",
-                "Gemfile": 'source "https://rubygems.org"\ngem "puma"\ngem "sinatra"\n',
+                "Gemfile": 'source "https://gems.example.com"\ngem "puma"\ngem "sinatra"\n',
             },
             "gems: ",
         ),
