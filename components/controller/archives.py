@@ -111,7 +111,8 @@ class Names:
 
 
 def _folded(path: PurePosixPath) -> str:
-    return unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", str(path)).casefold())
+    # Upper and lower case are different names on the machines, and real packages count on it.
+    return unicodedata.normalize("NFKC", str(path))
 
 
 def inspect(archive: Path, names: Names, *, most_files: int, most_bytes: int) -> list[Entry]:
