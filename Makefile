@@ -14,7 +14,7 @@ export LAB PORT SUBNET IMAGE
 PY := build/venv/bin/python
 export PATH := $(CURDIR)/build/venv/bin:$(PATH):/usr/sbin:/sbin
 
-.PHONY: help up down dev test check lint types unit release drill-roll drill-trixie benchmarks
+.PHONY: help up down dev test check lint types unit release drill-integration drill-roll drill-trixie benchmarks
 
 help:
 	@sed -n '3,4s/^#   //p' Makefile
@@ -46,6 +46,11 @@ lint types unit:
 drill-trixie:
 	@orchestrator/setup.sh test
 	@INGOT_E2E_IMAGE=trixie $(PY) -m pytest tests/lab/test_platform.py tests/lab/test_platform_engine.py --durations=15
+
+# Integration tests of a minute and more; `make test` shows the same on a smaller scale.
+drill-integration:
+	@orchestrator/setup.sh test
+	@$(PY) -m pytest tests/integration -m drill --durations=5
 
 # A roll of a whole platform by its orchestrator, and back; `make test` rolls with playbooks on fewer machines.
 drill-roll:

@@ -84,7 +84,7 @@ QUICK = [
     ],
 ]
 # These wait more than they compute, so they share the machine with the scenarios.
-INTEGRATION = Part("integration", pytest("tests/integration", "-q", "--durations=10"))
+INTEGRATION = Part("integration", pytest("tests/integration", "-q", "-m", "not drill", "--durations=20"))
 MACHINES = Part(
     "machines",
     pytest("-q", "--durations=5", *sorted(str(p) for p in (ROOT / "tests" / "lab").glob("test_lab_*.py"))),

@@ -102,6 +102,8 @@ class Api:
             "uris": [f"{name}.{self.domain}"],
             "instances": instances,
             "resources": {"memory": 64},
+            # By its answer, not its port: a server opens that before it knows whether the application loads.
+            "meta": {"health": {"path": "/", "timeout": 60}},
         }
         assert self.call("POST", "/apps", body).status_code == 302
         self.upload(name, folder)

@@ -44,6 +44,7 @@ def load(platform):
     assert not thread.ident or asked[0] > 20
 
 
+@pytest.mark.drill
 def test_updates_and_the_way_back_under_load(person, folder, load):
     # A server may listen before it knows whether its application is any good; a path that answers tells.
     settings = ("--instances", "2", "--env", "GREETING=one", "--health-path", "/", "--health-timeout", "30")

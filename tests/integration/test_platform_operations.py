@@ -30,6 +30,7 @@ def texts(page: dict[str, Any]) -> list[str]:
     return [line["text"] for line in page["lines"]]
 
 
+@pytest.mark.drill
 def test_lines_tasks_and_the_platforms_log(person: Person, api: httpx.Client) -> None:
     person.push("hello", "hello")
     person.ingot("scale", "hello", "--instances", "2")

@@ -77,7 +77,8 @@ def test_updates_of_an_app_under_load_cost_no_request(
     folder = tmp_path / "app"
     shutil.copytree(ROOT / "tests" / "apps" / "hello", folder)
     program = (folder / "wsgi.py").read_text()
-    platform.ingot("push", APP, "--path", str(folder), "--instances", "3")
+    # By its answer, not its port: a server opens that before it knows whether the application loads.
+    platform.ingot("push", APP, "--path", str(folder), "--instances", "3", "--health-path", "/")
     first = live(platform, APP, 3)
     report: dict[str, Any] = {}
     with traffic(platform, APP) as failures:
