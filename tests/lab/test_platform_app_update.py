@@ -101,7 +101,8 @@ def test_updates_of_an_app_under_load_cost_no_request(
         assert not set(third) & set(live(platform, APP, 3))
         report["rollback"] = len(failures) - sum(report.values())
 
-        (folder / "wsgi.py").write_text("raise SystemExit(3)\n")
+        # It can be staged, and does not come up.
+        (folder / "wsgi.py").write_text(program + "\nraise SystemExit(3)\n")
         client.update(folder)
         update = client.ended()
         assert update["state"] == "CANARY_FAILED"
