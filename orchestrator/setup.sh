@@ -23,7 +23,7 @@ machines=(systemd-nspawn:systemd-container mmdebstrap:mmdebstrap nft:nftables zs
 servers=(nats-server:nats-server nginx:nginx '/usr/share/nginx/modules-available/mod-http-lua.conf:libnginx-mod-http-lua'
   '/usr/lib/*/lua/5.1/cjson.so:lua-cjson'
   node:nodejs npm:npm pip3:python3-pip
-  # What applications run on, as the roles dea and stager install it.
+  # What the samples need of what applications run on; the roles dea and stager install more of it (docs/frameworks.md).
   ruby:ruby bundle:ruby-bundler puma:puma java:default-jre-headless php:php-cli apache2:apache2-bin
   '/usr/lib/apache2/modules/libphp*.so:libapache2-mod-php' /usr/share/java/tomcat10-catalina.jar:libtomcat10-java
   javax2jakarta:tomcat-jakartaee-migration '/usr/share/rubygems-integration/all/specifications/sinatra-*:ruby-sinatra'

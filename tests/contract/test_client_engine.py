@@ -7,7 +7,7 @@ import pytest
 
 from components.client.following import AwayError, Board, Follower, phases
 from components.client.orchestrator_api import OrchestratorApi, orchestrator_of
-from tests.contract.client_stub import Answer, Ingot, Stub
+from tests.contract.client_stub import Answer, Ingot
 
 POOL = {
     "name": "dea",
@@ -64,20 +64,6 @@ def step(name, state, seconds=None, message="", machines=("dea3",)):
         "seconds": seconds,
         "message": message,
     }
-
-
-@pytest.fixture
-def stub():
-    server = Stub()
-    yield server
-    server.close()
-
-
-@pytest.fixture
-def ingot(stub, tmp_path):
-    command = Ingot(stub, tmp_path / "home")
-    command.login()
-    return command
 
 
 def follow(stub, *pictures, lines=()):

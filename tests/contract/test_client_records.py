@@ -7,9 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
-
-from tests.contract.client_stub import INFO, Answer, Ingot, Stub, line_of, page_of
+from tests.contract.client_stub import INFO, Answer, line_of, page_of
 
 TASK = {
     "id": "t1",
@@ -24,20 +22,6 @@ TASK = {
 }
 LOGS = "GET /v2/apps/hello/logs"
 TASK_LOGS = "GET /v2/apps/hello/tasks/t1/logs"
-
-
-@pytest.fixture
-def stub():
-    server = Stub()
-    yield server
-    server.close()
-
-
-@pytest.fixture
-def ingot(stub, tmp_path):
-    command = Ingot(stub, tmp_path / "home")
-    command.login()
-    return command
 
 
 def task(state, status=None, detail=None):

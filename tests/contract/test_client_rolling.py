@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.contract.client_stub import Answer, Ingot, Stub, update_of
+from tests.contract.client_stub import Answer, update_of
 
 REVISION = {
     "number": 3,
@@ -15,20 +15,6 @@ REVISION = {
     "current": True,
     "available": True,
 }
-
-
-@pytest.fixture
-def stub():
-    server = Stub()
-    yield server
-    server.close()
-
-
-@pytest.fixture
-def ingot(stub, tmp_path):
-    command = Ingot(stub, tmp_path / "home")
-    command.login()
-    return command
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ import pytest
 
 from components.client.errors import ClientError
 from components.client.offerings import Offering, choose, offerings_of
-from tests.contract.client_stub import Ingot, Stub
+from tests.contract.client_stub import Stub
 
 CATALOGUE = {
     "key-value": {
@@ -43,13 +43,6 @@ def stub():
     server.set("DELETE /services/r1", {})
     yield server
     server.close()
-
-
-@pytest.fixture
-def ingot(stub, tmp_path):
-    command = Ingot(stub, tmp_path / "home")
-    command.login()
-    return command
 
 
 def test_services_lists_both(stub, ingot):

@@ -63,13 +63,6 @@ def arguments(name, command):
 
 
 @pytest.fixture
-def stub():
-    server = Stub()
-    yield server
-    server.close()
-
-
-@pytest.fixture
 def ingot(stub, tmp_path, monkeypatch):
     monkeypatch.setattr("components.client.watching.PATIENCE", 0.1)
     monkeypatch.setattr("components.client.following.PATIENCE", 0.1)

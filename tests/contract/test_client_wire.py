@@ -6,21 +6,7 @@ import stat
 
 import pytest
 
-from tests.contract.client_stub import INFO, Ingot, Stub, update_of
-
-
-@pytest.fixture
-def stub():
-    server = Stub()
-    yield server
-    server.close()
-
-
-@pytest.fixture
-def ingot(stub, tmp_path):
-    command = Ingot(stub, tmp_path / "home")
-    command.login()
-    return command
+from tests.contract.client_stub import INFO, Ingot, update_of
 
 
 @pytest.fixture

@@ -23,17 +23,6 @@ def controller(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Controller]
         yield made
 
 
-@pytest.fixture(scope="module")
-def vmc(controller: Controller) -> Iterator[Vmc]:
-    with served(controller) as anonymous:
-        yield anonymous
-
-
-@pytest.fixture(scope="module")
-def admin(vmc: Vmc) -> Vmc:
-    return vmc.login(ADMIN, PASSWORD)
-
-
 def account(vmc: Vmc, email: str) -> Vmc:
     assert vmc.call("POST", "/users", {"email": email, "password": "pw"}).status == 204
     return vmc.login(quote(email), "pw")

@@ -12,24 +12,13 @@ from pathlib import Path
 import pytest
 
 from components.controller.context import Controller
-from tests.contract.vmc_client import ADMIN, PASSWORD, Vmc, body_of, controller_in, served
+from tests.contract.vmc_client import ADMIN, Vmc, body_of, controller_in
 
 
 @pytest.fixture(scope="module")
 def controller(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Controller]:
     with controller_in(tmp_path_factory.mktemp("controller")) as made:
         yield made
-
-
-@pytest.fixture(scope="module")
-def vmc(controller: Controller) -> Iterator[Vmc]:
-    with served(controller) as anonymous:
-        yield anonymous
-
-
-@pytest.fixture(scope="module")
-def admin(vmc: Vmc) -> Vmc:
-    return vmc.login(ADMIN, PASSWORD)
 
 
 @pytest.fixture(scope="module")

@@ -6,14 +6,16 @@ import asyncio
 import contextlib
 import json
 import re
-import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any
 
 import nats
 from nats.aio.client import Client
 from nats.aio.msg import Msg
+
+from tests.integration import common_rig
 
 HUGE = 10**40
 # Members of every message of section 2, each of a kind it never has.
@@ -102,7 +104,7 @@ class Peer:
         def there() -> list[Any]:
             return [value for name, value, _ in self.heard[since:] if name == subject and fits(value)]
 
-        return (await until(there, subject, seconds))[0]
+        return (await until(there, subject, seconds=seconds))[0]
 
 
 def read(data: bytes) -> Any:
@@ -122,18 +124,7 @@ async def peer_on(url: str, **options: Any) -> AsyncIterator[Peer]:
             await client.close()
 
 
-async def until(
-    condition: Callable[[], Any] | Callable[[], Awaitable[Any]], what: str, seconds: float = 30
-) -> Any:
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        value = condition()
-        if asyncio.iscoroutine(value):
-            value = await value
-        if value:
-            return value
-        await asyncio.sleep(0.02)
-    raise AssertionError(f"not within {seconds:g} s: {what}")
+until = partial(common_rig.until, seconds=30)
 
 
 async def break_all(peer: Peer, subjects: list[str], metrics: Callable[[], Awaitable[str]]) -> None:
@@ -148,12 +139,12 @@ async def break_all(peer: Peer, subjects: list[str], metrics: Callable[[], Await
         now = counted(await metrics())
         return all(now.get(s, 0) - before.get(s, 0) >= len(NEVER) for s in subjects)
 
-    await until(all_counted, f"counted: {subjects}", 60)
+    await until(all_counted, f"counted: {subjects}", seconds=60)
     await _send(peer, subjects, [data for name, data in BROKEN.items() if name not in NEVER])
     after = counted(await metrics())
     # The rest has been heard when these two have.
     await _send(peer, subjects, [b"{", b"]"])
-    await until(lambda: _grown(metrics, after, subjects), f"counted once more: {subjects}", 60)
+    await until(lambda: _grown(metrics, after, subjects), f"counted once more: {subjects}", seconds=60)
 
 
 async def _send(peer: Peer, subjects: list[str], several: list[bytes]) -> None:
