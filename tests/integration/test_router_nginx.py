@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import threading
 from collections import Counter
 from collections.abc import Iterator
@@ -134,7 +135,8 @@ def test_headers_are_set_and_forgeries_replaced(rig: Rig) -> None:
     assert sent["x-forwarded-proto"] == "http"
     assert sent["x-forwarded-host"] == "headers.localhost"
     assert sent["x-request-start"].startswith("t=")
-    assert len(sent["x-vcap-request-id"]) == 32
+    # Router, time, worker, connection, and which request of it.
+    assert re.fullmatch(r"0-\d{10}\.\d{3}-\d+-\d+-1", sent["x-vcap-request-id"])
     assert not {"proxy", "keep-alive", "connection"} & set(sent)
     assert answer.headers["x-vcap-backend"] == f"127.0.0.1:{backend.port}"
     assert "x-vcap-backend" not in rig.get("headers.localhost", X_Vcap_Trace="23").headers

@@ -25,7 +25,7 @@ local TITLES = {
 function _M.send(status, title)
   title = title or TITLES[status] or "ERROR"
   -- Behind the socket for unknown hosts the request has its number from the server that clients reach.
-  local id = ngx.var.ingot_inner == "1" and ngx.var.http_x_vcap_request_id or ngx.var.request_id
+  local id = ngx.var.ingot_inner == "1" and ngx.var.http_x_vcap_request_id or ngx.var.ingot_request
   local accept = ngx.var.http_accept or ""
   local line, text = "VCAP ROUTER: " .. status .. " - " .. title, nil
   -- Not read by anyone: it must not be taken for the connection's next request.

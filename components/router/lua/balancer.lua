@@ -14,11 +14,13 @@ local endpoints = require "endpoints"
 local request = require "request"
 local routes = require "routes"
 local sticky = require "sticky"
+local tally = require "tally"
 
 local find, store, hosts = routes.find, routes.store, require("hosts").store
 local request_key, send_to, set = request.key, request.send_to, request.set
 local now, var = ngx.now, ngx.var
-local random, max = math.random, math.max
+local random, max, floor = math.random, math.max, math.floor
+local opened, left = tally.opened, tally.left
 
 local _M = {}
 
@@ -27,10 +29,11 @@ local ROWS = 2097152
 
 local least, eject_seconds, app_limit = false, 10, 0
 local miss_peer = "unix:/run/ingot-router/miss.sock"
-local rows, names, header
+local targets, rows, header
 local tries = {}       -- request -> its try, 0 for none
 local verdicts = {}    -- request -> why it has no endpoint, for answer.lua
 local sockets = {}     -- request -> its WebSocket's try
+local second = {}      -- request -> that it came to its first endpoint again
 local wary_till = 0     -- until when some row is ejected; 0 saves looking
 local app_open = ffi.new("uint32_t[?]", 1)
 local app_room = 1
@@ -43,11 +46,12 @@ local app_room = 1
 function _M.configure(options)
   least, eject_seconds, app_limit = options.least, options.eject_seconds, options.app_limit
   miss_peer = "unix:" .. options.miss
+  tally.configure(least)
 end
 
 -- For init_worker_by_lua, after endpoints.open.
 function _M.start()
-  rows, names, header = endpoints.memory()
+  targets, rows, header = endpoints.memory()
   ngx.timer.every(1, function()
     if wary_till ~= 0 and wary_till < now() then
       wary_till = 0
@@ -56,7 +60,7 @@ function _M.start()
 end
 
 local function address_of(row)
-  return ffi.string(names[row].text + rows[row].app_length + rows[row].instance_length + 2, rows[row].address_length)
+  return ffi.string(targets[row].text, targets[row].address_length)
 end
 
 -- An endpoint whose time is over is probed by the next request that comes to it.
@@ -114,7 +118,7 @@ local function kept(h)
   end
   for place = 0, record.n - 1 do
     local row = members[record.base + place]
-    if rows[row].port == port and address_of(row) == address and usable(row) then
+    if targets[row].port == port and address_of(row) == address and usable(row) then
       return place
     end
   end
@@ -129,22 +133,16 @@ local function slot_room(slot)
   end
 end
 
--- The end of a try.
-local function leave(try)
+-- The row and generation of a try that ended.
+local function part(try)
   local row = try % ROWS
-  if rows[row].generation * ROWS + row ~= try then
-    return nil
-  end
-  if rows[row].open > 0 then
-    rows[row].open = rows[row].open - 1
-  end
-  if app_limit > 0 then
-    local slot = rows[row].app_slot
+  if app_limit > 0 and targets[row].generation * ROWS + row == try then
+    local slot = targets[row].app_slot
     if slot < app_room and app_open[slot] > 0 then
       app_open[slot] = app_open[slot] - 1
     end
   end
-  return row
+  return row, floor(try / ROWS)
 end
 
 local function give_up(key, verdict)
@@ -153,20 +151,21 @@ local function give_up(key, verdict)
 end
 
 local function connect(key, row)
-  local text, app_length, instance_length = names[row].text, rows[row].app_length, rows[row].instance_length
-  set("ingot_app", 9, text, app_length)
-  set("ingot_instance", 14, text + app_length + 1, instance_length)
-  if not send_to(text + app_length + instance_length + 2, rows[row].address_length, rows[row].port) then
-    ngx.log(ngx.ERR, "cannot send to endpoint ", ffi.string(text, 127))
+  local target = targets[row]
+  local text, address_length, app_length = target.text, target.address_length, target.app_length
+  set("ingot_app", 9, text + address_length, app_length)
+  set("ingot_instance", 14, text + address_length + app_length, target.instance_length)
+  if not send_to(text, address_length, target.port) then
+    ngx.log(ngx.ERR, "cannot send to endpoint ", address_of(row), ":", target.port)
     return give_up(key, 500)
   end
-  rows[row].open = rows[row].open + 1
   if app_limit > 0 then
-    local slot = rows[row].app_slot
+    local slot = target.app_slot
     slot_room(slot)
     app_open[slot] = app_open[slot] + 1
   end
-  tries[key] = rows[row].generation * ROWS + row
+  tries[key] = target.generation * ROWS + row
+  opened(row, target.generation)
 end
 
 -- What this request has tried, as a set of rows, and whether its last try sent anything. (The time to connect does not tell: a
@@ -179,7 +178,7 @@ local function look_back(h)
       tries_made = tries_made + 1
       for i = record.base, record.base + record.n - 1 do
         local row = members[i]
-        if peer == address_of(row) .. ":" .. rows[row].port then
+        if peer == address_of(row) .. ":" .. targets[row].port then
           tried[row] = true
         end
       end
@@ -196,14 +195,15 @@ end
 
 local function again(key, try)
   local h = find()
-  local row = leave(try)
+  local row, generation = part(try)
+  left(row, generation)
   tries[key] = 0
   if not h then
     return give_up(key, 503)
   end
   local tried, sent = look_back(h)
   header.retries = header.retries + 1
-  if row then
+  if targets[row].generation == generation then
     tried[row] = true
     rows[row].retries = rows[row].retries + 1
     if not sent and usable(row) then
@@ -215,9 +215,14 @@ local function again(key, try)
   end
   local record = hosts.entries[h]
   record.turn = record.turn + 1
+  local _, status = peers.get_last_failure()
   local place = skip(h, record.turn, tried)
+  if not place and sent and status ~= 504 and not second[key] then
+    -- The only one there is broke off, which may have been a connection kept too long: it is asked once more.
+    second[key] = true
+    place = skip(h, record.turn)
+  end
   if not place then
-    local _, status = peers.get_last_failure()
     return give_up(key, not sent and 503 or status == 504 and 504 or 502)
   end
   return connect(key, store.members[record.base + place])
@@ -230,7 +235,7 @@ local function cautious(key, h, place)
   end
   local row = store.members[hosts.entries[h].base + place]
   if app_limit > 0 then
-    local slot = rows[row].app_slot
+    local slot = targets[row].app_slot
     if slot < app_room and app_open[slot] >= app_limit then
       return give_up(key, 429)
     end
@@ -317,27 +322,30 @@ function _M.verdict()
   return verdicts[request_key()]
 end
 
--- For the log phase: the row of the endpoint that answered, nil for none; forgets the request.
+-- For the log phase: the row and generation of the endpoint that answered, row 0 for none; forgets the request.
 function _M.finish()
   local key = request_key()
   local try = tries[key]
   if verdicts[key] then
     verdicts[key] = nil
   end
+  if second[key] then
+    second[key] = nil
+  end
   local socket = sockets[key]
   if socket then
     sockets[key] = nil
     local row = socket % ROWS
     header.websockets = max(header.websockets, 1) - 1
-    if rows[row].generation * ROWS + row == socket then
+    if targets[row].generation * ROWS + row == socket then
       rows[row].websockets = max(rows[row].websockets, 1) - 1
     end
   end
   if not try or try == 0 then
-    return nil
+    return 0, 0
   end
   tries[key] = 0
-  return leave(try)
+  return part(try)
 end
 
 return _M

@@ -11,12 +11,25 @@ require "resty.core.time"
 require "resty.core.misc"
 require "ngx.balancer"
 
-ffi.cdef "intptr_t ngx_atoi(unsigned char *digits, size_t length);"
+ffi.cdef [[
+intptr_t ngx_atoi(unsigned char *digits, size_t length);
+/* How nginx's structures of a request and of a connection begin, the same since 1.0 (ngx_http_request.h, ngx_connection.h). */
+typedef struct {
+  void *data, *read, *write;
+  int fd;
+  void *receive, *send, *receive_chain, *send_chain, *listening;
+  int64_t sent;
+} ingot_connection;
+typedef struct { uint32_t signature; ingot_connection *connection; } ingot_request;
+]]
 
 local C = ffi.C
 local request = base.get_request
 local cast = ffi.cast
 local address_type = ffi.typeof("intptr_t")
+local request_type = ffi.typeof("ingot_request *")
+-- "HTTP"
+local SIGNATURE = 0x50545448
 local value, length = ffi.new("unsigned char *[1]"), ffi.new("size_t[1]")
 local reason = ffi.new("char *[1]")
 local lower, header_lower = ffi.new("unsigned char[64]"), ffi.new("unsigned char[64]")
@@ -50,9 +63,24 @@ function _M.received()
   return number("request_length", 14)
 end
 
--- Bytes to the client, header and body.
-function _M.sent()
+-- Bytes to the client, header and body, as nginx says them.
+local function bytes_sent()
   return number("bytes_sent", 10)
+end
+
+-- The same from where nginx has them, which is ten times as fast.
+local function connection_sent()
+  return tonumber(cast(request_type, request()).connection.sent)
+end
+
+-- Bytes to the client, header and body. The first request finds out whether nginx's structures are what they are taken for.
+function _M.sent()
+  local known = cast(request_type, request()).signature == SIGNATURE and connection_sent() == bytes_sent()
+  _M.sent = known and connection_sent or bytes_sent
+  if not known then
+    ngx.log(ngx.WARN, "this nginx lays out its connections differently: counting bytes takes longer")
+  end
+  return _M.sent()
 end
 
 -- Send this request to an address in C memory; true unless that is none.
