@@ -172,7 +172,7 @@ def test_numbers_of_applications_and_endpoints_reach_varz_metrics_and_the_bus(ri
 
 
 def test_least_connections_pass_by_a_busy_endpoint() -> None:
-    with running(nginx={"router_balance": "least_connections"}) as rig:
+    with running(nginx={"router_balance": "least_connections", "router_eject_seconds": 600}) as rig:
         serve(rig, "least.localhost", 3)
         until(lambda: rig.varz()["client_connections"] >= 1, "nginx says how many clients there are")
         slow: list[str] = []
@@ -188,6 +188,19 @@ def test_least_connections_pass_by_a_busy_endpoint() -> None:
             thread.join()
         assert len(set(slow)) == 2
         assert quick == {"least0", "least1", "least2"} - set(slow)
+        # One that is passed over has no request open, and is not the quietest for that: the busy one is next to it.
+        quiet, busy = rig.backend("quiet"), rig.backend("busy")
+        rig.register(busy.port, "busy.localhost")
+        for port in (quiet.port, free_port(), busy.port):
+            rig.register(port, "passed.localhost")
+        until(lambda: len(rig.dump().get("passed.localhost", [])) == 3, "nginx has all three")
+        until(lambda: rig.get("passed.localhost") and rig.varz()["ejections"], "the dead one is passed over")
+        thread = threading.Thread(target=rig.get, args=("busy.localhost", "/slow=3"))
+        thread.start()
+        until(lambda: rig.varz()["app_connections"] == 1, "one is busy")
+        names = {rig.get("passed.localhost").json()["name"] for _ in range(12)}
+        thread.join()
+        assert names == {"quiet"}
 
 
 def test_an_application_may_have_only_so_many_requests_open() -> None:

@@ -116,13 +116,24 @@ def test_each_name_has_its_certificate(secure: tuple[Rig, int, Path]) -> None:
 
 
 def test_a_certificate_is_replaced_without_a_restart(secure: tuple[Rig, int, Path]) -> None:
-    _, port, folder = secure
+    rig, port, folder = secure
     assert subject(port, "new.localhost") == "fallback"
     certificate(folder, "new.localhost", "first")
     until(lambda: subject(port, "new.localhost") == "first", "the new name is served")
     (folder / "new.localhost.crt").write_text("half writ")
     certificate(folder, "new.localhost", "second")
     until(lambda: subject(port, "new.localhost") == "second", "its replacement is served")
+    # The moment between two `mv`: a key that is another certificate's.
+    (folder / "new.localhost.key").write_text((folder / "default.key").read_text())
+
+    def noticed() -> bool:
+        assert subject(port, "new.localhost") == "second"
+        return "the key is another certificate's" in rig.log("error.log")
+
+    until(noticed, "the odd pair is noticed")
+    (folder / "new.localhost.key").unlink()
+    certificate(folder, "new.localhost", "third")
+    until(lambda: subject(port, "new.localhost") == "third", "the next pair is served")
 
 
 def test_http_2_reaches_applications_with_the_truth_about_the_client(secure: tuple[Rig, int, Path]) -> None:

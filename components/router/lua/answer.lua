@@ -3,6 +3,7 @@
 local cjson = require "cjson.safe"
 local balancer = require "balancer"
 local stats = require "stats"
+local status_of = require("request").status
 
 local _M = {}
 
@@ -49,6 +50,13 @@ function _M.send(status, title)
     ngx.header["Retry-After"] = RETRY_SECONDS
   end
   ngx.print(text)
+end
+
+-- For header_filter_by_lua: nginx would pass on what does not begin as HTTP as it is, and go on with the connection.
+function _M.check()
+  if status_of() < 100 then
+    return ngx.exit(ngx.ERROR)
+  end
 end
 
 -- True when no try of this request got as far as sending anything.
