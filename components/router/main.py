@@ -40,7 +40,7 @@ class Router:
             lambda: self._registrar.settled,
             config.hold_seconds,
         )
-        self._teller = Teller(config, bus, identity, self._nginx)
+        self._teller = Teller(config, bus, identity, self._nginx, self._table)
         self._tasks: list[asyncio.Task[None]] = []
 
     async def start(self) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable, Iterable, Mapping
 from itertools import pairwise
+from typing import Any
 
 from components.router.counters import BOUNDS, CLASSES, Numbers, View
 
@@ -33,10 +35,14 @@ class Stats:
 
     Args:
         most_endpoints: where there are more, `/varz` tells only the applications and how many endpoints it left out.
+        tags: gives the tags registered for an address and port.
     """
 
-    def __init__(self, most_endpoints: int = 2000) -> None:
+    def __init__(
+        self, most_endpoints: int = 2000, tags: Callable[[tuple[str, int]], Mapping[str, Any]] | None = None
+    ) -> None:
         self._most = most_endpoints
+        self._tags = tags or (lambda _: {})
         self._history: deque[tuple[float, float, float]] = deque()
         self._totals = View()
         self._rates: dict[str, float] = {}
@@ -93,6 +99,7 @@ class Stats:
         told: dict[str, object] = {
             "apps": {app: describe(n) for app, n in view.apps.items()},
             "top10_app_requests": [{"app": app, "rps": round(rps, 2)} for app, rps in top if rps],
+            "tags": self._by_tag(),
         }
         count = sum(len(e) for e in view.endpoints.values())
         if count > self._most:
@@ -104,6 +111,26 @@ class Stats:
                 for peer, n in endpoints.items()
             }
         return told
+
+    def _by_tag(self) -> dict[str, dict[str, object]]:
+        """Give the numbers by tag and its value; all endpoints of an application have the tags of one."""
+        sums: dict[str, dict[str, Numbers]] = {}
+        for app, endpoints in self.view.endpoints.items():
+            parts: Iterable[tuple[str, Numbers]] = endpoints.items()
+            if app != "0":
+                parts = [(next(iter(endpoints)), self.view.apps[app])]
+            elif len(endpoints) > self._most:
+                continue
+            for peer, numbers in parts:
+                address, _, port = peer.rpartition(":")
+                for key, value in self._tags((address.strip("[]"), int(port))).items():
+                    if isinstance(value, str | int | float):
+                        sums.setdefault(key, {}).setdefault(str(value), Numbers()).add(numbers)
+        told = ("requests", "latency", *(f"responses_{name}" for name in CLASSES))
+        return {
+            key: {value: {k: v for k, v in describe(n).items() if k in told} for value, n in values.items()}
+            for key, values in sums.items()
+        }
 
 
 class Usage:

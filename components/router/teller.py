@@ -16,6 +16,7 @@ from components.router.errors import NginxError
 from components.router.metrics import Exporter
 from components.router.nginx import Nginx
 from components.router.stats import Stats, Usage
+from components.router.table import Table
 
 _TOTALS_SECONDS = 2.0
 # Everything is read this often: so that it takes some hundredths of this process's time, and often enough that no row of an
@@ -31,16 +32,19 @@ class Teller:
         bus: where usage is told.
         identity: whose id is said with it.
         nginx: asked for what only it knows.
+        table: asked for tags.
     """
 
-    def __init__(self, config: RouterConfig, bus: Bus, identity: Identity, nginx: Nginx) -> None:
+    def __init__(
+        self, config: RouterConfig, bus: Bus, identity: Identity, nginx: Nginx, table: Table
+    ) -> None:
         self._config = config
         self._bus = bus
         self._identity = identity
         self._nginx = nginx
         self._counters = Counters(Path(config.run_path))
         self._usage = Usage()
-        self.stats = Stats()
+        self.stats = Stats(tags=table.tags)
         self._exporter = Exporter(lambda: self.stats.view, endpoints=config.endpoint_metrics)
 
     async def totals_for_ever(self) -> None:
@@ -49,7 +53,8 @@ class Teller:
             connections = 0.0
             # Silence of nginx is the pusher's to report.
             with contextlib.suppress(NginxError):
-                connections = (await self._nginx.stats()).get("client_connections", 0)
+                # The one that asks is no client's.
+                connections = max(0.0, (await self._nginx.stats()).get("client_connections", 0) - 1)
             self._counters.find()
             self.stats.add(self._counters.totals(), connections, time.monotonic())
             await asyncio.sleep(_TOTALS_SECONDS)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import threading
 from collections import Counter
 from collections.abc import Iterator
@@ -136,7 +137,8 @@ def test_numbers_of_applications_and_endpoints_reach_varz_metrics_and_the_bus(ri
     try:
         until(lambda: listener.bus.connected, "the listener is on the bus")
         backend, dead = rig.backend("numbers"), free_port()
-        rig.register(backend.port, "numbers.localhost", app=77, private_instance_id="n" * 32)
+        tags = {"framework": "sinatra"}
+        rig.register(backend.port, "numbers.localhost", app=77, private_instance_id="n" * 32, tags=tags)
         rig.wait_status("numbers.localhost", 200)
         rig.register(dead, "numbers.localhost", app=77, private_instance_id="d" * 32)
         until(lambda: len(rig.dump()["numbers.localhost"]) == 2, "nginx has both")
@@ -147,6 +149,7 @@ def test_numbers_of_applications_and_endpoints_reach_varz_metrics_and_the_bus(ri
         )
         varz = rig.varz()
         app = varz["apps"]["77"]
+        assert varz["tags"]["framework"]["sinatra"]["responses_4xx"] == 10
         assert app["retries"] >= 1
         assert app["ejections"] >= 1
         assert app["bytes_out"] > 1000
@@ -174,7 +177,8 @@ def test_numbers_of_applications_and_endpoints_reach_varz_metrics_and_the_bus(ri
 def test_least_connections_pass_by_a_busy_endpoint() -> None:
     with running(nginx={"router_balance": "least_connections", "router_eject_seconds": 600}) as rig:
         serve(rig, "least.localhost", 3)
-        until(lambda: rig.varz()["client_connections"] >= 1, "nginx says how many clients there are")
+        with socket.create_connection(("127.0.0.1", rig.port)):
+            until(lambda: rig.varz()["client_connections"] == 1, "nginx says how many clients there are")
         slow: list[str] = []
         threads = [
             threading.Thread(target=lambda: slow.append(rig.get("least.localhost", "/slow=3").json()["name"]))

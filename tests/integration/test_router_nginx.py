@@ -113,6 +113,15 @@ def test_unknown_hosts_are_told_so_in_the_form_asked_for(rig: Rig) -> None:
     assert machine.json()["code"] == 404
     assert machine.json()["request_id"] == machine.headers["x-vcap-request-id"]
     assert "<h1>" in rig.get("nobody.localhost", Accept="text/html,*/*").text
+    for accept, form in (
+        ("text/html,application/xhtml+xml,application/json;q=0.5,*/*;q=0.1", "text/html"),
+        ("application/json, text/plain, */*", "application/json"),
+        ("text/plain;q=0.2, Application/JSON;q=0.9", "application/json"),
+        ("application/json;q=0, */*", "text/plain"),
+        ("image/png;q=.", "text/plain"),
+    ):
+        answer = rig.get("nobody.localhost", Accept=accept)
+        assert answer.headers["content-type"].partition(";")[0] == form
     until(lambda: rig.varz()["bad_requests"] >= 3, "bad requests are counted")
 
 
