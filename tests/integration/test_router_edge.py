@@ -183,6 +183,16 @@ def test_the_proxy_protocol_says_who_the_client_is() -> None:
         with socket.create_connection(("127.0.0.1", rig.port), 10) as client:
             client.sendall(b"GET / HTTP/1.1\r\nHost: behind.localhost\r\n\r\n")
             assert client.recv(100) == b""
+        with socket.create_connection(("127.0.0.1", rig.port), 10) as client:
+            # Version 2: a signature, "proxied" over TCP and IPv4, twelve bytes of addresses and ports.
+            client.sendall(
+                b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0c" + bytes([203, 0, 113, 7, 127, 0, 0, 1, 0, 9, 0, 80])
+            )
+            client.sendall(b"GET / HTTP/1.1\r\nHost: behind.localhost\r\nConnection: close\r\n\r\n")
+            answer = b""
+            while part := client.recv(65536):
+                answer += part
+        assert json.loads(answer.partition(b"\r\n\r\n")[2])["headers"]["x-real-ip"] == "203.0.113.7"
 
 
 def test_events_arrive_as_they_are_sent(plain: Rig) -> None:

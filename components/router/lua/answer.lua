@@ -74,6 +74,8 @@ end
 -- For header_filter_by_lua: nginx would pass on what does not begin as HTTP as it is, and go on with the connection.
 function _M.check()
   if status_of() < 100 then
+    -- For the log and the numbers: the client sees the connection end.
+    ngx.status = 502
     return ngx.exit(ngx.ERROR)
   end
 end
