@@ -44,6 +44,7 @@ class Teller:
         self._nginx = nginx
         self._counters = Counters(Path(config.run_path))
         self._usage = Usage()
+        self._one_reader = asyncio.Lock()
         self.stats = Stats(tags=table.tags)
         self._exporter = Exporter(lambda: self.stats.view, endpoints=config.endpoint_metrics)
 
@@ -97,12 +98,14 @@ class Teller:
             self._usage.told(view, now)
 
     async def _read(self) -> View:
-        self._counters.find()
-        view = self._counters.totals()
-        for part in self._counters.read():
-            if part is None:
-                # Registrations and misses are not to wait for this.
-                await asyncio.sleep(0)
-            else:
-                view = part
-        return view
+        async with self._one_reader:
+            self._counters.find()
+            view = self._counters.totals()
+            with contextlib.closing(self._counters.read()) as parts:
+                for part in parts:
+                    if part is None:
+                        # Registrations and misses are not to wait for this.
+                        await asyncio.sleep(0)
+                    else:
+                        view = part
+            return view
