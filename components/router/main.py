@@ -40,7 +40,7 @@ class Router:
             lambda: self._registrar.settled,
             config.hold_seconds,
         )
-        self._teller = Teller(config, bus, identity, self._nginx, self._table)
+        self._teller = Teller(config, bus, identity, self._nginx)
         self._tasks: list[asyncio.Task[None]] = []
 
     async def start(self) -> None:
@@ -78,7 +78,7 @@ class Router:
     def varz(self) -> dict[str, object]:
         """Section 3.5's names."""
         return {
-            **self._teller.stats.varz(),
+            **self._teller.stats.varz(self._table.tags),
             "urls": self._table.hosts,
             "droplets": self._table.endpoints,
             "nginx_synced": self._pusher.synced,

@@ -9,6 +9,8 @@ from typing import Any
 
 from components.router.counters import BOUNDS, CLASSES, Numbers, View
 
+Tags = Callable[[tuple[str, int]], Mapping[str, Any]]
+
 WINDOW_SECONDS = 60.0
 _TOP = 10
 
@@ -35,14 +37,10 @@ class Stats:
 
     Args:
         most_endpoints: where there are more, `/varz` tells only the applications and how many endpoints it left out.
-        tags: gives the tags registered for an address and port.
     """
 
-    def __init__(
-        self, most_endpoints: int = 2000, tags: Callable[[tuple[str, int]], Mapping[str, Any]] | None = None
-    ) -> None:
+    def __init__(self, most_endpoints: int = 2000) -> None:
         self._most = most_endpoints
-        self._tags = tags or (lambda _: {})
         self._history: deque[tuple[float, float, float]] = deque()
         self._totals = View()
         self._rates: dict[str, float] = {}
@@ -65,8 +63,12 @@ class Stats:
         }
         self.view = view
 
-    def varz(self) -> dict[str, object]:
-        """Give the numbers by their names of section 3.5; latency is a sum of milliseconds and its samples over a minute."""
+    def varz(self, tags: Tags = lambda _: {}) -> dict[str, object]:
+        """Give the numbers by their names of section 3.5; latency is a sum of milliseconds and its samples over a minute.
+
+        Args:
+            tags: gives the tags registered for an address and port.
+        """
         total = self._totals.total
         rate, latency, samples = 0.0, 0.0, 0
         if len(self._history) > 1:
@@ -91,6 +93,7 @@ class Stats:
             "app_connections": int(sum(n.open for n in self.view.apps.values())),
             "websockets": int(total.websockets),
             **self._by_app(),
+            "tags": self._by_tag(tags),
         }
 
     def _by_app(self) -> dict[str, object]:
@@ -99,7 +102,6 @@ class Stats:
         told: dict[str, object] = {
             "apps": {app: describe(n) for app, n in view.apps.items()},
             "top10_app_requests": [{"app": app, "rps": round(rps, 2)} for app, rps in top if rps],
-            "tags": self._by_tag(),
         }
         count = sum(len(e) for e in view.endpoints.values())
         if count > self._most:
@@ -112,7 +114,7 @@ class Stats:
             }
         return told
 
-    def _by_tag(self) -> dict[str, dict[str, object]]:
+    def _by_tag(self, tags: Tags) -> dict[str, dict[str, object]]:
         """Give the numbers by tag and its value; all endpoints of an application have the tags of one."""
         sums: dict[str, dict[str, Numbers]] = {}
         for app, endpoints in self.view.endpoints.items():
@@ -123,7 +125,7 @@ class Stats:
                 continue
             for peer, numbers in parts:
                 address, _, port = peer.rpartition(":")
-                for key, value in self._tags((address.strip("[]"), int(port))).items():
+                for key, value in tags((address.strip("[]"), int(port))).items():
                     if isinstance(value, str | int | float):
                         sums.setdefault(key, {}).setdefault(str(value), Numbers()).add(numbers)
         told = ("requests", "latency", *(f"responses_{name}" for name in CLASSES))

@@ -16,7 +16,6 @@ from components.router.errors import NginxError
 from components.router.metrics import Exporter
 from components.router.nginx import Nginx
 from components.router.stats import Stats, Usage
-from components.router.table import Table
 
 _TOTALS_SECONDS = 2.0
 # Everything is read this often: so that it takes some hundredths of this process's time, and often enough that no row of an
@@ -32,12 +31,9 @@ class Teller:
         bus: where usage is told.
         identity: whose id is said with it.
         nginx: asked for what only it knows.
-        table: asked for tags.
     """
 
-    def __init__(
-        self, config: RouterConfig, bus: Bus, identity: Identity, nginx: Nginx, table: Table
-    ) -> None:
+    def __init__(self, config: RouterConfig, bus: Bus, identity: Identity, nginx: Nginx) -> None:
         self._config = config
         self._bus = bus
         self._identity = identity
@@ -45,7 +41,7 @@ class Teller:
         self._counters = Counters(Path(config.run_path))
         self._usage = Usage()
         self._one_reader = asyncio.Lock()
-        self.stats = Stats(tags=table.tags)
+        self.stats = Stats()
         self._exporter = Exporter(lambda: self.stats.view, endpoints=config.endpoint_metrics)
 
     async def totals_for_ever(self) -> None:
