@@ -8,7 +8,7 @@ from __future__ import annotations
 import mmap
 import os
 import struct
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import msgspec
@@ -226,14 +226,15 @@ class Counters:
         self._workers: dict[Path, Worker] = {}
         self._gone: dict[str, Numbers] = {}
         self._before = View()
+        self._reading = False
 
     def rows(self) -> int:
         """Give how many rows there are to read."""
         return sum(w.used for w in self._workers.values())
 
     def find(self) -> None:
-        """Map the files of new workers; take over and remove those of workers that ended."""
-        for path, worker in list(self._workers.items()):
+        """Map the files of new workers; take over and remove those of workers that ended, unless they are being read."""
+        for path, worker in list(self._workers.items()) if not self._reading else ():
             if not worker.alive or not worker.current:
                 self._bury(worker)
                 del self._workers[path]
@@ -253,8 +254,15 @@ class Counters:
             self._sum(worker, view)
         return view
 
-    def read(self) -> Iterator[View | None]:
-        """Read everything: gives None where others may have their turn, and at the end the reading."""
+    def read(self) -> Generator[View | None]:
+        """Read everything: gives None where others may have their turn, and at the end the reading. One at a time."""
+        self._reading = True
+        try:
+            yield from self._read()
+        finally:
+            self._reading = False
+
+    def _read(self) -> Iterator[View | None]:
         view = self.totals()
         for worker in list(self._workers.values()):
             for part in worker.rows(self._gone):

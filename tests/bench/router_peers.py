@@ -51,7 +51,7 @@ http {{"""
   {map}
   server {{
     listen 127.0.0.1:{port};
-    set $ingot_upgrade ""; set $ingot_connection ""; set $ingot_app ""; set $ingot_instance "";
+    set $ingot_host $http_host; set $ingot_upgrade ""; set $ingot_connection ""; set $ingot_app ""; set $ingot_instance "";
     {headers}
     location / {{ proxy_pass http://{target}; }}
   }}

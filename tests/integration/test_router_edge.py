@@ -116,13 +116,24 @@ def test_each_name_has_its_certificate(secure: tuple[Rig, int, Path]) -> None:
 
 
 def test_a_certificate_is_replaced_without_a_restart(secure: tuple[Rig, int, Path]) -> None:
-    _, port, folder = secure
+    rig, port, folder = secure
     assert subject(port, "new.localhost") == "fallback"
     certificate(folder, "new.localhost", "first")
     until(lambda: subject(port, "new.localhost") == "first", "the new name is served")
     (folder / "new.localhost.crt").write_text("half writ")
     certificate(folder, "new.localhost", "second")
     until(lambda: subject(port, "new.localhost") == "second", "its replacement is served")
+    # The moment between two `mv`: a key that is another certificate's.
+    (folder / "new.localhost.key").write_text((folder / "default.key").read_text())
+
+    def noticed() -> bool:
+        assert subject(port, "new.localhost") == "second"
+        return "the key is another certificate's" in rig.log("error.log")
+
+    until(noticed, "the odd pair is noticed")
+    (folder / "new.localhost.key").unlink()
+    certificate(folder, "new.localhost", "third")
+    until(lambda: subject(port, "new.localhost") == "third", "the next pair is served")
 
 
 def test_http_2_reaches_applications_with_the_truth_about_the_client(secure: tuple[Rig, int, Path]) -> None:
@@ -172,6 +183,16 @@ def test_the_proxy_protocol_says_who_the_client_is() -> None:
         with socket.create_connection(("127.0.0.1", rig.port), 10) as client:
             client.sendall(b"GET / HTTP/1.1\r\nHost: behind.localhost\r\n\r\n")
             assert client.recv(100) == b""
+        with socket.create_connection(("127.0.0.1", rig.port), 10) as client:
+            # Version 2: a signature, "proxied" over TCP and IPv4, twelve bytes of addresses and ports.
+            client.sendall(
+                b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0c" + bytes([203, 0, 113, 7, 127, 0, 0, 1, 0, 9, 0, 80])
+            )
+            client.sendall(b"GET / HTTP/1.1\r\nHost: behind.localhost\r\nConnection: close\r\n\r\n")
+            answer = b""
+            while part := client.recv(65536):
+                answer += part
+        assert json.loads(answer.partition(b"\r\n\r\n")[2])["headers"]["x-real-ip"] == "203.0.113.7"
 
 
 def test_events_arrive_as_they_are_sent(plain: Rig) -> None:

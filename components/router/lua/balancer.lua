@@ -96,13 +96,17 @@ local function quietest(h, turn)
   local n, first = record.near, record.base
   if n > 16 then
     local a, b = random(0, n - 1), random(0, n - 1)
+    if wary_till ~= 0 and usable(members[first + a]) ~= usable(members[first + b]) then
+      return usable(members[first + a]) and a or b
+    end
     return rows[members[first + a]].open <= rows[members[first + b]].open and a or b
   end
   local best, fewest = turn % n, 4294967296
   for step = 0, n - 1 do
     local place = (turn + step) % n
     local open = rows[members[first + place]].open
-    if open < fewest then
+    -- One that is passed over has none open, and must not be taken for the quietest.
+    if open < fewest and (wary_till == 0 or usable(members[first + place])) then
       best, fewest = place, open
     end
   end
@@ -314,6 +318,11 @@ end
 -- The same where the router process has just pushed the route.
 function _M.pick_fresh()
   routes.refresh()
+  local key = request_key()
+  if (tries[key] or 0) == 0 and not find() then
+    -- The process knows the host, this worker cannot hold it: asking again would go round for ever.
+    return give_up(key, 503)
+  end
   return _M.pick_kept()
 end
 

@@ -87,6 +87,22 @@ def test_what_an_ended_worker_counted_is_kept(tmp_path: Path) -> None:
     assert "7" not in view.endpoints
 
 
+def test_a_worker_that_ends_while_it_is_read_is_counted_once(tmp_path: Path) -> None:
+    for pid in (4194305, 4194306):
+        File(tmp_path, pid).row(1, "7\tabc\t10.0.0.1\t61001", ok=4)
+    counters = Counters(tmp_path)
+    counters.find()
+    reading = counters.read()
+    next(reading)
+    # Another's look for new workers, between two slices.
+    counters.find()
+    (view,) = [v for v in reading if v is not None]
+    assert (view.apps["7"].requests, view.total.requests) == (8, 20)
+    view = everything(counters)
+    assert (view.apps["7"].requests, view.total.requests) == (8, 20)
+    assert not list(tmp_path.iterdir())
+
+
 def test_files_of_something_else_are_left_alone(tmp_path: Path) -> None:
     (tmp_path / "worker.1.stats").write_bytes(b"")
     (tmp_path / "worker.2.stats").write_bytes(bytes(5000))
