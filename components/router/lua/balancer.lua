@@ -18,7 +18,7 @@ local sticky = require "sticky"
 local find, store, hosts = routes.find, routes.store, require("hosts").store
 local request_key, send_to, set = request.key, request.send_to, request.set
 local now, var = ngx.now, ngx.var
-local random, max = math.random, math.max
+local random = math.random
 
 local _M = {}
 
@@ -30,7 +30,6 @@ local miss_peer = "unix:/run/ingot-router/miss.sock"
 local rows, names, header
 local tries = {}       -- request -> its try, 0 for none
 local verdicts = {}    -- request -> why it has no endpoint, for answer.lua
-local sockets = {}     -- request -> its WebSocket's try
 local wary_till = 0     -- until when some row is ejected; 0 saves looking
 local app_open = ffi.new("uint32_t[?]", 1)
 local app_room = 1
@@ -129,10 +128,20 @@ local function slot_room(slot)
   end
 end
 
+-- The row of a try, nil when it holds another endpoint by now.
+local function row_of(try)
+  local row = try % ROWS
+  if try == 0 or rows[row].generation * ROWS + row ~= try then
+    return nil
+  end
+  return row
+end
+_M.row_of = row_of
+
 -- The end of a try.
 local function leave(try)
-  local row = try % ROWS
-  if rows[row].generation * ROWS + row ~= try then
+  local row = row_of(try)
+  if not row then
     return nil
   end
   if rows[row].open > 0 then
@@ -287,29 +296,15 @@ function _M.pick_kept()
   return go(key, h)
 end
 
--- The same for one that asks to become a WebSocket, which may also carry a cookie.
-function _M.pick_socket()
-  local key = request_key()
-  _M.pick_kept()
-  local try, before = tries[key], sockets[key]
-  if before then
-    local row = before % ROWS
-    rows[row].websockets = max(rows[row].websockets, 1) - 1
-    header.websockets = max(header.websockets, 1) - 1
-  end
-  sockets[key] = nil
-  if try and try ~= 0 then
-    local row = try % ROWS
-    rows[row].websockets = rows[row].websockets + 1
-    header.websockets = header.websockets + 1
-    sockets[key] = try
-  end
-end
-
 -- The same where the router process has just pushed the route.
 function _M.pick_fresh()
   routes.refresh()
   return _M.pick_kept()
+end
+
+-- This request's try, 0 for none.
+function _M.try()
+  return tries[request_key()] or 0
 end
 
 -- Why a request has no endpoint, or nil.
@@ -323,15 +318,6 @@ function _M.finish()
   local try = tries[key]
   if verdicts[key] then
     verdicts[key] = nil
-  end
-  local socket = sockets[key]
-  if socket then
-    sockets[key] = nil
-    local row = socket % ROWS
-    header.websockets = max(header.websockets, 1) - 1
-    if rows[row].generation * ROWS + row == socket then
-      rows[row].websockets = max(rows[row].websockets, 1) - 1
-    end
   end
   if not try or try == 0 then
     return nil

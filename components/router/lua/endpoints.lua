@@ -25,6 +25,7 @@ typedef struct { unsigned char text[128]; } ingot_name;
 typedef struct {
   double magic, pid, capacity, used, bad_requests, limited;
   double status[6], buckets[12], latency_ms, bytes_in, bytes_out, retries, ejections, websockets;
+  double websockets_told, websockets_ended;
 } ingot_header;
 int open(const char *path, int flags, int mode);
 int close(int fd);
