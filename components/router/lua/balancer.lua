@@ -11,6 +11,7 @@
 local ffi = require "ffi"
 local peers = require "ngx.balancer"
 local endpoints = require "endpoints"
+local limits = require "limits"
 local request = require "request"
 local routes = require "routes"
 local sticky = require "sticky"
@@ -31,13 +32,11 @@ local rows, names, header
 local tries = {}       -- request -> its try, 0 for none
 local verdicts = {}    -- request -> why it has no endpoint, for answer.lua
 local wary_till = 0     -- until when some row is ejected; 0 saves looking
-local app_open = ffi.new("uint32_t[?]", 1)
-local app_room = 1
 
 -- Settings from nginx.conf.
 --   options.least          least connections, not round robin
 --   options.eject_seconds  how long an endpoint is passed over
---   options.app_limit      requests one application may have open in this worker, 0 for any number
+--   options.app_limit      requests one application may have open, 0 for any number
 --   options.miss           socket of the server that deals with unknown hosts
 function _M.configure(options)
   least, eject_seconds, app_limit = options.least, options.eject_seconds, options.app_limit
@@ -120,14 +119,6 @@ local function kept(h)
   return nil
 end
 
-local function slot_room(slot)
-  if slot >= app_room then
-    local larger = ffi.new("uint32_t[?]", slot * 2 + 64)
-    ffi.copy(larger, app_open, app_room * 4)
-    app_open, app_room = larger, slot * 2 + 64
-  end
-end
-
 -- The row of a try, nil when it holds another endpoint by now.
 local function row_of(try)
   local row = try % ROWS
@@ -147,12 +138,6 @@ local function leave(try)
   if rows[row].open > 0 then
     rows[row].open = rows[row].open - 1
   end
-  if app_limit > 0 then
-    local slot = rows[row].app_slot
-    if slot < app_room and app_open[slot] > 0 then
-      app_open[slot] = app_open[slot] - 1
-    end
-  end
   return row
 end
 
@@ -171,9 +156,7 @@ local function connect(key, row)
   end
   rows[row].open = rows[row].open + 1
   if app_limit > 0 then
-    local slot = rows[row].app_slot
-    slot_room(slot)
-    app_open[slot] = app_open[slot] + 1
+    limits.enter(key, rows[row].app_slot)
   end
   tries[key] = rows[row].generation * ROWS + row
 end
@@ -206,6 +189,9 @@ end
 local function again(key, try)
   local h = find()
   local row = leave(try)
+  if app_limit > 0 then
+    limits.leave(key)
+  end
   tries[key] = 0
   if not h then
     return give_up(key, 503)
@@ -238,11 +224,8 @@ local function cautious(key, h, place)
     place = skip(h, place) or place
   end
   local row = store.members[hosts.entries[h].base + place]
-  if app_limit > 0 then
-    local slot = rows[row].app_slot
-    if slot < app_room and app_open[slot] >= app_limit then
-      return give_up(key, 429)
-    end
+  if app_limit > 0 and limits.sum(rows[row].app_slot) >= app_limit then
+    return give_up(key, 429)
   end
   return connect(key, row)
 end
@@ -323,6 +306,9 @@ function _M.finish()
     return nil
   end
   tries[key] = 0
+  if app_limit > 0 then
+    limits.leave(key)
+  end
   return leave(try)
 end
 

@@ -10,6 +10,7 @@
 
 local ffi = require "ffi"
 local bit = require "bit"
+local limits = require "limits"
 
 ffi.cdef [[
 typedef struct {
@@ -45,7 +46,6 @@ local capacity = 0
 local ids = {}          -- "app TAB instance TAB address TAB port" -> row
 local references = {}   -- row -> in how many hosts' lists it is
 local resting = { first = 1, last = 0 }
-local app_slots, app_slots_used = {}, 0
 
 -- Rows, their names, and the header: C memory, fixed for the life of the worker.
 function _M.memory()
@@ -95,16 +95,6 @@ local function free_row()
   return header.used - 1
 end
 
-local function app_slot(app)
-  local slot = app_slots[app]
-  if not slot then
-    slot = app_slots_used
-    app_slots_used = slot + 1
-    app_slots[app] = slot
-  end
-  return slot
-end
-
 -- The row of an endpoint, made if need be; nil when there is no row left. Every `take` is undone by a `give`.
 function _M.take(address, port, app, instance)
   local key = app .. "\t" .. instance .. "\t" .. address .. "\t" .. port
@@ -121,7 +111,7 @@ function _M.take(address, port, app, instance)
   ffi.fill(rows + id, ROW)
   ffi.fill(names + id, NAME)
   ffi.copy(names[id].text, key, math.min(#key, NAME - 1))
-  rows[id].port, rows[id].generation, rows[id].app_slot = port, generation, app_slot(app)
+  rows[id].port, rows[id].generation, rows[id].app_slot = port, generation, limits.slot(app)
   rows[id].live, rows[id].app_length, rows[id].instance_length, rows[id].address_length = 1, #app, #instance, #address
   ids[key], references[id] = id, 1
   return id
