@@ -54,7 +54,7 @@ class Outcome:
         return self.answer == case.answer and (self.heads, self.whole) == allowed and clean
 
 
-class Range:
+class Target:
     """A router with a witness behind it, plain and by TLS."""
 
     def __init__(self, rig: Rig, witness: Witness, tls_port: int) -> None:
@@ -62,7 +62,7 @@ class Range:
         self.witness = witness
         self._tls_port = tls_port
 
-    def fire(self, case: Case) -> Outcome:
+    def send(self, case: Case) -> Outcome:
         """Send a case; give what came of it when all is still again."""
         witness = self.witness
         heads, whole = len(witness.heads), witness.whole
@@ -72,7 +72,7 @@ class Range:
             answer, len(witness.heads) - heads, witness.whole - whole, tuple(witness.heads[heads:])
         )
 
-    def _send(self, client: socket.socket, case: Case) -> None:
+    def _pieces(self, client: socket.socket, case: Case) -> None:
         seen = len(self.witness.heads)
         for number, piece in enumerate(case.pieces):
             if number:
@@ -84,7 +84,7 @@ class Range:
         got, deadline = b"", time.monotonic() + PATIENCE_SECONDS
         with socket.create_connection(("127.0.0.1", port), PATIENCE_SECONDS) as client:
             try:
-                self._send(client, case)
+                self._pieces(client, case)
                 while time.monotonic() < deadline and (part := client.recv(65536)):
                     got += part
             except (ConnectionResetError, BrokenPipeError):
@@ -96,14 +96,14 @@ class Range:
     def _h2(self, case: Case) -> str:
         with http2_frames.connect(self._tls_port, NAME, PATIENCE_SECONDS) as client:
             try:
-                self._send(client, case)
+                self._pieces(client, case)
                 return http2_frames.answer(client)
             except (ConnectionResetError, BrokenPipeError, ssl.SSLError):
                 return "closed"
 
 
 @contextmanager
-def ready() -> Iterator[Range]:
+def ready() -> Iterator[Target]:
     """Give a router, and clear it away."""
     with tempfile.TemporaryDirectory() as folder:
         make = "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 -subj /CN=fallback"
@@ -116,7 +116,7 @@ def ready() -> Iterator[Range]:
             try:
                 rig.register(witness.port, NAME)
                 rig.wait_status(NAME, 200)
-                yield Range(rig, witness, port)
+                yield Target(rig, witness, port)
             finally:
                 witness.stop()
 
@@ -126,9 +126,9 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=output("hostile_requests"))
     arguments = parser.parse_args()
     told = []
-    with ready() as ground:
+    with ready() as target:
         for case in cases():
-            outcome = ground.fire(case)
+            outcome = target.send(case)
             fits = outcome.fits(case)
             print(
                 f"{'ok  ' if fits else 'FAIL'} {outcome.answer:<18} {case.reaches:<8} {case.name}", flush=True

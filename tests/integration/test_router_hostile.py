@@ -7,26 +7,26 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.bench.bench_hostile_requests import Range, ready
+from tests.bench.bench_hostile_requests import Target, ready
 from tests.bench.hostile_requests import Case, cases
 from tests.integration.router_rig import until
 
 
 @pytest.fixture(scope="module")
-def ground() -> Iterator[Range]:
+def target() -> Iterator[Target]:
     with ready() as made:
         yield made
 
 
 @pytest.mark.parametrize("case", cases(), ids=lambda c: c.name)
-def test_each_is_answered_and_reaches_an_application_as_the_corpus_says(ground: Range, case: Case) -> None:
-    outcome = ground.fire(case)
+def test_each_is_answered_and_reaches_an_application_as_the_corpus_says(target: Target, case: Case) -> None:
+    outcome = target.send(case)
     assert outcome.fits(case), (case.answer, case.reaches, outcome)
-    assert ground.rig.get("target.localhost").status == 200
+    assert target.rig.get("target.localhost").status == 200
 
 
-def test_a_request_for_another_host_than_it_says_goes_where_its_first_line_says(ground: Range) -> None:
-    rig = ground.rig
+def test_a_request_for_another_host_than_it_says_goes_where_its_first_line_says(target: Target) -> None:
+    rig = target.rig
     other = rig.backend("absolute")
     rig.register(other.port, "absolute.localhost")
     rig.wait_status("absolute.localhost", 200)
@@ -41,8 +41,8 @@ def test_a_request_for_another_host_than_it_says_goes_where_its_first_line_says(
     assert b'"name": "absolute"' in answer
 
 
-def test_slow_clients_do_not_keep_others_waiting(ground: Range) -> None:
-    rig, witness = ground.rig, ground.witness
+def test_slow_clients_do_not_keep_others_waiting(target: Target) -> None:
+    rig, witness = target.rig, target.witness
     before = len(witness.heads)
     half = b"POST / HTTP/1.1\r\nHost: target.localhost\r\nContent-Length: 10\r\n\r\nx"
     slow = [socket.create_connection(("127.0.0.1", rig.port), 20) for _ in range(200)]

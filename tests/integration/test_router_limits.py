@@ -61,12 +61,14 @@ def test_the_limit_of_an_application_holds_over_all_workers() -> None:
             # What a killed worker had open is counted no more, and the rest is.
             os.kill(two, signal.SIGKILL)
             rig.wait_status("busy.localhost", 200)
+            until(opened(rig, 2), "two are left")
             clients += held_open(rig, 2)
             until(opened(rig, 4), "as many are open again")
             assert {rig.get("busy.localhost").status for _ in range(8)} == {429}
             for client in clients:
                 client.close()
             rig.wait_status("busy.localhost", 200)
+            until(opened(rig, 0), "none is left")
             # One that a reload replaced counts what it still has open.
             clients += held_open(rig, 4)
             until(opened(rig, 4), "four are open")

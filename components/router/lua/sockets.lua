@@ -48,7 +48,7 @@ local leaving_at
 local busy = false
 
 -- Settings from nginx.conf.
---   options.shutdown_seconds  how long a worker may finish what it has open
+--   options.shutdown_seconds  how long a worker may finish what it has open, 0 for ever
 --   options.leave_seconds     over how long its sockets are told before that is over
 function _M.configure(options)
   shutdown_seconds, leave_seconds = options.shutdown_seconds, options.leave_seconds
@@ -128,12 +128,14 @@ local function wanted()
   if seconds then
     return seconds
   end
-  if exiting() then
-    local span = min(leave_seconds, max(shutdown_seconds - ANSWER_SECONDS - 2, 0))
-    leaving_at = leaving_at or now() + shutdown_seconds - ANSWER_SECONDS - 2 - span
-    return now() >= leaving_at and span or nil
+  -- Without an end to what a worker may finish there is no need.
+  if not exiting() or shutdown_seconds == 0 then
+    return nil
   end
-  return nil
+  local room = shutdown_seconds - ANSWER_SECONDS - 2
+  local span = max(min(leave_seconds, room), 1)
+  leaving_at = leaving_at or now() + room - span
+  return now() >= leaving_at and span or nil
 end
 
 -- Everyone who is here and was not told, as many at a time as are due; who does not go then is ended.
