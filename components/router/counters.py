@@ -16,6 +16,7 @@ import msgspec
 _MAGIC, _PAGE, _NAME, _ROW = 20110413.0, 4096, 128, 128
 _HEADER = struct.Struct("=6d")
 _SUMS = struct.Struct("=24d")
+_TOLD = struct.Struct("=2d")
 _NUMBERS = struct.Struct("=3d11I3H2B12I2B2x")
 # Rows read before others get their turn.
 SLICE = 2048
@@ -134,6 +135,11 @@ class Worker:
         """Give the bad requests and those a limit turned away."""
         return _HEADER.unpack_from(self._map)[4:6]
 
+    def told(self) -> tuple[float, float]:
+        """Give the WebSockets that were told to go elsewhere, and those that did not and were ended."""
+        told, ended = _TOLD.unpack_from(self._map, _HEADER.size + _SUMS.size)
+        return told, ended
+
     def total(self) -> Numbers:
         """Everything this worker answered."""
         values = _SUMS.unpack_from(self._map, _HEADER.size)
@@ -201,6 +207,8 @@ class View(msgspec.Struct):
         total: everything.
         bad_requests: for unknown hosts or none.
         limited: turned away by a limit.
+        told: WebSockets that a drain told to go elsewhere.
+        ended: WebSockets that did not go and were ended.
         apps: by application id; "0" is what is served without one.
         endpoints: by application id, then by address and port.
         instances: the instance id of each address and port.
@@ -209,6 +217,8 @@ class View(msgspec.Struct):
     total: Numbers = msgspec.field(default_factory=Numbers)
     bad_requests: float = 0
     limited: float = 0
+    told: float = 0
+    ended: float = 0
     apps: dict[str, Numbers] = msgspec.field(default_factory=dict)
     endpoints: dict[str, dict[str, Numbers]] = msgspec.field(default_factory=dict)
     instances: dict[str, str] = msgspec.field(default_factory=dict)
@@ -248,7 +258,10 @@ class Counters:
 
     def totals(self) -> View:
         """Read the sums only, which costs nothing."""
-        view = View(bad_requests=self._before.bad_requests, limited=self._before.limited)
+        before = self._before
+        view = View(
+            bad_requests=before.bad_requests, limited=before.limited, told=before.told, ended=before.ended
+        )
         view.total.add(self._before.total, lasting=True)
         for worker in self._workers.values():
             self._sum(worker, view)
@@ -282,6 +295,9 @@ class Counters:
         bad, limited = worker.extra()
         view.bad_requests += bad
         view.limited += limited
+        told, ended = worker.told()
+        view.told += told
+        view.ended += ended
 
     def _bury(self, worker: Worker) -> None:
         self._sum(worker, self._before, lasting=True)

@@ -92,6 +92,8 @@ class Stats:
             "client_connections": int(self._connections),
             "app_connections": int(sum(n.open for n in self.view.apps.values())),
             "websockets": int(total.websockets),
+            "websockets_told": int(self._totals.told),
+            "websockets_ended": int(self._totals.ended),
             **self._by_app(),
             "tags": self._by_tag(tags),
         }

@@ -241,6 +241,32 @@ def test_an_upload_streams_while_it_is_sent_and_never_lies_on_disk(plain: Rig) -
         assert client.recv(1000).startswith(b"HTTP/1.1 200")
 
 
+def test_a_short_body_is_awaited_and_can_be_sent_again(plain: Rig) -> None:
+    heads: list[bytes] = []
+
+    def talk(peer: socket.socket, head: bytes) -> None:
+        heads.append(head)
+        # The first is broken off before its answer; the second is answered.
+        if len(heads) > 1:
+            peer.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\nok")
+
+    with tcp_app(plain, "short.localhost", talk):
+        plain.register(plain.backend("also").port, "short.localhost")
+        until(lambda: len(plain.dump()["short.localhost"]) == 2, "nginx has both")
+        statuses = [plain.get("short.localhost", "/", "PUT", b"hello").status for _ in range(4)]
+    assert statuses == [200] * 4
+    assert any(b"PUT / " in head for head in heads)
+
+
+@pytest.mark.parametrize("size", [5, 50_000])
+def test_what_cannot_be_reached_is_said_whatever_the_body(plain: Rig, size: int) -> None:
+    host = f"dead{size}.localhost"
+    plain.register(free_port(), host)
+    until(lambda: host in plain.dump(), "nginx has the route")
+    answer = plain.get(host, "/", "POST", b"x" * size, Accept="application/json")
+    assert (answer.status, answer.headers["retry-after"], answer.json()["code"]) == (503, "2", 503)
+
+
 def test_a_client_that_waits_for_100_is_told_to_continue(plain: Rig) -> None:
     plain.register(plain.backend("continue").port, "continue.localhost")
     plain.wait_status("continue.localhost", 200)

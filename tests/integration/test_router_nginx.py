@@ -42,6 +42,7 @@ def test_wildcards_come_after_exact_hosts_and_nearer_ones_first(rig: Rig) -> Non
     names = {"*.wild.localhost": "far", "*.b.wild.localhost": "near", "x.b.wild.localhost": "exact"}
     for uri, name in names.items():
         rig.register(rig.backend(name).port, uri)
+    until(lambda: set(names) <= set(rig.dump()), "nginx has all three")
     rig.wait_status("x.b.wild.localhost", 200)
     rig.wait_status("y.b.wild.localhost", 200)
     assert rig.get("x.b.wild.localhost").json()["name"] == "exact"

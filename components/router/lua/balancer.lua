@@ -11,6 +11,7 @@
 local ffi = require "ffi"
 local peers = require "ngx.balancer"
 local endpoints = require "endpoints"
+local limits = require "limits"
 local request = require "request"
 local routes = require "routes"
 local sticky = require "sticky"
@@ -19,7 +20,7 @@ local tally = require "tally"
 local find, store, hosts = routes.find, routes.store, require("hosts").store
 local request_key, send_to, set = request.key, request.send_to, request.set
 local now, var = ngx.now, ngx.var
-local random, max, floor = math.random, math.max, math.floor
+local random, floor = math.random, math.floor
 local opened, left = tally.opened, tally.left
 
 local _M = {}
@@ -32,16 +33,13 @@ local miss_peer = "unix:/run/ingot-router/miss.sock"
 local targets, rows, header
 local tries = {}       -- request -> its try, 0 for none
 local verdicts = {}    -- request -> why it has no endpoint, for answer.lua
-local sockets = {}     -- request -> its WebSocket's try
 local second = {}      -- request -> that it came to its first endpoint again
 local wary_till = 0     -- until when some row is ejected; 0 saves looking
-local app_open = ffi.new("uint32_t[?]", 1)
-local app_room = 1
 
 -- Settings from nginx.conf.
 --   options.least          least connections, not round robin
 --   options.eject_seconds  how long an endpoint is passed over
---   options.app_limit      requests one application may have open in this worker, 0 for any number
+--   options.app_limit      requests one application may have open, 0 for any number
 --   options.miss           socket of the server that deals with unknown hosts
 function _M.configure(options)
   least, eject_seconds, app_limit = options.least, options.eject_seconds, options.app_limit
@@ -129,24 +127,19 @@ local function kept(h)
   return nil
 end
 
-local function slot_room(slot)
-  if slot >= app_room then
-    local larger = ffi.new("uint32_t[?]", slot * 2 + 64)
-    ffi.copy(larger, app_open, app_room * 4)
-    app_open, app_room = larger, slot * 2 + 64
-  end
-end
-
--- The row and generation of a try that ended.
-local function part(try)
+-- The row of a try, nil when it holds another endpoint by now.
+local function row_of(try)
   local row = try % ROWS
-  if app_limit > 0 and targets[row].generation * ROWS + row == try then
-    local slot = targets[row].app_slot
-    if slot < app_room and app_open[slot] > 0 then
-      app_open[slot] = app_open[slot] - 1
-    end
+  if try == 0 or targets[row].generation * ROWS + row ~= try then
+    return nil
   end
-  return row, floor(try / ROWS)
+  return row
+end
+_M.row_of = row_of
+
+-- A try as its row and generation.
+local function parts(try)
+  return try % ROWS, floor(try / ROWS)
 end
 
 local function give_up(key, verdict)
@@ -164,9 +157,7 @@ local function connect(key, row)
     return give_up(key, 500)
   end
   if app_limit > 0 then
-    local slot = target.app_slot
-    slot_room(slot)
-    app_open[slot] = app_open[slot] + 1
+    limits.enter(key, target.app_slot)
   end
   tries[key] = target.generation * ROWS + row
   opened(row, target.generation)
@@ -199,8 +190,11 @@ end
 
 local function again(key, try)
   local h = find()
-  local row, generation = part(try)
+  local row, generation = parts(try)
   left(row, generation)
+  if app_limit > 0 then
+    limits.leave(key)
+  end
   tries[key] = 0
   if not h then
     return give_up(key, 503)
@@ -238,11 +232,8 @@ local function cautious(key, h, place)
     place = skip(h, place) or place
   end
   local row = store.members[hosts.entries[h].base + place]
-  if app_limit > 0 then
-    local slot = targets[row].app_slot
-    if slot < app_room and app_open[slot] >= app_limit then
-      return give_up(key, 429)
-    end
+  if app_limit > 0 and limits.sum(targets[row].app_slot) >= app_limit then
+    return give_up(key, 429)
   end
   return connect(key, row)
 end
@@ -296,25 +287,6 @@ function _M.pick_kept()
   return go(key, h)
 end
 
--- The same for one that asks to become a WebSocket, which may also carry a cookie.
-function _M.pick_socket()
-  local key = request_key()
-  _M.pick_kept()
-  local try, before = tries[key], sockets[key]
-  if before then
-    local row = before % ROWS
-    rows[row].websockets = max(rows[row].websockets, 1) - 1
-    header.websockets = max(header.websockets, 1) - 1
-  end
-  sockets[key] = nil
-  if try and try ~= 0 then
-    local row = try % ROWS
-    rows[row].websockets = rows[row].websockets + 1
-    header.websockets = header.websockets + 1
-    sockets[key] = try
-  end
-end
-
 -- The same where the router process has just pushed the route.
 function _M.pick_fresh()
   routes.refresh()
@@ -324,6 +296,11 @@ function _M.pick_fresh()
     return give_up(key, 503)
   end
   return _M.pick_kept()
+end
+
+-- This request's try, 0 for none.
+function _M.try()
+  return tries[request_key()] or 0
 end
 
 -- Why a request has no endpoint, or nil.
@@ -341,20 +318,14 @@ function _M.finish()
   if second[key] then
     second[key] = nil
   end
-  local socket = sockets[key]
-  if socket then
-    sockets[key] = nil
-    local row = socket % ROWS
-    header.websockets = max(header.websockets, 1) - 1
-    if targets[row].generation * ROWS + row == socket then
-      rows[row].websockets = max(rows[row].websockets, 1) - 1
-    end
-  end
   if not try or try == 0 then
     return 0, 0
   end
   tries[key] = 0
-  return part(try)
+  if app_limit > 0 then
+    limits.leave(key)
+  end
+  return parts(try)
 end
 
 return _M

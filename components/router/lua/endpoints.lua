@@ -10,6 +10,7 @@
 
 local ffi = require "ffi"
 local bit = require "bit"
+local limits = require "limits"
 local memory = require "memory"
 
 ffi.cdef [[
@@ -32,6 +33,7 @@ typedef struct { unsigned char text[128]; } ingot_name;
 typedef struct {
   double magic, pid, capacity, used, bad_requests, limited;
   double status[6], buckets[12], latency_ms, bytes_in, bytes_out, retries, ejections, websockets;
+  double websockets_told, websockets_ended;
 } ingot_header;
 int memcmp(const void *a, const void *b, size_t n);
 int32_t ngx_murmur_hash2(const unsigned char *data, size_t length);
@@ -53,7 +55,6 @@ local capacity = 0
 -- Rows by their endpoint: open addressing, at most half full; 0 is an empty place.
 local slots, slot_mask
 local resting = { first = 1, last = 0 }
-local app_slots, app_slots_used = {}, 0
 
 -- Targets and numbers by row, and the header: C memory, fixed for the life of the worker.
 function _M.memory()
@@ -109,16 +110,6 @@ local function free_row()
   return header.used - 1
 end
 
-local function app_slot(app)
-  local slot = app_slots[app]
-  if not slot then
-    slot = app_slots_used
-    app_slots_used = slot + 1
-    app_slots[app] = slot
-  end
-  return slot
-end
-
 local function place_of(row)
   local target = targets[row]
   local length = target.address_length + target.app_length + target.instance_length
@@ -172,7 +163,7 @@ function _M.take(address, port, app, instance)
   end
   local target, row = targets[id], rows[id]
   local generation = target.generation + 1
-  target.generation, target.references, target.app_slot, target.port = generation, 1, app_slot(app), port
+  target.generation, target.references, target.app_slot, target.port = generation, 1, limits.slot(app), port
   target.address_length, target.app_length, target.instance_length = #address, #app, #instance
   ffi.copy(target.text, text, #text)
   ffi.fill(row, ROW)

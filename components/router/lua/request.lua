@@ -11,15 +11,19 @@ require "resty.core.time"
 require "resty.core.misc"
 require "ngx.balancer"
 
+-- The beginnings of ngx_http_request_t and ngx_connection_t: the same in nginx 1.22 and 1.26 (Debian 12 and 13) and for many years
+-- before. `send` is the connection's own way of writing, plain or TLS.
 ffi.cdef [[
 intptr_t ngx_atoi(unsigned char *digits, size_t length);
-/* How nginx's structures of a request and of a connection begin, the same since 1.0 (ngx_http_request.h, ngx_connection.h). */
-typedef struct {
+typedef struct ingot_connection ingot_connection;
+struct ingot_connection {
   void *data, *read, *write;
   int fd;
-  void *receive, *send, *receive_chain, *send_chain, *listening;
+  void *receive;
+  intptr_t (*send)(ingot_connection *connection, const unsigned char *bytes, size_t length);
+  void *receive_chain, *send_chain, *listening;
   int64_t sent;
-} ingot_connection;
+};
 typedef struct { uint32_t signature; ingot_connection *connection; } ingot_request;
 ]]
 
@@ -63,6 +67,12 @@ function _M.received()
   return number("request_length", 14)
 end
 
+-- The client's connection of a request, given as a pointer or its address; nil where there is no request.
+function _M.connection(at)
+  local structure = cast(request_type, at)
+  return structure.signature == SIGNATURE and structure.connection or nil
+end
+
 -- Bytes to the client, header and body, as nginx says them.
 local function bytes_sent()
   return number("bytes_sent", 10)
@@ -75,7 +85,8 @@ end
 
 -- Bytes to the client, header and body. The first request finds out whether nginx's structures are what they are taken for.
 function _M.sent()
-  local known = cast(request_type, request()).signature == SIGNATURE and connection_sent() == bytes_sent()
+  local connection = _M.connection(request())
+  local known = connection and tonumber(connection.sent) == bytes_sent()
   _M.sent = known and connection_sent or bytes_sent
   if not known then
     ngx.log(ngx.WARN, "this nginx lays out its connections differently: counting bytes takes longer")

@@ -21,6 +21,7 @@ class File:
         self.path.write_bytes(bytes(4096 + CAPACITY * 256))
         self.put(0, struct.pack("=6d", 20110413, pid, CAPACITY, 1, 3, 2))
         self.put(48, struct.pack("=24d", 0, 0, 9, 0, 1, 0, *[10] + [0] * 11, 50, 7, 8, 2, 1, 0))
+        self.put(240, struct.pack("=2d", 6, 4))
 
     def put(self, at: int, data: bytes) -> None:
         with self.path.open("r+b") as file:
@@ -56,6 +57,7 @@ def test_sums_applications_and_endpoints(tmp_path: Path) -> None:
     file.row(2, "7\tdef\t10.0.0.2\t61001", ok=1)
     view = everything(Counters(tmp_path))
     assert (view.total.requests, view.bad_requests, view.limited) == (10, 3, 2)
+    assert (view.told, view.ended) == (6, 4)
     assert (view.apps["7"].requests, view.apps["7"].open, view.apps["7"].bytes_out) == (5, 2, 40)
     assert view.endpoints["7"]["10.0.0.1:61001"].status[2] == 4
     assert view.instances["10.0.0.2:61001"] == "def"
@@ -82,7 +84,7 @@ def test_what_an_ended_worker_counted_is_kept(tmp_path: Path) -> None:
     everything(counters)
     view = everything(counters)
     assert not file.path.exists()
-    assert (view.total.requests, view.bad_requests) == (10, 3)
+    assert (view.total.requests, view.bad_requests, view.told) == (10, 3, 6)
     assert (view.apps["7"].requests, view.apps["7"].open) == (4, 0)
     assert "7" not in view.endpoints
 
