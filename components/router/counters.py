@@ -17,7 +17,7 @@ _MAGIC, _PAGE, _NAME, _ROW = 20110413.0, 4096, 128, 128
 _HEADER = struct.Struct("=6d")
 _SUMS = struct.Struct("=24d")
 _TOLD = struct.Struct("=2d")
-_NUMBERS = struct.Struct("=3d11I3H2B12I2B2x")
+_NUMBERS = struct.Struct("=4d23IB3x")
 # Rows read before others get their turn.
 SLICE = 2048
 # Upper bounds of the latency histogram in milliseconds; what is slower is in one more bucket.
@@ -181,17 +181,17 @@ class Worker:
     def _read(self, row: int) -> tuple[Numbers, int, bool]:
         values = _NUMBERS.unpack_from(self._map, self._rows + row * _ROW)
         numbers = Numbers(
-            status=list(values[3:9]),
-            buckets=list(values[19:31]),
-            latency_ms=values[9],
-            bytes_in=values[1],
-            bytes_out=values[2],
+            status=list(values[4:10]),
+            buckets=list(values[14:26]),
+            latency_ms=values[1],
+            bytes_in=values[2],
+            bytes_out=values[3],
             retries=values[11],
-            ejections=values[15],
+            ejections=values[13],
             open=values[10],
-            websockets=values[16],
+            websockets=values[26],
         )
-        return numbers, values[12], bool(values[32])
+        return numbers, values[12], bool(values[27])
 
     def _name(self, row: int) -> Name:
         at = _PAGE + row * _NAME

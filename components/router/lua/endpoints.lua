@@ -21,13 +21,9 @@ typedef struct {
   unsigned char text[111];
 } ingot_target;
 typedef struct {
-  double eject_until, bytes_in, bytes_out;
-  uint32_t status[6];
-  uint32_t latency_ms, open, retries, generation, unused;
-  uint16_t port, ejections, websockets;
-  uint8_t unused_too[2];
-  uint32_t buckets[12];
-  uint8_t unused_three, live, unused_four[2];
+  double eject_until, latency_ms, bytes_in, bytes_out;
+  uint32_t status[6], open, retries, generation, ejections, buckets[12], websockets;
+  uint8_t live, unused[3];
 } ingot_row;
 typedef struct { unsigned char text[128]; } ingot_name;
 typedef struct {
@@ -167,7 +163,7 @@ function _M.take(address, port, app, instance)
   target.address_length, target.app_length, target.instance_length = #address, #app, #instance
   ffi.copy(target.text, text, #text)
   ffi.fill(row, ROW)
-  row.port, row.generation, row.live = port, generation, 1
+  row.generation, row.live = generation, 1
   local name = app .. "\t" .. instance .. "\t" .. address .. "\t" .. port
   ffi.fill(names[id], NAME)
   ffi.copy(names[id].text, name, #name)

@@ -34,13 +34,12 @@ class File:
         self.put(24, struct.pack("=d", CAPACITY))
         self.put(4096 + row * 128, name.encode() + b"\0")
         numbers = struct.pack(
-            "=3d11I3H2B12I2B2x",
-            *(0, 10.0, 20.0),
+            "=4d23IB3x",
+            *(0, 5.0 * ok, 10.0, 20.0),
             *(0, 0, ok, 0, 0, 0),
-            *(5 * ok, opened, 1, generation, 0),
-            *(61001, 1, 0, 0, 0),
+            *(opened, 1, generation, 1),
             *([ok] + [0] * 11),
-            *(9, live),
+            *(0, live),
         )
         self.put(4096 + CAPACITY * 128 + row * 128, numbers)
 
