@@ -85,7 +85,7 @@ class Database:
 
     @contextmanager
     def asking(self) -> Iterator[Connection]:
-        """As `reading`, for who wants columns and no objects: half the work."""
+        """As `reading`, for who wants columns and no objects: half the work. A statement that writes is kept at once."""
         if not self.postgresql:
             with self.engine.begin() as connection:
                 yield connection
