@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import msgspec
-from sqlalchemy import Connection, bindparam, case, func, select
+from sqlalchemy import Connection, bindparam, case, func, or_, select
 from sqlalchemy.orm import Session
 
 from components.controller.asked import members, whole
@@ -23,7 +23,7 @@ _STARTED = (App.state == STARTED) & (App.id != bindparam("without"))
 _TASKS = (
     select(func.coalesce(func.sum(Task.memory), 0))
     .join(App, App.id == Task.app_id)
-    .where(App.owner_id == User.id, Task.state.in_(TASK_OPEN))
+    .where(App.owner_id == User.id, or_(*(Task.state == state for state in TASK_OPEN)))
     .correlate(User)
 )
 _SERVICES = select(func.count()).select_from(ServiceConfig).where(ServiceConfig.user_id == User.id)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 from typing import Any
 
-from sqlalchemy import Connection, bindparam, func, select
+from sqlalchemy import Connection, bindparam, func, literal_column, select
 
 from components.controller.auth import Caller
 from components.controller.errors import no_app
@@ -17,9 +17,11 @@ from components.controller.models import App, Route, ServiceBinding, ServiceConf
 
 # Neither a host nor the name of a service has it.
 _BETWEEN = "/"
-_HOSTS = select(func.aggregate_strings(Route.url, _BETWEEN)).where(Route.app_id == App.id)
+# As a part of the statement: for a text the library would put every statement together anew.
+_SEPARATOR: Any = literal_column(f"'{_BETWEEN}'")
+_HOSTS = select(func.aggregate_strings(Route.url, _SEPARATOR)).where(Route.app_id == App.id)
 _ALIASES = (
-    select(func.aggregate_strings(ServiceConfig.alias, _BETWEEN))
+    select(func.aggregate_strings(ServiceConfig.alias, _SEPARATOR))
     .join(ServiceBinding, ServiceBinding.config_id == ServiceConfig.id)
     .where(ServiceBinding.app_id == App.id)
 )
