@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import msgspec
-from sqlalchemy import Connection, bindparam, case, func, or_, select
+from sqlalchemy import Connection, bindparam, func, or_, select
 from sqlalchemy.orm import Session
 
 from components.controller.asked import members, whole
@@ -21,7 +21,7 @@ MOST = 1 << 30
 _LOCK = select(User.id).where(User.id == bindparam("user_id")).with_for_update()
 _STARTED = (App.state == STARTED) & (App.id != bindparam("without"))
 _TASKS = (
-    select(func.coalesce(func.sum(Task.memory), 0))
+    select(func.sum(Task.memory))
     .join(App, App.id == Task.app_id)
     .where(App.owner_id == User.id, or_(*(Task.state == state for state in TASK_OPEN)))
     .correlate(User)
@@ -32,8 +32,8 @@ _STANDING = (
     select(
         User.admin,
         func.count(App.id),
-        func.coalesce(func.sum(case((_STARTED, 1), else_=0)), 0),
-        func.coalesce(func.sum(case((_STARTED, App.memory * App.instances), else_=0)), 0),
+        func.count(App.id).filter(_STARTED),
+        func.sum(App.memory * App.instances).filter(_STARTED),
         _TASKS.scalar_subquery(),
         _SERVICES.correlate(User).scalar_subquery(),
         *(getattr(Quota, name) for name in NAMES),
@@ -79,8 +79,8 @@ def standing(
         capacity=_effective(config, dict(zip(NAMES, own, strict=True)), admin=admin),
         admin=admin,
         apps=apps,
-        started=int(started),
-        memory=int(memory) + int(by_tasks),
+        started=started,
+        memory=int(memory or 0) + int(by_tasks or 0),
         services=services,
     )
 
