@@ -1,4 +1,4 @@
-"""Connections kept to an endpoint: who uses them again, and what happens when one has gone stale."""
+"""Connections that break: kept ones that have gone stale, and endpoints that break off before they answer."""
 
 from __future__ import annotations
 
@@ -15,9 +15,14 @@ ANSWER = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 
 
 class Forgetful:
-    """An endpoint that answers one request of each connection and breaks off at the second, as one that lost patience would."""
+    """An endpoint that answers some requests of each connection and breaks off at the next, as one that lost patience would.
 
-    def __init__(self) -> None:
+    Args:
+        answers: how many.
+    """
+
+    def __init__(self, answers: int = 1) -> None:
+        self._answers = answers
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port = self._listener.getsockname()[1]
         self.answered = 0
@@ -38,12 +43,14 @@ class Forgetful:
 
     def _talk(self, peer: socket.socket) -> None:
         with peer:
-            if self._request(peer):
+            for _ in range(self._answers):
+                if not self._request(peer):
+                    return
                 self.answered += 1
                 peer.sendall(ANSWER)
-                second = self._request(peer)
-                if second:
-                    self.broken_off.append(second)
+            last = self._request(peer)
+            if last:
+                self.broken_off.append(last)
 
     def _request(self, peer: socket.socket) -> bytes:
         read = b""
@@ -92,6 +99,17 @@ def test_what_cannot_be_sent_again_takes_no_connection_that_has_idled(rig: Rig, 
         # Its connection is closed after a second and a half without work.
         until(lambda: not connections(endpoint.port), "no connection is kept for it", 20)
     assert len(endpoint.broken_off) == before
+
+
+def test_a_short_body_is_sent_again_where_its_method_allows_it(rig: Rig) -> None:
+    broken, whole = Forgetful(answers=0), rig.backend("whole")
+    for port in (broken.port, whole.port):
+        rig.register(port, "put.ingot.localhost", app=11)
+    until(lambda: len(rig.dump().get("put.ingot.localhost", [])) == 2, "both endpoints are known")
+    for _ in range(6):
+        assert rig.get("put.ingot.localhost", method="PUT", body=b"x" * 1000).status == 200
+    assert broken.broken_off, "the endpoint that breaks off was never asked"
+    broken.close()
 
 
 def connections(port: int) -> list[str]:
