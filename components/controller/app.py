@@ -13,30 +13,14 @@ from werkzeug.exceptions import HTTPException
 from werkzeug.routing import PathConverter
 
 from components.common import log
-from components.controller import (
-    leftovers,
-    routes_apps,
-    routes_bulk,
-    routes_files,
-    routes_info,
-    routes_services,
-    routes_services_v1,
-    routes_staging,
-    routes_status,
-    routes_users,
-    routes_v2,
-    routes_v2_accounts,
-    routes_v2_apps,
-    routes_v2_logs,
-    routes_v2_records,
-    routes_v2_tasks,
-)
+from components.controller import leftovers
 from components.controller.audit import client_address, record, shown_path
 from components.controller.auth import caller_of
 from components.controller.bodies import MethodOverride
 from components.controller.context import EXTENSION, Controller, here
 from components.controller.errors import ApiError
 from components.controller.rates import TooManyError
+from components.controller.routes import BLUEPRINTS
 
 REQUESTS = Counter("ingot_controller_requests_total", "Requests answered.", ["method", "route", "status"])
 SECONDS = Histogram(
@@ -89,25 +73,8 @@ def create_app(controller: Controller) -> Flask:
     app.url_map.strict_slashes = False
     app.url_map.redirect_defaults = False
     app.url_map.converters["any_path"] = AnyPath
-    for family in (
-        routes_info,
-        routes_users,
-        routes_apps,
-        routes_files,
-        routes_staging,
-        routes_services,
-        routes_services_v1,
-        routes_bulk,
-        routes_v2,
-        routes_v2_accounts,
-        routes_v2_apps,
-        routes_v2_logs,
-        routes_v2_records,
-        routes_v2_tasks,
-        routes_status,
-    ):
-        app.register_blueprint(family.blueprint)
-    app.register_blueprint(routes_services_v1.brokered)
+    for blueprint in BLUEPRINTS:
+        app.register_blueprint(blueprint)
     app.before_request(_identify)
     app.after_request(_record)
     app.register_error_handler(ApiError, _api_error)

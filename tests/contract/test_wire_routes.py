@@ -85,7 +85,7 @@ def test_no_code_that_can_be_raised_is_missing() -> None:
 
 def codes_in(folder: Path) -> set[int]:
     found = set()
-    for path in folder.glob("*.py"):
+    for path in folder.rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text())):
             if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Name):
                 continue

@@ -7,7 +7,7 @@ from flask import Blueprint, Response, jsonify
 from components.controller.context import here, json_object, user
 from components.controller.log_reading import Line, Reading, Source, Window, joined, merge, newest
 from components.controller.models_records import TASK_OPEN
-from components.controller.routes_v2_logs import Asked, asked_for, read, shown
+from components.controller.routes.v2_logs import Asked, asked_for, read, shown
 
 blueprint = Blueprint("v2_tasks", __name__, url_prefix="/v2/apps/<name>/tasks")
 # Answers of a DEA that are joined into one.
