@@ -29,8 +29,8 @@ HOST = f"{APP}.{DOMAIN}"
 ROUTERS = ("router1", "router2")
 DEAS = ("dea1", "dea2")
 # The shortened absence of the bus is longer than these ages, so that a router which lets routes age meanwhile is found out.
-SHORT_AGES = {"prune_seconds": 20, "sweep_seconds": 2, "start_seconds": 5}
-OUTAGE = float(os.environ.get("INGOT_NATS_OUTAGE", "45"))
+SHORT_AGES = {"prune_seconds": 15, "sweep_seconds": 2, "start_seconds": 5}
+OUTAGE = float(os.environ.get("INGOT_NATS_OUTAGE", "35"))
 DRAIN_SECONDS = 4
 
 # Echoes what comes after an upgrade; nginx passes the bytes on as they are.
@@ -83,6 +83,7 @@ done
 echo $folder
 """
 
+# It repeats nothing, so that readiness alone keeps requests from a router that is not there.
 HAPROXY = """
 defaults
   mode http
@@ -90,7 +91,7 @@ defaults
   timeout client 60s
   timeout server 60s
   timeout check 2s
-  option redispatch
+  retries 0
 frontend front
   bind 127.0.0.1:{port}
   default_backend routers
@@ -286,8 +287,16 @@ def balancer(platform: LabPlatform, tmp_path: Path) -> Iterator[tuple[str, int]]
     config = tmp_path / "haproxy.cfg"
     config.write_text(HAPROXY.format(port=port, probes=9031, servers="\n".join(servers)))
     process = subprocess.Popen(["haproxy", "-db", "-f", str(config)], cwd=tmp_path)
+    door = "127.0.0.1", port
+
+    def open_now() -> bool:
+        with contextlib.suppress(OSError), socket.create_connection(door, 5):
+            return True
+        return False
+
     try:
-        yield "127.0.0.1", port
+        until(open_now, "the balancer listens")
+        yield door
     finally:
         process.terminate()
         process.wait(20)
@@ -319,22 +328,23 @@ def test_routers_drained_in_turn_fail_no_request(platform: LabPlatform, balancer
             return served(router) > count
 
         until(lambda: all(served(router) for router in ROUTERS), "both routers serve")
-        for number, router in enumerate(ROUTERS):
+        for router in ROUTERS:
             call(platform, router, "drain")
             before = served(router)
             seen.more()
             assert served(router) == before
             # What draining is for: without it, this costs requests.
             platform.on(router, "systemctl", "stop", "nginx", "ingot-router")
-            name = f"late{number}"
-            platform.ingot("push", name, "--path", str(ROOT / "tests" / "apps" / "static"))
+            platform.ingot("map", APP, f"while-{router}.{DOMAIN}")
             platform.on(router, "systemctl", "start", "nginx", "ingot-router")
             call(platform, router, "health", "undrain")
             late = httpx.get(
-                f"http://{addresses(platform)[router][0]}/", headers={"Host": f"{name}.{DOMAIN}"}, timeout=20
+                f"http://{addresses(platform)[router][0]}/",
+                headers={"Host": f"while-{router}.{DOMAIN}"},
+                timeout=20,
             )
             assert late.status_code == 200, late.text
             until(partial(served_since, router, before), f"{router} serves again")
-            platform.ingot("delete", name, "--force")
+            platform.ingot("unmap", APP, f"while-{router}.{DOMAIN}")
     print(f"routers drained in turn: {seen.figures()}, {dict(seen.answered)}")
     assert seen.failures == []
