@@ -169,20 +169,21 @@ def short_ages(platform: LabPlatform) -> Iterator[None]:
     path = "/etc/ingot/router.yml"
     edits = [f"--expression=s/^{name}: .*/{name}: {value}/" for name, value in SHORT_AGES.items()]
 
-    def restart(router: str) -> None:
-        platform.on(router, "systemctl", "restart", "ingot-router")
-        ready = httpx.URL(scheme="http", host=addresses(platform)[router][0], port=9031, path="/readyz")
-        until(lambda: httpx.get(ready, timeout=5).status_code == 200, f"{router} is ready")
+    def ready(router: str) -> bool:
+        probe = httpx.URL(scheme="http", host=addresses(platform)[router][0], port=9031, path="/readyz")
+        return httpx.get(probe, timeout=5).status_code == 200
+
+    def change(*command: str) -> None:
+        for router in ROUTERS:
+            platform.on(router, *command)
+            platform.on(router, "systemctl", "restart", "ingot-router")
+        until(lambda: all(map(ready, ROUTERS)), "both routers are ready")
 
     try:
-        for router in ROUTERS:
-            platform.on(router, "sed", "--in-place=.kept", *edits, path)
-            restart(router)
+        change("sed", "--in-place=.kept", *edits, path)
         yield
     finally:
-        for router in ROUTERS:
-            platform.on(router, "mv", f"{path}.kept", path)
-            restart(router)
+        change("mv", f"{path}.kept", path)
 
 
 def test_requests_do_not_need_the_bus(platform: LabPlatform) -> None:
