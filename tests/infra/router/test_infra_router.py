@@ -91,7 +91,7 @@ def test_a_route_said_on_the_bus_is_served_until_it_is_taken_back(host: Any, fac
 
 def test_an_endpoint_that_falls_silent_is_given_up_soon(host: Any, facts: dict[str, Any]) -> None:
     assert host.sysctl("net.ipv4.tcp_retries2") == 4
-    assert host.sysctl("net.ipv4.tcp_keepalive_time") == 4
+    assert host.sysctl("net.ipv4.tcp_keepalive_time") == 3
 
 
 @pytest.mark.parametrize(
