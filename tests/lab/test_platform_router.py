@@ -146,6 +146,8 @@ def replaced(seen: Seen, before: set[str], lost: int, since: float) -> float:
 
 
 def test_power_loss_of_a_dea_machine_fails_no_request(platform: LabPlatform) -> None:
+    # From one, so that new ones come to the machine that has none.
+    platform.ingot("scale", APP, "--instances", "1")
     platform.ingot("scale", APP, "--instances", "4")
     before = live(platform, APP, 4)
     address = platform.machine("dea2")["address"]
