@@ -25,6 +25,7 @@ from prometheus_client import Counter, Gauge
 from components.common import log, tasks
 from components.common.config import BusConfig
 from components.common.errors import BusError, BusUnavailableError, MessageError
+from components.common.inbox import Inbox
 from components.common.subjects import inbox_prefix
 
 T = TypeVar("T")
@@ -89,6 +90,7 @@ class Bus:
         self._connecting: asyncio.Task[None] | None = None
         self._background: set[asyncio.Task[None]] = set()
         self._first = asyncio.Event()
+        self._inbox = Inbox()
         self._lost_at: float | None = time.monotonic()
 
     @property
@@ -164,7 +166,7 @@ class Bus:
             UNSENT.labels(subject if not subject.startswith("_INBOX") else "reply").inc()
             return False
         try:
-            await client.publish(subject, _encode(message))
+            await client.publish(subject, encode(message))
         except (nats.errors.Error, OSError) as error:
             logger.warning("message_not_sent", subject=subject, reason=type(error).__name__)
             return False
@@ -180,7 +182,7 @@ class Bus:
         """
         client = self._require()
         try:
-            answer = await client.request(subject, _encode(message), timeout=timeout)
+            answer = await client.request(subject, encode(message), timeout=timeout)
         except (nats.errors.TimeoutError, nats.errors.NoRespondersError, TimeoutError) as error:
             raise BusNoAnswerError(f"{subject}: no answer within {timeout:g} s") from error
         except (nats.errors.Error, OSError) as error:
@@ -208,29 +210,21 @@ class Bus:
             BusUnavailableError: no connection.
         """
         client = self._require()
-        inbox = client.new_inbox()
         answers: list[T] = []
         decoder = msgspec.json.Decoder(kind)
+
+        def take(answer: bytes) -> bool:
+            try:
+                answers.append(decoder.decode(answer))
+            except _UNREADABLE:
+                MALFORMED.labels(subject).inc()
+                return False
+            return (expected is not None and len(answers) >= expected) or (
+                enough is not None and enough(answers)
+            )
+
         try:
-            listener = await client.subscribe(inbox)
-            await client.publish(subject, _encode(message), reply=inbox)
-            deadline = time.monotonic() + timeout
-            while (expected is None or len(answers) < expected) and (left := deadline - time.monotonic()) > 0:
-                try:
-                    answer = await listener.next_msg(timeout=left)
-                except (nats.errors.TimeoutError, TimeoutError):
-                    break
-                if answer.headers and not answer.data:
-                    break  # the server's word that nobody listens
-                try:
-                    answers.append(decoder.decode(answer.data))
-                except _UNREADABLE:
-                    MALFORMED.labels(subject).inc()
-                    continue
-                if enough is not None and enough(answers):
-                    break
-            with contextlib.suppress(nats.errors.Error):
-                await listener.unsubscribe()
+            await self._inbox.ask(client, subject, encode(message), timeout, take)
         except (nats.errors.Error, OSError) as error:
             raise BusUnavailableError(f"{subject}: the bus connection failed") from error
         return answers
@@ -241,6 +235,7 @@ class Bus:
         for task in self._background:
             task.cancel()
         client, self._client = self._client, None
+        self._inbox.close()
         if client is None:
             return
         with contextlib.suppress(nats.errors.Error, TimeoutError, OSError):
@@ -282,6 +277,7 @@ class Bus:
             for subject, queue, receive in self._subscriptions:
                 live = await client.subscribe(subject, queue=queue, cb=receive)
                 self._live.setdefault(subject, []).append(live)
+            await self._inbox.open(client)
             await client.flush()
             self._client = client
         self._lost_at = None
@@ -320,7 +316,8 @@ class Bus:
         task.add_done_callback(self._background.discard)
 
 
-def _encode(message: object) -> bytes:
+def encode(message: object) -> bytes:
+    """Give a message as it goes over the wire; bytes are taken for one that is encoded."""
     if message is None:
         return b""
     return message if isinstance(message, bytes) else msgspec.json.encode(message)

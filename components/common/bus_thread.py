@@ -11,7 +11,7 @@ import threading
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, TypeVar
 
-from components.common.bus import Bus, Incoming
+from components.common.bus import Bus, Incoming, encode
 from components.common.config import BusConfig
 
 T = TypeVar("T")
@@ -24,6 +24,7 @@ class BusThread:
         self.bus = Bus(config, name)
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="bus", daemon=True)
+        self._sending: set[asyncio.Task[bool]] = set()
 
     def subscribe(
         self,
@@ -49,8 +50,9 @@ class BusThread:
         return asyncio.run_coroutine_threadsafe(work, self._loop)
 
     def publish(self, subject: str, message: object = None) -> bool:
-        """As `Bus.publish`."""
-        return self.run(self.bus.publish(subject, message))
+        """Send a message, in the order of the calls, without waiting until it has left; False when there is no connection."""
+        self._loop.call_soon_threadsafe(self._send, subject, encode(message))
+        return self.bus.connected
 
     def request(self, subject: str, message: object, kind: type[T], timeout: float = 2.0) -> T:
         """As `Bus.request`."""
@@ -70,3 +72,8 @@ class BusThread:
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.close()
+
+    def _send(self, subject: str, message: bytes) -> None:
+        task = self._loop.create_task(self.bus.publish(subject, message))
+        self._sending.add(task)
+        task.add_done_callback(self._sending.discard)

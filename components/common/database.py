@@ -6,7 +6,7 @@ import fcntl
 import time
 import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -50,16 +50,26 @@ class Database:
         self._synchronous = synchronous
         # Seconds: a connection to PostgreSQL, and SQLite's patience with another writer.
         patience: dict[str, Any] = {"connect_timeout": 5} if self.postgresql else {"timeout": 30}
-        self.engine: Engine = create_engine(url, pool_size=connections, max_overflow=4, connect_args=patience)
-        event.listen(self.engine, "checkin", _note_use)
-        event.listen(self.engine, "checkout", self._ask_if_idle)
+        # In the pool a connection makes each statement a transaction of its own: that is how most are used, and it
+        # takes nothing to hand out and to take back. The one used last is handed out first: it is known to be there.
+        modes: dict[str, Any] = {"isolation_level": "AUTOCOMMIT", "skip_autocommit_rollback": True}
+        self._pool: Engine = create_engine(
+            url,
+            pool_size=connections,
+            max_overflow=4,
+            pool_use_lifo=True,
+            connect_args=patience,
+            **(modes if self.postgresql else {}),
+        )
+        event.listen(self._pool, "checkin", _note_use)
+        event.listen(self._pool, "checkout", self._ask_if_idle)
         if not self.postgresql:
-            event.listen(self.engine, "connect", self._sqlite_connect)
-            event.listen(self.engine, "begin", _sqlite_begin)
+            event.listen(self._pool, "connect", self._sqlite_connect)
+            event.listen(self._pool, "begin", _sqlite_begin)
+        # The same connections, for transactions.
+        levels = {"isolation_level": "READ COMMITTED"} if self.postgresql else {}
+        self.engine: Engine = self._pool.execution_options(**levels)
         self._sessions = sessionmaker(self.engine, expire_on_commit=False)
-        # The same connections; each statement is a transaction of its own.
-        self._reader = self.engine.execution_options(isolation_level="AUTOCOMMIT")
-        self._readers = sessionmaker(self._reader, expire_on_commit=False)
 
     @contextmanager
     def session(self) -> Iterator[Session]:
@@ -70,28 +80,13 @@ class Database:
         with self._sessions.begin() as session:
             yield session
 
-    @contextmanager
-    def reading(self) -> Iterator[Session]:
-        """Open a session that only reads, and does not need its statements to agree with each other.
+    def asking(self) -> AbstractContextManager[Connection]:
+        """Open a connection for who wants columns and no objects, and does not need its statements to agree with each other.
 
-        With PostgreSQL it saves the two round trips of a transaction.
+        With PostgreSQL each statement is a transaction of its own, without the two round trips of one: what it writes is
+        kept at once. With SQLite all of them are one.
         """
-        if not self.postgresql:
-            with self.session() as session:
-                yield session
-            return
-        with self._readers() as session:
-            yield session
-
-    @contextmanager
-    def asking(self) -> Iterator[Connection]:
-        """As `reading`, for who wants columns and no objects: half the work."""
-        if not self.postgresql:
-            with self.engine.begin() as connection:
-                yield connection
-            return
-        with self._reader.connect() as connection:
-            yield connection
+        return self._pool.connect() if self.postgresql else self._pool.begin()
 
     def now(self, session: Session) -> float:
         """Read the clock that all who use the database share: its own; seconds since 1970."""
@@ -111,7 +106,7 @@ class Database:
             DatabaseUnavailableError: it does not.
         """
         try:
-            with self.engine.connect() as connection:
+            with self.asking() as connection:
                 connection.execute(text("SELECT 1"))
         except OperationalError as error:
             raise DatabaseUnavailableError(_reason(error)) from error

@@ -10,33 +10,29 @@ from dataclasses import dataclass
 from typing import Any
 
 import msgspec
-from sqlalchemy import func, select
+from sqlalchemy import bindparam, delete, insert, select
 from sqlalchemy.exc import IntegrityError
-from sqlalchemy.orm import Session, joinedload, lazyload, selectinload
+from sqlalchemy.orm import Session
 
 from components.common.frameworks import UNKNOWN
 from components.common.messages import DeaStart, HealthCheck, Limits
+from components.controller import views
 from components.controller.auth import Caller
 from components.controller.config import ControllerConfig
 from components.controller.errors import ApiError, no_app
-from components.controller.models import (
-    PENDING,
-    STAGED,
-    STARTED,
-    STOPPED,
-    App,
-    Route,
-    ServiceBinding,
-    ServiceConfig,
-    User,
-)
-from components.controller.models_records import TASK_OPEN, Task
-from components.controller.quotas import limits
+from components.controller.models import PENDING, STAGED, STARTED, STOPPED, App, Route
+from components.controller.quotas import standing
 from components.controller.services import start_shape
 from components.controller.store import Store
 from components.controller.update import Rules, Wanted, reserved_hosts
+from components.controller.views import View
 
 _PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY")
+_OWN = select(App).where(App.owner_id == bindparam("owner_id"), App.name == bindparam("name"))
+_OWN_LOCKED = _OWN.with_for_update()
+_BY_ID = select(App).where(App.id == bindparam("app_id"))
+_BY_ID_LOCKED = _BY_ID.with_for_update()
+_ADD_ROUTE = insert(Route).inline()
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,23 +48,21 @@ class Handle:
     has_package: bool
 
 
-def handle(app: App) -> Handle:
+def handle(app: App | View) -> Handle:
     """Take it from a row."""
     return Handle(
         app.id, app.name, app.state, app.version, app.instances, app.package_state, bool(app.package_hash)
     )
 
 
-def find(session: Session, caller: Caller, name: str, *, lock: bool = False, whole: bool = False) -> App:
-    """Give an application the caller owns; `whole` with its routes and bindings in the same query.
+def find(session: Session, caller: Caller, name: str, *, lock: bool = False) -> App:
+    """Give an application the caller owns, to change it; to show it, `views.find` is the one.
 
     Raises:
         ApiError: 301.
     """
-    query = select(App).where(App.owner_id == caller.id, App.name == name)
-    if whole:
-        query = query.options(joinedload(App.routes), joinedload(App.bindings))
-    app = session.scalars(query.with_for_update() if lock else query).unique().one_or_none()
+    query = _OWN_LOCKED if lock else _OWN
+    app = session.scalars(query, {"owner_id": caller.id, "name": name}).one_or_none()
     if app is None:
         raise no_app()
     return app
@@ -78,44 +72,17 @@ def by_id(session: Session, app_id: int, *, lock: bool = False) -> App | None:
     """Give an application by its id; whatever number somebody sent."""
     if not 0 < app_id < 1 << 63:
         return None
-    query = select(App).where(App.id == app_id)
-    return session.scalars(query.with_for_update() if lock else query).one_or_none()
+    return session.scalars(_BY_ID_LOCKED if lock else _BY_ID, {"app_id": app_id}).one_or_none()
 
 
-def owned(session: Session, caller: Caller) -> list[App]:
-    """Give all the caller owns, by name."""
-    query = select(App).where(App.owner_id == caller.id).order_by(App.name)
-    # Of the bindings the names are shown: not whose offering they are of, nor their tokens.
-    names = selectinload(App.bindings).options(
-        lazyload(ServiceBinding.token), joinedload(ServiceBinding.config).lazyload(ServiceConfig.service)
-    )
-    return list(session.scalars(query.options(joinedload(App.routes), names)).unique())
-
-
-def usage(session: Session, owner_id: int, *, without: int | None = None) -> tuple[int, int]:
-    """Give the MB that an owner's started applications and open tasks may use, and how many are started."""
-    tasks = (
-        select(func.coalesce(func.sum(Task.memory), 0))
-        .where(Task.app_id.in_(select(App.id).where(App.owner_id == owner_id)), Task.state.in_(TASK_OPEN))
-        .scalar_subquery()
-    )
-    query = select(func.coalesce(func.sum(App.memory * App.instances), 0), func.count(), tasks).where(
-        App.owner_id == owner_id, App.state == STARTED
-    )
-    if without is not None:
-        query = query.where(App.id != without)
-    memory, started, by_tasks = session.execute(query).one()
-    return int(memory) + int(by_tasks), int(started)
-
-
-def rules(session: Session, owner: User, config: ControllerConfig, app: App | None) -> Rules:
+def rules(session: Session, owner_id: int, config: ControllerConfig, app: App | None) -> Rules:
     """Give what holds for an owner when `app` (None: a new one) changes."""
-    count = session.scalar(select(func.count()).select_from(App).where(App.owner_id == owner.id)) or 0
+    found = standing(session.connection(), config, owner_id, without=app.id if app else None)
     return Rules(
-        capacity=limits(session, config, owner.id, admin=owner.admin),
-        used_memory=usage(session, owner.id, without=app.id if app else None)[0],
-        apps=count,
-        admin=owner.admin,
+        capacity=found.capacity,
+        used_memory=found.memory,
+        apps=found.apps,
+        admin=found.admin,
         domain=config.domain,
         api=config.api,
         reserved=reserved_hosts(config.reserved_uris, config.domain),
@@ -125,8 +92,9 @@ def rules(session: Session, owner: User, config: ControllerConfig, app: App | No
     )
 
 
-def wanted(app: App) -> Wanted:
+def wanted(session: Session, app: App) -> Wanted:
     """Give a row in the terms of `update.plan`."""
+    uris, services = views.attached(session.connection(), app.id)
     return Wanted(
         name=app.name,
         state=app.state,
@@ -134,18 +102,18 @@ def wanted(app: App) -> Wanted:
         has_package=bool(app.package_hash),
         framework=app.framework,
         runtime=app.runtime,
-        uris=tuple(app.uris),
+        uris=tuple(uris),
         instances=app.instances,
         memory=app.memory,
         env=tuple(app.environment),
         details=dict(app.details),
         lock_version=app.lock_version,
-        services=tuple(app.services),
+        services=tuple(services),
     )
 
 
-def apply(session: Session, app: App, target: Wanted) -> None:
-    """Write what was planned, the state excepted: that is the life cycle's.
+def apply(session: Session, app: App, current: Wanted, target: Wanted) -> None:
+    """Write what was planned where `current` is what was, the state excepted: that is the life cycle's.
 
     Raises:
         ApiError: 701 for a route that another application has.
@@ -155,17 +123,21 @@ def apply(session: Session, app: App, target: Wanted) -> None:
     app.environment, app.details = list(target.env), dict(target.details)
     app.package_state, app.lock_version = target.package_state, target.lock_version
     touch(app)
-    kept = {route.url for route in app.routes if route.url in target.uris}
-    app.routes[:] = [route for route in app.routes if route.url in kept]
+    if target.uris == current.uris:
+        return
+    # A new one gets its id.
     session.flush()
-    for url in target.uris:
-        if url in kept:
-            continue
+    connection = session.connection()
+    gone, fresh = set(current.uris).difference(target.uris), set(target.uris).difference(current.uris)
+    if gone:
+        connection.execute(delete(Route).where(Route.app_id == app.id, Route.url.in_(gone)))
+    # Always in the same order: who asks for the same routes at once waits, and does not wait in a circle.
+    for url in sorted(fresh):
         try:
-            with session.begin_nested():
-                app.routes.append(Route(url=url))
+            connection.execute(_ADD_ROUTE, {"app_id": app.id, "url": url})
         except IntegrityError as error:
             raise ApiError(701, url) from error
+    session.expire(app, ["routes"])
 
 
 def touch(app: App) -> None:
@@ -173,7 +145,7 @@ def touch(app: App) -> None:
     app.updated_at = max(int(time.time()), (app.updated_at or 0) + 1)
 
 
-def represent(app: App, running: int | None) -> dict[str, Any]:
+def represent(app: View, running: int | None) -> dict[str, Any]:
     """Show an application (section 1.7); `running` None: nobody knows."""
     command = {"command": app.details["command"]} if "command" in app.details else {}
     return {

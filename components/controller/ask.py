@@ -20,8 +20,11 @@ from components.common.messages import (
 )
 from components.controller.apps import Handle
 from components.controller.models import STARTED
+from components.controller.recent import Recent
 
 HEALTH_SECONDS = 1.0
+# What a health manager said is not asked again so soon: its own picture is as old as the last heartbeats, 10 s.
+RECENT_SECONDS = 1.0
 ANSWER_SECONDS = 2.0
 LIVE = ("STARTING", "RUNNING")
 
@@ -31,12 +34,15 @@ class Asker:
 
     def __init__(self, bus: BusThread) -> None:
         self._bus = bus
+        self._recent = Recent(RECENT_SECONDS)
 
     def running(self, handles: Iterable[Handle]) -> dict[int, int]:
         """Give the healthy instances of started applications by id; those nobody knows of are left out."""
-        asked = {h.id: h.version for h in handles if h.state == STARTED}
+        wanted = {h.id: h.version for h in handles if h.state == STARTED}
+        known = self._recent.of(wanted, time.monotonic())
+        asked = {d: v for d, v in wanted.items() if d not in known}
         if not asked:
-            return {}
+            return known
         query = HealthQuery(droplets=[{"droplet": d, "version": v} for d, v in asked.items()])
 
         def enough(replies: list[HealthReply]) -> bool:
@@ -48,12 +54,13 @@ class Asker:
             )
             replies = self._bus.run(work)
         except BusError:
-            return {}
-        known: dict[int, int] = {}
+            return known
+        fresh: dict[int, int] = {}
         for reply in replies:
             if reply.droplet in asked:
-                known.setdefault(reply.droplet, reply.healthy)
-        return known
+                fresh.setdefault(reply.droplet, reply.healthy)
+        self._recent.keep({d: (asked[d], healthy) for d, healthy in fresh.items()}, time.monotonic())
+        return {**known, **fresh}
 
     def instances(self, app: Handle) -> list[dict[str, Any]]:
         """Give one entry for each expected index, in order."""

@@ -6,7 +6,7 @@ moment it is removed stays.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection
 
 from sqlalchemy import exists, select
 from sqlalchemy.orm import Session
@@ -21,9 +21,15 @@ logger = log.get(__name__)
 
 
 def release(
-    db: Database, store: Store, *, packages: Iterable[str | None] = (), droplets: Iterable[str | None] = ()
+    db: Database,
+    store: Store,
+    *,
+    packages: Collection[str | None] = (),
+    droplets: Collection[str | None] = (),
 ) -> None:
     """Remove those of the files that nothing refers to; a failure is logged, the file stays."""
+    if not any((*packages, *droplets)):
+        return
     with db.session() as session:
         db.lock(session, LOCK)
         places = [store.package(d) for d in packages if d and not _package_used(session, d)]

@@ -12,24 +12,24 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-from sqlalchemy import delete, select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from components.common import log
 from components.common.messages import DeaStart, HmRequest
-from components.controller import apps, files, revisions, runtimes, updates
+from components.controller import apps, files, quotas, revisions, runtimes, updates, views
 from components.controller.auth import Caller
 from components.controller.config import ControllerConfig
 from components.controller.database import Database
 from components.controller.errors import ApiError, denied, no_app
-from components.controller.models import PENDING, STARTED, STOPPED, App, Staging, Upload, User
+from components.controller.models import PENDING, STARTED, STOPPED, App
 from components.controller.revisions import Released
+from components.controller.services_rows import Bound
 from components.controller.services_work import Fresh, Services
 from components.controller.staging import Ends, Stagings
 from components.controller.starter import Starter
 from components.controller.store import Store
-from components.controller.update import Actions, Wanted, check_memory, decide, plan
+from components.controller.update import Actions, Rules, Wanted, check_memory, decide, plan
 from components.controller.updates_runner import Updates
 
 logger = log.get(__name__)
@@ -70,12 +70,10 @@ class Lifecycle:
         fresh = self._bind_new(caller, None, body)
         try:
             with self._services.kept(fresh), self._db.session() as session:
-                target, owner = self._plan_new(session, caller, name, body)
-                app = App(owner=owner, name=name, created_at=now, updated_at=now)
-                app.framework = target.framework
+                target = self._plan_new(session, caller, name, body)
+                app = App(owner_id=caller.id, name=name, created_at=now, updated_at=now, bindings=[])
                 session.add(app)
-                session.flush()
-                apps.apply(session, app, target)
+                apps.apply(session, app, Wanted(name=name), target)
                 self._services.settle(session, app, target.services, fresh)
         except IntegrityError as error:
             raise ApiError(300, f"there is an application {name!r} already") from error
@@ -90,15 +88,18 @@ class Lifecycle:
         fresh = self._bind_new(caller, name, body)
         with self._services.kept(fresh), self._db.session() as session:
             app = apps.find(session, caller, name, lock=True)
-            current = apps.wanted(app)
-            target = plan(current, body, apps.rules(session, _alone(session, app), self._config, app))
+            current = apps.wanted(session, app)
+            target = plan(current, body, self._rules(session, app))
             runtimes.check(self._starter.pool, current, target)
             actions = decide(current, target)
-            apps.apply(session, app, target)
+            apps.apply(session, app, current, target)
             if actions.stop:
                 app.state = STOPPED
                 updates.close(session, app.id, "the application was stopped", self._db.now(session))
-            gone = self._services.settle(session, app, target.services, fresh)
+            gone: list[Bound] = []
+            if fresh or target.services != current.services:
+                gone = self._services.settle(session, app, target.services, fresh)
+            apps.restage_if_due(app)
             app_id = app.id
         self._services.unbind(gone)
         if target.state == STOPPED:
@@ -171,19 +172,15 @@ class Lifecycle:
         """
         with self._db.session() as session:
             app = apps.find(session, caller, name, lock=True)
-            app_id, package, droplets = app.id, app.package_hash, [app.staged_package_hash]
-            uploads = session.scalars(select(Upload).where(Upload.app_id == app.id))
-            droplets.extend(upload.droplet_hash for upload in uploads)
-            for table in (Upload, Staging):
-                session.execute(delete(table).where(table.app_id == app.id))
-            released = updates.forget(session, app.id)
-            gone = self._services.drop(session, app.bindings)
+            app_id = app.id
+            released = revisions.files(session, app)
+            _, services = views.attached(session.connection(), app_id)
+            gone = self._services.drop(session, app.bindings) if services else []
+            # All else that is the application's goes with it: every table says so itself.
             session.delete(app)
         self._starter.stop(app_id)
         self._starter.changed(app_id)
         self._services.unbind(gone)
-        released.add(package, None)
-        released.droplets.extend(droplets)
         self._release(released)
         logger.info("app_deleted", app=app_id)
 
@@ -230,16 +227,18 @@ class Lifecycle:
         indices = [i for i in request.indices or [] if 0 <= i < known.instances]
         self._starter.start(msgspec.structs.replace(message, flapping=request.flapping), indices, patience=0)
 
-    def _plan_new(
-        self, session: Session, caller: Caller, name: str, body: Mapping[str, Any]
-    ) -> tuple[Wanted, User]:
-        owner = session.get(User, caller.id, with_for_update=True)
-        if owner is None:
+    def _plan_new(self, session: Session, caller: Caller, name: str, body: Mapping[str, Any]) -> Wanted:
+        if not quotas.lock(session.connection(), caller.id):
             raise denied()
-        rules = apps.rules(session, owner, self._config, None)
+        rules = apps.rules(session, caller.id, self._config, None)
         target = plan(Wanted(name=name), body, rules, create=True)
         runtimes.check(self._starter.pool, Wanted(name=name), target)
-        return target, owner
+        return target
+
+    def _rules(self, session: Session, app: App) -> Rules:
+        """Give what holds for an application's owner; its row being locked, theirs is locked as well."""
+        quotas.lock(session.connection(), app.owner_id)
+        return apps.rules(session, app.owner_id, self._config, app)
 
     def _bind_new(self, caller: Caller, name: str | None, body: Mapping[str, Any]) -> list[Fresh]:
         """Have gateways bind what a request adds, once it is known that nothing else is wrong with it.
@@ -250,12 +249,12 @@ class Lifecycle:
             return []
         with self._db.session() as session:
             if name is None:
-                target, _ = self._plan_new(session, caller, str(body.get("name")), body)
+                target = self._plan_new(session, caller, str(body.get("name")), body)
                 known: tuple[str, ...] = ()
             else:
                 app = apps.find(session, caller, name)
-                current = apps.wanted(app)
-                target = plan(current, body, apps.rules(session, app.owner, self._config, app))
+                current = apps.wanted(session, app)
+                target = plan(current, body, apps.rules(session, app.owner_id, self._config, app))
                 known = current.services
         return self._services.make(caller, [alias for alias in target.services if alias not in known])
 
@@ -308,7 +307,7 @@ class Lifecycle:
                 return
             try:
                 # Others may have started while this one was staged.
-                check_memory(apps.wanted(app), apps.rules(session, _alone(session, app), self._config, app))
+                check_memory(apps.wanted(session, app), self._rules(session, app))
             except ApiError as error:
                 refused.append(error)
                 return
@@ -348,10 +347,3 @@ class Lifecycle:
 
 def _who(caller: Caller) -> str:
     return caller.by or caller.email
-
-
-def _alone(session: Session, app: App) -> User:
-    """Lock an application's owner, the application's row being locked: quotas are kept by one request at a time."""
-    owner = session.get(User, app.owner_id, with_for_update=True, populate_existing=True)
-    assert owner is not None
-    return owner

@@ -39,6 +39,11 @@ class User(Base):
     apps: Mapped[list[App]] = relationship(back_populates="owner", order_by="App.name")
 
 
+def version_of(id_: int, droplet: str | None, package: str | None, run_count: int) -> str:
+    """Give the version that instances of an application carry: `<hash>-<run count>`."""
+    return f"{droplet or package or uuid.uuid5(uuid.NAMESPACE_OID, str(id_)).hex}-{run_count}"
+
+
 class App(Base):
     """An application as desired. `memory` and `disk_quota` are MB; times are whole seconds since 1970."""
 
@@ -74,20 +79,18 @@ class App(Base):
     updated_at: Mapped[int] = mapped_column(BigInteger)
 
     owner: Mapped[User] = relationship(back_populates="apps")
+    # The database itself removes them with their application.
     routes: Mapped[list[Route]] = relationship(
-        back_populates="app", cascade="all, delete-orphan", order_by="Route.url"
+        back_populates="app", cascade="all, delete-orphan", order_by="Route.url", passive_deletes=True
     )
     bindings: Mapped[list[ServiceBinding]] = relationship(
-        back_populates="app", cascade="all, delete-orphan", order_by="ServiceBinding.id"
+        back_populates="app", cascade="all, delete-orphan", order_by="ServiceBinding.id", passive_deletes=True
     )
 
     @property
     def version(self) -> str:
         """The version its instances carry: `<hash>-<run count>` (section 1.7)."""
-        base = (
-            self.staged_package_hash or self.package_hash or uuid.uuid5(uuid.NAMESPACE_OID, str(self.id)).hex
-        )
-        return f"{base}-{self.run_count}"
+        return version_of(self.id, self.staged_package_hash, self.package_hash, self.run_count)
 
     @property
     def uris(self) -> list[str]:

@@ -28,7 +28,6 @@ from components.controller.auth import Caller
 from components.controller.config import ControllerConfig
 from components.controller.database import Database
 from components.controller.errors import ApiError, bad_request
-from components.controller.models import User
 from components.controller.models_records import (
     TASK_FAILED,
     TASK_OPEN,
@@ -39,7 +38,7 @@ from components.controller.models_records import (
 )
 from components.controller.placement import Need
 from components.controller.pool import LOST, Pool
-from components.controller.quotas import limits
+from components.controller.quotas import lock, standing
 from components.controller.store import Store
 from components.controller.task_watch import Heard, Open, TaskWatch
 
@@ -92,15 +91,15 @@ class OneOffs:
             raise bad_request("command: want a text without NUL")
         timeout = whole(body, "timeout", DEFAULT_TIMEOUT, 1, self._config.max_task_seconds)
         with self._db.session() as session:
-            owner = session.get(User, caller.id, with_for_update=True)
+            owner = lock(session.connection(), caller.id)
             app = apps.find(session, caller, name)
             start = apps.start_message(app, self._config, self._store)
             memory = whole(body, "memory", app.memory, 1, 1 << 20) or app.memory
-            allowed = limits(session, self._config, caller.id, admin=caller.admin)
-            if owner is None or not start.sha1:
+            if not owner or not start.sha1:
                 raise ApiError(300, "nothing was staged yet that a command could run in")
-            if apps.usage(session, caller.id)[0] + memory > allowed.memory:
-                raise ApiError(600, f"{allowed.memory}M")
+            has = standing(session.connection(), self._config, caller.id)
+            if has.memory + memory > has.capacity.memory:
+                raise ApiError(600, f"{has.capacity.memory}M")
             task = Task(
                 id=secrets.token_hex(16),
                 app_id=app.id,

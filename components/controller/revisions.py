@@ -11,16 +11,20 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import exists, func, select
+from sqlalchemy import bindparam, exists, func, select
 from sqlalchemy.orm import Session
 
 from components.controller import apps
 from components.controller.errors import ApiError
-from components.controller.models import STAGED, App, AppRevision, AppUpdate
+from components.controller.models import STAGED, App, AppRevision, AppUpdate, Upload
 
 # So many keep their droplet.
 KEPT = 10
 COMMAND = "command"
+_KEPT_FILES = select(AppRevision.package, AppRevision.droplet).where(
+    AppRevision.app_id == bindparam("app_id"), AppRevision.kept
+)
+_DELIVERED = select(Upload.droplet_hash).where(Upload.app_id == bindparam("app_id"))
 
 
 @dataclass
@@ -40,6 +44,16 @@ def of(session: Session, app_id: int) -> list[AppRevision]:
     """Give an application's revisions, newest first."""
     query = select(AppRevision).where(AppRevision.app_id == app_id).order_by(AppRevision.number.desc())
     return list(session.scalars(query))
+
+
+def files(session: Session, app: App) -> Released:
+    """Give the files of an application that is to be deleted: its own, its revisions', and what was delivered for it."""
+    released = Released([app.package_hash], [app.staged_package_hash])
+    connection, ids = session.connection(), {"app_id": app.id}
+    for package, droplet in connection.execute(_KEPT_FILES, ids):
+        released.add(package, droplet)
+    released.droplets.extend(connection.execute(_DELIVERED, ids).scalars())
+    return released
 
 
 def current(session: Session, app: App) -> AppRevision | None:

@@ -9,7 +9,7 @@ from urllib.parse import quote
 
 from flask import Blueprint, Response, jsonify, request, send_file
 
-from components.controller import apps, leftovers, updates
+from components.controller import apps, leftovers, updates, views
 from components.controller.apps import Handle
 from components.controller.context import here, json_object, json_value, nothing, user
 from components.controller.errors import bad_request, no_app
@@ -43,10 +43,9 @@ def create() -> Response:
 def listing() -> Response:
     """List the user's applications; the health managers are asked once for all."""
     controller, caller = here(), user()
-    with controller.db.reading() as session:
-        found = apps.owned(session, caller)
-        handles = [apps.handle(a) for a in found]
-    running = controller.asker.running(handles)
+    with controller.db.asking() as connection:
+        found = views.owned(connection, caller)
+    running = controller.asker.running([apps.handle(a) for a in found])
     return jsonify([apps.represent(a, running.get(a.id)) for a in found])
 
 
@@ -54,10 +53,9 @@ def listing() -> Response:
 def show(name: str) -> Response:
     """Show an application."""
     controller, caller = here(), user()
-    with controller.db.reading() as session:
-        app = apps.find(session, caller, name, whole=True)
-        handle = apps.handle(app)
-    running = controller.asker.running([handle])
+    with controller.db.asking() as connection:
+        app = views.find(connection, caller, name)
+    running = controller.asker.running([apps.handle(app)])
     return jsonify(apps.represent(app, running.get(app.id)))
 
 

@@ -9,7 +9,7 @@ import httpx
 from flask import Blueprint, Response, jsonify, request
 
 from components.common import log
-from components.controller import apps
+from components.controller import apps, views
 from components.controller.apps import Handle
 from components.controller.context import here, user
 from components.controller.errors import ApiError
@@ -90,5 +90,5 @@ def _passed_on(url: str, credentials: tuple[str, str], path: str) -> Response:
 
 def _handle(name: str) -> Handle:
     caller = user()
-    with here().db.reading() as session:
-        return apps.handle(apps.find(session, caller, name))
+    with here().db.asking() as connection:
+        return apps.handle(views.find(connection, caller, name))

@@ -6,7 +6,6 @@ from flask import Blueprint, Response, g, jsonify
 
 from components.common.frameworks import info_frameworks, info_runtimes
 from components.controller import quotas, services_rows
-from components.controller.apps import usage
 from components.controller.auth import Caller
 from components.controller.context import here, user
 from components.controller.runtimes import versions
@@ -43,13 +42,11 @@ def info() -> Response:
     }
     caller: Caller | None = g.caller
     if caller is not None:
-        with controller.db.reading() as session:
-            limits = quotas.limits(session, config, caller.id, admin=caller.admin)
-            memory, started = usage(session, caller.id)
-            services = services_rows.count(session, caller.id)
+        with controller.db.asking() as connection:
+            has = quotas.standing(connection, config, caller.id)
         facts["user"] = caller.email
-        facts["limits"] = quotas.shape(limits)
-        facts["usage"] = {"memory": memory, "apps": started, "services": services}
+        facts["limits"] = quotas.shape(has.capacity)
+        facts["usage"] = {"memory": has.memory, "apps": has.started, "services": has.services}
         facts["frameworks"] = info_frameworks(_versions())
     return jsonify(facts)
 

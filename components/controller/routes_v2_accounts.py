@@ -5,17 +5,15 @@ from __future__ import annotations
 from typing import Any
 
 from flask import Blueprint, Response, jsonify, request
-from sqlalchemy import func, select
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from components.controller import quotas
-from components.controller.apps import usage
 from components.controller.asked import LARGEST_PAGE, PAGE, Query
 from components.controller.auth import find_user, void_tokens
 from components.controller.context import admin, here, json_object, nothing, user
 from components.controller.errors import ApiError, bad_request, denied
-from components.controller.models import App, User
-from components.controller.services_rows import count
+from components.controller.models import User
 
 blueprint = Blueprint("v2_accounts", __name__, url_prefix="/v2/users")
 _KIND = "users"
@@ -81,12 +79,12 @@ def _account(session: Session, email: str) -> User:
 
 def _shape(session: Session, row: User) -> dict[str, Any]:
     config = here().config
-    memory, started = usage(session, row.id)
+    has = quotas.standing(session.connection(), config, row.id)
     return {
         "email": row.email,
         "admin": row.admin,
         "created": row.created_at,
-        "apps": session.scalar(select(func.count()).select_from(App).where(App.owner_id == row.id)) or 0,
-        "limits": quotas.shape(quotas.limits(session, config, row.id, admin=row.admin)),
-        "usage": {"memory": memory, "apps": started, "services": count(session, row.id)},
+        "apps": has.apps,
+        "limits": quotas.shape(has.capacity),
+        "usage": {"memory": has.memory, "apps": has.started, "services": has.services},
     }

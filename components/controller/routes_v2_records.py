@@ -7,14 +7,14 @@ import time
 
 from flask import Blueprint, Response, current_app, jsonify, request
 from sqlalchemy import and_, or_, select
-from sqlalchemy.orm import joinedload, selectinload
 
-from components.controller import apps, events, openapi, usage
+from components.controller import apps, events, openapi, usage, views
 from components.controller.asked import LARGEST_PAGE, PAGE, Query
 from components.controller.auth import find_user
 from components.controller.context import here, user
 from components.controller.errors import ApiError, bad_request, denied
-from components.controller.models import App
+from components.controller.models import App, User
+from components.controller.views import View
 
 blueprint = Blueprint("v2_records", __name__, url_prefix="/v2")
 _APPS, _EVENTS = "apps", "events"
@@ -32,8 +32,8 @@ def applications() -> Response:
     after = query.cursor("after", controller.operations.cursors, _APPS)
     if (owner is not None or everybody) and not caller.admin:
         raise denied()
-    rows = select(App).order_by(App.name, App.id).limit(limit + 1)
-    rows = rows.options(selectinload(App.routes), selectinload(App.bindings), joinedload(App.owner))
+    rows = select(User.email, *views.COLUMNS).join(App, App.owner_id == User.id)
+    rows = rows.order_by(App.name, App.id).limit(limit + 1)
     if after is not None:
         name, id_ = _pair(after)
         rows = rows.where(or_(App.name > name, and_(App.name == name, App.id > id_)))
@@ -45,14 +45,13 @@ def applications() -> Response:
             rows = rows.where(App.owner_id == found.id)
         elif not everybody:
             rows = rows.where(App.owner_id == caller.id)
-        page = list(session.scalars(rows))
-        handles = [apps.handle(app) for app in page[:limit]]
-    running = controller.asker.running(handles)
+        page = [(email, View(*columns)) for email, *columns in session.execute(rows)]
+    running = controller.asker.running([apps.handle(app) for _, app in page[:limit]])
     shown = [
-        {**apps.represent(app, running.get(app.id)), "id": app.id, "owner": app.owner.email}
-        for app in page[:limit]
+        {**apps.represent(app, running.get(app.id)), "id": app.id, "owner": email}
+        for email, app in page[:limit]
     ]
-    last = page[limit - 1] if len(page) > limit else None
+    last = page[limit - 1][1] if len(page) > limit else None
     more = controller.operations.cursors.make(_APPS, [last.name, last.id]) if last else None
     return jsonify({"apps": shown, "next": more})
 

@@ -180,7 +180,6 @@ class Services:
         missing = names.difference(app.services)
         if missing:
             raise ApiError(102, f"what it was; {', '.join(sorted(missing))} has been unbound")
-        apps.restage_if_due(app)
         return gone
 
     def drop(self, session: Session, bindings: Iterable[ServiceBinding]) -> list[Bound]:

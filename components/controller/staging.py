@@ -17,7 +17,7 @@ from typing import Any
 from urllib.parse import quote
 
 from prometheus_client import Counter, Histogram
-from sqlalchemy import delete
+from sqlalchemy import bindparam, delete, update
 from sqlalchemy.orm import Session
 
 from components.common import log
@@ -59,6 +59,11 @@ TAIL_LINES = 20
 # How a stager begins its answer when it takes no more: nothing is wrong with the application.
 QUEUE_FULL = "queue failed"
 _LIVE_LINES, _LIVE_APPS = 2000, 200
+_CANCEL = (
+    update(Staging)
+    .where(Staging.app_id == bindparam("of"), Staging.state == RUNNING)
+    .values(state=CANCELLED, error="the application was stopped by another request")
+)
 logger = log.get(__name__)
 
 
@@ -167,10 +172,8 @@ class Stagings:
 
     def cancel(self, app_id: int) -> None:
         """Give up a running staging: its application was stopped."""
-        with self._db.session() as session:
-            row = session.get(Staging, app_id, with_for_update=True)
-            if row is not None and row.state == RUNNING:
-                row.state, row.error = CANCELLED, "the application was stopped by another request"
+        with self._db.asking() as connection:
+            connection.execute(_CANCEL, {"of": app_id})
 
     def last_log(self, app_id: int) -> str | None:
         """Give the log of the last staging, or what there is of the one that runs; None when there was none."""

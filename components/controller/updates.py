@@ -10,7 +10,7 @@ import uuid
 from collections.abc import Collection
 from typing import Any
 
-from sqlalchemy import delete, select
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from components.controller import apps, revisions
@@ -124,17 +124,6 @@ def refuse(session: Session, app: App, by: str, reason: str, now: float) -> None
         revisions.restore(app, known)
     else:
         app.package_state = PENDING
-
-
-def forget(session: Session, app_id: int) -> Released:
-    """Remove an application's updates and revisions; gives their files."""
-    released = Released()
-    for row in revisions.of(session, app_id):
-        if row.kept:
-            released.add(row.package, row.droplet)
-    for table in (AppUpdate, AppRevision):
-        session.execute(delete(table).where(table.app_id == app_id))
-    return released
 
 
 def outcome(app: App, update: AppUpdate | None) -> str | None:

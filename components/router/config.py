@@ -14,6 +14,8 @@ class RouterConfig(DaemonConfig, frozen=True, forbid_unknown_fields=True, kw_onl
         sweep_seconds: between two looks for such routes.
         start_seconds: between two `router.start`.
         register_seconds: how often peers that greet are asked to register.
+        drain_seconds: how long those in front of a drained router are given to notice before its WebSockets are told to go.
+        websocket_drain_seconds: from the first told to the last.
         hold_seconds: how long a request for an unknown host waits while routes are still being learned.
         settle_seconds: after the first connection to the bus, how long routes count as still being learned.
         usage_seconds: between two `ingot.router.usage`.
@@ -26,6 +28,8 @@ class RouterConfig(DaemonConfig, frozen=True, forbid_unknown_fields=True, kw_onl
     sweep_seconds: float = 30
     start_seconds: float = 30
     register_seconds: int = 20
+    drain_seconds: float = 30
+    websocket_drain_seconds: float = 30
     hold_seconds: float = 5
     settle_seconds: float = 3
     batch_milliseconds: int = 10
@@ -42,6 +46,7 @@ class RouterConfig(DaemonConfig, frozen=True, forbid_unknown_fields=True, kw_onl
                 "start_seconds",
                 "register_seconds",
                 "usage_seconds",
+                "websocket_drain_seconds",
             )
             if getattr(self, name) <= 0
         ]

@@ -8,7 +8,7 @@ from __future__ import annotations
 import mmap
 import os
 import struct
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import msgspec
@@ -16,7 +16,8 @@ import msgspec
 _MAGIC, _PAGE, _NAME, _ROW = 20110413.0, 4096, 128, 128
 _HEADER = struct.Struct("=6d")
 _SUMS = struct.Struct("=24d")
-_NUMBERS = struct.Struct("=3d11I3H2B12I2B2x")
+_TOLD = struct.Struct("=2d")
+_NUMBERS = struct.Struct("=4d23IB3x")
 # Rows read before others get their turn.
 SLICE = 2048
 # Upper bounds of the latency histogram in milliseconds; what is slower is in one more bucket.
@@ -134,6 +135,11 @@ class Worker:
         """Give the bad requests and those a limit turned away."""
         return _HEADER.unpack_from(self._map)[4:6]
 
+    def told(self) -> tuple[float, float]:
+        """Give the WebSockets that were told to go elsewhere, and those that did not and were ended."""
+        told, ended = _TOLD.unpack_from(self._map, _HEADER.size + _SUMS.size)
+        return told, ended
+
     def total(self) -> Numbers:
         """Everything this worker answered."""
         values = _SUMS.unpack_from(self._map, _HEADER.size)
@@ -175,17 +181,17 @@ class Worker:
     def _read(self, row: int) -> tuple[Numbers, int, bool]:
         values = _NUMBERS.unpack_from(self._map, self._rows + row * _ROW)
         numbers = Numbers(
-            status=list(values[3:9]),
-            buckets=list(values[19:31]),
-            latency_ms=values[9],
-            bytes_in=values[1],
-            bytes_out=values[2],
+            status=list(values[4:10]),
+            buckets=list(values[14:26]),
+            latency_ms=values[1],
+            bytes_in=values[2],
+            bytes_out=values[3],
             retries=values[11],
-            ejections=values[15],
+            ejections=values[13],
             open=values[10],
-            websockets=values[16],
+            websockets=values[26],
         )
-        return numbers, values[12], bool(values[32])
+        return numbers, values[12], bool(values[27])
 
     def _name(self, row: int) -> Name:
         at = _PAGE + row * _NAME
@@ -201,6 +207,8 @@ class View(msgspec.Struct):
         total: everything.
         bad_requests: for unknown hosts or none.
         limited: turned away by a limit.
+        told: WebSockets that a drain told to go elsewhere.
+        ended: WebSockets that did not go and were ended.
         apps: by application id; "0" is what is served without one.
         endpoints: by application id, then by address and port.
         instances: the instance id of each address and port.
@@ -209,6 +217,8 @@ class View(msgspec.Struct):
     total: Numbers = msgspec.field(default_factory=Numbers)
     bad_requests: float = 0
     limited: float = 0
+    told: float = 0
+    ended: float = 0
     apps: dict[str, Numbers] = msgspec.field(default_factory=dict)
     endpoints: dict[str, dict[str, Numbers]] = msgspec.field(default_factory=dict)
     instances: dict[str, str] = msgspec.field(default_factory=dict)
@@ -226,14 +236,15 @@ class Counters:
         self._workers: dict[Path, Worker] = {}
         self._gone: dict[str, Numbers] = {}
         self._before = View()
+        self._reading = False
 
     def rows(self) -> int:
         """Give how many rows there are to read."""
         return sum(w.used for w in self._workers.values())
 
     def find(self) -> None:
-        """Map the files of new workers; take over and remove those of workers that ended."""
-        for path, worker in list(self._workers.items()):
+        """Map the files of new workers; take over and remove those of workers that ended, unless they are being read."""
+        for path, worker in list(self._workers.items()) if not self._reading else ():
             if not worker.alive or not worker.current:
                 self._bury(worker)
                 del self._workers[path]
@@ -247,14 +258,24 @@ class Counters:
 
     def totals(self) -> View:
         """Read the sums only, which costs nothing."""
-        view = View(bad_requests=self._before.bad_requests, limited=self._before.limited)
+        before = self._before
+        view = View(
+            bad_requests=before.bad_requests, limited=before.limited, told=before.told, ended=before.ended
+        )
         view.total.add(self._before.total, lasting=True)
         for worker in self._workers.values():
             self._sum(worker, view)
         return view
 
-    def read(self) -> Iterator[View | None]:
-        """Read everything: gives None where others may have their turn, and at the end the reading."""
+    def read(self) -> Generator[View | None]:
+        """Read everything: gives None where others may have their turn, and at the end the reading. One at a time."""
+        self._reading = True
+        try:
+            yield from self._read()
+        finally:
+            self._reading = False
+
+    def _read(self) -> Iterator[View | None]:
         view = self.totals()
         for worker in list(self._workers.values()):
             for part in worker.rows(self._gone):
@@ -274,6 +295,9 @@ class Counters:
         bad, limited = worker.extra()
         view.bad_requests += bad
         view.limited += limited
+        told, ended = worker.told()
+        view.told += told
+        view.ended += ended
 
     def _bury(self, worker: Worker) -> None:
         self._sum(worker, self._before, lasting=True)

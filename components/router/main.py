@@ -13,6 +13,7 @@ from components.common.bus import Bus
 from components.common.daemon import run
 from components.common.identity import Identity
 from components.router.config import RouterConfig
+from components.router.drainer import Drainer
 from components.router.locator import Locator
 from components.router.nginx import Nginx
 from components.router.pusher import Pusher
@@ -28,7 +29,6 @@ class Router:
 
     def __init__(self, config: RouterConfig, bus: Bus, identity: Identity) -> None:
         folder = Path(config.run_path)
-        self._drain = folder / "drain"
         self._table = Table(config.prune_seconds)
         self._nginx = Nginx(folder / "data.sock")
         self._pusher = Pusher(self._nginx, self._table, config.batch_milliseconds / 1000)
@@ -39,6 +39,9 @@ class Router:
             self._pusher,
             lambda: self._registrar.settled,
             config.hold_seconds,
+        )
+        self._drainer = Drainer(
+            folder / "drain", self._nginx, config.drain_seconds, config.websocket_drain_seconds
         )
         self._teller = Teller(config, bus, identity, self._nginx)
         self._tasks: list[asyncio.Task[None]] = []
@@ -52,6 +55,7 @@ class Router:
             self._pusher.run(),
             self._registrar.greet_for_ever(),
             self._registrar.prune_for_ever(),
+            self._drainer.run(),
             self._teller.totals_for_ever(),
             self._teller.everything_for_ever(),
             self._teller.usage_for_ever(),
@@ -71,18 +75,18 @@ class Router:
             reasons.append(self._pusher.problem)
         if not self._registrar.settled:
             reasons.append("routes are still being learned from the bus")
-        if self._drain.exists():
+        if self._drainer.draining:
             reasons.append("draining")
         return reasons
 
     def varz(self) -> dict[str, object]:
         """Section 3.5's names."""
         return {
-            **self._teller.stats.varz(),
+            **self._teller.stats.varz(self._table.tags),
             "urls": self._table.hosts,
             "droplets": self._table.endpoints,
             "nginx_synced": self._pusher.synced,
-            "draining": self._drain.exists(),
+            "draining": self._drainer.draining,
         }
 
     def _keep(self, job: Coroutine[Any, Any, None]) -> asyncio.Task[None]:

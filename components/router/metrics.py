@@ -52,6 +52,8 @@ class Exporter(Collector):
         view = self._view()
         yield _one("ingot_router_bad_requests", "Requests for no host that is known.", view.bad_requests)
         yield _one("ingot_router_limited_requests", "Requests a limit turned away.", view.limited)
+        yield _one("ingot_router_websockets_told", "WebSockets a drain told to go elsewhere.", view.told)
+        yield _one("ingot_router_websockets_ended", "WebSockets that did not go and were ended.", view.ended)
         yield from _families("ingot_router", [], [([], view.total)])
         yield from _families("ingot_router_app", ["app"], [([app], n) for app, n in view.apps.items()])
         if self._endpoints:

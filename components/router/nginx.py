@@ -88,6 +88,10 @@ class Nginx:
         """Ask for the counters."""
         return await self._call("GET", "/stats", dict[str, float])
 
+    async def tell(self, seconds: float) -> None:
+        """Have every WebSocket told to go elsewhere, spread over so many seconds; to be said again, or it ends. 0 ends it now."""
+        await self._call("POST", "/drain", dict[str, Any], msgspec.json.encode({"seconds": seconds}))
+
     async def push(self, delta: Delta) -> Held:
         """Hand over a delta.
 

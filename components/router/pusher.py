@@ -104,7 +104,8 @@ class Pusher:
     async def _bring_up_to_date(self) -> None:
         held = await self._nginx.state()
         if not self._contact:
-            if held.loaded and held.epoch != self.epoch:
+            # Loaded or not: a predecessor that ended while it sent a whole table leaves both halves, and nginx serves them.
+            if held.epoch not in (None, self.epoch):
                 await self._adopt()
             self._contact = True
         if held.epoch != self.epoch or held.seq != self._seq or not held.loaded:

@@ -11,10 +11,10 @@ from prometheus_client import Counter
 from components.common import log
 from components.common.bus import Bus, Incoming
 from components.common.identity import Identity
-from components.common.messages import RouterHello, RouterRegister
+from components.common.messages import RouterHello
 from components.router.config import RouterConfig
 from components.router.errors import RouteError
-from components.router.routes import parse
+from components.router.routes import Registration, parse
 from components.router.table import Table
 
 REFUSED = Counter("ingot_router_refused_registrations_total", "Registrations that named no possible route.")
@@ -48,8 +48,8 @@ class Registrar:
             minimumRegisterIntervalInSeconds=config.register_seconds,
             pruneThresholdInSeconds=int(config.prune_seconds),
         )
-        bus.subscribe("router.register", RouterRegister, self._on_register)
-        bus.subscribe("router.unregister", RouterRegister, self._on_unregister)
+        bus.subscribe("router.register", Registration, self._on_register)
+        bus.subscribe("router.unregister", Registration, self._on_unregister)
         bus.subscribe("router.greet", None, self._on_greet)
         bus.on_connect(self._on_connect)
 
@@ -88,7 +88,7 @@ class Registrar:
         if self._heard_since is None:
             self._heard_since = time.monotonic()
 
-    async def _on_register(self, message: Incoming[RouterRegister]) -> None:
+    async def _on_register(self, message: Incoming[Registration]) -> None:
         try:
             hosts, endpoint = parse(message.body)
         except RouteError as error:
@@ -98,7 +98,7 @@ class Registrar:
         if self._table.changed:
             self._changed()
 
-    async def _on_unregister(self, message: Incoming[RouterRegister]) -> None:
+    async def _on_unregister(self, message: Incoming[Registration]) -> None:
         try:
             hosts, endpoint = parse(message.body)
         except RouteError as error:
@@ -111,6 +111,6 @@ class Registrar:
     async def _on_greet(self, message: Incoming[object]) -> None:
         await message.respond(self._hello)
 
-    def _refuse(self, message: Incoming[RouterRegister], error: RouteError) -> None:
+    def _refuse(self, message: Incoming[Registration], error: RouteError) -> None:
         REFUSED.inc()
         logger.warning("registration_refused", subject=message.subject, reason=str(error))

@@ -9,12 +9,28 @@ from typing import Any
 
 import msgspec
 
-from components.common.messages import RouterRegister
 from components.router.errors import RouteError
 
 _LABEL = r"(?!-)[a-z0-9_-]{1,63}(?<!-)"
 _HOST = re.compile(rf"(\*\.)?{_LABEL}(\.{_LABEL})*")
 _INSTANCE = re.compile(r"[\x21-\x7e]{1,64}")
+# What a double holds exactly: nginx's side knows no other numbers.
+_MAX_APP = 2**53 - 1
+
+
+class Registration(msgspec.Struct, frozen=True):
+    """`router.register` and `router.unregister` as a router takes them.
+
+    Wider than what ours send (`RouterRegister`): the router of 2011 looked at nothing but host, port and uris, so its peers
+    were free to write numbers as texts, and null for what they did not have.
+    """
+
+    host: str
+    port: int | float | str
+    uris: list[Any]
+    app: int | str | None = None
+    tags: Any = None
+    private_instance_id: str | None = None
 
 
 class Endpoint(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -48,7 +64,8 @@ def normal_host(uri: str) -> str:
     """
     host, _, port = uri.strip().lower().partition(":")
     host = host.removesuffix(".")
-    if len(host) > 253 or not _HOST.fullmatch(host) or (port and not port.isdigit()):
+    # Letters beyond ASCII have lower cases within it.
+    if not uri.isascii() or len(host) > 253 or not _HOST.fullmatch(host) or (port and not port.isdigit()):
         raise RouteError(f"{uri[:80]!r} is not a host")
     return host
 
@@ -65,38 +82,49 @@ def normal_address(host: str) -> str:
         address = ipaddress.ip_address("127.0.0.1" if host.lower() == "localhost" else host)
     except ValueError as error:
         raise RouteError(f"{host[:80]!r} is not an IP address") from error
-    if address.is_multicast or address.is_unspecified:
+    if address.is_multicast or address.is_unspecified or "%" in str(address):
         raise RouteError(f"{host} is no endpoint's address")
     return str(address)
 
 
-def parse(message: RouterRegister) -> tuple[list[str], Endpoint]:
+def parse(message: Registration) -> tuple[list[str], Endpoint]:
     """Take a registration apart.
 
     Returns:
         its hosts, each once, and the endpoint that serves them.
 
     Raises:
-        RouteError: address, port or instance id are unusable, or not one of the uris is a host.
+        RouteError: address, port or ids are unusable, or not one of the uris is a host.
     """
-    if not 1 <= message.port <= 65535:
-        raise RouteError(f"port {message.port} is not one")
+    port, app = _number(message.port), None
+    if port is None or not 1 <= port <= 65535:
+        raise RouteError(f"port {message.port!r:.80} is not one")
     address = normal_address(message.host)
     instance = message.private_instance_id or None
     if instance is not None and not _INSTANCE.fullmatch(instance):
         raise RouteError("private_instance_id: want up to 64 printable characters without blanks")
-    if message.app is not None and message.app < 0:
-        raise RouteError(f"app {message.app} is not an id")
+    if message.app is not None:
+        app = _number(message.app)
+        if app is None or not 0 <= app <= _MAX_APP:
+            raise RouteError(f"app {message.app!r:.80} is not an id")
     hosts: dict[str, None] = {}
     refused: RouteError | None = None
     for uri in message.uris:
         try:
-            hosts[normal_host(uri)] = None
+            hosts[normal_host(uri if isinstance(uri, str) else "")] = None
         except RouteError as error:
             refused = error
     if refused is not None and not hosts:
         raise refused
-    return list(hosts), Endpoint(address, message.port, message.app, instance, message.tags)
+    tags = message.tags if isinstance(message.tags, dict) else {}
+    return list(hosts), Endpoint(address, port, app, instance, tags)
+
+
+def _number(value: float | str) -> int | None:
+    """Read a whole number, also from a text; None for what is none."""
+    if isinstance(value, str):
+        return int(value) if value.isascii() and value.isdigit() and len(value) < 20 else None
+    return int(value) if value == value // 1 else None
 
 
 def from_dump(routes: Mapping[str, list[Endpoint]]) -> list[tuple[str, Endpoint]]:

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable, Iterable, Mapping
 from itertools import pairwise
+from typing import Any
 
 from components.router.counters import BOUNDS, CLASSES, Numbers, View
+
+Tags = Callable[[tuple[str, int]], Mapping[str, Any]]
 
 WINDOW_SECONDS = 60.0
 _TOP = 10
@@ -59,8 +63,12 @@ class Stats:
         }
         self.view = view
 
-    def varz(self) -> dict[str, object]:
-        """Give the numbers by their names of section 3.5; latency is a sum of milliseconds and its samples over a minute."""
+    def varz(self, tags: Tags = lambda _: {}) -> dict[str, object]:
+        """Give the numbers by their names of section 3.5; latency is a sum of milliseconds and its samples over a minute.
+
+        Args:
+            tags: gives the tags registered for an address and port.
+        """
         total = self._totals.total
         rate, latency, samples = 0.0, 0.0, 0
         if len(self._history) > 1:
@@ -84,7 +92,10 @@ class Stats:
             "client_connections": int(self._connections),
             "app_connections": int(sum(n.open for n in self.view.apps.values())),
             "websockets": int(total.websockets),
+            "websockets_told": int(self._totals.told),
+            "websockets_ended": int(self._totals.ended),
             **self._by_app(),
+            "tags": self._by_tag(tags),
         }
 
     def _by_app(self) -> dict[str, object]:
@@ -104,6 +115,26 @@ class Stats:
                 for peer, n in endpoints.items()
             }
         return told
+
+    def _by_tag(self, tags: Tags) -> dict[str, dict[str, object]]:
+        """Give the numbers by tag and its value; all endpoints of an application have the tags of one."""
+        sums: dict[str, dict[str, Numbers]] = {}
+        for app, endpoints in self.view.endpoints.items():
+            parts: Iterable[tuple[str, Numbers]] = endpoints.items()
+            if app != "0":
+                parts = [(next(iter(endpoints)), self.view.apps[app])]
+            elif len(endpoints) > self._most:
+                continue
+            for peer, numbers in parts:
+                address, _, port = peer.rpartition(":")
+                for key, value in tags((address.strip("[]"), int(port))).items():
+                    if isinstance(value, str | int | float):
+                        sums.setdefault(key, {}).setdefault(str(value), Numbers()).add(numbers)
+        told = ("requests", "latency", *(f"responses_{name}" for name in CLASSES))
+        return {
+            key: {value: {k: v for k, v in describe(n).items() if k in told} for value, n in values.items()}
+            for key, values in sums.items()
+        }
 
 
 class Usage:

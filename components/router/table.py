@@ -6,7 +6,8 @@ the set of changed hosts and sends what each of them is then.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 from components.router.routes import Endpoint
 
@@ -56,6 +57,11 @@ class Table:
     def routes(self, host: str) -> list[Endpoint]:
         """Endpoints of one entry, oldest first; empty when there is none."""
         return [r.endpoint for r in self._hosts.get(host, {}).values()]
+
+    def tags(self, peer: Peer) -> Mapping[str, Any]:
+        """Tags of what has an address and port; empty when nothing has."""
+        host = next(iter(self._peers.get(peer, ())), None)
+        return {} if host is None else self._hosts[host][peer].endpoint.tags
 
     def find(self, host: str) -> str | None:
         """Which entry serves a host: itself, or the nearest wildcard above it."""

@@ -40,6 +40,7 @@ class Teller:
         self._nginx = nginx
         self._counters = Counters(Path(config.run_path))
         self._usage = Usage()
+        self._one_reader = asyncio.Lock()
         self.stats = Stats()
         self._exporter = Exporter(lambda: self.stats.view, endpoints=config.endpoint_metrics)
 
@@ -49,7 +50,8 @@ class Teller:
             connections = 0.0
             # Silence of nginx is the pusher's to report.
             with contextlib.suppress(NginxError):
-                connections = (await self._nginx.stats()).get("client_connections", 0)
+                # The one that asks is no client's.
+                connections = max(0.0, (await self._nginx.stats()).get("client_connections", 0) - 1)
             self._counters.find()
             self.stats.add(self._counters.totals(), connections, time.monotonic())
             await asyncio.sleep(_TOTALS_SECONDS)
@@ -92,12 +94,14 @@ class Teller:
             self._usage.told(view, now)
 
     async def _read(self) -> View:
-        self._counters.find()
-        view = self._counters.totals()
-        for part in self._counters.read():
-            if part is None:
-                # Registrations and misses are not to wait for this.
-                await asyncio.sleep(0)
-            else:
-                view = part
-        return view
+        async with self._one_reader:
+            self._counters.find()
+            view = self._counters.totals()
+            with contextlib.closing(self._counters.read()) as parts:
+                for part in parts:
+                    if part is None:
+                        # Registrations and misses are not to wait for this.
+                        await asyncio.sleep(0)
+                    else:
+                        view = part
+            return view

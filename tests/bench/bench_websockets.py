@@ -1,9 +1,10 @@
-"""Idle WebSockets outlive the router process: how many, and what one costs nginx.
+"""Idle WebSockets outlive the router process, and are told when it drains: how many, and what one costs nginx.
 
     python -m tests.bench.bench_websockets [--sockets N] [--out build/bench/websockets.json]
 
 Opens WebSockets through one worker to one application, kills the router process and starts it again, then has every socket
-say something and listens for its echo. Each socket takes two descriptors of nginx, one of the application and one here.
+say something and listens for its echo. Then drains the router; every client answers its Close frame. Each socket takes two
+descriptors of nginx, one of the application and one here.
 """
 
 from __future__ import annotations
@@ -14,13 +15,17 @@ import json
 import re
 import resource
 import sys
+import time
 from pathlib import Path
 
 from tests.integration.router_rig import Rig, running, until
 
 ROOT = Path(__file__).resolve().parents[2]
 HANDSHAKE = b"GET / HTTP/1.1\r\nHost: sockets.localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n"
+# "Going away" from the router, and a client's answer to it.
+GOING_AWAY, CLOSE = b"\x88\x02\x03\xe9", b"\x88\x82\0\0\0\0\x03\xe9"
 AT_A_TIME = 100
+DRAIN = {"drain_seconds": 0, "websocket_drain_seconds": 10}
 
 
 async def _echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -74,11 +79,30 @@ async def run(rig: Rig, count: int) -> dict[str, float]:
 
     alive = sum(await asyncio.gather(*(say(*pair) for pair in pairs)))
     await asyncio.to_thread(until, lambda: rig.varz()["websockets"] == count, "all are counted again")
-    for _, writer in pairs:
+
+    async def leave(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
+        async with asyncio.timeout(120):
+            frame = await reader.readexactly(4)
+        writer.write(CLOSE)
         writer.close()
+        return frame == GOING_AWAY
+
+    began = time.monotonic()
+    (rig.folder / "drain").touch()
+    left = sum(await asyncio.gather(*(leave(*pair) for pair in pairs)))
+    seconds = time.monotonic() - began
     await asyncio.to_thread(until, lambda: rig.varz()["websockets"] == 0, "all are gone")
+    varz = rig.varz()
+    (rig.folder / "drain").unlink()
     server.close()
-    return {"sockets": count, "alive": alive, "bytes_per_socket": round(taken / count)}
+    return {
+        "sockets": count,
+        "alive": alive,
+        "bytes_per_socket": round(taken / count),
+        "told_on_drain": left,
+        "ended_on_drain": varz["websockets_ended"],
+        "drain_seconds": round(seconds, 1),
+    }
 
 
 def main() -> None:
@@ -90,12 +114,12 @@ def main() -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     # nginx begins to close idle connections when a sixteenth of its room is left.
     room = int(arguments.sockets * 2 * 17 / 15) + 200
-    with running(nginx={"router_worker_connections": room}) as rig:
+    with running(nginx={"router_worker_connections": room}, router=DRAIN) as rig:
         result = asyncio.run(run(rig, arguments.sockets))
     arguments.out.parent.mkdir(parents=True, exist_ok=True)
     arguments.out.write_text(json.dumps(result, indent=1) + "\n")
     print(json.dumps(result, indent=1))
-    sys.exit(0 if result["alive"] == result["sockets"] else 1)
+    sys.exit(0 if result["alive"] == result["told_on_drain"] == result["sockets"] else 1)
 
 
 if __name__ == "__main__":

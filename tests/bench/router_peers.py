@@ -51,7 +51,7 @@ http {{"""
   {map}
   server {{
     listen 127.0.0.1:{port};
-    set $ingot_upgrade ""; set $ingot_connection ""; set $ingot_app ""; set $ingot_instance "";
+    set $ingot_host $http_host; set $ingot_upgrade ""; set $ingot_connection ""; set $ingot_app ""; set $ingot_instance "";
     {headers}
     location / {{ proxy_pass http://{target}; }}
   }}
@@ -179,14 +179,21 @@ def plain(folder: Path, name: str, ports: list[int], hosts: int, shipped: str) -
             folder=folder,
             name=name,
             port=port,
-            log_format=log_format[0],
-            headers="\n".join(re.findall(r"proxy_set_header .*?;", shipped.partition("\n    server {")[0])),
+            log_format=_its_own(log_format[0]),
+            headers=_its_own(
+                "\n".join(re.findall(r"proxy_set_header .*?;", shipped.partition("\n    server {")[0]))
+            ),
             servers="".join(f"server 127.0.0.1:{p};" for p in ports),
             map=f"map $host $target {{ default nowhere;\n{lines}}}" if lines else "",
             target="$target" if lines else "endpoints",
         )
     )
     return Proxy(name, port, nginx(folder, config, PROXY_CORE))
+
+
+def _its_own(text: str) -> str:
+    # Plain nginx has a name for requests too.
+    return text.replace("$ingot_request", "$request_id")
 
 
 def haproxy(folder: Path, ports: list[int], hosts: int) -> Proxy:
@@ -223,13 +230,13 @@ def caddy(folder: Path, ports: list[int], hosts: int) -> Proxy:
     return Proxy("caddy", port, spawn(command, PROXY_CORE, folder / "caddy.out"))
 
 
-def ingot(folder: Path, ports: list[int], hosts: int) -> tuple[Proxy, str]:
+def ingot(folder: Path, sockets: Path, ports: list[int], hosts: int) -> tuple[Proxy, str]:
     """Start the shipped configuration and give it its routes: each host an application, each endpoint an instance."""
     port = free_port()
-    config = nginx_conf.write(folder, port, "ingot.localhost")
+    config = nginx_conf.write(folder, port, "ingot.localhost", router_run_path=str(sockets))
     proxy = Proxy("ingot", port, nginx(folder, config, PROXY_CORE))
-    until((folder / "data.sock").exists, "nginx listens")
-    asyncio.run(_load(folder / "data.sock", ports, hosts))
+    until((sockets / "data.sock").exists, "nginx listens")
+    asyncio.run(_load(sockets / "data.sock", ports, hosts))
     return proxy, config.read_text()
 
 

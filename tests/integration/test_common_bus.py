@@ -177,6 +177,48 @@ async def test_everybody_is_asked_and_whoever_breaks_the_contract_is_left_out(
     assert await asker.request_many("test.nobody", None, HealthReply, timeout=10) == []
 
 
+async def test_questions_asked_at_once_get_their_own_answers(
+    nats: NatsServer, closing: AsyncExitStack
+) -> None:
+    asked, asker = bus_of(closing, nats), bus_of(closing, nats)
+    held: list[Incoming[DropletRef]] = []
+
+    async def answer(message: Incoming[DropletRef]) -> None:
+        held.append(message)
+        if len(held) == 3:
+            # The last one first, and one answer more than is wanted.
+            for one in (*reversed(held), *held):
+                await one.respond(one.body)
+
+    asked.subscribe("test.ask", DropletRef, answer)
+    await up(asked)
+    await up(asker)
+    asks = (
+        asker.request_many("test.ask", DropletRef(droplet=n), DropletRef, timeout=20, expected=1)
+        for n in range(3)
+    )
+    found = await asyncio.gather(*asks)
+    assert [[r.droplet for r in replies] for replies in found] == [[0], [1], [2]]
+
+
+async def test_who_waits_for_answers_is_let_go_when_the_bus_is_closed(
+    nats: NatsServer, closing: AsyncExitStack
+) -> None:
+    silent, asker = bus_of(closing, nats), bus_of(closing, nats)
+    reached = asyncio.Event()
+
+    async def hear(_message: Incoming[Any]) -> None:
+        reached.set()
+
+    silent.subscribe("test.silent", None, hear)
+    await up(silent)
+    await up(asker)
+    waiting = asyncio.create_task(asker.request_many("test.silent", None, DropletRef, timeout=3600))
+    await asyncio.wait_for(reached.wait(), 20)
+    await asker.close()
+    assert await asyncio.wait_for(waiting, 20) == []
+
+
 async def test_one_of_a_queue_group_answers(nats: NatsServer, closing: AsyncExitStack) -> None:
     heard: list[int] = []
     for number in range(3):
@@ -227,7 +269,16 @@ def test_synchronous_programs_use_it_from_their_threads(nats: NatsServer) -> Non
     async def answer(message: Incoming[DropletRef]) -> None:
         await message.respond(DropletRef(droplet=message.body.droplet + 1))
 
+    heard: list[int] = []
+    last = asyncio.Event()
+
+    async def hear(message: Incoming[DropletRef]) -> None:
+        heard.append(message.body.droplet)
+        if len(heard) == 200:
+            last.set()
+
     one.subscribe("test.sync", DropletRef, answer)
+    one.subscribe("test.heard", DropletRef, hear)
     try:
         one.start()
         two.start()
@@ -235,7 +286,11 @@ def test_synchronous_programs_use_it_from_their_threads(nats: NatsServer) -> Non
         assert two.run(two.bus.wait_connected(20))
         assert two.request("test.sync", DropletRef(droplet=1), DropletRef).droplet == 2
         assert len(two.request_many("test.sync", DropletRef(droplet=1), DropletRef, expected=1)) == 1
-        assert two.publish("test.sync", DropletRef(droplet=1))
+        # Nobody waits for what is published, and it arrives in the order of the calls.
+        assert all(two.publish("test.heard", DropletRef(droplet=n)) for n in range(200))
+        assert two.request("test.sync", DropletRef(droplet=1), DropletRef).droplet == 2
+        assert one.run(asyncio.wait_for(last.wait(), 20))
+        assert heard == list(range(200))
     finally:
         one.close()
         two.close()

@@ -31,7 +31,7 @@ def test_a_connection_that_died_while_idle_is_replaced(
     with db.session() as session:
         before = session.scalar(PID)
     end_all(postgres_url)
-    for opened in (db.session, db.reading, db.asking):
+    for opened in (db.session, db.asking):
         with opened() as session:
             assert session.scalar(PID) != before
         end_all(postgres_url)
@@ -55,9 +55,8 @@ def test_one_that_was_used_just_now_is_not_asked(postgres_url: str, monkeypatch:
 def test_who_only_reads_opens_no_transaction(postgres_url: str) -> None:
     db = Database(postgres_url, 1)
     when = text("SELECT transaction_timestamp()")
-    for opened in (db.reading, db.asking):
-        with opened() as session:
-            assert session.scalar(when) < session.scalar(when)
+    with db.asking() as connection:
+        assert connection.scalar(when) < connection.scalar(when)
     # The same connection is a transaction's next.
     with db.session() as session:
         assert session.scalar(when) == session.scalar(when)
@@ -66,7 +65,7 @@ def test_who_only_reads_opens_no_transaction(postgres_url: str) -> None:
 
 def test_with_sqlite_all_are_the_same(tmp_path: Path) -> None:
     db = Database(f"sqlite:///{tmp_path / 'ccdb'}", 1)
-    for opened in (db.session, db.reading, db.asking):
+    for opened in (db.session, db.asking):
         with opened() as session:
             assert session.scalar(text("SELECT 1")) == 1
     db.close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import threading
 from collections import Counter
 from collections.abc import Iterator
@@ -136,7 +137,8 @@ def test_numbers_of_applications_and_endpoints_reach_varz_metrics_and_the_bus(ri
     try:
         until(lambda: listener.bus.connected, "the listener is on the bus")
         backend, dead = rig.backend("numbers"), free_port()
-        rig.register(backend.port, "numbers.localhost", app=77, private_instance_id="n" * 32)
+        tags = {"framework": "sinatra"}
+        rig.register(backend.port, "numbers.localhost", app=77, private_instance_id="n" * 32, tags=tags)
         rig.wait_status("numbers.localhost", 200)
         rig.register(dead, "numbers.localhost", app=77, private_instance_id="d" * 32)
         until(lambda: len(rig.dump()["numbers.localhost"]) == 2, "nginx has both")
@@ -147,6 +149,7 @@ def test_numbers_of_applications_and_endpoints_reach_varz_metrics_and_the_bus(ri
         )
         varz = rig.varz()
         app = varz["apps"]["77"]
+        assert varz["tags"]["framework"]["sinatra"]["responses_4xx"] == 10
         assert app["retries"] >= 1
         assert app["ejections"] >= 1
         assert app["bytes_out"] > 1000
@@ -172,9 +175,10 @@ def test_numbers_of_applications_and_endpoints_reach_varz_metrics_and_the_bus(ri
 
 
 def test_least_connections_pass_by_a_busy_endpoint() -> None:
-    with running(nginx={"router_balance": "least_connections"}) as rig:
+    with running(nginx={"router_balance": "least_connections", "router_eject_seconds": 600}) as rig:
         serve(rig, "least.localhost", 3)
-        until(lambda: rig.varz()["client_connections"] >= 1, "nginx says how many clients there are")
+        with socket.create_connection(("127.0.0.1", rig.port)):
+            until(lambda: rig.varz()["client_connections"] == 1, "nginx says how many clients there are")
         slow: list[str] = []
         threads = [
             threading.Thread(target=lambda: slow.append(rig.get("least.localhost", "/slow=3").json()["name"]))
@@ -188,6 +192,19 @@ def test_least_connections_pass_by_a_busy_endpoint() -> None:
             thread.join()
         assert len(set(slow)) == 2
         assert quick == {"least0", "least1", "least2"} - set(slow)
+        # One that is passed over has no request open, and is not the quietest for that: the busy one is next to it.
+        quiet, busy = rig.backend("quiet"), rig.backend("busy")
+        rig.register(busy.port, "busy.localhost")
+        for port in (quiet.port, free_port(), busy.port):
+            rig.register(port, "passed.localhost")
+        until(lambda: len(rig.dump().get("passed.localhost", [])) == 3, "nginx has all three")
+        until(lambda: rig.get("passed.localhost") and rig.varz()["ejections"], "the dead one is passed over")
+        thread = threading.Thread(target=rig.get, args=("busy.localhost", "/slow=3"))
+        thread.start()
+        until(lambda: rig.varz()["app_connections"] == 1, "one is busy")
+        names = {rig.get("passed.localhost").json()["name"] for _ in range(12)}
+        thread.join()
+        assert names == {"quiet"}
 
 
 def test_an_application_may_have_only_so_many_requests_open() -> None:

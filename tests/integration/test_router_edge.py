@@ -116,13 +116,24 @@ def test_each_name_has_its_certificate(secure: tuple[Rig, int, Path]) -> None:
 
 
 def test_a_certificate_is_replaced_without_a_restart(secure: tuple[Rig, int, Path]) -> None:
-    _, port, folder = secure
+    rig, port, folder = secure
     assert subject(port, "new.localhost") == "fallback"
     certificate(folder, "new.localhost", "first")
     until(lambda: subject(port, "new.localhost") == "first", "the new name is served")
     (folder / "new.localhost.crt").write_text("half writ")
     certificate(folder, "new.localhost", "second")
     until(lambda: subject(port, "new.localhost") == "second", "its replacement is served")
+    # The moment between two `mv`: a key that is another certificate's.
+    (folder / "new.localhost.key").write_text((folder / "default.key").read_text())
+
+    def noticed() -> bool:
+        assert subject(port, "new.localhost") == "second"
+        return "the key is another certificate's" in rig.log("error.log")
+
+    until(noticed, "the odd pair is noticed")
+    (folder / "new.localhost.key").unlink()
+    certificate(folder, "new.localhost", "third")
+    until(lambda: subject(port, "new.localhost") == "third", "the next pair is served")
 
 
 def test_http_2_reaches_applications_with_the_truth_about_the_client(secure: tuple[Rig, int, Path]) -> None:
@@ -172,6 +183,16 @@ def test_the_proxy_protocol_says_who_the_client_is() -> None:
         with socket.create_connection(("127.0.0.1", rig.port), 10) as client:
             client.sendall(b"GET / HTTP/1.1\r\nHost: behind.localhost\r\n\r\n")
             assert client.recv(100) == b""
+        with socket.create_connection(("127.0.0.1", rig.port), 10) as client:
+            # Version 2: a signature, "proxied" over TCP and IPv4, twelve bytes of addresses and ports.
+            client.sendall(
+                b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0c" + bytes([203, 0, 113, 7, 127, 0, 0, 1, 0, 9, 0, 80])
+            )
+            client.sendall(b"GET / HTTP/1.1\r\nHost: behind.localhost\r\nConnection: close\r\n\r\n")
+            answer = b""
+            while part := client.recv(65536):
+                answer += part
+        assert json.loads(answer.partition(b"\r\n\r\n")[2])["headers"]["x-real-ip"] == "203.0.113.7"
 
 
 def test_events_arrive_as_they_are_sent(plain: Rig) -> None:
@@ -218,6 +239,32 @@ def test_an_upload_streams_while_it_is_sent_and_never_lies_on_disk(plain: Rig) -
         assert not [p for p in (plain.folder / "temp").rglob("*") if p.is_file()]
         client.sendall(b"x" * (size - size // 2))
         assert client.recv(1000).startswith(b"HTTP/1.1 200")
+
+
+def test_a_short_body_is_awaited_and_can_be_sent_again(plain: Rig) -> None:
+    heads: list[bytes] = []
+
+    def talk(peer: socket.socket, head: bytes) -> None:
+        heads.append(head)
+        # The first is broken off before its answer; the second is answered.
+        if len(heads) > 1:
+            peer.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\nok")
+
+    with tcp_app(plain, "short.localhost", talk):
+        plain.register(plain.backend("also").port, "short.localhost")
+        until(lambda: len(plain.dump()["short.localhost"]) == 2, "nginx has both")
+        statuses = [plain.get("short.localhost", "/", "PUT", b"hello").status for _ in range(4)]
+    assert statuses == [200] * 4
+    assert any(b"PUT / " in head for head in heads)
+
+
+@pytest.mark.parametrize("size", [5, 50_000])
+def test_what_cannot_be_reached_is_said_whatever_the_body(plain: Rig, size: int) -> None:
+    host = f"dead{size}.localhost"
+    plain.register(free_port(), host)
+    until(lambda: host in plain.dump(), "nginx has the route")
+    answer = plain.get(host, "/", "POST", b"x" * size, Accept="application/json")
+    assert (answer.status, answer.headers["retry-after"], answer.json()["code"]) == (503, "2", 503)
 
 
 def test_a_client_that_waits_for_100_is_told_to_continue(plain: Rig) -> None:

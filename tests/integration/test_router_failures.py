@@ -88,6 +88,7 @@ def test_reloads_lose_no_request_and_no_route(rig: Rig) -> None:
             until(partial(beyond, goal), "requests go on")
     assert set(seen) == {200}
     assert "reloaded.localhost" in rig.dump()
+    assert "router_task_failed" not in rig.log("router.out")
 
 
 def test_nothing_is_pruned_while_the_bus_is_away(rig: Rig) -> None:

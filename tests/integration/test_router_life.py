@@ -68,10 +68,11 @@ def test_an_instance_that_is_killed_is_not_noticed(rig: Rig) -> None:
             instance.stdout.close()
 
 
-def test_idle_websockets_outlive_the_router_process(rig: Rig) -> None:
-    result = asyncio.run(bench_websockets.run(rig, 200))
+def test_idle_websockets_outlive_the_router_process_and_are_told_when_it_drains() -> None:
+    with running(router={**bench_websockets.DRAIN, "websocket_drain_seconds": 2}) as rig:
+        result = asyncio.run(bench_websockets.run(rig, 200))
     print(result)
-    assert result["alive"] == 200
+    assert (result["alive"], result["told_on_drain"], result["ended_on_drain"]) == (200, 200, 0)
 
 
 def test_a_port_that_is_used_again_never_answers_for_another_application() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import threading
 from collections import Counter
 from collections.abc import Iterator
@@ -41,6 +42,7 @@ def test_wildcards_come_after_exact_hosts_and_nearer_ones_first(rig: Rig) -> Non
     names = {"*.wild.localhost": "far", "*.b.wild.localhost": "near", "x.b.wild.localhost": "exact"}
     for uri, name in names.items():
         rig.register(rig.backend(name).port, uri)
+    until(lambda: set(names) <= set(rig.dump()), "nginx has all three")
     rig.wait_status("x.b.wild.localhost", 200)
     rig.wait_status("y.b.wild.localhost", 200)
     assert rig.get("x.b.wild.localhost").json()["name"] == "exact"
@@ -113,6 +115,15 @@ def test_unknown_hosts_are_told_so_in_the_form_asked_for(rig: Rig) -> None:
     assert machine.json()["code"] == 404
     assert machine.json()["request_id"] == machine.headers["x-vcap-request-id"]
     assert "<h1>" in rig.get("nobody.localhost", Accept="text/html,*/*").text
+    for accept, form in (
+        ("text/html,application/xhtml+xml,application/json;q=0.5,*/*;q=0.1", "text/html"),
+        ("application/json, text/plain, */*", "application/json"),
+        ("text/plain;q=0.2, Application/JSON;q=0.9", "application/json"),
+        ("application/json;q=0, */*", "text/plain"),
+        ("image/png;q=.", "text/plain"),
+    ):
+        answer = rig.get("nobody.localhost", Accept=accept)
+        assert answer.headers["content-type"].partition(";")[0] == form
     until(lambda: rig.varz()["bad_requests"] >= 3, "bad requests are counted")
 
 
@@ -134,7 +145,8 @@ def test_headers_are_set_and_forgeries_replaced(rig: Rig) -> None:
     assert sent["x-forwarded-proto"] == "http"
     assert sent["x-forwarded-host"] == "headers.localhost"
     assert sent["x-request-start"].startswith("t=")
-    assert len(sent["x-vcap-request-id"]) == 32
+    # Router, time, worker, connection, and which request of it.
+    assert re.fullmatch(r"0-\d{10}\.\d{3}-\d+-\d+-1", sent["x-vcap-request-id"])
     assert not {"proxy", "keep-alive", "connection"} & set(sent)
     assert answer.headers["x-vcap-backend"] == f"127.0.0.1:{backend.port}"
     assert "x-vcap-backend" not in rig.get("headers.localhost", X_Vcap_Trace="23").headers
@@ -195,6 +207,20 @@ def test_malformed_messages_harm_nothing(rig: Rig) -> None:
     assert rig.get("a.b").status == 404
 
 
+def test_registrations_of_looser_peers_are_taken(rig: Rig) -> None:
+    port = rig.backend("loose").port
+    for host, members in (
+        ("texts.localhost", {"port": str(port), "app": "12"}),
+        ("nulls.localhost", {"app": None, "tags": None, "dea": None, "private_instance_id": None}),
+        ("odd.localhost", {"tags": {"weight": "nan", "zone": 7, "a": [{}]}, "dea": 7}),
+        ("light.localhost", {"tags": {"weight": -1}}),
+    ):
+        rig.bus.publish(
+            "router.register", {"host": "127.0.0.1", "port": port, "uris": [None, host], **members}
+        )
+        rig.wait_status(host, 200)
+
+
 def test_greet_is_answered_with_the_intervals(rig: Rig) -> None:
     hello = rig.bus.request("router.greet", {}, RouterHello)
     assert (hello.minimumRegisterIntervalInSeconds, hello.pruneThresholdInSeconds) == (20, 120)
@@ -251,3 +277,14 @@ def test_websocket_upgrade_passes(rig: Rig) -> None:
         client.sendall(b"hello")
         assert client.recv(100) == b"HELLO"
         thread.join(10)
+
+
+def test_a_host_that_a_worker_has_no_room_for_costs_one_question() -> None:
+    with running(nginx={"router_endpoints": 2}) as rig:
+        rig.register(rig.backend("first").port, "first.localhost")
+        rig.wait_status("first.localhost", 200)
+        rig.register(free_port(), "second.localhost")
+        until(lambda: "second.localhost" in rig.dump(), "nginx has the route")
+        assert rig.get("second.localhost").status == 503
+        assert rig.log("error.log").count("raise router_endpoints") <= 3
+        assert rig.get("first.localhost").status == 200

@@ -3,6 +3,7 @@
 local cjson = require "cjson.safe"
 local balancer = require "balancer"
 local stats = require "stats"
+local status_of = require("request").status
 
 local _M = {}
 
@@ -19,22 +20,41 @@ local TITLES = {
   [504] = "THE APPLICATION DID NOT ANSWER IN TIME",
 }
 
+local FORMS = {
+  ["application/json"] = "json", ["application/*"] = "json",
+  ["text/html"] = "html", ["application/xhtml+xml"] = "html",
+  ["text/plain"] = "text", ["text/*"] = "text", ["*/*"] = "text",
+}
+
+-- The form a client likes best; of several it likes as well, the one it names first.
+local function form_of(accept)
+  local best, most = "text", 0
+  for item in accept:lower():gmatch("[^,]+") do
+    local form = FORMS[item:match("^%s*([^%s;]+)")]
+    local liking = tonumber(item:match(";%s*q=([%d.]+)") or 1) or 0
+    if form and liking > most then
+      best, most = form, liking
+    end
+  end
+  return best
+end
+
 -- Send an answer.
 --   status  the HTTP status
 --   title   replaces the status's own
 function _M.send(status, title)
   title = title or TITLES[status] or "ERROR"
   -- Behind the socket for unknown hosts the request has its number from the server that clients reach.
-  local id = ngx.var.ingot_inner == "1" and ngx.var.http_x_vcap_request_id or ngx.var.request_id
-  local accept = ngx.var.http_accept or ""
+  local id = ngx.var.ingot_inner == "1" and ngx.var.http_x_vcap_request_id or ngx.var.ingot_request
+  local form = form_of(ngx.var.http_accept or "")
   local line, text = "VCAP ROUTER: " .. status .. " - " .. title, nil
   -- Not read by anyone: it must not be taken for the connection's next request.
   ngx.req.discard_body()
   ngx.status = status
-  if accept:find("application/json", 1, true) then
+  if form == "json" then
     ngx.header["Content-Type"] = "application/json"
     text = cjson.encode({ code = status, description = line, request_id = id }) .. "\n"
-  elseif accept:find("text/html", 1, true) then
+  elseif form == "html" then
     ngx.header["Content-Type"] = "text/html; charset=utf-8"
     text = "<!DOCTYPE html><html><head><title>" .. status .. "</title></head><body><h1>" .. line
       .. "</h1><p>Request " .. id .. "</p></body></html>\n"
@@ -49,6 +69,15 @@ function _M.send(status, title)
     ngx.header["Retry-After"] = RETRY_SECONDS
   end
   ngx.print(text)
+end
+
+-- For header_filter_by_lua: nginx would pass on what does not begin as HTTP as it is, and go on with the connection.
+function _M.check()
+  if status_of() < 100 then
+    -- For the log and the numbers: the client sees the connection end.
+    ngx.status = 502
+    return ngx.exit(ngx.ERROR)
+  end
 end
 
 -- True when no try of this request got as far as sending anything.

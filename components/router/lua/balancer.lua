@@ -11,14 +11,17 @@
 local ffi = require "ffi"
 local peers = require "ngx.balancer"
 local endpoints = require "endpoints"
+local limits = require "limits"
 local request = require "request"
 local routes = require "routes"
 local sticky = require "sticky"
+local tally = require "tally"
 
 local find, store, hosts = routes.find, routes.store, require("hosts").store
 local request_key, send_to, set = request.key, request.send_to, request.set
 local now, var = ngx.now, ngx.var
-local random, max = math.random, math.max
+local random, floor = math.random, math.floor
+local opened, left = tally.opened, tally.left
 
 local _M = {}
 
@@ -27,27 +30,26 @@ local ROWS = 2097152
 
 local least, eject_seconds, app_limit = false, 10, 0
 local miss_peer = "unix:/run/ingot-router/miss.sock"
-local rows, names, header
+local targets, rows, header
 local tries = {}       -- request -> its try, 0 for none
 local verdicts = {}    -- request -> why it has no endpoint, for answer.lua
-local sockets = {}     -- request -> its WebSocket's try
+local second = {}      -- request -> that it came to its first endpoint again
 local wary_till = 0     -- until when some row is ejected; 0 saves looking
-local app_open = ffi.new("uint32_t[?]", 1)
-local app_room = 1
 
 -- Settings from nginx.conf.
 --   options.least          least connections, not round robin
 --   options.eject_seconds  how long an endpoint is passed over
---   options.app_limit      requests one application may have open in this worker, 0 for any number
+--   options.app_limit      requests one application may have open, 0 for any number
 --   options.miss           socket of the server that deals with unknown hosts
 function _M.configure(options)
   least, eject_seconds, app_limit = options.least, options.eject_seconds, options.app_limit
   miss_peer = "unix:" .. options.miss
+  tally.configure(least)
 end
 
 -- For init_worker_by_lua, after endpoints.open.
 function _M.start()
-  rows, names, header = endpoints.memory()
+  targets, rows, header = endpoints.memory()
   ngx.timer.every(1, function()
     if wary_till ~= 0 and wary_till < now() then
       wary_till = 0
@@ -56,7 +58,7 @@ function _M.start()
 end
 
 local function address_of(row)
-  return ffi.string(names[row].text + rows[row].app_length + rows[row].instance_length + 2, rows[row].address_length)
+  return ffi.string(targets[row].text, targets[row].address_length)
 end
 
 -- An endpoint whose time is over is probed by the next request that comes to it.
@@ -92,13 +94,17 @@ local function quietest(h, turn)
   local n, first = record.near, record.base
   if n > 16 then
     local a, b = random(0, n - 1), random(0, n - 1)
+    if wary_till ~= 0 and usable(members[first + a]) ~= usable(members[first + b]) then
+      return usable(members[first + a]) and a or b
+    end
     return rows[members[first + a]].open <= rows[members[first + b]].open and a or b
   end
   local best, fewest = turn % n, 4294967296
   for step = 0, n - 1 do
     local place = (turn + step) % n
     local open = rows[members[first + place]].open
-    if open < fewest then
+    -- One that is passed over has none open, and must not be taken for the quietest.
+    if open < fewest and (wary_till == 0 or usable(members[first + place])) then
       best, fewest = place, open
     end
   end
@@ -114,37 +120,26 @@ local function kept(h)
   end
   for place = 0, record.n - 1 do
     local row = members[record.base + place]
-    if rows[row].port == port and address_of(row) == address and usable(row) then
+    if targets[row].port == port and address_of(row) == address and usable(row) then
       return place
     end
   end
   return nil
 end
 
-local function slot_room(slot)
-  if slot >= app_room then
-    local larger = ffi.new("uint32_t[?]", slot * 2 + 64)
-    ffi.copy(larger, app_open, app_room * 4)
-    app_open, app_room = larger, slot * 2 + 64
-  end
-end
-
--- The end of a try.
-local function leave(try)
+-- The row of a try, nil when it holds another endpoint by now.
+local function row_of(try)
   local row = try % ROWS
-  if rows[row].generation * ROWS + row ~= try then
+  if try == 0 or targets[row].generation * ROWS + row ~= try then
     return nil
   end
-  if rows[row].open > 0 then
-    rows[row].open = rows[row].open - 1
-  end
-  if app_limit > 0 then
-    local slot = rows[row].app_slot
-    if slot < app_room and app_open[slot] > 0 then
-      app_open[slot] = app_open[slot] - 1
-    end
-  end
   return row
+end
+_M.row_of = row_of
+
+-- A try as its row and generation.
+local function parts(try)
+  return try % ROWS, floor(try / ROWS)
 end
 
 local function give_up(key, verdict)
@@ -153,20 +148,19 @@ local function give_up(key, verdict)
 end
 
 local function connect(key, row)
-  local text, app_length, instance_length = names[row].text, rows[row].app_length, rows[row].instance_length
-  set("ingot_app", 9, text, app_length)
-  set("ingot_instance", 14, text + app_length + 1, instance_length)
-  if not send_to(text + app_length + instance_length + 2, rows[row].address_length, rows[row].port) then
-    ngx.log(ngx.ERR, "cannot send to endpoint ", ffi.string(text, 127))
+  local target = targets[row]
+  local text, address_length, app_length = target.text, target.address_length, target.app_length
+  set("ingot_app", 9, text + address_length, app_length)
+  set("ingot_instance", 14, text + address_length + app_length, target.instance_length)
+  if not send_to(text, address_length, target.port) then
+    ngx.log(ngx.ERR, "cannot send to endpoint ", address_of(row), ":", target.port)
     return give_up(key, 500)
   end
-  rows[row].open = rows[row].open + 1
   if app_limit > 0 then
-    local slot = rows[row].app_slot
-    slot_room(slot)
-    app_open[slot] = app_open[slot] + 1
+    limits.enter(key, target.app_slot)
   end
-  tries[key] = rows[row].generation * ROWS + row
+  tries[key] = target.generation * ROWS + row
+  opened(row, target.generation)
 end
 
 -- What this request has tried, as a set of rows, and whether its last try sent anything. (The time to connect does not tell: a
@@ -179,7 +173,7 @@ local function look_back(h)
       tries_made = tries_made + 1
       for i = record.base, record.base + record.n - 1 do
         local row = members[i]
-        if peer == address_of(row) .. ":" .. rows[row].port then
+        if peer == address_of(row) .. ":" .. targets[row].port then
           tried[row] = true
         end
       end
@@ -196,14 +190,18 @@ end
 
 local function again(key, try)
   local h = find()
-  local row = leave(try)
+  local row, generation = parts(try)
+  left(row, generation)
+  if app_limit > 0 then
+    limits.leave(key)
+  end
   tries[key] = 0
   if not h then
     return give_up(key, 503)
   end
   local tried, sent = look_back(h)
   header.retries = header.retries + 1
-  if row then
+  if targets[row].generation == generation then
     tried[row] = true
     rows[row].retries = rows[row].retries + 1
     if not sent and usable(row) then
@@ -215,9 +213,14 @@ local function again(key, try)
   end
   local record = hosts.entries[h]
   record.turn = record.turn + 1
+  local _, status = peers.get_last_failure()
   local place = skip(h, record.turn, tried)
+  if not place and sent and status ~= 504 and not second[key] then
+    -- The only one there is broke off, which may have been a connection kept too long: it is asked once more.
+    second[key] = true
+    place = skip(h, record.turn)
+  end
   if not place then
-    local _, status = peers.get_last_failure()
     return give_up(key, not sent and 503 or status == 504 and 504 or 502)
   end
   return connect(key, store.members[record.base + place])
@@ -229,11 +232,8 @@ local function cautious(key, h, place)
     place = skip(h, place) or place
   end
   local row = store.members[hosts.entries[h].base + place]
-  if app_limit > 0 then
-    local slot = rows[row].app_slot
-    if slot < app_room and app_open[slot] >= app_limit then
-      return give_up(key, 429)
-    end
+  if app_limit > 0 and limits.sum(targets[row].app_slot) >= app_limit then
+    return give_up(key, 429)
   end
   return connect(key, row)
 end
@@ -287,29 +287,20 @@ function _M.pick_kept()
   return go(key, h)
 end
 
--- The same for one that asks to become a WebSocket, which may also carry a cookie.
-function _M.pick_socket()
-  local key = request_key()
-  _M.pick_kept()
-  local try, before = tries[key], sockets[key]
-  if before then
-    local row = before % ROWS
-    rows[row].websockets = max(rows[row].websockets, 1) - 1
-    header.websockets = max(header.websockets, 1) - 1
-  end
-  sockets[key] = nil
-  if try and try ~= 0 then
-    local row = try % ROWS
-    rows[row].websockets = rows[row].websockets + 1
-    header.websockets = header.websockets + 1
-    sockets[key] = try
-  end
-end
-
 -- The same where the router process has just pushed the route.
 function _M.pick_fresh()
   routes.refresh()
+  local key = request_key()
+  if (tries[key] or 0) == 0 and not find() then
+    -- The process knows the host, this worker cannot hold it: asking again would go round for ever.
+    return give_up(key, 503)
+  end
   return _M.pick_kept()
+end
+
+-- This request's try, 0 for none.
+function _M.try()
+  return tries[request_key()] or 0
 end
 
 -- Why a request has no endpoint, or nil.
@@ -317,27 +308,24 @@ function _M.verdict()
   return verdicts[request_key()]
 end
 
--- For the log phase: the row of the endpoint that answered, nil for none; forgets the request.
+-- For the log phase: the row and generation of the endpoint that answered, row 0 for none; forgets the request.
 function _M.finish()
   local key = request_key()
   local try = tries[key]
   if verdicts[key] then
     verdicts[key] = nil
   end
-  local socket = sockets[key]
-  if socket then
-    sockets[key] = nil
-    local row = socket % ROWS
-    header.websockets = max(header.websockets, 1) - 1
-    if rows[row].generation * ROWS + row == socket then
-      rows[row].websockets = max(rows[row].websockets, 1) - 1
-    end
+  if second[key] then
+    second[key] = nil
   end
   if not try or try == 0 then
-    return nil
+    return 0, 0
   end
   tries[key] = 0
-  return leave(try)
+  if app_limit > 0 then
+    limits.leave(key)
+  end
+  return parts(try)
 end
 
 return _M

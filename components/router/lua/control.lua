@@ -1,7 +1,8 @@
 -- The control socket: the router process's deltas in, routes and state out (docs/platform.md, "The router's two sockets").
 --
 -- Keys of the dictionary: "h:<host>" a host's routes, as a generation and one line an endpoint; "version" grows with every
--- change, "c:<version>" names the hosts it touched; "epoch", "seq", "generation", "loaded", "wildcards".
+-- change, "c:<version>" names the hosts it touched; "epoch", "seq", "generation", "loaded", "wildcards"; "telling" while
+-- WebSockets are told to go elsewhere (sockets.lua).
 --
 -- A whole table comes in parts: the first opens a generation, every part overwrites its hosts in place, the last removes
 -- the hosts no part named. So no host that lives is unknown for a moment.
@@ -17,6 +18,7 @@ local CHANGES_KEPT_SECONDS = 60
 local MAX_NAMES = 1000
 local DUMP_HOSTS = 50
 local SWEEP_KEYS = 500
+local TELLING_SECONDS = 10
 
 local function reply(status, value)
   ngx.status = status
@@ -223,6 +225,25 @@ function _M.routes()
     return reply(400, { error = "want {epoch, seq, full, set, delete}" })
   end
   return apply(delta)
+end
+
+-- POST /drain: {"seconds": N}: every WebSocket is told to go elsewhere, spread over so many seconds; said again and again, or it ends
+-- by itself. 0 ends it now. GET: the same of what is so now.
+function _M.drain()
+  if ngx.req.get_method() == "GET" then
+    return reply(200, { seconds = dict:get("telling") or 0 })
+  end
+  local wish = cjson.decode(body() or "")
+  local seconds = type(wish) == "table" and tonumber(wish.seconds)
+  if ngx.req.get_method() ~= "POST" or not seconds or seconds < 0 then
+    return reply(400, { error = "want {seconds} by POST" })
+  end
+  if seconds == 0 then
+    dict:delete("telling")
+  else
+    dict:set("telling", seconds, TELLING_SECONDS)
+  end
+  return reply(200, {})
 end
 
 -- GET /state: the epoch and sequence nginx holds.

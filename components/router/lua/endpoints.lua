@@ -1,8 +1,8 @@
 -- Endpoints as one worker sees them, and what it counts of each.
 --
--- Both lie in plain C memory: a file in the folder of the sockets that this worker maps and writes, and that the router
--- process maps and reads (components/router/counters.py knows the same layout). So a request is counted by a few additions,
--- the collector of Lua has nothing to walk, and reading the numbers costs nginx nothing.
+-- What a request needs of its endpoint, where to send it and what the log calls it, stands in a table of this worker's own memory.
+-- The numbers lie in a file in the folder of the sockets that this worker maps and writes, and that the router process maps and
+-- reads (components/router/counters.py knows the same layout): so counting is a few additions, and reading costs nginx nothing.
 --
 -- The file: a page of header with the sums of everything, then per row 128 bytes of text ("app TAB instance TAB address TAB
 -- port"), then per row 128 bytes of numbers. Row 0 is never an endpoint. A row whose endpoint is gone rests before it is used
@@ -10,50 +10,62 @@
 
 local ffi = require "ffi"
 local bit = require "bit"
+local limits = require "limits"
+local memory = require "memory"
 
 ffi.cdef [[
 typedef struct {
-  double eject_until, bytes_in, bytes_out;
-  uint32_t status[6];
-  uint32_t latency_ms, open, retries, generation, app_slot;
-  uint16_t port, ejections, websockets;
-  uint8_t app_length, instance_length;
-  uint32_t buckets[12];
-  uint8_t address_length, live, unused[2];
+  uint32_t generation, references, app_slot;
+  uint16_t port;
+  uint8_t address_length, app_length, instance_length;
+  unsigned char text[111];
+} ingot_target;
+typedef struct {
+  double eject_until, latency_ms, bytes_in, bytes_out;
+  uint32_t status[6], open, retries, generation, ejections, buckets[12], websockets;
+  uint8_t live, unused[3];
 } ingot_row;
 typedef struct { unsigned char text[128]; } ingot_name;
 typedef struct {
   double magic, pid, capacity, used, bad_requests, limited;
   double status[6], buckets[12], latency_ms, bytes_in, bytes_out, retries, ejections, websockets;
+  double websockets_told, websockets_ended;
 } ingot_header;
+int memcmp(const void *a, const void *b, size_t n);
+int32_t ngx_murmur_hash2(const unsigned char *data, size_t length);
 int open(const char *path, int flags, int mode);
 int close(int fd);
 int unlink(const char *path);
 int ftruncate(int fd, long length);
-void *mmap(void *address, size_t length, int protection, int flags, int fd, long offset);
 ]]
 
 local C = ffi.C
-local MAGIC, PAGE, NAME, ROW, REST_SECONDS = 20110413, 4096, 128, 128, 60
+local band, bxor, lshift = bit.band, bit.bxor, bit.lshift
+local MAGIC, PAGE, NAME, ROW, TEXT, REST_SECONDS = 20110413, 4096, 128, 128, 111, 60
 local O_RDWR, O_CREAT_TRUNC, READ_WRITE, SHARED = 2, 512 + 64, 3, 1
 
 local _M = {}
 
-local rows, names, header
+local targets, rows, names, header
 local capacity = 0
-local ids = {}          -- "app TAB instance TAB address TAB port" -> row
-local references = {}   -- row -> in how many hosts' lists it is
+-- Rows by their endpoint: open addressing, at most half full; 0 is an empty place.
+local slots, slot_mask
 local resting = { first = 1, last = 0 }
-local app_slots, app_slots_used = {}, 0
 
--- Rows, their names, and the header: C memory, fixed for the life of the worker.
+-- Targets and numbers by row, and the header: C memory, fixed for the life of the worker.
 function _M.memory()
-  return rows, names, header
+  return targets, rows, header
 end
 
 -- Map the file; for init_worker_by_lua. Without it (no room, no folder) the numbers are this worker's own secret.
 function _M.open(folder, most)
   capacity = most
+  targets = memory.zeroed("ingot_target", capacity)
+  local places = 1
+  while places < capacity * 2 do
+    places = places * 2
+  end
+  slots, slot_mask = memory.zeroed("uint32_t", places), places - 1
   local length = PAGE + capacity * (NAME + ROW)
   local path = folder .. "/worker." .. ngx.worker.pid() .. ".stats"
   C.unlink(path)
@@ -94,47 +106,81 @@ local function free_row()
   return header.used - 1
 end
 
-local function app_slot(app)
-  local slot = app_slots[app]
-  if not slot then
-    slot = app_slots_used
-    app_slots_used = slot + 1
-    app_slots[app] = slot
-  end
-  return slot
+local function place_of(row)
+  local target = targets[row]
+  local length = target.address_length + target.app_length + target.instance_length
+  return band(bxor(C.ngx_murmur_hash2(target.text, length), lshift(target.port, 8)), slot_mask)
 end
 
--- The row of an endpoint, made if need be; nil when there is no row left. Every `take` is undone by a `give`.
+-- The row of an endpoint, and the place in `slots` where it is or would be.
+local function search(text, port, address_length, app_length)
+  local at = band(bxor(C.ngx_murmur_hash2(text, #text), lshift(port, 8)), slot_mask)
+  while slots[at] ~= 0 do
+    local target = targets[slots[at]]
+    if target.port == port and target.address_length == address_length and target.app_length == app_length
+      and address_length + app_length + target.instance_length == #text and C.memcmp(target.text, text, #text) == 0 then
+      return slots[at], at
+    end
+    at = band(at + 1, slot_mask)
+  end
+  return nil, at
+end
+
+-- Empty a place; what stood behind it because it was taken moves up.
+local function vacate(at)
+  local next = at
+  while true do
+    next = band(next + 1, slot_mask)
+    if slots[next] == 0 then
+      break
+    end
+    -- How far each is from where it wants to be.
+    if band(next - place_of(slots[next]), slot_mask) >= band(next - at, slot_mask) then
+      slots[at] = slots[next]
+      at = next
+    end
+  end
+  slots[at] = 0
+end
+
+-- The row of an endpoint, made if need be; nil when there is no row left. Every `take` is undone by a `give`. Of an instance's
+-- id as much is kept as there is room for beside the address.
 function _M.take(address, port, app, instance)
-  local key = app .. "\t" .. instance .. "\t" .. address .. "\t" .. port
-  local id = ids[key]
+  instance = instance:sub(1, TEXT - #address - #app)
+  local text = address .. app .. instance
+  local id, at = search(text, port, #address, #app)
   if id then
-    references[id] = references[id] + 1
+    targets[id].references = targets[id].references + 1
     return id
   end
   id = free_row()
   if not id then
     return nil
   end
-  local generation = rows[id].generation + 1
-  ffi.fill(rows + id, ROW)
-  ffi.fill(names + id, NAME)
-  ffi.copy(names[id].text, key, math.min(#key, NAME - 1))
-  rows[id].port, rows[id].generation, rows[id].app_slot = port, generation, app_slot(app)
-  rows[id].live, rows[id].app_length, rows[id].instance_length, rows[id].address_length = 1, #app, #instance, #address
-  ids[key], references[id] = id, 1
+  local target, row = targets[id], rows[id]
+  local generation = target.generation + 1
+  target.generation, target.references, target.app_slot, target.port = generation, 1, limits.slot(app), port
+  target.address_length, target.app_length, target.instance_length = #address, #app, #instance
+  ffi.copy(target.text, text, #text)
+  ffi.fill(row, ROW)
+  row.generation, row.live = generation, 1
+  local name = app .. "\t" .. instance .. "\t" .. address .. "\t" .. port
+  ffi.fill(names[id], NAME)
+  ffi.copy(names[id].text, name, #name)
+  slots[at] = id
   return id
 end
 
 -- A host's list no longer names this row.
 function _M.give(id)
-  references[id] = references[id] - 1
-  if references[id] > 0 then
+  local target = targets[id]
+  target.references = target.references - 1
+  if target.references > 0 then
     return
   end
-  local row = rows[id]
-  ids[ffi.string(names[id].text, row.app_length + row.instance_length + row.address_length + 2) .. "\t" .. row.port] = nil
-  references[id] = nil
+  local length = target.address_length + target.app_length + target.instance_length
+  local _, at = search(ffi.string(target.text, length), target.port, target.address_length, target.app_length)
+  vacate(at)
   rows[id].live = 0
   resting.last = resting.last + 1
   resting[resting.last] = { row = id, since = ngx.now() }

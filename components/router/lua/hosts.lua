@@ -5,6 +5,9 @@
 
 local ffi = require "ffi"
 local bit = require "bit"
+local memory = require "memory"
+-- This declares the functions used here.
+require "endpoints"
 
 ffi.cdef [[
 typedef struct {
@@ -13,8 +16,6 @@ typedef struct {
   uint16_t length, state;
   unsigned char text[104];
 } ingot_host;
-int memcmp(const void *a, const void *b, size_t n);
-int32_t ngx_murmur_hash2(const unsigned char *data, size_t length);
 ]]
 
 local C = ffi.C
@@ -28,7 +29,7 @@ local _M = { LIVE = LIVE, STALE = STALE }
 
 local capacity, mask, used = 4096, 4095, 0
 -- Replaced by a larger one as need be.
-local store = { entries = ffi.new("ingot_host[?]", 4096) }
+local store = { entries = memory.zeroed("ingot_host", 4096) }
 _M.store = store
 
 -- From the second look on, in a function of its own: a loop would keep the first from being compiled.
@@ -84,7 +85,7 @@ local function grow()
     capacity = capacity * 2
   end
   mask, used = capacity - 1, 0
-  store.entries = ffi.new("ingot_host[?]", capacity)
+  store.entries = memory.zeroed("ingot_host", capacity)
   for i = 0, size - 1 do
     -- Entries of hosts that are gone are not taken along.
     if old[i].state ~= EMPTY and old[i].n > 0 then
@@ -92,6 +93,7 @@ local function grow()
       used = used + 1
     end
   end
+  memory.free(old, "ingot_host", size)
 end
 
 -- The place of a host's entry, made if need be.

@@ -11,12 +11,29 @@ require "resty.core.time"
 require "resty.core.misc"
 require "ngx.balancer"
 
-ffi.cdef "intptr_t ngx_atoi(unsigned char *digits, size_t length);"
+-- The beginnings of ngx_http_request_t and ngx_connection_t: the same in nginx 1.22 and 1.26 (Debian 12 and 13) and for many years
+-- before. `send` is the connection's own way of writing, plain or TLS.
+ffi.cdef [[
+intptr_t ngx_atoi(unsigned char *digits, size_t length);
+typedef struct ingot_connection ingot_connection;
+struct ingot_connection {
+  void *data, *read, *write;
+  int fd;
+  void *receive;
+  intptr_t (*send)(ingot_connection *connection, const unsigned char *bytes, size_t length);
+  void *receive_chain, *send_chain, *listening;
+  int64_t sent;
+};
+typedef struct { uint32_t signature; ingot_connection *connection; } ingot_request;
+]]
 
 local C = ffi.C
 local request = base.get_request
 local cast = ffi.cast
 local address_type = ffi.typeof("intptr_t")
+local request_type = ffi.typeof("ingot_request *")
+-- "HTTP"
+local SIGNATURE = 0x50545448
 local value, length = ffi.new("unsigned char *[1]"), ffi.new("size_t[1]")
 local reason = ffi.new("char *[1]")
 local lower, header_lower = ffi.new("unsigned char[64]"), ffi.new("unsigned char[64]")
@@ -50,9 +67,31 @@ function _M.received()
   return number("request_length", 14)
 end
 
--- Bytes to the client, header and body.
-function _M.sent()
+-- The client's connection of a request, given as a pointer or its address; nil where there is no request.
+function _M.connection(at)
+  local structure = cast(request_type, at)
+  return structure.signature == SIGNATURE and structure.connection or nil
+end
+
+-- Bytes to the client, header and body, as nginx says them.
+local function bytes_sent()
   return number("bytes_sent", 10)
+end
+
+-- The same from where nginx has them, which is ten times as fast.
+local function connection_sent()
+  return tonumber(cast(request_type, request()).connection.sent)
+end
+
+-- Bytes to the client, header and body. The first request finds out whether nginx's structures are what they are taken for.
+function _M.sent()
+  local connection = _M.connection(request())
+  local known = connection and tonumber(connection.sent) == bytes_sent()
+  _M.sent = known and connection_sent or bytes_sent
+  if not known then
+    ngx.log(ngx.WARN, "this nginx lays out its connections differently: counting bytes takes longer")
+  end
+  return _M.sent()
 end
 
 -- Send this request to an address in C memory; true unless that is none.

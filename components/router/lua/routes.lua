@@ -123,7 +123,8 @@ local function traits(tags)
     return 1, false
   end
   local weight = math.floor(tonumber(said.weight) or 1)
-  return math.max(1, math.min(MAX_WEIGHT, weight)), zone ~= "" and said.zone == zone
+  -- Asked this way round: "nan" is a number too.
+  return weight >= 1 and math.min(MAX_WEIGHT, weight) or 1, zone ~= "" and said.zone == zone
 end
 
 -- Spread the places of heavier endpoints, so that none has several turns in a row: of all with places left, the one that is

@@ -3,8 +3,15 @@
 -- NAME.crt (the chain, leaf first) and NAME.key serve NAME; _.x.y.crt and .key serve every name one label above x.y;
 -- default.crt and default.key serve what nothing else does.
 
+local ffi = require "ffi"
 local ssl = require "ngx.ssl"
 
+ffi.cdef [[
+void *OPENSSL_sk_value(const void *stack, int place);
+int X509_check_private_key(const void *certificate, const void *key);
+]]
+
+local C = ffi.C
 local _M = {}
 
 local folder = "/etc/ingot/certificates"
@@ -29,7 +36,11 @@ end
 
 local function read(name)
   local chain_pem, key_pem = content(folder .. "/" .. name .. ".crt"), content(folder .. "/" .. name .. ".key")
-  if not chain_pem or not key_pem then
+  if not chain_pem then
+    return nil
+  end
+  if not key_pem then
+    ngx.log(ngx.ERR, "certificate ", name, ": its key is not there, or not for this group to read")
     return nil
   end
   local chain, reason = ssl.parse_pem_cert(chain_pem)
@@ -41,6 +52,10 @@ local function read(name)
     ngx.log(ngx.ERR, "certificate ", name, ": ", reason)
     return nil
   end
+  if C.X509_check_private_key(C.OPENSSL_sk_value(chain, 0), key) ~= 1 then
+    ngx.log(ngx.ERR, "certificate ", name, ": the key is another certificate's")
+    return nil
+  end
   return { chain = chain, key = key }
 end
 
@@ -50,7 +65,7 @@ local function certificate(name)
     return known.chain and known
   end
   local found = read(name) or {}
-  -- Half written: what was read before serves on.
+  -- Half written, or only one of both replaced: what was read before serves on.
   if not found.chain and known and known.chain then
     found = known
   end

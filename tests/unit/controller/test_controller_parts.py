@@ -1,14 +1,18 @@
-"""Configuration, tokens, errors, live logs."""
+"""Configuration, tokens, errors, live logs, answers of a moment ago, and what is shown."""
 
 from __future__ import annotations
+
+import dataclasses
 
 import pytest
 
 from components.common.config import parse
 from components.common.errors import ConfigError
+from components.controller import views
 from components.controller.auth import Tokens, hash_password, verify_password
 from components.controller.config import ControllerConfig
 from components.controller.errors import TABLE, ApiError
+from components.controller.recent import Recent
 from components.controller.staging import LiveLogs
 
 GOOD = {
@@ -82,3 +86,31 @@ def test_live_logs_begin_anew_with_each_task() -> None:
     assert logs.text(1) == "c"
     logs.forget(1)
     assert (logs.text(1), logs.text(2)) == ("", "z")
+
+
+def test_what_was_answered_is_known_for_a_moment_and_for_its_version() -> None:
+    recent = Recent(1.0)
+    recent.keep({1: ("a-1", 2), 2: ("b-0", 0)}, 100.0)
+    wanted = {1: "a-1", 2: "b-1", 3: "c-0"}
+    assert recent.of(wanted, 100.9) == {1: 2}
+    assert recent.of(wanted, 101.0) == {}
+    recent.keep({2: ("b-1", 1)}, 101.0)
+    assert recent.of(wanted, 101.5) == {2: 1}
+
+
+def test_what_was_answered_is_forgotten_where_there_is_too_much_of_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("components.controller.recent.MOST", 3)
+    recent = Recent(1.0)
+    recent.keep({1: ("v", 1), 2: ("v", 2)}, 100.0)
+    recent.keep({3: ("v", 3)}, 100.9)
+    recent.keep({4: ("v", 4)}, 101.0)
+    assert recent.of(dict.fromkeys((1, 2, 3, 4), "v"), 100.9) == {3: 3, 4: 4}
+
+
+def test_an_application_is_shown_by_the_columns_of_its_view() -> None:
+    names = [column.key for column in views.COLUMNS[:-2]]
+    assert names == [field.name for field in dataclasses.fields(views.View)][:-2]
+    assert views.names("b.c/a.c") == ["a.c", "b.c"]
+    assert views.names(None) == []

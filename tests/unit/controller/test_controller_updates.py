@@ -217,7 +217,10 @@ def test_files_of_kept_revisions_stay(db: Database, tmp_path: Path) -> None:
     assert store.droplet(sha(1)).exists()
     assert store.package(sha(101)).exists()
     with db.session() as session:
-        gone = updates.forget(session, app_id)
-        session.delete(session.get_one(App, app_id))
+        made = session.get_one(App, app_id)
+        gone = revisions.files(session, made)
+        session.delete(made)
+    with db.session() as session:
+        assert not revisions.of(session, app_id)
     files.release(db, store, packages=gone.packages, droplets=gone.droplets)
     assert not [p for p in store.root.rglob("*") if p.is_file()]

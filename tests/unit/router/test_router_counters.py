@@ -21,6 +21,7 @@ class File:
         self.path.write_bytes(bytes(4096 + CAPACITY * 256))
         self.put(0, struct.pack("=6d", 20110413, pid, CAPACITY, 1, 3, 2))
         self.put(48, struct.pack("=24d", 0, 0, 9, 0, 1, 0, *[10] + [0] * 11, 50, 7, 8, 2, 1, 0))
+        self.put(240, struct.pack("=2d", 6, 4))
 
     def put(self, at: int, data: bytes) -> None:
         with self.path.open("r+b") as file:
@@ -33,13 +34,12 @@ class File:
         self.put(24, struct.pack("=d", CAPACITY))
         self.put(4096 + row * 128, name.encode() + b"\0")
         numbers = struct.pack(
-            "=3d11I3H2B12I2B2x",
-            *(0, 10.0, 20.0),
+            "=4d23IB3x",
+            *(0, 5.0 * ok, 10.0, 20.0),
             *(0, 0, ok, 0, 0, 0),
-            *(5 * ok, opened, 1, generation, 0),
-            *(61001, 1, 0, 0, 0),
+            *(opened, 1, generation, 1),
             *([ok] + [0] * 11),
-            *(9, live),
+            *(0, live),
         )
         self.put(4096 + CAPACITY * 128 + row * 128, numbers)
 
@@ -56,6 +56,7 @@ def test_sums_applications_and_endpoints(tmp_path: Path) -> None:
     file.row(2, "7\tdef\t10.0.0.2\t61001", ok=1)
     view = everything(Counters(tmp_path))
     assert (view.total.requests, view.bad_requests, view.limited) == (10, 3, 2)
+    assert (view.told, view.ended) == (6, 4)
     assert (view.apps["7"].requests, view.apps["7"].open, view.apps["7"].bytes_out) == (5, 2, 40)
     assert view.endpoints["7"]["10.0.0.1:61001"].status[2] == 4
     assert view.instances["10.0.0.2:61001"] == "def"
@@ -82,9 +83,25 @@ def test_what_an_ended_worker_counted_is_kept(tmp_path: Path) -> None:
     everything(counters)
     view = everything(counters)
     assert not file.path.exists()
-    assert (view.total.requests, view.bad_requests) == (10, 3)
+    assert (view.total.requests, view.bad_requests, view.told) == (10, 3, 6)
     assert (view.apps["7"].requests, view.apps["7"].open) == (4, 0)
     assert "7" not in view.endpoints
+
+
+def test_a_worker_that_ends_while_it_is_read_is_counted_once(tmp_path: Path) -> None:
+    for pid in (4194305, 4194306):
+        File(tmp_path, pid).row(1, "7\tabc\t10.0.0.1\t61001", ok=4)
+    counters = Counters(tmp_path)
+    counters.find()
+    reading = counters.read()
+    next(reading)
+    # Another's look for new workers, between two slices.
+    counters.find()
+    (view,) = [v for v in reading if v is not None]
+    assert (view.apps["7"].requests, view.total.requests) == (8, 20)
+    view = everything(counters)
+    assert (view.apps["7"].requests, view.total.requests) == (8, 20)
+    assert not list(tmp_path.iterdir())
 
 
 def test_files_of_something_else_are_left_alone(tmp_path: Path) -> None:

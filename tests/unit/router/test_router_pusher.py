@@ -137,6 +137,17 @@ async def test_a_new_process_takes_over_what_nginx_serves() -> None:
     assert nginx.held.epoch == successor.epoch != pusher.epoch
 
 
+async def test_a_process_that_ended_in_the_middle_of_a_whole_table_loses_no_route() -> None:
+    nginx, table, pusher = make(3 * MAX_ENDPOINTS)
+    await pusher.step()
+    second = Pusher(nginx, Table(), 0)  # type: ignore[arg-type]
+    nginx.lose_next_answer = True
+    await second.step()
+    assert not nginx.held.loaded
+    await Pusher(nginx, Table(), 0).step()  # type: ignore[arg-type]
+    assert nginx.hosts == expected(table)
+
+
 async def test_flush_waits_for_what_is_there_now() -> None:
     nginx, table, pusher = make()
     runner = asyncio.create_task(pusher.run())

@@ -55,6 +55,28 @@ def test_the_busiest_applications_of_the_last_reading_come_first() -> None:
     assert stats.varz()["top10_app_requests"] == [{"app": "2", "rps": 10.0}, {"app": "1", "rps": 0.2}]
 
 
+def test_numbers_are_told_by_tag() -> None:
+    tags: dict[tuple[str, int], dict[str, Any]] = {
+        ("10.0.0.1", 1): {"framework": "sinatra", "zone": 7, "odd": [1]},
+        ("fd00::1", 2): {"component": "CloudController"},
+    }
+    stats = Stats()
+    endpoints = {
+        "7": {"10.0.0.1:1": numbers(1), "10.0.0.2:1": numbers(2)},
+        "0": {"[fd00::1]:2": numbers(4, 8), "10.0.0.9:9": numbers(5)},
+    }
+    # An application's own numbers include those of endpoints that are gone.
+    stats.add_view(View(apps={"7": numbers(10, 20), "0": numbers(9)}, endpoints=endpoints), 1)
+    ten = {"requests": 10, "responses_2xx": 10, "latency": {"value": 20, "samples": 10}}
+    assert stats.varz(lambda peer: tags.get(peer, {}))["tags"] == {
+        "framework": {"sinatra": ten},
+        "zone": {"7": ten},
+        "component": {
+            "CloudController": {"requests": 4, "responses_2xx": 4, "latency": {"value": 8, "samples": 4}}
+        },
+    }
+
+
 def test_usage_is_what_was_asked_since_the_last_sample_that_was_told() -> None:
     usage = Usage()
     assert usage.sample(View(), 0) is None

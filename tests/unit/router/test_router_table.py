@@ -118,6 +118,14 @@ def test_nearest_wildcard_comes_after_the_exact_host() -> None:
     ]
 
 
+def test_tags_are_those_of_the_first_registration() -> None:
+    table = Table()
+    table.register(["a.x"], Endpoint("10.0.0.1", 1, tags={"framework": "sinatra"}), 0)
+    table.register(["a.x"], Endpoint("10.0.0.1", 1, tags={"framework": "rack"}), 1)
+    assert table.tags(("10.0.0.1", 1)) == {"framework": "sinatra"}
+    assert table.tags(("10.0.0.1", 2)) == {}
+
+
 def test_a_repeated_registration_changes_nothing() -> None:
     table = Table()
     table.register(["a.x"], Endpoint("10.0.0.1", 1, tags={"framework": "sinatra"}), 0)

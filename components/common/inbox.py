@@ -1,0 +1,68 @@
+"""Where the answers to questions asked of everybody arrive: one subscription for all of them, made with the connection.
+
+A subscription for each question would cost asker and server several messages more than the question does.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from collections.abc import Callable
+
+from nats.aio.client import Client
+from nats.aio.msg import Msg
+
+# Takes an answer; True when it was the last that is wanted.
+Take = Callable[[bytes], bool]
+
+
+class Inbox:
+    """The answers of one connection; it stays when the connection is made again."""
+
+    def __init__(self) -> None:
+        self._address = ""
+        self._serial = itertools.count()
+        self._open: dict[str, tuple[Take, asyncio.Future[None]]] = {}
+
+    async def open(self, client: Client) -> None:
+        """Subscribe; before the first question."""
+        self._address = client.new_inbox()
+        await client.subscribe(f"{self._address}.*", cb=self._receive)
+
+    async def ask(self, client: Client, subject: str, question: bytes, timeout: float, take: Take) -> None:
+        """Ask, and hand every answer to `take` until it has enough, nobody listens, or `timeout` seconds passed.
+
+        Raises:
+            nats.errors.Error: the question could not be sent.
+        """
+        loop = asyncio.get_running_loop()
+        address, ended = f"{self._address}.{next(self._serial)}", loop.create_future()
+        self._open[address] = take, ended
+        timer = loop.call_later(timeout, _end, ended)
+        try:
+            await client.publish(subject, question, reply=address)
+            await ended
+        finally:
+            timer.cancel()
+            del self._open[address]
+
+    def close(self) -> None:
+        """End all questions: there will be no more answers."""
+        for _, ended in self._open.values():
+            _end(ended)
+
+    async def _receive(self, answer: Msg) -> None:
+        take, ended = self._open.get(answer.subject, (None, None))
+        if take is None or ended is None or ended.done():
+            return
+        # The server's word that nobody listens.
+        if answer.headers and not answer.data:
+            _end(ended)
+            return
+        if take(answer.data):
+            _end(ended)
+
+
+def _end(ended: asyncio.Future[None]) -> None:
+    if not ended.done():
+        ended.set_result(None)

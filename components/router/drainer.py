@@ -1,0 +1,76 @@
+"""A drained router's WebSockets: when nginx is to tell them to go elsewhere."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from pathlib import Path
+from typing import Protocol
+
+from components.common import log
+from components.router.errors import NginxError
+
+logger = log.get(__name__)
+
+# Well within the time for which nginx remembers (lua/control.lua, TELLING_SECONDS).
+_PERIOD_SECONDS = 1.0
+
+
+class Telling(Protocol):
+    """What nginx is asked (`components.router.nginx.Nginx`)."""
+
+    async def tell(self, seconds: float) -> None:
+        """Have its WebSockets told, spread over so many seconds; 0 ends it."""
+
+
+class Drainer:
+    """Follows the flag file: first those in front are given time to notice, then WebSockets are told.
+
+    The file's own time counts, so that a restart of this process begins nothing anew.
+
+    Args:
+        flag: the file.
+        nginx: is told.
+        notice_seconds: from the flag to the first WebSocket.
+        spread_seconds: from the first WebSocket to the last.
+    """
+
+    def __init__(self, flag: Path, nginx: Telling, notice_seconds: float, spread_seconds: float) -> None:
+        self._flag = flag
+        self._nginx = nginx
+        self._notice_seconds = notice_seconds
+        self._spread_seconds = spread_seconds
+        self._telling = False
+
+    @property
+    def draining(self) -> bool:
+        """Whether the flag is there."""
+        return self._flag.exists()
+
+    async def run(self) -> None:
+        """Look every second; silence of nginx is the pusher's to report."""
+        while True:
+            try:
+                await self.step(time.time())
+            except NginxError as error:
+                logger.debug("websockets_not_told", reason=str(error))
+            await asyncio.sleep(_PERIOD_SECONDS)
+
+    async def step(self, now: float) -> None:
+        """Say to nginx what follows from the flag at `now`, in seconds since 1970.
+
+        Raises:
+            NginxError: it does not answer; it is told again at the next step.
+        """
+        try:
+            due = now >= self._flag.stat().st_mtime + self._notice_seconds
+        except FileNotFoundError:
+            due = False
+        if due:
+            if not self._telling:
+                logger.info("websockets_being_told", seconds=self._spread_seconds)
+            self._telling = True
+            await self._nginx.tell(self._spread_seconds)
+        elif self._telling:
+            await self._nginx.tell(0)
+            self._telling = False
