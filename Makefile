@@ -14,7 +14,7 @@ export LAB PORT SUBNET IMAGE
 PY := build/venv/bin/python
 export PATH := $(CURDIR)/build/venv/bin:$(PATH):/usr/sbin:/sbin
 
-.PHONY: help up down dev test check lint types unit release drill-integration drill-roll drill-trixie benchmarks
+.PHONY: help up down dev test check lint types unit release drill-integration drill-roll drill-nats drill-trixie benchmarks
 
 help:
 	@sed -n '3,4s/^#   //p' Makefile
@@ -56,6 +56,11 @@ drill-integration:
 drill-roll:
 	@orchestrator/setup.sh test
 	@$(PY) -m pytest tests/lab/drill_roll.py --durations=5 -s
+
+# Ten minutes without the bus under constant load; `make test` shows the same for less than one. Prints its figures as a line of JSON.
+drill-nats:
+	@orchestrator/setup.sh test
+	@INGOT_NATS_OUTAGE=600 $(PY) -m pytest tests/lab/test_platform_router.py -k bus -s
 
 # One benchmark by its name (`make bench-router`: tests/bench/bench_router.py), or all; each writes build/bench/NAME.json.
 bench-%:

@@ -29,7 +29,7 @@ servers=(nats-server:nats-server nginx:nginx '/usr/share/nginx/modules-available
   javax2jakarta:tomcat-jakartaee-migration '/usr/share/rubygems-integration/all/specifications/sinatra-*:ruby-sinatra'
   '/usr/share/rubygems-integration/all/specifications/railties-*:ruby-railties')
 # What the tests use beside the main job: real servers of data services, and machines with a kernel of their own.
-tests=(redis-server:redis-server linux.uml:user-mode-linux mkfs.ext4:e2fsprogs ethtool:ethtool)
+tests=(redis-server:redis-server haproxy:haproxy linux.uml:user-mode-linux mkfs.ext4:e2fsprogs ethtool:ethtool)
 database=('/usr/lib/postgresql/*/bin/postgres:postgresql')
 
 problems=()

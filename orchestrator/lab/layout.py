@@ -89,6 +89,7 @@ DEFAULT = Layout(
         PlannedMachine("ctl1", _BRAINS, _WRITABLE),
         PlannedMachine("ctl2", _BRAINS, _WRITABLE),
         PlannedMachine("router1", ("router",)),
+        PlannedMachine("router2", ("router",)),
         PlannedMachine("dea1", ("dea",), _READABLE),
         PlannedMachine("dea2", ("dea",), _READABLE),
         PlannedMachine("svc1", ("services",)),

@@ -16,7 +16,7 @@ from components.common.version import VERSION
 from tests.lab.conftest import ROOT, LabPlatform, live, traffic
 
 NEXT = f"{VERSION}-next"
-MACHINES = ("ctl1", "ctl2", "router1", "dea1", "dea2", "svc1", "core1")
+MACHINES = ("ctl1", "ctl2", "router1", "router2", "dea1", "dea2", "svc1", "core1")
 
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(3600)]
 

@@ -37,6 +37,7 @@ def test_make_up_reports_machines_versions_and_phases(platform: LabPlatform) -> 
         "ctl1",
         "ctl2",
         "router1",
+        "router2",
         "dea1",
         "dea2",
         "svc1",

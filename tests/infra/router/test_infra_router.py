@@ -89,6 +89,26 @@ def test_a_route_said_on_the_bus_is_served_until_it_is_taken_back(host: Any, fac
     assert json.loads(answer.stdout) == [200, 404]
 
 
+def test_an_endpoint_that_falls_silent_is_given_up_soon(host: Any, facts: dict[str, Any]) -> None:
+    assert host.sysctl("net.ipv4.tcp_retries2") == 4
+    assert host.sysctl("net.ipv4.tcp_keepalive_time") == 3
+
+
+@pytest.mark.parametrize(
+    ("asked", "code"),
+    [
+        ("nginx.service restart", 101),
+        ("--quiet nginx restart", 101),
+        ("nginx upgrade", 0),
+        ("nginx reload", 0),
+        ("nginx.service start", 0),
+        ("ssh restart", 0),
+    ],
+)
+def test_packages_may_not_restart_nginx(host: Any, facts: dict[str, Any], asked: str, code: int) -> None:
+    assert host.run(f"/usr/sbin/policy-rc.d {asked}").rc == code
+
+
 def test_the_probes_want_a_password_where_there_is_something_to_tell(
     host: Any, facts: dict[str, Any]
 ) -> None:

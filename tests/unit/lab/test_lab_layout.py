@@ -10,18 +10,19 @@ from orchestrator.lab.errors import BadRequestError
 
 def test_default_layout_is_the_platforms() -> None:
     groups = {m.name: m.groups for m in layout.DEFAULT.machines}
-    assert list(groups) == ["core1", "ctl1", "ctl2", "router1", "dea1", "dea2", "svc1"]
+    assert list(groups) == ["core1", "ctl1", "ctl2", "router1", "router2", "dea1", "dea2", "svc1"]
     assert set().union(*groups.values()) == {
         "nats", "ccdb", "share", "controller", "stager", "health_manager", "router", "dea", "orchestrator", "services",
     }  # fmt: skip
-    assert layout.DEFAULT.routers() == ["router1"]
+    assert layout.DEFAULT.routers() == ["router1", "router2"]
 
 
 def test_share_is_writable_where_it_is_written_and_nowhere_else() -> None:
     rights = {m.name: [(b.target, b.read_only) for b in m.binds] for m in layout.DEFAULT.machines}
     writable, readable = [("/srv/ingot/share", False)], [("/srv/ingot/share", True)]
     assert rights == {
-        "core1": writable, "ctl1": writable, "ctl2": writable, "router1": [], "dea1": readable, "dea2": readable, "svc1": [],
+        "core1": writable, "ctl1": writable, "ctl2": writable, "router1": [], "router2": [],
+        "dea1": readable, "dea2": readable, "svc1": [],
     }  # fmt: skip
 
 
