@@ -69,11 +69,12 @@ class Router:
         await self._nginx.close()
 
     def ready(self) -> list[str]:
-        """Ready: nginx holds the table, the table was learned, and nobody asked to drain."""
+        """Ready: nginx holds the table, the table was learned or taken over whole, and nobody asked to drain."""
         reasons = []
         if self._pusher.problem is not None:
             reasons.append(self._pusher.problem)
-        if not self._registrar.settled:
+        # A process that starts anew while the bus is away serves what its predecessor did.
+        if not self._registrar.settled and not self._pusher.inherited:
             reasons.append("routes are still being learned from the bus")
         if self._drainer.draining:
             reasons.append("draining")

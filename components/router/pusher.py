@@ -35,6 +35,10 @@ class Pusher:
         nginx: the data socket's client.
         table: whose changes are pushed.
         batch_seconds: how long changes are gathered.
+
+    Attributes:
+        problem: why nginx does not hold the table; None while it does.
+        inherited: whether nginx held a whole table of a predecessor, and this one began with it.
     """
 
     def __init__(self, nginx: Nginx, table: Table, batch_seconds: float = 0.01) -> None:
@@ -48,6 +52,7 @@ class Pusher:
         self._done = 0
         self._turn = asyncio.Condition()
         self._contact = False
+        self.inherited = False
         self.problem: str | None = "nginx was not given the routes yet"
 
     @property
@@ -107,6 +112,7 @@ class Pusher:
             # Loaded or not: a predecessor that ended while it sent a whole table leaves both halves, and nginx serves them.
             if held.epoch not in (None, self.epoch):
                 await self._adopt()
+                self.inherited = held.loaded
             self._contact = True
         if held.epoch != self.epoch or held.seq != self._seq or not held.loaded:
             await self._push_all()

@@ -106,6 +106,19 @@ def test_nothing_is_pruned_while_the_bus_is_away(rig: Rig) -> None:
     rig.wait_status("steady.localhost", 404)
 
 
+def test_a_process_that_starts_while_the_bus_is_away_is_ready_with_what_nginx_holds(rig: Rig) -> None:
+    backend = rig.backend("orphan")
+    confirm(rig, "orphan.localhost", backend.port)
+    rig.wait_status("orphan.localhost", 200)
+    rig.kill("nats")
+    rig.kill("router")
+    rig.start_router()
+    rig.wait_ready()
+    assert rig.get("orphan.localhost").status == 200
+    # What nobody could have told it is not denied.
+    assert rig.get("other.localhost").status == 503
+
+
 def test_a_drained_router_is_not_ready_and_serves_on(rig: Rig) -> None:
     backend = rig.backend("drained")
     confirm(rig, "drained.localhost", backend.port)
