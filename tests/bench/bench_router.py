@@ -5,12 +5,15 @@
 One worker each, on one core, with the load and the backends on another. One-second slices, the proxies by turns in shuffled
 order, ratios within a round, because the same nginx differs by a factor between two seconds of a shared machine. The router
 runs as shipped, with log, headers and numbers, 10 000 hosts and 100 000 endpoints. The peers are plain nginx, which knows ten
-servers and no routes, with the router's headers and log; the same with a static map of all hosts; HAProxy with a map; Caddy.
+servers and no routes, with the router's headers and log; the same asking its servers at random, as a router with many hosts does;
+the same with a static map of all hosts; HAProxy with a map; Caddy.
 
 Scenarios: `keepalive` (1 KB, 64 connections), `same_rate` (the same, with a load generator so slow that every proxy but the slowest
 serves the same rate), `light` (1 KB, 2 connections: latency without a queue), `new` (1 KB, a new connection for each request), `large`
 (1 MB). A proxy that waits for nobody finds the other core asleep more often and pays for waking it, an interrupt of several
-microseconds on a virtual machine: at full speed a slower proxy looks slower than it is. At the same rate that counts for all alike. Needs `wrk` and two cores; HAProxy and Caddy are installed with apt where root runs this, else left out.
+microseconds on a virtual machine: at full speed a slower proxy looks slower than it is. At the same rate that counts for all alike.
+
+Needs `wrk` and two cores; HAProxy and Caddy are installed with apt where root runs this, else left out.
 """
 
 from __future__ import annotations
@@ -171,7 +174,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--hosts", type=int, default=10_000)
-    parser.add_argument("--only", default="nginx_map,haproxy,caddy", help="peers beside nginx")
+    parser.add_argument("--only", default="nginx_map,nginx_random,haproxy,caddy", help="peers beside nginx")
     parser.add_argument("--out", type=Path, default=ROOT / "build" / "bench" / "router.json")
     arguments = parser.parse_args()
     install()
@@ -190,6 +193,7 @@ def main() -> None:
         makers: dict[str, Callable[[], Proxy]] = {
             "nginx": lambda: peers.plain(folder, "nginx", ports, hosts, shipped),
             "nginx_map": lambda: peers.plain(folder, "nginx_map", ports, hosts, shipped),
+            "nginx_random": lambda: peers.plain(folder, "nginx_random", ports, hosts, shipped),
             "haproxy": lambda: peers.haproxy(folder, ports, hosts),
             "caddy": lambda: peers.caddy(folder, ports, hosts),
         }

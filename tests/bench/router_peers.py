@@ -168,7 +168,12 @@ def backends(folder: Path) -> tuple[list[int], subprocess.Popen[bytes]]:
 
 
 def plain(folder: Path, name: str, ports: list[int], hosts: int, shipped: str) -> Proxy:
-    """Start an nginx that has the shipped log format and headers, and none of the rest."""
+    """Start an nginx that has the shipped log format and headers, and none of the rest.
+
+    Args:
+        name: `nginx` asks its servers in turn; `nginx_random` at random, as they are asked where every host has an order of its own;
+            `nginx_map` looks each host up.
+    """
     port = free_port()
     log_format = re.search(r"log_format ingot.*?;\n", shipped, re.DOTALL)
     assert log_format
@@ -183,7 +188,8 @@ def plain(folder: Path, name: str, ports: list[int], hosts: int, shipped: str) -
             headers=_its_own(
                 "\n".join(re.findall(r"proxy_set_header .*?;", shipped.partition("\n    server {")[0]))
             ),
-            servers="".join(f"server 127.0.0.1:{p};" for p in ports),
+            servers=("random; " if name == "nginx_random" else "")
+            + "".join(f"server 127.0.0.1:{p};" for p in ports),
             map=f"map $host $target {{ default nowhere;\n{lines}}}" if lines else "",
             target="$target" if lines else "endpoints",
         )
