@@ -62,8 +62,9 @@ class Nginx:
 
     async def open(self) -> None:
         """Get ready to call; connects to nothing yet."""
+        # One, always: nginx counts it among its connections, and it is taken off again (teller.py).
         self._session = aiohttp.ClientSession(
-            connector=aiohttp.UnixConnector(path=str(self._socket), limit=2),
+            connector=aiohttp.UnixConnector(path=str(self._socket), limit=1),
             timeout=aiohttp.ClientTimeout(total=30, sock_connect=2),
         )
 

@@ -7,6 +7,7 @@ import signal
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 from tests.integration.router_rig import Rig, running, until
 
@@ -20,6 +21,9 @@ def workers(rig: Rig) -> list[int]:
 def asleep(worker: int) -> Iterator[None]:
     """Have one worker sleep, so that another accepts what comes."""
     os.kill(worker, signal.SIGSTOP)
+    # Until it has really stopped, the kernel may still wake it for a connection, and nobody else.
+    stat = Path(f"/proc/{worker}/stat")
+    until(lambda: stat.read_text().rpartition(")")[2].split()[0] == "T", "the worker sleeps")
     try:
         yield
     finally:

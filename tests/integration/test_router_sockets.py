@@ -17,6 +17,7 @@ from aiohttp import WSMsgType, web
 
 from tests.integration.router_rig import Rig, free_port, running, until
 from tests.integration.test_router_edge import certificate
+from tests.integration.test_router_limits import workers
 
 HOST = "sockets.localhost"
 CLOSE = b"\x88\x02\x03\xe9"
@@ -62,12 +63,20 @@ async def serving(rig: Rig) -> AsyncIterator[App]:
     await runner.setup()
     listener = web.TCPSite(runner, "127.0.0.1", 0)
     await listener.start()
-    rig.register(runner.addresses[0][1], HOST, app=7)
-    await asyncio.to_thread(until, lambda: HOST in rig.dump(), "nginx has the route")
+    port = runner.addresses[0][1]
+    rig.register(port, HOST, app=7)
+    await wait(lambda: port in ports(rig), "nginx has the route")
     try:
         yield app
     finally:
+        rig.unregister(port, HOST, app=7)
+        await wait(lambda: port not in ports(rig), "nginx has forgotten the route")
         await runner.cleanup()
+
+
+def ports(rig: Rig) -> set[int]:
+    """The ports that nginx knows of the application."""
+    return {endpoint["port"] for endpoint in rig.dump().get(HOST, [])}
 
 
 Connect = Callable[..., Awaitable[aiohttp.ClientWebSocketResponse]]
@@ -221,8 +230,10 @@ async def test_a_worker_that_a_reload_replaced_tells_its_sockets_before_it_ends(
     with running(nginx={"router_shutdown_seconds": 10, "router_websocket_drain_seconds": 1}) as rig:
         async with serving(rig) as app, clients(rig) as connect:
             old = await connect()
+            (worker,) = workers(rig)
             rig.reload_nginx()
-            await wait(lambda: len(list(Path(rig.folder).glob("worker.*.stats"))) == 2, "a new worker serves")
+            title = Path(f"/proc/{worker}/cmdline")
+            await wait(lambda: b"shutting down" in title.read_bytes(), "the old worker takes no more clients")
             new = await connect()
             assert await ending(old) == (WSMsgType.CLOSE, 1001)
             await wait(lambda: app.ends == [WSMsgType.CLOSE], "the application heard its clients close")
