@@ -110,19 +110,29 @@ def unlinked_bytes(pids: Iterable[int], device: int, root: Path = Path("/proc"))
     return sum(seen.values())
 
 
+def _control_group(pid: int, controller: str, root: Path, groups: Path) -> Path:
+    lines = (root / str(pid) / "cgroup").read_text(encoding="ascii", errors="replace").splitlines()
+    places = {names: path for _number, names, path in (line.split(":", 2) for line in lines)}
+    # The whole hierarchy of version 2, or the controller's own of version 1.
+    return groups / controller / places[controller][1:] if controller in places else groups / places[""][1:]
+
+
 def refused_tasks(pid: int, root: Path = Path("/proc"), groups: Path = Path("/sys/fs/cgroup")) -> int:
     """Read how often the control group of a process refused it a task; 0 where there is no such controller."""
     try:
-        lines = (root / str(pid) / "cgroup").read_text(encoding="ascii", errors="replace").splitlines()
-        places = {names: path for _number, names, path in (line.split(":", 2) for line in lines)}
-        # The whole hierarchy of version 2, or the controller's own of version 1.
-        folder = groups / "pids" / places["pids"][1:] if "pids" in places else groups / places[""][1:]
-        events = dict(
-            line.split() for line in (folder / "pids.events").read_text(encoding="ascii").splitlines()
-        )
+        lines = (_control_group(pid, "pids", root, groups) / "pids.events").read_text(encoding="ascii")
+        events = dict(line.split() for line in lines.splitlines())
         return int(events.get("max", 0))
     except (OSError, KeyError, ValueError):
         return 0
+
+
+def held_memory(pid: int, root: Path = Path("/proc"), groups: Path = Path("/sys/fs/cgroup")) -> int | None:
+    """Read how many bytes the kernel holds the control group of a process to; None where it does not."""
+    try:
+        return int((_control_group(pid, "memory", root, groups) / "memory.max").read_text(encoding="ascii"))
+    except (OSError, KeyError, ValueError):
+        return None
 
 
 def controllers(groups: Path = Path("/sys/fs/cgroup")) -> list[str]:

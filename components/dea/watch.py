@@ -18,6 +18,7 @@ from components.dea.monitor import (
     disk_use,
     excess,
     group,
+    held_memory,
     overcrowded,
     processes,
     proportional_kb,
@@ -118,7 +119,11 @@ class Watch:
         self._samples[instance.id] = usage
         self._meter.note(instance, usage, before)
         memory = usage.mem
-        if memory > instance.limits.mem * 1024:
+        over = memory > instance.limits.mem * 1024
+        if over and await asyncio.to_thread(self._held, own, instance.limits.mem):
+            # The kernel ends it at the limit, and says so; which of both comes first must not decide what its owner reads.
+            memory = 0.0
+        elif over:
             # Workers of one server share most of their pages: count these once before a verdict.
             memory = await asyncio.to_thread(proportional_kb, [p.pid for p in own]) or memory
         reason = excess(memory, disk.size, instance.limits)
@@ -127,6 +132,12 @@ class Watch:
         reason = self._crowd(instance, own) or reason
         if reason is not None and instance.live:
             await self._end(instance, reason)
+
+    def _held(self, own: list[Process], mem: int) -> bool:
+        """Tell whether the kernel holds an instance to its MB of memory, or it has ended meanwhile."""
+        living = [p.pid for p in own if Path(f"/proc/{p.pid}").exists()]
+        held = held_memory(living[0]) if living else 0
+        return held is not None and held <= mem * 1024 * 1024
 
     def _crowd(self, instance: Instance, own: list[Process]) -> str | None:
         """Judge how many tasks there are; a kernel that can has refused it more."""

@@ -19,6 +19,7 @@ from components.dea.monitor import (
     disk_use,
     excess,
     group,
+    held_memory,
     overcrowded,
     processes,
     proportional_kb,
@@ -109,6 +110,20 @@ def test_refused_tasks_are_read_of_both_kinds_of_control_groups(tmp_path: Path, 
     (groups / place / "pids.events").write_text("max 12\n")
     assert refused_tasks(7, tmp_path / "proc", groups) == 12
     assert refused_tasks(8, tmp_path / "proc", groups) == 0
+
+
+@pytest.mark.parametrize(
+    ("said", "held"),
+    [("67108864\n", 67108864), ("max\n", None), (None, None)],
+    ids=["held", "not", "no controller"],
+)
+def test_memory_the_kernel_holds_to_is_read(tmp_path: Path, said: str | None, held: int | None) -> None:
+    (tmp_path / "proc/7").mkdir(parents=True)
+    (tmp_path / "proc/7/cgroup").write_text("0::/a/b.service\n")
+    (tmp_path / "cgroup/a/b.service").mkdir(parents=True)
+    if said is not None:
+        (tmp_path / "cgroup/a/b.service/memory.max").write_text(said)
+    assert held_memory(7, tmp_path / "proc", tmp_path / "cgroup") == held
 
 
 def test_what_the_kernel_holds_to_is_asked_of_it(tmp_path: Path) -> None:
