@@ -8,6 +8,7 @@
 -- the hosts no part named. So no host that lives is unknown for a moment.
 
 local cjson = require "cjson.safe"
+local routes = require "routes"
 
 local dict = ngx.shared.ingot_routes
 local concat = table.concat
@@ -134,6 +135,8 @@ function Change:publish()
   -- Without its list (no memory, too long) a version makes the workers forget everything, which is correct.
   dict:safe_set("c:" .. number, #self.names > MAX_NAMES and "*" or concat(self.names, "\n"), CHANGES_KEPT_SECONDS)
   dict:set("version", number)
+  -- This worker knows at its next request, the others within a millisecond.
+  routes.refresh()
 end
 
 local function apply(delta)
