@@ -7,10 +7,15 @@ import json
 import socket
 import subprocess
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
+import pytest
+
+from components.common.bus import Bus
+from components.common.config import BusConfig
 from components.common.subjects import COMPONENTS, OPERATOR, PEER, permissions
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -96,3 +101,33 @@ class NatsServer:
             self._process.kill()
             self._process.wait()
             self._process = None
+
+
+@pytest.fixture
+def nats(tmp_path: Path) -> Iterator[NatsServer]:
+    server = NatsServer(tmp_path)
+    server.start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+async def closing() -> AsyncIterator[AsyncExitStack]:
+    async with AsyncExitStack() as stack:
+        yield stack
+
+
+def bus_of(stack: AsyncExitStack, server: NatsServer, user: str = "", password: str | None = None) -> Bus:
+    """Make a bus that ends with the test; `up` connects it."""
+    bus = Bus(
+        BusConfig(urls=[server.url], user=user, password=user if password is None else password), "test"
+    )
+    stack.push_async_callback(bus.close)
+    return bus
+
+
+async def up(bus: Bus) -> Bus:
+    """Connect it."""
+    await bus.start()
+    assert await bus.wait_connected(20)
+    return bus

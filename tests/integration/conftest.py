@@ -10,11 +10,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from common_rig import closing, nats
 
 from tests.integration.platform_fixture import person, platform
 from tests.integration.servers import POSTGRES, await_port, postgres
 
-__all__ = ["person", "platform"]
+__all__ = ["closing", "nats", "person", "platform"]
 
 
 @pytest.fixture(scope="session")
