@@ -3,7 +3,10 @@
 local cjson = require "cjson.safe"
 local balancer = require "balancer"
 local stats = require "stats"
-local status_of = require("request").status
+local request = require "request"
+local sticky = require "sticky"
+
+local status_of, sets_cookie = request.status, request.sets_cookie
 
 local _M = {}
 
@@ -71,12 +74,20 @@ function _M.send(status, title)
   ngx.print(text)
 end
 
--- For header_filter_by_lua: nginx would pass on what does not begin as HTTP as it is, and go on with the connection.
-function _M.check()
+-- nginx would pass on what does not begin as HTTP as it is, and go on with the connection.
+local function refuse()
+  -- For the log and the numbers: the client sees the connection end.
+  ngx.status = 502
+  return ngx.exit(ngx.ERROR)
+end
+
+-- For header_filter_by_lua, of every answer.
+function _M.filter()
   if status_of() < 100 then
-    -- For the log and the numbers: the client sees the connection end.
-    ngx.status = 502
-    return ngx.exit(ngx.ERROR)
+    return refuse()
+  end
+  if sets_cookie() then
+    sticky.mark()
   end
 end
 

@@ -17,7 +17,7 @@ local routes = require "routes"
 local sticky = require "sticky"
 local tally = require "tally"
 
-local find, store, hosts = routes.find, routes.store, require("hosts").store
+local find, row_at, hosts = routes.find, routes.row_at, require("hosts").store
 local request_key, send_to, set = request.key, request.send_to, request.set
 local now, var = ngx.now, ngx.var
 local random, floor = math.random, math.floor
@@ -32,8 +32,8 @@ local least, eject_seconds, app_limit = false, 10, 0
 local miss_peer = "unix:/run/ingot-router/miss.sock"
 local targets, rows, header
 local tries = {}       -- request -> its try, 0 for none
-local verdicts = {}    -- request -> why it has no endpoint, for answer.lua
-local second = {}      -- request -> that it came to its first endpoint again
+-- request -> what few have: `verdict`, why it has no endpoint, for answer.lua; `second`, that it came to its only endpoint again
+local oddities, odd = {}, 0
 local wary_till = 0     -- until when some row is ejected; 0 saves looking
 
 -- Settings from nginx.conf.
@@ -69,14 +69,14 @@ end
 -- The first usable place from i on, near ones first; the least bad one when none is: the last endpoint is never given up.
 -- nil when every endpoint was tried.
 local function skip(h, i, tried)
-  local record, members = hosts.entries[h], store.members
+  local record = hosts.entries[h]
   local fallback
   for part = 1, 2 do
     local from = part == 1 and 0 or record.near
     local count = part == 1 and record.near or record.n - record.near
     for step = 0, count - 1 do
       local place = from + (i + step) % count
-      local row = members[record.base + place]
+      local row = row_at(h, place)
       if not (tried and tried[row]) then
         if usable(row) then
           return place
@@ -90,21 +90,21 @@ end
 
 -- The place with the fewest open requests: of all where there are few, else the better of two taken at random.
 local function quietest(h, turn)
-  local record, members = hosts.entries[h], store.members
-  local n, first = record.near, record.base
+  local record = hosts.entries[h]
+  local n = record.near
   if n > 16 then
     local a, b = random(0, n - 1), random(0, n - 1)
-    if wary_till ~= 0 and usable(members[first + a]) ~= usable(members[first + b]) then
-      return usable(members[first + a]) and a or b
+    if wary_till ~= 0 and usable(row_at(h, a)) ~= usable(row_at(h, b)) then
+      return usable(row_at(h, a)) and a or b
     end
-    return rows[members[first + a]].open <= rows[members[first + b]].open and a or b
+    return rows[row_at(h, a)].open <= rows[row_at(h, b)].open and a or b
   end
   local best, fewest = turn % n, 4294967296
   for step = 0, n - 1 do
     local place = (turn + step) % n
-    local open = rows[members[first + place]].open
+    local open = rows[row_at(h, place)].open
     -- One that is passed over has none open, and must not be taken for the quietest.
-    if open < fewest and (wary_till == 0 or usable(members[first + place])) then
+    if open < fewest and (wary_till == 0 or usable(row_at(h, place))) then
       best, fewest = place, open
     end
   end
@@ -113,13 +113,13 @@ end
 
 -- The place of the endpoint that a request's cookie names, if it is still there and answers.
 local function kept(h)
-  local record, members = hosts.entries[h], store.members
+  local record = hosts.entries[h]
   local address, port = sticky.wanted()
   if not address then
     return nil
   end
   for place = 0, record.n - 1 do
-    local row = members[record.base + place]
+    local row = row_at(h, place)
     if targets[row].port == port and address_of(row) == address and usable(row) then
       return place
     end
@@ -142,8 +142,16 @@ local function parts(try)
   return try % ROWS, floor(try / ROWS)
 end
 
+local function oddity(key)
+  if not oddities[key] then
+    oddities[key] = {}
+    odd = odd + 1
+  end
+  return oddities[key]
+end
+
 local function give_up(key, verdict)
-  verdicts[key] = verdict
+  oddity(key).verdict = verdict
   return ngx.exit(ngx.ERROR)
 end
 
@@ -166,13 +174,13 @@ end
 -- What this request has tried, as a set of rows, and whether its last try sent anything. (The time to connect does not tell: a
 -- refusal that comes from afar has one.)
 local function look_back(h)
-  local record, members = hosts.entries[h], store.members
+  local record = hosts.entries[h]
   local tried, tries_made, counts, sent = {}, 0, 0, true
   for peer in string.gmatch(var.upstream_addr or "", "[^, ]+") do
     if peer ~= ":" then
       tries_made = tries_made + 1
-      for i = record.base, record.base + record.n - 1 do
-        local row = members[i]
+      for place = 0, record.n - 1 do
+        local row = row_at(h, place)
         if peer == address_of(row) .. ":" .. targets[row].port then
           tried[row] = true
         end
@@ -215,15 +223,15 @@ local function again(key, try)
   record.turn = record.turn + 1
   local _, status = peers.get_last_failure()
   local place = skip(h, record.turn, tried)
-  if not place and sent and status ~= 504 and not second[key] then
+  if not place and sent and status ~= 504 and not oddity(key).second then
     -- The only one there is broke off, which may have been a connection kept too long: it is asked once more.
-    second[key] = true
+    oddity(key).second = true
     place = skip(h, record.turn)
   end
   if not place then
     return give_up(key, not sent and 503 or status == 504 and 504 or 502)
   end
-  return connect(key, store.members[record.base + place])
+  return connect(key, row_at(h, place))
 end
 
 -- Past what is ejected, or wherever the application's limit says no: not what most requests meet.
@@ -231,7 +239,7 @@ local function cautious(key, h, place)
   if wary_till ~= 0 then
     place = skip(h, place) or place
   end
-  local row = store.members[hosts.entries[h].base + place]
+  local row = row_at(h, place)
   if app_limit > 0 and limits.sum(targets[row].app_slot) >= app_limit then
     return give_up(key, 429)
   end
@@ -247,7 +255,7 @@ local function go(key, h)
   if wary_till ~= 0 or app_limit > 0 then
     return cautious(key, h, place)
   end
-  return connect(key, store.members[entries[h].base + place])
+  return connect(key, row_at(h, place))
 end
 
 -- The server behind this socket knows what to do, and is sent the body as any endpoint is.
@@ -305,18 +313,17 @@ end
 
 -- Why a request has no endpoint, or nil.
 function _M.verdict()
-  return verdicts[request_key()]
+  local its = oddities[request_key()]
+  return its and its.verdict
 end
 
 -- For the log phase: the row and generation of the endpoint that answered, row 0 for none; forgets the request.
 function _M.finish()
   local key = request_key()
   local try = tries[key]
-  if verdicts[key] then
-    verdicts[key] = nil
-  end
-  if second[key] then
-    second[key] = nil
+  if odd > 0 and oddities[key] then
+    oddities[key] = nil
+    odd = odd - 1
   end
   if not try or try == 0 then
     return 0, 0

@@ -15,10 +15,11 @@ local memory = require "memory"
 
 ffi.cdef [[
 typedef struct {
-  uint32_t generation, references, app_slot;
+  uint32_t generation;
   uint16_t port;
   uint8_t address_length, app_length, instance_length;
   unsigned char text[111];
+  uint32_t references, app_slot;
 } ingot_target;
 typedef struct {
   double eject_until, latency_ms, bytes_in, bytes_out;

@@ -1,7 +1,8 @@
 -- Hosts a worker was asked for, in C memory: found by their bytes in nginx's own, without making a string of Lua.
 --
--- An entry says where the host's list of endpoint rows begins, how many there are, and how many of these, the first ones, are
--- in this router's zone. Open addressing, at most a quarter full; an entry of a host that is gone keeps its place.
+-- An entry has the host's list of endpoint rows, or, of a long list, where in `routes.lua`'s it begins; how many there are, and how
+-- many of these, the first ones, are in this router's zone. All of that stands in one line of the processor's cache, the name in
+-- the next. Open addressing, at most a quarter full; an entry of a host that is gone keeps its place.
 
 local ffi = require "ffi"
 local bit = require "bit"
@@ -14,7 +15,8 @@ typedef struct {
   int32_t hash;
   uint32_t base, n, near, turn;
   uint16_t length, state;
-  unsigned char text[104];
+  uint32_t rows[10];
+  unsigned char text[64];
 } ingot_host;
 ]]
 
@@ -23,9 +25,10 @@ local band = bit.band
 local bytes = ffi.typeof("const unsigned char *")
 
 local EMPTY, LIVE, STALE = 0, 1, 2
-local LONGEST = 104
+local LONGEST = 64
 
-local _M = { LIVE = LIVE, STALE = STALE }
+-- SHORT: how many rows an entry itself has room for.
+local _M = { LIVE = LIVE, STALE = STALE, SHORT = 10 }
 
 local capacity, mask, used = 4096, 4095, 0
 -- Replaced by a larger one as need be.

@@ -21,13 +21,11 @@ local take, give = endpoints.take, endpoints.give
 local _M = {}
 
 local zone = ""
-local LIVE, STALE = hosts.LIVE, hosts.STALE
+local LIVE, STALE, SHORT = hosts.LIVE, hosts.STALE, hosts.SHORT
 local stale = {}       -- hosts that are to be read again
 local entries = hosts.store
--- The lists of rows the entries point into; replaced by a larger one as need be.
-local store = { members = ffi.new("uint32_t[?]", 8192) }
-local member_room, members_used, gaps = 8192, 0, {}
-_M.store = store
+-- The lists of rows that entries have no room for; replaced by a larger one as need be.
+local members, member_room, members_used, gaps = ffi.new("uint32_t[?]", 8192), 8192, 0, {}
 local version = 0      -- of the dictionary, as far as this worker has followed
 local wildcards = 0    -- hosts "*.x.y" that exist
 local checked = 0      -- when the version was last read
@@ -97,19 +95,28 @@ local function allot(n)
   members_used = base + n
   if members_used > member_room then
     local larger = ffi.new("uint32_t[?]", members_used * 2)
-    ffi.copy(larger, store.members, member_room * 4)
-    store.members, member_room = larger, members_used * 2
+    ffi.copy(larger, members, member_room * 4)
+    members, member_room = larger, members_used * 2
   end
   return base
 end
 
-local function release(base, n)
-  for i = base, base + n - 1 do
-    give(store.members[i])
+-- The row at a place of an entry's list, both counted from 0.
+local function row_at(at, place)
+  if entries.entries[at].n <= SHORT then
+    return entries.entries[at].rows[place]
   end
-  if n > 0 then
-    gaps[n] = gaps[n] or {}
-    table.insert(gaps[n], base)
+  return members[entries.entries[at].base + place]
+end
+_M.row_at = row_at
+
+local function release(base, rows)
+  for _, row in ipairs(rows) do
+    give(row)
+  end
+  if #rows > SHORT then
+    gaps[#rows] = gaps[#rows] or {}
+    table.insert(gaps[#rows], base)
   end
 end
 
@@ -188,17 +195,24 @@ local function load(host)
   if not at then
     return nil
   end
-  local entry = entries.entries[at]
+  local entry, old = entries.entries[at], {}
+  for place = 0, entry.n - 1 do
+    old[place + 1] = row_at(at, place)
+  end
   -- After the new ones were taken: an endpoint that stays keeps its row.
-  release(entry.base, entry.n)
+  release(entry.base, old)
   entry.n = #rows
   if #rows == 0 then
     entry.state = STALE
     return nil
   end
-  entry.base, entry.near, entry.state = allot(#rows), near > 0 and near or #rows, LIVE
+  entry.near, entry.state = near > 0 and near or #rows, LIVE
+  if #rows > SHORT then
+    entry.base = allot(#rows)
+  end
+  local list = #rows > SHORT and members + entry.base or entry.rows
   for i, row in ipairs(rows) do
-    store.members[entry.base + i - 1] = row
+    list[i - 1] = row
   end
   return at
 end

@@ -12,7 +12,6 @@ void BF_cbc_encrypt(const unsigned char *in, unsigned char *out, long length, co
 ]]
 
 local C = ffi.C
-local sets_cookie = require("request").sets_cookie
 local char, byte, rep = string.char, string.byte, string.rep
 
 local _M = {}
@@ -131,11 +130,8 @@ function _M.wanted()
   return address, port
 end
 
--- For header_filter_by_lua: an answer that begins a Java session also says which endpoint holds it.
-function _M.filter()
-  if not sets_cookie() then
-    return
-  end
+-- An answer that sets cookies and by one of them begins a Java session also says which endpoint holds it.
+function _M.mark()
   local cookies = ngx.header["Set-Cookie"]
   if type(cookies) == "string" then
     cookies = { cookies }
