@@ -51,7 +51,7 @@ http {{"""
   {map}
   server {{
     listen 127.0.0.1:{port};
-    set $ingot_host $http_host; set $ingot_upgrade ""; set $ingot_connection ""; set $ingot_app ""; set $ingot_instance "";
+    set $ingot_app ""; set $ingot_instance "";
     {headers}
     location / {{ proxy_pass http://{target}; }}
   }}
@@ -176,7 +176,9 @@ def plain(folder: Path, name: str, ports: list[int], hosts: int, shipped: str) -
     """
     port = free_port()
     log_format = re.search(r"log_format ingot.*?;\n", shipped, re.DOTALL)
+    usual = re.search(r"location / {.*?proxy_pass", shipped, re.DOTALL)
     assert log_format
+    assert usual
     lines = "".join(f"h{i}.{DOMAIN} endpoints;\n" for i in range(hosts)) if name == "nginx_map" else ""
     config = folder / f"{name}.conf"
     config.write_text(
@@ -185,9 +187,7 @@ def plain(folder: Path, name: str, ports: list[int], hosts: int, shipped: str) -
             name=name,
             port=port,
             log_format=_its_own(log_format[0]),
-            headers=_its_own(
-                "\n".join(re.findall(r"proxy_set_header .*?;", shipped.partition("\n    server {")[0]))
-            ),
+            headers=_its_own("\n".join(re.findall(r"proxy_set_header .*?;", usual[0]))),
             servers=("random; " if name == "nginx_random" else "")
             + "".join(f"server 127.0.0.1:{p};" for p in ports),
             map=f"map $host $target {{ default nowhere;\n{lines}}}" if lines else "",
