@@ -99,6 +99,10 @@ def test_what_cannot_be_sent_again_takes_no_connection_that_has_idled(rig: Rig, 
         # Its connection is closed after a second and a half without work.
         until(lambda: not connections(endpoint.port), "no connection is kept for it", 20)
     assert len(endpoint.broken_off) == before
+    # Nor one that a request which could be repeated has left behind.
+    assert rig.get("once.ingot.localhost").status == 200
+    assert rig.get("once.ingot.localhost", method="POST", body=b"").status == 200
+    assert len(endpoint.broken_off) == before
 
 
 def test_a_short_body_is_sent_again_where_its_method_allows_it(rig: Rig) -> None:
