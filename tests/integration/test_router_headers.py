@@ -125,6 +125,16 @@ def test_an_answer_that_is_no_http_is_not_passed_on(rig: Rig) -> None:
         assert talk(rig, "GET / HTTP/1.1", "Host: garbage.localhost") == b""
 
 
+@pytest.mark.parametrize("first", [b"100 Continue", b"101 Switching Protocols", b"103 Early Hints"])
+@pytest.mark.parametrize("wish", ["X: y", "Upgrade: other"])
+def test_an_answer_before_the_answer_brings_nothing_along(rig: Rig, first: bytes, wish: str) -> None:
+    hidden = b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\nhidden"
+    head = b"HTTP/1.1 " + first + b"\r\nContent-Length: %d\r\n\r\n" % len(hidden)
+    host = f"first-{first[:3].decode()}-{wish[0].lower()}.localhost"
+    with tcp_app(rig, host, lambda peer, _: peer.sendall(head + hidden)):
+        assert talk(rig, "GET / HTTP/1.1", f"Host: {host}", wish) == b""
+
+
 def test_the_log_is_json_whatever_clients_and_applications_say(rig: Rig) -> None:
     with tcp_app(rig, "odd.localhost", lambda peer, _: peer.sendall(b"no http")):
         talk(rig, "GET /no-http HTTP/1.1", "Host: odd.localhost")

@@ -71,12 +71,26 @@ function _M.send(status, title)
   ngx.print(text)
 end
 
--- For header_filter_by_lua: nginx would pass on what does not begin as HTTP as it is, and go on with the connection.
+local function refuse()
+  -- For the log and the numbers: the client sees the connection end.
+  ngx.status = 502
+  return ngx.exit(ngx.ERROR)
+end
+
+-- For header_filter_by_lua: nginx would pass on what does not begin as HTTP as it is, and go on with the connection. An answer
+-- that only announces another (1xx) would be passed on with all that follows as its body: whoever shares this connection with
+-- others would take that for answers to them.
 function _M.check()
-  if status_of() < 100 then
-    -- For the log and the numbers: the client sees the connection end.
-    ngx.status = 502
-    return ngx.exit(ngx.ERROR)
+  if status_of() < 200 then
+    return refuse()
+  end
+end
+
+-- The same where a WebSocket may begin.
+function _M.check_upgrade()
+  local status = status_of()
+  if status < 200 and status ~= 101 then
+    return refuse()
   end
 end
 
