@@ -113,6 +113,8 @@ function _M.failed()
   end
   if status == 429 then
     stats.limited()
+  elseif status == 400 then
+    stats.bad_request()
   end
   return _M.send(status)
 end

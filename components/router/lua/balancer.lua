@@ -226,16 +226,21 @@ local function again(key, try)
   return connect(key, store.members[record.base + place])
 end
 
--- Past what is ejected, or wherever the application's limit says no: not what most requests meet.
+-- Unless the application's limit says no. What belongs to no application is not limited.
+local function admit(key, row)
+  local slot = targets[row].app_slot
+  if app_limit > 0 and slot > 0 and limits.sum(slot) >= app_limit then
+    return give_up(key, 429)
+  end
+  return connect(key, row)
+end
+
+-- Past what is ejected: not what most requests meet.
 local function cautious(key, h, place)
   if wary_till ~= 0 then
     place = skip(h, place) or place
   end
-  local row = store.members[hosts.entries[h].base + place]
-  if app_limit > 0 and limits.sum(targets[row].app_slot) >= app_limit then
-    return give_up(key, 429)
-  end
-  return connect(key, row)
+  return admit(key, store.members[hosts.entries[h].base + place])
 end
 
 -- The first try of a request whose host is known.
@@ -251,7 +256,11 @@ local function go(key, h)
 end
 
 -- The server behind this socket knows what to do, and is sent the body as any endpoint is.
-local function miss()
+local function miss(key)
+  local _, length = request.host_bytes()
+  if length == 0 then
+    return give_up(key, 400)
+  end
   return send_to(miss_peer, #miss_peer, 0)
 end
 
@@ -266,7 +275,7 @@ function _M.pick()
   if h then
     return go(key, h)
   end
-  return miss()
+  return miss(key)
 end
 
 -- The same for a request that may carry a session's cookie.
@@ -278,11 +287,11 @@ function _M.pick_kept()
   end
   local h = find()
   if not h then
-    return miss()
+    return miss(key)
   end
   local place = kept(h)
   if place then
-    return cautious(key, h, place)
+    return admit(key, store.members[hosts.entries[h].base + place])
   end
   return go(key, h)
 end
