@@ -101,6 +101,20 @@ def test_what_cannot_be_sent_again_takes_no_connection_that_has_idled(rig: Rig, 
     assert len(endpoint.broken_off) == before
 
 
+def test_a_body_that_streams_takes_no_connection_that_has_idled(rig: Rig, endpoint: Forgetful) -> None:
+    rig.register(endpoint.port, "stream.ingot.localhost")
+    # Leaves a connection behind that breaks off when it is used again.
+    rig.wait_status("stream.ingot.localhost", 200)
+
+    def body() -> Iterator[bytes]:
+        yield b"x"
+        until(lambda: endpoint.answered + len(endpoint.broken_off) > 1, "the head has arrived")
+        yield b"y"
+
+    assert rig.get("stream.ingot.localhost", method="PUT", body=body()).status == 200
+    assert not endpoint.broken_off
+
+
 def test_a_short_body_is_sent_again_where_its_method_allows_it(rig: Rig) -> None:
     broken, whole = Forgetful(answers=0), rig.backend("whole")
     for port in (broken.port, whole.port):
