@@ -108,6 +108,14 @@ def test_no_client_says_how_it_came(rig: Rig) -> None:
         "X-Forwarded-Port: 443",
         "X-Forwarded-Ssl: on",
         "X-Forwarded-Scheme: https",
+        "X-Forwarded-Protocol: ssl",
+        "X-Forwarded-Prefix: /evil",
+        "X-Forwarded-Server: evil",
+        "X-Url-Scheme: https",
+        "Front-End-Https: on",
+        "Client-IP: 6.6.6.6",
+        "X-Client-IP: 6.6.6.6",
+        "X-Cluster-Client-IP: 6.6.6.6",
         "X-Real-IP: 6.6.6.6",
         "X-Request-Start: t=1",
         "X-Forwarded-Host: evil",
@@ -117,7 +125,28 @@ def test_no_client_says_how_it_came(rig: Rig) -> None:
     assert "6.6.6.6" not in headers.values()
     assert headers["x-request-start"] != "t=1"
     assert headers["x-forwarded-host"] == "told.localhost"
-    assert not headers.keys() & {"x-forwarded-port", "x-forwarded-ssl", "x-forwarded-scheme", "forwarded"}
+    assert {name for name in headers if name.startswith("x-")} == {
+        "x-forwarded-for",
+        "x-forwarded-host",
+        "x-forwarded-proto",
+        "x-real-ip",
+        "x-request-start",
+        "x-vcap-request-id",
+    }
+    assert not headers.keys() & {"forwarded", "front-end-https", "client-ip"}
+
+
+def test_a_balancer_in_front_is_believed() -> None:
+    with running(nginx={"router_trusted_proxies": ["127.0.0.1"]}) as rig:
+        rig.register(rig.backend("front").port, "front.localhost")
+        rig.wait_status("front.localhost", 200)
+        said = {"X_Forwarded_For": "203.0.113.9", "X_Forwarded_Proto": "https"}
+        headers = rig.get("front.localhost", **said).json()["headers"]
+        assert headers["x-forwarded-for"] == "203.0.113.9, 127.0.0.1"
+        assert (headers["x-real-ip"], headers["x-forwarded-proto"]) == ("203.0.113.9", "https")
+        # What it asks for itself.
+        headers = rig.get("front.localhost", X_Forwarded_Proto="gopher").json()["headers"]
+        assert (headers["x-forwarded-for"], headers["x-forwarded-proto"]) == ("127.0.0.1", "http")
 
 
 def test_an_answer_that_is_no_http_is_not_passed_on(rig: Rig) -> None:
