@@ -77,6 +77,21 @@ def test_a_websocket_may_name_more_than_itself(rig: Rig) -> None:
     assert b"x-mine" not in heads[0]
 
 
+def test_what_cannot_become_a_websocket_is_told_so(rig: Rig) -> None:
+    answer = talk(
+        rig,
+        "GET / HTTP/1.0",
+        "Host: told.localhost",
+        "Connection: Upgrade",
+        "Upgrade: websocket",
+        "Accept: application/json",
+    )
+    head, _, body = answer.partition(b"\r\n\r\n")
+    told = json.loads(body)
+    assert (head.split()[1], told["code"]) == (b"400", 400)
+    assert f"X-Vcap-Request-Id: {told['request_id']}".encode() in head
+
+
 def test_what_an_application_says_of_its_connection_ends_at_the_router(rig: Rig) -> None:
     def answer(peer: socket.socket, _: bytes) -> None:
         peer.sendall(

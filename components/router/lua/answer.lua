@@ -113,7 +113,7 @@ function _M.failed()
   end
   if status == 429 then
     stats.limited()
-  elseif status == 400 then
+  elseif verdict == 400 then
     stats.bad_request()
   end
   return _M.send(status)
