@@ -57,6 +57,7 @@ def test_a_java_session_stays_where_it_began(rig: Rig) -> None:
     cookie = cookie_of(began.headers)
     # The attributes of the session's own cookie are kept.
     assert cookie.endswith("; Path=/; HttpOnly")
+    assert cookie_of(rig.get("java.localhost", "/session=app_jsessionid").headers).endswith("; HttpOnly")
     value = cookie.partition(";")[0]
     name = began.json()["name"]
     asked = [rig.get("java.localhost", Cookie=f"JSESSIONID=abc; {value}").json()["name"] for _ in range(8)]
