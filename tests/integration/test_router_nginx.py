@@ -13,7 +13,7 @@ from functools import partial
 import pytest
 
 from components.common.messages import RouterHello
-from tests.integration.router_rig import Rig, free_port, running, until
+from tests.integration.router_rig import Backend, Rig, free_port, running, until
 
 
 @pytest.fixture(scope="module")
@@ -70,6 +70,27 @@ def test_an_endpoint_that_refuses_is_not_noticed_by_clients(rig: Rig) -> None:
     answers = [rig.get("half.localhost", method=m) for m in ("GET", "POST") for _ in range(10)]
     assert {a.status for a in answers} == {200}
     until(lambda: rig.varz()["ejections"] >= 1, "the ejection is counted")
+
+
+def test_an_endpoint_that_is_back_has_its_turns_again(rig: Rig) -> None:
+    port, there = free_port(), rig.backend("there")
+    for endpoint in (port, there.port):
+        rig.register(endpoint, "back.localhost")
+    until(lambda: len(rig.dump().get("back.localhost", [])) == 2, "nginx has both")
+    ejections = rig.varz()["ejections"]
+    until(
+        lambda: rig.get("back.localhost").status == 200 and rig.varz()["ejections"] > ejections,
+        "it is passed over",
+    )
+    back = Backend("back", port)
+    try:
+        until(lambda: rig.get("back.localhost").json()["name"] == "back", "it is probed")
+        names = Counter(rig.get("back.localhost").json()["name"] for _ in range(10))
+        assert names == {"back": 5, "there": 5}
+        rig.unregister(port, "back.localhost")
+        until(lambda: len(rig.dump()["back.localhost"]) == 1, "nginx knows that it is gone")
+    finally:
+        back.stop()
 
 
 def test_a_host_whose_endpoints_all_refuse_is_503_and_comes_back(rig: Rig) -> None:

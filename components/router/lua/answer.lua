@@ -3,7 +3,7 @@
 local cjson = require "cjson.safe"
 local balancer = require "balancer"
 local stats = require "stats"
-local status_of = require("request").status
+local status_of, answered = require("request").status, balancer.answered
 
 local _M = {}
 
@@ -84,6 +84,7 @@ function _M.check()
   if status_of() < 200 then
     return refuse()
   end
+  answered()
 end
 
 -- The same where a WebSocket may begin.
@@ -92,6 +93,7 @@ function _M.check_upgrade()
   if status < 200 and status ~= 101 then
     return refuse()
   end
+  answered()
 end
 
 -- True when no try of this request got as far as sending anything.
