@@ -50,6 +50,11 @@ class RouterConfig(DaemonConfig, frozen=True, forbid_unknown_fields=True, kw_onl
             )
             if getattr(self, name) <= 0
         ]
+        found += [
+            f"{name}: want 0 or more"
+            for name in ("drain_seconds", "hold_seconds", "settle_seconds", "batch_milliseconds")
+            if getattr(self, name) < 0
+        ]
         if self.prune_seconds <= self.start_seconds:
             found.append("prune_seconds: want more than start_seconds, or live routes are dropped")
         if not self.run_path.startswith("/"):

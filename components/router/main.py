@@ -83,7 +83,7 @@ class Router:
     def varz(self) -> dict[str, object]:
         """Section 3.5's names."""
         return {
-            **self._teller.stats.varz(self._table.tags),
+            **self._teller.stats.varz(self._table.tags, self._table.host),
             "urls": self._table.hosts,
             "droplets": self._table.endpoints,
             "nginx_synced": self._pusher.synced,

@@ -10,6 +10,7 @@ from typing import Any
 from components.router.counters import BOUNDS, CLASSES, Numbers, View
 
 Tags = Callable[[tuple[str, int]], Mapping[str, Any]]
+Url = Callable[[tuple[str, int]], str | None]
 
 WINDOW_SECONDS = 60.0
 _TOP = 10
@@ -63,11 +64,12 @@ class Stats:
         }
         self.view = view
 
-    def varz(self, tags: Tags = lambda _: {}) -> dict[str, object]:
+    def varz(self, tags: Tags = lambda _: {}, url: Url = lambda _: None) -> dict[str, object]:
         """Give the numbers by their names of section 3.5; latency is a sum of milliseconds and its samples over a minute.
 
         Args:
             tags: gives the tags registered for an address and port.
+            url: gives a host that is served there.
         """
         total = self._totals.total
         rate, latency, samples = 0.0, 0.0, 0
@@ -94,16 +96,21 @@ class Stats:
             "websockets": int(total.websockets),
             "websockets_told": int(self._totals.told),
             "websockets_ended": int(self._totals.ended),
-            **self._by_app(),
+            **self._by_app(url),
             "tags": self._by_tag(tags),
         }
 
-    def _by_app(self) -> dict[str, object]:
+    def _by_app(self, url: Url) -> dict[str, object]:
         view = self.view
         top = sorted(self._rates.items(), key=lambda pair: -pair[1])[:_TOP]
         told: dict[str, object] = {
             "apps": {app: describe(n) for app, n in view.apps.items()},
-            "top10_app_requests": [{"app": app, "rps": round(rps, 2)} for app, rps in top if rps],
+            "top10_app_requests": [
+                # Who asks is not counted: nobody is the client of these.
+                {"url": self._url_of(app, url), "app": app, "rps": round(rps, 2), "clients": []}
+                for app, rps in top
+                if rps
+            ],
         }
         count = sum(len(e) for e in view.endpoints.values())
         if count > self._most:
@@ -116,6 +123,11 @@ class Stats:
             }
         return told
 
+    def _url_of(self, app: str, url: Url) -> str:
+        """Give one of an application's hosts; nothing for what is no application's."""
+        peer = next(iter(self.view.endpoints.get(app, ())), None) if app != "0" else None
+        return (url(_split(peer)) or "") if peer else ""
+
     def _by_tag(self, tags: Tags) -> dict[str, dict[str, object]]:
         """Give the numbers by tag and its value; all endpoints of an application have the tags of one."""
         sums: dict[str, dict[str, Numbers]] = {}
@@ -126,8 +138,7 @@ class Stats:
             elif len(endpoints) > self._most:
                 continue
             for peer, numbers in parts:
-                address, _, port = peer.rpartition(":")
-                for key, value in tags((address.strip("[]"), int(port))).items():
+                for key, value in tags(_split(peer)).items():
                     if isinstance(value, str | int | float):
                         sums.setdefault(key, {}).setdefault(str(value), Numbers()).add(numbers)
         told = ("requests", "latency", *(f"responses_{name}" for name in CLASSES))
@@ -135,6 +146,11 @@ class Stats:
             key: {value: {k: v for k, v in describe(n).items() if k in told} for value, n in values.items()}
             for key, values in sums.items()
         }
+
+
+def _split(peer: str) -> tuple[str, int]:
+    address, _, port = peer.rpartition(":")
+    return address.strip("[]"), int(port)
 
 
 class Usage:

@@ -63,6 +63,10 @@ class Table:
         host = next(iter(self._peers.get(peer, ())), None)
         return {} if host is None else self._hosts[host][peer].endpoint.tags
 
+    def host(self, peer: Peer) -> str | None:
+        """One of the hosts that are served at an address and port, always the same; None when there is none."""
+        return min(self._peers.get(peer, ()), default=None)
+
     def find(self, host: str) -> str | None:
         """Which entry serves a host: itself, or the nearest wildcard above it."""
         if host in self._hosts:

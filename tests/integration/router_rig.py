@@ -107,7 +107,8 @@ class Backend:
                 self.send_header("Content-Length", str(len(body)))
                 if self.path.startswith("/session"):
                     self.send_header("Set-Cookie", "other=1; Path=/")
-                    self.send_header("Set-Cookie", "JSESSIONID=abc; Path=/; HttpOnly")
+                    name = self.path.partition("=")[2] or "JSESSIONID"
+                    self.send_header("Set-Cookie", f"{name}=abc; Path=/; HttpOnly")
                 if self.path.startswith("/accel"):
                     self.send_header("X-Accel-Redirect", "@failed")
                 self.end_headers()

@@ -57,6 +57,7 @@ def test_a_java_session_stays_where_it_began(rig: Rig) -> None:
     cookie = cookie_of(began.headers)
     # The attributes of the session's own cookie are kept.
     assert cookie.endswith("; Path=/; HttpOnly")
+    assert cookie_of(rig.get("java.localhost", "/session=app_jsessionid").headers).endswith("; HttpOnly")
     value = cookie.partition(";")[0]
     name = began.json()["name"]
     asked = [rig.get("java.localhost", Cookie=f"JSESSIONID=abc; {value}").json()["name"] for _ in range(8)]
@@ -123,6 +124,20 @@ def test_the_same_zone_comes_first_and_the_other_when_it_is_lost(rig: Rig) -> No
     )
     answers = [rig.get("zone.localhost") for _ in range(6)]
     assert {(a.status, a.json()["name"]) for a in answers} == {(200, "far")}
+
+
+def test_a_session_in_the_other_zone_stays_where_it_began_whatever_else_is_passed_over() -> None:
+    with running(nginx={"router_zone": "a", "router_eject_seconds": 600}) as rig:
+        near, far = rig.backend("near"), rig.backend("far")
+        rig.register(far.port, "away.localhost", tags={"zone": "b"})
+        rig.wait_status("away.localhost", 200)
+        value = cookie_of(rig.get("away.localhost", "/session").headers).partition(";")[0]
+        rig.register(near.port, "away.localhost", tags={"zone": "a"})
+        rig.register(free_port(), "lost.localhost")
+        until(lambda: len(rig.dump()["away.localhost"]) == 2, "nginx has both")
+        rig.wait_status("lost.localhost", 503)
+        assert rig.get("away.localhost").json()["name"] == "near"
+        assert {rig.get("away.localhost", Cookie=value).json()["name"] for _ in range(4)} == {"far"}
 
 
 def test_numbers_of_applications_and_endpoints_reach_varz_metrics_and_the_bus(rig: Rig) -> None:
@@ -208,7 +223,12 @@ def test_least_connections_pass_by_a_busy_endpoint() -> None:
 
 
 def test_an_application_may_have_only_so_many_requests_open() -> None:
-    with running(nginx={"router_app_requests": 1, "router_client_requests": 2}) as rig:
+    inputs = {
+        "router_app_requests": 1,
+        "router_client_requests": 2,
+        "router_trusted_proxies": ["127.0.0.1"],
+    }
+    with running(nginx=inputs) as rig:
         for name in ("full", "free"):
             rig.register(rig.backend(name).port, f"{name}.localhost", app=len(name) + ord(name[1]))
             rig.wait_status(f"{name}.localhost", 200)
@@ -219,6 +239,14 @@ def test_an_application_may_have_only_so_many_requests_open() -> None:
         assert (refused.status, refused.headers["retry-after"]) == (429, "2")
         assert "TOO MANY" in refused.text
         assert rig.get("free.localhost").status == 200
+        # What is no application's, as the platform's own, has no limit in common.
+        rig.register(rig.backend("own").port, "own.localhost")
+        rig.wait_status("own.localhost", 200)
+        own = threading.Thread(target=rig.get, args=("own.localhost", "/slow=2"))
+        own.start()
+        until(lambda: rig.varz()["app_connections"] == 2, "two are busy")
+        assert rig.get("own.localhost", X_Forwarded_For="203.0.113.9").status == 200
+        own.join()
         second = threading.Thread(target=rig.get, args=("free.localhost", "/slow=6"))
         second.start()
         until(lambda: rig.varz()["app_connections"] == 2, "two are busy")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import select
 import signal
+import socket
 import time
 from collections.abc import Iterator
 from functools import partial
@@ -36,6 +38,35 @@ def test_without_its_process_nginx_serves_what_it_knows_and_says_what_it_does_no
     assert rig.get("known.localhost").status == 200
     confirm(rig, "known.localhost", backend.port)
     rig.wait_status("other.localhost", 404)
+
+
+def test_who_asks_for_unknown_hosts_leaves_room_for_known_ones() -> None:
+    def ask(port: int, number: int) -> socket.socket:
+        client = socket.create_connection(("127.0.0.1", port), 60)
+        client.sendall(f"GET / HTTP/1.0\r\nHost: u{number}.localhost\r\n\r\n".encode())
+        return client
+
+    inputs = {"router_worker_connections": 256, "router_hold_seconds": 60}
+    with running(nginx=inputs, router={"hold_seconds": 60}) as rig:
+        rig.register(rig.backend("known").port, "known.localhost")
+        rig.wait_status("known.localhost", 200)
+        rig.kill("nats")
+        rig.kill("router")
+        rig.start_router()
+        until(lambda: rig.readiness()[0], "the process answers, and has not heard the bus")
+        # An eighth of nginx's connections.
+        held = [ask(rig.port, number) for number in range(32)]
+        try:
+            # Whoever comes then is not held, and who is goes on waiting.
+            for number in range(32, 40):
+                with ask(rig.port, number) as more:
+                    assert more.recv(13) == b"HTTP/1.1 503 "
+            assert rig.get("known.localhost").status == 200
+            assert not select.select(held, [], [], 0)[0]
+        finally:
+            for client in held:
+                client.close()
+            rig.kill("router")
 
 
 def test_a_new_process_takes_over_routes_and_lets_them_age(rig: Rig) -> None:

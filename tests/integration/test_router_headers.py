@@ -77,6 +77,21 @@ def test_a_websocket_may_name_more_than_itself(rig: Rig) -> None:
     assert b"x-mine" not in heads[0]
 
 
+def test_what_cannot_become_a_websocket_is_told_so(rig: Rig) -> None:
+    answer = talk(
+        rig,
+        "GET / HTTP/1.0",
+        "Host: told.localhost",
+        "Connection: Upgrade",
+        "Upgrade: websocket",
+        "Accept: application/json",
+    )
+    head, _, body = answer.partition(b"\r\n\r\n")
+    told = json.loads(body)
+    assert (head.split()[1], told["code"]) == (b"400", 400)
+    assert f"X-Vcap-Request-Id: {told['request_id']}".encode() in head
+
+
 def test_what_an_application_says_of_its_connection_ends_at_the_router(rig: Rig) -> None:
     def answer(peer: socket.socket, _: bytes) -> None:
         peer.sendall(
@@ -108,6 +123,14 @@ def test_no_client_says_how_it_came(rig: Rig) -> None:
         "X-Forwarded-Port: 443",
         "X-Forwarded-Ssl: on",
         "X-Forwarded-Scheme: https",
+        "X-Forwarded-Protocol: ssl",
+        "X-Forwarded-Prefix: /evil",
+        "X-Forwarded-Server: evil",
+        "X-Url-Scheme: https",
+        "Front-End-Https: on",
+        "Client-IP: 6.6.6.6",
+        "X-Client-IP: 6.6.6.6",
+        "X-Cluster-Client-IP: 6.6.6.6",
         "X-Real-IP: 6.6.6.6",
         "X-Request-Start: t=1",
         "X-Forwarded-Host: evil",
@@ -117,12 +140,43 @@ def test_no_client_says_how_it_came(rig: Rig) -> None:
     assert "6.6.6.6" not in headers.values()
     assert headers["x-request-start"] != "t=1"
     assert headers["x-forwarded-host"] == "told.localhost"
-    assert not headers.keys() & {"x-forwarded-port", "x-forwarded-ssl", "x-forwarded-scheme", "forwarded"}
+    assert {name for name in headers if name.startswith("x-")} == {
+        "x-forwarded-for",
+        "x-forwarded-host",
+        "x-forwarded-proto",
+        "x-real-ip",
+        "x-request-start",
+        "x-vcap-request-id",
+    }
+    assert not headers.keys() & {"forwarded", "front-end-https", "client-ip"}
+
+
+def test_a_balancer_in_front_is_believed() -> None:
+    with running(nginx={"router_trusted_proxies": ["127.0.0.1"]}) as rig:
+        rig.register(rig.backend("front").port, "front.localhost")
+        rig.wait_status("front.localhost", 200)
+        said = {"X_Forwarded_For": "203.0.113.9", "X_Forwarded_Proto": "https"}
+        headers = rig.get("front.localhost", **said).json()["headers"]
+        assert headers["x-forwarded-for"] == "203.0.113.9, 127.0.0.1"
+        assert (headers["x-real-ip"], headers["x-forwarded-proto"]) == ("203.0.113.9", "https")
+        # What it asks for itself.
+        headers = rig.get("front.localhost", X_Forwarded_Proto="gopher").json()["headers"]
+        assert (headers["x-forwarded-for"], headers["x-forwarded-proto"]) == ("127.0.0.1", "http")
 
 
 def test_an_answer_that_is_no_http_is_not_passed_on(rig: Rig) -> None:
     with tcp_app(rig, "garbage.localhost", lambda peer, _: peer.sendall(b"\nHTTP/1.1 200 OK\r\n\r\nhello")):
         assert talk(rig, "GET / HTTP/1.1", "Host: garbage.localhost") == b""
+
+
+@pytest.mark.parametrize("first", [b"100 Continue", b"101 Switching Protocols", b"103 Early Hints"])
+@pytest.mark.parametrize("wish", ["X: y", "Upgrade: other"])
+def test_an_answer_before_the_answer_brings_nothing_along(rig: Rig, first: bytes, wish: str) -> None:
+    hidden = b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\nhidden"
+    head = b"HTTP/1.1 " + first + b"\r\nContent-Length: %d\r\n\r\n" % len(hidden)
+    host = f"first-{first[:3].decode()}-{wish[0].lower()}.localhost"
+    with tcp_app(rig, host, lambda peer, _: peer.sendall(head + hidden)):
+        assert talk(rig, "GET / HTTP/1.1", f"Host: {host}", wish) == b""
 
 
 def test_the_log_is_json_whatever_clients_and_applications_say(rig: Rig) -> None:

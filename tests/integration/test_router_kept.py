@@ -5,11 +5,12 @@ from __future__ import annotations
 import socket
 import threading
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
-from tests.integration.router_rig import Rig, running, until
+from tests.integration.router_rig import Rig, load, running, until
 
 ANSWER = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 
@@ -105,6 +106,20 @@ def test_what_cannot_be_sent_again_takes_no_connection_that_has_idled(rig: Rig, 
     assert len(endpoint.broken_off) == before
 
 
+def test_a_body_that_streams_takes_no_connection_that_has_idled(rig: Rig, endpoint: Forgetful) -> None:
+    rig.register(endpoint.port, "stream.ingot.localhost")
+    # Leaves a connection behind that breaks off when it is used again.
+    rig.wait_status("stream.ingot.localhost", 200)
+
+    def body() -> Iterator[bytes]:
+        yield b"x"
+        until(lambda: endpoint.answered + len(endpoint.broken_off) > 1, "the head has arrived")
+        yield b"y"
+
+    assert rig.get("stream.ingot.localhost", method="PUT", body=body()).status == 200
+    assert not endpoint.broken_off
+
+
 def test_a_short_body_is_sent_again_where_its_method_allows_it(rig: Rig) -> None:
     broken, whole = Forgetful(answers=0), rig.backend("whole")
     for port in (broken.port, whole.port):
@@ -114,6 +129,34 @@ def test_a_short_body_is_sent_again_where_its_method_allows_it(rig: Rig) -> None
         assert rig.get("put.ingot.localhost", method="PUT", body=b"x" * 1000).status == 200
     assert broken.broken_off, "the endpoint that breaks off was never asked"
     broken.close()
+
+
+def test_an_endpoint_that_keeps_silent_is_tried_by_one_request_at_a_time() -> None:
+    with (
+        running(nginx={"router_eject_seconds": 1, "router_connect_seconds": 2}) as rig,
+        socket.create_server(("127.0.0.1", 0), backlog=0) as silent,
+        ExitStack() as stack,
+    ):
+        # Its backlog is full: whoever connects now hears nothing.
+        for _ in range(3):
+            waiting = stack.enter_context(socket.socket())
+            waiting.setblocking(False)
+            waiting.connect_ex(silent.getsockname())
+        port = silent.getsockname()[1]
+        for endpoint in (port, rig.backend("alive").port):
+            rig.register(endpoint, "silent.ingot.localhost", private_instance_id="s")
+        until(lambda: len(rig.dump().get("silent.ingot.localhost", [])) == 2, "both are known")
+        until(
+            lambda: rig.get("silent.ingot.localhost").status == 200 and rig.varz()["ejections"] == 1,
+            "it is passed over",
+        )
+        retries = rig.varz()["retries"]
+        with ExitStack() as clients:
+            seen = [clients.enter_context(load(rig, "silent.ingot.localhost")) for _ in range(8)]
+            until(lambda: rig.varz()["retries"] >= retries + 2, "it is probed")
+        # All sixteen clients would have waited for it at once.
+        assert rig.varz()["retries"] < retries + 8
+        assert {status for counted in seen for status in counted} == {200}
 
 
 def connections(port: int) -> list[str]:

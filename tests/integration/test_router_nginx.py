@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import json
 import re
+import socket
 import threading
 from collections import Counter
 from collections.abc import Iterator
+from functools import partial
 
 import pytest
 
 from components.common.messages import RouterHello
-from tests.integration.router_rig import Rig, free_port, running, until
+from tests.integration.router_rig import Backend, Rig, free_port, running, until
 
 
 @pytest.fixture(scope="module")
@@ -70,6 +72,27 @@ def test_an_endpoint_that_refuses_is_not_noticed_by_clients(rig: Rig) -> None:
     until(lambda: rig.varz()["ejections"] >= 1, "the ejection is counted")
 
 
+def test_an_endpoint_that_is_back_has_its_turns_again(rig: Rig) -> None:
+    port, there = free_port(), rig.backend("there")
+    for endpoint in (port, there.port):
+        rig.register(endpoint, "back.localhost")
+    until(lambda: len(rig.dump().get("back.localhost", [])) == 2, "nginx has both")
+    ejections = rig.varz()["ejections"]
+    until(
+        lambda: rig.get("back.localhost").status == 200 and rig.varz()["ejections"] > ejections,
+        "it is passed over",
+    )
+    back = Backend("back", port)
+    try:
+        until(lambda: rig.get("back.localhost").json()["name"] == "back", "it is probed")
+        names = Counter(rig.get("back.localhost").json()["name"] for _ in range(10))
+        assert names == {"back": 5, "there": 5}
+        rig.unregister(port, "back.localhost")
+        until(lambda: len(rig.dump()["back.localhost"]) == 1, "nginx knows that it is gone")
+    finally:
+        back.stop()
+
+
 def test_a_host_whose_endpoints_all_refuse_is_503_and_comes_back(rig: Rig) -> None:
     port = free_port()
     rig.register(port, "dead.localhost")
@@ -125,6 +148,34 @@ def test_unknown_hosts_are_told_so_in_the_form_asked_for(rig: Rig) -> None:
         answer = rig.get("nobody.localhost", Accept=accept)
         assert answer.headers["content-type"].partition(";")[0] == form
     until(lambda: rig.varz()["bad_requests"] >= 3, "bad requests are counted")
+
+
+def test_what_names_no_host_or_none_that_could_be_is_told_so(rig: Rig) -> None:
+    before = rig.varz()["bad_requests"]
+    with socket.create_connection(("127.0.0.1", rig.port), 10) as client:
+        client.sendall(b"GET / HTTP/1.0\r\nAccept: application/json\r\n\r\n")
+        answer = b"".join(iter(partial(client.recv, 65536), b""))
+    head, _, body = answer.partition(b"\r\n\r\n")
+    told = json.loads(body)
+    assert told["code"] == 400
+    assert f"X-Vcap-Request-Id: {told['request_id']}".encode() in head
+    assert rig.get("x" * 9000).status == 404
+    until(lambda: rig.varz()["bad_requests"] >= before + 2, "both are counted")
+
+
+def test_a_trace_names_the_router_and_the_endpoint_that_answered(rig: Rig) -> None:
+    nobody = rig.get("nobody.localhost", X_Vcap_Trace="22").headers
+    assert nobody["x-vcap-router"] == "127.0.0.1"
+    assert "x-vcap-backend" not in nobody
+    alive = rig.backend("traced")
+    rig.register(alive.port, "traced.localhost")
+    rig.wait_status("traced.localhost", 200)
+    rig.register(free_port(), "traced.localhost")
+    until(lambda: len(rig.dump()["traced.localhost"]) == 2, "nginx has both")
+    ejections = rig.varz()["ejections"]
+    named = {rig.get("traced.localhost", X_Vcap_Trace="22").headers["x-vcap-backend"] for _ in range(4)}
+    assert named == {f"127.0.0.1:{alive.port}"}
+    until(lambda: rig.varz()["ejections"] > ejections, "the dead one was tried")
 
 
 def test_headers_are_set_and_forgeries_replaced(rig: Rig) -> None:
@@ -246,8 +297,6 @@ def test_a_port_used_again_serves_only_its_new_instance(rig: Rig) -> None:
 
 
 def test_websocket_upgrade_passes(rig: Rig) -> None:
-    import socket
-
     listener = socket.create_server(("127.0.0.1", 0))
 
     def serve() -> None:

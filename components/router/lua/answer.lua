@@ -6,7 +6,7 @@ local stats = require "stats"
 local request = require "request"
 local sticky = require "sticky"
 
-local status_of, sets_cookie = request.status, request.sets_cookie
+local status_of, sets_cookie, answered = request.status, request.sets_cookie, balancer.answered
 
 local _M = {}
 
@@ -74,21 +74,36 @@ function _M.send(status, title)
   ngx.print(text)
 end
 
--- nginx would pass on what does not begin as HTTP as it is, and go on with the connection.
 local function refuse()
   -- For the log and the numbers: the client sees the connection end.
   ngx.status = 502
   return ngx.exit(ngx.ERROR)
 end
 
--- For header_filter_by_lua, of every answer.
-function _M.filter()
-  if status_of() < 100 then
-    return refuse()
-  end
+local function pass()
+  answered()
   if sets_cookie() then
     sticky.mark()
   end
+end
+
+-- For header_filter_by_lua, of every answer: nginx would pass on what does not begin as HTTP as it is, and go on with the
+-- connection. An answer that only announces another (1xx) would be passed on with all that follows as its body: whoever shares
+-- this connection with others would take that for answers to them.
+function _M.filter()
+  if status_of() < 200 then
+    return refuse()
+  end
+  pass()
+end
+
+-- The same where a WebSocket may begin.
+function _M.filter_upgrade()
+  local status = status_of()
+  if status < 200 and status ~= 101 then
+    return refuse()
+  end
+  pass()
 end
 
 -- True when no try of this request got as far as sending anything.
@@ -110,6 +125,8 @@ function _M.failed()
   end
   if status == 429 then
     stats.limited()
+  elseif verdict == 400 then
+    stats.bad_request()
   end
   return _M.send(status)
 end

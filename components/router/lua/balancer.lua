@@ -20,7 +20,7 @@ local tally = require "tally"
 local find, row_at, hosts = routes.find, routes.row_at, require("hosts").store
 local request_key, send_to, set = request.key, request.send_to, request.set
 local now, var = ngx.now, ngx.var
-local random, floor = math.random, math.floor
+local random, floor, max = math.random, math.floor, math.max
 local opened, left = tally.opened, tally.left
 
 local _M = {}
@@ -28,21 +28,23 @@ local _M = {}
 -- A try as one number: the row, and its generation, so that a row used again meanwhile is not taken for it.
 local ROWS = 2097152
 
-local least, eject_seconds, app_limit = false, 10, 0
+local least, eject_seconds, probe_seconds, app_limit = false, 10, 12, 0
 local miss_peer = "unix:/run/ingot-router/miss.sock"
 local targets, rows, header
 local tries = {}       -- request -> its try, 0 for none
 -- request -> what few have: `verdict`, why it has no endpoint, for answer.lua; `second`, that it came to its only endpoint again
 local oddities, odd = {}, 0
-local wary_till = 0     -- until when some row is ejected; 0 saves looking
+local wary_till = 0     -- until when some row is ejected or waits to be probed; 0 saves looking
 
 -- Settings from nginx.conf.
 --   options.least          least connections, not round robin
 --   options.eject_seconds  how long an endpoint is passed over
+--   options.probe_seconds  how long the one request that tries it then is waited for; more than connecting may take
 --   options.app_limit      requests one application may have open, 0 for any number
 --   options.miss           socket of the server that deals with unknown hosts
 function _M.configure(options)
-  least, eject_seconds, app_limit = options.least, options.eject_seconds, options.app_limit
+  least, app_limit = options.least, options.app_limit
+  eject_seconds, probe_seconds = options.eject_seconds, options.probe_seconds
   miss_peer = "unix:" .. options.miss
   tally.configure(least)
 end
@@ -64,6 +66,19 @@ end
 -- An endpoint whose time is over is probed by the next request that comes to it.
 local function usable(row)
   return rows[row].eject_until <= now()
+end
+
+-- Pass a row over for so long. As long again there is caution, so that one request alone comes to it first.
+local function eject(row, seconds)
+  rows[row].eject_until = now() + seconds
+  wary_till = max(wary_till, now() + 2 * seconds)
+end
+
+-- A request goes to this row: if that probes it, others pass it by until it has answered.
+local function probe(row)
+  if rows[row].eject_until ~= 0 and usable(row) then
+    eject(row, probe_seconds)
+  end
 end
 
 -- The first usable place from i on, near ones first; the least bad one when none is: the last endpoint is never given up.
@@ -213,8 +228,7 @@ local function again(key, try)
     tried[row] = true
     rows[row].retries = rows[row].retries + 1
     if not sent and usable(row) then
-      wary_till = now() + eject_seconds
-      rows[row].eject_until = wary_till
+      eject(row, eject_seconds)
       rows[row].ejections = rows[row].ejections + 1
       header.ejections = header.ejections + 1
     end
@@ -231,19 +245,29 @@ local function again(key, try)
   if not place then
     return give_up(key, not sent and 503 or status == 504 and 504 or 502)
   end
-  return connect(key, row_at(h, place))
+  local next = row_at(h, place)
+  probe(next)
+  return connect(key, next)
 end
 
--- Past what is ejected, or wherever the application's limit says no: not what most requests meet.
+-- Unless the application's limit says no. What belongs to no application is not limited.
+local function admit(key, row)
+  local slot = targets[row].app_slot
+  if app_limit > 0 and slot > 0 and limits.sum(slot) >= app_limit then
+    return give_up(key, 429)
+  end
+  if wary_till ~= 0 then
+    probe(row)
+  end
+  return connect(key, row)
+end
+
+-- Past what is ejected: not what most requests meet.
 local function cautious(key, h, place)
   if wary_till ~= 0 then
     place = skip(h, place) or place
   end
-  local row = row_at(h, place)
-  if app_limit > 0 and limits.sum(targets[row].app_slot) >= app_limit then
-    return give_up(key, 429)
-  end
-  return connect(key, row)
+  return admit(key, row_at(h, place))
 end
 
 -- The first try of a request whose host is known.
@@ -259,7 +283,11 @@ local function go(key, h)
 end
 
 -- The server behind this socket knows what to do, and is sent the body as any endpoint is.
-local function miss()
+local function miss(key)
+  local _, length = request.host_bytes()
+  if length == 0 then
+    return give_up(key, 400)
+  end
   return send_to(miss_peer, #miss_peer, 0)
 end
 
@@ -274,7 +302,7 @@ function _M.pick()
   if h then
     return go(key, h)
   end
-  return miss()
+  return miss(key)
 end
 
 -- The same for a request that may carry a session's cookie.
@@ -286,11 +314,11 @@ function _M.pick_kept()
   end
   local h = find()
   if not h then
-    return miss()
+    return miss(key)
   end
   local place = kept(h)
   if place then
-    return cautious(key, h, place)
+    return admit(key, row_at(h, place))
   end
   return go(key, h)
 end
@@ -304,6 +332,22 @@ function _M.pick_fresh()
     return give_up(key, 503)
   end
   return _M.pick_kept()
+end
+
+-- An answer begins: an endpoint that was probed has its turns again.
+local function recovered()
+  local row = row_of(tries[request_key()] or 0)
+  if row and rows[row].eject_until ~= 0 and (var.upstream_header_time or ""):find("%d$") then
+    rows[row].eject_until = 0
+  end
+end
+jit.off(recovered)
+
+-- For header_filter_by_lua.
+function _M.answered()
+  if wary_till ~= 0 then
+    recovered()
+  end
 end
 
 -- This request's try, 0 for none.

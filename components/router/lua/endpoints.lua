@@ -163,11 +163,12 @@ function _M.take(address, port, app, instance)
   target.generation, target.references, target.app_slot, target.port = generation, 1, limits.slot(app), port
   target.address_length, target.app_length, target.instance_length = #address, #app, #instance
   ffi.copy(target.text, text, #text)
-  ffi.fill(row, ROW)
-  row.generation, row.live = generation, 1
+  -- The name first: the process looks at it once it sees a new generation.
   local name = app .. "\t" .. instance .. "\t" .. address .. "\t" .. port
   ffi.fill(names[id], NAME)
   ffi.copy(names[id].text, name, #name)
+  ffi.fill(row, ROW)
+  row.generation, row.live = generation, 1
   slots[at] = id
   return id
 end

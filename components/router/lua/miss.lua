@@ -16,12 +16,19 @@ local _M = {}
 -- A route that comes into being reaches the routes themselves, which are looked at first: a remembered miss hides none.
 local REMEMBER_SECONDS = 1
 
-local path = "unix:/run/ingot-router/router.sock"
-local wait_ms = 6000
+-- No host's name is longer.
+local LONGEST = 253
 
--- Settings from nginx.conf: the process's socket, and how long it may think.
-function _M.configure(socket, milliseconds)
-  path, wait_ms = "unix:" .. socket, milliseconds
+local path = "unix:/run/ingot-router/router.sock"
+local wait_ms, most = 6000, 2048
+local asking = 0
+
+-- Settings from nginx.conf.
+--   options.socket   the process's socket
+--   options.wait_ms  how long it may think
+--   options.most     questions that may be open; each holds four connections, of which known hosts need some too
+function _M.configure(options)
+  path, wait_ms, most = "unix:" .. options.socket, options.wait_ms, options.most
 end
 
 -- Ask; gives the status and, if it may be served now, where. nil when the process does not answer.
@@ -45,15 +52,16 @@ end
 
 function _M.serve()
   local host = ngx.var.host
-  if host == "" then
-    stats.bad_request()
-    return answer.send(400)
-  end
-  if known_misses:get(host) then
+  if #host > LONGEST or known_misses:get(host) then
     stats.bad_request()
     return answer.send(404)
   end
-  local status, target = ask(host)
+  local status, target
+  if asking < most then
+    asking = asking + 1
+    status, target = ask(host)
+    asking = asking - 1
+  end
   if target then
     return ngx.exec(target)
   end

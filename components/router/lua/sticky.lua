@@ -137,8 +137,9 @@ function _M.mark()
     cookies = { cookies }
   end
   for _, cookie in ipairs(cookies) do
-    local rest = cookie:match("^%s*[Jj][Ss][Ee][Ss][Ss][Ii][Oo][Nn][Ii][Dd]=[^;]*(.*)$")
-    if rest then
+    -- Wherever it says so: some servers' sessions have a longer name.
+    if cookie:lower():find("jsessionid", 1, true) then
+      local rest = cookie:match(";.*$") or ""
       local last = (ngx.var.upstream_addr or ""):match("([^, ]+)$") or ""
       local address, port = last:match("^(.+):(%d+)$")
       if address and not last:find("^unix:") then

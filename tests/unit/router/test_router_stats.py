@@ -51,8 +51,12 @@ def test_applications_and_endpoints_are_told_by_name() -> None:
 def test_the_busiest_applications_of_the_last_reading_come_first() -> None:
     stats = Stats()
     stats.add_view(View(apps={"1": numbers(100), "2": numbers(0)}), 1)
-    stats.add_view(View(apps={"1": numbers(101), "2": numbers(50)}), 5)
-    assert stats.varz()["top10_app_requests"] == [{"app": "2", "rps": 10.0}, {"app": "1", "rps": 0.2}]
+    here = {"1": {"10.0.0.1:61001": numbers(101)}}
+    stats.add_view(View(apps={"1": numbers(101), "2": numbers(50)}, endpoints=here), 5)
+    assert stats.varz(url={("10.0.0.1", 61001): "one.x"}.get)["top10_app_requests"] == [
+        {"url": "", "app": "2", "rps": 10.0, "clients": []},
+        {"url": "one.x", "app": "1", "rps": 0.2, "clients": []},
+    ]
 
 
 def test_numbers_are_told_by_tag() -> None:

@@ -126,6 +126,13 @@ def test_tags_are_those_of_the_first_registration() -> None:
     assert table.tags(("10.0.0.1", 2)) == {}
 
 
+def test_a_place_is_named_by_one_of_its_hosts() -> None:
+    table = Table()
+    table.register(["b.x", "a.x"], Endpoint("10.0.0.1", 1), 0)
+    assert table.host(("10.0.0.1", 1)) == "a.x"
+    assert table.host(("10.0.0.1", 2)) is None
+
+
 def test_a_repeated_registration_changes_nothing() -> None:
     table = Table()
     table.register(["a.x"], Endpoint("10.0.0.1", 1, tags={"framework": "sinatra"}), 0)
