@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import threading
 from collections import Counter
 from collections.abc import Iterator
+from functools import partial
 from urllib.request import Request, urlopen
 
 import pytest
@@ -35,6 +37,10 @@ def serve(rig: Rig, host: str, count: int, **tags: object) -> list[Backend]:
     rig.wait_status(host, 200)
     until(lambda: len(rig.dump().get(host, [])) == count, "nginx has all endpoints")
     return backends
+
+
+def asked(backends: list[Backend], count: int) -> bool:
+    return sum(b.requests for b in backends) == count
 
 
 def cookie_of(headers: dict[str, str]) -> str:
@@ -220,6 +226,21 @@ def test_least_connections_pass_by_a_busy_endpoint() -> None:
         names = {rig.get("passed.localhost").json()["name"] for _ in range(12)}
         thread.join()
         assert names == {"quiet"}
+
+
+def test_least_connections_count_by_weight() -> None:
+    with running(nginx={"router_balance": "least_connections"}) as rig:
+        light, heavy = rig.backend("light"), rig.backend("heavy")
+        rig.register(light.port, "even.localhost")
+        rig.register(heavy.port, "even.localhost", tags={"weight": 3})
+        until(lambda: len(rig.dump().get("even.localhost", [])) == 2, "nginx has both")
+        with contextlib.ExitStack() as clients:
+            for number in range(4):
+                client = socket.create_connection(("127.0.0.1", rig.port), 20)
+                clients.enter_context(client)
+                client.sendall(b"GET /slow=120 HTTP/1.1\r\nHost: even.localhost\r\n\r\n")
+                until(partial(asked, [light, heavy], number + 1), "one more is open")
+            assert (light.requests, heavy.requests) == (1, 3)
 
 
 def test_an_application_may_have_only_so_many_requests_open() -> None:

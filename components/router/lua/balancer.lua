@@ -103,7 +103,12 @@ local function skip(h, i, tried)
   return fallback
 end
 
--- The place with the fewest open requests: of all where there are few, else the better of two taken at random.
+-- Open requests for the weight of an endpoint, with the one it would get.
+local function burden(row)
+  return (rows[row].open + 1) / targets[row].weight
+end
+
+-- The place with the fewest open requests for its weight: of all where there are few, else the better of two taken at random.
 local function quietest(h, turn)
   local record = hosts.entries[h]
   local n = record.near
@@ -112,15 +117,15 @@ local function quietest(h, turn)
     if wary_till ~= 0 and usable(row_at(h, a)) ~= usable(row_at(h, b)) then
       return usable(row_at(h, a)) and a or b
     end
-    return rows[row_at(h, a)].open <= rows[row_at(h, b)].open and a or b
+    return burden(row_at(h, a)) <= burden(row_at(h, b)) and a or b
   end
-  local best, fewest = turn % n, 4294967296
+  local best, least_burden = turn % n, math.huge
   for step = 0, n - 1 do
     local place = (turn + step) % n
-    local open = rows[row_at(h, place)].open
+    local row = row_at(h, place)
     -- One that is passed over has none open, and must not be taken for the quietest.
-    if open < fewest and (wary_till == 0 or usable(row_at(h, place))) then
-      best, fewest = place, open
+    if burden(row) < least_burden and (wary_till == 0 or usable(row)) then
+      best, least_burden = place, burden(row)
     end
   end
   return best

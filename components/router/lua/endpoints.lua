@@ -18,7 +18,8 @@ typedef struct {
   uint32_t generation;
   uint16_t port;
   uint8_t address_length, app_length, instance_length;
-  unsigned char text[111];
+  unsigned char text[110];
+  uint8_t weight;
   uint32_t references, app_slot;
 } ingot_target;
 typedef struct {
@@ -42,7 +43,7 @@ int ftruncate(int fd, long length);
 
 local C = ffi.C
 local band, bxor, lshift = bit.band, bit.bxor, bit.lshift
-local MAGIC, PAGE, NAME, ROW, TEXT, REST_SECONDS = 20110413, 4096, 128, 128, 111, 60
+local MAGIC, PAGE, NAME, ROW, TEXT, REST_SECONDS = 20110413, 4096, 128, 128, 110, 60
 local O_RDWR, O_CREAT_TRUNC, READ_WRITE, SHARED = 2, 512 + 64, 3, 1
 
 local _M = {}
@@ -145,13 +146,13 @@ local function vacate(at)
 end
 
 -- The row of an endpoint, made if need be; nil when there is no row left. Every `take` is undone by a `give`. Of an instance's
--- id as much is kept as there is room for beside the address.
-function _M.take(address, port, app, instance)
+-- id as much is kept as there is room for beside the address. The weight is what was said last.
+function _M.take(address, port, app, instance, weight)
   instance = instance:sub(1, TEXT - #address - #app)
   local text = address .. app .. instance
   local id, at = search(text, port, #address, #app)
   if id then
-    targets[id].references = targets[id].references + 1
+    targets[id].references, targets[id].weight = targets[id].references + 1, weight
     return id
   end
   id = free_row()
@@ -162,6 +163,7 @@ function _M.take(address, port, app, instance)
   local generation = target.generation + 1
   target.generation, target.references, target.app_slot, target.port = generation, 1, limits.slot(app), port
   target.address_length, target.app_length, target.instance_length = #address, #app, #instance
+  target.weight = weight
   ffi.copy(target.text, text, #text)
   -- The name first: the process looks at it once it sees a new generation.
   local name = app .. "\t" .. instance .. "\t" .. address .. "\t" .. port

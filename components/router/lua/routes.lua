@@ -171,7 +171,7 @@ end
 
 local function rows_of(host, list, rows)
   for _, e in ipairs(list) do
-    local row = take(e[1], e[2], e[3], e[4])
+    local row = take(e[1], e[2], e[3], e[4], e.weight)
     if row then
       rows[#rows + 1] = row
     else
