@@ -159,7 +159,8 @@ extras=control
 case $goal in test | check) extras=control,dev ;; esac
 stamp=build/venv/.installed-$extras
 fingerprint=$(cat pyproject.toml constraints.txt | sha256sum | cut -d' ' -f1)
-if [ "$(cat "$stamp" 2>/dev/null || true)" != "$fingerprint" ]; then
+# An environment made for the tests has all that others have.
+if ! grep -qsx "$fingerprint" "$stamp" build/venv/.installed-control,dev; then
   echo "making the virtual environment"
   [ -x build/venv/bin/python ] || "$python" -m venv build/venv
   build/venv/bin/pip install -q --disable-pip-version-check -c constraints.txt -e ".[$extras]" >build/pip.log 2>&1 ||

@@ -18,6 +18,7 @@ from typing import Any, Self
 
 import httpx
 
+from components.common.plain_http import NO_TLS
 from components.common.units import ProcessRunner
 from orchestrator.dev import configuration, state
 from orchestrator.dev.configuration import LOOPBACK, Plan
@@ -221,7 +222,7 @@ class Platform:
         name = host if "." in host else f"{host}.{self.settings.domain}"
         headers = {**options.pop("headers", {}), "Host": f"{name}:{self.port}"}
         # Straight to loopback: neither a resolver nor a proxy of the environment has a say.
-        with httpx.Client(trust_env=False, timeout=options.pop("timeout", 10)) as client:
+        with httpx.Client(trust_env=False, verify=NO_TLS, timeout=options.pop("timeout", 10)) as client:
             return client.get(f"http://{LOOPBACK}:{self.port}{path}", headers=headers, **options)
 
     def wait_ready(self, name: str, seconds: float = START_SECONDS) -> None:
@@ -311,7 +312,9 @@ class Platform:
             port = int(self._address(name).rpartition(":")[2])
             return "does not listen yet" if port_is_free(port) else ""
         try:
-            answer = httpx.get(f"http://{self._address(name)}/readyz", timeout=3, trust_env=False)
+            answer = httpx.get(
+                f"http://{self._address(name)}/readyz", timeout=3, trust_env=False, verify=NO_TLS
+            )
         except httpx.TransportError:
             return "does not answer yet"
         if answer.status_code == 200:
@@ -331,7 +334,7 @@ class Platform:
         email, password = self.settings.admin_email, self.admin_password
         try:
             with httpx.Client(
-                base_url=f"http://{self._address('controller')}", trust_env=False, timeout=10
+                base_url=f"http://{self._address('controller')}", trust_env=False, verify=NO_TLS, timeout=10
             ) as client:
                 token = client.post(f"/users/{email}/tokens", json={"password": password}).json()["token"]
                 listed = client.get("/v2/machines", headers={"AUTHORIZATION": token}).json()["machines"]

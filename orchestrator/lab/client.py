@@ -13,6 +13,7 @@ from typing import Any, Self, TypeVar
 import httpx
 import msgspec
 
+from components.common.plain_http import NO_TLS
 from orchestrator.lab import processes, wire
 from orchestrator.lab.daemon import EXIT_LOCKED, code_digest
 from orchestrator.lab.errors import KINDS, DaemonError, LabError
@@ -44,7 +45,7 @@ class LabClient:
         self._http = httpx.Client(
             # A connection kept from one request to the next would keep a daemon from ending, or lead to one that was killed.
             transport=httpx.HTTPTransport(
-                uds=str(self.paths.socket), limits=httpx.Limits(max_keepalive_connections=0)
+                uds=str(self.paths.socket), limits=httpx.Limits(max_keepalive_connections=0), verify=NO_TLS
             ),
             base_url="http://lab",
             timeout=_REQUEST_DEADLINE,

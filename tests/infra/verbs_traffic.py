@@ -18,6 +18,8 @@ from pathlib import Path
 
 import httpx
 
+from components.common.plain_http import NO_TLS
+
 DOMAIN = "ingot.localhost"
 # Hosts and paths, each asked by a thread of its own; a new connection each time, as strangers come.
 ASKED = (("hello", "/"), ("hello", "/slow/0.3"), ("api", "/info"))
@@ -65,6 +67,7 @@ class Traffic:
                     headers={"Host": f"{host}.{DOMAIN}"},
                     timeout=20,
                     trust_env=False,
+                    verify=NO_TLS,
                 )
                 if answer.status_code != 200:
                     reason = f"{answer.status_code} {answer.text[:80]}"

@@ -35,6 +35,7 @@ from components.common.messages import (
     StagingReply,
     StagingRequest,
 )
+from components.common.plain_http import NO_TLS
 
 ROOT = Path(__file__).resolve().parents[2]
 ADMIN, PASSWORD = "admin@ingot.localhost", "correct horse"
@@ -88,7 +89,7 @@ class Client:
         self.token = token
         # A new connection for each request, as rest-client makes them.
         limits = httpx.Limits(max_keepalive_connections=0)
-        self.http = httpx.Client(base_url=url, timeout=60, trust_env=False, limits=limits)
+        self.http = httpx.Client(base_url=url, timeout=60, trust_env=False, limits=limits, verify=NO_TLS)
         _clients.append(self.http)
 
     def call(self, method: str, path: str, body: object = None, **options: Any) -> httpx.Response:
@@ -195,7 +196,9 @@ class ControllerProcess:
         if self.process.poll() is not None:
             raise AssertionError(self.log.read_text())
         try:
-            return httpx.get(f"{self.url}/readyz", timeout=2, trust_env=False).status_code == 200
+            return (
+                httpx.get(f"{self.url}/readyz", timeout=2, trust_env=False, verify=NO_TLS).status_code == 200
+            )
         except httpx.HTTPError:
             return False
 
@@ -376,7 +379,7 @@ class Peers:
                 )
             )
             return
-        async with httpx.AsyncClient(trust_env=False) as http:
+        async with httpx.AsyncClient(trust_env=False, verify=NO_TLS) as http:
             got = await http.get(request.download_uri)
             assert got.status_code == 200, got.text
             with zipfile.ZipFile(io.BytesIO(got.content)) as zipped:

@@ -102,7 +102,8 @@ class DeaRig:
         self.bus_port = free_port()
         self.status_port = free_port()
         self.heard: list[tuple[str, Any]] = []
-        first = 20000 + os.getpid() % 400 * 100
+        # Below the ports that the kernel gives to anybody's connections.
+        first = 10000 + os.getpid() % 100 * 100
         self.config = {
             "bus": {"urls": [f"nats://127.0.0.1:{self.bus_port}"], "user": "dea"},
             "status": {"host": "127.0.0.1", "port": self.status_port, "password": "p"},
@@ -290,5 +291,5 @@ class DeaRig:
         assert status == 200, body
         return json.loads(body)
 
-    async def ask(self, subject: str, body: Any, expected: int = 1, timeout: float = 2.0) -> list[Any]:
+    async def ask(self, subject: str, body: Any, expected: int = 1, timeout: float = 20.0) -> list[Any]:
         return await self.bus.request_many(subject, body, dict[str, Any], timeout, expected)

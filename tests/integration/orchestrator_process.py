@@ -14,6 +14,8 @@ from typing import Any
 import httpx
 import yaml
 
+from components.common.plain_http import NO_TLS
+
 ROOT = Path(__file__).resolve().parents[2]
 PASSWORD = "operators-password"
 
@@ -65,7 +67,9 @@ class OrchestratorProcess:
         }
         self.path.write_text(yaml.safe_dump(config))
         self.process: subprocess.Popen[bytes] | None = None
-        self.http = httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=20, trust_env=False)
+        self.http = httpx.Client(
+            base_url=f"http://127.0.0.1:{port}", timeout=20, trust_env=False, verify=NO_TLS
+        )
 
     def command(self, *arguments: str) -> list[str]:
         code = "from orchestrator.main import main; main()"

@@ -10,6 +10,7 @@ from typing import Any, Self
 
 import httpx
 
+from components.common.plain_http import NO_TLS
 from orchestrator.dev.harness import Platform
 from tests.integration.controller_rig import multipart, zip_of
 from tests.integration.platform_fixture import until
@@ -60,6 +61,7 @@ class Api:
         self._http = httpx.Client(
             base_url=f"http://127.0.0.1:{platform.port}",
             trust_env=False,
+            verify=NO_TLS,
             timeout=120,
             headers={"Host": f"api.{self.domain}:{platform.port}"},
         )

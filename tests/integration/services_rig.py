@@ -18,6 +18,7 @@ import httpx
 import redis
 import yaml
 
+from components.common.plain_http import NO_TLS
 from tests.integration.common_rig import free_port
 from tests.integration.platform_fixture import SERVICE_TOKEN
 
@@ -112,14 +113,18 @@ class Daemon:
 
     def reasons(self) -> list[str] | None:
         try:
-            answer = httpx.get(f"http://127.0.0.1:{self.port}/readyz", timeout=2, trust_env=False)
+            answer = httpx.get(
+                f"http://127.0.0.1:{self.port}/readyz", timeout=2, trust_env=False, verify=NO_TLS
+            )
         except httpx.HTTPError:
             return None
         return list(answer.json()["reasons"])
 
     def varz(self) -> dict[str, Any]:
         url = f"http://127.0.0.1:{self.port}/varz"
-        return dict(httpx.get(url, auth=("status", "watching"), timeout=5, trust_env=False).json())
+        return dict(
+            httpx.get(url, auth=("status", "watching"), timeout=5, trust_env=False, verify=NO_TLS).json()
+        )
 
     @property
     def pid(self) -> int:
@@ -168,7 +173,8 @@ class ServicesRig:
                 **gateway,
             },
         )
-        self.first_port = 20000 + os.getpid() % 300 * 100
+        # Below the ports that the kernel gives to anybody's connections, above those of the DEAs' rig.
+        self.first_port = 20000 + os.getpid() % 120 * 100
         self.node = self.make_node("redis_node_1")
 
     def make_node(self, node_id: str, **config: Any) -> Daemon:
@@ -231,6 +237,7 @@ class ServicesRig:
             headers={"Content-Type": "application/json", "X-VCAP-Service-Token": TOKEN, **(headers or {})},
             timeout=seconds,
             trust_env=False,
+            verify=NO_TLS,
         )
 
     def provision(self, **changes: Any) -> httpx.Response:

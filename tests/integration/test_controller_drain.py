@@ -10,12 +10,14 @@ import httpx
 import pytest
 from controller_rig import ControllerProcess, Peers, until
 
+from components.common.plain_http import NO_TLS
+
 Begin = Callable[[int, str], ControllerProcess]
 
 
 def answers(url: str) -> bool:
     try:
-        return httpx.get(url, timeout=2, trust_env=False).status_code == 200
+        return httpx.get(url, timeout=2, trust_env=False, verify=NO_TLS).status_code == 200
     except httpx.HTTPError:
         return False
 
@@ -47,7 +49,7 @@ class Front:
             thread.join(30)
 
     def _ask(self) -> None:
-        with httpx.Client(timeout=20, trust_env=False) as client:
+        with httpx.Client(timeout=20, trust_env=False, verify=NO_TLS) as client:
             while not self._end.wait(0.02):
                 ports = self.ports()
                 self.asked += 1

@@ -57,9 +57,9 @@ def test_it_serves_with_a_route_and_ends_cleanly(daemon, listener):
     subject, route = until(lambda: listener.heard[:1], "it registers")[0]
     assert subject == "router.register"
     assert (route["uris"], route["port"]) == (["orchestrator.ingot.localhost"], d.port)
-    (said,) = listener.request_many("vcap.component.discover", None, ComponentAnnouncement, 2.0, 1)
+    (said,) = listener.request_many("vcap.component.discover", None, ComponentAnnouncement, 20.0, 1)
     assert (said.type, said.host) == ("Orchestrator", f"127.0.0.1:{d.port}")
-    (logged,) = listener.request_many("ingot.component.logs", LogQuery(), LogReply, 2.0, 1)
+    (logged,) = listener.request_many("ingot.component.logs", LogQuery(), LogReply, 20.0, 1)
     assert (logged.component, logged.id) == ("orchestrator", said.uuid)
     assert "bus_connected" in str(logged.lines)
     # A router that starts asks who is there.

@@ -15,6 +15,7 @@ import nats
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 
+from components.common.plain_http import NO_TLS
 from tests.integration import common_rig
 
 HUGE = 10**40
@@ -203,7 +204,7 @@ async def check_discovery(peer: Peer, type_: str) -> None:
 def _get(url: str, credentials: list[str]) -> tuple[int, str]:
     import httpx
 
-    answer = httpx.get(url, auth=(credentials[0], credentials[1]), trust_env=False, timeout=10)
+    answer = httpx.get(url, auth=(credentials[0], credentials[1]), trust_env=False, timeout=10, verify=NO_TLS)
     return answer.status_code, answer.text
 
 

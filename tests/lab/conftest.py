@@ -18,6 +18,7 @@ from typing import Any
 import httpx
 import pytest
 
+from components.common.plain_http import NO_TLS
 from orchestrator.lab import keys
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -86,7 +87,10 @@ class LabPlatform:
 
     def get(self, app: str, path: str = "/", timeout: float = 10) -> httpx.Response:
         return httpx.get(
-            f"http://127.0.0.1:{self.port}{path}", headers={"Host": f"{app}.{DOMAIN}"}, timeout=timeout
+            f"http://127.0.0.1:{self.port}{path}",
+            headers={"Host": f"{app}.{DOMAIN}"},
+            timeout=timeout,
+            verify=NO_TLS,
         )
 
     def answers(self, app: str, count: int) -> list[dict[str, Any]]:

@@ -19,6 +19,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from components.common.plain_http import NO_TLS
 from orchestrator import playbook
 from tests.integration.router_rig import free_port
 from tests.lab.conftest import DOMAIN, LAB, ROOT, LabPlatform, live, until
@@ -173,7 +174,7 @@ def short_ages(platform: LabPlatform) -> Iterator[None]:
 
     def ready(router: str) -> bool:
         probe = httpx.URL(scheme="http", host=addresses(platform)[router][0], port=9031, path="/readyz")
-        return httpx.get(probe, timeout=5).status_code == 200
+        return httpx.get(probe, timeout=5, verify=NO_TLS).status_code == 200
 
     def change(*command: str) -> None:
         for router in ROUTERS:

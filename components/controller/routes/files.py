@@ -9,6 +9,7 @@ import httpx
 from flask import Blueprint, Response, jsonify, request
 
 from components.common import log
+from components.common.plain_http import NO_TLS
 from components.controller import apps, views
 from components.controller.apps import Handle
 from components.controller.context import here, user
@@ -61,7 +62,8 @@ def files(name: str, instance: str, path: str) -> Response:
 
 def _passed_on(url: str, credentials: tuple[str, str], path: str) -> Response:
     headers = {"Range": request.headers["Range"]} if "Range" in request.headers else {}
-    client = httpx.Client(auth=credentials, timeout=FILE_SECONDS, trust_env=False)
+    verify = NO_TLS if url.startswith("http:") else True
+    client = httpx.Client(auth=credentials, timeout=FILE_SECONDS, trust_env=False, verify=verify)
     try:
         answer = client.send(client.build_request("GET", url, headers=headers), stream=True)
     except httpx.HTTPError as error:
