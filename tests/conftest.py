@@ -1,8 +1,12 @@
-"""What holds for every test: generated input is not judged by the clock, which on a shared machine says nothing."""
+"""What holds for every test: generated input is not judged by the clock, which on a shared machine says nothing; and who is
+interrupted hears it, though whoever started the tests in the background ignores that."""
 
 from __future__ import annotations
+
+import signal
 
 from hypothesis import HealthCheck, settings
 
 settings.register_profile("ingot", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("ingot")
+signal.signal(signal.SIGINT, signal.default_int_handler)
