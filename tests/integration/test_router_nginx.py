@@ -130,6 +130,27 @@ def test_only_idempotent_requests_are_repeated_after_a_broken_answer(rig: Rig) -
     assert before + 3 <= first.requests + second.requests <= before + 5
 
 
+def test_a_late_answer_is_not_asked_for_elsewhere(rig: Rig) -> None:
+    backends = [rig.backend("late1"), rig.backend("late2")]
+    for backend in backends:
+        rig.register(backend.port, "late.localhost")
+    until(lambda: len(rig.dump().get("late.localhost", [])) == len(backends), "nginx has both routes")
+    assert rig.get("late.localhost", "/slow=4").status == 504
+    assert sum(backend.requests for backend in backends) == 1
+
+
+def test_tries_are_bounded_on_kept_connections_too(rig: Rig) -> None:
+    backends = [rig.backend(f"poisoned{i}") for i in range(8)]
+    for backend in backends:
+        rig.register(backend.port, "poison.localhost")
+    until(lambda: len(rig.dump().get("poison.localhost", [])) == len(backends), "nginx has all routes")
+    # One connection to each is kept from here on.
+    shares = Counter(rig.get("poison.localhost").json()["name"] for _ in backends)
+    assert set(shares.values()) == {1}
+    assert rig.get("poison.localhost", "/break").status == 502
+    assert sum(backend.requests for backend in backends) == len(backends) + 5
+
+
 def test_unknown_hosts_are_told_so_in_the_form_asked_for(rig: Rig) -> None:
     plain = rig.get("nobody.localhost", method="POST", body=b"x" * 100_000)
     assert plain.status == 404

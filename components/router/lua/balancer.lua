@@ -28,7 +28,7 @@ local _M = {}
 -- A try as one number: the row, and its generation, so that a row used again meanwhile is not taken for it.
 local ROWS = 2097152
 
-local least, eject_seconds, probe_seconds, app_limit = false, 10, 12, 0
+local least, eject_seconds, probe_seconds, app_limit, most_tries = false, 10, 12, 0, 5
 local miss_peer = "unix:/run/ingot-router/miss.sock"
 local targets, rows, header
 local tries = {}       -- request -> its try, 0 for none
@@ -41,9 +41,10 @@ local wary_till = 0     -- until when some row is ejected or waits to be probed;
 --   options.eject_seconds  how long an endpoint is passed over
 --   options.probe_seconds  how long the one request that tries it then is waited for; more than connecting may take
 --   options.app_limit      requests one application may have open, 0 for any number
+--   options.tries          endpoints one request may try: nginx does not count kept connections that break
 --   options.miss           socket of the server that deals with unknown hosts
 function _M.configure(options)
-  least, app_limit = options.least, options.app_limit
+  least, app_limit, most_tries = options.least, options.app_limit, options.tries
   eject_seconds, probe_seconds = options.eject_seconds, options.probe_seconds
   miss_peer = "unix:" .. options.miss
   tally.configure(least)
@@ -191,8 +192,8 @@ local function connect(key, row)
   opened(row, target.generation)
 end
 
--- What this request has tried, as a set of rows, and whether its last try sent anything. (The time to connect does not tell: a
--- refusal that comes from afar has one.)
+-- What this request has tried, as a set of rows, how often it was tried, and whether its last try sent anything. (The time to
+-- connect does not tell: a refusal that comes from afar has one.)
 local function look_back(h)
   local record = hosts.entries[h]
   local tried, tries_made, counts, sent = {}, 0, 0, true
@@ -213,7 +214,7 @@ local function look_back(h)
       sent = bytes ~= "0"
     end
   end
-  return tried, sent
+  return tried, tries_made, sent
 end
 
 local function again(key, try)
@@ -227,7 +228,7 @@ local function again(key, try)
   if not h then
     return give_up(key, 503)
   end
-  local tried, sent = look_back(h)
+  local tried, tries_made, sent = look_back(h)
   header.retries = header.retries + 1
   if targets[row].generation == generation then
     tried[row] = true
@@ -241,8 +242,10 @@ local function again(key, try)
   local record = hosts.entries[h]
   record.turn = record.turn + 1
   local _, status = peers.get_last_failure()
-  local place = skip(h, record.turn, tried)
-  if not place and sent and status ~= 504 and not oddity(key).second then
+  -- What kept silent for all its time is not asked of others, too.
+  local more = tries_made < most_tries and not (sent and status == 504)
+  local place = more and skip(h, record.turn, tried)
+  if not place and more and sent and not oddity(key).second then
     -- The only one there is broke off, which may have been a connection kept too long: it is asked once more.
     oddity(key).second = true
     place = skip(h, record.turn)
