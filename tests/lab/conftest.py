@@ -20,13 +20,35 @@ import pytest
 
 from components.common.plain_http import NO_TLS
 from orchestrator.lab import keys
+from tests.integration import router_rig
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 DOMAIN = "ingot.localhost"
 LAB = "e2e"
+ROUTERS = ("router1", "router2")
 # Machines of continuous integration are shared: a condition gets a deadline that only a defect reaches.
 PATIENCE = 120.0
 FORWARD_BEFORE = Path("/proc/sys/net/ipv4/ip_forward").read_text()
+
+# It repeats nothing, so that readiness alone keeps requests from a router that is not there.
+HAPROXY = """
+defaults
+  mode http
+  timeout connect 2s
+  timeout client 60s
+  timeout server 60s
+  timeout check 2s
+  retries 0
+frontend front
+  bind 127.0.0.1:{port}
+  default_backend routers
+backend routers
+  balance roundrobin
+  option httpchk GET /readyz
+  default-server check port {probes} inter 500ms fall 1 rise 1
+  http-response set-header X-Served-By %s
+{servers}
+"""
 
 
 def until(condition: Callable[[], Any], what: str, patience: float = PATIENCE) -> Any:
@@ -130,6 +152,10 @@ class LabPlatform:
             )
         return done.stdout
 
+    def routers(self) -> dict[str, tuple[str, int]]:
+        """Give where each router listens."""
+        return {m["name"]: (m["address"], 80) for m in self.report()["machines"] if m["name"] in ROUTERS}
+
     def machine(self, name: str) -> dict[str, Any]:
         """Give the platform's own word on a DEA machine."""
         address = next(m["address"] for m in self.report()["machines"] if m["name"] == name)
@@ -217,6 +243,29 @@ def platform(free_port: int) -> Iterator[LabPlatform]:
         yield up
     finally:
         make("down", free_port)
+
+
+@pytest.fixture
+def balancer(platform: LabPlatform, tmp_path: Path) -> Iterator[tuple[str, int]]:
+    """A balancer in front of both routers, which asks their readiness as `docs/router.md` says."""
+    port = router_rig.free_port()
+    servers = [f"  server {name} {host}:{p}" for name, (host, p) in platform.routers().items()]
+    config = tmp_path / "haproxy.cfg"
+    config.write_text(HAPROXY.format(port=port, probes=9031, servers="\n".join(servers)))
+    process = subprocess.Popen(["haproxy", "-db", "-f", str(config)], cwd=tmp_path)
+    door = "127.0.0.1", port
+
+    def open_now() -> bool:
+        with contextlib.suppress(OSError), socket.create_connection(door, 5):
+            return True
+        return False
+
+    try:
+        until(open_now, "the balancer listens")
+        yield door
+    finally:
+        process.terminate()
+        process.wait(20)
 
 
 def evidence(name: str) -> None:

@@ -131,11 +131,11 @@ class Client:
 
 
 @contextlib.contextmanager
-def load(addresses: Sequence[tuple[str, int]], host: str) -> Iterator[Seen]:
-    """Ask `host` at every address all the while: briefly, with and without keep-alive, and for answers that take a second."""
+def load(addresses: Sequence[tuple[str, int]], host: str, *paths: str) -> Iterator[Seen]:
+    """Ask `host` at every address all the while, with and without keep-alive: briefly, for answers that take a second, for `paths`."""
     seen = Seen()
     over = threading.Event()
-    kinds = [("/", True), ("/", False), ("/slow/1", True), ("/slow/1", False)]
+    kinds = [(path, keep) for path in ("/", "/slow/1", *paths) for keep in (True, False)]
     clients = [Client(seen, a, host, path, keep=keep) for a in addresses for path, keep in kinds]
     threads = [threading.Thread(target=client.ask_until, args=(over,)) for client in clients]
     for thread in threads:

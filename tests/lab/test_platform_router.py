@@ -10,7 +10,6 @@ import json
 import os
 import shlex
 import socket
-import subprocess
 import time
 from collections.abc import Iterator
 from functools import partial
@@ -21,18 +20,18 @@ import pytest
 
 from components.common.plain_http import NO_TLS
 from orchestrator import playbook
-from tests.integration.router_rig import free_port
-from tests.lab.conftest import DOMAIN, LAB, ROOT, LabPlatform, live, until
+from tests.lab.conftest import DOMAIN, LAB, ROOT, ROUTERS, LabPlatform, live, until
 from tests.lab.load import Seen, load
 
 APP = "hello"
 HOST = f"{APP}.{DOMAIN}"
-ROUTERS = ("router1", "router2")
 DEAS = ("dea1", "dea2")
 # The shortened absence of the bus is longer than these ages, so that a router which lets routes age meanwhile is found out.
 SHORT_AGES = {"prune_seconds": 15, "sweep_seconds": 2, "start_seconds": 5}
 OUTAGE = float(os.environ.get("INGOT_NATS_OUTAGE", "35"))
 DRAIN_SECONDS = 4
+# Requests that have waited this long when their machine is lost, and that would be answered by far later.
+OLD_SECONDS, LONG = 10, "/slow/20"
 
 # Echoes what comes after an upgrade; nginx passes the bytes on as they are.
 SOCKETS = """
@@ -84,26 +83,6 @@ done
 echo $folder
 """
 
-# It repeats nothing, so that readiness alone keeps requests from a router that is not there.
-HAPROXY = """
-defaults
-  mode http
-  timeout connect 2s
-  timeout client 60s
-  timeout server 60s
-  timeout check 2s
-  retries 0
-frontend front
-  bind 127.0.0.1:{port}
-  default_backend routers
-backend routers
-  balance roundrobin
-  option httpchk GET /readyz
-  default-server check port {probes} inter 500ms fall 1 rise 1
-  http-response set-header X-Served-By %s
-{servers}
-"""
-
 ENTRY_POINTS = """
 - hosts: {router}
   gather_facts: false
@@ -112,11 +91,6 @@ ENTRY_POINTS = """
 """
 
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(1800)]
-
-
-def addresses(platform: LabPlatform) -> dict[str, tuple[str, int]]:
-    """Give where each router listens."""
-    return {m["name"]: (m["address"], 80) for m in platform.report()["machines"] if m["name"] in ROUTERS}
 
 
 def units(platform: LabPlatform, machine: str) -> list[str]:
@@ -154,7 +128,9 @@ def test_power_loss_of_a_dea_machine_fails_no_request(platform: LabPlatform) -> 
     address = platform.machine("dea2")["address"]
     lost = [i for i, dea in before.items() if dea == address]
     assert lost
-    with load(list(addresses(platform).values()), HOST) as seen:
+    began = time.monotonic()
+    with load(list(platform.routers().values()), HOST, LONG, LONG) as seen:
+        until(lambda: time.monotonic() - began >= OLD_SECONDS, "requests have waited for long")
         since = time.monotonic()
         lose_power(platform, "dea2")
         seconds = replaced(seen, set(before), len(lost), since)
@@ -173,7 +149,7 @@ def short_ages(platform: LabPlatform) -> Iterator[None]:
     edits = [f"--expression=s/^{name}: .*/{name}: {value}/" for name, value in SHORT_AGES.items()]
 
     def ready(router: str) -> bool:
-        probe = httpx.URL(scheme="http", host=addresses(platform)[router][0], port=9031, path="/readyz")
+        probe = httpx.URL(scheme="http", host=platform.routers()[router][0], port=9031, path="/readyz")
         return httpx.get(probe, timeout=5, verify=NO_TLS).status_code == 200
 
     def change(*command: str) -> None:
@@ -195,7 +171,7 @@ def test_requests_do_not_need_the_bus(platform: LabPlatform) -> None:
     with contextlib.ExitStack() as stack:
         if OUTAGE < 300:
             stack.enter_context(short_ages(platform))
-        with load(list(addresses(platform).values()), HOST) as seen:
+        with load(list(platform.routers().values()), HOST) as seen:
             platform.on("core1", "systemctl", "stop", "nats-server")
             stopped = time.monotonic()
             try:
@@ -256,7 +232,7 @@ def echoes(connection: socket.socket, text: bytes) -> bool:
 
 
 def test_nginx_is_upgraded_under_load(platform: LabPlatform, sockets: str) -> None:
-    address = addresses(platform)["router1"]
+    address = platform.routers()["router1"]
     until(lambda: platform.get("sockets").status_code == 200, "the application with sockets answers")
 
     def master() -> str:
@@ -281,29 +257,6 @@ def test_nginx_is_upgraded_under_load(platform: LabPlatform, sockets: str) -> No
     assert platform.on("router1", "systemctl", "show", "-P", "NRestarts", "nginx").strip() == "0"
     print(f"nginx upgraded: {seen.figures()}")
     assert seen.failures == []
-
-
-@pytest.fixture
-def balancer(platform: LabPlatform, tmp_path: Path) -> Iterator[tuple[str, int]]:
-    """A balancer in front of both routers, which asks their readiness as `docs/router.md` says."""
-    port = free_port()
-    servers = [f"  server {name} {host}:{p}" for name, (host, p) in addresses(platform).items()]
-    config = tmp_path / "haproxy.cfg"
-    config.write_text(HAPROXY.format(port=port, probes=9031, servers="\n".join(servers)))
-    process = subprocess.Popen(["haproxy", "-db", "-f", str(config)], cwd=tmp_path)
-    door = "127.0.0.1", port
-
-    def open_now() -> bool:
-        with contextlib.suppress(OSError), socket.create_connection(door, 5):
-            return True
-        return False
-
-    try:
-        until(open_now, "the balancer listens")
-        yield door
-    finally:
-        process.terminate()
-        process.wait(20)
 
 
 def call(platform: LabPlatform, router: str, *entries: str) -> None:
@@ -343,7 +296,7 @@ def test_routers_drained_in_turn_fail_no_request(platform: LabPlatform, balancer
             platform.on(router, "systemctl", "start", "nginx", "ingot-router")
             call(platform, router, "health", "undrain")
             late = httpx.get(
-                f"http://{addresses(platform)[router][0]}/",
+                f"http://{platform.routers()[router][0]}/",
                 headers={"Host": f"while-{router}.{DOMAIN}"},
                 timeout=20,
             )
