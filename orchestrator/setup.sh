@@ -2,14 +2,14 @@
 # Brings a bare Debian or Ubuntu machine to the point where Python can take over: looks before it touches anything,
 # installs what is missing through apt, makes the virtual environment.
 #
-#   orchestrator/setup.sh up|test|dev|check
+#   orchestrator/setup.sh up|test|dev|check|peers
 #
 # Reads LAB, PORT, SUBNET, IMAGE from the environment. Writes build/setup.env for the next step: which way (machines or
 # processes), why, and the seconds that were spent. Exits 2, having changed nothing, when something stands in the way.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-goal=${1:?usage: orchestrator/setup.sh up|test|dev|check}
+goal=${1:?usage: orchestrator/setup.sh up|test|dev|check|peers}
 lab=${LAB:-ingot} port=${PORT:-8080} subnet=${SUBNET:-} image=${IMAGE:-bookworm}
 python=${PYTHON:-/usr/bin/python3}
 need_gib=${INGOT_NEED_GIB:-6}
@@ -28,8 +28,10 @@ servers=(nats-server:nats-server nginx:nginx '/usr/share/nginx/modules-available
   '/usr/lib/apache2/modules/libphp*.so:libapache2-mod-php' /usr/share/java/tomcat10-catalina.jar:libtomcat10-java
   javax2jakarta:tomcat-jakartaee-migration '/usr/share/rubygems-integration/all/specifications/sinatra-*:ruby-sinatra'
   '/usr/share/rubygems-integration/all/specifications/railties-*:ruby-railties')
-# What the tests use beside the main job: real servers of data services, and machines with a kernel of their own.
-tests=(redis-server:redis-server haproxy:haproxy linux.uml:user-mode-linux mkfs.ext4:e2fsprogs ethtool:ethtool)
+# What the tests use beside the main job: real servers of data services, a balancer, clients, machines with a kernel of their own.
+tests=(redis-server:redis-server haproxy:haproxy curl:curl openssl:openssl ps:procps linux.uml:user-mode-linux mkfs.ext4:e2fsprogs ethtool:ethtool)
+# What only the router's benchmark uses: its load, and what it compares with.
+peers=(wrk:wrk haproxy:haproxy caddy:caddy)
 database=('/usr/lib/postgresql/*/bin/postgres:postgresql')
 
 problems=()
@@ -103,7 +105,8 @@ case $goal in
   test) wanted=("${base[@]}" "${venv[@]}" "${machines[@]}" "${servers[@]}" "${database[@]}" "${tests[@]}") ;;
   dev) way=processes wanted=("${venv[@]}" "${servers[@]}") ;;
   check) way=processes wanted=("${venv[@]}" "${servers[@]}") ;;
-  *) echo "usage: orchestrator/setup.sh up|test|dev|check" >&2; exit 2 ;;
+  peers) way=processes wanted=("${venv[@]}" "${peers[@]}") ;;
+  *) echo "usage: orchestrator/setup.sh up|test|dev|check|peers" >&2; exit 2 ;;
 esac
 mapfile -t packages < <(missing "${wanted[@]}" | sort -u)
 
@@ -156,7 +159,7 @@ packages_seconds=$(seconds_since "$started")
 
 started=$EPOCHREALTIME
 extras=control
-case $goal in test | check) extras=control,dev ;; esac
+case $goal in test | check | peers) extras=control,dev ;; esac
 stamp=build/venv/.installed-$extras
 fingerprint=$(cat pyproject.toml constraints.txt | sha256sum | cut -d' ' -f1)
 # An environment made for the tests has all that others have.

@@ -159,15 +159,9 @@ def report(proxies: dict[str, Proxy], arguments: argparse.Namespace) -> dict[str
 
 
 def install() -> None:
-    """Get HAProxy and Caddy from Debian where that is possible; only this benchmark needs them."""
-    wanted = [name for name in ("haproxy", "caddy", "wrk") if not shutil.which(name)]
-    if wanted and os.geteuid() == 0 and shutil.which("apt-get"):
-        subprocess.run(
-            ["apt-get", "install", "-y", "-q", "--no-install-recommends", *wanted],
-            check=False,
-            stdout=subprocess.DEVNULL,
-            env={**os.environ, "DEBIAN_FRONTEND": "noninteractive"},
-        )
+    """Get the load generator, HAProxy and Caddy from Debian where that is possible, their services off; nobody else needs them all."""
+    if os.geteuid() == 0 and shutil.which("apt-get"):
+        subprocess.run([ROOT / "orchestrator" / "setup.sh", "peers"], check=False)
 
 
 def main() -> None:
