@@ -89,6 +89,7 @@ class Backend:
                 else:
                     received = len(self.rfile.read(length))
                 if self.path.startswith("/break"):
+                    time.sleep(float(self.path.partition("=")[2] or 0))
                     self.close_connection = True
                     self.connection.shutdown(socket.SHUT_RDWR)
                     return

@@ -7,6 +7,9 @@ import os
 import socket
 from pathlib import Path
 
+import yaml
+
+from components.router import nginx_conf
 from tests.integration.router_rig import Rig, running, until
 
 PIDFD_GETFD = 438
@@ -46,3 +49,21 @@ def patience(rig: Rig) -> list[int]:
 def test_clients_keep_the_kernels_patience() -> None:
     with running() as rig:
         until(lambda: patience(rig) == [924_600], "a worker has said so")
+
+
+def requests_made(tries_seconds: int) -> int:
+    """Count the endpoints that see an idempotent request which each of two breaks off after two seconds."""
+    with running(nginx={"router_tries_seconds": tries_seconds}) as rig:
+        backends = [rig.backend("first"), rig.backend("second")]
+        for backend in backends:
+            rig.register(backend.port, "breaks.localhost")
+        until(lambda: len(rig.dump().get("breaks.localhost", [])) == len(backends), "nginx has both routes")
+        assert rig.get("breaks.localhost", "/break=2").status == 502
+        return sum(backend.requests > 0 for backend in backends)
+
+
+def test_an_old_request_is_sent_elsewhere_until_its_time_is_over() -> None:
+    assert requests_made(1) == 1
+    assert requests_made(30) == 2
+    defaults = yaml.safe_load((nginx_conf.ROLE / "defaults" / "main.yml").read_text())
+    assert defaults["router_tries_seconds"] >= defaults["router_app_seconds"]
