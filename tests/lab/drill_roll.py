@@ -16,6 +16,7 @@ from collections.abc import Iterator
 import httpx
 import pytest
 
+from components.common.plain_http import NO_TLS
 from components.common.version import VERSION
 from tests.lab.conftest import DOMAIN, ROOT, ROUTERS, LabPlatform, live, traffic
 from tests.lab.load import load
@@ -40,7 +41,8 @@ def readiness(platform: LabPlatform) -> Iterator[list[tuple[str, ...]]]:
 
     def ready(router: str) -> bool:
         try:
-            return httpx.get(f"http://{addresses[router][0]}:9031/readyz", timeout=5).status_code == 200
+            url = f"http://{addresses[router][0]}:9031/readyz"
+            return httpx.get(url, timeout=5, verify=NO_TLS).status_code == 200
         except httpx.HTTPError:
             return False
 
