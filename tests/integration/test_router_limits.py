@@ -38,6 +38,11 @@ def held_open(rig: Rig, count: int) -> list[socket.socket]:
     return clients
 
 
+def counted(rig: Rig, *apps: str) -> bool:
+    numbers = rig.varz()["apps"]
+    return all(numbers.get(app, {}).get("requests") for app in apps)
+
+
 def opened(rig: Rig, count: int) -> Callable[[], bool]:
     return lambda: rig.varz()["app_connections"] == count
 
@@ -51,6 +56,8 @@ def test_the_limit_of_an_application_holds_over_all_workers() -> None:
                 rig.register(rig.backend(name).port, f"{name}.localhost", app=app)
                 rig.wait_status(f"{name}.localhost", 200)
             until(lambda: len(workers(rig)) == 2, "both workers serve")
+            # A worker that sleeps while it still says that one of these is open would say so till it wakes.
+            until(lambda: counted(rig, "5", "6") and opened(rig, 0)(), "what was asked is added up")
             one, two = workers(rig)
             with asleep(one):
                 clients += held_open(rig, 2)
