@@ -299,6 +299,3 @@ async def test_a_wrong_password_connects_nobody(tmp_path: Path, closing: AsyncEx
     bus = bus_of(closing, server, "dea", password="wrong")
     await bus.start()
     assert not await bus.wait_connected(1.5)
-
-
-# Probes.

@@ -39,7 +39,7 @@ def serve(rig: Rig, host: str, count: int, **tags: object) -> list[Backend]:
     return backends
 
 
-def asked(backends: list[Backend], count: int) -> bool:
+def have_been_asked(backends: list[Backend], count: int) -> bool:
     return sum(b.requests for b in backends) == count
 
 
@@ -239,7 +239,7 @@ def test_least_connections_count_by_weight() -> None:
                 client = socket.create_connection(("127.0.0.1", rig.port), 20)
                 clients.enter_context(client)
                 client.sendall(b"GET /slow=120 HTTP/1.1\r\nHost: even.localhost\r\n\r\n")
-                until(partial(asked, [light, heavy], number + 1), "one more is open")
+                until(partial(have_been_asked, [light, heavy], number + 1), "one more is open")
             assert (light.requests, heavy.requests) == (1, 3)
 
 
