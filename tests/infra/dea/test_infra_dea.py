@@ -10,9 +10,15 @@ from typing import Any
 import pytest
 import testinfra
 
+from tests.infra.units import hold_exposure, hostile
+
 # The bus answers by itself; for the others, somebody stands in.
 PLATFORM_PORTS = [4222, 5432, 9022, 9051, 12345, 61001]
 SERVICE_PORTS = [5000]
+# `/dev/shm` is the one place of an instance that root without its powers could write to as well.
+SHM = "/dev/shm"
+HOSTILE = [f"{name}={value}" for name, value in hostile(SHM).items()]
+WHOSE = f"stat -c %u {SHM}/ld.* | sort -u"
 # Stands in the controller's place. `start` serves a droplet, asks the DEA to start it, waits, prints what it hears
 # of it; `find` prints the instances; `stop` stops them all; `task` runs one, does something meanwhile, prints its ends.
 CONTROLLER = r"""
@@ -88,7 +94,7 @@ async def main():
         sha1 = hashlib.sha1(content).hexdigest()
         message = {"droplet": 7, "name": "probe", "version": "v", "uris": ["probe.x"], "runtime": "python3", "framework": "standalone",
             "sha1": sha1, "executableFile": "/nowhere/" + sha1, "executableUri": f"http://127.0.0.1:{server.server_address[1]}/{sha1}",
-            "limits": {"mem": 128, "disk": 64, "fds": 256}, "index": 0, "env": ["HUSH=wellkeptsecret"], **(more if verb == "start" else {})}
+            "limits": {"mem": 128, "disk": 64, "fds": 256}, "index": 0, "env": more.get("env", ["HUSH=wellkeptsecret"]), **(more if verb == "start" else {})}
     if verb == "start":
         await client.publish(f"dea.{dea}.start", json.dumps(message).encode())
         for _ in range(100):
@@ -148,6 +154,12 @@ def instance(host: Any, facts: dict[str, Any]) -> Iterator[dict[str, Any]]:
     controller(host, "stop")
 
 
+@pytest.fixture
+def hostile_instance(host: Any, facts: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    yield controller(host, "start", env=HOSTILE)
+    controller(host, "stop")
+
+
 def asking(instance: dict[str, Any], command: str) -> list[str]:
     """Give the command that has the instance itself run something."""
     script = (
@@ -203,12 +215,86 @@ def test_an_instance_sees_and_reaches_nothing_that_is_not_its_own(
     assert "denied" in inside(host, instance, "cat /etc/ingot/dea.yml")
     assert "denied" in inside(host, instance, "ls /opt/ingot")
     assert "Read-only" in inside(host, instance, "touch /usr/x /etc/x")
-    assert "denied" in inside(host, instance, "ls /run/dbus")
+    assert "No such" in inside(host, instance, "ls /run/dbus")
     assert set(inside(host, instance, "ps -eo uid= | sort -u").split()) == {inside(host, instance, "id -u")}
     assert "denied" in inside(host, instance, f"kill -0 {main_pid(host, other)} || echo denied")
     for port in (4222, 22):
         assert inside(host, instance, f"(exec 3<>/dev/tcp/{bus}/{port}) 2>/dev/null && echo open") == ""
     assert inside(host, instance, "touch ~/mine /tmp/mine && echo written") == "written"
+
+
+def test_no_line_of_an_instance_runs_as_root(host: Any, hostile_instance: dict[str, Any]) -> None:
+    def told(command: str) -> str:
+        # What follows is the loader's complaint.
+        return inside(host, hostile_instance, command).splitlines()[0]
+
+    own = told("id -u")
+    assert told(f"{WHOSE} | paste -s") == own
+    # Each program left its note, the first of the unit too.
+    assert int(told(f"ls {SHM} | wc -l")) > 2
+    assert told("echo $GLIBC_TUNABLES") == "glibc.malloc.perturb=1"
+    told(f"echo 'id -u >>{SHM}/shells' >{SHM}/env.sh; echo")
+    assert told(f"sort -u {SHM}/shells | paste -s") == own
+
+
+def test_no_line_of_a_task_runs_as_root(host: Any, facts: dict[str, Any]) -> None:
+    (ended,) = controller(host, "task", task="ld", command=f"id -u; {WHOSE}", env=HOSTILE)
+    own, *owners = [line for line in ended["tail"].splitlines() if line.isdigit()]
+    assert 50000 <= int(own) <= 52047
+    assert owners == [own]
+
+
+def test_an_instance_and_a_task_are_as_closed_as_the_docs_say(host: Any, instance: dict[str, Any]) -> None:
+    hold_exposure(host, f"ingot-app-{instance['instance']}", "ingot-app")
+    analyse = "until systemctl is-active -q ingot-task-closed; do sleep 0.1; done; systemd-analyze security --no-pager ingot-task-closed"
+    kept = "/root/exposure"
+    meanwhile = ["sh", "-c", f"{{ {analyse}; }} >{kept}"]
+    controller(host, "task", task="closed", command="sleep 5", meanwhile=meanwhile)
+    whole = host.check_output(f"cat {kept}; rm {kept}").splitlines()[-1]
+    instances = host.check_output("systemd-analyze security --no-pager ingot-app-%s", instance["instance"])
+    assert whole.split()[-3:] == instances.splitlines()[-1].split()[-3:]
+
+
+def test_an_instance_has_an_account_and_its_neighbours_names_stay_unknown(
+    host: Any, instance: dict[str, Any]
+) -> None:
+    home = f"/var/lib/ingot/dea/instances/{instance['instance']}"
+    uid = inside(host, instance, "id -u")
+    assert inside(host, instance, "getent passwd $(id -u)") == f"app:x:{uid}:{uid}::{home}:/bin/bash"
+    assert inside(host, instance, "id -un; id -gn").split() == ["app", "app"]
+    assert inside(host, instance, "cut -d: -f1 /etc/passwd").split() == ["root", "app", "nobody"]
+    assert inside(host, instance, "node -p 'require(\"os\").userInfo().homedir'") == home
+    python = "python3 -c 'import os, pwd; print(pwd.getpwuid(os.getuid()).pw_dir)'"
+    assert inside(host, instance, python) == home
+    java = "java -XshowSettings:properties -version 2>&1 | sed -n 's/ *user\\.\\(home\\|name\\) = //p'"
+    assert inside(host, instance, java).split() == [home, "app"]
+    assert "user app\nhostname x" in inside(host, instance, "ssh -G x")
+
+
+def test_an_instance_sees_nothing_of_run(host: Any, instance: dict[str, Any]) -> None:
+    assert inside(host, instance, "find /run -mindepth 1 -maxdepth 2 2>/dev/null | sort").split() in (
+        ["/run/systemd", "/run/systemd/incoming"],
+        ["/run/systemd", "/run/systemd/incoming", "/run/systemd/resolve"],
+    )
+    assert "Read-only" in inside(host, instance, "touch /run/x")
+    assert "No such" in inside(host, instance, "touch /run/lock/x")
+    name = host.check_output("getent hosts core1").split()[1]
+    assert name in inside(host, instance, "getent hosts core1")
+
+
+def test_log_files_are_the_agents_own_making(host: Any, instance: dict[str, Any]) -> None:
+    assert inside(host, instance, "stat -Lc '%a %h' /proc/self/fd/2 ~/logs/stdout.log").splitlines()[1:] == [
+        "600 1"
+    ]
+
+
+def test_a_machine_without_the_accounts_is_told_which(host: Any, facts: dict[str, Any]) -> None:
+    config = "sed 's/last: 52047/last: 52049/' /etc/ingot/dea.yml >/root/dea.yml"
+    check = "/opt/ingot/current/venv/bin/ingot-dea --config /root/dea.yml --check-config"
+    done = host.run(f"{config}; {check}; status=$?; rm /root/dea.yml; exit $status")
+    assert done.rc == 2
+    assert "no account for 52048-52049" in done.stderr
+    assert "apply the role dea" in done.stderr
 
 
 def test_its_environment_is_nobodys_business(host: Any, instance: dict[str, Any]) -> None:
