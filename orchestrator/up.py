@@ -127,7 +127,9 @@ def settled_release(folder: Path) -> tuple[str, Path]:
     recorded = inventory.recorded_release(folder)
     plays = BUILD / "releases" / str(recorded) / "plays"
     if recorded not in {None, VERSION} and inventory.was_rolled(folder) and plays.is_dir():
-        say(f"  release {recorded} was rolled here and stays; `ingot roll {VERSION}`: this checkout's")
+        say(
+            f"  release {recorded} was rolled here and stays; `ingot platform roll {VERSION}`: this checkout's"
+        )
         return str(recorded), plays
     inventory.record_release(folder, VERSION)
     return VERSION, ROOT

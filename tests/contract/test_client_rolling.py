@@ -209,15 +209,8 @@ def test_rollback_that_fails(stub, ingot):
     assert "not kept" in ingot.run("rollback", "hello", "--revision", "9", code=1).stderr
 
 
-def test_rollback_knows_an_application_from_the_platform(stub, ingot):
-    # What has a dot is a release, as ever; any other release is named.
-    for arguments, body in (((), {}), (("1.2",), {"release": "1.2"}), (("--release", "x"), {"release": "x"})):
-        stub.set("POST /v2/rollback", {"job": {"id": 7, "kind": "rollback"}}, status=202)
-        ingot.run("rollback", *arguments, "--no-wait")
-        assert stub.last("POST /v2/rollback").json() == body
-    assert "--release nobody" in ingot.run("rollback", "nobody", code=1).stderr
-    ingot.run("rollback", "--revision", "2", code=2)
-    ingot.run("rollback", "hello", "--release", "1.2", code=2)
+def test_rollback_of_what_is_not_there(stub, ingot):
+    assert "ingot platform rollback nobody" in ingot.run("rollback", "nobody", code=1).stderr
     stub.v2 = False
     stub.app("hello", state="STARTED")
     assert "older than this client" in ingot.run("rollback", "hello", code=1).stderr
