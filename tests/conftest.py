@@ -7,6 +7,10 @@ import signal
 
 from hypothesis import HealthCheck, settings
 
+from tests.processor_time import pytest_configure
+
+__all__ = ["pytest_configure"]
+
 settings.register_profile("ingot", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("ingot")
 signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -7,7 +7,6 @@ import io
 import json
 import signal
 import subprocess
-import sys
 import tarfile
 import time
 import zipfile
@@ -36,6 +35,7 @@ from components.common.messages import (
     StagingRequest,
 )
 from components.common.plain_http import NO_TLS
+from tests.integration import forked
 
 ROOT = Path(__file__).resolve().parents[2]
 ADMIN, PASSWORD = "admin@ingot.localhost", "correct horse"
@@ -179,14 +179,10 @@ class ControllerProcess:
         }
         path.write_text(yaml.safe_dump(config))
         with self.log.open("ab") as out:
-            self.process = subprocess.Popen(
-                [
-                    sys.executable,
-                    "-c",
-                    "from components.controller.main import main; main()",
-                    "--config",
-                    str(path),
-                ],
+            self.process = forked.start(
+                "components.controller.main",
+                "--config",
+                str(path),
                 cwd=ROOT,
                 stdout=out,
                 stderr=subprocess.STDOUT,

@@ -6,7 +6,6 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -19,6 +18,7 @@ import pytest
 
 from orchestrator.dev.harness import ROOT, Platform
 from orchestrator.dev.settings import Settings
+from tests.integration import forked
 
 SERVICE_TOKEN = "a token of redis"
 APPS = ROOT / "tests" / "apps"
@@ -42,14 +42,12 @@ class Person:
     home: Path
 
     def ingot(self, *arguments: str, code: int = 0, **environment: str) -> subprocess.CompletedProcess[str]:
-        done = subprocess.run(
-            [str(Path(sys.executable).parent / "ingot"), *arguments],
+        done = forked.run(
+            "components.client.main",
+            *arguments,
+            name="ingot",
             env={**os.environ, "INGOT_HOME": str(self.home), "NO_COLOR": "1", **environment},
-            capture_output=True,
-            text=True,
-            stdin=subprocess.DEVNULL,
             timeout=180,
-            check=False,
         )
         assert done.returncode == code, f"ingot {arguments}: {done.returncode}\n{done.stdout}{done.stderr}"
         return done

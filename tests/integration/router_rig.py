@@ -9,7 +9,6 @@ import shutil
 import signal
 import socket
 import subprocess
-import sys
 import tempfile
 import threading
 import time
@@ -28,6 +27,7 @@ import yaml
 from components.common.bus_thread import BusThread
 from components.common.config import BusConfig
 from components.router import nginx_conf
+from tests.integration import forked
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -199,7 +199,17 @@ class Rig:
             **self._settings,
         }
         path.write_text(yaml.safe_dump(settings))
-        self._spawn("router", [sys.executable, "-m", "components.router.main", "--config", str(path)])
+        with (self.folder / "router.out").open("ab") as output:
+            self._processes["router"] = forked.start(
+                "components.router.main",
+                "--config",
+                str(path),
+                cwd=ROOT,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                stdin=subprocess.DEVNULL,
+                start_new_session=True,
+            )
 
     def wait_ready(self) -> None:
         until(lambda: self.readiness()[0] == 200, "the router is ready")
