@@ -13,12 +13,13 @@ from werkzeug.exceptions import HTTPException
 from werkzeug.routing import PathConverter
 
 from components.common import log
+from components.common.database import unavailable
 from components.controller import leftovers
 from components.controller.audit import client_address, record, shown_path
 from components.controller.auth import caller_of
 from components.controller.bodies import MethodOverride
 from components.controller.context import EXTENSION, Controller, here
-from components.controller.errors import ApiError
+from components.controller.errors import NO_DATABASE, ApiError
 from components.controller.rates import TooManyError
 from components.controller.routes import BLUEPRINTS
 
@@ -145,6 +146,9 @@ def _http_error(error: HTTPException) -> tuple[Response, int] | Response:
 
 
 def _database_error(error: SQLAlchemyError) -> tuple[Response, int]:
+    if unavailable(error):
+        logger.error("database_unavailable", reason=str(error).partition("\n")[0])
+        return _api_error(ApiError(NO_DATABASE))
     logger.error("database_error", reason=type(error).__name__, exc_info=error)
     return _api_error(ApiError(101))
 

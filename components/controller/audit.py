@@ -14,7 +14,7 @@ from werkzeug.exceptions import HTTPException
 from components.common import log
 from components.controller.auth import Caller
 from components.controller.context import here, json_value
-from components.controller.errors import TABLE, ApiError
+from components.controller.errors import NO_DATABASE, TABLE, ApiError
 from components.controller.models import Event
 from components.controller.origin import origin
 
@@ -45,6 +45,9 @@ def shown_path(of: Request) -> str:
 def record(response: Response) -> None:
     """Write an event for a call that changes something, also for one that failed."""
     if request.method not in _CHANGING or request.url_rule is None or response.status_code == 429:
+        return
+    if g.get("error_code") == NO_DATABASE:
+        # It could not be written down either, and who asked would wait for that as well.
         return
     caller: Caller | None = g.get("caller")
     who = (caller.by or caller.email) if caller is not None else _claimed(response)

@@ -2,16 +2,23 @@
 
 Nothing depends on it: a request that finds an abandoned staging takes it over by itself. It only sees to it that what
 nobody repeats is not there for ever.
+
+The database may be the wrong one, an empty one or an old copy. Therefore files go only by the word of the database whose
+identity the share carries, when they are a day old, when they are few among many, and into a trash.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
 import uuid
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
+from prometheus_client import Counter
 from sqlalchemy import select
+from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
@@ -21,10 +28,21 @@ from components.controller.apps import by_id
 from components.controller.config import ControllerConfig
 from components.controller.database import Database
 from components.controller.models import FAILED, RUNNING, App, AppRevision, Staging, Upload
+from components.controller.models_records import Identity
 from components.controller.staging import ABANDONED_SECONDS
-from components.controller.store import SHA1, Store
+from components.controller.store import SHA1, TRASH, Store
 
+HELD = Counter(
+    "ingot_controller_sweeps_held_total", "Sweeps that removed no droplet and no package, by why.", ["reason"]
+)
 LEASE = "sweep"
+# A younger file may belong to rows that a restored database has lost.
+LEAST_AGE_SECONDS = 86_400.0
+TRASH_SECONDS = 86_400.0
+# A database that does not know more than one file of so many is taken for a wrong one.
+ONE_OF = 5
+# A file by which an operator says that it is the right one, good for one sweep.
+ANYWAY = "anyway"
 logger = log.get(__name__)
 
 
@@ -36,6 +54,7 @@ class Sweeper:
         self._db = db
         self._store = store
         self._holder = uuid.uuid4().hex
+        self._held = ""
         self._ending = threading.Event()
         self._thread = threading.Thread(target=self._keep, name="sweep", daemon=True)
 
@@ -97,23 +116,88 @@ class Sweeper:
 
     def _files(self) -> None:
         """Remove files without an owner; each is looked up again, under the lock, before it goes."""
-        gone = leftovers.clear_shared(self._store.scratch)
-        packages, droplets = _names(self._store.packages), _names(self._store.droplets)
+        now, store = self._store.now(), self._store
+        gone = leftovers.clear_shared(store.scratch, now)
+        if gone:
+            logger.info("unfinished_removed", count=len(gone))
         with self._db.session() as session:
-            packages -= _used(session, App.package_hash)
-            packages -= _used(session, AppRevision.package, kept=True)
-            droplets -= _used(session, App.staged_package_hash)
-            droplets -= _used(session, AppRevision.droplet, kept=True)
-            droplets -= _used(session, Upload.droplet_hash)
-        if packages or droplets:
-            files.release(self._db, self._store, packages=packages, droplets=droplets)
-        if gone or packages or droplets:
-            logger.info("files_removed", packages=len(packages), droplets=len(droplets), unfinished=len(gone))
+            own = identity(self._db, session)
+            packages = _used(session, App.package_hash) | _used(session, AppRevision.package, kept=True)
+            droplets = _used(session, App.staged_package_hash) | _used(session, Upload.droplet_hash)
+            droplets |= _used(session, AppRevision.droplet, kept=True)
+        if store.owned_by(own) != own:
+            self._hold(
+                "other_database",
+                f"the share is another database's; if this one is right, remove {store.owner}",
+            )
+            return
+        back = files.take_back(
+            self._db,
+            store,
+            packages=packages & _names(store.packages / TRASH).keys(),
+            droplets=droplets & _names(store.droplets / TRASH).keys(),
+        )
+        if back:
+            logger.warning("files_taken_back", count=back)
+        there = {"packages": _names(store.packages), "droplets": _names(store.droplets)}
+        going = {
+            "packages": unknown(there["packages"], packages, now),
+            "droplets": unknown(there["droplets"], droplets, now),
+        }
+        if any(too_many(len(going[kind]), len(there[kind])) for kind in there) and not self._anyway():
+            counts = ", ".join(f"{len(going[kind])} of {len(there[kind])} {kind}" for kind in there)
+            self._hold("too_many", f"nobody knows {counts}; if that is right, make {self._word}")
+            return
+        self._held = ""
+        if any(going.values()):
+            files.release(self._db, store, **going)
+            logger.info("files_removed", packages=len(going["packages"]), droplets=len(going["droplets"]))
+        store.empty_trash(now - TRASH_SECONDS)
+
+    @property
+    def _word(self) -> Path:
+        return self._store.notes / ANYWAY
+
+    def _anyway(self) -> bool:
+        try:
+            self._word.unlink()
+        except FileNotFoundError:
+            return False
+        logger.warning("sweep_confirmed")
+        return True
+
+    def _hold(self, reason: str, why: str) -> None:
+        HELD.labels(reason).inc()
+        if why != self._held:
+            logger.warning("sweep_held", reason=why)
+        self._held = why
 
 
-def _names(folder: Path) -> set[str]:
+def identity(db: Database, session: Session) -> str:
+    """Return the name that tells this database from any other; one without a name gets one."""
+    insert = postgresql.insert if db.postgresql else sqlite.insert
+    session.execute(insert(Identity).values(id=1, name=uuid.uuid4().hex).on_conflict_do_nothing())
+    return session.get_one(Identity, 1, populate_existing=True).name
+
+
+def unknown(there: Mapping[str, float], used: Collection[str], now: float) -> set[str]:
+    """Return the files that nobody refers to and that are old enough to go; `there` is name to time of change."""
+    return {name for name, at in there.items() if name not in used and now - at >= LEAST_AGE_SECONDS}
+
+
+def too_many(going: int, there: int) -> bool:
+    """Say whether more would go than a database that is right would let go."""
+    return going * ONE_OF > there
+
+
+def _names(folder: Path) -> dict[str, float]:
+    found = {}
     with os.scandir(folder) as entries:
-        return {entry.name for entry in entries if SHA1.fullmatch(entry.name)}
+        for entry in entries:
+            if SHA1.fullmatch(entry.name):
+                with contextlib.suppress(FileNotFoundError):
+                    found[entry.name] = entry.stat().st_mtime
+    return found
 
 
 def _used(session: Session, column: object, *, kept: bool = False) -> set[str]:
