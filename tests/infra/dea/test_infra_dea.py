@@ -252,8 +252,10 @@ def test_no_line_of_a_task_runs_as_root(host: Any, facts: dict[str, Any]) -> Non
     assert owners == [own]
 
 
-def test_an_instance_and_a_task_are_as_closed_as_the_docs_say(host: Any, instance: dict[str, Any]) -> None:
-    hold_exposure(host, f"ingot-app-{instance['instance']}", "ingot-app")
+def test_an_instance_and_a_task_are_as_closed_as_the_docs_say(
+    host: Any, instance: dict[str, Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    hold_exposure(host, f"ingot-app-{instance['instance']}", "ingot-app", capsys)
     analyse = "until systemctl is-active -q ingot-task-closed; do sleep 0.1; done; systemd-analyze security --no-pager ingot-task-closed"
     kept = "/root/exposure"
     meanwhile = ["sh", "-c", f"{{ {analyse}; }} >{kept}"]
