@@ -16,7 +16,7 @@ _PATIENCE_SECONDS = 120.0
 
 
 def outdated(instance: Instance, status: UnitStatus) -> bool:
-    """Judge whether a unit that was found runs under no account, which is how releases before 0.2 made them."""
+    """Judge whether a unit that was found runs under no account, which is how earlier releases made them."""
     return instance.uid is not None and status.alive and status.user != str(instance.uid)
 
 

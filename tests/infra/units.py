@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 _DOCS = Path(__file__).parents[2] / "docs" / "platform.md"
 _ROW = re.compile(r"^\| `(ingot-[a-z]+)-…` \| [^|]+ \| ([0-9.]+) \|", re.MULTILINE)
 _OVERALL = re.compile(r"Overall exposure level for \S+: ([0-9.]+)")
@@ -35,10 +37,11 @@ def documented(prefix: str) -> float:
     return float(dict(_ROW.findall(_DOCS.read_text(encoding="utf-8")))[prefix])
 
 
-def hold_exposure(host: Any, unit: str, prefix: str) -> None:
+def hold_exposure(host: Any, unit: str, prefix: str, capsys: pytest.CaptureFixture[str]) -> None:
     """Print what `systemd-analyze security` says of a unit, and hold it to the documented figure."""
     said = host.check_output("systemd-analyze security --no-pager %s", f"{unit}.service")
-    print("\n".join(line for line in said.splitlines() if not line.startswith("✓")))
+    with capsys.disabled():
+        print("", *(line for line in said.splitlines() if not line.startswith("✓")), sep="\n")
     found = _OVERALL.search(said)
     assert found is not None, said
     assert float(found[1]) <= documented(prefix)

@@ -27,6 +27,7 @@ from components.common.messages import (
     HmRequest,
 )
 from tests.integration import forked
+from components.dea.renewal import Renewal
 
 ROOT = Path(__file__).resolve().parents[2]
 # The shipped timings, an order of magnitude faster.
@@ -192,6 +193,7 @@ class DeaPeer:
         self.name = name
         self.instances: dict[str, HeartbeatEntry] = {}
         self.evacuating = False
+        self.renewal = Renewal()
         self.bus = Bus(BusConfig(urls=[url], user="", password=""), name)
         self.bus.subscribe("healthmanager.start", None, self._greeted)
         self.bus.on_connect(self.heartbeat)
@@ -260,6 +262,7 @@ class DeaPeer:
                     interval=0.3,
                     capacity=Capacity(memory=4096),
                     evacuating=self.evacuating,
+                    leaving=self.renewal.turn(self.instances.keys(), time.monotonic()),
                     droplets=counts,
                 ),
             )

@@ -116,6 +116,14 @@ async def main():
                 ends.append(json.loads((await ended.next_msg(timeout=2)).data))
         except nats.errors.TimeoutError:
             print(json.dumps(ends))
+    if verb == "beat":
+        import base64, urllib.request
+        beats = await client.subscribe("ingot.dea.beat")
+        beat = json.loads((await beats.next_msg(timeout=20)).data)
+        status = config["status"]
+        who = base64.b64encode(f"{status['user']}:{status['password']}".encode()).decode()
+        ask = urllib.request.Request(f"http://127.0.0.1:{status['port']}/varz", headers={"Authorization": f"Basic {who}"})
+        print(json.dumps([beat, json.load(urllib.request.urlopen(ask))]))
     if verb == "find":
         print(json.dumps(await find(client)))
     if verb == "exited":
@@ -244,8 +252,10 @@ def test_no_line_of_a_task_runs_as_root(host: Any, facts: dict[str, Any]) -> Non
     assert owners == [own]
 
 
-def test_an_instance_and_a_task_are_as_closed_as_the_docs_say(host: Any, instance: dict[str, Any]) -> None:
-    hold_exposure(host, f"ingot-app-{instance['instance']}", "ingot-app")
+def test_an_instance_and_a_task_are_as_closed_as_the_docs_say(
+    host: Any, instance: dict[str, Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    hold_exposure(host, f"ingot-app-{instance['instance']}", "ingot-app", capsys)
     analyse = "until systemctl is-active -q ingot-task-closed; do sleep 0.1; done; systemd-analyze security --no-pager ingot-task-closed"
     kept = "/root/exposure"
     meanwhile = ["sh", "-c", f"{{ {analyse}; }} >{kept}"]
@@ -329,6 +339,30 @@ def test_restarting_or_killing_the_agent_harms_no_instance(host: Any, instance: 
         assert host.run(wait).rc == 0
         assert main_pid(host, instance) == before
         assert [f["instance"] for f in controller(host, "find")] == [instance["instance"]]
+
+
+def test_one_that_an_earlier_release_started_asks_for_a_successor(
+    host: Any, instance: dict[str, Any]
+) -> None:
+    beat, varz = controller(host, "beat")
+    assert (beat["leaving"], varz["old_units"]) == ([], 0)
+    unit, uid = f"ingot-app-{instance['instance']}", inside(host, instance, "id -u")
+    other = controller(host, "start", index=1)
+    earlier = (
+        f"setpriv --reuid={uid} --regid={uid} --clear-groups --inh-caps=-all --bounding-set=-all -- sleep 600"
+    )
+    anew = f"systemctl stop {unit} && systemd-run -q --unit={unit} --slice=ingot-apps.slice -p RemainAfterExit=yes {earlier}"
+    wait = "for i in $(seq 100); do curl -fsS http://127.0.0.1:9051/readyz && exit 0; sleep 0.1; done; exit 1"
+    done = host.run(f"systemctl stop ingot-dea && {anew} && systemctl start ingot-dea && {wait}")
+    assert done.rc == 0, done.stderr
+    beat, varz = controller(host, "beat")
+    assert (beat["leaving"], varz["old_units"]) == ([instance["instance"]], 1)
+    assert {f["instance"] for f in controller(host, "find")} == {instance["instance"], other["instance"]}
+    assert host.run("systemctl stop %s", unit).rc == 0
+    gone = f"for i in $(seq 100); do systemctl is-active -q {unit} || exit 0; sleep 0.1; done; exit 1"
+    assert host.run(gone).rc == 0
+    beat, varz = controller(host, "beat")
+    assert (beat["leaving"], varz["old_units"]) == ([], 0)
 
 
 def test_a_killed_instance_is_reported_in_words(host: Any, instance: dict[str, Any]) -> None:

@@ -178,8 +178,10 @@ def test_a_server_sees_nothing_of_run_and_knows_no_other_account(host: Any, inst
     assert accounts == ["root:0", "app:806", "nobody:65534"]
 
 
-def test_a_server_is_as_closed_as_the_docs_say(host: Any, instance: dict[str, Any]) -> None:
-    hold_exposure(host, unit(instance), "ingot-redis")
+def test_a_server_is_as_closed_as_the_docs_say(
+    host: Any, instance: dict[str, Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    hold_exposure(host, unit(instance), "ingot-redis", capsys)
 
 
 def test_a_binding_opens_until_it_is_ended(host: Any, instance: dict[str, Any]) -> None:

@@ -255,7 +255,9 @@ def test_no_line_of_a_build_runs_as_root(host: Any, facts: dict[str, Any]) -> No
     assert set(seen["owners"]) == {seen["own"]}
 
 
-def test_a_build_is_as_closed_as_the_docs_say(host: Any, facts: dict[str, Any]) -> None:
+def test_a_build_is_as_closed_as_the_docs_say(
+    host: Any, facts: dict[str, Any], capsys: pytest.CaptureFixture[str]
+) -> None:
     sleep = json.dumps(with_build_program("import time\ntime.sleep(20)\nraise SystemExit(1)\n"))
     script = (
         "/opt/ingot/current/venv/bin/python -c %s %s wsgi >/dev/null 2>&1 & "
@@ -263,7 +265,7 @@ def test_a_build_is_as_closed_as_the_docs_say(host: Any, facts: dict[str, Any]) 
         "systemctl list-units --plain --no-legend 'ingot-staging-*.service'"
     )
     unit = host.check_output(script, CONTROLLER, sleep).split()[0].removesuffix(".service")
-    hold_exposure(host, unit, "ingot-staging")
+    hold_exposure(host, unit, "ingot-staging", capsys)
     host.check_output("systemctl kill --signal=SIGKILL %s", unit)
 
 
