@@ -10,6 +10,7 @@ import msgspec
 
 from components.common.config import DaemonConfig
 from components.common.errors import ConfigError
+from components.common.platform_hosts import orchestrator_host
 
 SCHEMES = ("postgresql+psycopg://", "sqlite:///")
 SYSTEMD, PROCESS = "systemd", "process"
@@ -135,7 +136,7 @@ class OrchestratorConfig(DaemonConfig, frozen=True, kw_only=True):
     @property
     def api(self) -> str:
         """The host the routers know the API by."""
-        return f"orchestrator.{self.domain}"
+        return orchestrator_host(self.domain)
 
     def problems(self) -> list[str]:
         """Say what the types cannot."""

@@ -300,7 +300,7 @@ class RouterHello(_Message, frozen=True):
 
 
 class RouterRegister(_Message, frozen=True, omit_defaults=True):
-    """`router.register` and `router.unregister`."""
+    """`router.register` and `router.unregister`, and the same of the platform's own hosts, `ingot.platform.…`."""
 
     host: str
     port: int

@@ -84,7 +84,7 @@ def rules(session: Session, owner_id: int, config: ControllerConfig, app: App | 
         apps=found.apps,
         admin=found.admin,
         domain=config.domain,
-        api=config.api,
+        platform=config.platform_hosts,
         reserved=reserved_hosts(config.reserved_uris, config.domain),
         reserved_length=config.reserved_uri_length,
         allow_external=config.allow_external_uris,

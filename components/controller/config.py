@@ -7,6 +7,7 @@ from pathlib import Path
 import msgspec
 
 from components.common.config import DaemonConfig
+from components.common.platform_hosts import api_host, host_problems, platform_hosts
 from components.controller.origin import networks
 
 SCHEMES = ("postgresql+psycopg://", "sqlite:///")
@@ -76,6 +77,9 @@ class ControllerConfig(DaemonConfig, frozen=True, kw_only=True):
     support: str = "http://support.ingot.localhost"
     allow_debug: bool = False
     allow_external_uris: bool = False
+    # Hosts of the platform beside the domain itself, `api.` and `orchestrator.`: nobody gives an application one of them, and an
+    # application that has one loses it.
+    reserved_hosts: list[str] = msgspec.field(default_factory=list)
     # Hosts nobody but an administrator gives an application; what stands before the domain must be longer than this.
     reserved_uris: list[str] = msgspec.field(default_factory=list)
     reserved_uri_length: int = 0
@@ -118,7 +122,12 @@ class ControllerConfig(DaemonConfig, frozen=True, kw_only=True):
     @property
     def api(self) -> str:
         """The host the router knows the API by."""
-        return self.api_host or f"api.{self.domain}"
+        return self.api_host or api_host(self.domain)
+
+    @property
+    def platform_hosts(self) -> frozenset[str]:
+        """The hosts that no application has."""
+        return platform_hosts(self.domain, (self.api, *self.reserved_hosts))
 
     def problems(self) -> list[str]:
         """Say what the types cannot."""
@@ -141,6 +150,9 @@ class ControllerConfig(DaemonConfig, frozen=True, kw_only=True):
         )
         if self.service_broker_token and len(self.service_broker_token) < 8:
             found.append("service_broker_token: want 8 characters or more, or nothing")
+        found.extend(host_problems("domain", [self.domain]))
+        found.extend(host_problems("api_host", [self.api]))
+        found.extend(host_problems("reserved_hosts", self.reserved_hosts))
         try:
             networks(self.routers)
         except ValueError as error:

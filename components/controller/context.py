@@ -23,6 +23,7 @@ from components.controller.errors import bad_request, denied
 from components.controller.gateways import Gateways
 from components.controller.lifecycle import Lifecycle
 from components.controller.operations import Operations
+from components.controller.platform_hosts import PlatformHosts
 from components.controller.pool import Pool
 from components.controller.services_work import Services
 from components.controller.staging import Stagings
@@ -52,6 +53,7 @@ class Controller:
     updates: Updates
     sweeper: Sweeper
     operations: Operations
+    platform_hosts: PlatformHosts
     stopping: threading.Event
     begun: float = field(default_factory=time.monotonic)
 
@@ -84,6 +86,7 @@ class Controller:
             updates=updates,
             sweeper=Sweeper(config, db, store),
             operations=Operations.build(config, db, bus, pool, store),
+            platform_hosts=PlatformHosts(config, db, store, bus, starter),
             stopping=stopping,
         )
 

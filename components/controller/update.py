@@ -60,7 +60,7 @@ class Rules:
     apps: int = 0
     admin: bool = False
     domain: str = "ingot.localhost"
-    api: str = ""
+    platform: frozenset[str] = frozenset()
     reserved: frozenset[str] = frozenset()
     reserved_length: int = 0
     allow_external: bool = False
@@ -126,7 +126,8 @@ def normalise_uri(text: object, rules: Rules) -> str:
     Raises:
         ApiError: 700 no host name, 701 reserved, 702 outside the platform's domain.
     """
-    if not isinstance(text, str):
+    # Letters beyond ASCII have lower cases within it.
+    if not isinstance(text, str) or not text.isascii():
         raise ApiError(700, text)
     host = _PORT.sub("", _SCHEME.sub("", text.strip().lower()).rstrip("/"))
     if len(host) > 253 or not _HOST.fullmatch(host) or any(len(label) > 63 for label in host.split(".")):
@@ -134,7 +135,7 @@ def normalise_uri(text: object, rules: Rules) -> str:
     if host.startswith("*.") and not rules.admin:
         raise ApiError(700, text)
     suffix = f".{rules.domain}"
-    if host in (rules.api, rules.domain):
+    if host in rules.platform:
         raise ApiError(701, host)
     if rules.admin:
         return host
@@ -209,12 +210,14 @@ def _uris(current: Wanted, body: Mapping[str, Any], rules: Rules) -> tuple[str, 
     if len(given) > rules.capacity.app_uris:
         raise ApiError(602, len(given), rules.capacity.app_uris)
     known = set(current.uris)
-    # What it has already is not judged again: rules may have changed since.
+    # What it has already is not judged again: rules may have changed since. The platform's hosts are.
     return tuple(sorted({_uri(u, known, rules) for u in given if u not in (None, "")}))
 
 
 def _uri(given: object, known: set[str], rules: Rules) -> str:
-    return given if isinstance(given, str) and given in known else normalise_uri(given, rules)
+    if isinstance(given, str) and given in known and given not in rules.platform:
+        return given
+    return normalise_uri(given, rules)
 
 
 def _env(current: Wanted, body: Mapping[str, Any]) -> tuple[str, ...]:

@@ -119,6 +119,7 @@ _NO_HOSTS: list[Any] = [
 ]  # fmt: skip
 _TAKEN = [
     "theirs.ingot.localhost", "HTTP://Theirs.ingot.localhost:80/", "www.ingot.localhost", "api.ingot.localhost", "ingot.localhost", "ab.ingot.localhost",
+    "orchestrator.ingot.localhost", "HTTP://Orchestrator.INGOT.localhost:80/", "status.ingot.localhost",
 ]  # fmt: skip
 _OUTSIDE = ["a.example.com", "aingot.localhost", "ingot.localhost.example.com", "127.0.0.1"]
 # What is wrong with a new application; what the answer must name.

@@ -36,6 +36,7 @@ from components.common.messages import (
 )
 from components.common.plain_http import NO_TLS
 from tests.integration import forked
+from components.common.platform_hosts import REGISTER, UNREGISTER
 
 ROOT = Path(__file__).resolve().parents[2]
 ADMIN, PASSWORD = "admin@ingot.localhost", "correct horse"
@@ -243,8 +244,8 @@ class Peers:
         self.bus.subscribe("droplet.updated", DropletRef, self._touched)
         self.bus.subscribe("staging", StagingRequest, self._staging, queue="staging")
         self.bus.subscribe("healthmanager.health", HealthQuery, self._health)
-        self.bus.subscribe("router.register", None, self._route)
-        self.bus.subscribe("router.unregister", None, self._route)
+        for subject in (*REGISTER, *UNREGISTER):
+            self.bus.subscribe(subject, None, self._route)
         self.bus.subscribe("vcap.cc.events", None, self._event)
         self.bus.bus.on_connect(self._begin)
         self.bus.start()
