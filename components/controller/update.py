@@ -271,7 +271,7 @@ def _with_staging(target: Wanted, body: Mapping[str, Any], *, create: bool) -> W
         runtime=chosen.name if chosen else "",
     )
     if "command" in given:
-        changed = replace(changed, details={**changed.details, "command": given["command"]})
+        changed = replace(changed, details=_with_command(changed.details, given["command"]))
     if (changed.framework, changed.runtime, changed.details.get("command")) != (
         target.framework,
         target.runtime,
@@ -279,6 +279,12 @@ def _with_staging(target: Wanted, body: Mapping[str, Any], *, create: bool) -> W
     ):
         changed = replace(changed, package_state="PENDING")
     return changed
+
+
+def _with_command(details: Mapping[str, Any], command: object) -> dict[str, Any]:
+    """Return the details with another start command; none, or an empty one, is the framework's own."""
+    kept = {key: value for key, value in details.items() if key != "command"}
+    return kept if command in (None, "") else {**kept, "command": command}
 
 
 def _framework_error(framework: str, runtime: object) -> IngotError:
@@ -291,13 +297,17 @@ def _framework_error(framework: str, runtime: object) -> IngotError:
 
 def _details(current: Wanted, target: Wanted, body: Mapping[str, Any], rules: Rules) -> dict[str, Any]:
     details = dict(target.details)
-    meta = body.get("meta")
+    meta, staging = body.get("meta"), body.get("staging")
     given = {
         **(meta if isinstance(meta, Mapping) else {}),
         **{k: body[k] for k in ("debug", "console") if k in body},
     }
+    passed_over = {"version", "created"}
+    if isinstance(staging, Mapping) and "command" in staging:
+        # Clients send back `meta` as they got it, with the command that this one replaces.
+        passed_over.add("command")
     for key, value in given.items():
-        if key in ("version", "created"):
+        if key in passed_over:
             continue
         if value is None or (key == "debug" and value is False):
             details.pop(key, None)

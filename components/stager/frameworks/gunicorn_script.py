@@ -19,10 +19,10 @@ _listen = socket.socket.listen
 _NETWORK = (socket.AF_INET, socket.AF_INET6)
 
 
-def _later(self: socket.socket, *backlog: int) -> None:
+def _later(self: Any, backlog: int = 128, /) -> None:
     """Stand for `socket.listen` while Gunicorn makes its sockets."""
     if self.family not in _NETWORK:
-        _listen(self, *backlog)
+        _listen(self, backlog)
 
 
 class Server(WSGIApplication):

@@ -202,6 +202,25 @@ def test_another_command_or_framework_is_staged_anew() -> None:
     assert again.package_state == STAGED
 
 
+def test_the_command_of_staging_wins_over_the_one_that_meta_brings_back() -> None:
+    had = replace(STOPPED_APP, framework="standalone", runtime="", details={"command": "A"})
+    named = {"framework": "standalone"}
+    sent = {"staging": {**named, "command": "B"}, "meta": {"command": "A", "version": had.lock_version}}
+    changed = plan(had, sent, RULES)
+    assert (changed.details, changed.package_state) == ({"command": "B"}, PENDING)
+    # What a client got and sends back keeps it.
+    echo = {"staging": {"model": "standalone", "stack": None}, "meta": {"command": "B"}}
+    kept = plan(replace(changed, package_state=STAGED), echo, RULES)
+    assert (kept.details, kept.package_state) == ({"command": "B"}, STAGED)
+
+
+@pytest.mark.parametrize("none", [None, ""])
+def test_no_command_is_the_frameworks_own(none: str | None) -> None:
+    had = replace(STOPPED_APP, framework="standalone", runtime="", details={"command": "A"})
+    sent = {"staging": {"framework": "standalone", "command": none}, "meta": {"command": "A"}}
+    assert plan(had, sent, RULES).details == {}
+
+
 @pytest.mark.parametrize(
     ("before", "changes", "expected"),
     [
