@@ -11,6 +11,7 @@ from components.common.bus_thread import BusThread
 from components.common.config import BusConfig
 from components.common.messages import ComponentAnnouncement
 from components.common.operation_messages import LogQuery, LogReply
+from tests.integration import forked
 from tests.integration.controller_rig import ADMIN, Client, ControllerProcess, close_clients, until
 from tests.integration.orchestrator_process import ROOT, OrchestratorProcess, basic
 
@@ -53,7 +54,8 @@ def ended(daemon, job_id):
 
 def test_it_serves_with_a_route_and_ends_cleanly(daemon, listener):
     d = daemon()
-    d.start()
+    with forked.forking(False):
+        d.start()
     subject, route = until(lambda: listener.heard[:1], "it registers")[0]
     assert subject == "router.register"
     assert (route["uris"], route["port"]) == (["orchestrator.ingot.localhost"], d.port)
@@ -150,7 +152,7 @@ def test_a_configuration_is_checked_and_a_database_that_is_away_is_named(daemon,
         line.partition(": ")[2] for line in bad.stderr.splitlines()
     }
     d = daemon(database_url=f"sqlite:///{tmp_path}/no/such/folder/x.db", database_wait_seconds=0)
-    away = subprocess.run(d.command(), cwd=ROOT, capture_output=True, text=True, check=False, timeout=60)
+    away = subprocess.run(d.command(), cwd=ROOT, capture_output=True, text=True, check=False, timeout=180)
     assert away.returncode == 1
     assert "unable to open database file" in away.stdout
 
