@@ -99,7 +99,7 @@ class Forked(subprocess.Popen[bytes]):
     def _said(self) -> bytes:
         said = self._reply.recv(16)
         if not said:
-            raise OSError(f"{self.args}: the process to fork from has ended")
+            raise OSError(f"{self.args!r}: the process to fork from has ended")
         return said
 
 
