@@ -35,8 +35,8 @@ from components.common.messages import (
     StagingRequest,
 )
 from components.common.plain_http import NO_TLS
-from tests.integration import forked
 from components.common.platform_hosts import REGISTER, UNREGISTER
+from tests.integration import ccdb, forked
 
 ROOT = Path(__file__).resolve().parents[2]
 ADMIN, PASSWORD = "admin@ingot.localhost", "correct horse"
@@ -179,6 +179,9 @@ class ControllerProcess:
             **more,
         }
         path.write_text(yaml.safe_dump(config))
+        if forked.enabled():
+            # A real start begins with nothing.
+            ccdb.prepare(database_url, ADMIN, PASSWORD)
         with self.log.open("ab") as out:
             self.process = forked.start(
                 "components.controller.main",

@@ -17,6 +17,7 @@ import os
 import select
 import socket
 import sys
+from collections.abc import Callable
 from typing import Any
 
 REQUEST_BYTES = 1 << 17
@@ -81,7 +82,7 @@ def _become(request: dict[str, Any], reply: int, *streams: int) -> None:
     sys.argv = request["argv"]
 
 
-def main(control: str, target: str, *modules: str) -> object:
+def main(control: str, target: str, *modules: str) -> int | None:
     """Import, serve, and run in a child what it was forked for."""
     for module in modules:
         importlib.import_module(module)
@@ -91,7 +92,8 @@ def main(control: str, target: str, *modules: str) -> object:
     assert len(os.listdir("/proc/self/task")) == 1, f"one of {modules} makes threads when it is imported"  # noqa: PTH208
     if serve(socket.socket(fileno=int(control))) is None:
         return 0
-    return importlib.import_module(target).main()
+    program: Callable[[], int | None] = importlib.import_module(target).main
+    return program()
 
 
 if __name__ == "__main__":

@@ -2,9 +2,9 @@
 
     process = forked.start("components.dea.main", "--config", str(path), cwd=ROOT, stdout=log, stderr=log)
 
-does what `Popen([sys.executable, "-m", "components.dea.main", "--config", str(path)], …)` does. Each program is forked from a
-process of its own, so that it knows nothing of another's modules and metrics. Tests that are about the start of a process start
-real ones, and so does the platform's harness.
+does what `Popen([sys.executable, "-m", "components.dea.main", "--config", str(path)], …)` does, and outside of a block of
+`forking` it does just that: for benchmarks, and for tests that are about the start of a process. Each program is forked from a
+process of its own, so that it knows nothing of another's modules and metrics.
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
@@ -25,24 +26,36 @@ import msgspec
 
 ROOT = Path(__file__).resolve().parents[2]
 SERVER = Path(__file__).with_name("fork_server.py")
-# By default a program's own module. The controller's metrics look at the environment when they are imported, which its `main`
-# prepares for each process anew: it has what it builds on.
+# What a controller is made of, but nothing of its own: its metrics look at the environment when they are imported, and its
+# `main` prepares that for each process anew.
+_CONTROLLER = (
+    "aiohttp.web alembic.command argon2 flask gunicorn.arbiter gunicorn.workers.gthread httpx itsdangerous "
+    "msgspec nats rich sqlalchemy.dialects.postgresql.psycopg sqlalchemy.orm structlog yaml"
+)
+# What is imported before; by default the program's own module. The orchestrator's `main` imports the rest later.
 _IMPORTED = {
-    "components.controller.main": (
-        *(
-            "aiohttp.web",
-            "alembic.command",
-            "argon2",
-            "flask",
-            "gunicorn.arbiter",
-            "gunicorn.workers.gthread",
-        ),
-        *("httpx", "itsdangerous", "msgspec", "nats", "rich", "sqlalchemy.dialects.postgresql.psycopg"),
-        *("sqlalchemy.orm", "structlog", "yaml"),
-    )
+    "components.controller.main": _CONTROLLER.split(),
+    "orchestrator.main": ["orchestrator.main", "orchestrator.server"],
 }
 _servers: dict[str, tuple[subprocess.Popen[bytes], socket.socket]] = {}
 Stream = int | IO[Any] | None
+_forking = False
+
+
+def enabled() -> bool:
+    """Return whether programs are forked now."""
+    return _forking
+
+
+@contextmanager
+def forking(wanted: bool) -> Iterator[None]:
+    """Fork programs inside of the block, or start real ones."""
+    global _forking  # noqa: PLW0603 - rigs of many kinds start programs, wherever they are made
+    before, _forking = _forking, wanted
+    try:
+        yield
+    finally:
+        _forking = before
 
 
 class Forked(subprocess.Popen[bytes]):
@@ -86,7 +99,7 @@ class Forked(subprocess.Popen[bytes]):
     def _said(self) -> bytes:
         said = self._reply.recv(16)
         if not said:
-            raise OSError(f"{self.args}: the process to fork from has ended")
+            raise OSError(f"{self.args!r}: the process to fork from has ended")
         return said
 
 
@@ -100,7 +113,7 @@ def start(
     stdout: Stream = None,
     stderr: Stream = None,
     start_new_session: bool = False,
-) -> Forked:
+) -> subprocess.Popen[bytes]:
     """Start a program; the options are Popen's, without pipes.
 
     Args:
@@ -108,8 +121,20 @@ def start(
         arguments: of the program.
         name: its own name, where it says it.
     """
+    argv = [name or module, *arguments]
+    if not _forking:
+        code = f"import sys; from {module} import main; sys.argv[0] = {argv[0]!r}; sys.exit(main())"
+        return subprocess.Popen(
+            [sys.executable, "-c", code, *arguments],
+            cwd=cwd,
+            env=env,
+            stdin=stdin,
+            stdout=stdout,
+            stderr=stderr,
+            start_new_session=start_new_session,
+        )
     request = {
-        "argv": [name or module, *arguments],
+        "argv": argv,
         "cwd": str(cwd or Path.cwd()),
         "env": dict(os.environ if env is None else env),
         "session": start_new_session,
@@ -125,13 +150,17 @@ def start(
                 streams.append(streams[1])
             else:
                 streams.append(stream if isinstance(stream, int) else stream.fileno())
-        return Forked(request["argv"], _control(module), msgspec.json.encode(request), streams)
+        return Forked(argv, _control(module), msgspec.json.encode(request), streams)
 
 
-def run(module: str, *arguments: str, timeout: float, **options: Any) -> subprocess.CompletedProcess[str]:
+def run(
+    module: str, *arguments: str, timeout: float, name: str = "", **options: Any
+) -> subprocess.CompletedProcess[str]:
     """Run a program to its end and give what it wrote, as `subprocess.run(…, capture_output=True, text=True)` does."""
     with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
-        process = start(module, *arguments, stdin=subprocess.DEVNULL, stdout=out, stderr=err, **options)
+        process = start(
+            module, *arguments, name=name, stdin=subprocess.DEVNULL, stdout=out, stderr=err, **options
+        )
         try:
             code = process.wait(timeout)
         except subprocess.TimeoutExpired:
@@ -142,7 +171,7 @@ def run(module: str, *arguments: str, timeout: float, **options: Any) -> subproc
         for stream in (out, err):
             stream.seek(0)
             texts.append(stream.read().decode())
-    return subprocess.CompletedProcess(process.args, code, *texts)
+    return subprocess.CompletedProcess([name or module, *arguments], code, *texts)
 
 
 def _control(module: str) -> socket.socket:
@@ -152,7 +181,7 @@ def _control(module: str) -> socket.socket:
         with theirs:
             command = [sys.executable, "-uP", str(SERVER), str(theirs.fileno()), module]
             server = subprocess.Popen(
-                [*command, *_IMPORTED.get(module, (module,))],
+                [*command, *_IMPORTED.get(module, [module])],
                 env={**os.environ, "PYTHONPATH": str(ROOT)},
                 cwd=ROOT,
                 pass_fds=[theirs.fileno()],

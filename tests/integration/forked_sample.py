@@ -12,7 +12,7 @@ from pathlib import Path
 def main() -> int:
     """Write it on standard output, and exit with 3."""
     facts = {
-        "argv": sys.argv[1:],
+        "argv": sys.argv,
         "environment": dict(os.environ),
         "folder": str(Path.cwd()),
         # The last one is the listing's own.

@@ -18,7 +18,7 @@ import pytest
 
 from orchestrator.dev.harness import ROOT, Platform
 from orchestrator.dev.settings import Settings
-from tests.integration import forked
+from tests.integration import ccdb, forked
 
 SERVICE_TOKEN = "a token of redis"
 APPS = ROOT / "tests" / "apps"
@@ -110,6 +110,7 @@ def platform(postgres_cluster: str) -> Iterator[Platform]:
             },
         )
         with Platform(settings) as raised:
+            ccdb.ease(raised.settings.database_url, settings.admin_email, raised.admin_password)
             yield raised
             assert not raised.dead(), [managed.tail() for managed in raised.dead()]
 

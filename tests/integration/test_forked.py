@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -35,20 +34,17 @@ def manager(tmp_path: Path) -> list[str]:
     return ["--config", str(tmp_path / "hm.yml")]
 
 
-def real(*arguments: str) -> subprocess.CompletedProcess[str]:
-    program = str(Path(sys.executable).parent / "ingot")
-    return subprocess.run([program, *arguments], capture_output=True, text=True, check=False, timeout=60)
-
-
 @pytest.mark.parametrize("arguments", [["--version"], ["--help"], ["no-such-command"], ["apps", "--none"]])
 def test_the_client_says_what_it_says_when_it_is_started(arguments: list[str]) -> None:
-    ours, theirs = forked.run(CLIENT, *arguments, name="ingot", timeout=60), real(*arguments)
+    program = str(Path(sys.executable).parent / "ingot")
+    installed = subprocess.run([program, *arguments], capture_output=True, text=True, check=False, timeout=60)
 
-    assert (ours.returncode, ours.stdout, ours.stderr) == (
-        theirs.returncode,
-        theirs.stdout,
-        theirs.stderr,
-    )
+    def said(forks: bool) -> tuple[int, str, str]:
+        with forked.forking(forks):
+            done = forked.run(CLIENT, *arguments, name="ingot", timeout=60)
+        return done.returncode, done.stdout, done.stderr
+
+    assert said(True) == said(False) == (installed.returncode, installed.stdout, installed.stderr)
 
 
 @pytest.mark.parametrize("leads", [False, True])
@@ -56,23 +52,29 @@ def test_a_program_sees_what_it_sees_when_it_is_started(tmp_path: Path, leads: b
     (tmp_path / "input").write_text("some input")
     environment = {"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT), "LC_CTYPE": "C.UTF-8", "ONLY": "this"}
 
-    def facts(begin: Callable[..., subprocess.Popen[bytes]], *command: str) -> tuple[int, object, str]:
+    def facts(forks: bool) -> tuple[int, Any, str]:
         with (
             (tmp_path / "input").open() as given,
             (tmp_path / "out").open("wb") as out,
             (tmp_path / "err").open("wb") as err,
+            forked.forking(forks),
         ):
-            options = {"stdin": given, "stdout": out, "stderr": err, "start_new_session": leads}
-            process = begin(*command, cwd=tmp_path, env=environment, **options)
+            process = forked.start(
+                *(SAMPLE, "one", "--two=3"),
+                name="sample",
+                cwd=tmp_path,
+                env=environment,
+                stdin=given,
+                stdout=out,
+                stderr=err,
+                start_new_session=leads,
+            )
+        assert isinstance(process, forked.Forked) == forks
         code = process.wait(60)
         return code, json.loads((tmp_path / "out").read_text()), (tmp_path / "err").read_text()
 
-    def started(*command: str, **options: Any) -> subprocess.Popen[bytes]:
-        return subprocess.Popen([sys.executable, "-m", *command], **options)
-
-    theirs = facts(started, SAMPLE, "one", "--two=3")
-    assert theirs[0] == 3
-    assert facts(forked.start, SAMPLE, "one", "--two=3") == theirs
+    assert facts(forks=True) == facts(forks=False)
+    assert facts(forks=True)[0] == 3
 
 
 def test_standard_error_may_go_where_the_output_goes(tmp_path: Path) -> None:

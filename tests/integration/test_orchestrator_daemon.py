@@ -12,6 +12,7 @@ from components.common.config import BusConfig
 from components.common.messages import ComponentAnnouncement
 from components.common.operation_messages import LogQuery, LogReply
 from components.common.platform_hosts import REGISTER, UNREGISTER
+from tests.integration import forked
 from tests.integration.controller_rig import ADMIN, Client, ControllerProcess, close_clients, until
 from tests.integration.orchestrator_process import ROOT, OrchestratorProcess, basic
 
@@ -54,7 +55,8 @@ def ended(daemon, job_id):
 
 def test_it_serves_with_a_route_and_ends_cleanly(daemon, listener):
     d = daemon()
-    d.start()
+    with forked.forking(False):
+        d.start()
     (subject, route), (old_subject, same) = until(
         lambda: listener.heard[1:] and listener.heard[:2], "it registers"
     )
@@ -154,7 +156,7 @@ def test_a_configuration_is_checked_and_a_database_that_is_away_is_named(daemon,
         line.partition(": ")[2] for line in bad.stderr.splitlines()
     }
     d = daemon(database_url=f"sqlite:///{tmp_path}/no/such/folder/x.db", database_wait_seconds=0)
-    away = subprocess.run(d.command(), cwd=ROOT, capture_output=True, text=True, check=False, timeout=60)
+    away = subprocess.run(d.command(), cwd=ROOT, capture_output=True, text=True, check=False, timeout=180)
     assert away.returncode == 1
     assert "unable to open database file" in away.stdout
 

@@ -63,6 +63,8 @@ def test_tokens() -> None:
 
 def test_passwords() -> None:
     stored = hash_password("secret")
+    # Guessing costs 64 MiB and three passes each time.
+    assert stored.startswith("$argon2id$v=19$m=65536,t=3,p=4$")
     assert "secret" not in stored
     assert verify_password(stored, "secret")
     assert not verify_password(stored, "Secret")
