@@ -29,13 +29,14 @@ from components.controller.config import ControllerConfig
 from components.controller.database import Database
 from components.controller.models import FAILED, RUNNING, App, AppRevision, Staging, Upload
 from components.controller.models_records import Identity
-from components.controller.staging import ABANDONED_SECONDS
+from components.controller.staging import ABANDONED_SECONDS, silent
 from components.controller.store import SHA1, TRASH, Store
 
 HELD = Counter(
     "ingot_controller_sweeps_held_total", "Sweeps that removed no droplet and no package, by why.", ["reason"]
 )
 LEASE = "sweep"
+_PATIENCE = 3 * ABANDONED_SECONDS
 # A younger file may belong to rows that a restored database has lost.
 LEAST_AGE_SECONDS = 86_400.0
 TRASH_SECONDS = 86_400.0
@@ -87,14 +88,15 @@ class Sweeper:
 
     def _stagings(self) -> None:
         with self._db.session() as session:
-            oldest = self._db.now(session) - 3 * ABANDONED_SECONDS
-            query = select(Staging.app_id).where(Staging.state == RUNNING, Staging.alive_at < oldest)
-            abandoned = list(session.scalars(query))
+            now = self._db.now(session)
+            query = select(Staging.app_id, Staging.alive_at).where(Staging.state == RUNNING)
+            abandoned = [row.app_id for row in session.execute(query) if silent(row.alive_at, now, _PATIENCE)]
         for app_id in abandoned:
             with self._db.session() as session:
                 by_id(session, app_id, lock=True)
                 row = session.get(Staging, app_id)
-                if row is not None and row.state == RUNNING and row.alive_at < oldest:
+                now = self._db.now(session)
+                if row is not None and row.state == RUNNING and silent(row.alive_at, now, _PATIENCE):
                     row.state, row.error = (
                         FAILED,
                         "the controller that waited for it is gone; repeat the request",
@@ -104,11 +106,11 @@ class Sweeper:
     def _uploads(self) -> None:
         """Take back permissions whose staging is over; a droplet that came for it is removed with the files."""
         with self._db.session() as session:
-            oldest = self._db.now(session) - 3 * ABANDONED_SECONDS
+            now = self._db.now(session)
             query = (
                 select(Upload)
                 .outerjoin(Staging, Staging.app_id == Upload.app_id)
-                .where(Upload.created_at < oldest)
+                .where((Upload.created_at < now - _PATIENCE) | (Upload.created_at > now + _PATIENCE))
                 .where((Staging.state.is_(None)) | (Staging.state != RUNNING))
             )
             for upload in session.scalars(query):
