@@ -104,6 +104,9 @@ class ControllerConfig(DaemonConfig, frozen=True, kw_only=True):
     usage_days: int = 800
     tasks_days: int = 7
     max_task_seconds: int = 86_400
+    # How long, and how much, the pool keeps of files that applications have in common.
+    resources_days: int = 30
+    resources_mb: int = 20_480
 
     max_staging_seconds: int = 120
     max_upload_mb: int = 1024
@@ -154,6 +157,8 @@ class ControllerConfig(DaemonConfig, frozen=True, kw_only=True):
             "usage_days",
             "tasks_days",
             "max_task_seconds",
+            "resources_days",
+            "resources_mb",
             "service_silent_seconds",
             "workers",
             "threads",

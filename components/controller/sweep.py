@@ -12,18 +12,19 @@ from __future__ import annotations
 import contextlib
 import os
 import threading
+import time
 import uuid
 from collections.abc import Collection, Mapping
 from pathlib import Path
 
-from prometheus_client import Counter
+from prometheus_client import Counter, Gauge
 from sqlalchemy import select
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from components.common import log
-from components.controller import files, leases, leftovers
+from components.controller import files, leases, leftovers, pool_files
 from components.controller.apps import by_id
 from components.controller.config import ControllerConfig
 from components.controller.database import Database
@@ -35,7 +36,13 @@ from components.controller.store import SHA1, TRASH, Store
 HELD = Counter(
     "ingot_controller_sweeps_held_total", "Sweeps that removed no droplet and no package, by why.", ["reason"]
 )
+POOL_BYTES = Gauge(
+    "ingot_controller_resources_bytes",
+    "Files that applications have in common, at the last look.",
+    multiprocess_mode="mostrecent",
+)
 LEASE = "sweep"
+POOL_SECONDS, SOON_SECONDS = 6 * 3600.0, 600.0
 _PATIENCE = 3 * ABANDONED_SECONDS
 # A younger file may belong to rows that a restored database has lost.
 LEAST_AGE_SECONDS = 86_400.0
@@ -56,6 +63,7 @@ class Sweeper:
         self._store = store
         self._holder = uuid.uuid4().hex
         self._held = ""
+        self._walked: float | None = None
         self._ending = threading.Event()
         self._thread = threading.Thread(target=self._keep, name="sweep", daemon=True)
 
@@ -85,6 +93,7 @@ class Sweeper:
             self._stagings()
             self._uploads()
             self._files()
+            self._pool()
 
     def _stagings(self) -> None:
         with self._db.session() as session:
@@ -155,6 +164,24 @@ class Sweeper:
             files.release(self._db, store, **going)
             logger.info("files_removed", packages=len(going["packages"]), droplets=len(going["droplets"]))
         store.empty_trash(now - TRASH_SECONDS)
+
+    def _pool(self) -> None:
+        """Bound the pool: every few hours, as it is a long walk, and soon where the share gets full."""
+        low, now = self._store.low(), time.monotonic()
+        if self._walked is not None and now - self._walked < (SOON_SECONDS if low else POOL_SECONDS):
+            return
+        self._walked = now
+        most = self._config.resources_mb << 20
+        swept = pool_files.sweep(
+            self._store.resources,
+            self._store.now(),
+            keep_seconds=self._config.resources_days * 86_400.0,
+            # A quarter makes room for more than the next push.
+            most_bytes=lambda there: min(most, there * 3 // 4) if low else most,
+        )
+        POOL_BYTES.set(swept.bytes)
+        if swept.files:
+            logger.info("resources_removed", count=swept.files, left=swept.bytes)
 
     @property
     def _word(self) -> Path:

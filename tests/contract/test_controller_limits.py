@@ -10,6 +10,7 @@ from urllib.parse import quote
 import pytest
 
 from components.common.operation_messages import DeaUsage, RouterUsage, TaskEnded, UsageSample
+from components.controller.app import create_app
 from components.controller.auth import find_user
 from components.controller.context import Controller
 from components.controller.models_records import Task
@@ -143,6 +144,20 @@ def test_refusals_of_strangers_are_written_down_so_often_and_no_more(tmp_path: P
         assert boss.call("DELETE", "/apps/none").code == (404, 301)
         newest = boss.call("GET", "/v2/events?limit=1").json()["events"][0]
         assert (newest["who"], newest["method"]) == (ADMIN, "DELETE"), "users are written down"
+
+
+def test_a_full_disk_is_said_so(tmp_path: Path) -> None:
+    def fill() -> str:
+        with Path("/dev/full").open("wb", buffering=0) as disk:
+            return str(disk.write(b"x"))
+
+    with controller_in(tmp_path) as made:
+        app = create_app(made)
+        app.add_url_rule("/fill", view_func=fill)
+        answer = app.test_client().get("/fill")
+        assert answer.status_code == 500
+        assert answer.get_json()["code"] == 111
+        assert "disk is full" in answer.get_json()["description"]
 
 
 def test_tokens_end(vmc: Vmc, admin: Vmc, controller: Controller) -> None:
