@@ -51,7 +51,7 @@ def record(response: Response) -> None:
     if request.method not in _CHANGING or request.url_rule is None or response.status_code == 429:
         return
     if g.get("error_code") == NO_DATABASE:
-        # It could not be written down either, and who asked would wait for that as well.
+        # The event could not be written either, and the client would wait for that as well.
         return
     caller: Caller | None = g.get("caller")
     who = (caller.by or caller.email) if caller is not None else _claimed(response)

@@ -16,11 +16,11 @@ if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
     from flask import Request
 
-# Fingerprints of the largest application take about as much; nothing else comes near. Who is not known yet sends an
-# address and a password.
+# Fingerprints of the largest application take about as much; nothing else comes near. A client that is not known yet
+# sends an address and a password.
 MAX_FINGERPRINTS, MAX_JSON, MAX_ANONYMOUS = 32 << 20, 1 << 20, 64 << 10
-# What JSON takes in memory is a matter of its parts: of a megabyte of `[[],[],…` it is thirty. The largest application's
-# fingerprints are 100,000 objects of three members.
+# Memory is a matter of JSON's parts: a megabyte of `[[],[],…` takes thirty. The largest application's fingerprints
+# are 100,000 objects of three members.
 _MOST_VESSELS, _MOST_MEMBERS = 500_000, 2_000_000
 _MAX_FORM = 64 << 10
 # More than this is not read to its end only to be refused in words.

@@ -10,7 +10,7 @@ from components.controller.database import Database
 from components.controller.models import Event
 
 _DAY = 86400.0
-# Who says no name, and is refused.
+# The name of a caller without one whose call is refused.
 NOBODY = "anonymous"
 # Anybody in the world can add to these: they must not fill ccdb, nor push out what users did.
 MOST_REFUSED = 100_000

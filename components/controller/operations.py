@@ -24,7 +24,7 @@ from components.controller.store import Store
 
 LOOK_SECONDS = 2.0
 PRUNE_SECONDS = 600.0
-# What callers without a token, and those who fail to get one, leave in the events: from one address, and from all.
+# Refusals of callers without a token that are written down as events: of one address, and of all.
 _REFUSED, _REFUSED_ALL = RateLimit(per_minute=30, burst=30), RateLimit(per_minute=120, burst=240)
 logger = log.get(__name__)
 

@@ -241,7 +241,7 @@ class Stagings:
 
     def _await(self, claim: _Claim) -> None:
         """Wait for another request's staging to end, or to be abandoned."""
-        # It has a deadline of its own, whatever the clocks are set to.
+        # A deadline by this machine's own clock, whatever the database's is set to.
         until = time.monotonic() + self._config.max_staging_seconds + ABANDONED_SECONDS
         while time.monotonic() < until:
             if self._stopping.wait(LOOK_SECONDS):
@@ -395,7 +395,7 @@ class Stagings:
 
 
 def silent(alive_at: float, now: float, seconds: float = ABANDONED_SECONDS) -> bool:
-    """Say whether who renewed a row has been silent for so long, or the clock was set back since: then it is renewed soon."""
+    """Say whether a row was not renewed for so long, or lies so far in the future: then the clock was set back since."""
     return abs(now - alive_at) >= seconds
 
 

@@ -243,7 +243,7 @@ class Updates:
             now = self._db.now(session)
             update.alive_until = now + HOLD_SECONDS
             if jump := memory.jump(now, time.monotonic()):
-                # What was asked was asked as long ago as before.
+                # Each start was asked for as long ago as before.
                 logger.warning("database_clock_set", app=app_id, seconds=round(jump, 1))
                 update.asked = {index: at + jump for index, at in update.asked.items()}
                 memory.sent = {index: at + jump for index, at in memory.sent.items()}

@@ -207,7 +207,7 @@ def _shown_token() -> str:
     if not token:
         raise denied()
     ours = [t for t in (*config.service_tokens.values(), config.service_broker_token) if t]
-    # Whose offering it may be, the label says: in the body.
+    # Only the label, in the body, says whose token it has to be.
     known(shown=any(hmac.compare_digest(one.encode(), token.encode()) for one in ours))
     return token
 

@@ -83,7 +83,7 @@ def token(email: str) -> Response:
     try:
         good = _matches(stored, given) if stored is None or not by_admin else True
     except TooManyError:
-        # Nobody has looked at the password.
+        # The password was not looked at.
         _forgive(key, by_admin=by_admin)
         raise
     if not good:
