@@ -36,13 +36,13 @@ _SILENCE: dict[str, Any] = {
     "keepalives_interval": 1,
     "keepalives_count": 2,
 }
-# PostgreSQL's side of it, milliseconds and seconds. What a machine that lost its power held is free for others soon;
-# PostgreSQL by itself waits for two hours. A file of the share is synced under a lock, hence the patience with those.
+# PostgreSQL's side, in milliseconds and seconds. Locks of a machine that lost its power are free soon; by itself
+# PostgreSQL waits for two hours. A file of the share is synced under a lock, hence the patience with locks.
 _SERVER: dict[str, int] = {
     "statement_timeout": 30_000,
     "lock_timeout": 20_000,
     "idle_in_transaction_session_timeout": 120_000,
-    # Whoever asked may be gone while it computes.
+    # The client may be gone while its statement runs.
     "client_connection_check_interval": 5000,
     "tcp_user_timeout": 10_000,
     "tcp_keepalives_idle": 5,

@@ -19,9 +19,10 @@ from components.controller.audit import client_address, record, shown_path
 from components.controller.auth import caller_of
 from components.controller.bodies import MethodOverride
 from components.controller.context import EXTENSION, Controller, here
-from components.controller.errors import NO_DATABASE, ApiError
+from components.controller.errors import NO_DATABASE, ApiError, unexpected
 from components.controller.rates import TooManyError
 from components.controller.routes import BLUEPRINTS
+from components.controller.store import full
 
 REQUESTS = Counter("ingot_controller_requests_total", "Requests answered.", ["method", "route", "status"])
 SECONDS = Histogram(
@@ -154,5 +155,8 @@ def _database_error(error: SQLAlchemyError) -> tuple[Response, int]:
 
 
 def _unexpected(error: Exception) -> tuple[Response, int]:
+    if full(error):
+        logger.error("disk_full", path=request.path, reason=str(error))
+        return _api_error(unexpected("the platform's disk is full; tell its operator"))
     logger.error("request_failed", path=request.path, exc_info=error)
     return _api_error(ApiError(111))

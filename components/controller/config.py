@@ -96,9 +96,11 @@ class ControllerConfig(DaemonConfig, frozen=True, kw_only=True):
     # What the DEAs really run, for `/info`: runtime name to version.
     runtime_versions: dict[str, str] = msgspec.field(default_factory=dict)
 
-    # Of each user, and of failed logins from one address to one account.
+    # Of each user, of failed logins from one address to one account, and of failed logins and registrations from one
+    # address to any account.
     rate_limit: RateLimit = RateLimit(per_minute=12_000, burst=1000)
     login_limit: RateLimit = RateLimit(per_minute=10, burst=10)
+    address_limit: RateLimit = RateLimit(per_minute=60, burst=120)
     # Whose `X-Forwarded-For` is believed: addresses or networks of the routers.
     routers: list[str] = msgspec.field(default_factory=lambda: ["127.0.0.0/8", "::1"])
     # How many days are kept of events, of the usage statistics, and of tasks that have ended.
@@ -106,6 +108,9 @@ class ControllerConfig(DaemonConfig, frozen=True, kw_only=True):
     usage_days: int = 800
     tasks_days: int = 7
     max_task_seconds: int = 86_400
+    # How long, and how much, the pool keeps of files that applications have in common.
+    resources_days: int = 30
+    resources_mb: int = 20_480
 
     max_staging_seconds: int = 120
     max_upload_mb: int = 1024
@@ -164,6 +169,8 @@ class ControllerConfig(DaemonConfig, frozen=True, kw_only=True):
             "usage_days",
             "tasks_days",
             "max_task_seconds",
+            "resources_days",
+            "resources_mb",
             "service_silent_seconds",
             "workers",
             "threads",

@@ -6,10 +6,12 @@ A file appears under its name whole or not at all: it is written beside, synced,
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import os
 import re
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,6 +23,8 @@ SHA1 = re.compile(r"[0-9a-f]{40}")
 BLOCK = 1 << 20
 # A pool entry's limits (section 1.9): 512 MB.
 LARGEST_RESOURCE = 512 << 20
+# How exactly the pool knows when a file was last used: not each use is written down.
+USED_SECONDS = 600.0
 # Beside the files of a folder: what was removed from it, for a while.
 TRASH = ".trash"
 # With less than this part of the share's bytes or inodes free, and less than so many bytes, the trash goes.
@@ -89,6 +93,11 @@ class Store:
         path = Path(name)
         try:
             yield path
+        except OSError as error:
+            if full(error):
+                # For whoever repeats it.
+                self.empty_trash()
+            raise
         finally:
             path.unlink(missing_ok=True)
 
@@ -107,8 +116,8 @@ class Store:
 
     def add_resource(self, source: Path, digest: str) -> None:
         """Copy a file into the pool unless it is there, or too large."""
-        place = self.resource(digest)
-        if place.exists() or source.stat().st_size > LARGEST_RESOURCE:
+        place, size = self.resource(digest), source.stat().st_size
+        if size > LARGEST_RESOURCE or self.has_resource(digest, size):
             return
         with self.incoming() as scratch, source.open("rb") as reader:
             with scratch.open("wb") as writer:
@@ -116,11 +125,17 @@ class Store:
             self.keep(scratch, place)
 
     def has_resource(self, digest: object, size: object) -> bool:
-        """Say whether the pool has a file of that digest and that size."""
+        """Say whether the pool has a file of that digest and that size; who asks uses it."""
         if not isinstance(digest, str) or not SHA1.fullmatch(digest) or type(size) is not int:
             return False
+        place = self.resource(digest)
         with contextlib.suppress(OSError):
-            return self.resource(digest).stat().st_size == size
+            found = place.stat()
+            if found.st_size != size:
+                return False
+            if abs(time.time() - found.st_mtime) > USED_SECONDS:
+                os.utime(place)
+            return True
         return False
 
     def low(self) -> bool:
@@ -173,6 +188,11 @@ class Store:
                         path.unlink()
                         count += 1
         return count
+
+
+def full(error: BaseException) -> bool:
+    """Say whether an error is that of a disk, or a quota, without room."""
+    return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
 
 
 def copy(reader: IO[bytes], writer: IO[bytes]) -> int:

@@ -12,30 +12,38 @@ from __future__ import annotations
 import contextlib
 import os
 import threading
+import time
 import uuid
 from collections.abc import Collection, Mapping
 from pathlib import Path
 
-from prometheus_client import Counter
+from prometheus_client import Counter, Gauge
 from sqlalchemy import select
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from components.common import log
-from components.controller import files, leases, leftovers
+from components.controller import files, leases, leftovers, pool_files
 from components.controller.apps import by_id
 from components.controller.config import ControllerConfig
 from components.controller.database import Database
 from components.controller.models import FAILED, RUNNING, App, AppRevision, Staging, Upload
 from components.controller.models_records import Identity
-from components.controller.staging import ABANDONED_SECONDS
+from components.controller.staging import ABANDONED_SECONDS, silent
 from components.controller.store import SHA1, TRASH, Store
 
 HELD = Counter(
     "ingot_controller_sweeps_held_total", "Sweeps that removed no droplet and no package, by why.", ["reason"]
 )
+POOL_BYTES = Gauge(
+    "ingot_controller_resources_bytes",
+    "Files that applications have in common, at the last look.",
+    multiprocess_mode="mostrecent",
+)
 LEASE = "sweep"
+POOL_SECONDS, SOON_SECONDS = 6 * 3600.0, 600.0
+_PATIENCE = 3 * ABANDONED_SECONDS
 # A younger file may belong to rows that a restored database has lost.
 LEAST_AGE_SECONDS = 86_400.0
 TRASH_SECONDS = 86_400.0
@@ -55,6 +63,7 @@ class Sweeper:
         self._store = store
         self._holder = uuid.uuid4().hex
         self._held = ""
+        self._walked: float | None = None
         self._ending = threading.Event()
         self._thread = threading.Thread(target=self._keep, name="sweep", daemon=True)
 
@@ -84,17 +93,19 @@ class Sweeper:
             self._stagings()
             self._uploads()
             self._files()
+            self._pool()
 
     def _stagings(self) -> None:
         with self._db.session() as session:
-            oldest = self._db.now(session) - 3 * ABANDONED_SECONDS
-            query = select(Staging.app_id).where(Staging.state == RUNNING, Staging.alive_at < oldest)
-            abandoned = list(session.scalars(query))
+            now = self._db.now(session)
+            query = select(Staging.app_id, Staging.alive_at).where(Staging.state == RUNNING)
+            abandoned = [row.app_id for row in session.execute(query) if silent(row.alive_at, now, _PATIENCE)]
         for app_id in abandoned:
             with self._db.session() as session:
                 by_id(session, app_id, lock=True)
                 row = session.get(Staging, app_id)
-                if row is not None and row.state == RUNNING and row.alive_at < oldest:
+                now = self._db.now(session)
+                if row is not None and row.state == RUNNING and silent(row.alive_at, now, _PATIENCE):
                     row.state, row.error = (
                         FAILED,
                         "the controller that waited for it is gone; repeat the request",
@@ -104,11 +115,11 @@ class Sweeper:
     def _uploads(self) -> None:
         """Take back permissions whose staging is over; a droplet that came for it is removed with the files."""
         with self._db.session() as session:
-            oldest = self._db.now(session) - 3 * ABANDONED_SECONDS
+            now = self._db.now(session)
             query = (
                 select(Upload)
                 .outerjoin(Staging, Staging.app_id == Upload.app_id)
-                .where(Upload.created_at < oldest)
+                .where((Upload.created_at < now - _PATIENCE) | (Upload.created_at > now + _PATIENCE))
                 .where((Staging.state.is_(None)) | (Staging.state != RUNNING))
             )
             for upload in session.scalars(query):
@@ -153,6 +164,24 @@ class Sweeper:
             files.release(self._db, store, **going)
             logger.info("files_removed", packages=len(going["packages"]), droplets=len(going["droplets"]))
         store.empty_trash(now - TRASH_SECONDS)
+
+    def _pool(self) -> None:
+        """Bound the pool: every few hours, as it is a long walk, and soon where the share gets full."""
+        low, now = self._store.low(), time.monotonic()
+        if self._walked is not None and now - self._walked < (SOON_SECONDS if low else POOL_SECONDS):
+            return
+        self._walked = now
+        most = self._config.resources_mb << 20
+        swept = pool_files.sweep(
+            self._store.resources,
+            self._store.now(),
+            keep_seconds=self._config.resources_days * 86_400.0,
+            # A quarter makes room for more than the next push.
+            most_bytes=lambda there: min(most, there * 3 // 4) if low else most,
+        )
+        POOL_BYTES.set(swept.bytes)
+        if swept.files:
+            logger.info("resources_removed", count=swept.files, left=swept.bytes)
 
     @property
     def _word(self) -> Path:

@@ -165,7 +165,7 @@ APPS = [
     Row("POST /apps", "U", "half a surrogate pair", "/apps", 400, 100, b'{"name":"new","env":["A=\\ud800"]}', says="JSON"),
     Row("POST /apps", "U", "not UTF-8", "/apps", 400, 100, b'{"name":"caf\xe9"}', says="JSON"),
     Row("POST /apps", "U", "very deep", "/apps", 400, 100, b'{"a":' * 50_000, says="JSON"),
-    Row("POST /apps", "U", "very large", "/apps", 400, 100, b'{"name":"' + b"n" * (33 << 20) + b'"}', says="32 MB"),
+    Row("POST /apps", "U", "very large", "/apps", 400, 100, b'{"name":"' + b"n" * (33 << 20) + b'"}', says="1 MB"),
     Row("POST /apps", "U", "there already", "/apps", 400, 300, _app("env", uris=[]), says="env"),
     Row("POST /apps", "U", "members nobody knows", "/apps", 302, body=_app("odd", uris=[], colour="red", meta={"note": [1]}), shape={"result", "redirect"}),
     Row("POST /apps", "U", "a framework's old name", "/apps", 302,

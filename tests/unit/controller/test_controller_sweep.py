@@ -16,12 +16,12 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from components.common.config import BusConfig
-from components.controller import files, leftovers
+from components.controller import files, leftovers, pool_files
 from components.controller.config import ControllerConfig
 from components.controller.database import Database
 from components.controller.models import FAILED, RUNNING, App, Base, Staging, Upload, User
 from components.controller.models_records import Identity
-from components.controller.store import Store
+from components.controller.store import Store, sha1_of
 from components.controller.sweep import ANYWAY, LEAST_AGE_SECONDS, TRASH_SECONDS, Sweeper, too_many
 
 OLD, NEW = "a" * 40, "b" * 40
@@ -252,6 +252,70 @@ def test_the_trash_goes_first_where_the_share_is_full(
     with store.incoming():
         assert names(store.trash[0]) == []
     assert names(store.droplets) == used[1:]
+
+
+def test_a_write_that_finds_no_room_empties_the_trash(db: Database, store: Store) -> None:
+    used = fill(db, store)
+    store.remove(store.droplet(used[0]))
+    with (
+        pytest.raises(OSError, match="No space left"),
+        store.incoming(),
+        Path("/dev/full").open("wb", buffering=0) as disk,
+    ):
+        disk.write(b"x")
+    assert names(store.trash[0]) == []
+
+
+def put(store: Store, tmp_path: Path, content: bytes, used: float) -> Path:
+    """Put a file into the pool that was last used so many seconds ago."""
+    source = tmp_path / "source"
+    source.write_bytes(content)
+    digest = sha1_of(source)
+    store.add_resource(source, digest)
+    age(store.resource(digest), used)
+    return store.resource(digest)
+
+
+def test_what_nobody_uses_leaves_the_pool_and_what_is_used_stays(
+    sweeper: Sweeper, store: Store, tmp_path: Path
+) -> None:
+    days = sweeper._config.resources_days * 86_400.0
+    unused, asked, sent = (put(store, tmp_path, c, days + 60) for c in (b"unused", b"asked", b"sent"))
+    lately = put(store, tmp_path, b"lately", days - 60)
+    assert store.has_resource(asked.name, len(b"asked"))
+    assert not store.has_resource(unused.name, 1)
+    store.add_resource(tmp_path / "source", lately.name)
+    (tmp_path / "source").write_bytes(b"sent")
+    store.add_resource(tmp_path / "source", sent.name)
+    sweeper.sweep()
+    assert [path.exists() for path in (unused, asked, sent, lately)] == [False, True, True, True]
+
+
+def test_what_was_used_least_lately_leaves_a_pool_that_is_too_large(
+    sweeper: Sweeper, store: Store, tmp_path: Path
+) -> None:
+    hours = [put(store, tmp_path, bytes([n]) * 100, n * 3600.0 + 60) for n in range(6)]
+    swept = pool_files.sweep(store.resources, time.time(), keep_seconds=1e9, most_bytes=lambda _: 350)
+    assert [path.exists() for path in hours] == [True] * 3 + [False] * 3
+    assert swept == pool_files.Swept(3, 300)
+    # What a push of this hour may count on stays, and all that there is room for.
+    swept = pool_files.sweep(store.resources, time.time(), keep_seconds=1e9, most_bytes=lambda _: 0)
+    assert [path.exists() for path in hours] == [True] + [False] * 5
+    swept = pool_files.sweep(store.resources, time.time(), keep_seconds=1e9, most_bytes=lambda there: there)
+    assert swept == pool_files.Swept(0, 100)
+
+
+def test_a_full_share_makes_the_pool_smaller(
+    sweeper: Sweeper, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hours = [put(store, tmp_path, bytes([n]) * 100, n * 7200.0) for n in range(8)]
+    sweeper.sweep()
+    assert all(path.exists() for path in hours)
+    monkeypatch.setattr("components.controller.store.LOW_PART", 1.0)
+    monkeypatch.setattr("components.controller.store.LOW_BYTES", 1 << 62)
+    monkeypatch.setattr("components.controller.sweep.SOON_SECONDS", 0.0)
+    sweeper.sweep()
+    assert [path.exists() for path in hours] == [True] * 6 + [False] * 2
 
 
 @pytest.mark.parametrize(

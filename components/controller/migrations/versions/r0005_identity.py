@@ -1,4 +1,4 @@
-"""Which database this is: the share carries the same name."""
+"""Which database this is: the share carries the same name. How long a lease was taken for."""
 
 from __future__ import annotations
 
@@ -18,7 +18,11 @@ def upgrade() -> None:
         sa.Column("name", sa.String(length=32), nullable=False),
         sa.PrimaryKeyConstraint("id"),
     )
+    # Null where a controller of the release before has made the row: then the longest there may be.
+    op.add_column("leases", sa.Column("ttl", sa.Float(), nullable=True))
 
 
 def downgrade() -> None:
+    with op.batch_alter_table("leases") as leases:
+        leases.drop_column("ttl")
     op.drop_table("identity")
