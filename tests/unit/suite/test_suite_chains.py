@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.suite import CHAINS, scenarios
+from tests.suite import CHAINS, PLATFORM, long_lanes
 
 ROOT = Path(__file__).resolve().parents[3]
 SCENARIOS = sorted(path.parent.name for path in (ROOT / "molecule").glob("*/molecule.yml"))
@@ -57,5 +57,10 @@ def test_what_is_prepared_is_what_other_scenarios_try(scenario: str) -> None:
 
 
 def test_every_scenario_is_run_once() -> None:
-    run = [part.scenario for lane in scenarios() for part in lane]
+    run = [part.scenario for lane in long_lanes() for part in lane if part.scenario]
     assert sorted(run) == SCENARIOS
+
+
+def test_the_largest_labs_are_never_up_at_the_same_time() -> None:
+    (lane,) = (lane for lane in long_lanes() if PLATFORM in lane)
+    assert {part.scenario for part in lane if part is not PLATFORM} == set(CHAINS["mol-verbs"])
