@@ -170,8 +170,7 @@ class Daemon:
         return _json(view, 200 if before else 201)
 
     async def _delete_lab(self, request: Request) -> web.Response:
-        await self._down(request.match_info["lab"])
-        return _json({})
+        return _json(await self._down(request.match_info["lab"]))
 
     async def _routers(self, request: Request) -> web.Response:
         wanted = await _read(request, wire.RoutersRequest)
@@ -225,9 +224,9 @@ class Daemon:
             self.stop.set()
         return _json({"ends": ends, "labs": sorted(self.provider.labs)})
 
-    async def _down(self, name: str) -> None:
+    async def _down(self, name: str) -> wire.Spent:
         await self.relay.close(name)
-        await asyncio.to_thread(self.provider.delete_lab, name)
+        return await asyncio.to_thread(self.provider.delete_lab, name)
 
     def _targets(self, name: str) -> list[str]:
         lab = self.provider.labs.get(name)

@@ -9,7 +9,7 @@ from pathlib import Path
 from components.common import log
 from orchestrator.lab import addresses, network, processes, uml
 from orchestrator.lab.errors import LabError
-from orchestrator.lab.journal import Leftovers, Life, Process, Seen, abandoned, leftovers
+from orchestrator.lab.journal import Leftovers, Process, Seen, abandoned, leftovers
 from orchestrator.lab.nspawn import unmount
 from orchestrator.lab.provider import Provider
 from orchestrator.lab.run import run
@@ -31,7 +31,7 @@ def restore(provider: Provider) -> None:
             logger.exception("network of a lab not restored", lab=lab.name)
         for machine in lab.machines.values():
             machine.life = provider.backend(machine).alive(machine.life)
-            known = _processes(machine.life)
+            known = processes.of_life(machine.life)
             for process, who in strays.items():
                 if who == (lab.name, machine.name) and process not in known:
                     processes.end_session(process, signal.SIGKILL)
@@ -63,15 +63,6 @@ def sweep(provider: Provider, *, owners: bool) -> list[str]:
     for line in said:
         logger.info("swept", what=line)
     return said
-
-
-def _processes(life: Life | None) -> set[Process]:
-    """Return the host's processes of a machine that may carry its mark."""
-    known: set[Process] = set()
-    for process in (life.supervisor, life.leader) if life else ():
-        if process is not None:
-            known |= {process, *processes.session(process)}
-    return known
 
 
 def abandoned_labs(provider: Provider, *, owners: bool) -> list[str]:

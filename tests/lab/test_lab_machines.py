@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 
 from orchestrator.lab import addresses, evidence, network, processes, up, wire
-from orchestrator.lab.client import LabClient
+from orchestrator.lab.client import SPENT, LabClient
 from orchestrator.lab.errors import BadRequestError, ConflictError, NotFoundError, NotReadyError
 from orchestrator.lab.journal import Process
 from orchestrator.lab.layout import Layout, PlannedBind, PlannedMachine
@@ -234,6 +234,31 @@ def test_late_machine_is_known_to_the_others_until_it_goes(client: LabClient, la
     assert "late" not in ssh(client, lab, "one", "cat /etc/hosts")
     with pytest.raises(NotFoundError, match="no machine late"):
         client.machine(lab.name, "late")
+
+
+def test_what_machines_used_is_counted_over_their_lives_and_after_their_end(
+    client: LabClient, lab: wire.LabView, home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = client.create_lab(f"{lab.name}-s", home / "project")
+    client.create_machine(other.name, "m", "bookworm")
+    client.start(other.name, "m")
+    client.wait(other.name, "m", BOOT)
+    ssh(client, other, "m", "timeout 1 sh -c 'while :; do :; done' || :")
+    used = client.machine(other.name, "m").processor_seconds
+    assert used > 0.1
+    client.kill(other.name, "m")
+    assert client.machine(other.name, "m").processor_seconds >= used
+    client.start(other.name, "m")
+    client.wait(other.name, "m", BOOT)
+    again = client.machine(other.name, "m").processor_seconds
+    assert again > used
+    client.delete_machine(other.name, "m")
+    assert client.lab(other.name).processor_seconds >= again
+    monkeypatch.setenv(SPENT, str(tmp_path / "spent"))
+    spent = client.delete_lab(other.name)
+    assert spent.processor_seconds >= again
+    noted = json.loads((tmp_path / "spent").read_text())
+    assert noted == {"lab": other.name, "processor_seconds": spent.processor_seconds}
 
 
 def test_second_up_changes_nothing(client: LabClient, lab: wire.LabView, home: Path) -> None:

@@ -26,6 +26,11 @@ def test_hybrid_host_has_two_hierarchies_and_a_new_one_has_one() -> None:
     assert cgroups.hierarchies("cgroup2 /sys/fs/cgroup cgroup2 rw 0 0\n") == [Path("/sys/fs/cgroup")]
 
 
+def test_used_processor_time_is_read_in_seconds_and_is_none_where_the_kernel_names_none() -> None:
+    assert cgroups.used("usage_usec 2500000\nuser_usec 1500000\nsystem_usec 1000000\n") == 2.5
+    assert cgroups.used("nr_periods 0\n") == 0.0
+
+
 def test_stat_is_read_past_any_name() -> None:
     tail = " ".join(str(n) for n in range(4, 30))
     assert processes.parse_stat(f"7 (a) b) S 3 {tail}") == ("S", 3, 21)
