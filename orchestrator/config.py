@@ -162,7 +162,9 @@ class OrchestratorConfig(DaemonConfig, frozen=True, kw_only=True):
         if not 0 <= self.port <= 65535:
             found.append(f"port: want 0 to 65535, not {self.port}")
         found.extend(
-            f"{key}: want 1 or more" for key in ("threads", "parallel_jobs", "jobs_days") if getattr(self, key) < 1
+            f"{key}: want 1 or more"
+            for key in ("threads", "parallel_jobs", "jobs_days")
+            if getattr(self, key) < 1
         )
         if self.controller_timeout <= 0:
             found.append("controller_timeout: want more than 0 seconds")

@@ -26,8 +26,8 @@ from components.common.messages import (
     HeartbeatEntry,
     HmRequest,
 )
-from tests.integration import forked
 from components.dea.renewal import Renewal
+from tests.integration import forked
 
 ROOT = Path(__file__).resolve().parents[2]
 # The shipped timings, an order of magnitude faster.
