@@ -50,6 +50,7 @@ class Operations:
     tasks: OneOffs
     usage: usage.UsageTaker
     ending: threading.Event = field(default_factory=threading.Event)
+    threads: list[threading.Thread] = field(default_factory=list)
 
     @classmethod
     def build(
@@ -74,11 +75,15 @@ class Operations:
 
     def start(self) -> None:
         """Begin the upkeep."""
-        threading.Thread(target=self._keep, name="upkeep", daemon=True).start()
+        thread = threading.Thread(target=self._keep, name="upkeep", daemon=True)
+        self.threads.append(thread)
+        thread.start()
 
     def stop(self) -> None:
-        """End it."""
+        """End it, after the look that is being taken."""
         self.ending.set()
+        for thread in self.threads:
+            thread.join(timeout=5)
 
     def _keep(self) -> None:
         pruned = 0.0

@@ -72,8 +72,10 @@ class Sweeper:
         self._thread.start()
 
     def stop(self) -> None:
-        """End."""
+        """End, after what is being removed just now."""
         self._ending.set()
+        if self._thread.is_alive():
+            self._thread.join(timeout=5)
 
     def _keep(self) -> None:
         while not self._ending.wait(self._config.sweep_seconds):
