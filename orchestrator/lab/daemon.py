@@ -23,7 +23,7 @@ from orchestrator.lab import wire
 from orchestrator.lab.build import ImageStore
 from orchestrator.lab.errors import BadRequestError, LabError
 from orchestrator.lab.nspawn import Nspawn
-from orchestrator.lab.paths import FORWARDING, Paths
+from orchestrator.lab.paths import HOST_SETTINGS, Paths
 from orchestrator.lab.provider import Provider
 from orchestrator.lab.relay import Relay
 from orchestrator.lab.sweep import abandoned_labs, restore, sweep
@@ -251,7 +251,7 @@ def serve(paths: Paths) -> int:
 
 
 async def _run(paths: Paths) -> None:
-    provider = Provider(paths, ImageStore(paths.images), Nspawn(), Uml(), FORWARDING)
+    provider = Provider(paths, ImageStore(paths.images), Nspawn(), Uml(), HOST_SETTINGS)
     daemon = Daemon(provider)
     loop = asyncio.get_running_loop()
     # Many clients wait for machines at once; the others are to be served all the same.

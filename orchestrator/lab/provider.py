@@ -14,6 +14,7 @@ from components.common import log
 from orchestrator.lab import (
     addresses,
     cgroups,
+    host_settings,
     images,
     keys,
     machine_files,
@@ -105,7 +106,7 @@ class Provider:
                 done.result()
         with self.guard:
             network.remove_network(lab.index)
-            network.end_forwarding(self.counter, addresses.bridge_name(lab.index))
+            host_settings.release(self.counter, addresses.bridge_name(lab.index))
             self.labs.pop(name, None)
             self.journal.forget(name)
             with contextlib.suppress(FileNotFoundError):
@@ -352,7 +353,7 @@ class Provider:
         subnet = IPv4Network(lab.subnet)
         network.create_bridge(lab.index, self.paths.state, lab.name, subnet, self._mtu)
         network.create_masquerade(lab.index, subnet)
-        network.want_forwarding(self.counter, addresses.bridge_name(lab.index))
+        host_settings.acquire(self.counter, addresses.bridge_name(lab.index))
 
     def _make(self, lab: LabRecord) -> None:
         self.journal.save(lab)

@@ -7,7 +7,7 @@ import signal
 from pathlib import Path
 
 from components.common import log
-from orchestrator.lab import addresses, network, processes, uml
+from orchestrator.lab import addresses, host_settings, network, processes, uml
 from orchestrator.lab.errors import LabError
 from orchestrator.lab.journal import Leftovers, Process, Seen, abandoned, leftovers
 from orchestrator.lab.nspawn import unmount
@@ -58,7 +58,7 @@ def sweep(provider: Provider, *, owners: bool) -> list[str]:
         found = leftovers(provider.labs, _look(provider), _roots(provider))
         said += found.words()
         said += [f"not removed: {problem}" for problem in _clear(provider, found)]
-    network.end_forwarding(provider.counter)
+    host_settings.release(provider.counter)
     said += [f"unfinished image {path}" for path in provider.images.clear_unfinished()]
     for line in said:
         logger.info("swept", what=line)

@@ -22,7 +22,7 @@ from orchestrator.lab.client import SPENT, LabClient
 from orchestrator.lab.errors import BadRequestError, ConflictError, NotFoundError, NotReadyError
 from orchestrator.lab.journal import Process
 from orchestrator.lab.layout import Layout, PlannedBind, PlannedMachine
-from orchestrator.lab.paths import CACHE, FORWARDING, Paths
+from orchestrator.lab.paths import CACHE, HOST_SETTINGS, Paths
 
 pytestmark = [
     pytest.mark.lab,
@@ -336,7 +336,7 @@ def test_down_leaves_nothing(client: LabClient, lab: wire.LabView, home: Path, p
     index = addresses.bridge_index(lab.bridge)
     assert index is not None
     pid = client.status().pid
-    counted = json.loads(FORWARDING.read_text())
+    counted = json.loads(HOST_SETTINGS.read_text())
     assert up.take_down(client, home / "project", lab.name)
     assert processes.wait_until(lambda: processes.identify(pid) is None, 30)
     assert _mine(paths) == {}
@@ -348,7 +348,7 @@ def test_down_leaves_nothing(client: LabClient, lab: wire.LabView, home: Path, p
     for top in ("systemd", "unified", "."):
         assert not list(Path("/sys/fs/cgroup", top, "ingot-lab").glob(f"ing{index}-*"))
     if counted["bridges"] == [lab.bridge]:
-        assert network.IP_FORWARD.read_text().strip() == counted["before"]
+        assert {name: Path(name).read_text().strip() for name in counted["before"]} == counted["before"]
     assert not up.take_down(client, home / "project", lab.name)
 
 

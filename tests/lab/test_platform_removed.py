@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from orchestrator.lab import addresses, network
-from orchestrator.lab.paths import FORWARDING, Paths
+from orchestrator.lab.paths import HOST_SETTINGS, Paths
 from tests.lab.conftest import LAB, LabPlatform
 
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(1800)]
@@ -17,7 +17,7 @@ pytestmark = [pytest.mark.lab, pytest.mark.timeout(1800)]
 
 def test_down_leaves_nothing(platform: LabPlatform) -> None:
     (bridge,) = (lab["bridge"] for lab in json.loads(platform.lab("list", "--json")) if lab["name"] == LAB)
-    counted = json.loads(FORWARDING.read_text())
+    counted = json.loads(HOST_SETTINGS.read_text())
     done = platform.make("down")
     assert done.returncode == 0, done.stdout + done.stderr
     processes = subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True, check=True).stdout
@@ -27,7 +27,7 @@ def test_down_leaves_nothing(platform: LabPlatform) -> None:
     assert LAB not in labs
     assert leftovers(bridge) == []
     if counted["bridges"] == [bridge] and not counted_bridges():
-        assert network.IP_FORWARD.read_text().strip() == counted["before"]
+        assert {name: Path(name).read_text().strip() for name in counted["before"]} == counted["before"]
 
 
 def leftovers(bridge: str) -> list[str]:
@@ -46,5 +46,5 @@ def leftovers(bridge: str) -> list[str]:
 
 
 def counted_bridges() -> list[str]:
-    """Give the bridges that this host forwards for."""
-    return list(json.loads(FORWARDING.read_text())["bridges"]) if FORWARDING.exists() else []
+    """Give the bridges that this host is set for."""
+    return list(json.loads(HOST_SETTINGS.read_text())["bridges"]) if HOST_SETTINGS.exists() else []

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.lab import cgroups, network, preflight, processes
+from orchestrator.lab import cgroups, host_settings, network, preflight, processes
 from orchestrator.lab.journal import Process
 from orchestrator.lab.paths import Paths
 from orchestrator.lab.preflight import Facts, Wishes, judge
@@ -116,42 +116,57 @@ def test_capabilities_are_read() -> None:
 def forwarding(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     switch, interfaces = tmp_path / "ip_forward", tmp_path / "net"
     switch.write_text("0\n")
+    (tmp_path / "max_user_instances").write_text("128\n")
     for bridge in ("ing-0", "ing-1"):
         (interfaces / bridge).mkdir(parents=True)
-    monkeypatch.setattr(network, "IP_FORWARD", switch)
-    monkeypatch.setattr(network, "INTERFACES", interfaces)
+    monkeypatch.setattr(host_settings, "IP_FORWARD", switch)
+    monkeypatch.setattr(host_settings, "INOTIFY_INSTANCES", tmp_path / "max_user_instances")
+    monkeypatch.setattr(host_settings, "INTERFACES", interfaces)
     return switch
 
 
 def test_forwarding_is_on_from_the_first_lab_to_the_last(forwarding: Path, tmp_path: Path) -> None:
     counter = tmp_path / "run" / "forwarding.json"
-    network.want_forwarding(counter, "ing-0")
-    network.want_forwarding(counter, "ing-1")
-    network.want_forwarding(counter, "ing-1")
+    host_settings.acquire(counter, "ing-0")
+    host_settings.acquire(counter, "ing-1")
+    host_settings.acquire(counter, "ing-1")
     assert forwarding.read_text() == "1\n"
-    network.end_forwarding(counter, "ing-0")
+    host_settings.release(counter, "ing-0")
     assert forwarding.read_text() == "1\n"
-    network.end_forwarding(counter, "ing-1")
+    host_settings.release(counter, "ing-1")
     assert forwarding.read_text() == "0\n"
 
 
 def test_forwarding_that_was_on_stays_on(forwarding: Path, tmp_path: Path) -> None:
     forwarding.write_text("1\n")
-    network.want_forwarding(tmp_path / "count", "ing-0")
-    network.end_forwarding(tmp_path / "count", "ing-0")
+    host_settings.acquire(tmp_path / "count", "ing-0")
+    host_settings.release(tmp_path / "count", "ing-0")
     assert forwarding.read_text() == "1\n"
 
 
 def test_bridges_that_vanished_do_not_keep_forwarding_on(forwarding: Path, tmp_path: Path) -> None:
-    network.want_forwarding(tmp_path / "count", "ing-0")
+    host_settings.acquire(tmp_path / "count", "ing-0")
     (tmp_path / "net" / "ing-0").rmdir()
-    network.end_forwarding(tmp_path / "count")
+    host_settings.release(tmp_path / "count")
     assert forwarding.read_text() == "0\n"
 
 
 def test_a_killed_runs_switch_is_not_taken_for_the_hosts_own(forwarding: Path, tmp_path: Path) -> None:
-    network.want_forwarding(tmp_path / "count", "ing-0")
+    host_settings.acquire(tmp_path / "count", "ing-0")
     (tmp_path / "net" / "ing-0").rmdir()
-    network.want_forwarding(tmp_path / "count", "ing-1")
-    network.end_forwarding(tmp_path / "count", "ing-1")
+    host_settings.acquire(tmp_path / "count", "ing-1")
+    host_settings.release(tmp_path / "count", "ing-1")
     assert forwarding.read_text() == "0\n"
+
+
+def test_a_host_has_room_for_the_machines_of_all_labs_while_there_is_one(
+    forwarding: Path, tmp_path: Path
+) -> None:
+    limit = forwarding.with_name("max_user_instances")
+    host_settings.acquire(tmp_path / "count", "ing-0")
+    assert limit.read_text() == "1024\n"
+    host_settings.release(tmp_path / "count", "ing-0")
+    assert limit.read_text() == "128\n"
+    limit.write_text("4096\n")
+    host_settings.acquire(tmp_path / "count", "ing-0")
+    assert limit.read_text() == "4096\n"
