@@ -32,7 +32,8 @@ def begin(
 
     def start(count: int = 1, **more: Any) -> ControllerProcess:
         fresh = [
-            ControllerProcess(tmp_path, free_port(), nats_server, postgres_url, **more) for _ in range(count)
+            ControllerProcess(tmp_path, free_port(), nats_server, postgres_url, workers=1, **more)
+            for _ in range(count)
         ]
         controllers.extend(fresh)
         for controller in fresh:
@@ -117,7 +118,7 @@ def test_a_host_from_before_it_was_reserved_is_taken_back_once_and_told(begin: B
     assert [(e[1], e[3], e[4]) for e in told] == [
         ("SYSTEM", f"DELETE:/apps/mine/uris/{host}", "SUCCEEDED") for host in (DESK, STATUS)
     ]
-    # Two controllers of two processes each have looked.
+    # Two controllers have looked.
     assert len(events) == 2
     assert len([u for u in peers.updates if u.droplet == app_id]) == 1
     answer = client.put("mine", uris=["mine.ingot.localhost", OWN])
