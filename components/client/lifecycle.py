@@ -10,7 +10,7 @@ from types import TracebackType
 from typing import Any, Generic, Self, TypeVar
 
 from components.client.api import Api, App
-from components.client.errors import ApiError, ClientError, PushError
+from components.client.errors import ApiError, ClientError, PushError, UnreachableError
 from components.client.progress import Progress
 from components.client.waiting import Picture, Verdict, Waiter
 
@@ -89,8 +89,8 @@ class Lifecycle:
         Raises:
             PushError: naming the stage, with its log.
         """
-        # The controller may take two seconds over this; it is looked at only when something goes wrong.
         old = self.api.app(self.name)
+        # The controller may take two seconds over this; it is looked at only when something goes wrong.
         with Background(frozenset[str] if new else self.crashed) as before, self._stopping(old):
             self.stage(lambda: self.change(state="STARTED", **changes))
             now = self.api.app(self.name)
@@ -172,6 +172,9 @@ class Lifecycle:
                 self.procfile = bool(self.api.file(self.name, "0", "app/Procfile"))
             except ApiError:
                 self.procfile = False
+            except UnreachableError:
+                # Nobody knows, so nothing is proven.
+                return True
         return self.procfile
 
     def _start_failure(self, verdict: Verdict, picture: Picture) -> PushError:

@@ -134,15 +134,12 @@ sys.exit("it cannot serve")
 
 def test_what_cannot_be_imported_is_never_said_to_run(person: Person, tmp_path: Path) -> None:
     (tmp_path / "wsgi.py").write_text(BROKEN)
-    where = ("--path", str(tmp_path))
-    for name in ("first", "second", "third"):
-        done = person.ingot("push", name, *where, code=1)
-        assert "is running" not in done.stdout
-        assert "starting failed" in done.stderr
-        assert "it cannot be imported" in done.stderr
-        assert person.json("app", name)["state"] == "STOPPED"
-        assert "starting failed" in person.ingot("start", name, code=1).stderr
-        person.ingot("delete", name, "--force")
+    done = person.ingot("push", "broken", "--path", str(tmp_path), code=1)
+    assert "is running" not in done.stdout
+    assert "starting failed" in done.stderr
+    assert "it cannot be imported" in done.stderr
+    assert person.json("app", "broken")["state"] == "STOPPED"
+    assert "starting failed" in person.ingot("start", "broken", code=1).stderr
 
 
 def test_a_command_that_listens_first_and_fails_then_is_found_out(person: Person, tmp_path: Path) -> None:
