@@ -81,7 +81,11 @@ class Person:
         found = {}
         for dea in self.platform.settings.dea_names:
             for path in (self.platform.settings.state / dea / "units").glob("ingot-app-*.json"):
-                record = json.loads(path.read_text())
+                try:
+                    record = json.loads(path.read_text())
+                except FileNotFoundError:
+                    # Its DEA has forgotten it since the folder was listed.
+                    continue
                 if not record["ended"]:
                     found[path.stem.removeprefix("ingot-app-")] = int(record["pid"])
         return found

@@ -194,7 +194,11 @@ class ServicesRig:
         """Give the servers that run: unit → pid."""
         found = {}
         for path in (self.folder / node_id / "state" / "units").glob("*.json"):
-            record = json.loads(path.read_text())
+            try:
+                record = json.loads(path.read_text())
+            except FileNotFoundError:
+                # The node has removed it since the folder was listed.
+                continue
             if not record["ended"]:
                 found[path.stem] = int(record["pid"])
         return found

@@ -77,7 +77,7 @@ def platform(
         ]
     try:
         for controller in controllers:
-            until(controller.ready, "controller is ready", 60)
+            until(controller.ready, "controller is ready", 180)
         yield Platform(controllers, Client(controllers[0].url).login())
     finally:
         for controller in controllers:

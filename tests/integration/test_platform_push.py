@@ -90,9 +90,10 @@ def test_logs_of_an_instance_and_of_a_crashed_one(person):
     person.push("crasher", "crasher")
     person.platform.get("crasher", "/exit/3")
     until(lambda: person.json("crashes", "crasher"), "the crash is known")
+    # The next instance has its files once it has started.
+    until(lambda: person.platform.get("crasher").status_code == 200, "it is back")
     assert "stderr.log" in person.ingot("files", "crasher", "logs").stdout
     person.ingot("crashlogs", "crasher")
-    until(lambda: person.platform.get("crasher").status_code == 200, "it is back")
 
 
 @pytest.mark.parametrize("way", ["restart", "kill"])
