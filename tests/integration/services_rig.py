@@ -88,8 +88,14 @@ class Daemon:
         self._module = module
         self._path = folder / f"{name}.yml"
         status = {"host": "127.0.0.1", "port": self.port, "password": "watching"}
-        self._path.write_text(yaml.safe_dump({"status": status, **config}))
+        self._config = {"status": status, **config}
         self.process: subprocess.Popen[bytes] | None = None
+        self.configure()
+
+    def configure(self, **changes: Any) -> None:
+        """Write the configuration with these changes; it holds from the next start."""
+        self._config |= changes
+        self._path.write_text(yaml.safe_dump(self._config))
 
     def start(self) -> None:
         with self.log.open("ab") as out:
