@@ -3,189 +3,17 @@
 from __future__ import annotations
 
 import json
-import shlex
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 import testinfra
 
-from tests.infra.units import hold_exposure, hostile
+from tests.infra.dea_probe import asking, controller, inside, main_pid
 
 # The bus answers by itself; for the others, somebody stands in.
 PLATFORM_PORTS = [4222, 5432, 9022, 9051, 12345, 61001]
 SERVICE_PORTS = [5000]
-# `/dev/shm` is the one place of an instance that root without its powers could write to as well.
-SHM = "/dev/shm"
-HOSTILE = [f"{name}={value}" for name, value in hostile(SHM).items()]
-WHOSE = f"stat -c %u {SHM}/ld.* | sort -u"
-# Stands in the controller's place. `start` serves a droplet, asks the DEA to start it, waits, prints what it hears
-# of it; `find` prints the instances; `stop` stops them all; `task` runs one, does something meanwhile, prints its ends.
-CONTROLLER = r"""
-import asyncio, hashlib, http.server, io, json, sys, tarfile, threading
-import nats, yaml
-
-verb, more = sys.argv[1], json.loads(sys.argv[2])
-SERVER = '''
-import http.server, os, sys, subprocess, urllib.parse
-class H(http.server.BaseHTTPRequestHandler):
-    def do_GET(self):
-        asked = urllib.parse.unquote(self.path[1:])
-        done = subprocess.run(["bash", "-c", asked], capture_output=True)
-        body = done.stdout + done.stderr
-        self.send_response(200)
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-    def log_message(self, *_): pass
-class S(http.server.ThreadingHTTPServer):
-    def server_bind(self):
-        http.server.socketserver.TCPServer.server_bind(self)
-        self.server_name, self.server_port = "x", 1
-S(("0.0.0.0", int(sys.argv[1])), H).serve_forever()
-'''
-STARTUP = '''#!/bin/bash
-cd "$(dirname "$0")/app"
-exec %VCAP_LOCAL_RUNTIME% server.py "$2" >>../logs/stdout.log 2>>../logs/stderr.log
-'''
-
-def droplet():
-    out = io.BytesIO()
-    with tarfile.open(fileobj=out, mode="w:gz") as tar:
-        for name, text in (("startup", STARTUP), ("app/server.py", SERVER), ("logs/x", "")):
-            info = tarfile.TarInfo(name)
-            info.size, info.mode = len(text), 0o755
-            tar.addfile(info, io.BytesIO(text.encode()))
-    return out.getvalue()
-
-class Handler(http.server.BaseHTTPRequestHandler):
-    def do_GET(self):
-        self.send_response(200)
-        self.send_header("Content-Length", str(len(content)))
-        self.end_headers()
-        self.wfile.write(content)
-    def log_message(self, *_): pass
-
-content = droplet()
-config = yaml.safe_load(open("/etc/ingot/dea.yml"))
-dea = open("/var/lib/ingot/dea/id").read().strip()
-
-async def find(client, **wanted):
-    inbox = client.new_inbox()
-    listener = await client.subscribe(inbox)
-    await client.publish("dea.find.droplet", json.dumps({"droplet": 7, "include_stats": True, **wanted}).encode(), reply=inbox)
-    found = []
-    while True:
-        try:
-            message = await listener.next_msg(timeout=0.3)
-        except nats.errors.TimeoutError:
-            return found
-        if message.data:
-            found.append(json.loads(message.data))
-
-async def main():
-    password = open("/root/probe.password").read().strip()
-    client = await nats.connect(config["bus"]["urls"], user="controller", password=password, inbox_prefix=b"_INBOX_controller")
-    exited = await client.subscribe("droplet.exited")
-    ended = await client.subscribe("ingot.task.ended")
-    if verb in ("start", "task"):
-        server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        sha1 = hashlib.sha1(content).hexdigest()
-        message = {"droplet": 7, "name": "probe", "version": "v", "uris": ["probe.x"], "runtime": "python3", "framework": "standalone",
-            "sha1": sha1, "executableFile": "/nowhere/" + sha1, "executableUri": f"http://127.0.0.1:{server.server_address[1]}/{sha1}",
-            "limits": {"mem": 128, "disk": 64, "fds": 256}, "index": 0, "env": more.get("env", ["HUSH=wellkeptsecret"]), **(more if verb == "start" else {})}
-    if verb == "start":
-        await client.publish(f"dea.{dea}.start", json.dumps(message).encode())
-        for _ in range(100):
-            found = [f for f in await find(client, states=["RUNNING"]) if f["index"] == message["index"]]
-            if found:
-                print(json.dumps(found[0]))
-                return
-        raise SystemExit("it did not start")
-    if verb == "task":
-        task = {"task": more["task"], "command": more["command"], "timeout": 60, "start": message}
-        reply = await client.request(f"ingot.dea.{dea}.task", json.dumps(task).encode(), timeout=5)
-        assert "error" not in json.loads(reply.data), reply.data
-        import subprocess
-        if more.get("meanwhile"):
-            await asyncio.to_thread(subprocess.run, more["meanwhile"], check=True, stdout=subprocess.DEVNULL)
-        ends = [json.loads((await ended.next_msg(timeout=60)).data)]
-        try:
-            while True:
-                ends.append(json.loads((await ended.next_msg(timeout=2)).data))
-        except nats.errors.TimeoutError:
-            print(json.dumps(ends))
-    if verb == "beat":
-        import base64, urllib.request
-        beats = await client.subscribe("ingot.dea.beat")
-        beat = json.loads((await beats.next_msg(timeout=20)).data)
-        status = config["status"]
-        who = base64.b64encode(f"{status['user']}:{status['password']}".encode()).decode()
-        ask = urllib.request.Request(f"http://127.0.0.1:{status['port']}/varz", headers={"Authorization": f"Basic {who}"})
-        print(json.dumps([beat, json.load(urllib.request.urlopen(ask))]))
-    if verb == "find":
-        print(json.dumps(await find(client)))
-    if verb == "exited":
-        import subprocess
-        subprocess.run(more["after"], check=True, stdout=subprocess.DEVNULL)
-        print((await exited.next_msg(timeout=20)).data.decode())
-    if verb == "stop":
-        await client.publish("dea.stop", b'{"droplet": 7}')
-        for _ in range(60):
-            if not await find(client):
-                break
-    await client.close()
-
-asyncio.run(main())
-"""
-
-
-@pytest.fixture
-def facts(host: Any) -> dict[str, Any]:
-    known: dict[str, Any] = host.ansible.get_variables()
-    if known["inventory_hostname"] not in known["groups"]["dea"]:
-        pytest.skip("not a DEA")
-    return known
-
-
-def controller(host: Any, verb: str, **more: Any) -> Any:
-    done = host.run("/opt/ingot/current/venv/bin/python -c %s %s %s", CONTROLLER, verb, json.dumps(more))
-    if done.rc != 0:
-        pytest.fail(done.stderr + host.run("journalctl -u ingot-dea -n 50 --no-pager").stdout)
-    return json.loads(done.stdout) if done.stdout else None
-
-
-@pytest.fixture
-def instance(host: Any, facts: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    yield controller(host, "start")
-    controller(host, "stop")
-
-
-@pytest.fixture
-def hostile_instance(host: Any, facts: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    yield controller(host, "start", env=HOSTILE)
-    controller(host, "stop")
-
-
-def asking(instance: dict[str, Any], command: str) -> list[str]:
-    """Give the command that has the instance itself run something."""
-    script = (
-        "import sys, urllib.request, urllib.parse as p; "
-        "print(urllib.request.urlopen(sys.argv[1] + p.quote(sys.argv[2], safe='')).read().decode())"
-    )
-    stats = instance["stats"]
-    return ["python3", "-c", script, f"http://{stats['host']}:{stats['port']}/", command]
-
-
-def inside(host: Any, instance: dict[str, Any], command: str) -> str:
-    done = host.run(shlex.join(asking(instance, command)))
-    assert done.rc == 0, done.stderr
-    return str(done.stdout).strip()
-
-
-def main_pid(host: Any, instance: dict[str, Any]) -> str:
-    return str(host.run("systemctl show -P MainPID ingot-app-%s", instance["instance"]).stdout.strip())
 
 
 def test_it_runs_and_starts_with_the_machine(host: Any, facts: dict[str, Any]) -> None:
@@ -231,82 +59,6 @@ def test_an_instance_sees_and_reaches_nothing_that_is_not_its_own(
     assert inside(host, instance, "touch ~/mine /tmp/mine && echo written") == "written"
 
 
-def test_no_line_of_an_instance_runs_as_root(host: Any, hostile_instance: dict[str, Any]) -> None:
-    def told(command: str) -> str:
-        # What follows is the loader's complaint.
-        return inside(host, hostile_instance, command).splitlines()[0]
-
-    own = told("id -u")
-    assert told(f"{WHOSE} | paste -s") == own
-    # Each program left its note, the first of the unit too.
-    assert int(told(f"ls {SHM} | wc -l")) > 2
-    assert told("echo $GLIBC_TUNABLES") == "glibc.malloc.perturb=1"
-    told(f"echo 'id -u >>{SHM}/shells' >{SHM}/env.sh; echo")
-    assert told(f"sort -u {SHM}/shells | paste -s") == own
-
-
-def test_no_line_of_a_task_runs_as_root(host: Any, facts: dict[str, Any]) -> None:
-    (ended,) = controller(host, "task", task="ld", command=f"id -u; {WHOSE}", env=HOSTILE)
-    own, *owners = [line for line in ended["tail"].splitlines() if line.isdigit()]
-    assert 50000 <= int(own) <= 52047
-    assert owners == [own]
-
-
-def test_an_instance_and_a_task_are_as_closed_as_the_docs_say(
-    host: Any, instance: dict[str, Any], capsys: pytest.CaptureFixture[str]
-) -> None:
-    hold_exposure(host, f"ingot-app-{instance['instance']}", "ingot-app", capsys)
-    analyse = "until systemctl is-active -q ingot-task-closed; do sleep 0.1; done; systemd-analyze security --no-pager ingot-task-closed"
-    kept = "/root/exposure"
-    meanwhile = ["sh", "-c", f"{{ {analyse}; }} >{kept}"]
-    controller(host, "task", task="closed", command="sleep 5", meanwhile=meanwhile)
-    whole = host.check_output(f"cat {kept}; rm {kept}").splitlines()[-1]
-    instances = host.check_output("systemd-analyze security --no-pager ingot-app-%s", instance["instance"])
-    assert whole.split()[-3:] == instances.splitlines()[-1].split()[-3:]
-
-
-def test_an_instance_has_an_account_and_its_neighbours_names_stay_unknown(
-    host: Any, instance: dict[str, Any]
-) -> None:
-    home = f"/var/lib/ingot/dea/instances/{instance['instance']}"
-    uid = inside(host, instance, "id -u")
-    assert inside(host, instance, "getent passwd $(id -u)") == f"app:x:{uid}:{uid}::{home}:/bin/bash"
-    assert inside(host, instance, "id -un; id -gn").split() == ["app", "app"]
-    assert inside(host, instance, "cut -d: -f1 /etc/passwd").split() == ["root", "app", "nobody"]
-    assert inside(host, instance, "node -p 'require(\"os\").userInfo().homedir'") == home
-    python = "python3 -c 'import os, pwd; print(pwd.getpwuid(os.getuid()).pw_dir)'"
-    assert inside(host, instance, python) == home
-    java = "java -XshowSettings:properties -version 2>&1 | sed -n 's/ *user\\.\\(home\\|name\\) = //p'"
-    assert inside(host, instance, java).split() == [home, "app"]
-    assert "user app\nhostname x" in inside(host, instance, "ssh -G x")
-
-
-def test_an_instance_sees_nothing_of_run(host: Any, instance: dict[str, Any]) -> None:
-    assert inside(host, instance, "find /run -mindepth 1 -maxdepth 2 2>/dev/null | sort").split() in (
-        ["/run/systemd", "/run/systemd/incoming"],
-        ["/run/systemd", "/run/systemd/incoming", "/run/systemd/resolve"],
-    )
-    assert "Read-only" in inside(host, instance, "touch /run/x")
-    assert "No such" in inside(host, instance, "touch /run/lock/x")
-    name = host.check_output("getent hosts core1").split()[1]
-    assert name in inside(host, instance, "getent hosts core1")
-
-
-def test_log_files_are_the_agents_own_making(host: Any, instance: dict[str, Any]) -> None:
-    assert inside(host, instance, "stat -Lc '%a %h' /proc/self/fd/2 ~/logs/stdout.log").splitlines()[1:] == [
-        "600 1"
-    ]
-
-
-def test_a_machine_without_the_accounts_is_told_which(host: Any, facts: dict[str, Any]) -> None:
-    config = "sed 's/last: 52047/last: 52049/' /etc/ingot/dea.yml >/root/dea.yml"
-    check = "/opt/ingot/current/venv/bin/ingot-dea --config /root/dea.yml --check-config"
-    done = host.run(f"{config}; {check}; status=$?; rm /root/dea.yml; exit $status")
-    assert done.rc == 2
-    assert "no account for 52048-52049" in done.stderr
-    assert "apply the role dea" in done.stderr
-
-
 def test_its_environment_is_nobodys_business(host: Any, instance: dict[str, Any]) -> None:
     assert inside(host, instance, "echo $HUSH") == "wellkeptsecret"
     for place in (
@@ -339,30 +91,6 @@ def test_restarting_or_killing_the_agent_harms_no_instance(host: Any, instance: 
         assert host.run(wait).rc == 0
         assert main_pid(host, instance) == before
         assert [f["instance"] for f in controller(host, "find")] == [instance["instance"]]
-
-
-def test_one_that_an_earlier_release_started_asks_for_a_successor(
-    host: Any, instance: dict[str, Any]
-) -> None:
-    beat, varz = controller(host, "beat")
-    assert (beat["leaving"], varz["old_units"]) == ([], 0)
-    unit, uid = f"ingot-app-{instance['instance']}", inside(host, instance, "id -u")
-    other = controller(host, "start", index=1)
-    earlier = (
-        f"setpriv --reuid={uid} --regid={uid} --clear-groups --inh-caps=-all --bounding-set=-all -- sleep 600"
-    )
-    anew = f"systemctl stop {unit} && systemd-run -q --unit={unit} --slice=ingot-apps.slice -p RemainAfterExit=yes {earlier}"
-    wait = "for i in $(seq 100); do curl -fsS http://127.0.0.1:9051/readyz && exit 0; sleep 0.1; done; exit 1"
-    done = host.run(f"systemctl stop ingot-dea && {anew} && systemctl start ingot-dea && {wait}")
-    assert done.rc == 0, done.stderr
-    beat, varz = controller(host, "beat")
-    assert (beat["leaving"], varz["old_units"]) == ([instance["instance"]], 1)
-    assert {f["instance"] for f in controller(host, "find")} == {instance["instance"], other["instance"]}
-    assert host.run("systemctl stop %s", unit).rc == 0
-    gone = f"for i in $(seq 100); do systemctl is-active -q {unit} || exit 0; sleep 0.1; done; exit 1"
-    assert host.run(gone).rc == 0
-    beat, varz = controller(host, "beat")
-    assert (beat["leaving"], varz["old_units"]) == ([], 0)
 
 
 def test_a_killed_instance_is_reported_in_words(host: Any, instance: dict[str, Any]) -> None:
