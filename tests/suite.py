@@ -68,7 +68,7 @@ def scenarios() -> list[list[Part]]:
         ]
         for lab, names in CHAINS.items()
     ]
-    weight = {"nfs": 0, "dea": 1, "router": 2, "stager": 3, "release": 4}
+    weight = {"nfs": 0, "site": 1, "dea": 2, "router": 3, "stager": 4, "release": 5}
     alone = sorted(
         found - {name for names in CHAINS.values() for name in names}, key=lambda n: (weight.get(n, 9), n)
     )
