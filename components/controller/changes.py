@@ -89,7 +89,7 @@ class Changes:
             runtimes.check(self._pool, current, target)
             actions = decide(current, target)
             if current.state == STARTED:
-                # What it goes back to when the change comes to nothing.
+                # The application goes back to this when the change comes to nothing.
                 revisions.adopt(session, app)
             apps.apply(session, app, current, target)
             if actions.stop:
