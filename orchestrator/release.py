@@ -145,7 +145,7 @@ def _parents(name: str) -> list[str]:
 
 
 def is_current(folder: Path, source: str, pythons: Sequence[str]) -> bool:
-    """Whether the release in this folder was built from these sources, for all of these Pythons, and is undamaged."""
+    """Return whether the release in this folder was built from these sources, for all of these Pythons, and is undamaged."""
     try:
         manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
         targets = [manifest["targets"][p] for p in pythons]
@@ -229,7 +229,7 @@ def _assemble(
 
 
 def _target(root: Path, work: Path, python: str, *, ours: Path, cache: Path) -> dict[str, Any]:
-    """Write wheels and archives for one Python; give its part of the manifest."""
+    """Write wheels and archives for one Python; return its part of the manifest."""
     base, offered = requirements(root)
     wheels = work / "wheels" / f"py{python}"
     shutil.copytree(_download(root, python, cache / f"py{python}", base), wheels)

@@ -98,6 +98,6 @@ class ProcessorTime:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Measure where somebody asks for it."""
+    """Measure where INGOT_PROCESSOR_TIME asks for it."""
     if target := os.environ.get(VARIABLE):
         config.pluginmanager.register(ProcessorTime(Path(target).absolute()), "processor-time")

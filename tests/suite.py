@@ -58,7 +58,7 @@ def pytest(*arguments: str) -> tuple[str, ...]:
 
 
 def scenarios() -> list[list[Part]]:
-    """Give one lane for every molecule scenario and one for all that share a lab, the longest first so that lanes end together."""
+    """Return one lane for every molecule scenario and one for all that share a lab, the longest first so that lanes end together."""
     found = {p.parent.name for p in (ROOT / "molecule").glob("*/molecule.yml")}
     chains = [
         [
@@ -80,7 +80,7 @@ def scenarios() -> list[list[Part]]:
 
 
 def molecule(scenario: str) -> Part:
-    """Give a scenario as a part on a lab of its own."""
+    """Return a scenario as a part on a lab of its own."""
     command = (str(BIN / "molecule"), "test", "--destroy=never", "-s", scenario)
     return Part(f"molecule-{scenario}", command, lab=f"mol-{scenario}".replace("_", "-"), scenario=scenario)
 
@@ -127,7 +127,7 @@ PLATFORM = Part(
 
 
 def long_lanes() -> list[list[Part]]:
-    """Give the lanes that follow the quick ones.
+    """Return the lanes that follow the quick ones.
 
     The two largest labs, the platform's and the verbs', come one after the other, so that their memory is not needed at once.
     """
@@ -136,7 +136,7 @@ def long_lanes() -> list[list[Part]]:
 
 
 def run(part: Part) -> tuple[Part, int, Cost]:
-    """Run one part; give its exit code and what it cost."""
+    """Run one part; return its exit code and what it cost."""
     started = time.monotonic()
     stamp = ROOT / "build" / "cache" / part.name
     files = suite_passed.digest(ROOT, part.files) if part.files else ""
@@ -168,7 +168,7 @@ def run(part: Part) -> tuple[Part, int, Cost]:
 
 
 def spent_in(lab: str) -> float:
-    """Give the processor seconds that the machines of a lab have used; 0 where there is no such lab."""
+    """Return the processor seconds that the machines of a lab have used; 0 where there is no such lab."""
     if not lab:
         return 0.0
     with lab_client.LabClient(start=False) as client:

@@ -57,7 +57,7 @@ def parse_stat(text: str) -> tuple[float, float]:
 def run(
     command: Sequence[str], *, folder: Path, environment: Mapping[str, str], log: Path
 ) -> tuple[int, float]:
-    """Run a program to its end, with its output in `log`; give its exit code and the processor seconds of it and of all it waited for."""
+    """Run a program to its end, with its output in `log`; return its exit code and the processor seconds of it and of all it waited for."""
     with log.open("w") as out:
         child = subprocess.Popen(command, cwd=folder, env=environment, stdout=out, stderr=subprocess.STDOUT)
         _, status, used = os.wait4(child.pid, 0)
@@ -89,7 +89,7 @@ def table(costs: Iterable[tuple[str, Cost]], wall: float, before: Host, after: H
 def record(
     goal: str, costs: Iterable[tuple[str, Cost]], wall: float, before: Host, after: Host
 ) -> dict[str, Any]:
-    """Return the same for programs."""
+    """Return the same figures for programs."""
     return {
         "goal": goal,
         "wall_seconds": round(wall, 1),

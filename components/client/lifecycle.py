@@ -204,7 +204,7 @@ class Lifecycle:
             raise
 
     def _still_runs(self, old: App) -> bool:
-        """Say whether what ran before runs on, the new version having come to nothing before it was started."""
+        """Return whether what ran before runs on, the new version having come to nothing before it was started."""
         now = self.api.app(self.name)
         return (old.get("state"), old.get("version")) == ("STARTED", now.get("version"))
 

@@ -75,7 +75,7 @@ class DaemonConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
         return []
 
     def lacking(self) -> list[str]:
-        """Say what the daemon needs of the machine it runs on and does not find, each with its remedy; asked at its start."""
+        """Return what the daemon needs of its machine and does not find, each with its remedy; it is asked at the start."""
         return []
 
 

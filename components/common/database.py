@@ -113,7 +113,7 @@ class Database:
             yield session
 
     def asking(self) -> AbstractContextManager[Connection]:
-        """Open a connection for who wants columns and no objects, and does not need its statements to agree with each other.
+        """Open a connection for a caller that wants columns and no objects, and does not need its statements to agree with each other.
 
         With PostgreSQL each statement is a transaction of its own, without the two round trips of one: what it writes is
         kept at once. With SQLite all of them are one.
@@ -166,7 +166,7 @@ class Database:
         with self._one_migrator(), self.engine.connect() as connection:
             key = {"key": self._key("migrations")}
             if self.postgresql:
-                # A large table takes its time, and who waits for another migrator waits for that.
+                # A large table takes its time, and a daemon that waits for another migrator waits for that.
                 for name in _UNBOUNDED:
                     connection.execute(text(f"SET {name} = 0"))
                 connection.execute(text("SELECT pg_advisory_lock(:key)"), key)
@@ -182,7 +182,7 @@ class Database:
                     connection.commit()
 
     def alembic_config(self, connection: Connection) -> alembic.config.Config:
-        """Give Alembic's configuration on a connection; no file of its own is needed."""
+        """Return Alembic's configuration on a connection; no file of its own is needed."""
         config = alembic.config.Config()
         config.set_main_option("script_location", str(self._migrations))
         config.attributes["connection"] = connection
@@ -241,7 +241,7 @@ class Database:
 
 
 def unavailable(error: SQLAlchemyError) -> bool:
-    """Say whether it is the database that is away, silent, full or too busy, and not the statement that is wrong."""
+    """Return whether it is the database that is away, silent, full or too busy, and not the statement that is wrong."""
     if getattr(getattr(error, "orig", None), "sqlite_errorcode", None) == sqlite3.SQLITE_ERROR:
         # SQLite's word for both.
         return False

@@ -10,8 +10,8 @@ import re
 from collections.abc import Iterable, Sequence
 
 PLATFORM_REGISTER, PLATFORM_UNREGISTER = "ingot.platform.register", "ingot.platform.unregister"
-# What controllers and orchestrator say their routes on, in this order: a router that takes the first then knows that the second
-# is nobody else's.
+# Controllers and orchestrator register on these subjects in this order: a router that takes the first then knows that the second
+# is the same sender's.
 REGISTER = (PLATFORM_REGISTER, "router.register")
 UNREGISTER = (PLATFORM_UNREGISTER, "router.unregister")
 _LABEL = r"(?!-)[a-z0-9_-]{1,63}(?<!-)"
@@ -39,7 +39,7 @@ def platform_hosts(domain: str, further: Iterable[str] = ()) -> frozenset[str]:
 
 
 def host_problems(key: str, hosts: Sequence[str]) -> list[str]:
-    """Say which of the hosts under a configuration's key are none: they are compared, so they are written in one way only."""
+    """Return a problem for each name under a configuration's key that is no whole host name in lower case, the one way to write it."""
     return [
         f"{key}: want whole host names in lower case, without wildcard, port and final dot, not {host!r}"
         for host in hosts

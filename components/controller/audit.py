@@ -19,7 +19,7 @@ from components.controller.models import Event
 from components.controller.origin import origin, subscriber
 
 _CHANGING = ("POST", "PUT", "DELETE", "PATCH")
-# Segments of paths that open something to whoever knows them: view and its part.
+# Segments of paths that open something to any reader of them: view and its part.
 _SECRET_PARTS = {
     "services_v1.show_token": "text",
     "services_v1.forget_token": "text",
@@ -30,7 +30,7 @@ logger = log.get(__name__)
 
 
 def client_address(of: Request) -> str:
-    """Give the address a request comes from, as far as our routers tell."""
+    """Return the address a request comes from, as far as our routers tell."""
     return origin(of.remote_addr, of.headers.get("X-Forwarded-For", ""), here().operations.routers)[:64]
 
 
@@ -40,7 +40,7 @@ def client_network(of: Request) -> str:
 
 
 def shown_path(of: Request) -> str:
-    """Give a request's path without the part that is a secret."""
+    """Return a request's path without the part that is a secret."""
     name = _SECRET_PARTS.get(of.endpoint or "")
     secret = (of.view_args or {}).get(name) if name else None
     return (of.path.replace(str(secret), log.MASK) if secret else of.path)[:512].replace("\0", "")
@@ -82,7 +82,7 @@ def _line(event: Mapping[str, Any]) -> list[Any]:
 
 
 def _claimed(response: Response) -> str:
-    """Give who an anonymous caller says they are, where they log in or register; else the refused are nobody.
+    """Return who an anonymous caller says they are, where they log in or register; else the refused are nobody.
 
     Gateways and stagers show passwords of their own and are no users: what they do well is not written down.
     """
@@ -99,7 +99,7 @@ def _claimed(response: Response) -> str:
 
 
 def _too_many() -> bool:
-    """Say whether enough was written down of those who are refused: from there, or from everywhere."""
+    """Return whether enough refusals of strangers are written down: from this address, or from all."""
     operations, now = here().operations, time.monotonic()
     return bool(operations.refused.take(client_network(request), now) or operations.refused_all.take("", now))
 
@@ -114,7 +114,7 @@ def _app() -> str:
 
 
 def _member(name: str) -> object:
-    # Only of a body that the route has read: one that was refused unread is nobody's to parse.
+    # Only of a body that the route has read: one that was refused unread is not parsed.
     body = g.get("body")
     return body.get(name) if isinstance(body, dict) else None
 

@@ -83,7 +83,7 @@ _HASHING = Hashing(at_once=2, waiting=4, patience=5.0)
 
 
 def hash_password(password: str) -> str:
-    """Give the argon2 hash to store.
+    """Return the argon2 hash to store.
 
     Raises:
         TooManyError: too many passwords are being hashed.
@@ -128,7 +128,7 @@ class Tokens:
         return text if isinstance(text, str) else text.decode()
 
     def read(self, token: str, now: float | None = None) -> tuple[str, int] | None:
-        """Give the email and the epoch of a token that is ours and has not expired, else None."""
+        """Return the email and the epoch of a token that is ours and has not expired, else None."""
         said = (self._said if len(token) <= _LONGEST_REMEMBERED else self._open)(token)
         if said is None:
             return None
@@ -194,7 +194,7 @@ def void_tokens(user: User, keep: str | None = None) -> None:
 
 
 def fingerprint(token: str) -> str:
-    """Give the digest by which a token is remembered."""
+    """Return the digest by which a token is remembered."""
     return hashlib.sha256(token.encode()).hexdigest()
 
 
@@ -205,7 +205,7 @@ def _holds(user: User, token: str, epoch: int) -> bool:
 
 
 def find_user(session: Session, email: str) -> User | None:
-    """Give the user of that email."""
+    """Return the user of that email."""
     return session.scalars(select(User).where(User.email == email.strip().lower())).one_or_none()
 
 

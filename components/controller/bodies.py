@@ -1,4 +1,4 @@
-"""What clients send, before anybody looks into it: the method a form names, and JSON that is not too large (section 1.1)."""
+"""What clients send, before any route looks into it: the method a form names, and JSON that is not too large (section 1.1)."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def read_json(request: Request, largest: int) -> Any:
         left = request.content_length or 0
         while left <= most and (block := request.environ["wsgi.input"].read(min(left, _BLOCK))):
             left -= len(block)
-        # Whoever asks again finds nothing, and does not wait for it.
+        # A second look finds nothing, and does not wait for it.
         request.environ["wsgi.input"] = io.BytesIO()
         raise too_large
     request.max_content_length = largest

@@ -44,7 +44,7 @@ class Changes:
         self._pool = pool
 
     def plan_new(self, session: Session, caller: Caller, name: str, body: Mapping[str, Any]) -> Wanted:
-        """Give a new application as it will be; its owner's row is locked.
+        """Return a new application as it will be; its owner's row is locked.
 
         Raises:
             ApiError: as section 1.8 says.
@@ -57,7 +57,7 @@ class Changes:
         return target
 
     def rules(self, session: Session, app: App) -> Rules:
-        """Give what holds for an application's owner; its row being locked, theirs is locked as well."""
+        """Return what holds for an application's owner; its row being locked, theirs is locked as well."""
         quotas.lock(session.connection(), app.owner_id)
         return apps.rules(session, app.owner_id, self._config, app)
 
@@ -89,7 +89,7 @@ class Changes:
             runtimes.check(self._pool, current, target)
             actions = decide(current, target)
             if current.state == STARTED:
-                # What it goes back to when the change comes to nothing.
+                # The application goes back to this when the change comes to nothing.
                 revisions.adopt(session, app)
             apps.apply(session, app, current, target)
             if actions.stop:
@@ -105,7 +105,7 @@ class Changes:
 
     @contextmanager
     def undoing(self, change: Change | None, by: str) -> Iterator[Callable[[Session, App, str], bool]]:
-        """Give what a failed staging does to an application that runs: it goes on as it was before the change.
+        """Yield what a failed staging does to an application that runs: it goes on as it was before the change.
 
         A start that is refused within this undoes the change as well.
         """
@@ -131,7 +131,7 @@ class Changes:
             raise
 
     def _undo(self, session: Session, app: App, change: Change | None) -> list[Bound]:
-        """Take a change back unless another came after it; gives what is then to be unbound. Twice is as good as once."""
+        """Take a change back unless another came after it; return what is then to be unbound. Twice is as good as once."""
         if change is None or app.lock_version != change.after.lock_version:
             return []
         added = set(change.after.services).difference(change.before.services)

@@ -77,7 +77,7 @@ class ControllerConfig(DaemonConfig, frozen=True, kw_only=True):
     support: str = "http://support.ingot.localhost"
     allow_debug: bool = False
     allow_external_uris: bool = False
-    # Hosts of the platform beside the domain itself, `api.` and `orchestrator.`: nobody gives an application one of them, and an
+    # Hosts of the platform beside the domain itself, `api.` and `orchestrator.`: no user gives an application one of them, and an
     # application that has one loses it.
     reserved_hosts: list[str] = msgspec.field(default_factory=list)
     # Hosts nobody but an administrator gives an application; what stands before the domain must be longer than this.

@@ -17,7 +17,7 @@ from components.controller.models import App, Event, Route
 from components.controller.starter import Starter
 from components.controller.store import Store
 
-# Who does it, in events.
+# The actor that events name.
 PLATFORM = "platform"
 logger = log.get(__name__)
 
@@ -65,7 +65,7 @@ class PlatformHosts:
                 self._bus.publish("vcap.cc.events", line)
 
     def _take(self, session: Session, app: App) -> dict[str, str]:
-        """Take them; gives each with the path in its event."""
+        """Take them off the application; return each with the path in its event."""
         theirs = Route.app_id == app.id, Route.url.in_(self._hosts)
         urls = sorted(session.scalars(select(Route.url).where(*theirs)))
         gone = {host: f"/apps/{app.name}/uris/{host}"[:512] for host in urls}

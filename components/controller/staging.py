@@ -395,7 +395,7 @@ class Stagings:
 
 
 def silent(alive_at: float, now: float, seconds: float = ABANDONED_SECONDS) -> bool:
-    """Say whether a row was not renewed for so long, or lies so far in the future: then the clock was set back since."""
+    """Return whether a row was not renewed for so long, or lies so far in the future: then the clock was set back since."""
     return abs(now - alive_at) >= seconds
 
 

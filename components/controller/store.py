@@ -59,7 +59,7 @@ class Store:
             folder.chmod(0o700)
 
     def problem(self) -> str | None:
-        """Give the reason why nothing can be stored; None when all is well."""
+        """Return the reason why nothing can be stored; None when all is well."""
         for folder in (self.droplets, self.packages, self.resources):
             if not folder.is_dir():
                 return f"the share lacks {folder.name}/"
@@ -68,21 +68,21 @@ class Store:
         return None
 
     def droplet(self, digest: str) -> Path:
-        """Give a droplet's place."""
+        """Return a droplet's place."""
         return self.droplets / _checked(digest)
 
     def package(self, digest: str) -> Path:
-        """Give a package's place."""
+        """Return a package's place."""
         return self.packages / _checked(digest)
 
     def resource(self, digest: str) -> Path:
-        """Give a pool file's place (section 1.9)."""
+        """Return a pool file's place (section 1.9)."""
         number = int(_checked(digest), 16)
         return self.resources / str(number % 269) / str(number % 251) / digest
 
     @contextmanager
     def incoming(self) -> Iterator[Path]:
-        """Give a path on the share to write a new file to; what is left there at the end is removed.
+        """Yield a path on the share to write a new file to; what is left there at the end is removed.
 
         Where the share gets full, the trash makes room first.
         """
@@ -95,7 +95,7 @@ class Store:
             yield path
         except OSError as error:
             if full(error):
-                # For whoever repeats it.
+                # For the next attempt.
                 self.empty_trash()
             raise
         finally:
@@ -125,7 +125,7 @@ class Store:
             self.keep(scratch, place)
 
     def has_resource(self, digest: object, size: object) -> bool:
-        """Say whether the pool has a file of that digest and that size; who asks uses it."""
+        """Return whether the pool has a file of that digest and that size; to ask counts as a use."""
         if not isinstance(digest, str) or not SHA1.fullmatch(digest) or type(size) is not int:
             return False
         place = self.resource(digest)
@@ -139,7 +139,7 @@ class Store:
         return False
 
     def low(self) -> bool:
-        """Say whether the share gets full."""
+        """Return whether the share gets full."""
         space = os.statvfs(self.root)
         free = space.f_bavail * space.f_frsize
         few = free < LOW_BYTES and free < LOW_PART * space.f_blocks * space.f_frsize
@@ -191,7 +191,7 @@ class Store:
 
 
 def full(error: BaseException) -> bool:
-    """Say whether an error is that of a disk, or a quota, without room."""
+    """Return whether an error is that of a disk, or a quota, without room."""
     return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
 
 
@@ -205,7 +205,7 @@ def copy(reader: IO[bytes], writer: IO[bytes]) -> int:
 
 
 def sha1_of(path: Path) -> str:
-    """Give the SHA-1 of a file's content, the protocol's name for it."""
+    """Return the SHA-1 of a file's content, the protocol's name for it."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, _sha1).hexdigest()
 

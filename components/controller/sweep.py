@@ -217,7 +217,7 @@ def unknown(there: Mapping[str, float], used: Collection[str], now: float) -> se
 
 
 def too_many(going: int, there: int) -> bool:
-    """Say whether more would go than a database that is right would let go."""
+    """Return whether more would go than a database that is right would let go."""
     return going * ONE_OF > there
 
 

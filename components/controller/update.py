@@ -210,7 +210,7 @@ def _uris(current: Wanted, body: Mapping[str, Any], rules: Rules) -> tuple[str, 
     if len(given) > rules.capacity.app_uris:
         raise ApiError(602, len(given), rules.capacity.app_uris)
     known = set(current.uris)
-    # What it has already is not judged again: rules may have changed since. The platform's hosts are.
+    # Hosts that the application has already are not judged again, as rules may have changed since; the platform's hosts are.
     return tuple(sorted({_uri(u, known, rules) for u in given if u not in (None, "")}))
 
 

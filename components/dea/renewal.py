@@ -16,12 +16,12 @@ _PATIENCE_SECONDS = 120.0
 
 
 def outdated(instance: Instance, status: UnitStatus) -> bool:
-    """Judge whether a unit that was found runs under no account, which is how earlier releases made them."""
+    """Return whether a unit that was found runs under no account, which is how earlier releases made them."""
     return instance.uid is not None and status.alive and status.user != str(instance.uid)
 
 
 class Renewal:
-    """Those that are to be replaced, the longest known first.
+    """The instances that are to be replaced, the longest known first.
 
     Args:
         patience: seconds for which one is named before another is.

@@ -103,7 +103,7 @@ class View:
 
     @property
     def quiet(self) -> bool:
-        """True where nobody leaves a place."""
+        """Return True where no instance leaves its place."""
         return not (self.evacuating or self.leaving)
 
     def leaves(self, instance: Instance) -> bool:

@@ -17,7 +17,7 @@ REFUSED = Counter(
     "ingot_router_refused_platform_registrations_total",
     "Registrations of a host of the platform by somebody who may only register applications.",
 )
-# Whoever registers does so every few seconds, or as often as they like: one line says it for all until the next.
+# A registration is repeated every few seconds, or as often as its sender likes: one line says it for all until the next.
 LOG_SECONDS = 60.0
 _PLATFORM = (PLATFORM_REGISTER, PLATFORM_UNREGISTER)
 

@@ -47,33 +47,33 @@ class Table:
 
     @property
     def hosts(self) -> int:
-        """How many hosts there are; `urls` in the varz."""
+        """Return how many hosts there are; `urls` in the varz."""
         return len(self._hosts)
 
     @property
     def endpoints(self) -> int:
-        """How many different endpoints there are; `droplets` in the varz."""
+        """Return how many different endpoints there are; `droplets` in the varz."""
         return len(self._peers)
 
     def names(self) -> list[str]:
-        """Every host, as registered."""
+        """Return every host, as registered."""
         return list(self._hosts)
 
     def routes(self, host: str) -> list[Endpoint]:
-        """Endpoints of one entry, oldest first; empty when there is none."""
+        """Return the endpoints of one entry, oldest first; empty when there is none."""
         return [r.endpoint for r in self._hosts.get(host, {}).values()]
 
     def tags(self, peer: Peer) -> Mapping[str, Any]:
-        """Tags of what has an address and port; empty when nothing has."""
+        """Return the tags of the endpoint at an address and port; empty when there is none."""
         host = next(iter(self._peers.get(peer, ())), None)
         return {} if host is None else self._hosts[host][peer].endpoint.tags
 
     def host(self, peer: Peer) -> str | None:
-        """One of the hosts that are served at an address and port, always the same; None when there is none."""
+        """Return one of the hosts that are served at an address and port, always the same; None when there is none."""
         return min(self._peers.get(peer, ()), default=None)
 
     def find(self, host: str) -> str | None:
-        """Which entry serves a host: itself, or the nearest wildcard above it, which is an application's."""
+        """Return which entry serves a host: its own, or the nearest wildcard above it, which is an application's."""
         if host in self._hosts:
             return host
         if host in self.platform:
@@ -132,7 +132,7 @@ class Table:
         return taken
 
     def prune(self, now: float) -> int:
-        """Remove routes older than the age; gives how many.
+        """Remove routes older than the age; return how many.
 
         The platform's age while the platform is heard: where all of it falls silent, as on a bus that does not let its
         subject through, what was known last is better than nothing.
@@ -149,19 +149,19 @@ class Table:
         return len(stale)
 
     def refresh(self, now: float) -> None:
-        """Confirm everything: the bus was away, so nobody could."""
+        """Confirm everything: the bus was away, so no registration could arrive."""
         for routes in self._hosts.values():
             for route in routes.values():
                 route.seen = now
 
     def take_changes(self) -> set[str]:
-        """Give the hosts that changed since the last call."""
+        """Return the hosts that changed since the last call."""
         changed, self._changed = self._changed, set()
         return changed
 
     @property
     def changed(self) -> bool:
-        """True when `take_changes` has something to give."""
+        """Return True when `take_changes` has something to give."""
         return bool(self._changed)
 
     def _add(self, hosts: Iterable[str], endpoint: Endpoint, now: float) -> None:
@@ -207,5 +207,5 @@ class Table:
 
 
 def _differ(old: object, new: object) -> bool:
-    """True when both are known and not the same."""
+    """Return True when both are known and not the same."""
     return old is not None and new is not None and old != new

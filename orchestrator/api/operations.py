@@ -35,7 +35,7 @@ class WireBody(Body, frozen=True):
 
 @blueprint.get("/v2/release")
 def release() -> Response:
-    """Say which release runs, which a roll that did not end was going to, and which a rollback without a name goes to."""
+    """Return which release runs, which a roll that did not end was going to, and which a rollback without a name goes to."""
     folder = here().tools.inventory.folder
     known = inventory.recorded(folder)
     return jsonify(

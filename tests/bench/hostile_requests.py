@@ -37,12 +37,12 @@ class Case:
 
 
 def post(*headers: bytes, body: bytes = b"") -> bytes:
-    """Give a request with these header lines."""
+    """Return a request with these header lines."""
     return b"POST /attack HTTP/1.1\r\n" + HOST + b"".join(h + b"\r\n" for h in headers) + b"\r\n" + body
 
 
 def get(*headers: bytes, line: bytes = b"GET / HTTP/1.1", host: bytes = HOST) -> bytes:
-    """Give a request without a body, the last of its connection."""
+    """Return a request without a body, the last of its connection."""
     return line + b"\r\n" + host + b"".join(h + b"\r\n" for h in (*headers, b"Connection: close")) + b"\r\n"
 
 
@@ -52,14 +52,14 @@ END = b"0\r\n\r\n"
 
 
 def _bad() -> str:
-    """Give what this host's nginx says to a malformed request by HTTP/2: an error of the protocol (1.22), or an answer (1.26)."""
+    """Return what this host's nginx says to a malformed request by HTTP/2: an error of the protocol (1.22), or an answer (1.26)."""
     said = subprocess.run(["nginx", "-v"], capture_output=True, text=True, check=True).stderr
     major, minor = said.partition("nginx/")[2].split(".")[:2]
     return "stream reset 1" if (int(major), int(minor)) < (1, 25) else "400"
 
 
 def cases() -> list[Case]:
-    """Give all of them."""
+    """Return all cases of the corpus."""
     made = [*_framing(), *_chunks(), *_lines(), *_hosts(), *_fields(), *_slow(), *_harmless(), *_http2()]
     assert len({c.name for c in made}) == len(made)
     return made

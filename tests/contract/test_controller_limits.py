@@ -80,7 +80,7 @@ def test_failed_logins_and_registrations_of_one_address_are_limited(tmp_path: Pa
         assert refused.code == (429, 429)
         assert int(refused.headers["Retry-After"]) > 1
         assert vmc.call("POST", "/users", {"email": "e@b.com", "password": "pw"}).code == (429, 429)
-        # Neither one who has a token is held up, nor another address; of one network of IPv6 all are one.
+        # Neither a client with a token is held up, nor another address; all addresses of one IPv6 network count as one.
         assert one.call("GET", "/v2/me").status == 200
         boss = Vmc(vmc.port, made.tokens.make(ADMIN, _epoch_of(made, ADMIN)))
         assert boss.call("POST", "/users", {"email": "e@b.com", "password": "pw"}).status == 204

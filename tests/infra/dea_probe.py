@@ -1,4 +1,4 @@
-"""Who stands in the controller's place on a DEA's machine, and asks an instance from within."""
+"""A stand-in for the controller on a DEA's machine, which asks an instance from within."""
 
 from __future__ import annotations
 
@@ -138,7 +138,7 @@ def controller(host: Any, verb: str, **more: Any) -> Any:
 
 
 def asking(instance: dict[str, Any], command: str) -> list[str]:
-    """Give the command that has the instance itself run something."""
+    """Return the command that has the instance itself run something."""
     script = (
         "import sys, urllib.request, urllib.parse as p; "
         "print(urllib.request.urlopen(sys.argv[1] + p.quote(sys.argv[2], safe='')).read().decode())"

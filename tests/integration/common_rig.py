@@ -62,7 +62,7 @@ async def until(
 
 
 def authorization(without: str = " ") -> str:
-    """Give nats-server's users of the contract, each with its name as password.
+    """Return nats-server's users of the contract, each with its name as password.
 
     Args:
         without: begins the subjects that nobody may use.

@@ -156,7 +156,7 @@ def start(
 def run(
     module: str, *arguments: str, timeout: float, name: str = "", **options: Any
 ) -> subprocess.CompletedProcess[str]:
-    """Run a program to its end and give what it wrote, as `subprocess.run(…, capture_output=True, text=True)` does."""
+    """Run a program to its end and return what it wrote, as `subprocess.run(…, capture_output=True, text=True)` does."""
     with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
         process = start(
             module, *arguments, name=name, stdin=subprocess.DEVNULL, stdout=out, stderr=err, **options
@@ -175,7 +175,7 @@ def run(
 
 
 def _control(module: str) -> socket.socket:
-    """Give the socket of the process that a program is forked from."""
+    """Return the socket of the process that a program is forked from."""
     if module not in _servers:
         ours, theirs = socket.socketpair(type=socket.SOCK_SEQPACKET)
         with theirs:

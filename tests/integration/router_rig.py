@@ -337,7 +337,7 @@ class Rig:
 
 @contextmanager
 def running(**options: Any) -> Iterator[Rig]:
-    """Give a rig that is ready, and clear it away."""
+    """Yield a rig that is ready, and clear it away."""
     rig = Rig(**options)
     try:
         rig.start()

@@ -35,7 +35,7 @@ def drop(port: str) -> None:
 
 
 def failing(work: Callable[[], object]) -> float:
-    """How long it takes until it says that the database is not there."""
+    """Return how many seconds pass until the work fails because the database is away."""
     begun = time.monotonic()
     with pytest.raises(SQLAlchemyError) as caught:
         work()

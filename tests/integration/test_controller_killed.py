@@ -210,7 +210,7 @@ def orphans(platform: Platform, database: str) -> dict[str, Any]:
 
 
 def swept(platform: Platform, database: str) -> bool:
-    """Whether nothing is left once a day has passed, and an operator let go what is much among few."""
+    """Return whether nothing is left once a day has passed, and an operator let go what is much among few."""
     share = platform.settings.state / "share"
     left = orphans(platform, database)
     for kind in ("packages", "droplets"):

@@ -1,4 +1,4 @@
-"""The platform's hosts at controllers: no user claims one, and who has one from before loses it, is told, and its DEAs too."""
+"""The platform's hosts at controllers: no user claims one; an application that has one from before loses it, and owner and DEAs are told."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ Begin = Callable[..., ControllerProcess]
 def begin(
     nats_server: str, postgres_url: str, tmp_path: Path, free_port: Callable[[], int]
 ) -> Iterator[Begin]:
-    """Gives a function: it starts controllers of one platform, of which each is ready."""
+    """Yield a function that starts controllers of one platform and returns once each is ready."""
     controllers: list[ControllerProcess] = []
 
     def start(count: int = 1, **more: Any) -> ControllerProcess:

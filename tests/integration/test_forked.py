@@ -24,7 +24,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 @pytest.fixture
 def manager(tmp_path: Path) -> list[str]:
-    """What a health manager needs that has neither bus nor controllers."""
+    """Return the arguments of a health manager that has neither bus nor controllers."""
     config = {
         "bus": {"urls": ["nats://127.0.0.1:1"]},
         "controllers": ["http://127.0.0.1:1"],

@@ -1,4 +1,4 @@
-"""The platform's hosts at a router: nobody takes them who may only register applications (docs/decisions/0016).
+"""The platform's hosts at a router: a user of the bus that may only register applications takes none (docs/decisions/0016).
 
 The bus has the contract's users, as on machines; bus, process, nginx and endpoints are real.
 """
@@ -162,7 +162,7 @@ def test_a_bus_of_the_release_before_takes_no_host_away() -> None:
         until(lambda: rig.bus_of(CONTROLLER).bus.connected, "the controller is back on the bus")
         for subject in REGISTER:
             rig.register(controller.port, API, subject=subject, user=CONTROLLER)
-        # What nobody confirms is gone after its age.
+        # A route that is not confirmed is gone after its age.
         rig.wait_status("app.example.com", 404)
         assert rig.get(API).json()["name"] == "controller"
 

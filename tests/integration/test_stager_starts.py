@@ -97,7 +97,7 @@ def test_a_command_has_gunicorn_and_the_packages_as_a_procfiles_has(rig: Rig, tm
     assert rig.droplet(tmp_path, "wsgi").read("startup") == startup
 
 
-# Loads for a second, so that whoever asks whether it listens finds out, then with what the test wants.
+# Loads for a second, so that a probe of the port sees whether it listens, then goes on with what the test wants.
 SLOW = "import threading, time\ntime.sleep(1)\n"
 ANSWER = (
     "threading.Thread(target=time.sleep, args=(60,), daemon=True, name='of the application').start()\n"

@@ -46,5 +46,5 @@ def leftovers(bridge: str) -> list[str]:
 
 
 def counted_bridges() -> list[str]:
-    """Give the bridges that this host is set for."""
+    """Return the bridges for which this host has its settings."""
     return list(json.loads(HOST_SETTINGS.read_text())["bridges"]) if HOST_SETTINGS.exists() else []

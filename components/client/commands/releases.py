@@ -1,4 +1,4 @@
-"""The release of the whole platform: rolled to another, and back. What went by other words before names these."""
+"""The release of the whole platform: rolled to another, and back. The former names of these commands point here."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from components.client.session import (
     pass_session,
 )
 
-# The first word of a command of before -> the command of now.
+# The first word of a former command -> the present command.
 MOVED = {"roll": "ingot platform roll VERSION"}
 ROLLBACK = "ingot platform rollback"
 

@@ -124,7 +124,7 @@ def _limits(spec: UnitSpec) -> list[tuple[str, Variant]]:
 
 
 def _view(spec: UnitSpec, files: Files) -> list[tuple[str, Variant]]:
-    """What of the disk it sees: everything read-only, its own folders writable, its neighbours' not at all."""
+    """Return what the unit sees of the disk: everything read-only, its own folders writable, its neighbours' not at all."""
     writable = [spec.directory, *spec.writable]
     shown = [p for p in spec.read_only if any(p.is_relative_to(e) for e in spec.empty)]
     bound = [p for p in writable if any(p.is_relative_to(e) for e in spec.empty)]

@@ -1,5 +1,5 @@
--- What this code calls of nginx and of its Lua module though it is no public interface (docs/decisions/0014-private-interfaces.md), and
--- whether the nginx that runs here is known to have it so. Other arguments than a version takes fail every request, or worse.
+-- The private parts of nginx and of its Lua module that this code calls (docs/decisions/0014-private-interfaces.md), and
+-- whether the nginx that runs here is known to have them so. Other arguments than a version takes fail every request, or worse.
 --
 -- To let a new version in: compare, in its source, FUNCTIONS below, ngx_atoi and ngx_murmur_hash2 (request.lua, endpoints.lua), and the
 -- beginnings of ngx_http_request_t and ngx_connection_t (request.lua); then run the router's tests on it.
@@ -47,7 +47,7 @@ local FUNCTIONS = {
 }
 
 local MOST_ARGUMENTS = 16
--- It converts to no type of C, and LuaJIT converts all arguments before it calls.
+-- A coroutine converts to no type of C, and LuaJIT converts all arguments before it calls.
 local UNCONVERTIBLE = coroutine.create(function() end)
 
 -- The prototype a function is declared with, as text, without calling it; why there is none otherwise.

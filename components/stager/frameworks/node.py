@@ -78,7 +78,7 @@ def read_package(source: Path) -> dict[str, Any]:
 
 
 def start_command(source: Path, package: Mapping[str, Any], meta: Mapping[str, Any]) -> str:
-    """Say how it is started: the command given, Procfile, the script `start`, package.json's `main`, or section 7.3's rule.
+    """Return how an application is started: the command given, Procfile, the script `start`, package.json's `main`, or section 7.3's rule.
 
     Raises:
         StagingError: none of them says.

@@ -114,7 +114,7 @@ def top_names(path: Path) -> set[str]:
 
 
 def compile_python(context: Context, target: str | None) -> Start:
-    """Install requirements into the droplet and give the start.
+    """Install requirements into the droplet and return the start.
 
     Args:
         context: the build.
@@ -168,7 +168,7 @@ def is_locked(requirements: str) -> bool:
 
 
 def finish(context: Context, command: str) -> Start:
-    """Make what was installed independent of this machine, compile it, and give the start."""
+    """Make what was installed independent of this machine, compile it, and return the start."""
     packages = context.app / PACKAGES
     _make_relocatable(packages / "bin")
     _load_first(packages / "bin" / _SERVER)
@@ -206,7 +206,7 @@ def _install(context: Context, packages: Path) -> None:
 
 
 def _add_server(context: Context, packages: Path) -> str:
-    """Put Gunicorn into the droplet unless the application brought its own; gives its version."""
+    """Put Gunicorn into the droplet unless the application brought its own; return its version."""
     present = {d.name.lower(): d.version for d in distributions(path=[str(packages)])}
     if _SERVER in present:
         return present[_SERVER]
@@ -241,7 +241,7 @@ def _copy_distribution(own: Distribution, packages: Path) -> None:
 
 
 def _gunicorn(target: str, version: str) -> str:
-    # From version 25 on it opens a control socket in the home folder, which nobody here talks to.
+    # From version 25 on it opens a control socket in the home folder, which nothing here talks to.
     major = version.split(".", maxsplit=1)[0]
     quiet = " --no-control-socket" if major.isdigit() and int(major) >= _CONTROL_SOCKET_SINCE else ""
     return (
@@ -260,7 +260,7 @@ def _make_relocatable(scripts: Path) -> None:
 
 
 def _load_first(script: Path) -> None:
-    """Let the command `gunicorn`, whoever brought it, load the application before it listens."""
+    """Let the command `gunicorn`, whether ours or the application's, load the application before it listens."""
     if script.exists():
         program = Path(__file__).with_name(_GUNICORN_SCRIPT).read_text(encoding="utf-8")
         script.write_text(f"#!/usr/bin/env python3\n{program}", encoding="utf-8")

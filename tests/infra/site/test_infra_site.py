@@ -34,14 +34,14 @@ def output(*command: str, **environment: str) -> str:
 
 @pytest.fixture(scope="module")
 def port() -> int:
-    """The host's end of the relay to the router."""
+    """Return the port on the host that is relayed to the router."""
     labs = json.loads(output(str(BIN / "ingot-lab"), "list", "--json"))
     return next(int(lab["port"]) for lab in labs if lab["name"] == LAB)
 
 
 @pytest.fixture(scope="module")
 def ingot(port: int, tmp_path_factory: pytest.TempPathFactory) -> Ingot:
-    """The client, signed in as administrator."""
+    """Return the client, logged in as administrator."""
     known = yaml.safe_load((INVENTORY / "15-secrets.yml").read_text())["all"]["vars"]
     home = str(tmp_path_factory.mktemp("home"))
 

@@ -153,7 +153,7 @@ def stage(host: Any, files: dict[str, str], framework: str = "") -> dict[str, An
 
 
 def with_build_program(program: str) -> dict[str, str]:
-    """Give an application whose requirements run a program, with no index asked."""
+    """Return an application whose requirements run a program, with no index asked."""
     return {
         "wsgi.py": HELLO,
         "requirements.txt": "./own\n",

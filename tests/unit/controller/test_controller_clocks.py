@@ -1,4 +1,4 @@
-"""The database's clock is set back, or forth: nobody holds for ever what they do not hold any more."""
+"""The database's clock is set back or forward: no holder keeps for ever what it does not hold any more."""
 
 from __future__ import annotations
 
