@@ -7,7 +7,7 @@ import signal
 from pathlib import Path
 
 from components.common import log
-from orchestrator.lab import addresses, network, processes, uml
+from orchestrator.lab import addresses, network, processes, qemu
 from orchestrator.lab.errors import LabError
 from orchestrator.lab.journal import Leftovers, Life, Process, Seen, abandoned, leftovers
 from orchestrator.lab.nspawn import unmount
@@ -137,7 +137,7 @@ def _remove_bridge(bridge: str) -> None:
     assert index is not None
     for link in (network.INTERFACES / bridge / "brif").iterdir():
         run(["ip", "link", "delete", link.name], check=False)
-    uml.clear(addresses.key_prefix(index))
+    qemu.clear(addresses.key_prefix(index))
     network.remove_network(index)
 
 
