@@ -91,7 +91,7 @@ def kernel_lab() -> Iterator[KernelLab]:
                 for left in client.labs():
                     client.delete_lab(left.name)
                 client.shutdown()
-    shutil.rmtree(home)
+            shutil.rmtree(home)
 
 
 @pytest.fixture
