@@ -32,15 +32,15 @@ dev:
 
 test:
 	@orchestrator/setup.sh test
-	@$(PY) tests/suite.py test
+	@$(PY) -m tests.suite test
 
 check:
 	@orchestrator/setup.sh check
-	@$(PY) tests/suite.py check
+	@$(PY) -m tests.suite check
 
 lint types unit:
 	@orchestrator/setup.sh check
-	@$(PY) tests/suite.py $@
+	@$(PY) -m tests.suite $@
 
 # The end-to-end tests on Debian 13, which `make test` runs on Debian 12.
 drill-trixie:

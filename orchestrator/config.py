@@ -10,6 +10,7 @@ import msgspec
 
 from components.common.config import DaemonConfig
 from components.common.errors import ConfigError
+from components.common.platform_hosts import orchestrator_host
 
 SCHEMES = ("postgresql+psycopg://", "sqlite:///")
 SYSTEMD, PROCESS = "systemd", "process"
@@ -124,6 +125,8 @@ class OrchestratorConfig(DaemonConfig, frozen=True, kw_only=True):
     controller_timeout: float = 2.0
     operator_password: str
     parallel_jobs: int = 4
+    jobs_days: int = 90
+    """Jobs, with their steps and lines, are known for so long after their end."""
     drain_seconds: float = 1.0
 
     ssh: SshConfig
@@ -135,7 +138,7 @@ class OrchestratorConfig(DaemonConfig, frozen=True, kw_only=True):
     @property
     def api(self) -> str:
         """The host the routers know the API by."""
-        return f"orchestrator.{self.domain}"
+        return orchestrator_host(self.domain)
 
     def problems(self) -> list[str]:
         """Say what the types cannot."""
@@ -159,7 +162,9 @@ class OrchestratorConfig(DaemonConfig, frozen=True, kw_only=True):
         if not 0 <= self.port <= 65535:
             found.append(f"port: want 0 to 65535, not {self.port}")
         found.extend(
-            f"{key}: want 1 or more" for key in ("threads", "parallel_jobs") if getattr(self, key) < 1
+            f"{key}: want 1 or more"
+            for key in ("threads", "parallel_jobs", "jobs_days")
+            if getattr(self, key) < 1
         )
         if self.controller_timeout <= 0:
             found.append("controller_timeout: want more than 0 seconds")

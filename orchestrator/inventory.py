@@ -77,7 +77,7 @@ def was_rolled(folder: Path) -> bool:
 def record_release(folder: Path, version: str) -> None:
     """Write which release the platform runs; a file that already says so is not touched."""
     if recorded_release(folder) != version:
-        text = "# The release that runs. `ingot roll` and `ingot rollback` change it.\n"
+        text = "# The release that runs. `ingot platform roll` and `rollback` change it.\n"
         _write(folder / RELEASE, text + yaml.safe_dump({"all": {"vars": {"ingot_release": version}}}), 0o644)
 
 
@@ -110,7 +110,7 @@ def record_rolling(folder: Path, version: str) -> None:
 def _record(folder: Path, facts: dict[str, str]) -> None:
     # As playbooks/tasks/roll_record.yml writes it; at the end of a roll, that one does.
     if facts != recorded(folder):
-        text = "# The release that runs. `ingot roll` and `ingot rollback` change it.\n"
+        text = "# The release that runs. `ingot platform roll` and `rollback` change it.\n"
         _write(folder / RELEASE, text + yaml.safe_dump({"all": {"vars": facts}}), 0o644)
 
 

@@ -9,6 +9,7 @@ from components.common.bus_thread import BusThread
 from components.common.component_logs import answer_logs
 from components.common.identity import Identity
 from components.common.messages import RouterHello, RouterRegister
+from components.common.platform_hosts import REGISTER, UNREGISTER
 from orchestrator.config import OrchestratorConfig
 
 REGISTER_SECONDS = 20.0
@@ -43,7 +44,8 @@ class Link:
         """Take the route away; requests still come in for a moment and are served."""
         if not self._leaving.is_set():
             self._leaving.set()
-            self._bus.publish("router.unregister", self._route())
+            for subject in UNREGISTER:
+                self._bus.publish(subject, self._route())
 
     def stop(self) -> None:
         """End the bus's thread."""
@@ -78,7 +80,8 @@ class Link:
 
     async def _register(self) -> None:
         if not self._leaving.is_set():
-            await self._bus.bus.publish("router.register", self._route())
+            for subject in REGISTER:
+                await self._bus.bus.publish(subject, self._route())
 
     def _keep(self) -> None:
         while not self._leaving.wait(REGISTER_SECONDS):

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+from orchestrator.progress import Progress, parts
+
+_PROGRESS = Progress()
 
 
 @dataclass
@@ -24,7 +27,10 @@ class Phases:
         """Announce a phase and time it; it counts as done only when it did not raise."""
         say(f"{name}: {what}")
         began = time.monotonic()
-        yield
+        try:
+            yield
+        finally:
+            end_step()
         self.add(name, time.monotonic() - began)
 
     def add(self, name: str, seconds: float) -> None:
@@ -40,6 +46,15 @@ class Phases:
 
 
 def say(line: str) -> None:
-    """Write a line of progress, now."""
-    sys.stdout.write(line + "\n")
-    sys.stdout.flush()
+    """Write a line of progress that stays, now."""
+    _PROGRESS.say(line)
+
+
+def step(line: str) -> None:
+    """Say what is going on; figures in brackets at its end are how far it is, and make no other step."""
+    _PROGRESS.step(*parts(line))
+
+
+def end_step() -> None:
+    """End what is going on: what anyone writes next begins a line."""
+    _PROGRESS.end()

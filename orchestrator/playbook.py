@@ -1,6 +1,7 @@
 """Runs a playbook as an operator would, with `ansible-playbook`, and says what it did.
 
-The whole output goes to a file; the terminal gets one line a play, and the end of the output where a play fails.
+The whole output goes to a file; the terminal gets a line for each play with how many of all tasks are done, and the end of the output
+where a play fails.
 """
 
 from __future__ import annotations
@@ -14,13 +15,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from components.common.errors import IngotError
-from orchestrator.phases import say
+from orchestrator.phases import end_step, step
 
 ROOT = Path(__file__).resolve().parent.parent
 _RECAP = re.compile(
     r"^(?P<host>\S+)\s+: ok=(?P<ok>\d+)\s+changed=(?P<changed>\d+)\s+unreachable=(?P<unreachable>\d+)\s+failed=(?P<failed>\d+)"
 )
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
+# As playbooks/callback_plugins/ingot_progress.py writes it.
+_REACHED = re.compile(r"^\x1e(\d+)/(\d+)$")
 _TAIL = 60
 
 
@@ -75,6 +78,8 @@ def run(
         **os.environ,
         "ANSIBLE_CONFIG": str(plays / "ansible.cfg"),
         "ANSIBLE_NOCOLOR": "1",
+        "ANSIBLE_CALLBACK_PLUGINS": str(ROOT / "playbooks" / "callback_plugins"),
+        "ANSIBLE_CALLBACKS_ENABLED": "ingot_progress",
         "PYTHONUNBUFFERED": "1",
     }
     environment["PATH"] = f"{Path(sys.executable).parent}:{environment.get('PATH', '')}"
@@ -87,12 +92,18 @@ def run(
         ) as process,
     ):
         assert process.stdout is not None
+        play = ""
         for line in process.stdout:
+            if reached := _REACHED.match(line):
+                if play:
+                    step(f"  {play} ({reached[1]} of {reached[2]} tasks)")
+                continue
             whole.write(line)
             lines.append(line.rstrip("\n"))
             if line.startswith("PLAY [") and "RECAP" not in line:
-                say("  " + line[6:].split("]", 1)[0])
+                play = line[6:].split("]", 1)[0]
         code = process.wait()
+    end_step()
     if code:
         tail = "\n".join(lines[-_TAIL:])
         raise PlaybookError(f"{tail}\nplaybooks/{playbook} failed; the whole output is in {log}")

@@ -46,6 +46,8 @@ INSTALLER, BUILDER = "pip", "setuptools"
 # Extras of pyproject.toml that some machines are given beside the rest.
 EXTRAS = ("control",)
 PLAYS = "plays"
+# Marks a kept wheel as whole.
+_WHOLE = "complete"
 _LUA = Path("components/router/lua")
 _SOURCES = ("components", "orchestrator", "pyproject.toml", "README.md", "LICENSE")
 _PLAYS = ("playbooks", "roles", "ansible.cfg")
@@ -83,10 +85,10 @@ def digests_below(folder: Path, base: Path | None = None) -> dict[str, str]:
     return {p.relative_to(base).as_posix(): file_digest(p) for p in files}
 
 
-def source_digest(root: Path) -> str:
-    """Return the digest of all that decides what a release of this checkout becomes."""
+def source_digest(root: Path, names: Iterable[str] = (*_SOURCES, *_PLAYS, "constraints.txt")) -> str:
+    """Return the digest of all that decides what a release of this checkout becomes, or of what is named of it."""
     files: dict[str, str] = {}
-    for name in (*_SOURCES, *_PLAYS, "constraints.txt"):
+    for name in names:
         path = root / name
         if path.is_dir():
             files |= digests_below(path, root)
@@ -277,13 +279,29 @@ def _replace(folder: Path, fresh: Path) -> None:
 
 
 def _own_wheel(root: Path, cache: Path, scratch: Path) -> Path:
-    """Build our wheel from a copy: building in the checkout leaves modules behind that were deleted since."""
+    """Return our wheel in `scratch`; where the sources are those of the last one, a copy of that, as a release's name is no part of it.
+
+    It is built from a copy: building in the checkout leaves modules behind that were deleted since.
+    """
+    own = cache / "own"
+    kept = own / source_digest(root, (*_SOURCES, "constraints.txt"))[:12]
+    own.mkdir(parents=True, exist_ok=True)
+    # Folders of releases have a lock each, and this is shared by all of them.
+    with (cache / ".own.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (kept / _WHOLE).is_file():
+            for old in own.iterdir():
+                shutil.rmtree(old)
+            _build_wheel(root, cache, scratch / "source", kept)
+            (kept / _WHOLE).touch()
+        return Path(shutil.copy2(next(kept.glob("*.whl")), scratch))
+
+
+def _build_wheel(root: Path, cache: Path, copy: Path, result: Path) -> None:
     tools = _cached(cache / "build", [BUILDER], root, [])
-    copy, result = scratch / "source", scratch / "wheel"
     _copy(root, _SOURCES, copy)
     options = ["--no-deps", "--no-index", "--find-links", str(tools), "--wheel-dir", str(result)]
     _pip(["wheel", *options, str(copy)])
-    return next(result.glob("*.whl"))
 
 
 def _download(root: Path, python: str, cache: Path, wanted: Sequence[str]) -> Path:

@@ -131,6 +131,7 @@ def build(config: OrchestratorConfig, identity: Identity) -> Orchestrator:
         redactor=redactor,
         guard=Path(config.state_path) / GUARD,
         parallel=config.parallel_jobs,
+        keep_seconds=config.jobs_days * 86_400.0,
     )
     return Orchestrator(
         config=config,

@@ -27,7 +27,7 @@ from orchestrator import inventory, playbook
 from orchestrator.lab.client import LabClient
 from orchestrator.lab.layout import DEFAULT, Layout
 from orchestrator.lab.up import Raised, bring_up
-from orchestrator.phases import Phases, say
+from orchestrator.phases import Phases, end_step, say, step
 
 ROOT = Path(__file__).resolve().parent.parent
 BUILD = ROOT / "build"
@@ -64,6 +64,7 @@ def main() -> None:
                 subnet=facts.get("SUBNET") or None,
             )
     except IngotError as error:
+        end_step()
         sys.stderr.write(f"make up failed: {error}\n")
         raise SystemExit(1) from error
     show(report)
@@ -86,8 +87,9 @@ def up_machines(phases: Phases, name: str, image: str, port: int, subnet: str | 
         release = pool.submit(build_release, TARGETS[image])
         say("machines: image, network, boot (the release is built meanwhile)")
         lab = bring_up(
-            client, ROOT, name, layout, subnet=subnet, port=port, report=lambda line: say(f"  {line}")
+            client, ROOT, name, layout, subnet=subnet, port=port, report=lambda line: step(f"  {line}")
         )
+        end_step()
         for phase, seconds in lab.phases:
             phases.add(phase, seconds)
         with phases.phase("release", "wheels for the machines' Python, with no index on them"):
@@ -125,7 +127,9 @@ def settled_release(folder: Path) -> tuple[str, Path]:
     recorded = inventory.recorded_release(folder)
     plays = BUILD / "releases" / str(recorded) / "plays"
     if recorded not in {None, VERSION} and inventory.was_rolled(folder) and plays.is_dir():
-        say(f"  release {recorded} was rolled here and stays; `ingot roll {VERSION}`: this checkout's")
+        say(
+            f"  release {recorded} was rolled here and stays; `ingot platform roll {VERSION}`: this checkout's"
+        )
         return str(recorded), plays
     inventory.record_release(folder, VERSION)
     return VERSION, ROOT

@@ -1,14 +1,15 @@
 """The suite: its parts in order, quick ones first, each timed; `make test` runs all, `make check` the quick ones.
 
-    python tests/suite.py test|check|<part>...
+    python -m tests.suite test|check|<part>...
 
-Output of a part goes to `build/logs/<part>.log`, and to the terminal where it fails. The last part of `test` writes to the
-terminal directly, so that the run ends with pytest's closing line.
+Output of a part goes to `build/logs/<part>.log`, and to the terminal where it fails. Of `test`, the end shows what pytest said of the
+platform; before its closing line stands what each part cost, which is in `build/logs/suite.json` too.
 """
 
 from __future__ import annotations
 
 import concurrent.futures
+import json
 import os
 import subprocess
 import sys
@@ -17,13 +18,22 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from orchestrator.lab import client as lab_client
+from orchestrator.lab.errors import LabError
+from tests import suite_cost
+from tests.suite_cost import Cost, Host
+
 ROOT = Path(__file__).resolve().parent.parent
 LOGS = ROOT / "build" / "logs"
 BIN = ROOT / "build" / "venv" / "bin"
-SIDE_BY_SIDE = 2
-# Operations on a whole platform share one, each on what the one before left (molecule/shared/README.md).
-VERBS = ("scale_out", "scale_in", "roll", "rollback")
-VERBS_LAB = "mol-verbs"
+# Three keep two cores busy: a lane waits for machines to boot and for deadlines a third of its time.
+SIDE_BY_SIDE = 3
+# Scenarios that share a lab, by its name, each on what the one before left (molecule/shared/README.md): operations on a whole
+# platform, and roles that need a controller.
+CHAINS = {
+    "mol-verbs": ("scale_out", "scale_in", "roll", "rollback"),
+    "mol-controllers": ("controller", "services", "health_manager"),
+}
 
 
 @dataclass(frozen=True)
@@ -44,17 +54,25 @@ def pytest(*arguments: str) -> tuple[str, ...]:
 
 
 def scenarios() -> list[list[Part]]:
-    """Give one lane for every molecule scenario and one for all verbs, the longest first so that two side by side end together."""
+    """Give one lane for every molecule scenario and one for all that share a lab, the longest first so that lanes end together."""
     found = {p.parent.name for p in (ROOT / "molecule").glob("*/molecule.yml")}
-    verbs = [name for name in VERBS if name in found]
-    shared = (("INGOT_VERBS_LAB", VERBS_LAB),)
-    chain = [
-        replace(molecule(name), lab=VERBS_LAB, environment=shared, keeps_lab=name != verbs[-1])
-        for name in verbs
+    chains = [
+        [
+            replace(
+                molecule(name),
+                lab=lab,
+                environment=(("INGOT_SHARED_LAB", lab),),
+                keeps_lab=name != names[-1],
+            )
+            for name in names
+        ]
+        for lab, names in CHAINS.items()
     ]
-    weight = {"nfs": 0, "services": 1, "dea": 2, "router": 3, "controller": 4, "stager": 5, "release": 6}
-    alone = sorted(found - set(VERBS), key=lambda n: (weight.get(n, 9), n))
-    return [*([chain] if chain else []), *([molecule(name)] for name in alone)]
+    weight = {"nfs": 0, "site": 1, "dea": 2, "router": 3, "stager": 4, "release": 5}
+    alone = sorted(
+        found - {name for names in CHAINS.values() for name in names}, key=lambda n: (weight.get(n, 9), n)
+    )
+    return [*chains, *([molecule(name)] for name in alone)]
 
 
 def molecule(scenario: str) -> Part:
@@ -66,14 +84,15 @@ def molecule(scenario: str) -> Part:
 LINT = [
     Part("ruff", (str(BIN / "ruff"), "check", "."), quick=True),
     Part("format", (str(BIN / "ruff"), "format", "--check", "."), quick=True),
-    Part("types", (str(BIN / "mypy"), "components", "orchestrator", "tests"), quick=True),
     Part("ansible-lint", (str(BIN / "ansible-lint"), "--offline", "-q"), quick=True),
 ]
+TYPES = Part("types", (str(BIN / "mypy"), "components", "orchestrator", "tests"), quick=True)
 CONTRACT = sorted((ROOT / "tests" / "contract").glob("test_*.py"))
 CLIENT = [p for p in CONTRACT if p.name.startswith("test_client_")]
 # All at once: contract tests wait for HTTP most of their time, so two cores are enough.
 QUICK = [
     LINT,
+    [TYPES],
     [Part("unit", pytest("tests/unit", "-q", "--durations=5"), quick=True)],
     [Part("contract-client", pytest("-q", "--durations=5", *map(str, CLIENT)), quick=True)],
     [
@@ -102,28 +121,52 @@ PLATFORM = Part(
 )
 
 
-def run(part: Part, *, live: bool = False) -> tuple[Part, int, float]:
-    """Run one part; give its exit code and seconds."""
+def long_lanes() -> list[list[Part]]:
+    """Give the lanes that follow the quick ones.
+
+    The two largest labs, the platform's and the verbs', come one after the other, so that their memory is not needed at once.
+    """
+    verbs, *others = scenarios()
+    return [[PLATFORM, *verbs], [INTEGRATION], *others, [MACHINES]]
+
+
+def run(part: Part) -> tuple[Part, int, Cost]:
+    """Run one part; give its exit code and what it cost."""
     started = time.monotonic()
+    notes = LOGS / f"{part.name}.labs"
+    notes.unlink(missing_ok=True)
     environment = {**os.environ, "PATH": f"{BIN}:{os.environ['PATH']}", "PYTHONUNBUFFERED": "1"}
+    environment[lab_client.SPENT] = str(notes)
+    if "pytest" in part.command:
+        # Where a part's tests write what each of them took.
+        environment["INGOT_PROCESSOR_TIME"] = str(LOGS / f"{part.name}.json")
     environment |= dict(part.environment)
     if part.scenario:
         # Machines went with the lab the last time, and molecule does not know: it would not make them again.
         reset = (str(BIN / "molecule"), "reset", "-s", part.scenario)
         subprocess.run(reset, cwd=ROOT, env=environment, check=True, capture_output=True)
-    if live:
-        code = subprocess.run(part.command, cwd=ROOT, env=environment, check=False).returncode
-    else:
-        with (LOGS / f"{part.name}.log").open("w") as log:
-            code = subprocess.run(
-                part.command, cwd=ROOT, env=environment, stdout=log, stderr=subprocess.STDOUT, check=False
-            ).returncode
+    there = spent_in(part.lab)
+    log = LOGS / f"{part.name}.log"
+    code, own = suite_cost.run(part.command, folder=ROOT, environment=environment, log=log)
+    # A lab it leaves may have been there before; labs it removed by itself are in the notes.
+    machines = spent_in(part.lab) - there + suite_cost.removed_labs(notes)
     if part.lab and (code or not part.keeps_lab):
         end_lab(part.lab, keep_evidence=bool(code))
-    return part, code, time.monotonic() - started
+    return part, code, Cost(time.monotonic() - started, own, machines)
 
 
-def run_lane(lane: list[Part], done: Callable[[Part, int, float], None]) -> None:
+def spent_in(lab: str) -> float:
+    """Give the processor seconds that the machines of a lab have used; 0 where there is no such lab."""
+    if not lab:
+        return 0.0
+    with lab_client.LabClient(start=False) as client:
+        try:
+            return client.lab(lab).processor_seconds
+        except LabError:
+            return 0.0
+
+
+def run_lane(lane: list[Part], done: Callable[[Part, int, Cost], None]) -> None:
     """Run parts one after the other, each only if the one before passed; `done` hears of each at once."""
     for part in lane:
         result = run(part)
@@ -142,9 +185,10 @@ def end_lab(name: str, *, keep_evidence: bool) -> None:
     subprocess.run([command, "down", name], cwd=ROOT, check=False, capture_output=True)
 
 
-def report(part: Part, code: int, seconds: float) -> None:
+def report(part: Part, code: int, cost: Cost) -> None:
     """Say how a part ended; show the end of its output when it failed."""
-    print(f"{'ok  ' if code == 0 else 'FAIL'} {part.name:24} {seconds:7.1f} s", flush=True)
+    verdict = "ok  " if code == 0 else "FAIL"
+    print(f"{verdict} {part.name:24} {cost.wall:7.1f} s {cost.processor:7.1f} s of processors", flush=True)
     if code:
         lines = (LOGS / f"{part.name}.log").read_text(errors="replace").splitlines()
         print("\n".join(lines[-120:]), flush=True)
@@ -154,30 +198,31 @@ def main(wanted: list[str]) -> int:
     """Run what was asked; 0 when everything passed."""
     LOGS.mkdir(parents=True, exist_ok=True)
     lanes = scenarios()
-    # By its name, a verb is run on a lab of its own; `verbs` is all of them on one.
+    # By its name, a scenario is run on a lab of its own; `verbs` and `controllers` are all of a shared one.
     alone_too = [molecule(part.name.removeprefix("molecule-")) for lane in lanes for part in lane]
     everything = [*(part for lane in QUICK for part in lane), INTEGRATION, MACHINES, *alone_too, PLATFORM]
     stages: list[list[list[Part]]]
     if wanted == ["test"]:
-        stages, last = [QUICK, [[INTEGRATION], *lanes, [MACHINES]]], PLATFORM
+        stages = [QUICK, long_lanes()]
     elif wanted == ["check"]:
-        stages, last = [QUICK], None
+        stages = [QUICK]
     else:
         aliases = {
-            "lint": [p for p in LINT if p.name != "types"],
-            "verbs": [part for lane in lanes for part in lane if part.lab == VERBS_LAB],
+            "lint": LINT,
+            **{lab.removeprefix("mol-"): lane for lab, lane in zip(CHAINS, lanes, strict=False)},
         }
         asked = [p for name in wanted for p in aliases.get(name, [p for p in everything if p.name == name])]
-        stages, last = [[asked]], None
+        stages = [[asked]]
         if not asked:
             print(f"no such part; there are {', '.join(p.name for p in everything)}", file=sys.stderr)
             return 2
-    times: list[tuple[float, str]] = []
+    costs: list[tuple[str, Cost]] = []
     failed: list[str] = []
+    started, before = time.monotonic(), Host.now()
 
-    def done(part: Part, code: int, seconds: float) -> None:
-        report(part, code, seconds)
-        times.append((seconds, part.name))
+    def done(part: Part, code: int, cost: Cost) -> None:
+        report(part, code, cost)
+        costs.append((part.name, cost))
         if code:
             failed.append(part.name)
 
@@ -186,10 +231,14 @@ def main(wanted: list[str]) -> int:
             for lane in [pool.submit(run_lane, lane, done) for lane in stage]:
                 lane.result()
         if failed:
-            return 1
-    times.sort(reverse=True)
-    print("slowest parts: " + ", ".join(f"{name} {seconds:.0f} s" for seconds, name in times[:8]), flush=True)
-    return run(last, live=True)[1] if last else 0
+            break
+    account = (costs, time.monotonic() - started, before, Host.now())
+    result = json.dumps(suite_cost.record(" ".join(wanted), *account), indent=1)
+    (LOGS / "suite.json").write_text(result + "\n")
+    whole = not failed and PLATFORM.name in dict(costs)
+    said = (LOGS / f"{PLATFORM.name}.log").read_text(errors="replace").splitlines() if whole else []
+    print("\n".join([*said[:-1], *suite_cost.table(*account), *said[-1:]]), flush=True)
+    return 1 if failed else 0
 
 
 if __name__ == "__main__":

@@ -33,6 +33,10 @@ class ApiV2(Connection):
         """`PUT /apps/NAME/update`: stage what is new and replace the instances one after the other; returns when staged."""
         self._wish("PUT", f"/apps/{segment(name)}/update", json={}, timeout=STAGING_TIMEOUT)
 
+    def change_and_update(self, name: str, changes: Mapping[str, Any]) -> None:
+        """`PUT /v2/apps/NAME/update`: change these members, and `begin_update`, in one step; nothing is half-done."""
+        self._wish("PUT", f"{self._app(name)}/update", json=dict(changes), timeout=STAGING_TIMEOUT)
+
     def update_state(self, name: str) -> Record:
         """`GET /v2/apps/NAME/update`: `state`, `replaced` of `instances`, `message`, versions `from` and `to`."""
         return self._object("GET", f"{self._app(name)}/update")

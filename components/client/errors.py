@@ -114,7 +114,7 @@ class ApiError(ClientError):
             return "too many requests: wait a little and try again"
         if status in {404, 405} and code == 0:
             return "the platform may be older than this client and not know this call: `ingot info`"
-        if status >= 500 and code in {0, 101, 111}:
+        if status >= 500 and code in {0, 101, 103, 111}:
             return "the platform has trouble; try again, and if it stays, tell its operator"
         return HINTS.get(code, "")
 

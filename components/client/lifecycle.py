@@ -10,11 +10,13 @@ from types import TracebackType
 from typing import Any, Generic, Self, TypeVar
 
 from components.client.api import Api, App
-from components.client.errors import ApiError, ClientError, PushError
+from components.client.errors import ApiError, ClientError, PushError, UnreachableError
 from components.client.progress import Progress
 from components.client.waiting import Picture, Verdict, Waiter
 
 START_TIMEOUT = 60.0
+# As long as a rolling update watches a new instance (`SETTLE_SECONDS` of the controller).
+SETTLE_SECONDS = 3.0
 LOG_LINES = 40
 T = TypeVar("T")
 STAGING_CODES = frozenset({307, 308, 310, 800, 801})
@@ -49,7 +51,8 @@ class Lifecycle:
     Args:
         progress: shows the stages.
         timeout: seconds a start may take, staging not counted.
-        stop_on_failure: an application that does not come up is stopped again (a push wants that).
+        procfile: whether the application's files hold a Procfile; None: they have to be asked.
+        stop_on_failure: an application whose new version does not come up is stopped again (a push wants that).
     """
 
     api: Api
@@ -57,6 +60,7 @@ class Lifecycle:
     progress: Progress
     timeout: float = START_TIMEOUT
     stop_on_failure: bool = False
+    procfile: bool | None = None
 
     def change(self, **changes: Any) -> App:
         """Put the application back with these members changed (of `meta`, the named ones); returns what was put."""
@@ -64,6 +68,10 @@ class Lifecycle:
         if "meta" in changes:
             # The version in it is what the controller compares.
             changes["meta"] = {**(app.get("meta") or {}), **changes["meta"]}
+        if "command" in changes.get("staging", {}):
+            # An older controller goes by the command in `meta`.
+            meta = changes.get("meta") or app.get("meta") or {}
+            changes["meta"] = {**meta, "command": changes["staging"]["command"]}
         app = {**app, **changes}
         self.api.update(self.name, app)
         return app
@@ -81,9 +89,9 @@ class Lifecycle:
         Raises:
             PushError: naming the stage, with its log.
         """
+        old = self.api.app(self.name)
         # The controller may take two seconds over this; it is looked at only when something goes wrong.
-        with Background(frozenset[str] if new else self.crashed) as before, self._stopping():
-            old = self.api.app(self.name)
+        with Background(frozenset[str] if new else self.crashed) as before, self._stopping(old):
             self.stage(lambda: self.change(state="STARTED", **changes))
             now = self.api.app(self.name)
             if old.get("state") == "STARTED" and old.get("version") == now.get("version"):
@@ -91,7 +99,7 @@ class Lifecycle:
                 self.stop()
                 self.change(state="STARTED")
             with self.progress.stage("starting"):
-                self.wait(int(now.get("instances") or 1), before.result)
+                self.wait(int(now.get("instances") or 1), before.result, lambda: self._settle(now))
 
     def restart(self) -> None:
         """Stop it and start it."""
@@ -129,17 +137,45 @@ class Lifecycle:
                     "correct the application and push it again",
                 ) from error
 
-    def wait(self, wanted: int, known_crashes: Callable[[], frozenset[str]] = frozenset) -> None:
-        """Wait until `wanted` instances run.
+    def wait(
+        self,
+        wanted: int,
+        known_crashes: Callable[[], frozenset[str]] = frozenset,
+        settle: Callable[[], float] = lambda: 0.0,
+    ) -> None:
+        """Wait until `wanted` instances run, and have for the seconds that `settle` gives.
 
         Raises:
             PushError: with the logs of an instance that did not.
         """
-        waiter = Waiter(self.api, self.name, wanted, known_crashes, self.progress.detail)
+        waiter = Waiter(self.api, self.name, wanted, known_crashes, settle, self.progress.detail)
         verdict, picture = waiter.wait(self.timeout)
         if verdict is Verdict.RUNNING:
             return
         raise self._start_failure(verdict, picture)
+
+    def _settle(self, app: App) -> float:
+        """Return the seconds that an application has to run on before its start is proven.
+
+        An answer of its health path proves it, and so does the port where a framework's own server opens it: that one has
+        loaded the application by then. What a developer's command starts may listen first and fail afterwards.
+        """
+        meta, staging = app.get("meta") or {}, app.get("staging") or {}
+        if (meta.get("health") or {}).get("path"):
+            return 0.0
+        own = bool(meta.get("command")) or staging.get("model") == "standalone" or self._has_procfile()
+        return SETTLE_SECONDS if own else 0.0
+
+    def _has_procfile(self) -> bool:
+        if self.procfile is None:
+            try:
+                self.procfile = bool(self.api.file(self.name, "0", "app/Procfile"))
+            except ApiError:
+                self.procfile = False
+            except UnreachableError:
+                # Nobody knows, so nothing is proven.
+                return True
+        return self.procfile
 
     def _start_failure(self, verdict: Verdict, picture: Picture) -> PushError:
         crashes = picture.crashes or tuple(sorted(self.crashed()))[-1:]
@@ -156,15 +192,21 @@ class Lifecycle:
         )
 
     @contextlib.contextmanager
-    def _stopping(self) -> Iterator[None]:
+    def _stopping(self, old: App) -> Iterator[None]:
         try:
             yield
         except PushError:
             if self.stop_on_failure:
                 # What failed is the news; that it could not be stopped either is not.
                 with contextlib.suppress(ClientError):
-                    self.stop()
+                    if not self._still_runs(old):
+                        self.stop()
             raise
+
+    def _still_runs(self, old: App) -> bool:
+        """Say whether what ran before runs on, the new version having come to nothing before it was started."""
+        now = self.api.app(self.name)
+        return (old.get("state"), old.get("version")) == ("STARTED", now.get("version"))
 
     def crashed(self) -> frozenset[str]:
         """Return the ids of the instances that crashed lately; none where nobody knows."""

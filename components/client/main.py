@@ -17,6 +17,7 @@ from components.client.commands import (
     platform,
     push,
     records,
+    releases,
     revisions,
     services,
     shells,
@@ -38,7 +39,7 @@ SECTIONS: dict[str, tuple[click.Command, ...]] = {
     ),
     "Services": services.COMMANDS,
     "Platform": (platform.info, platform.runtimes, platform.frameworks, platform.machines, shells.completion),
-    "Operators": (users.users, records.platform_logs, *engine.COMMANDS),
+    "Operators": (users.users, records.platform_logs, *releases.COMMANDS, *engine.COMMANDS),
 }
 
 
@@ -58,6 +59,14 @@ class Commands(click.Group):
             ]
             with formatter.section(title):
                 formatter.write_dl(rows)
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find the command that is meant; one that goes by another name now is named and not run."""
+        if args and args[0] not in self.commands and (now := releases.MOVED.get(args[0])):
+            ctx.fail(f"`ingot {args[0]}` is `{now}` now. Nothing was changed.")
+        return super().resolve_command(ctx, args)
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run a command.

@@ -113,13 +113,17 @@ class OrchestratorApi(Connection):
         """`DELETE /v2/images/PROVIDER/NAME`."""
         self._wish("DELETE", f"/v2/images/{segment(provider)}/{segment(name)}")
 
+    def release(self) -> dict[str, Any]:
+        """`GET /v2/release`: what runs (`release`), where a roll that did not end was going (`rolling`), and the way `back`."""
+        return self._object("GET", "/v2/release")
+
     def roll(self, release: str, share: float | None = None) -> Job:
         """`POST /v2/roll`."""
         return self._begin("/v2/roll", {"release": release} | ({} if share is None else {"share": share}))
 
-    def rollback(self, release: str = "") -> Job:
-        """`POST /v2/rollback`; without a release, to the one before."""
-        return self._begin("/v2/rollback", {"release": release} if release else {})
+    def rollback(self, release: str) -> Job:
+        """`POST /v2/rollback`."""
+        return self._begin("/v2/rollback", {"release": release})
 
     def wire_nfs(self, hosts: Sequence[str]) -> Job:
         """`POST /v2/wire_nfs`; without hosts, all that use the share."""

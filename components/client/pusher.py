@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 
 from components.client import package
 from components.client.api import Api, App
+from components.client.api_v2 import missing
 from components.client.detect import detect
 from components.client.errors import ApiError, ClientError, PackageError
 from components.client.lifecycle import STAGING_CODES, Lifecycle
@@ -99,6 +100,7 @@ class Pusher:
                 info = self._api.info()
                 app = self._api.app(self._name) if known else self._api.find_app(self._name)
                 framework = self._framework(entries, info.get("frameworks") or {}, app)
+                self.lifecycle.procfile = any(entry.name == "Procfile" for entry in entries)
                 entries = package.fingerprint(entries)
                 self._progress.detail(f"{_files(len(entries))}, {format_bytes(sum(e.size for e in entries))}")
             self._make_services()
@@ -106,15 +108,15 @@ class Pusher:
             runs = app is not None and app.get("state") == "STARTED"
             start = start and (runs or not known)
             roller = Roller(self.lifecycle)
-            roll = start and runs and not hard and self._may_roll(roller, changes)
-            if roll and changes:
+            roll = start and runs and not hard and self._may_roll(roller)
+            if roll and "staging" not in changes and changes:
                 self._change_running(changes)
             with self._progress.stage("uploading"):
                 if app is None:
                     self._api.create(self._description(framework))
                 self._upload(entries, archive)
         if roll:
-            roller.roll()
+            roll = self._roll(roller, changes if "staging" in changes else {})
         elif start:
             self.lifecycle.start(new=app is None, **changes)
         elif changes:
@@ -124,14 +126,22 @@ class Pusher:
         how = "updated" if roll else "started" if start else "uploaded"
         return Outcome(final, app_url(str(hosts[0]), self._api.target) if hosts else "", how)
 
-    def _may_roll(self, roller: Roller, changes: Mapping[str, Any]) -> bool:
+    def _may_roll(self, roller: Roller) -> bool:
         """Say whether what runs can be replaced without a pause; where it cannot, say why."""
-        if not roller.possible():
-            self._progress.note("this platform cannot update without a pause: the application is restarted")
-            return False
-        if "staging" in changes:
-            # The controller stages anew and restarts as soon as it hears of these.
+        if roller.possible():
+            return True
+        self._progress.note("this platform cannot update without a pause: the application is restarted")
+        return False
+
+    def _roll(self, roller: Roller, changes: Mapping[str, Any]) -> bool:
+        """Update what runs; False where the platform is too old to bring these changes so, and it was restarted."""
+        try:
+            roller.roll(changes)
+        except ApiError as error:
+            if not missing(error):
+                raise
             self._progress.note("another framework, runtime or command: the application is restarted")
+            self.lifecycle.start(**changes)
             return False
         return True
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from components.client.api_v2 import missing
@@ -74,20 +75,32 @@ class Roller:
                 raise
         return True
 
-    def roll(self) -> Update:
+    def roll(self, changes: Mapping[str, Any] | None = None) -> Update:
         """Have what is new staged and every instance replaced; returns the update as it ended.
+
+        Args:
+            changes: members of the application that the new instances are to have, where there are any.
 
         Raises:
             PushError: staging or the update failed; what ran before still runs.
+            ApiError: `missing` where there are changes, and the controller is too old to bring them so.
         """
         # The controller may take two seconds over this; it is looked at only when something goes wrong.
         with Background(self.life.crashed) as before:
             try:
-                self.life.stage(lambda: self.life.api.begin_update(self.life.name), STAGE)
+                self.life.stage(partial(self._begin, changes), STAGE)
             except PushError as error:
+                if isinstance(error.__cause__, ApiError) and missing(error.__cause__):
+                    raise error.__cause__ from error
                 error.hint = f"{_STILL}; {error.hint}" if error.hint else _STILL
                 raise
             return self.follow(before.result)
+
+    def _begin(self, changes: Mapping[str, Any] | None) -> None:
+        if changes:
+            self.life.api.change_and_update(self.life.name, changes)
+        else:
+            self.life.api.begin_update(self.life.name)
 
     def follow(self, crashed_before: Callable[[], frozenset[str]] = frozenset) -> Update:
         """Wait until the update under way has ended.

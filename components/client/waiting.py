@@ -32,11 +32,13 @@ class Picture:
         wanted: how many instances there should be.
         states: state → how many are in it.
         crashes: ids of instances that crashed since the wait began, newest last.
+        ids: what tells an instance from its successor: its index, and since when it is in its state.
     """
 
     wanted: int
     states: Counter[str] = field(default_factory=Counter)
     crashes: tuple[str, ...] = ()
+    ids: frozenset[tuple[str, str]] = frozenset()
 
     @property
     def running(self) -> int:
@@ -59,6 +61,15 @@ class Picture:
         return ", ".join([f"{self.running}/{self.wanted} running", *others])
 
 
+@dataclass(frozen=True, slots=True)
+class _Settling:
+    """Instances that all run since `begun`, and have to for some seconds."""
+
+    ids: frozenset[tuple[str, str]]
+    begun: float
+    seconds: float
+
+
 @dataclass(slots=True)
 class Waiter:
     """Asks the controller again and again.
@@ -67,6 +78,7 @@ class Waiter:
         api: the controller.
         name: the application.
         wanted: how many instances should run.
+        settle: asked once when all run: the seconds they have to run on before they count.
         known_crashes: gives the ids of the instances that had crashed before; asked once it matters.
         show: told of every picture.
     """
@@ -75,6 +87,7 @@ class Waiter:
     name: str
     wanted: int
     known_crashes: Callable[[], Collection[str]] = tuple
+    settle: Callable[[], float] = lambda: 0.0
     show: Callable[[str], None] = lambda _text: None
     clock: Callable[[], float] = time.monotonic
     sleep: Callable[[float], None] = time.sleep
@@ -84,6 +97,7 @@ class Waiter:
         begun = self.clock()
         attempt = 0
         picture = Picture(self.wanted)
+        settling: _Settling | None = None
         while True:
             try:
                 picture = self._look(self.clock() - begun)
@@ -93,17 +107,31 @@ class Waiter:
                     raise
             self.show(picture.text())
             verdict = picture.verdict()
+            if verdict is Verdict.RUNNING:
+                if settling is None:
+                    settling = _Settling(picture.ids, self.clock(), self.settle())
+                    seconds += settling.seconds
+                elif settling.ids != picture.ids:
+                    # One was replaced since the last look.
+                    picture = self._look(self.clock() - begun, crashes=True)
+                    settling = _Settling(picture.ids, self.clock(), settling.seconds)
+                if picture.crashes:
+                    verdict = Verdict.CRASHED
+                elif self.clock() - settling.begun < settling.seconds:
+                    verdict = Verdict.WAIT
             left = seconds - (self.clock() - begun)
             if verdict is not Verdict.WAIT or left <= 0:
                 return verdict, picture
             self.sleep(min(_PERIODS[min(attempt, len(_PERIODS) - 1)], left))
             attempt += 1
 
-    def _look(self, waited: float) -> Picture:
-        states = Counter(str(item.get("state", "DOWN")) for item in self.api.instances(self.name))
-        if states["RUNNING"] >= self.wanted or waited < _CRASHES_AFTER:
-            return Picture(self.wanted, states)
-        crashes = sorted(self.api.crashes(self.name), key=lambda item: int(item.get("since") or 0))
-        known = self.known_crashes() if crashes else ()
-        fresh = [str(item["instance"]) for item in crashes if item.get("instance") not in known]
-        return Picture(self.wanted, states, tuple(fresh))
+    def _look(self, waited: float, *, crashes: bool = False) -> Picture:
+        listed = self.api.instances(self.name)
+        states = Counter(str(item.get("state", "DOWN")) for item in listed)
+        ids = frozenset((str(item.get("index")), str(item.get("since"))) for item in listed)
+        if not crashes and (states["RUNNING"] >= self.wanted or waited < _CRASHES_AFTER):
+            return Picture(self.wanted, states, ids=ids)
+        crashed = sorted(self.api.crashes(self.name), key=lambda item: int(item.get("since") or 0))
+        known = self.known_crashes() if crashed else ()
+        fresh = [str(item["instance"]) for item in crashed if item.get("instance") not in known]
+        return Picture(self.wanted, states, tuple(fresh), ids)

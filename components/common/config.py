@@ -74,6 +74,10 @@ class DaemonConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
         """Cross-field rules of a daemon; overridden, never called by users of the object."""
         return []
 
+    def lacking(self) -> list[str]:
+        """Say what the daemon needs of the machine it runs on and does not find, each with its remedy; asked at its start."""
+        return []
+
 
 def parse(raw: Mapping[str, Any], kind: type[T], source: str = "configuration") -> T:
     """Check a mapping against a struct type.

@@ -3,7 +3,8 @@
     def main() -> None:
         run("dea", "DEA", DeaConfig, Agent)
 
-`--check-config` reads the configuration, reports every problem on standard error and exits 2, or exits 0.
+`--check-config` reads the configuration, reports every problem of it, and whatever the machine lacks for it, on standard error and
+exits 2, or exits 0.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import socket
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Protocol, TypeVar, runtime_checkable
+from typing import NoReturn, Protocol, TypeVar, runtime_checkable
 
 from aiohttp import web
 
@@ -69,20 +70,28 @@ def load_or_exit(name: str, kind: type[C], argv: Sequence[str] | None = None) ->
         "--config", type=Path, default=Path(f"/etc/ingot/{name}.yml"), help="YAML configuration file"
     )
     parser.add_argument(
-        "--check-config", action="store_true", help="report every problem of the configuration and exit"
+        "--check-config",
+        action="store_true",
+        help="report every problem of the configuration and what the machine lacks for it, and exit",
     )
     parser.add_argument("--version", action="version", version=release())
     arguments = parser.parse_args(argv)
     try:
         config = configuration.load(arguments.config, kind)
     except ConfigError as error:
-        for problem in error.problems:
-            sys.stderr.write(f"{error.source}: {problem}\n")
-        raise SystemExit(2) from error
+        _give_up(error.problems, error.source)
+    if lacking := config.lacking():
+        _give_up(lacking, str(arguments.config))
     if arguments.check_config:
         sys.stdout.write(f"{arguments.config}: ok\n")
         raise SystemExit(0)
     return config
+
+
+def _give_up(problems: Sequence[str], source: str) -> NoReturn:
+    for problem in problems:
+        sys.stderr.write(f"{source}: {problem}\n")
+    raise SystemExit(2)
 
 
 def run(

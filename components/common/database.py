@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import sqlite3
 import time
 import zlib
 from collections.abc import Iterator
@@ -14,8 +15,8 @@ import alembic.command
 import alembic.config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import Connection, Engine, create_engine, event, text
-from sqlalchemy.exc import DisconnectionError, OperationalError
+from sqlalchemy import Connection, Engine, create_engine, event, exc, make_url, text
+from sqlalchemy.exc import DisconnectionError, OperationalError, SQLAlchemyError
 from sqlalchemy.orm import Session, sessionmaker
 
 from components.common import log
@@ -23,6 +24,33 @@ from components.common.errors import IngotError
 
 # A connection that was used so recently is taken to be there still.
 _FRESH_SECONDS = 1.0
+# One that ended while idle is refused at once. Where that takes longer, nothing comes back from the server at all.
+_SILENT_SECONDS = 1.0
+# How long a network that drops packets is waited for (milliseconds), and how often a server that computes is asked
+# whether it is there (seconds). The API has five seconds to say that it cannot, a new connection included.
+_SILENCE: dict[str, Any] = {
+    "connect_timeout": 4,
+    "tcp_user_timeout": 2500,
+    "keepalives": 1,
+    "keepalives_idle": 2,
+    "keepalives_interval": 1,
+    "keepalives_count": 2,
+}
+# PostgreSQL's side, in milliseconds and seconds. Locks of a machine that lost its power are free soon; by itself
+# PostgreSQL waits for two hours. A file of the share is synced under a lock, hence the patience with locks.
+_SERVER: dict[str, int] = {
+    "statement_timeout": 30_000,
+    "lock_timeout": 20_000,
+    "idle_in_transaction_session_timeout": 120_000,
+    # The client may be gone while its statement runs.
+    "client_connection_check_interval": 5000,
+    "tcp_user_timeout": 10_000,
+    "tcp_keepalives_idle": 5,
+    "tcp_keepalives_interval": 2,
+    "tcp_keepalives_count": 3,
+}
+_POOL_SECONDS = 4.0
+_UNBOUNDED = ("statement_timeout", "lock_timeout")
 logger = log.get(__name__)
 
 
@@ -48,11 +76,15 @@ class Database:
         self._migrations = migrations
         self._locks = locks
         self._synchronous = synchronous
-        # Seconds: a connection to PostgreSQL, and SQLite's patience with another writer.
-        patience: dict[str, Any] = {"connect_timeout": 5} if self.postgresql else {"timeout": 30}
+        # Seconds: SQLite's patience with another writer.
+        patience: dict[str, Any] = _patience(url) if self.postgresql else {"timeout": 30}
         # In the pool a connection makes each statement a transaction of its own: that is how most are used, and it
         # takes nothing to hand out and to take back. The one used last is handed out first: it is known to be there.
-        modes: dict[str, Any] = {"isolation_level": "AUTOCOMMIT", "skip_autocommit_rollback": True}
+        modes: dict[str, Any] = {
+            "isolation_level": "AUTOCOMMIT",
+            "skip_autocommit_rollback": True,
+            "pool_timeout": _POOL_SECONDS,
+        }
         self._pool: Engine = create_engine(
             url,
             pool_size=connections,
@@ -134,6 +166,9 @@ class Database:
         with self._one_migrator(), self.engine.connect() as connection:
             key = {"key": self._key("migrations")}
             if self.postgresql:
+                # A large table takes its time, and who waits for another migrator waits for that.
+                for name in _UNBOUNDED:
+                    connection.execute(text(f"SET {name} = 0"))
                 connection.execute(text("SELECT pg_advisory_lock(:key)"), key)
                 connection.commit()
             try:
@@ -142,6 +177,8 @@ class Database:
                 if self.postgresql:
                     connection.rollback()
                     connection.execute(text("SELECT pg_advisory_unlock(:key)"), key)
+                    for name in _UNBOUNDED:
+                        connection.execute(text(f"RESET {name}"))
                     connection.commit()
 
     def alembic_config(self, connection: Connection) -> alembic.config.Config:
@@ -181,12 +218,18 @@ class Database:
         connection.commit()
 
     def _ask_if_idle(self, connection: Any, record: Any, _proxy: object) -> None:
-        """Find a connection that died while nobody used it: the pool makes a new one. One used just now is not asked."""
-        if time.monotonic() - record.info.get("used", 0.0) < _FRESH_SECONDS:
+        """Find a connection that died while nobody used it: the pool makes a new one. One used just now is not asked.
+
+        Of a server that is silent no new one is asked for: the caller has waited long enough.
+        """
+        asked = time.monotonic()
+        if asked - record.info.get("used", 0.0) < _FRESH_SECONDS:
             return
         try:
             self.engine.dialect.do_ping(connection)
         except Exception as error:
+            if time.monotonic() - asked >= _SILENT_SECONDS:
+                raise
             raise DisconnectionError("the database has closed an idle connection") from error
 
     def _sqlite_connect(self, connection: Any, _record: object) -> None:
@@ -195,6 +238,21 @@ class Database:
         connection.execute("PRAGMA journal_mode=WAL")
         connection.execute(f"PRAGMA synchronous={self._synchronous}")
         connection.execute("PRAGMA foreign_keys=ON")
+
+
+def unavailable(error: SQLAlchemyError) -> bool:
+    """Say whether it is the database that is away, silent, full or too busy, and not the statement that is wrong."""
+    if getattr(getattr(error, "orig", None), "sqlite_errorcode", None) == sqlite3.SQLITE_ERROR:
+        # SQLite's word for both.
+        return False
+    return isinstance(error, OperationalError | exc.InterfaceError | exc.TimeoutError)
+
+
+def _patience(url: str) -> dict[str, Any]:
+    """Return how long PostgreSQL is waited for; what the URL itself says of it stays."""
+    server = " ".join(f"-c {name}={value}" for name, value in _SERVER.items())
+    said = make_url(url).query
+    return {name: value for name, value in {**_SILENCE, "options": server}.items() if name not in said}
 
 
 def _note_use(_connection: object, record: Any) -> None:

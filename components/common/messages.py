@@ -86,6 +86,8 @@ class DeaBeat(_Message, frozen=True):
     tasks: list[str] = msgspec.field(default_factory=list)
     # What its interpreters said they are, by the runtime's name without aliases.
     runtime_versions: dict[str, str] = msgspec.field(default_factory=dict)
+    # Instances that ask for a successor while the DEA itself stays, by id.
+    leaving: list[str] = msgspec.field(default_factory=list)
 
 
 class DeaHello(_Message, frozen=True, omit_defaults=True):
@@ -298,7 +300,7 @@ class RouterHello(_Message, frozen=True):
 
 
 class RouterRegister(_Message, frozen=True, omit_defaults=True):
-    """`router.register` and `router.unregister`."""
+    """`router.register` and `router.unregister`, and the same of the platform's own hosts, `ingot.platform.…`."""
 
     host: str
     port: int

@@ -140,6 +140,9 @@ CONTRACT: tuple[Subject, ...] = (
     # Ours: samples for the usage statistics.
     Subject("ingot.dea.usage", _of(DEA), _of(CONTROLLER), OPS.DeaUsage, queue="cc"),
     Subject("ingot.router.usage", _of(ROUTER), _of(CONTROLLER), OPS.RouterUsage, queue="cc"),
+    # Ours: routes of the platform's own hosts, which routers take from nobody else (docs/decisions/0016).
+    Subject("ingot.platform.register", _of(CONTROLLER, ORCHESTRATOR), _of(ROUTER), M.RouterRegister),
+    Subject("ingot.platform.unregister", _of(CONTROLLER, ORCHESTRATOR), _of(ROUTER), M.RouterRegister),
     # Ours: every component's last lines.
     Subject("ingot.component.logs", _of(CONTROLLER), EVERYONE, OPS.LogQuery, OPS.LogReply),
     # Ours: lines of a staging task as they are written, `ingot.staging.<app id>.log`.

@@ -13,14 +13,16 @@ from werkzeug.exceptions import HTTPException
 from werkzeug.routing import PathConverter
 
 from components.common import log
+from components.common.database import unavailable
 from components.controller import leftovers
 from components.controller.audit import client_address, record, shown_path
 from components.controller.auth import caller_of
 from components.controller.bodies import MethodOverride
 from components.controller.context import EXTENSION, Controller, here
-from components.controller.errors import ApiError
+from components.controller.errors import NO_DATABASE, ApiError, unexpected
 from components.controller.rates import TooManyError
 from components.controller.routes import BLUEPRINTS
+from components.controller.store import full
 
 REQUESTS = Counter("ingot_controller_requests_total", "Requests answered.", ["method", "route", "status"])
 SECONDS = Histogram(
@@ -145,10 +147,16 @@ def _http_error(error: HTTPException) -> tuple[Response, int] | Response:
 
 
 def _database_error(error: SQLAlchemyError) -> tuple[Response, int]:
+    if unavailable(error):
+        logger.error("database_unavailable", reason=str(error).partition("\n")[0])
+        return _api_error(ApiError(NO_DATABASE))
     logger.error("database_error", reason=type(error).__name__, exc_info=error)
     return _api_error(ApiError(101))
 
 
 def _unexpected(error: Exception) -> tuple[Response, int]:
+    if full(error):
+        logger.error("disk_full", path=request.path, reason=str(error))
+        return _api_error(unexpected("the platform's disk is full; tell its operator"))
     logger.error("request_failed", path=request.path, exc_info=error)
     return _api_error(ApiError(111))

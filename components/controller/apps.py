@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import msgspec
@@ -84,7 +84,7 @@ def rules(session: Session, owner_id: int, config: ControllerConfig, app: App | 
         apps=found.apps,
         admin=found.admin,
         domain=config.domain,
-        api=config.api,
+        platform=config.platform_hosts,
         reserved=reserved_hosts(config.reserved_uris, config.domain),
         reserved_length=config.reserved_uri_length,
         allow_external=config.allow_external_uris,
@@ -138,6 +138,25 @@ def apply(session: Session, app: App, current: Wanted, target: Wanted) -> None:
         except IntegrityError as error:
             raise ApiError(701, url) from error
     session.expire(app, ["routes"])
+
+
+def put_back(session: Session, app: App, before: Wanted) -> None:
+    """Make an application what it was before a change that came to nothing, its package and its bindings excepted.
+
+    A route that another application has taken meanwhile stays that one's.
+    """
+    query = select(Route.url).where(Route.url.in_(before.uris), Route.app_id != app.id)
+    taken = set(session.scalars(query))
+    now = wanted(session, app)
+    free = tuple(uri for uri in before.uris if uri not in taken)
+    apply(
+        session,
+        app,
+        now,
+        replace(before, uris=free, package_state=now.package_state, lock_version=now.lock_version),
+    )
+    if app.staged_package_hash and app.staged_from == built_from(app):
+        app.package_state = STAGED
 
 
 def touch(app: App) -> None:

@@ -9,14 +9,14 @@ from typing import Any
 from flask import Request, Response, g, request
 from sqlalchemy import insert
 from sqlalchemy.exc import SQLAlchemyError
-from werkzeug.exceptions import HTTPException
 
 from components.common import log
 from components.controller.auth import Caller
-from components.controller.context import here, json_value
-from components.controller.errors import TABLE, ApiError
+from components.controller.context import here
+from components.controller.errors import NO_DATABASE, TABLE
+from components.controller.events import NOBODY
 from components.controller.models import Event
-from components.controller.origin import origin
+from components.controller.origin import origin, subscriber
 
 _CHANGING = ("POST", "PUT", "DELETE", "PATCH")
 # Segments of paths that open something to whoever knows them: view and its part.
@@ -25,7 +25,6 @@ _SECRET_PARTS = {
     "services_v1.forget_token": "text",
     "staging.deliver": "upload_id",
 }
-_NOBODY = "anonymous"
 _KEEP = insert(Event).inline()
 logger = log.get(__name__)
 
@@ -33,6 +32,11 @@ logger = log.get(__name__)
 def client_address(of: Request) -> str:
     """Give the address a request comes from, as far as our routers tell."""
     return origin(of.remote_addr, of.headers.get("X-Forwarded-For", ""), here().operations.routers)[:64]
+
+
+def client_network(of: Request) -> str:
+    """Return what limits of a client's address count by."""
+    return subscriber(client_address(of))
 
 
 def shown_path(of: Request) -> str:
@@ -45,6 +49,9 @@ def shown_path(of: Request) -> str:
 def record(response: Response) -> None:
     """Write an event for a call that changes something, also for one that failed."""
     if request.method not in _CHANGING or request.url_rule is None or response.status_code == 429:
+        return
+    if g.get("error_code") == NO_DATABASE:
+        # The event could not be written either, and the client would wait for that as well.
         return
     caller: Caller | None = g.get("caller")
     who = (caller.by or caller.email) if caller is not None else _claimed(response)
@@ -79,6 +86,8 @@ def _claimed(response: Response) -> str:
 
     Gateways and stagers show passwords of their own and are no users: what they do well is not written down.
     """
+    if response.status_code >= 400 and _too_many():
+        return ""
     email: object = None
     if request.endpoint == "users.token":
         email = (request.view_args or {}).get("email")
@@ -86,10 +95,13 @@ def _claimed(response: Response) -> str:
         email = _member("email")
     if isinstance(email, str) and email:
         return email.strip().lower()[:255].replace("\0", "")
-    if response.status_code < 400:
-        return ""
-    wait = here().operations.refused.take(client_address(request), time.monotonic())
-    return "" if wait else _NOBODY
+    return NOBODY if response.status_code >= 400 else ""
+
+
+def _too_many() -> bool:
+    """Say whether enough was written down of those who are refused: from there, or from everywhere."""
+    operations, now = here().operations, time.monotonic()
+    return bool(operations.refused.take(client_network(request), now) or operations.refused_all.take("", now))
 
 
 def _app() -> str:
@@ -102,10 +114,8 @@ def _app() -> str:
 
 
 def _member(name: str) -> object:
-    try:
-        body = json_value()
-    except (ApiError, HTTPException):
-        return None
+    # Only of a body that the route has read: one that was refused unread is nobody's to parse.
+    body = g.get("body")
     return body.get(name) if isinstance(body, dict) else None
 
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
 import hmac
 import secrets
+import threading
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,6 +24,7 @@ from components.common import log
 from components.controller.config import ControllerConfig
 from components.controller.errors import ApiError, bad_request, denied
 from components.controller.models import User
+from components.controller.rates import TooManyError
 
 logger = log.get(__name__)
 _HASHER = argon2.PasswordHasher()
@@ -41,17 +45,64 @@ class Caller:
     by: str | None = None
 
 
+class Hashing:
+    """Room for few at a time: each password takes 64 MiB and a core for a moment, whoever sends it.
+
+    Args:
+        at_once: how many are worked on.
+        waiting: how many may wait beside those: each holds a thread that serves.
+        patience: seconds that one waits.
+    """
+
+    def __init__(self, at_once: int, waiting: int, patience: float) -> None:
+        self._patience = patience
+        self._room = threading.BoundedSemaphore(at_once)
+        self._queue = threading.BoundedSemaphore(at_once + waiting)
+
+    @contextlib.contextmanager
+    def place(self) -> Iterator[None]:
+        """Take a place.
+
+        Raises:
+            TooManyError: there is none.
+        """
+        if not self._queue.acquire(blocking=False):
+            raise TooManyError(1)
+        try:
+            if not self._room.acquire(timeout=self._patience):
+                raise TooManyError(1)
+            try:
+                yield
+            finally:
+                self._room.release()
+        finally:
+            self._queue.release()
+
+
+_HASHING = Hashing(at_once=2, waiting=4, patience=5.0)
+
+
 def hash_password(password: str) -> str:
-    """Give the argon2 hash to store."""
-    return _HASHER.hash(password)
+    """Give the argon2 hash to store.
+
+    Raises:
+        TooManyError: too many passwords are being hashed.
+    """
+    with _HASHING.place():
+        return _HASHER.hash(password)
 
 
 def verify_password(stored: str, password: str) -> bool:
-    """Compare a password with its stored hash."""
-    try:
-        return _HASHER.verify(stored, password)
-    except (argon2.exceptions.VerificationError, argon2.exceptions.InvalidHashError):
-        return False
+    """Compare a password with its stored hash.
+
+    Raises:
+        TooManyError: too many passwords are being hashed.
+    """
+    with _HASHING.place():
+        try:
+            return _HASHER.verify(stored, password)
+        except (argon2.exceptions.VerificationError, argon2.exceptions.InvalidHashError):
+            return False
 
 
 class Tokens:

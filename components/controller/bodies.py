@@ -16,11 +16,15 @@ if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
     from flask import Request
 
-# Fingerprints of the largest application take about as much.
-MAX_JSON = 32 << 20
-_MAX_FORM = 1 << 20
+# Fingerprints of the largest application take about as much; nothing else comes near. A client that is not known yet
+# sends an address and a password.
+MAX_FINGERPRINTS, MAX_JSON, MAX_ANONYMOUS = 32 << 20, 1 << 20, 64 << 10
+# Memory is a matter of JSON's parts: a megabyte of `[[],[],…` takes thirty. The largest application's fingerprints
+# are 100,000 objects of three members.
+_MOST_VESSELS, _MOST_MEMBERS = 500_000, 2_000_000
+_MAX_FORM = 64 << 10
 # More than this is not read to its end only to be refused in words.
-_MAX_DRAINED = 256 << 20
+_MAX_DRAINED, _MAX_DRAINED_ANONYMOUS = 256 << 20, 1 << 20
 _BLOCK = 1 << 20
 _FORM = "application/x-www-form-urlencoded"
 _METHODS = ("GET", "HEAD", "PUT", "POST", "DELETE", "OPTIONS", "PATCH")
@@ -57,35 +61,51 @@ def _in_form(environ: WSGIEnvironment) -> str:
         return ""
 
 
-def read_json(request: Request) -> Any:
+def read_json(request: Request, largest: int) -> Any:
     """Read a body as JSON; an empty one is an empty object.
+
+    Args:
+        request: whose body is read.
+        largest: how many bytes it may have.
 
     Raises:
         ApiError: 100 for what is too large, is no JSON, or holds texts and numbers that nothing else could.
     """
-    too_large = bad_request(f"the body is larger than {MAX_JSON >> 20} MB")
-    if (request.content_length or 0) > MAX_JSON:
+    shown = f"{largest >> 20} MB" if largest >= 1 << 20 else f"{largest >> 10} KB"
+    too_large = bad_request(f"the body is larger than {shown}")
+    if (request.content_length or 0) > largest:
         # Old clients read an answer only once they have sent everything.
+        most = _MAX_DRAINED_ANONYMOUS if largest <= MAX_ANONYMOUS else _MAX_DRAINED
         left = request.content_length or 0
-        while left <= _MAX_DRAINED and (block := request.environ["wsgi.input"].read(min(left, _BLOCK))):
+        while left <= most and (block := request.environ["wsgi.input"].read(min(left, _BLOCK))):
             left -= len(block)
         # Whoever asks again finds nothing, and does not wait for it.
         request.environ["wsgi.input"] = io.BytesIO()
         raise too_large
-    request.max_content_length = MAX_JSON
+    request.max_content_length = largest
     try:
         raw = request.get_data(cache=True)
     except RequestEntityTooLarge as error:
         raise too_large from error
-    if not raw.strip():
-        return {}
+    return parse_json(raw, "the body") if raw.strip() else {}
+
+
+def parse_json(raw: bytes, what: str) -> Any:
+    """Read JSON that a client sent; `what` names it in errors.
+
+    Raises:
+        ApiError: 100 for what has too many parts, is no JSON, or holds texts and numbers that nothing else could.
+    """
+    # Before it is parsed: a comma in a text counts as well, and there is room for many.
+    if raw.count(b"[") + raw.count(b"{") > _MOST_VESSELS or raw.count(b",") > _MOST_MEMBERS:
+        raise bad_request(f"{what} has too many parts")
     try:
         value = json.loads(raw, parse_constant=_no_number)
         if b"\\u" in raw:
             # Half a surrogate pair passes the parser, and nothing behind it.
             json.dumps(value, ensure_ascii=False).encode()
     except (ValueError, RecursionError) as error:
-        raise bad_request("the body is not JSON") from error
+        raise bad_request(f"{what} is not JSON") from error
     return value
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import msgspec
 
 from components.common.config import DaemonConfig
+from components.common.platform_hosts import api_host, host_problems, platform_hosts
 from components.controller.origin import networks
 
 SCHEMES = ("postgresql+psycopg://", "sqlite:///")
@@ -76,6 +77,9 @@ class ControllerConfig(DaemonConfig, frozen=True, kw_only=True):
     support: str = "http://support.ingot.localhost"
     allow_debug: bool = False
     allow_external_uris: bool = False
+    # Hosts of the platform beside the domain itself, `api.` and `orchestrator.`: nobody gives an application one of them, and an
+    # application that has one loses it.
+    reserved_hosts: list[str] = msgspec.field(default_factory=list)
     # Hosts nobody but an administrator gives an application; what stands before the domain must be longer than this.
     reserved_uris: list[str] = msgspec.field(default_factory=list)
     reserved_uri_length: int = 0
@@ -92,9 +96,11 @@ class ControllerConfig(DaemonConfig, frozen=True, kw_only=True):
     # What the DEAs really run, for `/info`: runtime name to version.
     runtime_versions: dict[str, str] = msgspec.field(default_factory=dict)
 
-    # Of each user, and of failed logins from one address to one account.
+    # Of each user, of failed logins from one address to one account, and of failed logins and registrations from one
+    # address to any account.
     rate_limit: RateLimit = RateLimit(per_minute=12_000, burst=1000)
     login_limit: RateLimit = RateLimit(per_minute=10, burst=10)
+    address_limit: RateLimit = RateLimit(per_minute=60, burst=120)
     # Whose `X-Forwarded-For` is believed: addresses or networks of the routers.
     routers: list[str] = msgspec.field(default_factory=lambda: ["127.0.0.0/8", "::1"])
     # How many days are kept of events, of the usage statistics, and of tasks that have ended.
@@ -102,6 +108,9 @@ class ControllerConfig(DaemonConfig, frozen=True, kw_only=True):
     usage_days: int = 800
     tasks_days: int = 7
     max_task_seconds: int = 86_400
+    # How long, and how much, the pool keeps of files that applications have in common.
+    resources_days: int = 30
+    resources_mb: int = 20_480
 
     max_staging_seconds: int = 120
     max_upload_mb: int = 1024
@@ -118,7 +127,12 @@ class ControllerConfig(DaemonConfig, frozen=True, kw_only=True):
     @property
     def api(self) -> str:
         """The host the router knows the API by."""
-        return self.api_host or f"api.{self.domain}"
+        return self.api_host or api_host(self.domain)
+
+    @property
+    def platform_hosts(self) -> frozenset[str]:
+        """The hosts that no application has."""
+        return platform_hosts(self.domain, (self.api, *self.reserved_hosts))
 
     def problems(self) -> list[str]:
         """Say what the types cannot."""
@@ -141,6 +155,9 @@ class ControllerConfig(DaemonConfig, frozen=True, kw_only=True):
         )
         if self.service_broker_token and len(self.service_broker_token) < 8:
             found.append("service_broker_token: want 8 characters or more, or nothing")
+        found.extend(host_problems("domain", [self.domain]))
+        found.extend(host_problems("api_host", [self.api]))
+        found.extend(host_problems("reserved_hosts", self.reserved_hosts))
         try:
             networks(self.routers)
         except ValueError as error:
@@ -152,6 +169,8 @@ class ControllerConfig(DaemonConfig, frozen=True, kw_only=True):
             "usage_days",
             "tasks_days",
             "max_task_seconds",
+            "resources_days",
+            "resources_mb",
             "service_silent_seconds",
             "workers",
             "threads",

@@ -16,13 +16,14 @@ from components.common.identity import Identity
 from components.common.probes import authorised
 from components.controller.ask import Asker
 from components.controller.auth import Caller, Tokens
-from components.controller.bodies import read_json
+from components.controller.bodies import MAX_ANONYMOUS, MAX_JSON, read_json
 from components.controller.config import ControllerConfig
 from components.controller.database import Database
 from components.controller.errors import bad_request, denied
 from components.controller.gateways import Gateways
 from components.controller.lifecycle import Lifecycle
 from components.controller.operations import Operations
+from components.controller.platform_hosts import PlatformHosts
 from components.controller.pool import Pool
 from components.controller.services_work import Services
 from components.controller.staging import Stagings
@@ -52,6 +53,7 @@ class Controller:
     updates: Updates
     sweeper: Sweeper
     operations: Operations
+    platform_hosts: PlatformHosts
     stopping: threading.Event
     begun: float = field(default_factory=time.monotonic)
 
@@ -84,6 +86,7 @@ class Controller:
             updates=updates,
             sweeper=Sweeper(config, db, store),
             operations=Operations.build(config, db, bus, pool, store),
+            platform_hosts=PlatformHosts(config, db, store, bus, starter),
             stopping=stopping,
         )
 
@@ -121,13 +124,25 @@ def admin() -> Caller:
     return caller
 
 
-def json_value() -> Any:
-    """Read the body as JSON; an empty one is an empty object.
+def json_value(largest: int = MAX_JSON) -> Any:
+    """Read the body as JSON, once; an empty one is an empty object.
+
+    Args:
+        largest: how many bytes one who is known may send.
 
     Raises:
         ApiError: 100.
     """
-    return read_json(request)
+    if "body" not in g:
+        known = g.caller is not None or g.get("known", False)
+        g.body = read_json(request, largest if known else MAX_ANONYMOUS)
+    return g.body
+
+
+def known(*, shown: bool) -> bool:
+    """Note whether a component has shown a password or token that holds; return the same."""
+    g.known = g.get("known", False) or shown
+    return shown
 
 
 def json_object() -> Mapping[str, Any]:
@@ -151,6 +166,6 @@ def nothing(status: int = 200) -> Response:
 
 def basic_only(name: str, password: str) -> Response | None:
     """Give the refusal for one who is not that basic user, else None."""
-    if authorised(request.headers.get("Authorization"), name, password):
+    if known(shown=authorised(request.headers.get("Authorization"), name, password)):
         return None
     return Response("denied\n", 401, {"WWW-Authenticate": 'Basic realm="ingot"'}, mimetype="text/plain")

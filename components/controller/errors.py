@@ -9,6 +9,7 @@ TABLE: dict[int, tuple[int, str]] = {
     100: (400, "Bad request: {}"),
     101: (500, "Error talking with the database"),
     102: (400, "The application was changed by someone else: meta.version is not {}"),
+    103: (503, "The database does not answer; repeat the request later"),
     111: (500, "System exception encountered"),
     200: (403, "Operation not permitted"),
     201: (403, "User not found"),
@@ -43,6 +44,9 @@ TABLE: dict[int, tuple[int, str]] = {
     800: (500, "Staging timed out: {}"),
     801: (500, "Staging failed"),
 }
+
+# Ours: the contract's 101 says that something is wrong, and not that it passes.
+NO_DATABASE = 103
 
 
 class ApiError(IngotError):

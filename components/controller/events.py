@@ -4,12 +4,23 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import Select, delete, or_, select
+from sqlalchemy import Select, and_, delete, or_, select
 
 from components.controller.database import Database
 from components.controller.models import Event
 
 _DAY = 86400.0
+# The name of a caller without one whose call is refused.
+NOBODY = "anonymous"
+# Anybody in the world can add to these: they must not fill ccdb, nor push out what users did.
+MOST_REFUSED = 100_000
+_AT_THE_DOOR = and_(
+    Event.status >= 400,
+    or_(
+        Event.who == NOBODY,
+        and_(Event.method == "POST", or_(Event.path == "/users", Event.path.like("/users/%/tokens"))),
+    ),
+)
 
 
 def matching(
@@ -37,9 +48,20 @@ def matching(
 
 
 def prune(db: Database, days: int, now: float) -> None:
-    """Forget events older than that; `now` is seconds since 1970."""
+    """Forget events older than that, and of calls that somebody without a name was refused all but the newest.
+
+    Args:
+        db: ccdb.
+        days: how long events are kept.
+        now: seconds since 1970.
+    """
     with db.session() as session:
         session.execute(delete(Event).where(Event.at < now - days * _DAY))
+        last = session.scalar(
+            select(Event.id).where(_AT_THE_DOOR).order_by(Event.id.desc()).offset(MOST_REFUSED).limit(1)
+        )
+        if last is not None:
+            session.execute(delete(Event).where(_AT_THE_DOOR, Event.id <= last))
 
 
 def shape(event: Event) -> dict[str, Any]:

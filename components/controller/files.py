@@ -1,4 +1,4 @@
-"""Which files of the share are still referred to; those that are not are removed.
+"""Which files of the share are still referred to; those that are not go into the trash.
 
 Whoever stores a file and refers to it, and whoever removes one, holds the same lock: a digest that comes back in the
 moment it is removed stays.
@@ -27,7 +27,7 @@ def release(
     packages: Collection[str | None] = (),
     droplets: Collection[str | None] = (),
 ) -> None:
-    """Remove those of the files that nothing refers to; a failure is logged, the file stays."""
+    """Move those of the files that nothing refers to into the trash; a failure is logged, the file stays."""
     if not any((*packages, *droplets)):
         return
     with db.session() as session:
@@ -39,6 +39,17 @@ def release(
                 store.remove(place)
             except OSError as error:
                 logger.warning("file_not_removed", path=str(place), reason=str(error))
+
+
+def take_back(
+    db: Database, store: Store, *, packages: Collection[str] = (), droplets: Collection[str] = ()
+) -> int:
+    """Take files that are referred to back from the trash, as after ccdb was restored; return how many there were."""
+    with db.session() as session:
+        db.lock(session, LOCK)
+        places = [store.package(d) for d in packages if _package_used(session, d)]
+        places += [store.droplet(d) for d in droplets if _droplet_used(session, d)]
+        return sum(store.restore(place) for place in places)
 
 
 def _package_used(session: Session, digest: str) -> bool:

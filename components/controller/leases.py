@@ -1,4 +1,7 @@
-"""Leases: who leads among several of a kind (docs/platform.md). Time is the database's."""
+"""Leases: who leads among several of a kind (docs/platform.md). Time is the database's.
+
+Its clock may be set back: an end that lies farther away than the lease was taken for holds up nobody.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,8 @@ from sqlalchemy.orm import Session
 
 from components.controller.database import Database
 from components.controller.models import Lease
+
+LONGEST_TTL = 3600.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,10 +34,10 @@ def take(db: Database, session: Session, name: str, holder: str, ttl: float) -> 
     assert row is not None
     now = db.now(session)
     if row.holder != holder:
-        if row.holder and row.expires_at > now:
+        if _runs(row, now):
             return Held(row.holder, row.token, row.expires_at - now)
         row.holder, row.token = holder, row.token + 1
-    row.expires_at = now + ttl
+    row.expires_at, row.ttl = now + ttl, ttl
     return Held(row.holder, row.token, ttl)
 
 
@@ -42,8 +47,12 @@ def give_back(db: Database, session: Session, name: str, holder: str) -> Held | 
     if row is None:
         return None
     now = db.now(session)
-    if row.holder and row.holder != holder and row.expires_at > now:
+    if row.holder != holder and _runs(row, now):
         return Held(row.holder, row.token, row.expires_at - now)
     # Empty, so that the next one, even the same, gets a greater token.
     row.holder, row.expires_at = "", 0.0
     return None
+
+
+def _runs(row: Lease, now: float) -> bool:
+    return bool(row.holder) and now < row.expires_at <= now + (row.ttl or LONGEST_TTL)

@@ -6,7 +6,6 @@ import os
 import platform
 import re
 import shutil
-import time
 from pathlib import Path
 
 _LOCAL = re.compile(r"ingot-(?:upload|package|controller-metrics)-(\d+)-.*")
@@ -38,9 +37,15 @@ def clear_local(folder: Path) -> list[str]:
     return gone
 
 
-def clear_shared(folder: Path, quiet: float = QUIET_SECONDS) -> list[str]:
-    """Remove from the share what processes of this machine left, and what no machine has touched for a day."""
-    gone, now = [], time.time()
+def clear_shared(folder: Path, now: float, quiet: float = QUIET_SECONDS) -> list[str]:
+    """Remove from the share what processes of this machine left, and what no machine has touched for a day.
+
+    Args:
+        folder: where unfinished files are.
+        now: by the clock that dates its files.
+        quiet: how long a file of this machine has to rest.
+    """
+    gone = []
     for path in folder.iterdir():
         match = _SHARED.fullmatch(path.name)
         try:

@@ -17,19 +17,19 @@ from sqlalchemy.orm import Session
 
 from components.common import log
 from components.common.messages import DeaStart, HmRequest
-from components.controller import apps, files, quotas, revisions, runtimes, updates, views
+from components.controller import apps, files, revisions, updates, views
 from components.controller.auth import Caller
+from components.controller.changes import Change, Changes
 from components.controller.config import ControllerConfig
 from components.controller.database import Database
-from components.controller.errors import ApiError, denied, no_app
-from components.controller.models import PENDING, STARTED, STOPPED, App
+from components.controller.errors import ApiError, no_app
+from components.controller.models import PENDING, STAGED, STARTED, STOPPED, App
 from components.controller.revisions import Released
-from components.controller.services_rows import Bound
-from components.controller.services_work import Fresh, Services
+from components.controller.services_work import Services
 from components.controller.staging import Ends, Stagings
 from components.controller.starter import Starter
 from components.controller.store import Store
-from components.controller.update import Actions, Rules, Wanted, check_memory, decide, plan
+from components.controller.update import Wanted, check_memory
 from components.controller.updates_runner import Updates
 
 logger = log.get(__name__)
@@ -56,6 +56,7 @@ class Lifecycle:
         self._starter = starter
         self._services = services
         self._updates = updates_
+        self._changes = Changes(config, db, services, starter.pool)
 
     def create(self, caller: Caller, body: Mapping[str, Any]) -> str:
         """Create an application; gives its name.
@@ -67,10 +68,10 @@ class Lifecycle:
         if not isinstance(name, str):
             raise ApiError(300, "name: want a text")
         now = int(time.time())
-        fresh = self._bind_new(caller, None, body)
+        fresh = self._changes.bind_new(caller, None, body)
         try:
             with self._services.kept(fresh), self._db.session() as session:
-                target = self._plan_new(session, caller, name, body)
+                target = self._changes.plan_new(session, caller, name, body)
                 app = App(owner_id=caller.id, name=name, created_at=now, updated_at=now, bindings=[])
                 session.add(app)
                 apps.apply(session, app, Wanted(name=name), target)
@@ -85,26 +86,10 @@ class Lifecycle:
         Raises:
             ApiError: as section 1.8 says, 310 when staging fails.
         """
-        fresh = self._bind_new(caller, name, body)
-        with self._services.kept(fresh), self._db.session() as session:
-            app = apps.find(session, caller, name, lock=True)
-            current = apps.wanted(session, app)
-            target = plan(current, body, self._rules(session, app))
-            runtimes.check(self._starter.pool, current, target)
-            actions = decide(current, target)
-            apps.apply(session, app, current, target)
-            if actions.stop:
-                app.state = STOPPED
-                updates.close(session, app.id, "the application was stopped", self._db.now(session))
-            gone: list[Bound] = []
-            if fresh or target.services != current.services:
-                gone = self._services.settle(session, app, target.services, fresh)
-            apps.restage_if_due(app)
-            app_id = app.id
-        self._services.unbind(gone)
-        if target.state == STOPPED:
-            self._stagings.cancel(app_id)
-        self._act(app_id, actions, _who(caller))
+        change = self._changes.change(caller, name, body)
+        if change.after.state == STOPPED:
+            self._stagings.cancel(change.app_id)
+        self._act(change, _who(caller))
 
     def roll(self, caller: Caller, name: str, body: Mapping[str, Any]) -> None:
         """Stage if need be, and open a rolling update; returns when it has begun (section 1.11).
@@ -125,19 +110,51 @@ class Lifecycle:
             revisions.adopt(session, app)
             app_id = app.id
         self._check_deas(app_id)
+        self._roll(app_id, None, _who(caller))
+
+    def change_and_roll(self, caller: Caller, name: str, body: Mapping[str, Any]) -> None:
+        """Change a started application and open a rolling update to what it becomes; returns when that has begun.
+
+        Members that the body does not name stay as they are, services and state included. What comes to nothing before a new
+        instance is started leaves the application as it was.
+
+        Raises:
+            ApiError: as `update` and `roll`.
+        """
+        wished = {key: value for key, value in body.items() if key != "state"}
+        with self._db.session() as session:
+            app = apps.find(session, caller, name)
+            if app.state != STARTED:
+                raise ApiError(305)
+            wished.setdefault("services", app.services)
+            app_id = app.id
+        self._check_deas(app_id)
+        try:
+            change = self._changes.change(caller, name, wished)
+        except ApiError as error:
+            self._refuse(caller, name, error)
+            raise
+        with self._db.session() as session:
+            app = apps.find(session, caller, name, lock=True)
+            apps.restage_if_due(app, running=True)
+        self._roll(app_id, change, _who(caller))
+
+    def _refuse(self, caller: Caller, name: str, error: ApiError) -> None:
+        """Leave no files behind that wait for a change which was refused."""
+        with self._db.session() as session:
+            app = apps.find(session, caller, name, lock=True)
+            if app.state == STARTED and app.package_state != STAGED:
+                updates.refuse(session, app, _who(caller), str(error), self._db.now(session))
+
+    def _roll(self, app_id: int, change: Change | None, by: str) -> None:
         begun: list[Released] = []
 
         def staged(session: Session, app: App) -> None:
             if app.state == STARTED:
-                begun.append(updates.begin(session, app, _who(caller), self._db.now(session)))
+                begun.append(updates.begin(session, app, by, self._db.now(session)))
 
-        def failed(session: Session, app: App, reason: str) -> bool:
-            if app.state != STARTED:
-                return False
-            updates.refuse(session, app, _who(caller), f"staging failed: {reason}", self._db.now(session))
-            return True
-
-        self._stagings.ensure(app_id, Ends(staged, failed))
+        with self._changes.undoing(change, by) as failed:
+            self._stagings.ensure(app_id, Ends(staged, failed))
         if not begun:
             # Stopped by another request, in the last moment.
             raise ApiError(305)
@@ -227,44 +244,14 @@ class Lifecycle:
         indices = [i for i in request.indices or [] if 0 <= i < known.instances]
         self._starter.start(msgspec.structs.replace(message, flapping=request.flapping), indices, patience=0)
 
-    def _plan_new(self, session: Session, caller: Caller, name: str, body: Mapping[str, Any]) -> Wanted:
-        if not quotas.lock(session.connection(), caller.id):
-            raise denied()
-        rules = apps.rules(session, caller.id, self._config, None)
-        target = plan(Wanted(name=name), body, rules, create=True)
-        runtimes.check(self._starter.pool, Wanted(name=name), target)
-        return target
-
-    def _rules(self, session: Session, app: App) -> Rules:
-        """Give what holds for an application's owner; its row being locked, theirs is locked as well."""
-        quotas.lock(session.connection(), app.owner_id)
-        return apps.rules(session, app.owner_id, self._config, app)
-
-    def _bind_new(self, caller: Caller, name: str | None, body: Mapping[str, Any]) -> list[Fresh]:
-        """Have gateways bind what a request adds, once it is known that nothing else is wrong with it.
-
-        Gateways are asked before the application's row is locked: they may take their time.
-        """
-        if not body.get("services"):
-            return []
-        with self._db.session() as session:
-            if name is None:
-                target = self._plan_new(session, caller, str(body.get("name")), body)
-                known: tuple[str, ...] = ()
-            else:
-                app = apps.find(session, caller, name)
-                current = apps.wanted(session, app)
-                target = plan(current, body, apps.rules(session, app.owner_id, self._config, app))
-                known = current.services
-        return self._services.make(caller, [alias for alias in target.services if alias not in known])
-
-    def _act(self, app_id: int, actions: Actions, by: str) -> None:
+    def _act(self, change: Change, by: str) -> None:
+        app_id, actions = change.app_id, change.actions
         if actions.stop:
             self._starter.stop(app_id)
             self._starter.changed(app_id)
             return
         if actions.start:
-            self._start(app_id, by)
+            self._start(change, by)
             return
         if not actions.any:
             return
@@ -295,7 +282,8 @@ class Lifecycle:
         if not self._starter.has_deas(probe):
             raise ApiError(302, "no DEA is there")
 
-    def _start(self, app_id: int, by: str) -> None:
+    def _start(self, change: Change, by: str) -> None:
+        app_id = change.app_id
         self._check_deas(app_id)
         begun: list[tuple[DeaStart, int, bool, Released]] = []
         refused: list[ApiError] = []
@@ -307,7 +295,7 @@ class Lifecycle:
                 return
             try:
                 # Others may have started while this one was staged.
-                check_memory(apps.wanted(session, app), self._rules(session, app))
+                check_memory(apps.wanted(session, app), self._changes.rules(session, app))
             except ApiError as error:
                 refused.append(error)
                 return
@@ -320,12 +308,13 @@ class Lifecycle:
             begun.append((message, app.instances, again, released))
 
         try:
-            self._stagings.ensure(app_id, Ends(staged))
+            with self._changes.undoing(change, by) as failed:
+                self._stagings.ensure(app_id, Ends(staged, failed))
+                if refused:
+                    raise refused[0]
         except ApiError:
             self._stop_if_down(app_id)
             raise
-        if refused:
-            raise refused[0]
         for message, instances, again, released in begun:
             if again:
                 self._starter.stop(app_id)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import threading
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import TypeVar
 
 from sqlalchemy.exc import SQLAlchemyError
@@ -13,6 +14,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from components.common import log
 from components.common.bus import MALFORMED, Incoming
 from components.common.component_logs import answer_logs
+from components.common.errors import BusUnavailableError
 from components.common.messages import (
     BulkCredentials,
     DeaBeat,
@@ -22,6 +24,7 @@ from components.common.messages import (
     RouterRegister,
 )
 from components.common.operation_messages import DeaUsage, RouterUsage, TaskEnded
+from components.common.platform_hosts import REGISTER, UNREGISTER
 from components.controller import machines
 from components.controller.context import Controller
 
@@ -84,7 +87,7 @@ class Link:
         """Take the route away; requests still come in for a moment and are served."""
         self._controller.stopping.set()
         self._controller.updates.leave()
-        self._bus.publish("router.unregister", self._route())
+        self._tell(UNREGISTER)
 
     def stop(self) -> None:
         """End."""
@@ -106,6 +109,10 @@ class Link:
             tags={"component": "CloudController"},
         )
 
+    def _tell(self, subjects: Iterable[str]) -> None:
+        for subject in subjects:
+            self._bus.publish(subject, self._route())
+
     async def _connected(self) -> None:
         self._controller.pool.listening(time.monotonic())
         await self._bus.bus.publish("vcap.component.announce", self._announcement())
@@ -114,7 +121,8 @@ class Link:
 
     async def _register(self) -> None:
         if not self._leaving():
-            await self._bus.bus.publish("router.register", self._route())
+            for subject in REGISTER:
+                await self._bus.bus.publish(subject, self._route())
 
     def _announcement(self, *, uptime: bool = False) -> object:
         status = self._config.status
@@ -158,6 +166,7 @@ class Link:
 
     def _keep(self) -> None:
         registered = saved = time.monotonic()
+        looked = -math.inf
         while not self._ending.wait(LOOK_SECONDS):
             now = time.monotonic()
             if not self._bus.bus.connected:
@@ -166,10 +175,16 @@ class Link:
             routed = not self._leaving()
             if routed and (not self._routed or now - registered >= REGISTER_SECONDS):
                 registered = now
-                self._bus.publish("router.register", self._route())
+                self._tell(REGISTER)
             elif self._routed and not routed:
-                self._bus.publish("router.unregister", self._route())
+                self._tell(UNREGISTER)
             self._routed = routed
+            if now - looked >= self._config.sweep_seconds:
+                looked = now
+                try:
+                    self._controller.platform_hosts.take_back()
+                except (SQLAlchemyError, BusUnavailableError) as error:
+                    logger.warning("platform_hosts_not_taken_back", reason=type(error).__name__)
             if now - saved >= SAVE_SECONDS:
                 saved = now
                 try:

@@ -6,7 +6,7 @@ import time
 from typing import Any
 
 import msgspec
-from sqlalchemy import delete, select
+from sqlalchemy import delete, or_, select
 from sqlalchemy.dialects import postgresql, sqlite
 
 from components.controller.database import Database
@@ -15,6 +15,8 @@ from components.controller.pool import REMEMBER_SECONDS, Pool, left, remembered
 
 # Several workers hear the same beats; one of them writes.
 WRITE_SECONDS = 4.0
+# More than clocks of two controllers may differ by.
+CLOCKS_DIFFER_SECONDS = 60.0
 
 
 def save(db: Database, pool: Pool) -> None:
@@ -31,7 +33,11 @@ def save(db: Database, pool: Pool) -> None:
                 row.on_conflict_do_update(
                     index_elements=["id"],
                     set_={"beat": row.excluded.beat, "last_seen": row.excluded.last_seen},
-                    where=Machine.last_seen < row.excluded.last_seen - WRITE_SECONDS,
+                    # A row of the future was written before a clock was set back.
+                    where=or_(
+                        Machine.last_seen < row.excluded.last_seen - WRITE_SECONDS,
+                        Machine.last_seen > row.excluded.last_seen + CLOCKS_DIFFER_SECONDS,
+                    ),
                 )
             )
         session.execute(delete(Machine).where(Machine.last_seen < now - REMEMBER_SECONDS))

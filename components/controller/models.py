@@ -291,6 +291,8 @@ class Lease(Base):
     holder: Mapped[str] = mapped_column(String(128), default="")
     token: Mapped[int] = mapped_column(BigInteger, default=0)
     expires_at: Mapped[float] = mapped_column(Float, default=0.0)
+    # For how long it was taken, seconds: an end farther away than that is one of another clock.
+    ttl: Mapped[float | None] = mapped_column(Float)
 
 
 class Machine(Base):

@@ -1,4 +1,4 @@
-"""ccdb: what is recorded beside the applications: limits of an account, one-off tasks, usage by day."""
+"""ccdb: what is recorded beside the applications: its identity, limits of an account, one-off tasks, usage by day."""
 
 from __future__ import annotations
 
@@ -11,6 +11,15 @@ from components.controller.models import App, Base
 
 TASK_PENDING, TASK_RUNNING, TASK_SUCCEEDED, TASK_FAILED = "pending", "running", "succeeded", "failed"
 TASK_OPEN = (TASK_PENDING, TASK_RUNNING)
+
+
+class Identity(Base):
+    """The one row that tells this database from any other; a copy that is restored keeps the name."""
+
+    __tablename__ = "identity"
+
+    id: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    name: Mapped[str] = mapped_column(String(32))
 
 
 class Quota(Base):

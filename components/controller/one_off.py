@@ -45,6 +45,8 @@ from components.controller.task_watch import Heard, Open, TaskWatch
 LONGEST_COMMAND = 4096
 LONGEST_TAIL = 64 << 10
 LISTED = 100
+# Of an application: ended tasks that keep what they wrote last; as many as are listed are remembered at all.
+TAILS = 20
 DEFAULT_TIMEOUT = 3600
 ANSWER_SECONDS = 5.0
 _ROOM_SECONDS = 2.0
@@ -100,6 +102,7 @@ class OneOffs:
             has = standing(session.connection(), self._config, caller.id)
             if has.memory + memory > has.capacity.memory:
                 raise ApiError(600, f"{has.capacity.memory}M")
+            _forget(session, app.id)
             task = Task(
                 id=secrets.token_hex(16),
                 app_id=app.id,
@@ -298,6 +301,17 @@ def shape(task: Task) -> dict[str, Any]:
         "ended": _rounded(task.ended_at),
         "by": task.by,
     }
+
+
+def _forget(session: Session, app_id: int) -> None:
+    """Bound what an application's ended tasks leave, however many it begins within the days that they are kept."""
+    ended = select(Task.id).where(Task.app_id == app_id, Task.ended_at.is_not(None))
+    newest = ended.order_by(Task.ended_at.desc(), Task.id)
+    # One more is about to be added; a list of ids, as not every database bounds what it deletes.
+    old = list(session.scalars(newest.offset(TAILS - 1)))
+    if old:
+        session.execute(update(Task).where(Task.id.in_(old), Task.tail != "").values(tail=""))
+        session.execute(delete(Task).where(Task.id.in_(old[LISTED - TAILS :])))
 
 
 def _own(session: Session, caller: Caller, name: str, id_: str) -> Task:

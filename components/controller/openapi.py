@@ -27,7 +27,7 @@ _BASIC = (BULK, STAGING, STATUS)
 _UNSAID = {"HEAD", "OPTIONS"}
 _ERROR = {JSON: {"schema": {"$ref": "#/components/schemas/Error"}}}
 # Any route may answer so: a database that is away, and what nobody foresaw.
-_ALWAYS = (101, 111)
+_ALWAYS = (101, 103, 111)
 
 
 def describe(app: Flask, host: str) -> dict[str, Any]:

@@ -213,6 +213,7 @@ ROWS: dict[str, Row] = {
     ),
     "v2_accounts.revoke": Row(USER, {204: ""}, (200, 201)),
     "v2_apps.update": Row(USER, {200: "Update"}, (200, 301)),
+    "v2_apps.change_and_roll": Row(USER, {202: "Update"}, (*_UPDATE, 305), body=_APP),
     "v2_apps.listing": Row(USER, {200: "Revisions"}, (200, 301)),
     "v2_apps.roll_back": Row(
         USER, {200: "Update", 202: "Update"}, (100, 200, 300, 301, 302, 303), body="revision:int"

@@ -24,26 +24,33 @@ from components.controller.store import Store
 
 LOOK_SECONDS = 2.0
 PRUNE_SECONDS = 600.0
-# What callers that say no name, and are refused, leave in the events.
-_REFUSED = RateLimit(per_minute=30, burst=30)
+# Refusals of callers without a token that are written down as events: of one address, and of all.
+_REFUSED, _REFUSED_ALL = RateLimit(per_minute=30, burst=30), RateLimit(per_minute=120, burst=240)
 logger = log.get(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class Operations:
-    """One worker's parts. `rates`: of users; `logins`: failed ones; `refused`: anonymous calls written down."""
+    """One worker's parts.
+
+    `rates`: of users; `logins`: failed ones, by address and account; `doors`: failed logins and registrations, by address;
+    `refused`, `refused_all`: anonymous calls written down, by address and of all.
+    """
 
     config: ControllerConfig
     db: Database
     cursors: Cursors
     rates: Buckets
     logins: Buckets
+    doors: Buckets
     refused: Buckets
+    refused_all: Buckets
     routers: list[Network]
     reader: LogReader
     tasks: OneOffs
     usage: usage.UsageTaker
     ending: threading.Event = field(default_factory=threading.Event)
+    threads: list[threading.Thread] = field(default_factory=list)
 
     @classmethod
     def build(
@@ -56,7 +63,9 @@ class Operations:
             cursors=Cursors(config.token_keys),
             rates=Buckets(config.rate_limit),
             logins=Buckets(config.login_limit),
+            doors=Buckets(config.address_limit),
             refused=Buckets(_REFUSED),
+            refused_all=Buckets(_REFUSED_ALL),
             routers=networks(config.routers),
             # Half of the threads stay free of those who wait for lines.
             reader=LogReader(bus, max(1, config.threads // 2)),
@@ -66,11 +75,15 @@ class Operations:
 
     def start(self) -> None:
         """Begin the upkeep."""
-        threading.Thread(target=self._keep, name="upkeep", daemon=True).start()
+        thread = threading.Thread(target=self._keep, name="upkeep", daemon=True)
+        self.threads.append(thread)
+        thread.start()
 
     def stop(self) -> None:
-        """End it."""
+        """End it, after the look that is being taken."""
         self.ending.set()
+        for thread in self.threads:
+            thread.join(timeout=5)
 
     def _keep(self) -> None:
         pruned = 0.0

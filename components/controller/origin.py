@@ -36,6 +36,16 @@ def origin(peer: str | None, forwarded: str, trusted: Iterable[Network]) -> str:
     return address
 
 
+def subscriber(address: str) -> str:
+    """Return what one subscriber of a network comes from: the address, of IPv6 its /64, which holds any number of them."""
+    known = _address(address)
+    if not isinstance(known, ipaddress.IPv6Address):
+        return address
+    if known.ipv4_mapped:
+        return str(known.ipv4_mapped)
+    return str(ipaddress.ip_network((known, 64), strict=False))
+
+
 def _within(text: str, known: list[Network]) -> bool:
     address = _address(text)
     return address is not None and any(address in network for network in known)

@@ -5,7 +5,6 @@ All that can be judged is judged before anything is written; what is written is 
 
 from __future__ import annotations
 
-import json
 import os
 import zipfile
 from collections.abc import Callable, Iterator
@@ -14,6 +13,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from components.controller.archives import Entry, Names, extract, inspect, refused, safe_name
+from components.controller.bodies import MAX_FINGERPRINTS, parse_json
 from components.controller.errors import ApiError, bad_request, unexpected
 from components.controller.store import BLOCK, Store, sha1_of
 
@@ -37,10 +37,10 @@ def parse_resources(text: str | None) -> list[dict[str, Any]]:
     """
     if text is None:
         raise bad_request("the field `resources` is missing")
-    try:
-        value = json.loads(text or "[]")
-    except (ValueError, RecursionError) as error:
-        raise bad_request("the field `resources` is not JSON") from error
+    raw = (text or "[]").encode(errors="surrogatepass")
+    if len(raw) > MAX_FINGERPRINTS:
+        raise bad_request(f"the field `resources` is larger than {MAX_FINGERPRINTS >> 20} MB")
+    value = parse_json(raw, "the field `resources`")
     if not isinstance(value, list) or not all(isinstance(v, dict) for v in value):
         raise bad_request("the field `resources` is not a list of objects")
     return value

@@ -18,8 +18,8 @@ from components.controller import apps
 from components.controller.errors import ApiError
 from components.controller.models import STAGED, App, AppRevision, AppUpdate, Upload
 
-# So many keep their droplet.
-KEPT = 10
+# So many keep their droplet, and so many are known at all.
+KEPT, REMEMBERED = 10, 100
 COMMAND = "command"
 _KEPT_FILES = select(AppRevision.package, AppRevision.droplet).where(
     AppRevision.app_id == bindparam("app_id"), AppRevision.kept
@@ -197,8 +197,11 @@ def _prune(session: Session, app: App, released: Released) -> None:
     spared = {app.revision}
     if update is not None and update.open:
         spared |= {update.from_revision, update.to_revision}
-    kept = [r for r in of(session, app.id) if r.kept]
-    for row in kept[KEPT:]:
+    rows = of(session, app.id)
+    for row in [r for r in rows if r.kept][KEPT:]:
         if row.number not in spared:
             row.kept = False
             released.add(row.package, row.droplet)
+    for row in rows[REMEMBERED:]:
+        if not row.kept and row.number not in spared:
+            session.delete(row)

@@ -198,7 +198,7 @@ class Stagings:
                 return None
             now = self._db.now(session)
             row = session.get(Staging, app_id)
-            if row is not None and row.state == RUNNING and now - row.alive_at < ABANDONED_SECONDS:
+            if row is not None and row.state == RUNNING and not silent(row.alive_at, now):
                 return _Claim(app_id, row.task, row.built_from)
             task, upload = uuid.uuid4().hex, uuid.uuid4().hex
             session.merge(
@@ -241,7 +241,9 @@ class Stagings:
 
     def _await(self, claim: _Claim) -> None:
         """Wait for another request's staging to end, or to be abandoned."""
-        while True:
+        # A deadline by this machine's own clock, whatever the database's is set to.
+        until = time.monotonic() + self._config.max_staging_seconds + ABANDONED_SECONDS
+        while time.monotonic() < until:
             if self._stopping.wait(LOOK_SECONDS):
                 raise _api_error("this controller is being stopped; repeat the request")
             with self._db.session() as session:
@@ -252,8 +254,9 @@ class Stagings:
                     return
                 if row.state in (FAILED, CANCELLED):
                     raise _api_error(row.error, row.log)
-                if self._db.now(session) - row.alive_at >= ABANDONED_SECONDS:
+                if silent(row.alive_at, self._db.now(session)):
                     return
+        raise _api_error(f"no result within {self._config.max_staging_seconds} seconds; repeat the request")
 
     def _build(self, claim: _Claim, ends: Ends) -> bool:
         """Have it staged; gives False where it has changed meanwhile, and is to be staged again."""
@@ -389,6 +392,11 @@ class Stagings:
                 updates.close(session, app.id, "the application was stopped", self._db.now(session))
                 touch(app)
         files.release(self._db, self._store, packages=[package], droplets=droplets)
+
+
+def silent(alive_at: float, now: float, seconds: float = ABANDONED_SECONDS) -> bool:
+    """Say whether a row was not renewed for so long, or lies so far in the future: then the clock was set back since."""
+    return abs(now - alive_at) >= seconds
 
 
 def _api_error(reason: str, task_log: str = "") -> ApiError:

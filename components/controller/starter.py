@@ -88,9 +88,9 @@ class Starter:
             ),
         )
 
-    def update(self, message: DeaStart) -> None:
-        """Tell every DEA the complete list of an application's routes."""
-        self._bus.publish("dea.update", wire(message))
+    def update(self, message: DeaStart) -> bool:
+        """Tell every DEA the complete list of an application's routes; False where nobody could be told."""
+        return self._bus.publish("dea.update", wire(message))
 
     def changed(self, droplet: int) -> None:
         """Tell the health managers that an application is to be looked at."""

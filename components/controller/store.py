@@ -6,10 +6,12 @@ A file appears under its name whole or not at all: it is written beside, synced,
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import os
 import re
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,13 +23,19 @@ SHA1 = re.compile(r"[0-9a-f]{40}")
 BLOCK = 1 << 20
 # A pool entry's limits (section 1.9): 512 MB.
 LARGEST_RESOURCE = 512 << 20
+# How exactly the pool knows when a file was last used: not each use is written down.
+USED_SECONDS = 600.0
+# Beside the files of a folder: what was removed from it, for a while.
+TRASH = ".trash"
+# With less than this part of the share's bytes or inodes free, and less than so many bytes, the trash goes.
+LOW_PART, LOW_BYTES = 0.05, 4 << 30
 
 
 class Store:
     """The droplet share.
 
     Args:
-        root: the share; its three folders are made where missing.
+        root: the share; its three folders, and what belongs into them, are made where missing.
     """
 
     def __init__(self, root: Path) -> None:
@@ -36,13 +44,19 @@ class Store:
         self.packages = root / "packages"
         self.resources = root / "resources"
         self.scratch = root / "droplets" / ".incoming"
+        self.trash = (self.droplets / TRASH, self.packages / TRASH)
+        # The sweeper's: the identity of the database whose files these are, and an operator's word (`sweep`).
+        self.notes = self.droplets / ".sweep"
+        self.owner = self.notes / "ccdb"
 
     def prepare(self) -> None:
         """Make the folders."""
-        for folder in (self.droplets, self.packages, self.resources, self.scratch):
+        inner = (self.scratch, self.notes, *self.trash)
+        for folder in (self.droplets, self.packages, self.resources, *inner):
             folder.mkdir(parents=True, exist_ok=True)
-        # Uploads that are still being written are no one else's business.
-        self.scratch.chmod(0o700)
+        # Uploads that are still being written, and what was removed, are no one else's business.
+        for folder in inner:
+            folder.chmod(0o700)
 
     def problem(self) -> str | None:
         """Give the reason why nothing can be stored; None when all is well."""
@@ -68,12 +82,22 @@ class Store:
 
     @contextmanager
     def incoming(self) -> Iterator[Path]:
-        """Give a path on the share to write a new file to; what is left there at the end is removed."""
+        """Give a path on the share to write a new file to; what is left there at the end is removed.
+
+        Where the share gets full, the trash makes room first.
+        """
+        if self.low():
+            self.empty_trash()
         handle, name = tempfile.mkstemp(dir=self.scratch, prefix=leftovers.shared())
         os.close(handle)
         path = Path(name)
         try:
             yield path
+        except OSError as error:
+            if full(error):
+                # For whoever repeats it.
+                self.empty_trash()
+            raise
         finally:
             path.unlink(missing_ok=True)
 
@@ -92,8 +116,8 @@ class Store:
 
     def add_resource(self, source: Path, digest: str) -> None:
         """Copy a file into the pool unless it is there, or too large."""
-        place = self.resource(digest)
-        if place.exists() or source.stat().st_size > LARGEST_RESOURCE:
+        place, size = self.resource(digest), source.stat().st_size
+        if size > LARGEST_RESOURCE or self.has_resource(digest, size):
             return
         with self.incoming() as scratch, source.open("rb") as reader:
             with scratch.open("wb") as writer:
@@ -101,16 +125,74 @@ class Store:
             self.keep(scratch, place)
 
     def has_resource(self, digest: object, size: object) -> bool:
-        """Say whether the pool has a file of that digest and that size."""
+        """Say whether the pool has a file of that digest and that size; who asks uses it."""
         if not isinstance(digest, str) or not SHA1.fullmatch(digest) or type(size) is not int:
             return False
+        place = self.resource(digest)
         with contextlib.suppress(OSError):
-            return self.resource(digest).stat().st_size == size
+            found = place.stat()
+            if found.st_size != size:
+                return False
+            if abs(time.time() - found.st_mtime) > USED_SECONDS:
+                os.utime(place)
+            return True
         return False
 
+    def low(self) -> bool:
+        """Say whether the share gets full."""
+        space = os.statvfs(self.root)
+        free = space.f_bavail * space.f_frsize
+        few = free < LOW_BYTES and free < LOW_PART * space.f_blocks * space.f_frsize
+        # Some file systems count no inodes.
+        return few or space.f_favail < LOW_PART * space.f_files
+
+    def now(self) -> float:
+        """Return the time by the clock that dates the share's files: the file server's, seconds since 1970."""
+        clock = self.notes / "clock"
+        clock.touch()
+        return clock.stat().st_mtime
+
+    def owned_by(self, identity: str) -> str:
+        """Return the identity of the database whose files these are; a share that carries none becomes this one's."""
+        with self.incoming() as scratch:
+            scratch.write_text(identity)
+            # Of two databases that ask at once one is the owner.
+            with contextlib.suppress(FileExistsError):
+                os.link(scratch, self.owner)
+        return self.owner.read_text().strip()
+
     def remove(self, place: Path) -> None:
-        """Remove a file that nobody refers to any more."""
-        place.unlink(missing_ok=True)
+        """Move a file that nobody refers to any more into the trash beside it."""
+        with contextlib.suppress(FileNotFoundError):
+            # Its age in the trash counts from now.
+            os.utime(place)
+            place.replace(place.parent / TRASH / place.name)
+
+    def restore(self, place: Path) -> bool:
+        """Take a file back from the trash; say whether it was there and is missed."""
+        if place.exists():
+            return False
+        try:
+            (place.parent / TRASH / place.name).rename(place)
+        except FileNotFoundError:
+            return False
+        return True
+
+    def empty_trash(self, before: float | None = None) -> int:
+        """Remove for good what came into the trash before that time, or all of it; return how many files."""
+        count = 0
+        for folder in self.trash:
+            for path in folder.iterdir():
+                with contextlib.suppress(FileNotFoundError):
+                    if before is None or path.stat().st_mtime < before:
+                        path.unlink()
+                        count += 1
+        return count
+
+
+def full(error: BaseException) -> bool:
+    """Say whether an error is that of a disk, or a quota, without room."""
+    return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
 
 
 def copy(reader: IO[bytes], writer: IO[bytes]) -> int:

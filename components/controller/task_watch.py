@@ -64,7 +64,8 @@ class TaskWatch:
                 continue
             why, patience = self._absent(task, heard)
             since = missing[task.id, why] = self._missing.get((task.id, why), now)
-            if (task.age if task.pending else now - since) > patience:
+            # Where the wall clock was set back, the age says less than what was seen.
+            if (max(task.age, now - since) if task.pending else now - since) > patience:
                 over[task.id] = why
         stray: dict[str, list[str]] = {}
         wanted = {task.id for task in known}

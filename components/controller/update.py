@@ -60,7 +60,7 @@ class Rules:
     apps: int = 0
     admin: bool = False
     domain: str = "ingot.localhost"
-    api: str = ""
+    platform: frozenset[str] = frozenset()
     reserved: frozenset[str] = frozenset()
     reserved_length: int = 0
     allow_external: bool = False
@@ -126,7 +126,8 @@ def normalise_uri(text: object, rules: Rules) -> str:
     Raises:
         ApiError: 700 no host name, 701 reserved, 702 outside the platform's domain.
     """
-    if not isinstance(text, str):
+    # Letters beyond ASCII have lower cases within it.
+    if not isinstance(text, str) or not text.isascii():
         raise ApiError(700, text)
     host = _PORT.sub("", _SCHEME.sub("", text.strip().lower()).rstrip("/"))
     if len(host) > 253 or not _HOST.fullmatch(host) or any(len(label) > 63 for label in host.split(".")):
@@ -134,7 +135,7 @@ def normalise_uri(text: object, rules: Rules) -> str:
     if host.startswith("*.") and not rules.admin:
         raise ApiError(700, text)
     suffix = f".{rules.domain}"
-    if host in (rules.api, rules.domain):
+    if host in rules.platform:
         raise ApiError(701, host)
     if rules.admin:
         return host
@@ -209,12 +210,14 @@ def _uris(current: Wanted, body: Mapping[str, Any], rules: Rules) -> tuple[str, 
     if len(given) > rules.capacity.app_uris:
         raise ApiError(602, len(given), rules.capacity.app_uris)
     known = set(current.uris)
-    # What it has already is not judged again: rules may have changed since.
+    # What it has already is not judged again: rules may have changed since. The platform's hosts are.
     return tuple(sorted({_uri(u, known, rules) for u in given if u not in (None, "")}))
 
 
 def _uri(given: object, known: set[str], rules: Rules) -> str:
-    return given if isinstance(given, str) and given in known else normalise_uri(given, rules)
+    if isinstance(given, str) and given in known and given not in rules.platform:
+        return given
+    return normalise_uri(given, rules)
 
 
 def _env(current: Wanted, body: Mapping[str, Any]) -> tuple[str, ...]:
@@ -268,7 +271,7 @@ def _with_staging(target: Wanted, body: Mapping[str, Any], *, create: bool) -> W
         runtime=chosen.name if chosen else "",
     )
     if "command" in given:
-        changed = replace(changed, details={**changed.details, "command": given["command"]})
+        changed = replace(changed, details=_with_command(changed.details, given["command"]))
     if (changed.framework, changed.runtime, changed.details.get("command")) != (
         target.framework,
         target.runtime,
@@ -276,6 +279,12 @@ def _with_staging(target: Wanted, body: Mapping[str, Any], *, create: bool) -> W
     ):
         changed = replace(changed, package_state="PENDING")
     return changed
+
+
+def _with_command(details: Mapping[str, Any], command: object) -> dict[str, Any]:
+    """Return the details with another start command; none, or an empty one, is the framework's own."""
+    kept = {key: value for key, value in details.items() if key != "command"}
+    return kept if command in (None, "") else {**kept, "command": command}
 
 
 def _framework_error(framework: str, runtime: object) -> IngotError:
@@ -288,13 +297,17 @@ def _framework_error(framework: str, runtime: object) -> IngotError:
 
 def _details(current: Wanted, target: Wanted, body: Mapping[str, Any], rules: Rules) -> dict[str, Any]:
     details = dict(target.details)
-    meta = body.get("meta")
+    meta, staging = body.get("meta"), body.get("staging")
     given = {
         **(meta if isinstance(meta, Mapping) else {}),
         **{k: body[k] for k in ("debug", "console") if k in body},
     }
+    passed_over = {"version", "created"}
+    if isinstance(staging, Mapping) and "command" in staging:
+        # Clients send back `meta` as they got it, with the command that this one replaces.
+        passed_over.add("command")
     for key, value in given.items():
-        if key in ("version", "created"):
+        if key in passed_over:
             continue
         if value is None or (key == "debug" and value is False):
             details.pop(key, None)

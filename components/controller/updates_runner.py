@@ -12,7 +12,7 @@ import uuid
 from dataclasses import dataclass, field
 
 from prometheus_client import Counter
-from sqlalchemy import select
+from sqlalchemy import or_, select
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
@@ -61,6 +61,7 @@ _REASON_SECONDS = 1.0
 _FETCH_SECONDS = 20.0
 _HEALTH_SECONDS = 60.0
 _MOST = 16
+_JUMP_SECONDS = 1.0
 logger = log.get(__name__)
 
 
@@ -74,6 +75,15 @@ class _Memory:
     sent: dict[int, float] = field(default_factory=dict)
     no_room: set[int] = field(default_factory=set)
     of: tuple[str, str] = ("", "")
+    # The database's clock less this process's.
+    ahead: float | None = None
+
+    def jump(self, now: float, monotonic: float) -> float:
+        """Return by how much the database's clock was set since the last look; less than a second is none."""
+        ahead = now - monotonic
+        jump = ahead - self.ahead if self.ahead is not None else 0.0
+        self.ahead = ahead
+        return jump if abs(jump) >= _JUMP_SECONDS else 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,10 +167,12 @@ class Updates:
             return []
         taken = []
         with self._db.session() as session:
+            now = self._db.now(session)
             due = (
                 select(AppUpdate)
                 .where(AppUpdate.state.in_((UPDATING, GOING_BACK)))
-                .where(AppUpdate.alive_until < self._db.now(session))
+                # Or the clock was set back since it was renewed.
+                .where(or_(AppUpdate.alive_until < now, AppUpdate.alive_until > now + HOLD_SECONDS))
                 .order_by(AppUpdate.started_at)
                 .limit(_MOST - len(held))
                 .with_for_update(skip_locked=True)
@@ -168,7 +180,7 @@ class Updates:
             for update in session.scalars(due):
                 if update.app_id in held:
                     continue
-                update.holder, update.alive_until = self._holder, self._db.now(session) + HOLD_SECONDS
+                update.holder, update.alive_until = self._holder, now + HOLD_SECONDS
                 taken.append(update.app_id)
         return taken
 
@@ -230,6 +242,11 @@ class Updates:
                 return None
             now = self._db.now(session)
             update.alive_until = now + HOLD_SECONDS
+            if jump := memory.jump(now, time.monotonic()):
+                # Each start was asked for as long ago as before.
+                logger.warning("database_clock_set", app=app_id, seconds=round(jump, 1))
+                update.asked = {index: at + jump for index, at in update.asked.items()}
+                memory.sent = {index: at + jump for index, at in memory.sent.items()}
             if memory.of != (update.serial, update.state):
                 memory.of = (update.serial, update.state)
                 memory.sent.clear()

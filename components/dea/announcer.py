@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import time
 
 from components.common.bus import Bus
 from components.common.messages import DeaBeat, DeaHello, DropletExited, Heartbeat
@@ -10,6 +11,7 @@ from components.common.operation_messages import DeaUsage, TaskEnded, UsageSampl
 from components.common.version import release
 from components.dea.instance import Instance, State
 from components.dea.registry import Registry
+from components.dea.renewal import Renewal
 
 # Section 2.4: who is stopped on request, and who is not.
 STOPPED, CRASHED, EVACUATED = "STOPPED", "CRASHED", "DEA_EVACUATION"
@@ -44,6 +46,7 @@ class Announcer:
         self.runtime_versions: dict[str, str] = {}
         self.evacuating = False
         self.stopping = False
+        self.renewal = Renewal()
         self.files_port = 0
 
     def beat(self) -> DeaBeat:
@@ -63,6 +66,7 @@ class Announcer:
             host=self._host,
             release=self._release,
             tasks=[i.id for i in self._registry.tasks() if not i.told],
+            leaving=self.renewal.turn({i.id for i in self._registry.live()}, time.monotonic()),
         )
 
     def hello(self) -> DeaHello:

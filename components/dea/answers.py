@@ -102,6 +102,7 @@ class Answers:
             "frameworks": self._by(lambda i: i.framework),
             "runtimes": self._by(lambda i: i.runtime),
             "evacuating": self._announcer.evacuating,
+            "old_units": self._announcer.renewal.left({i.id for i in self._registry.live()}),
         }
         return {**shown, "state": "SHUTTING_DOWN"} if self._announcer.evacuating else shown
 

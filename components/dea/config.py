@@ -10,6 +10,7 @@ import msgspec
 
 from components.common.config import DaemonConfig
 from components.common.frameworks import RUNTIMES
+from components.common.units import accounts
 
 _MB = 1024 * 1024
 # Left to the system when the machine's memory is handed out.
@@ -103,7 +104,8 @@ class DeaConfig(DaemonConfig, frozen=True, forbid_unknown_fields=True, kw_only=T
     ports: Range = Range(61001, 64999)
     # Longer than two prune thresholds of the routers; they may announce more.
     port_rest: float = 240
-    uids: Range = Range(50000, 59999)
+    # Twice as many as instances, as one that crashed holds its own a little longer; the role makes an account for each.
+    uids: Range = Range(50000, 52047)
     tasks: int = 512
     start_timeout: float = 60
     state_file_timeout: float = 300
@@ -125,9 +127,13 @@ class DeaConfig(DaemonConfig, frozen=True, forbid_unknown_fields=True, kw_only=T
     # What applications find programs by.
     path: str = "/usr/local/bin:/usr/bin:/bin"
     # What they must not enter, beyond their neighbours.
-    hidden: list[str] = msgspec.field(
-        default_factory=lambda: ["/etc/ingot", "/srv/ingot", "/run/dbus", "/run/ingot-dea", "/root"]
-    )
+    hidden: list[str] = msgspec.field(default_factory=lambda: ["/etc/ingot", "/srv/ingot", "/root"])
+
+    def lacking(self) -> list[str]:
+        """Instances and tasks run under accounts of the machine."""
+        if self.sandbox != "systemd":
+            return []
+        return accounts.problems("uids", range(self.uids.first, self.uids.last + 1), role="dea")
 
     def problems(self) -> list[str]:
         """Rules across fields."""

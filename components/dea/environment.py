@@ -136,7 +136,7 @@ def _old_service(service: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _todays(instance: Instance, address: str) -> dict[str, str]:
-    """Give what platforms since 2011 agree on; nobody's uid has a name, and many programs ask for one."""
+    """Give what platforms since 2011 agree on; the first three as the instance's own `/etc/passwd` says."""
     found = {
         "USER": "app",
         "LOGNAME": "app",

@@ -25,6 +25,7 @@ from components.dea.logbook import LogBook
 from components.dea.ports import Ring
 from components.dea.readiness import NotReadyError, ready
 from components.dea.registry import Registry
+from components.dea.renewal import outdated
 from components.dea.runtimes import Runtimes
 from components.dea.snapshot import Snapshot
 from components.dea.usage import Meter
@@ -238,7 +239,10 @@ class Keeper:
             self.spawn(self._finish_stop(instance), f"stop-{instance.id}")
         elif status is not None and status.state is not UnitState.MISSING:
             # Alive, or ended while nobody looked: the supervisor finds out which.
-            logger.info("instance_adopted", **facts(instance))
+            old = outdated(instance, status)
+            logger.info("instance_adopted", old_unit=old, **facts(instance))
+            if old:
+                self._announcer.renewal.add(instance.id)
             if instance.state is State.STARTING:
                 self._starting[instance.id] = self.spawn(self._run(instance), f"start-{instance.id}")
             else:

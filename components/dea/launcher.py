@@ -207,14 +207,31 @@ def _fill_in(script: Path, executable: str | None) -> None:
 
 
 def _make_logs(directory: Path) -> None:
+    """Make the log files anew: what a droplet brought under their names would be its own to read, run and write."""
     logs = directory / "logs"
     if logs.is_symlink():
         raise StartError("the droplet's logs are a link")
     logs.mkdir(mode=0o755, exist_ok=True)
     for name in _LOGS:
-        if (logs / name).is_symlink():
-            raise StartError(f"the droplet's logs/{name} is a link")
-        (logs / name).touch(mode=0o600)
+        for path in (logs / name, logs / f"{name}.1"):
+            _clear(path)
+        os.close(os.open(logs / name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600))
+
+
+def _clear(path: Path) -> None:
+    """Remove whatever is there; the depth of a folder does not matter."""
+    if path.is_symlink() or not path.is_dir():
+        path.unlink(missing_ok=True)
+        return
+    folders = [path]
+    for folder in folders:
+        for inner in folder.iterdir():
+            if inner.is_symlink() or not inner.is_dir():
+                inner.unlink()
+            else:
+                folders.append(inner)
+    for folder in reversed(folders):
+        folder.rmdir()
 
 
 def _state_file(directory: Path) -> str | None:

@@ -80,6 +80,9 @@ class ActualTable:
         dea.interval = min(max(message.interval, _BEAT_BOUNDS[0]), _BEAT_BOUNDS[1])
         if message.evacuating != dea.evacuating:
             self._dirty.update(dea.instances.values())
+        leaving = frozenset(message.leaving)
+        self._dirty.update(dea.instances[i] for i in leaving ^ dea.leaving if i in dea.instances)
+        dea.leaving = leaving
         dea.evacuating, dea.stopping, dea.capacity = message.evacuating, message.stopping, message.capacity
         if dea.moved or message.droplets != dea.counts:
             dea.counts = message.droplets

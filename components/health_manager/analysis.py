@@ -98,6 +98,17 @@ class View:
     stop_unknown: bool = True
     # When the desired picture was read: what came later may be of a version it could not know.
     read_at: float = math.inf
+    # Instances that ask for a successor, though their DEAs stay.
+    leaving: AbstractSet[str] = frozenset()
+
+    @property
+    def quiet(self) -> bool:
+        """True where nobody leaves a place."""
+        return not (self.evacuating or self.leaving)
+
+    def leaves(self, instance: Instance) -> bool:
+        """Judge whether an instance is to stay only until its successor runs."""
+        return instance.dea in self.evacuating or instance.id in self.leaving
 
     @property
     def silent_since(self) -> float:
@@ -126,7 +137,7 @@ def judge(app: DesiredApp | None, actual: AppActual | None, view: View, *, fresh
             running.add(instance.index)
         if instance.seen < silent_since:
             silent.append(instance.id)
-    if app.state == STARTED and not view.evacuating and not silent and _as_wanted(app, actual, running):
+    if app.state == STARTED and view.quiet and not silent and _as_wanted(app, actual, running):
         return calm(len(running))
     expired = tuple(silent)
     stable = fresh and view.now - app.changed_at >= view.settings.stable_state
@@ -191,10 +202,10 @@ def _started(
             why = (memory.why if memory is not None else "") or MISSING
             wanted.append((number, EVACUATING if number in found.leaving else why))
             empty += number not in found.leaving
-        elif len(here) > 1 or view.evacuating:
-            staying = [i for i in here if i.dea not in view.evacuating]
+        elif len(here) > 1 or not view.quiet:
+            staying = [i for i in here if not view.leaves(i)]
             if staying:
-                stops.extend(_surplus(staying, [i for i in here if i.dea in view.evacuating]))
+                stops.extend(_surplus(staying, [i for i in here if view.leaves(i)]))
             elif number not in found.served:
                 wanted.append((number, EVACUATING))
     stops.extend(_stops_of_old(app, found.old, places, view, stable=stable))
@@ -240,7 +251,7 @@ def _sorted(app: DesiredApp, actual: AppActual, view: View) -> _Found:
         elif not app.serves(instance.version):
             found.old.append(instance)
         else:
-            (found.leaving if instance.dea in view.evacuating else found.served).add(number)
+            (found.leaving if view.leaves(instance) else found.served).add(number)
     return found
 
 

@@ -97,6 +97,8 @@ class Dea:
     stopping: bool = False
     lost_at: float | None = None
     capacity: Capacity | None = None
+    # Of its instances, those that ask for a successor while it stays itself.
+    leaving: frozenset[str] = frozenset()
     # Its instances, and of which application each is.
     instances: dict[str, int] = field(default_factory=dict)
     counts: dict[str, int] = field(default_factory=dict)

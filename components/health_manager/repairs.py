@@ -94,6 +94,7 @@ class Repairs:
             self._s,
             self._stop_unknown,
             self._desired.fetched_at,
+            frozenset().union(*(d.leaving for d in self._table.deas.values())),
         )
         began = time.monotonic()
         while (self._changed or self._ahead) and time.monotonic() - began < _SLICE:

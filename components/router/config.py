@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from components.common.config import DaemonConfig
+from components.common.platform_hosts import host_problems
 
 
 class RouterConfig(DaemonConfig, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """Keys of the router.
 
     Args:
+        platform_hosts: the platform's own hosts, `api.<domain>` and `orchestrator.<domain>` among them: their routes are taken from
+            `ingot.platform.register` only, and no wildcard serves them.
         run_path: the folder of both sockets; the flag file `drain` in it takes the router out of readiness.
         prune_seconds: age at which a route nobody confirmed is dropped.
         sweep_seconds: between two looks for such routes.
@@ -23,6 +26,7 @@ class RouterConfig(DaemonConfig, frozen=True, forbid_unknown_fields=True, kw_onl
         batch_milliseconds: how long changes are gathered before they go to nginx.
     """
 
+    platform_hosts: list[str]
     run_path: str = "/run/ingot-router"
     prune_seconds: float = 120
     sweep_seconds: float = 30
@@ -55,6 +59,9 @@ class RouterConfig(DaemonConfig, frozen=True, forbid_unknown_fields=True, kw_onl
             for name in ("drain_seconds", "hold_seconds", "settle_seconds", "batch_milliseconds")
             if getattr(self, name) < 0
         ]
+        if not self.platform_hosts:
+            found.append("platform_hosts: want the platform's own hosts, or anybody takes them")
+        found.extend(host_problems("platform_hosts", self.platform_hosts))
         if self.prune_seconds <= self.start_seconds:
             found.append("prune_seconds: want more than start_seconds, or live routes are dropped")
         if not self.run_path.startswith("/"):

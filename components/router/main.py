@@ -29,7 +29,7 @@ class Router:
 
     def __init__(self, config: RouterConfig, bus: Bus, identity: Identity) -> None:
         folder = Path(config.run_path)
-        self._table = Table(config.prune_seconds)
+        self._table = Table(config.prune_seconds, config.platform_hosts)
         self._nginx = Nginx(folder / "data.sock")
         self._pusher = Pusher(self._nginx, self._table, config.batch_milliseconds / 1000)
         self._registrar = Registrar(config, bus, identity, self._table, self._pusher.wake)
@@ -86,6 +86,7 @@ class Router:
             **self._teller.stats.varz(self._table.tags, self._table.host),
             "urls": self._table.hosts,
             "droplets": self._table.endpoints,
+            "refused_platform_registrations": self._registrar.guard.refused,
             "nginx_synced": self._pusher.synced,
             "draining": self._drainer.draining,
         }

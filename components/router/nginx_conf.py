@@ -14,6 +14,8 @@ from typing import Any
 import jinja2
 import yaml
 
+from components.common.platform_hosts import platform_hosts
+
 ROOT = Path(__file__).resolve().parents[2]
 ROLE = ROOT / "roles" / "router"
 LUA = Path(__file__).resolve().parent / "lua"
@@ -34,6 +36,9 @@ def render(inputs: Mapping[str, Any], role: Path = ROLE) -> str:
     """
     defaults = yaml.safe_load((role / "defaults" / "main.yml").read_text(encoding="utf-8"))
     plain = {k: v for k, v in defaults.items() if not (isinstance(v, str) and "{{" in v)}
+    further = inputs.get("router_reserved_hosts", plain["router_reserved_hosts"])
+    # As the role's vars say it.
+    plain["__router_platform_hosts"] = sorted(platform_hosts(inputs["router_domain"], further))
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(role / "templates"),
         undefined=jinja2.StrictUndefined,

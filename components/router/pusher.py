@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import hashlib
 import time
 from collections.abc import Iterable, Iterator
 from itertools import pairwise
@@ -42,7 +43,9 @@ class Pusher:
     """
 
     def __init__(self, nginx: Nginx, table: Table, batch_seconds: float = 0.01) -> None:
-        self.epoch = new_id()
+        # A table is told by its epoch to be one in which the platform's hosts were kept to the platform.
+        self._kept = _mark(table.platform)
+        self.epoch = f"{self._kept}{new_id()}"
         self._nginx = nginx
         self._table = table
         self._batch = batch_seconds
@@ -110,8 +113,8 @@ class Pusher:
         held = await self._nginx.state()
         if not self._contact:
             # Loaded or not: a predecessor that ended while it sent a whole table leaves both halves, and nginx serves them.
-            if held.epoch not in (None, self.epoch):
-                await self._adopt()
+            if held.epoch is not None and held.epoch != self.epoch:
+                await self._adopt(platform=held.loaded and held.epoch.startswith(self._kept))
                 self.inherited = held.loaded
             self._contact = True
         if held.epoch != self.epoch or held.seq != self._seq or not held.loaded:
@@ -126,9 +129,9 @@ class Pusher:
                     raise
                 await self._push_all()
 
-    async def _adopt(self) -> None:
+    async def _adopt(self, *, platform: bool) -> None:
         dump = await self._nginx.routes()
-        taken = self._table.adopt(from_dump(dump.routes), time.monotonic())
+        taken = self._table.adopt(from_dump(dump.routes), time.monotonic(), platform=platform)
         logger.info("routes_adopted", routes=taken)
 
     async def _push_changes(self) -> None:
@@ -175,3 +178,9 @@ class Pusher:
                 hosts, gone, weight = {}, [], 0
         if hosts or gone:
             yield hosts, gone
+
+
+def _mark(platform: Iterable[str]) -> str:
+    """Return what the epochs of all processes begin with that keep the same hosts."""
+    digest = hashlib.sha256("\n".join(sorted(platform)).encode()).hexdigest()
+    return f"{digest[:16]}-"

@@ -12,8 +12,10 @@ from components.common import log
 from components.common.bus import Bus, Incoming
 from components.common.identity import Identity
 from components.common.messages import RouterHello
+from components.common.platform_hosts import PLATFORM_REGISTER, REGISTER, UNREGISTER
 from components.router.config import RouterConfig
 from components.router.errors import RouteError
+from components.router.guard import Guard
 from components.router.routes import Registration, parse
 from components.router.table import Table
 
@@ -41,6 +43,7 @@ class Registrar:
         self._bus = bus
         self._table = table
         self._changed = changed
+        self.guard = Guard(table)
         self._heard_since: float | None = None
         self._hello = RouterHello(
             id=identity.uuid,
@@ -48,8 +51,10 @@ class Registrar:
             minimumRegisterIntervalInSeconds=config.register_seconds,
             pruneThresholdInSeconds=int(config.prune_seconds),
         )
-        bus.subscribe("router.register", Registration, self._on_register)
-        bus.subscribe("router.unregister", Registration, self._on_unregister)
+        for subject in REGISTER:
+            bus.subscribe(subject, Registration, self._on_register)
+        for subject in UNREGISTER:
+            bus.subscribe(subject, Registration, self._on_unregister)
         bus.subscribe("router.greet", None, self._on_greet)
         bus.on_connect(self._on_connect)
 
@@ -91,10 +96,12 @@ class Registrar:
     async def _on_register(self, message: Incoming[Registration]) -> None:
         try:
             hosts, endpoint = parse(message.body)
+            hosts = self.guard.registered(message.subject, hosts, endpoint)
         except RouteError as error:
             self._refuse(message, error)
             return
-        self._table.register(hosts, endpoint, time.monotonic())
+        platform = message.subject == PLATFORM_REGISTER
+        self._table.register(hosts, endpoint, time.monotonic(), platform=platform)
         if self._table.changed:
             self._changed()
 
@@ -104,7 +111,7 @@ class Registrar:
         except RouteError as error:
             self._refuse(message, error)
             return
-        self._table.unregister(hosts, endpoint)
+        self._table.unregister(self.guard.unregistered(message.subject, hosts), endpoint)
         if self._table.changed:
             self._changed()
 

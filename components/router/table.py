@@ -6,6 +6,7 @@ the set of changed hosts and sends what each of them is then.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -29,10 +30,14 @@ class Table:
 
     Args:
         max_age: seconds after which a route that was not registered again is pruned.
+        platform: the platform's own hosts, which have routes of their own and no wildcard's.
     """
 
-    def __init__(self, max_age: float = 120.0) -> None:
+    def __init__(self, max_age: float = 120.0, platform: Iterable[str] = ()) -> None:
         self._max_age = max_age
+        self.platform = frozenset(platform)
+        # When the platform last registered anything.
+        self._platform_seen = -math.inf
         self._hosts: dict[str, dict[Peer, _Route]] = {}
         self._peers: dict[Peer, set[str]] = {}
         self._changed: set[str] = set()
@@ -68,9 +73,11 @@ class Table:
         return min(self._peers.get(peer, ()), default=None)
 
     def find(self, host: str) -> str | None:
-        """Which entry serves a host: itself, or the nearest wildcard above it."""
+        """Which entry serves a host: itself, or the nearest wildcard above it, which is an application's."""
         if host in self._hosts:
             return host
+        if host in self.platform:
+            return None
         rest = host
         while "." in rest:
             rest = rest.partition(".")[2]
@@ -78,26 +85,24 @@ class Table:
                 return name
         return None
 
-    def register(self, hosts: Iterable[str], endpoint: Endpoint, now: float) -> None:
+    def register(
+        self, hosts: Iterable[str], endpoint: Endpoint, now: float, *, platform: bool = False
+    ) -> None:
         """Add routes or confirm them.
 
         A route that is there keeps its tags and is confirmed. If the same address and port now belong to another instance
         or application, every route of the former is dropped: a port that is used again never serves an old host.
+
+        Args:
+            hosts: only the platform's, or none of the platform's.
+            endpoint: where they are served.
+            now: when that was said.
+            platform: whether the platform said it; its routes and applications' do not touch each other.
         """
-        peer = endpoint.peer
-        self._expel(endpoint)
-        for host in hosts:
-            routes = self._hosts.setdefault(host, {})
-            route = routes.get(peer)
-            if route is not None:
-                route.seen = now
-                if route.endpoint.instance is None and endpoint.instance is not None:
-                    route.endpoint = endpoint
-                    self._changed.add(host)
-                continue
-            routes[peer] = _Route(endpoint, now)
-            self._peers.setdefault(peer, set()).add(host)
-            self._changed.add(host)
+        self._expel(endpoint, platform=platform)
+        if platform:
+            self._platform_seen = now
+        self._add(hosts, endpoint, now)
 
     def unregister(self, hosts: Iterable[str], endpoint: Endpoint) -> None:
         """Remove routes; those of another instance that has the address and port by now stay."""
@@ -106,23 +111,39 @@ class Table:
             if route is not None and not _differ(route.endpoint.instance, endpoint.instance):
                 self._remove(host, endpoint.peer)
 
-    def adopt(self, pairs: Iterable[tuple[str, Endpoint]], now: float) -> int:
+    def adopt(self, pairs: Iterable[tuple[str, Endpoint]], now: float, *, platform: bool) -> int:
         """Take over routes nginx still serves, unless the table has them; they age from now on.
+
+        Args:
+            pairs: hosts and where they are served.
+            now: when.
+            platform: whether the platform's hosts are taken over, too.
 
         Returns:
             how many were taken over.
         """
         taken = 0
         for host, endpoint in pairs:
+            if host in self.platform and not platform:
+                continue
             if endpoint.peer not in self._hosts.get(host, {}) and not self._contested(endpoint):
-                self.register([host], endpoint, now)
+                self._add([host], endpoint, now)
                 taken += 1
         return taken
 
     def prune(self, now: float) -> int:
-        """Remove routes older than the age; gives how many."""
-        limit = now - self._max_age
-        stale = [(h, p) for h, routes in self._hosts.items() for p, r in routes.items() if r.seen < limit]
+        """Remove routes older than the age; gives how many.
+
+        The platform's age while the platform is heard: where all of it falls silent, as on a bus that does not let its
+        subject through, what was known last is better than nothing.
+        """
+        limit, platform_limit = now - self._max_age, self._platform_seen - self._max_age
+        stale = [
+            (h, p)
+            for h, routes in self._hosts.items()
+            for p, r in routes.items()
+            if r.seen < (platform_limit if h in self.platform else limit)
+        ]
         for host, peer in stale:
             self._remove(host, peer)
         return len(stale)
@@ -143,8 +164,25 @@ class Table:
         """True when `take_changes` has something to give."""
         return bool(self._changed)
 
-    def _expel(self, endpoint: Endpoint) -> None:
+    def _add(self, hosts: Iterable[str], endpoint: Endpoint, now: float) -> None:
+        peer = endpoint.peer
+        for host in hosts:
+            routes = self._hosts.setdefault(host, {})
+            route = routes.get(peer)
+            if route is not None:
+                route.seen = now
+                if route.endpoint.instance is None and endpoint.instance is not None:
+                    route.endpoint = endpoint
+                    self._changed.add(host)
+                continue
+            routes[peer] = _Route(endpoint, now)
+            self._peers.setdefault(peer, set()).add(host)
+            self._changed.add(host)
+
+    def _expel(self, endpoint: Endpoint, *, platform: bool) -> None:
         for host in list(self._peers.get(endpoint.peer, ())):
+            if (host in self.platform) != platform:
+                continue
             old = self._hosts[host][endpoint.peer].endpoint
             if _differ(old.instance, endpoint.instance) or _differ(old.app, endpoint.app):
                 self._remove(host, endpoint.peer)

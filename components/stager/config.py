@@ -7,6 +7,7 @@ from pathlib import Path
 import msgspec
 
 from components.common.config import DaemonConfig
+from components.common.units import accounts
 
 _HIDDEN = ("/etc/ingot", "/srv/ingot", "/var/lib/ingot/dea", "/var/lib/ingot/orchestrator")
 _COUNTS = (
@@ -95,11 +96,20 @@ class StagerConfig(DaemonConfig, frozen=True, forbid_unknown_fields=True, kw_onl
         ]
         if self.sandbox not in ("systemd", "process"):
             found.append(f"sandbox: want systemd or process, not {self.sandbox!r}")
-        if self.max_tasks > 100:
-            found.append(f"max_tasks: want at most 100 (one uid each), not {self.max_tasks}")
+        if self.max_tasks > 99:
+            found.append(f"max_tasks: want at most 99 (one uid each, and a spare one), not {self.max_tasks}")
         found += [
             f"{n}: want an absolute path, not {getattr(self, n)!r}"
             for n in ("work_dir", "python", "npm", "ruby", "java", "tomcat", "environment_file")
             if not Path(getattr(self, n)).is_absolute()
         ]
         return found
+
+    @property
+    def uids(self) -> range:
+        """One for each build, and one more, as the next may begin before the last is cleared away."""
+        return range(self.first_uid, self.first_uid + self.max_tasks + 1)
+
+    def lacking(self) -> list[str]:
+        """Builds run under accounts of the machine."""
+        return accounts.problems("first_uid", self.uids, role="stager") if self.sandbox == "systemd" else []

@@ -64,6 +64,10 @@ def build_environment(
         **found,
         "PATH": _PATH,
         "HOME": str(home),
+        # As its `/etc/passwd` says; systemd would name the machine's account.
+        "USER": "app",
+        "LOGNAME": "app",
+        "SHELL": "/bin/bash",
         "TMPDIR": str(home / "tmp"),
         "LANG": "C.UTF-8",
         "PYTHONDONTWRITEBYTECODE": "1",

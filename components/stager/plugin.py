@@ -20,6 +20,8 @@ from components.stager.errors import StagingError
 from components.stager.startup import Start
 
 GROUP = "ingot.frameworks"
+STANDALONE = "standalone"
+_IN_TABLE = frozenset(f.name for f in FRAMEWORKS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,9 +187,12 @@ def choose(source: Path, wanted: str | None, meta: Mapping[str, Any]) -> tuple[s
 
 
 def _first_fit(source: Path, meta: Mapping[str, Any], names: Iterable[str]) -> tuple[str, Plugin, str] | None:
+    # A command says how an application is started, not what it is: of those in the table only standalone is known by it.
+    rest = {key: value for key, value in meta.items() if key != "command"}
     for name in names:
         plugin = load(name)
-        seen = plugin.detect(source, meta)
+        by_command = name == STANDALONE or name not in _IN_TABLE
+        seen = plugin.detect(source, meta if by_command else rest)
         if seen.fits:
             return name, plugin, seen.why
     return None

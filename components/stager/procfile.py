@@ -1,9 +1,11 @@
-"""A `Procfile`: a line `web: COMMAND` says how an application is started."""
+"""How an application's owner says that it is started: by a command at push, or a line `web: COMMAND` in its `Procfile`."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 _LINE = re.compile(r"^web:[ \t]*(\S.*?)\s*$", re.MULTILINE)
 
@@ -16,3 +18,14 @@ def web_command(source: Path) -> str | None:
         return None
     found = _LINE.search(text)
     return found.group(1) if found else None
+
+
+def given_command(meta: Mapping[str, Any]) -> str | None:
+    """Read the command that was given at push; None where there is none."""
+    given = meta.get("command")
+    return given.strip() if isinstance(given, str) and given.strip() else None
+
+
+def own_command(source: Path, meta: Mapping[str, Any]) -> str | None:
+    """Read the command that goes before all that a framework would run: the one given at push, else the Procfile's."""
+    return given_command(meta) or web_command(source)

@@ -198,8 +198,7 @@ class Sandbox:
     def _take_uid(self) -> int | None:
         if not self._isolated:
             return None
-        first = self._config.first_uid
-        uid = next(u for u in range(first, first + self._config.max_tasks + 1) if u not in self._uids)
+        uid = next(u for u in self._config.uids if u not in self._uids)
         self._uids.add(uid)
         return uid
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import msgspec
-from flask import Blueprint, Response
+from flask import Blueprint, Response, jsonify
 
-from orchestrator.api.context import Body, body, submit
+from orchestrator import inventory
+from orchestrator.api.context import Body, body, here, submit
 from orchestrator.jobs.kinds import RefusedError
 
 blueprint = Blueprint("operations", __name__)
@@ -30,6 +31,20 @@ class WireBody(Body, frozen=True):
     """`POST /v2/wire_nfs` and `POST /v2/unwire_nfs`; without hosts, all that want the share."""
 
     hosts: list[str] | msgspec.UnsetType = msgspec.UNSET
+
+
+@blueprint.get("/v2/release")
+def release() -> Response:
+    """Say which release runs, which a roll that did not end was going to, and which a rollback without a name goes to."""
+    folder = here().tools.inventory.folder
+    known = inventory.recorded(folder)
+    return jsonify(
+        {
+            "release": known.get("ingot_release"),
+            "rolling": known.get("ingot_release_rolling"),
+            "back": inventory.return_release(folder) or None,
+        }
+    )
 
 
 @blueprint.post("/v2/roll")

@@ -10,6 +10,7 @@ from typing import Any
 
 import yaml
 
+from components.common.platform_hosts import platform_hosts
 from components.common.subjects import COMPONENTS, permissions
 from orchestrator.dev.settings import SLICE, Settings, write_private
 
@@ -71,7 +72,11 @@ def configurations(plan: Plan) -> dict[str, dict[str, Any]]:
             "controllers": [controller],
             "bulk_password": plan.secrets["bulk"],
         },
-        "router": {**_daemon(plan, "router"), "run_path": str(plan.run)},
+        "router": {
+            **_daemon(plan, "router"),
+            "run_path": str(plan.run),
+            "platform_hosts": sorted(platform_hosts(plan.settings.domain)),
+        },
     }
     for index, name in enumerate(plan.settings.dea_names):
         found[name] = {

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import fcntl
 import threading
+import time
 from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import IO, Any
@@ -32,6 +33,7 @@ STEP_SECONDS = Histogram(
 )
 # Jobs are taken at once when they are submitted; this is for those that could not be.
 LOOK_SECONDS = 1.0
+PRUNE_SECONDS = 3600.0
 LONGEST_LINE = 2000
 _PLANS = 10
 logger = log.get(__name__)
@@ -91,6 +93,7 @@ class Engine:
         redactor: makes what keeps secrets out of a job's texts; asked once for each run of a job.
         guard: a file; whoever locks it is the one engine of this journal.
         parallel: how many jobs run at once.
+        keep_seconds: how long jobs are known after their end.
     """
 
     def __init__(
@@ -103,6 +106,7 @@ class Engine:
         redactor: Callable[[], Redactor],
         guard: Path,
         parallel: int = 4,
+        keep_seconds: float = 90 * 86_400.0,
     ) -> None:
         self._tools = tools
         self._journal = journal
@@ -111,6 +115,7 @@ class Engine:
         self._redactor = redactor
         self._guard = guard
         self._parallel = parallel
+        self._keep_seconds = keep_seconds
         self._stopping = threading.Event()
         self._wake = threading.Event()
         self._active: dict[int, threading.Thread] = {}
@@ -214,10 +219,14 @@ class Engine:
             return
         with guard:
             self.works = True
+            pruned = 0.0
             while not self._stopping.is_set():
                 self._wake.clear()
                 try:
                     self._take()
+                    if not pruned or time.monotonic() - pruned >= PRUNE_SECONDS:
+                        pruned = time.monotonic()
+                        self._prune()
                 except OperationalError as error:
                     logger.warning("journal_not_read", reason=str(error.orig))
                 self._wake.wait(LOOK_SECONDS)
@@ -225,6 +234,11 @@ class Engine:
             for thread in self._threads():
                 thread.join()
         self.works = False
+
+    def _prune(self) -> None:
+        gone = self._journal.prune(time.time() - self._keep_seconds)
+        if gone:
+            logger.info("jobs_forgotten", count=gone)
 
     def _become_the_one(self) -> IO[str] | None:
         self._guard.parent.mkdir(parents=True, exist_ok=True)

@@ -203,6 +203,20 @@ class Journal:
             session.execute(delete(Lock).where(Lock.job_id == job_id))
             return job.state
 
+    def prune(self, before: float) -> int:
+        """Forget jobs that ended before that time, with their steps and lines; return how many.
+
+        Those that wait or run stay, however old they are.
+        """
+        with self._db.session() as session:
+            old = list(
+                session.scalars(select(Job.id).where(Job.ended < before, Job.state.in_((SUCCEEDED, FAILED))))
+            )
+            for row in (Line, StepRow):
+                session.execute(delete(row).where(row.job_id.in_(old)))
+            session.execute(delete(Job).where(Job.id.in_(old)))
+            return len(old)
+
     def job(self, job_id: int) -> dict[str, Any] | None:
         """Give a job with its steps as the API shows it (docs/platform.md), or None."""
         with self._db.session() as session:

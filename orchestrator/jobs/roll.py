@@ -33,7 +33,7 @@ class Roll:
         if known.get("ingot_release") == release:
             if "ingot_release_rolling" in known:
                 raise RefusedError(
-                    f"release: a roll to {known['ingot_release_rolling']} did not end; to go back to {release}: `ingot rollback`"
+                    f"release: a roll to {known['ingot_release_rolling']} did not end; to go back to {release}: `ingot platform rollback`"
                 )
             raise RefusedError(f"release: {release} runs already")
         return rolling.planned(tools, release, share=float(wish.get("share", DEFAULT_SHARE)))

@@ -30,7 +30,8 @@ class Rollback:
         release = str(wish.get("release") or inventory.return_release(folder))
         if not release:
             raise RefusedError(
-                "the inventory names no release that ran before; name one: `ingot rollback X`", 409
+                "the inventory names no release that ran before; name one: `ingot platform rollback VERSION`",
+                409,
             )
         rolling.check_known(tools, release)
         known = inventory.recorded(folder)

@@ -84,7 +84,9 @@ def way_out(doing: Doing, failed: Step) -> str:
     reached = standing(machines, facts["done"], facts["release"])
     if facts["back"]:
         return f"{reached[0].upper()}{reached[1:]}. {on}"
-    return f"{reached[0].upper()}{reached[1:]}. {on} To go back to {facts['before']}: `ingot rollback`."
+    return (
+        f"{reached[0].upper()}{reached[1:]}. {on} To go back to {facts['before']}: `ingot platform rollback`."
+    )
 
 
 def _foundation(doing: Doing) -> None:

@@ -1,9 +1,13 @@
-"""A control group per machine. Without one, machines share `payload`, and a unit holds the processes of its namesakes."""
+"""A control group per machine. Without one, machines share `payload`, and a unit holds the processes of its namesakes.
+
+It stays as long as the machine, so it knows what all of the machine's lives took of the processors.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import os
+from collections.abc import Iterable
 from pathlib import Path
 
 PARENT = "ingot-lab"
@@ -39,12 +43,44 @@ def create(key: str) -> list[Path]:
     return files
 
 
+def adopt(key: str, pids: Iterable[int]) -> None:
+    """Move processes that run already into the machine's group; their children follow, and one that ended meanwhile does not matter."""
+    files = create(key)
+    for pid in pids:
+        for file in files:
+            with contextlib.suppress(ProcessLookupError):
+                file.write_text(str(pid))
+
+
+def clear(key: str) -> None:
+    """Remove what a machine that ended made below its groups."""
+    for top in hierarchies(_MOUNTS.read_text()):
+        group = top / PARENT / key
+        for folder, _, _ in os.walk(group, topdown=False):
+            if Path(folder) != group:
+                _rmdir(Path(folder))
+
+
 def remove(key: str) -> None:
     """Remove the machine's groups, and the lab's own when it was the last."""
+    clear(key)
     for top in hierarchies(_MOUNTS.read_text()):
-        for folder, _, _ in os.walk(top / PARENT / key, topdown=False):
-            _rmdir(Path(folder))
+        _rmdir(top / PARENT / key)
         _rmdir(top / PARENT)
+
+
+def processor_seconds(key: str) -> float:
+    """Return the processor time of all processes that were ever in the machine's group; 0 where cgroup v2 does not count it."""
+    for top in hierarchies(_MOUNTS.read_text()):
+        with contextlib.suppress(OSError):
+            return used((top / PARENT / key / "cpu.stat").read_text())
+    return 0.0
+
+
+def used(stat: str) -> float:
+    """Return the seconds that the text of a `cpu.stat` names as used."""
+    found = dict(line.split(" ", 1) for line in stat.splitlines())
+    return int(found.get("usage_usec", "0")) / 1e6
 
 
 def _rmdir(group: Path) -> None:

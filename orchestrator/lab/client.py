@@ -24,6 +24,9 @@ T = TypeVar("T")
 _PROJECT = Path(__file__).resolve().parents[2]
 _START_DEADLINE = 180.0
 _REQUEST_DEADLINE = 300.0
+# A file that gets a line of JSON for each lab a client removes, so that whoever starts programs with labs of their own knows
+# what those took of the processors.
+SPENT = "INGOT_LAB_SPENT"
 _POLL = 0.3
 _PAUSE = 0.1
 # Times a pause: longer than a daemon that ends still answers.
@@ -110,9 +113,13 @@ class LabClient:
         request = wire.LabRequest(name=name, owner=str(owner), subnet=subnet, port=port, holder=holder)
         return self._call("POST", "/labs", wire.LabView, request, again=True)
 
-    def delete_lab(self, name: str) -> None:
-        """Remove a lab and all of its machines."""
-        self._call("DELETE", f"/labs/{name}", dict[str, Any])
+    def delete_lab(self, name: str) -> wire.Spent:
+        """Remove a lab and all of its machines; returns what they had used, and notes it where `INGOT_LAB_SPENT` says."""
+        spent = self._call("DELETE", f"/labs/{name}", wire.Spent)
+        if file := os.environ.get(SPENT):
+            with Path(file).open("ab") as notes:
+                notes.write(msgspec.json.encode({"lab": name, **msgspec.to_builtins(spent)}) + b"\n")
+        return spent
 
     def set_routers(self, name: str, machines: list[str]) -> wire.LabView:
         """Name the machines the lab's port is relayed to."""

@@ -24,7 +24,7 @@ from orchestrator.lab.accelerator import remembered
 from orchestrator.lab.build import ImageStore
 from orchestrator.lab.errors import BadRequestError, LabError
 from orchestrator.lab.nspawn import Nspawn
-from orchestrator.lab.paths import FORWARDING, Paths
+from orchestrator.lab.paths import HOST_SETTINGS, Paths
 from orchestrator.lab.provider import Provider
 from orchestrator.lab.qemu import Qemu
 from orchestrator.lab.relay import Relay
@@ -173,8 +173,7 @@ class Daemon:
         return _json(view, 200 if before else 201)
 
     async def _delete_lab(self, request: Request) -> web.Response:
-        await self._down(request.match_info["lab"])
-        return _json({})
+        return _json(await self._down(request.match_info["lab"]))
 
     async def _routers(self, request: Request) -> web.Response:
         wanted = await _read(request, wire.RoutersRequest)
@@ -228,9 +227,9 @@ class Daemon:
             self.stop.set()
         return _json({"ends": ends, "labs": sorted(self.provider.labs)})
 
-    async def _down(self, name: str) -> None:
+    async def _down(self, name: str) -> wire.Spent:
         await self.relay.close(name)
-        await asyncio.to_thread(self.provider.delete_lab, name)
+        return await asyncio.to_thread(self.provider.delete_lab, name)
 
     def _targets(self, name: str) -> list[str]:
         lab = self.provider.labs.get(name)
@@ -255,7 +254,7 @@ def serve(paths: Paths) -> int:
 
 
 async def _run(paths: Paths) -> None:
-    provider = Provider(paths, ImageStore(paths.images), Nspawn(), Qemu(paths.accelerator), FORWARDING)
+    provider = Provider(paths, ImageStore(paths.images), Nspawn(), Qemu(paths.accelerator), HOST_SETTINGS)
     daemon = Daemon(provider)
     loop = asyncio.get_running_loop()
     # Many clients wait for machines at once; the others are to be served all the same.

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from orchestrator.lab import keys, wire
+from orchestrator.lab import images, keys, wire
 from orchestrator.lab.journal import Bind
 from orchestrator.lab.layout import LAB, PROJECT, RUN, PlannedBind
 
@@ -85,6 +85,7 @@ def inventory(machines: Iterable[wire.MachineView], ssh: Path) -> dict[str, Any]
     groups["lab"] = {
         "hosts": {machine.name: {"ansible_host": machine.address} for machine in listed},
         "vars": {
+            "lab_image": image_of_more(listed),
             "ansible_user": "root",
             "ansible_python_interpreter": "/usr/bin/python3",
             "ansible_ssh_private_key_file": f"{ssh}/{keys.PRIVATE}",
@@ -93,6 +94,12 @@ def inventory(machines: Iterable[wire.MachineView], ssh: Path) -> dict[str, Any]
         },
     }
     return {"all": {"children": groups}}
+
+
+def image_of_more(machines: Sequence[wire.MachineView]) -> str:
+    """Return what further machines are made from: the image of the lab's DEAs, which they join, or else of its first machine."""
+    deas = [machine.image for machine in machines if "dea" in machine.groups]
+    return next(iter([*deas, *(machine.image for machine in machines)]), images.DEFAULT)
 
 
 def _put(path: Path, text: str, mode: int) -> None:

@@ -61,6 +61,7 @@ class LabRecord(msgspec.Struct):
     """A lab: its network, its port, whose it is, and its machines.
 
     `owner` is the checkout it belongs to; `holder`, where given, is the process whose end makes the lab a leftover.
+    `processor_seconds` is what machines that were removed had used.
     """
 
     name: str
@@ -71,6 +72,7 @@ class LabRecord(msgspec.Struct):
     holder: Process | None = None
     routers: list[str] = []
     machines: dict[str, MachineRecord] = {}
+    processor_seconds: float = 0.0
 
 
 class Journal:

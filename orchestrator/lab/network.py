@@ -1,12 +1,8 @@
-"""The lab's share of the host's network: a bridge, a masquerade, forwarding. All of it is undone."""
+"""The lab's share of the host's network: a bridge, a masquerade, rules where others drop. All of it is undone."""
 
 from __future__ import annotations
 
-import fcntl
-import json
 import socket
-from collections.abc import Iterator
-from contextlib import contextmanager
 from ipaddress import IPv4Network
 from pathlib import Path
 from typing import Any
@@ -15,7 +11,6 @@ from orchestrator.lab import addresses
 from orchestrator.lab.run import run, run_json
 
 INTERFACES = Path("/sys/class/net")
-IP_FORWARD = Path("/proc/sys/net/ipv4/ip_forward")
 _ALIAS = "ingot-lab"
 _DEFAULT_MTU = 1500
 _SSH_PORT = 22
@@ -156,25 +151,6 @@ def remove_bridge(bridge: str) -> None:
         run(["ip", "link", "delete", bridge])
 
 
-def want_forwarding(counter: Path, bridge: str) -> None:
-    """Switch forwarding on for a bridge and remember how it was before the first."""
-    with _counted(counter) as state:
-        if not state["bridges"]:
-            state["before"] = state.get("before") or IP_FORWARD.read_text().strip()
-        state["bridges"] = sorted({*state["bridges"], bridge})
-        if IP_FORWARD.read_text().strip() != "1":
-            IP_FORWARD.write_text("1\n")
-
-
-def end_forwarding(counter: Path, bridge: str | None = None) -> None:
-    """Put forwarding back once no bridge needs it; bridges that are gone do not count."""
-    with _counted(counter) as state:
-        state["bridges"] = [b for b in state["bridges"] if b != bridge and (INTERFACES / b).exists()]
-        before = None if state["bridges"] else state.pop("before", None)
-        if before not in (None, IP_FORWARD.read_text().strip()):
-            IP_FORWARD.write_text(f"{before}\n")
-
-
 def forward_drops(listed: dict[str, Any]) -> list[tuple[str, str, str]]:
     """Return (family, table, chain) of the chains that drop what is forwarded, from `nft -j list chains`."""
     return [
@@ -203,18 +179,3 @@ def _dismiss(bridge: str) -> None:
             rule = entry.get("rule", {})
             if rule.get("comment") == f"{_ALIAS} {bridge}":
                 run(["nft", "delete", "rule", family, table, chain, "handle", str(rule["handle"])])
-
-
-@contextmanager
-def _counted(counter: Path) -> Iterator[dict[str, Any]]:
-    """Hold the host's count of who needs forwarding; what the block leaves in it is written back."""
-    counter.parent.mkdir(parents=True, exist_ok=True)
-    with counter.open("a+") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        file.seek(0)
-        text = file.read()
-        state: dict[str, Any] = json.loads(text) if text else {"bridges": []}
-        yield state
-        file.seek(0)
-        file.truncate()
-        json.dump(state, file)

@@ -149,7 +149,7 @@ class Nspawn:
         self.kill(spec, life)
 
     def kill(self, spec: Spec, life: Life | None) -> None:
-        """Kill PID 1, then the supervisor, then take the control groups and the cable away."""
+        """Kill PID 1, then the supervisor, then take the cable away."""
         if life is not None:
             current = self.alive(life) or life
             between = processes.parent_of(current.leader, _PROGRAM)
@@ -168,7 +168,7 @@ class Nspawn:
                 raise LabError(f"machine {spec.hostname} does not end: {current}")
         self._reap()
         run(["ip", "link", "delete", self._link(spec)], check=False)
-        cgroups.remove(spec.key)
+        cgroups.clear(spec.key)
 
     def cut(self, spec: Spec) -> None:
         """Take the host's end of the veth down."""

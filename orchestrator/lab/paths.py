@@ -11,8 +11,8 @@ STATE = Path("/var/lib/ingot-lab")
 RUN = Path("/run/ingot-lab")
 CACHE = Path("/var/cache/ingot-lab")
 LOG = Path("/var/log/ingot-lab/lab.log")
-# Forwarding is one switch for the whole host, so who needs it is counted in one place for the whole host.
-FORWARDING = RUN / "forwarding.json"
+# Kernel settings are the whole host's, so the labs that need them are counted in one place for the whole host.
+HOST_SETTINGS = RUN / "host-settings.json"
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from orchestrator.lab.journal import Process
+from orchestrator.lab.journal import Life, Process
 
 PROC = Path("/proc")
 MARK = "INGOT_LAB_MACHINE"
@@ -116,6 +116,15 @@ def session(leader: Process) -> list[Process]:
         except ProcessLookupError:
             continue
     return found
+
+
+def of_life(life: Life | None) -> set[Process]:
+    """Return the host's processes of a machine that runs: those that may carry its mark."""
+    known: set[Process] = set()
+    for process in (life.supervisor, life.leader) if life else ():
+        if process is not None:
+            known |= {process, *session(process)}
+    return known
 
 
 def end_session(leader: Process, number: int) -> None:

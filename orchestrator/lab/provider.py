@@ -11,7 +11,19 @@ from ipaddress import IPv4Network
 from pathlib import Path
 
 from components.common import log
-from orchestrator.lab import addresses, images, keys, machine_files, network, plan, views, wire
+from orchestrator.lab import (
+    addresses,
+    cgroups,
+    host_settings,
+    images,
+    keys,
+    machine_files,
+    network,
+    plan,
+    processes,
+    views,
+    wire,
+)
 from orchestrator.lab.backend import Backend, Spec
 from orchestrator.lab.build import ImageStore
 from orchestrator.lab.console import tail
@@ -83,8 +95,8 @@ class Provider:
                 return self.lab_view(lab)
         raise ConflictError("no free bridge name")
 
-    def delete_lab(self, name: str) -> None:
-        """Cut the power of every machine and remove all of the lab.
+    def delete_lab(self, name: str) -> wire.Spent:
+        """Cut the power of every machine and remove all of the lab; returns what it had used.
 
         Raises:
             NotFoundError: there is no such lab.
@@ -96,12 +108,14 @@ class Provider:
                 done.result()
         with self.guard:
             network.remove_network(lab.index)
-            network.end_forwarding(self.counter, addresses.bridge_name(lab.index))
+            host_settings.release(self.counter, addresses.bridge_name(lab.index))
             self.labs.pop(name, None)
             self.journal.forget(name)
             with contextlib.suppress(FileNotFoundError):
                 shutil.rmtree(self.paths.lab(name))
-        logger.info("lab removed", lab=name)
+        spent = wire.Spent(round(lab.processor_seconds, 3))
+        logger.info("lab removed", lab=name, processor_seconds=spent.processor_seconds)
+        return spent
 
     def set_routers(self, name: str, machines: list[str]) -> wire.LabView:
         """Name the machines the lab's port is relayed to; they need not exist yet.
@@ -199,7 +213,11 @@ class Provider:
             spec = self.spec(lab, machine)
             if self.backend(machine).alive(machine.life) is None:
                 self.backend(machine).kill(spec, machine.life)
-                self._record(lab, machine, self.backend(machine).start(spec))
+                life = self.backend(machine).start(spec)
+                if images.has_kernel(machine.image):
+                    # A container boots within its group; a kernel of its own is put there.
+                    cgroups.adopt(spec.key, [p.pid for p in processes.of_life(life)])
+                self._record(lab, machine, life)
                 if machine.cut:
                     self.backend(machine).cut(spec)
                 logger.info("machine started", lab=lab_name, machine=name)
@@ -262,9 +280,12 @@ class Provider:
                 machine.leaving = True
                 self.journal.save(lab)
             self.backend(machine).kill(spec, self.backend(machine).alive(machine.life) or machine.life)
+            spent = cgroups.processor_seconds(spec.key)
             self.backend(machine).remove(spec)
+            cgroups.remove(spec.key)
             with self.guard:
                 lab.machines.pop(name, None)
+                lab.processor_seconds += spent
                 self.journal.save(lab)
                 self._tell_all(lab)
             logger.info("machine removed", lab=lab_name, machine=name)
@@ -308,7 +329,8 @@ class Provider:
     def machine_view(self, lab: LabRecord, machine: MachineRecord) -> wire.MachineView:
         """Return a machine as clients see it."""
         life = self.backend(machine).alive(machine.life)
-        return views.machine_view(machine, self.spec(lab, machine), life)
+        spec = self.spec(lab, machine)
+        return views.machine_view(machine, spec, life, cgroups.processor_seconds(spec.key))
 
     def backend(self, machine: MachineRecord) -> Backend:
         """Return what makes and runs a machine of this image."""
@@ -333,7 +355,7 @@ class Provider:
         subnet = IPv4Network(lab.subnet)
         network.create_bridge(lab.index, self.paths.state, lab.name, subnet, self._mtu)
         network.create_masquerade(lab.index, subnet)
-        network.want_forwarding(self.counter, addresses.bridge_name(lab.index))
+        host_settings.acquire(self.counter, addresses.bridge_name(lab.index))
 
     def _make(self, lab: LabRecord) -> None:
         self.journal.save(lab)

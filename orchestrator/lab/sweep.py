@@ -7,9 +7,9 @@ import signal
 from pathlib import Path
 
 from components.common import log
-from orchestrator.lab import addresses, network, processes, qemu
+from orchestrator.lab import addresses, host_settings, network, processes, qemu
 from orchestrator.lab.errors import LabError
-from orchestrator.lab.journal import Leftovers, Life, Process, Seen, abandoned, leftovers
+from orchestrator.lab.journal import Leftovers, Process, Seen, abandoned, leftovers
 from orchestrator.lab.nspawn import unmount
 from orchestrator.lab.provider import Provider
 from orchestrator.lab.run import run
@@ -31,7 +31,7 @@ def restore(provider: Provider) -> None:
             logger.exception("network of a lab not restored", lab=lab.name)
         for machine in lab.machines.values():
             machine.life = provider.backend(machine).alive(machine.life)
-            known = _processes(machine.life)
+            known = processes.of_life(machine.life)
             for process, who in strays.items():
                 if who == (lab.name, machine.name) and process not in known:
                     processes.end_session(process, signal.SIGKILL)
@@ -58,20 +58,11 @@ def sweep(provider: Provider, *, owners: bool) -> list[str]:
         found = leftovers(provider.labs, _look(provider), _roots(provider))
         said += found.words()
         said += [f"not removed: {problem}" for problem in _clear(provider, found)]
-    network.end_forwarding(provider.counter)
+    host_settings.release(provider.counter)
     said += [f"unfinished image {path}" for path in provider.images.clear_unfinished()]
     for line in said:
         logger.info("swept", what=line)
     return said
-
-
-def _processes(life: Life | None) -> set[Process]:
-    """Return the host's processes of a machine that may carry its mark."""
-    known: set[Process] = set()
-    for process in (life.supervisor, life.leader) if life else ():
-        if process is not None:
-            known |= {process, *processes.session(process)}
-    return known
 
 
 def abandoned_labs(provider: Provider, *, owners: bool) -> list[str]:

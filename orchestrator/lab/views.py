@@ -24,10 +24,13 @@ def lab_view(lab: LabRecord, ssh: Path, machines: Sequence[wire.MachineView]) ->
         key_file=str(ssh / keys.PRIVATE),
         known_hosts_file=str(ssh / keys.KNOWN_HOSTS),
         machines=list(machines),
+        processor_seconds=round(lab.processor_seconds + sum(m.processor_seconds for m in machines), 3),
     )
 
 
-def machine_view(machine: MachineRecord, spec: Spec, life: Life | None) -> wire.MachineView:
+def machine_view(
+    machine: MachineRecord, spec: Spec, life: Life | None, processor_seconds: float
+) -> wire.MachineView:
     """Return a machine with the life it has now."""
     return wire.MachineView(
         name=machine.name,
@@ -42,4 +45,5 @@ def machine_view(machine: MachineRecord, spec: Spec, life: Life | None) -> wire.
         console=str(spec.console),
         maker=machine.maker,
         kernel=images.has_kernel(machine.image),
+        processor_seconds=processor_seconds,
     )

@@ -4,7 +4,8 @@
 |---|---|---|
 | `GET /status` | | `Status` |
 | `GET /images`, `POST /images/NAME`, `GET /images/NAME`, `DELETE /images/NAME?outdated=` | | images; a build's progress |
-| `GET /labs`, `POST /labs`, `GET /labs/LAB`, `DELETE /labs/LAB` | `LabRequest` | `LabView` |
+| `GET /labs`, `POST /labs`, `GET /labs/LAB` | `LabRequest` | `LabView` |
+| `DELETE /labs/LAB` | | `Spent` |
 | `PUT /labs/LAB/routers` | `RoutersRequest` | `LabView` |
 | `GET /labs/LAB/access` | | `Access` |
 | `POST /labs/LAB/machines`, `GET` and `DELETE /labs/LAB/machines/MACHINE` | `MachineRequest` | `MachineView` |
@@ -71,7 +72,8 @@ class MachineView(msgspec.Struct):
     """A machine as it stands.
 
     `pid` is its PID 1 on the host, `root` its file system there. With `kernel` it has a kernel of its own: `pid` is that
-    kernel, its file system cannot be seen from the host, and its journal is in its console.
+    kernel, its file system cannot be seen from the host, and its journal is in its console. `processor_seconds` is what its
+    processes have used since it was made; 0 where the host does not say (cgroup v2 does).
     """
 
     name: str
@@ -86,10 +88,14 @@ class MachineView(msgspec.Struct):
     console: str
     maker: str = ""
     kernel: bool = False
+    processor_seconds: float = 0.0
 
 
 class LabView(msgspec.Struct):
-    """A lab as it stands. `port` of 127.0.0.1 is relayed to port 80 of `routers`."""
+    """A lab as it stands.
+
+    `port` of 127.0.0.1 is relayed to port 80 of `routers`. `processor_seconds` is what its machines have used, removed ones included.
+    """
 
     name: str
     subnet: str
@@ -101,6 +107,13 @@ class LabView(msgspec.Struct):
     key_file: str
     known_hosts_file: str
     machines: list[MachineView]
+    processor_seconds: float = 0.0
+
+
+class Spent(msgspec.Struct):
+    """What the machines of a lab that is removed had used."""
+
+    processor_seconds: float
 
 
 class Access(msgspec.Struct):

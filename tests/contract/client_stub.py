@@ -233,6 +233,9 @@ class Stub:
         app = self.apps.get(pieces[3])
         if app is None:
             return Answer(404, {"code": 301, "description": "Application not found"})
+        if call.method == "PUT" and pieces[4] == "update":
+            app.update(call.json())
+            return Answer(202, self.updates[0])
         answers = {
             "rollback": lambda: Answer(202 if app["state"] == "STARTED" else 200, self.updates[0]),
             "update": lambda: Answer(body=self.updates.pop(0) if len(self.updates) > 1 else self.updates[0]),

@@ -7,9 +7,19 @@ from pathlib import Path
 
 import pytest
 
+from components.controller import auth
 from components.controller.context import Controller
 from tests.contract.client_stub import Ingot, Stub
 from tests.contract.vmc_client import ADMIN, PASSWORD, Vmc, served
+from tests.integration.ccdb import QUICK
+
+
+@pytest.fixture(scope="session", autouse=True)
+def quick_hashes() -> Iterator[None]:
+    """Passwords are hashed with parameters that cost nothing; `tests/unit/controller` uses the product's."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(auth, "_HASHER", QUICK)
+        yield
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""What `ingot pool|jobs|roll|rollback|nfs|images` put on the wire to the orchestrator, and what they say."""
+"""What `ingot pool|jobs|platform|nfs|images` put on the wire to the orchestrator, and what they say."""
 
 import base64
 import json
@@ -198,7 +198,7 @@ def test_following_rides_out_what_a_roll_restarts(stub, ingot):
         job("succeeded", step("roll", "done", 60.0)),
     )
     stub.set("GET /v2/jobs/7/log?after=0", {"lines": [], "state": "running"})
-    assert "runs release 2.0" in ingot.run("roll", "2.0", "--share", "0.5").stdout
+    assert "runs release 2.0" in ingot.run("platform", "roll", "2.0", "--share", "0.5").stdout
     assert stub.last("POST /v2/roll").json() == {"release": "2.0", "share": 0.5}
 
 
@@ -243,8 +243,7 @@ def test_the_log_of_a_job(stub, ingot):
             "POST /v2/pools/dea/scale_in",
             {"machine": "dea3"},
         ),
-        (("rollback",), "POST /v2/rollback", {}),
-        (("rollback", "1.0"), "POST /v2/rollback", {"release": "1.0"}),
+        (("platform", "rollback", "1.0"), "POST /v2/rollback", {"release": "1.0"}),
         (("nfs", "wire"), "POST /v2/wire_nfs", {}),
         (("nfs", "unwire", "dea1", "ctl1"), "POST /v2/unwire_nfs", {"hosts": ["dea1", "ctl1"]}),
         (("jobs", "resume", "7"), "POST /v2/jobs/7/resume", {}),
@@ -255,6 +254,49 @@ def test_what_else_starts_a_job(stub, ingot, arguments, line, body):
     follow(stub, job("succeeded", kind="x"))
     assert "job 7 (x) is done" in ingot.run(*arguments).stdout
     assert stub.last(line).json() == body
+
+
+def test_the_platform_goes_back_to_what_was_named_and_agreed_to(stub, ingot, monkeypatch):
+    stub.set("GET /v2/release", {"release": "2.0", "rolling": None, "back": "1.9"})
+    stub.set("POST /v2/rollback", {"job": job("waiting", kind="rollback")}, status=202)
+    follow(stub, job("succeeded", kind="rollback"))
+    # Nobody can be asked: nothing is done.
+    refused = ingot.run("platform", "rollback", code=2)
+    assert "back to release 1.9" in refused.stderr
+    assert "--force" in refused.stderr
+    monkeypatch.setattr("components.client.session.interactive", lambda: True)
+    monkeypatch.setattr("components.client.commands.releases.interactive", lambda: True)
+    asked = ingot.attempt("platform", "rollback", stdin="n\n")
+    assert (asked.exit_code, "back to release 1.9?" in asked.stderr) == (1, True)
+    assert "POST /v2/rollback" not in stub.lines()
+    for more, answer in ((("--force",), ""), ((), "y\n")):
+        assert ingot.attempt("platform", "rollback", *more, stdin=answer).exit_code == 0
+        # What was agreed to, whatever the orchestrator would choose by then.
+        assert stub.last("POST /v2/rollback").json() == {"release": "1.9"}
+    stub.set("GET /v2/release", {"release": "2.0", "rolling": None, "back": None})
+    assert "ingot platform rollback VERSION" in ingot.run("platform", "rollback", "--force", code=1).stderr
+
+
+@pytest.mark.parametrize(
+    ("before", "now"),
+    [
+        (("roll", "2.0"), "ingot platform roll VERSION"),
+        (("roll", "2.0", "--share", "0.5", "--json"), "ingot platform roll VERSION"),
+        (("roll",), "ingot platform roll VERSION"),
+        (("rollback",), "ingot platform rollback"),
+        (("rollback", "--json", "--no-wait"), "ingot platform rollback"),
+        (("rollback", "--revision", "2"), "ingot platform rollback"),
+        (("rollback", "1.9"), "ingot platform rollback 1.9"),
+        (("rollback", "--release", "next"), "ingot platform rollback next"),
+        (("rollback", "hello", "--release", "next"), "ingot platform rollback next"),
+    ],
+)
+def test_the_platforms_words_of_before_change_nothing_and_name_those_of_now(stub, ingot, before, now):
+    refused = ingot.run(*before, code=2)
+    assert f"`{now}`" in refused.stderr
+    assert "Nothing was changed." in refused.stderr
+    assert refused.stdout == ""
+    assert stub.calls == []
 
 
 def test_images_are_registered_and_forgotten(stub, ingot):

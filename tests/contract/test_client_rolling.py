@@ -130,14 +130,39 @@ def test_push_tells_of_settings_only_where_they_are_new(stub, ingot, folder):
     }
 
 
-def test_push_with_another_command_restarts_and_says_so(stub, ingot, folder):
-    stub.app("hello", state="STARTED")
+def test_push_with_another_command_is_an_update_in_one_step(stub, ingot, folder):
+    stub.app("hello", state="STARTED", meta={"version": 1, "command": "first"})
+    said = ingot.json("push", "hello", "--path", str(folder), "--command", "other", "--memory", "256M")
+    assert writes(stub) == ["POST /apps/hello/application", "PUT /v2/apps/hello/update"]
+    # The runtime stays: nobody asked for the framework's default.
+    assert stub.last("PUT /v2/apps/hello/update").json() == {
+        "staging": {"framework": "wsgi", "runtime": "python3", "command": "other"},
+        "resources": {"memory": 256, "disk": 2048, "fds": 256},
+    }
+    assert said["how"] == "updated"
+
+
+@pytest.mark.parametrize("status", [404, 405])
+def test_push_with_another_command_restarts_where_the_platform_is_too_old(stub, ingot, folder, status):
+    stub.app("hello", state="STARTED", meta={"version": 1, "command": "first"})
+    stub.set("PUT /v2/apps/hello/update", Answer(status, ""))
     result = ingot.run("push", "hello", "--path", str(folder), "--command", "other")
     assert "application is restarted" in result.stderr
     put = stub.last("PUT /apps/hello").json()
-    # The runtime stays: nobody asked for the framework's default.
     assert put["staging"] == {"framework": "wsgi", "runtime": "python3", "command": "other"}
-    assert "PUT /apps/hello/update" not in stub.lines()
+    # Such a controller goes by the one in `meta`.
+    assert put["meta"] == {"version": 1, "command": "other"}
+
+
+@pytest.mark.parametrize("option", [("--framework", "wsgy"), ("--runtime", "python9")])
+@pytest.mark.parametrize("how", [(), ("--hard",)])
+def test_a_typo_stops_nothing(stub, ingot, folder, option, how):
+    stub.app("hello", state="STARTED")
+    stub.error("PUT /v2/apps/hello/update", 400, 308, "Invalid framework: 'wsgy'")
+    stub.error("PUT /apps/hello", 400, 308, "Invalid framework: 'wsgy'")
+    result = ingot.run("push", "hello", "--path", str(folder), *option, *how, code=1)
+    assert "Invalid framework" in result.stderr
+    assert all(call.json().get("state") != "STOPPED" for call in stub.calls if call.line == "PUT /apps/hello")
 
 
 def test_settings_of_an_application_whose_last_files_could_not_be_staged(stub, ingot, folder):
@@ -209,15 +234,51 @@ def test_rollback_that_fails(stub, ingot):
     assert "not kept" in ingot.run("rollback", "hello", "--revision", "9", code=1).stderr
 
 
-def test_rollback_knows_an_application_from_the_platform(stub, ingot):
-    # What has a dot is a release, as ever; any other release is named.
-    for arguments, body in (((), {}), (("1.2",), {"release": "1.2"}), (("--release", "x"), {"release": "x"})):
-        stub.set("POST /v2/rollback", {"job": {"id": 7, "kind": "rollback"}}, status=202)
-        ingot.run("rollback", *arguments, "--no-wait")
-        assert stub.last("POST /v2/rollback").json() == body
-    assert "--release nobody" in ingot.run("rollback", "nobody", code=1).stderr
-    ingot.run("rollback", "--revision", "2", code=2)
-    ingot.run("rollback", "hello", "--release", "1.2", code=2)
+def test_rollback_of_what_is_not_there(stub, ingot):
+    assert "ingot platform rollback nobody" in ingot.run("rollback", "nobody", code=1).stderr
     stub.v2 = False
     stub.app("hello", state="STARTED")
     assert "older than this client" in ingot.run("rollback", "hello", code=1).stderr
+
+
+WSGI = {"wsgi.py": "def application(e, s): ...\n"}
+ANY = {"staging": {"model": "standalone", "stack": None}}
+WATCHED = {
+    "a framework's own server": (WSGI, {}, False),
+    "a Procfile": ({**WSGI, "Procfile": "web: gunicorn x\n"}, {}, True),
+    "a command": (WSGI, {"meta": {"version": 1, "command": "run it"}}, True),
+    "standalone": ({"run": ""}, ANY, True),
+    "a health path": ({"run": ""}, {**ANY, "meta": {"version": 1, "health": {"path": "/up"}}}, False),
+}
+
+
+@pytest.mark.parametrize("kind", WATCHED)
+def test_a_start_is_watched_on_where_its_port_proves_nothing(stub, ingot, tmp_path, monkeypatch, kind):
+    monkeypatch.setattr("components.client.lifecycle.SETTLE_SECONDS", 0.5)
+    files, app, watched = WATCHED[kind]
+    folder = tmp_path / "files"
+    folder.mkdir()
+    for name, text in files.items():
+        (folder / name).write_text(text)
+    stub.app("hello", **app)
+    procfile = "GET /apps/hello/instances/0/files/app/Procfile"
+    stub.set(procfile, files["Procfile"]) if "Procfile" in files else stub.error(procfile, 404, 306)
+    for arguments in (
+        ("push", "hello", "--path", str(folder)),
+        ("restart", "hello"),
+        ("env", "hello", "A=1"),
+    ):
+        if arguments[0] == "push":
+            stub.apps["hello"]["state"] = "STOPPED"
+        stub.calls.clear()
+        ingot.run(*arguments)
+        assert (stub.lines().count("GET /apps/hello/instances") > 1) == watched, arguments
+        if arguments[0] == "push":
+            # Its files are at hand.
+            assert procfile not in stub.lines()
+    if watched:
+        # What crashes meanwhile ends it.
+        running = {"instances": [{"index": 0, "state": "RUNNING", "since": 1}]}
+        stub.set("GET /apps/hello/instances", running, {"instances": []})
+        stub.set("GET /apps/hello/crashes", {"crashes": []}, {"crashes": [{"instance": "i9", "since": 9}]})
+        assert "crashed" in ingot.run("restart", "hello", code=1).stderr

@@ -31,6 +31,7 @@ MORE = {
     "pool scale": ["--size", "3"],
     "scale": ["--instances", "2"],
     "delete": ["--force"],
+    "platform rollback": ["--force"],
     "delete-service": ["--force"],
     "logs": ["--tail", "5"],
 }

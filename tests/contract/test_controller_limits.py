@@ -10,6 +10,8 @@ from urllib.parse import quote
 import pytest
 
 from components.common.operation_messages import DeaUsage, RouterUsage, TaskEnded, UsageSample
+from components.controller.app import create_app
+from components.controller.auth import find_user
 from components.controller.context import Controller
 from components.controller.models_records import Task
 from tests.contract.vmc_client import ADMIN, PASSWORD, Vmc, body_of, controller_in, served
@@ -61,6 +63,101 @@ def test_failed_logins_of_one_address_to_one_account_are_limited(vmc: Vmc) -> No
     assert vmc.call("POST", "/users/other@b.com/tokens", {"password": "x"}).status == 403
     elsewhere = {"X-Forwarded-For": "192.0.2.7", "Content-Type": "application/json"}
     assert vmc.raw("POST", "/users/guessed@b.com/tokens", b'{"password": "pw"}', elsewhere).status == 200
+
+
+def test_failed_logins_and_registrations_of_one_address_are_limited(tmp_path: Path) -> None:
+    with (
+        controller_in(tmp_path, address_limit={"per_minute": 1, "burst": 4}) as made,
+        served(made) as vmc,
+    ):
+        one = account(vmc, "one@b.com")
+        for _ in range(5):
+            # Those that succeed do not count.
+            vmc.login("one@b.com", "pw")
+        for name in ("a", "b", "c"):
+            assert vmc.call("POST", f"/users/{name}@b.com/tokens", {"password": "x"}).code == (403, 200)
+        refused = vmc.call("POST", "/users/d@b.com/tokens", {"password": "x"})
+        assert refused.code == (429, 429)
+        assert int(refused.headers["Retry-After"]) > 1
+        assert vmc.call("POST", "/users", {"email": "e@b.com", "password": "pw"}).code == (429, 429)
+        # Neither one who has a token is held up, nor another address; of one network of IPv6 all are one.
+        assert one.call("GET", "/v2/me").status == 200
+        boss = Vmc(vmc.port, made.tokens.make(ADMIN, _epoch_of(made, ADMIN)))
+        assert boss.call("POST", "/users", {"email": "e@b.com", "password": "pw"}).status == 204
+        found = [
+            vmc.raw(
+                "POST",
+                f"/users/{n}@b.com/tokens",
+                b"{}",
+                {"X-Forwarded-For": f"2001:db8:0:1::{n}", "Content-Type": "application/json"},
+            ).status
+            for n in range(1, 6)
+        ]
+        assert found == [403, 403, 403, 403, 429]
+
+
+def _epoch_of(controller: Controller, email: str) -> int:
+    with controller.db.session() as session:
+        found = find_user(session, email)
+        assert found is not None
+        return found.token_epoch
+
+
+def test_who_is_not_known_sends_little_and_is_refused_unread(tmp_path: Path) -> None:
+    deep = b"[" + b"[]," * 20_000 + b"[]]"
+    large = b'{"password": "pw", "email": "' + b"a" * (64 << 10) + b'@b.com"}'
+    headers = {"Content-Type": "application/json"}
+    with controller_in(tmp_path, allow_registration=False) as made, served(made) as vmc:
+        boss = vmc.login(ADMIN, PASSWORD)
+        before = time.process_time()
+        body = b"[" + b"[]," * (8 << 20) + b"[]]"
+        assert vmc.raw("POST", "/users", body, headers).code == (403, 200)
+        assert time.process_time() - before < 2, "a body that is refused is not parsed"
+        for path in ("/users/a@b.com/tokens", "/services/v1/offerings"):
+            answer = vmc.raw("POST", path, large, {**headers, "X-VCAP-Service-Token": "guessed"})
+            assert answer.code == (400, 100)
+            assert "larger than 64 KB" in answer.json()["description"]
+        named = boss.raw("POST", "/users", large, {**headers, "AUTHORIZATION": boss.token})
+        assert "not an email address" in named.json()["description"], "who is known may send more"
+        listed = boss.raw("POST", "/resources", deep, {**headers, "AUTHORIZATION": boss.token})
+        assert (listed.status, listed.json()) == (200, [])
+        many = b"[" + b"[]," * 600_000 + b"[]]"
+        answer = boss.raw("POST", "/resources", many, {**headers, "AUTHORIZATION": boss.token})
+        assert answer.code == (400, 100)
+        assert "too many parts" in answer.json()["description"]
+        assert boss.call("POST", "/apps", body_of("many")).status == 302
+        sent = boss.upload("many", {"a": b"1"}, many.decode())
+        assert sent.code == (400, 100)
+        assert "`resources` has too many parts" in sent.json()["description"]
+
+
+def test_refusals_of_strangers_are_written_down_so_often_and_no_more(tmp_path: Path) -> None:
+    with controller_in(tmp_path, allow_registration=False) as made, served(made) as vmc:
+        boss = vmc.login(ADMIN, PASSWORD)
+        for number in range(40):
+            assert vmc.call("POST", "/users", {"email": f"x{number}@b.com", "password": "x"}).status == 403
+        found = boss.call("GET", "/v2/events?limit=500").json()["events"]
+        refused = [e for e in found if e["status"] == 403]
+        # The bucket may have got a drop or two meanwhile.
+        assert 30 <= len(refused) < 36
+        assert {e["who"] for e in refused} == {"anonymous"}, "what is refused unread says nothing"
+        assert boss.call("DELETE", "/apps/none").code == (404, 301)
+        newest = boss.call("GET", "/v2/events?limit=1").json()["events"][0]
+        assert (newest["who"], newest["method"]) == (ADMIN, "DELETE"), "users are written down"
+
+
+def test_a_full_disk_is_said_so(tmp_path: Path) -> None:
+    def fill() -> str:
+        with Path("/dev/full").open("wb", buffering=0) as disk:
+            return str(disk.write(b"x"))
+
+    with controller_in(tmp_path) as made:
+        app = create_app(made)
+        app.add_url_rule("/fill", view_func=fill)
+        answer = app.test_client().get("/fill")
+        assert answer.status_code == 500
+        assert answer.get_json()["code"] == 111
+        assert "disk is full" in answer.get_json()["description"]
 
 
 def test_tokens_end(vmc: Vmc, admin: Vmc, controller: Controller) -> None:

@@ -67,7 +67,7 @@ def test_the_description_holds_together(described: dict[str, Any]) -> None:
             for need in operation["security"]:
                 assert need.keys() <= described["components"]["securitySchemes"].keys()
     run = described["paths"]["/v2/apps/{name}/tasks"]["post"]
-    assert run["responses"].keys() == {"202", "400", "403", "404", "429", "500"}
+    assert run["responses"].keys() == {"202", "400", "403", "404", "429", "500", "503"}
     assert run["requestBody"]["content"]["application/json"]["schema"]["properties"].keys() == {
         "command",
         "memory",

@@ -32,7 +32,7 @@ ROWS = [
 # Shown where their condition can be made: below, with a stager in tests/integration, and by a gateway that fails.
 ELSEWHERE = {101, 202, 303, 310, 503}
 # Ours, and the reference's: declared, and nobody raises them.
-NOT_OF_2011, NEVER_RAISED = {429}, {400, 800, 801}
+NOT_OF_2011, NEVER_RAISED = {103, 429}, {400, 800, 801}
 HELPERS = {"bad_request": 100, "denied": 200, "no_app": 301, "unexpected": 111, "refused": 402}
 
 
@@ -182,3 +182,19 @@ def test_a_database_in_trouble_is_said_so(tmp_path: Path) -> None:
         answer = Vmc(vmc.port, token).call("GET", "/apps")
         assert answer.code == (500, 101)
         assert "elsewhere" not in answer.json()["description"]
+
+
+def test_a_database_that_is_away_is_said_so_and_can_be_asked_later(tmp_path: Path) -> None:
+    with controller_in(tmp_path) as made, served(made) as vmc:
+        boss = vmc.login(ADMIN, PASSWORD)
+        made.db.close()
+        database, away = tmp_path / "ccdb", tmp_path / "away"
+        database.rename(away)
+        database.mkdir()
+        for method, path in (("GET", "/apps"), ("POST", "/apps"), ("POST", "/users/a@b.com/tokens")):
+            answer = boss.call(method, path, {} if method == "POST" else None)
+            assert answer.code == (503, 103), path
+            assert "repeat" in answer.json()["description"]
+        database.rmdir()
+        away.rename(database)
+        assert boss.call("GET", "/apps").status == 200

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from components.common.subjects import CONTRACT
+from components.common.subjects import BY_NAME, CONTRACT
 
 TESTS = Path(__file__).resolve().parents[1]
 DEA, CONTROLLER = "integration/test_wire_dea.py", "integration/test_wire_controller.py"
@@ -43,6 +43,11 @@ SHOWN: dict[str, list[str]] = {
     "vcap.cc.events": [CONTROLLER],
     "staging": [STAGER, CONTROLLER],
 }
+# Of ours, those that say what one of section 2 said before.
+SUCCESSORS: dict[str, list[str]] = {
+    "ingot.platform.register": [ROUTER, CONTROLLER],
+    "ingot.platform.unregister": [ROUTER],
+}
 # No router of ours keeps applications apart by plan: the row reserves the name for one of 2012 that does.
 RESERVED = {"router.active_apps"}
 
@@ -53,10 +58,17 @@ def test_no_subject_of_2011_is_missed() -> None:
     assert SHOWN.keys() <= of_2011
 
 
-@pytest.mark.parametrize("subject", SHOWN)
+def test_what_succeeds_a_subject_of_2011_carries_the_same() -> None:
+    for subject in SUCCESSORS:
+        old = BY_NAME[f"router.{subject.rpartition('.')[2]}"]
+        assert BY_NAME[subject].carries is old.carries
+        assert BY_NAME[subject].publishers < old.publishers
+
+
+@pytest.mark.parametrize("subject", [*SHOWN, *SUCCESSORS])
 def test_a_subject_is_said_where_it_is_said_to_be(subject: str) -> None:
     parts = subject.split(".*.")
-    for name in SHOWN[subject]:
+    for name in {**SHOWN, **SUCCESSORS}[subject]:
         texts = _texts(name)
         if subject == "vcap.component.discover":
             assert "check_discovery" in (TESTS / name).read_text()

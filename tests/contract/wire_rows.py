@@ -119,6 +119,7 @@ _NO_HOSTS: list[Any] = [
 ]  # fmt: skip
 _TAKEN = [
     "theirs.ingot.localhost", "HTTP://Theirs.ingot.localhost:80/", "www.ingot.localhost", "api.ingot.localhost", "ingot.localhost", "ab.ingot.localhost",
+    "orchestrator.ingot.localhost", "HTTP://Orchestrator.INGOT.localhost:80/", "status.ingot.localhost",
 ]  # fmt: skip
 _OUTSIDE = ["a.example.com", "aingot.localhost", "ingot.localhost.example.com", "127.0.0.1"]
 # What is wrong with a new application; what the answer must name.
@@ -164,7 +165,7 @@ APPS = [
     Row("POST /apps", "U", "half a surrogate pair", "/apps", 400, 100, b'{"name":"new","env":["A=\\ud800"]}', says="JSON"),
     Row("POST /apps", "U", "not UTF-8", "/apps", 400, 100, b'{"name":"caf\xe9"}', says="JSON"),
     Row("POST /apps", "U", "very deep", "/apps", 400, 100, b'{"a":' * 50_000, says="JSON"),
-    Row("POST /apps", "U", "very large", "/apps", 400, 100, b'{"name":"' + b"n" * (33 << 20) + b'"}', says="32 MB"),
+    Row("POST /apps", "U", "very large", "/apps", 400, 100, b'{"name":"' + b"n" * (33 << 20) + b'"}', says="1 MB"),
     Row("POST /apps", "U", "there already", "/apps", 400, 300, _app("env", uris=[]), says="env"),
     Row("POST /apps", "U", "members nobody knows", "/apps", 302, body=_app("odd", uris=[], colour="red", meta={"note": [1]}), shape={"result", "redirect"}),
     Row("POST /apps", "U", "a framework's old name", "/apps", 302,

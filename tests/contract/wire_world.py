@@ -24,6 +24,7 @@ LIMITS = {
     "service_tokens": {"redis": TOKEN, "mysql": "mysql token"},
     "service_broker_token": BROKER,
     "reserved_uris": ["www"],
+    "reserved_hosts": ["status.ingot.localhost"],
     "reserved_uri_length": 2,
     "max_app_mb": 4,
     "max_app_files": 50,

@@ -61,6 +61,27 @@ async def until(
     raise AssertionError(f"not within {seconds:g} s: {what}")
 
 
+def authorization(without: str = " ") -> str:
+    """Give nats-server's users of the contract, each with its name as password.
+
+    Args:
+        without: begins the subjects that nobody may use.
+    """
+    known = [
+        {
+            "user": user,
+            "password": user,
+            "permissions": {
+                "publish": [s for s in permissions(user).publish if not s.startswith(without)],
+                "subscribe": [s for s in permissions(user).subscribe if not s.startswith(without)],
+                "allow_responses": {"max": -1, "expires": "60s"},
+            },
+        }
+        for user in (*COMPONENTS, OPERATOR, PEER)
+    ]
+    return f"authorization {{ users: {json.dumps(known)} }}"
+
+
 class NatsServer:
     """One nats-server; with `users` it knows the contract's users, each with its own name as password."""
 
@@ -71,19 +92,7 @@ class NatsServer:
         self._process: subprocess.Popen[bytes] | None = None
         lines = [f'listen: "127.0.0.1:{self.port}"', f'log_file: "{folder}/nats.log"']
         if users:
-            known = [
-                {
-                    "user": user,
-                    "password": user,
-                    "permissions": {
-                        "publish": permissions(user).publish,
-                        "subscribe": permissions(user).subscribe,
-                        "allow_responses": {"max": -1, "expires": "60s"},
-                    },
-                }
-                for user in (*COMPONENTS, OPERATOR, PEER)
-            ]
-            lines.append(f"authorization {{ users: {json.dumps(known)} }}")
+            lines.append(authorization())
         self._config.write_text("\n".join(lines) + "\n")
 
     def start(self) -> None:

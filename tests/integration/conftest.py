@@ -12,10 +12,18 @@ from pathlib import Path
 import pytest
 from common_rig import closing, nats
 
+from tests.integration import forked
 from tests.integration.platform_fixture import person, platform
 from tests.integration.servers import POSTGRES, await_port, postgres
 
 __all__ = ["closing", "nats", "person", "platform"]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def forks() -> Iterator[None]:
+    """Daemons are forked, except where a test asks for real starts with `forked.forking(False)`."""
+    with forked.forking(True):
+        yield
 
 
 @pytest.fixture(scope="session")

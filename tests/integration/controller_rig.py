@@ -7,7 +7,6 @@ import io
 import json
 import signal
 import subprocess
-import sys
 import tarfile
 import time
 import zipfile
@@ -36,6 +35,8 @@ from components.common.messages import (
     StagingRequest,
 )
 from components.common.plain_http import NO_TLS
+from components.common.platform_hosts import REGISTER, UNREGISTER
+from tests.integration import ccdb, forked
 
 ROOT = Path(__file__).resolve().parents[2]
 ADMIN, PASSWORD = "admin@ingot.localhost", "correct horse"
@@ -178,15 +179,14 @@ class ControllerProcess:
             **more,
         }
         path.write_text(yaml.safe_dump(config))
+        if forked.enabled():
+            # A real start begins with nothing.
+            ccdb.prepare(database_url, ADMIN, PASSWORD)
         with self.log.open("ab") as out:
-            self.process = subprocess.Popen(
-                [
-                    sys.executable,
-                    "-c",
-                    "from components.controller.main import main; main()",
-                    "--config",
-                    str(path),
-                ],
+            self.process = forked.start(
+                "components.controller.main",
+                "--config",
+                str(path),
                 cwd=ROOT,
                 stdout=out,
                 stderr=subprocess.STDOUT,
@@ -206,7 +206,7 @@ class ControllerProcess:
         if self.process.poll() is None:
             self.process.send_signal(number)
         try:
-            return self.process.wait(30)
+            return self.process.wait(60)
         except subprocess.TimeoutExpired:
             self.process.kill()
             self.process.wait()
@@ -247,8 +247,8 @@ class Peers:
         self.bus.subscribe("droplet.updated", DropletRef, self._touched)
         self.bus.subscribe("staging", StagingRequest, self._staging, queue="staging")
         self.bus.subscribe("healthmanager.health", HealthQuery, self._health)
-        self.bus.subscribe("router.register", None, self._route)
-        self.bus.subscribe("router.unregister", None, self._route)
+        for subject in (*REGISTER, *UNREGISTER):
+            self.bus.subscribe(subject, None, self._route)
         self.bus.subscribe("vcap.cc.events", None, self._event)
         self.bus.bus.on_connect(self._begin)
         self.bus.start()

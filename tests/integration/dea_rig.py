@@ -23,6 +23,7 @@ import yaml
 
 from components.common.bus import Bus
 from components.common.config import BusConfig
+from tests.integration import forked
 
 ROOT = Path(__file__).resolve().parents[2]
 SUBJECTS = (
@@ -168,11 +169,8 @@ class DeaRig:
         path = self.folder / "dea.yml"
         path.write_text(yaml.safe_dump(self.config))
         with (self.folder / "agent.log").open("ab") as log:
-            self._agent = subprocess.Popen(
-                [sys.executable, "-m", "components.dea.main", "--config", str(path)],
-                cwd=ROOT,
-                stdout=log,
-                stderr=log,
+            self._agent = forked.start(
+                "components.dea.main", "--config", str(path), cwd=ROOT, stdout=log, stderr=log
             )
 
     def stop_agent(self, number: int = signal.SIGTERM) -> int:

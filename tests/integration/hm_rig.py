@@ -5,10 +5,8 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
-import os
 import socket
 import subprocess
-import sys
 import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -28,6 +26,8 @@ from components.common.messages import (
     HeartbeatEntry,
     HmRequest,
 )
+from components.dea.renewal import Renewal
+from tests.integration import forked
 
 ROOT = Path(__file__).resolve().parents[2]
 # The shipped timings, an order of magnitude faster.
@@ -193,6 +193,7 @@ class DeaPeer:
         self.name = name
         self.instances: dict[str, HeartbeatEntry] = {}
         self.evacuating = False
+        self.renewal = Renewal()
         self.bus = Bus(BusConfig(urls=[url], user="", password=""), name)
         self.bus.subscribe("healthmanager.start", None, self._greeted)
         self.bus.on_connect(self.heartbeat)
@@ -261,6 +262,7 @@ class DeaPeer:
                     interval=0.3,
                     capacity=Capacity(memory=4096),
                     evacuating=self.evacuating,
+                    leaving=self.renewal.turn(self.instances.keys(), time.monotonic()),
                     droplets=counts,
                 ),
             )
@@ -288,14 +290,14 @@ class Manager:
         self.process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
-        code = "from components.health_manager.main import main; main()"
         with self._log_path.open("ab") as log:
-            self.process = subprocess.Popen(
-                [sys.executable, "-c", code, "--config", str(self.config)],
+            self.process = forked.start(
+                "components.health_manager.main",
+                "--config",
+                str(self.config),
                 cwd=ROOT,
                 stdout=log,
                 stderr=log,
-                env={**os.environ, "PYTHONPATH": str(ROOT)},
             )
 
     async def signal(self, number: int) -> int:

@@ -15,6 +15,7 @@ import httpx
 import yaml
 
 from components.common.plain_http import NO_TLS
+from tests.integration import forked
 
 ROOT = Path(__file__).resolve().parents[2]
 PASSWORD = "operators-password"
@@ -78,8 +79,14 @@ class OrchestratorProcess:
     def start(self, seconds: float = 40) -> None:
         with self.log.open("ab") as out:
             # A session of its own: a kill that is meant for the daemon reaches nobody else.
-            self.process = subprocess.Popen(
-                self.command(), cwd=ROOT, stdout=out, stderr=subprocess.STDOUT, start_new_session=True
+            self.process = forked.start(
+                "orchestrator.main",
+                "--config",
+                str(self.path),
+                cwd=ROOT,
+                stdout=out,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
             )
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:

@@ -6,7 +6,6 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -19,6 +18,7 @@ import pytest
 
 from orchestrator.dev.harness import ROOT, Platform
 from orchestrator.dev.settings import Settings
+from tests.integration import ccdb, forked
 
 SERVICE_TOKEN = "a token of redis"
 APPS = ROOT / "tests" / "apps"
@@ -42,14 +42,12 @@ class Person:
     home: Path
 
     def ingot(self, *arguments: str, code: int = 0, **environment: str) -> subprocess.CompletedProcess[str]:
-        done = subprocess.run(
-            [str(Path(sys.executable).parent / "ingot"), *arguments],
+        done = forked.run(
+            "components.client.main",
+            *arguments,
+            name="ingot",
             env={**os.environ, "INGOT_HOME": str(self.home), "NO_COLOR": "1", **environment},
-            capture_output=True,
-            text=True,
-            stdin=subprocess.DEVNULL,
             timeout=180,
-            check=False,
         )
         assert done.returncode == code, f"ingot {arguments}: {done.returncode}\n{done.stdout}{done.stderr}"
         return done
@@ -83,7 +81,11 @@ class Person:
         found = {}
         for dea in self.platform.settings.dea_names:
             for path in (self.platform.settings.state / dea / "units").glob("ingot-app-*.json"):
-                record = json.loads(path.read_text())
+                try:
+                    record = json.loads(path.read_text())
+                except FileNotFoundError:
+                    # Its DEA has forgotten it since the folder was listed.
+                    continue
                 if not record["ended"]:
                     found[path.stem.removeprefix("ingot-app-")] = int(record["pid"])
         return found
@@ -112,6 +114,7 @@ def platform(postgres_cluster: str) -> Iterator[Platform]:
             },
         )
         with Platform(settings) as raised:
+            ccdb.ease(raised.settings.database_url, settings.admin_email, raised.admin_password)
             yield raised
             assert not raised.dead(), [managed.tail() for managed in raised.dead()]
 

@@ -9,7 +9,6 @@ import shutil
 import signal
 import socket
 import subprocess
-import sys
 import tempfile
 import threading
 import time
@@ -27,7 +26,9 @@ import yaml
 
 from components.common.bus_thread import BusThread
 from components.common.config import BusConfig
+from components.common.platform_hosts import platform_hosts
 from components.router import nginx_conf
+from tests.integration import forked
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -143,42 +144,58 @@ class Backend:
 class Rig:
     """Everything, each part of which can be killed and started again."""
 
-    def __init__(self, *, nginx: dict[str, Any] | None = None, router: dict[str, Any] | None = None) -> None:
+    def __init__(
+        self, *, nginx: dict[str, Any] | None = None, router: dict[str, Any] | None = None, users: str = ""
+    ) -> None:
         # Short: a Unix socket's path holds 107 characters.
         self.folder = Path(tempfile.mkdtemp(prefix="ingot-router-"))
         self.port, self.bus_port, self.status_port = free_port(), free_port(), free_port()
         self._inputs = nginx or {}
         self._settings = router or {}
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
-        self._backends: list[Backend] = []
-        self._bus: BusThread | None = None
+        self.backends: list[Backend] = []
+        # What the bus is told of its users; without, it asks for no password.
+        self.users = users
+        self._buses: dict[str, BusThread] = {}
 
     @property
     def bus(self) -> BusThread:
         """The test's own place on the bus, as a DEA."""
-        assert self._bus is not None
-        return self._bus
+        return self.bus_of("dea")
+
+    def bus_of(self, user: str) -> BusThread:
+        """Another's place on the bus."""
+        if user not in self._buses:
+            url = f"nats://127.0.0.1:{self.bus_port}"
+            bus = self._buses[user] = BusThread(BusConfig([url], user, user), f"test-{user}")
+            bus.start()
+            until(lambda: bus.bus.connected, f"the test is on the bus as {user}")
+        return self._buses[user]
+
+    def leave(self, user: str) -> None:
+        """Close another's place on the bus; all it said is with the server then."""
+        self._buses.pop(user).close()
 
     def start(self) -> None:
         self.start_nats()
         self.start_nginx()
         self.start_router()
-        self._bus = BusThread(BusConfig([f"nats://127.0.0.1:{self.bus_port}"], "dea"), "test")
-        self._bus.start()
-        until(lambda: self.bus.bus.connected, "the test is on the bus")
+        self.bus_of("dea")
         self.wait_ready()
 
     def stop(self) -> None:
-        if self._bus is not None:
-            self._bus.close()
+        for bus in self._buses.values():
+            bus.close()
         for name in list(self._processes):
             self.kill(name, signal.SIGTERM)
-        for backend in self._backends:
+        for backend in self.backends:
             backend.stop()
         shutil.rmtree(self.folder)
 
     def start_nats(self) -> None:
-        self._spawn("nats", ["nats-server", "-a", "127.0.0.1", "-p", str(self.bus_port)])
+        path = self.folder / "nats.conf"
+        path.write_text(f'listen: "127.0.0.1:{self.bus_port}"\n{self.users}\n')
+        self._spawn("nats", ["nats-server", "-c", str(path)])
 
     def start_nginx(self) -> None:
         path = nginx_conf.write(
@@ -191,15 +208,32 @@ class Rig:
     def start_router(self) -> None:
         path = self.folder / "router.yml"
         settings = {
-            "bus": {"urls": [f"nats://127.0.0.1:{self.bus_port}"], "user": "router"},
+            "bus": {
+                "urls": [f"nats://127.0.0.1:{self.bus_port}"],
+                "user": "router",
+                "password": "router",
+            },
             "status": {"host": "127.0.0.1", "port": self.status_port, "password": "p"},
+            "platform_hosts": sorted(
+                platform_hosts("ingot.localhost", self._inputs.get("router_reserved_hosts", []))
+            ),
             "run_path": str(self.folder),
             "settle_seconds": 0.3,
             "hold_seconds": 3,
             **self._settings,
         }
         path.write_text(yaml.safe_dump(settings))
-        self._spawn("router", [sys.executable, "-m", "components.router.main", "--config", str(path)])
+        with (self.folder / "router.out").open("ab") as output:
+            self._processes["router"] = forked.start(
+                "components.router.main",
+                "--config",
+                str(path),
+                cwd=ROOT,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                stdin=subprocess.DEVNULL,
+                start_new_session=True,
+            )
 
     def wait_ready(self) -> None:
         until(lambda: self.readiness()[0] == 200, "the router is ready")
@@ -217,11 +251,13 @@ class Rig:
         self._processes["nginx"].send_signal(signal.SIGHUP)
 
     def backend(self, name: str) -> Backend:
-        self._backends.append(Backend(name))
-        return self._backends[-1]
+        self.backends.append(Backend(name))
+        return self.backends[-1]
 
-    def register(self, port: int, *uris: str, subject: str = "router.register", **members: Any) -> None:
-        assert self.bus.publish(
+    def register(
+        self, port: int, *uris: str, subject: str = "router.register", user: str = "dea", **members: Any
+    ) -> None:
+        assert self.bus_of(user).publish(
             subject, {"host": "127.0.0.1", "port": port, "uris": list(uris), "tags": {}, **members}
         )
 

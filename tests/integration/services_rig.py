@@ -6,7 +6,6 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable
@@ -19,6 +18,7 @@ import redis
 import yaml
 
 from components.common.plain_http import NO_TLS
+from tests.integration import forked
 from tests.integration.common_rig import free_port
 from tests.integration.platform_fixture import SERVICE_TOKEN
 
@@ -99,17 +99,8 @@ class Daemon:
 
     def start(self) -> None:
         with self.log.open("ab") as out:
-            self.process = subprocess.Popen(
-                [
-                    sys.executable,
-                    "-c",
-                    f"from {self._module} import main; main()",
-                    "--config",
-                    str(self._path),
-                ],
-                cwd=ROOT,
-                stdout=out,
-                stderr=subprocess.STDOUT,
+            self.process = forked.start(
+                self._module, "--config", str(self._path), cwd=ROOT, stdout=out, stderr=subprocess.STDOUT
             )
 
     def ready(self) -> bool:
@@ -209,7 +200,11 @@ class ServicesRig:
         """Give the servers that run: unit → pid."""
         found = {}
         for path in (self.folder / node_id / "state" / "units").glob("*.json"):
-            record = json.loads(path.read_text())
+            try:
+                record = json.loads(path.read_text())
+            except FileNotFoundError:
+                # The node has removed it since the folder was listed.
+                continue
             if not record["ended"]:
                 found[path.stem] = int(record["pid"])
         return found

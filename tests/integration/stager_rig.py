@@ -10,7 +10,6 @@ import os
 import signal
 import socket
 import subprocess
-import sys
 import tarfile
 import threading
 import time
@@ -32,6 +31,7 @@ from components.common.frameworks import find_runtime
 from components.common.messages import StagingReply
 from components.common.subjects import permissions
 from components.stager.startup import RUNTIME_MARK
+from tests.integration import forked
 
 ROOT = Path(__file__).resolve().parents[2]
 APPS = ROOT / "tests" / "apps"
@@ -284,11 +284,8 @@ class Rig:
             )
         )
         with (self.folder / "stager.log").open("ab") as output:
-            self._stager = subprocess.Popen(
-                [sys.executable, "-m", "components.stager.main", "--config", str(config)],
-                cwd=ROOT,
-                stdout=output,
-                stderr=output,
+            self._stager = forked.start(
+                "components.stager.main", "--config", str(config), cwd=ROOT, stdout=output, stderr=output
             )
         until(self.ready, "the stager is ready")
 

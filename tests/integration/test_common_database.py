@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+import json
+import os
+import subprocess
+import sys
+import threading
+import time
 from pathlib import Path
 
 import psycopg
@@ -68,4 +74,43 @@ def test_with_sqlite_all_are_the_same(tmp_path: Path) -> None:
     for opened in (db.session, db.asking):
         with opened() as session:
             assert session.scalar(text("SELECT 1")) == 1
+    db.close()
+
+
+def test_a_database_behind_a_network_that_drops_packets_is_away_within_five_seconds() -> None:
+    """And it is back at once, with what the lost connections held."""
+    own = ["--net"] if os.geteuid() == 0 else ["--user", "--map-current-user", "--keep-caps", "--net"]
+    command = ["unshare", *own, sys.executable, "-m", "tests.integration.silent_database"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert {name: seconds for name, seconds in found.items() if name != "freed" and seconds > 5} == {}
+    assert found["freed"] < 15
+
+
+def test_what_the_url_says_of_patience_stays(postgres_url: str) -> None:
+    db = Database(f"{postgres_url}?connect_timeout=9&options=-c%20statement_timeout%3D1234", 1)
+    with db.asking() as connection:
+        assert connection.scalar(text("SHOW statement_timeout")) == "1234ms"
+        assert connection.scalar(text("SHOW lock_timeout")) == "0"
+    db.close()
+
+
+def test_a_migration_takes_the_time_it_needs_and_others_do_not(
+    postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(database, "_SERVER", {"statement_timeout": 100, "lock_timeout": 100})
+    db = Database(postgres_url, 1)
+    with psycopg.connect(postgres_url.replace("+psycopg", ""), autocommit=True) as other:
+        other.execute("SELECT pg_advisory_lock(%s)", (db._key("migrations"),))
+        waiting = threading.Thread(target=db.migrate)
+        waiting.start()
+        query = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
+        while other.execute(query).fetchone() != (1,):
+            time.sleep(0.02)
+        time.sleep(0.3)
+        assert waiting.is_alive()
+    waiting.join(60)
+    with pytest.raises(OperationalError, match="statement timeout"), db.asking() as connection:
+        connection.execute(text("SELECT pg_sleep(5)"))
     db.close()

@@ -11,6 +11,7 @@ import pytest
 from controller_rig import ControllerProcess, Peers, until
 
 from components.common.plain_http import NO_TLS
+from components.common.platform_hosts import PLATFORM_REGISTER
 
 Begin = Callable[[int, str], ControllerProcess]
 
@@ -36,7 +37,8 @@ class Front:
     def ports(self) -> list[int]:
         known: dict[int, bool] = {}
         for subject, body in list(self._peers.routes):
-            known[body["port"]] = subject == "router.register"
+            if subject.startswith("ingot.platform."):
+                known[body["port"]] = subject == PLATFORM_REGISTER
         return [port for port, there in known.items() if there]
 
     def begin(self) -> None:

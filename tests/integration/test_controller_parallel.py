@@ -15,6 +15,7 @@ import pytest
 from sqlalchemy import text
 
 from components.controller.database import Database
+from tests.integration import forked
 from tests.integration.controller_rig import ROOT, Client, ControllerProcess, Peers, until
 
 LIMITS = {"memory": 128, "app_uris": 4, "services": 4, "apps": 6}
@@ -68,14 +69,15 @@ def platform(
         stderr=subprocess.DEVNULL,
     )
     peers = Peers(f"nats://127.0.0.1:{port}")
-    controllers = [
+    with forked.forking(False):
         # They start together on an empty database.
-        ControllerProcess(folder, free_port(), f"nats://127.0.0.1:{port}", url, admin_capacity=LIMITS)
-        for _ in range(2)
-    ]
+        controllers = [
+            ControllerProcess(folder, free_port(), f"nats://127.0.0.1:{port}", url, admin_capacity=LIMITS)
+            for _ in range(2)
+        ]
     try:
         for controller in controllers:
-            until(controller.ready, "controller is ready", 60)
+            until(controller.ready, "controller is ready", 180)
         yield Platform(controllers, Client(controllers[0].url).login())
     finally:
         for controller in controllers:

@@ -16,6 +16,7 @@ import pytest
 
 from components.common.messages import BulkCredentials, ComponentAnnouncement, HmRequest
 from components.common.plain_http import NO_TLS
+from tests.integration import forked
 from tests.integration.controller_rig import ADMIN, Client, ControllerProcess, Peers, until
 
 BULK = ("bulk_api", "bulk secret")
@@ -248,12 +249,13 @@ def test_probes_and_route(world: World) -> None:
 def test_controllers_that_start_together_migrate_once(
     nats_server: str, postgres_url: str, tmp_path: Path, free_port: Callable[[], int]
 ) -> None:
-    several = [
-        ControllerProcess(tmp_path, free_port(), nats_server, postgres_url, workers=1) for _ in range(3)
-    ]
+    with forked.forking(False):
+        several = [
+            ControllerProcess(tmp_path, free_port(), nats_server, postgres_url, workers=1) for _ in range(3)
+        ]
     try:
         for controller in several:
-            until(controller.ready, "controller is ready", 60)
+            until(controller.ready, "controller is ready", 180)
     finally:
         # Asked once, as a service manager does: an interpreter that is ending dies of a second signal.
         for controller in several:

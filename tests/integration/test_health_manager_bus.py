@@ -126,6 +126,22 @@ async def test_a_silent_dea_has_its_instances_elsewhere(rig: Rig) -> None:
     assert '"dea_lost"' in manager.log()
 
 
+async def test_instances_of_an_earlier_making_are_replaced_one_at_a_time_successor_first(rig: Rig) -> None:
+    for n in (1, 2, 3):
+        rig.controller.app(n)
+    old = [await rig.deas[0].launch(n, rig.controller.version(n), 0) for n in (1, 2)]
+    await rig.deas[1].launch(3, rig.controller.version(3), 0)
+    for name in old:
+        rig.deas[0].renewal.add(name)
+    manager = await rig.manager()
+    await until(manager.leads, "a leader")
+    await until(lambda: len(rig.stops()) == 2, "both are replaced")
+    asked = [(r.op, r.droplet, r.instances) for _, r in rig.controller.requests]
+    assert asked == [("START", 1, None), ("STOP", 1, old[:1]), ("START", 2, None), ("STOP", 2, old[1:])]
+    assert [rig.places(n) for n in (1, 2, 3)] == [[0], [0], [0]]
+    assert rig.deas[0].renewal.left(rig.deas[0].instances) == 0
+
+
 async def test_most_of_the_pool_silent_is_held_and_said(rig: Rig) -> None:
     rig.controller.app(1, instances=3)
     for n in range(3):

@@ -13,6 +13,7 @@ from functools import partial
 import pytest
 
 from components.common.messages import RouterHello
+from components.common.platform_hosts import PLATFORM_REGISTER
 from tests.integration.router_rig import Backend, Rig, free_port, running, until
 
 
@@ -225,7 +226,7 @@ def test_headers_are_set_and_forgeries_replaced(rig: Rig) -> None:
 
 
 def test_uploads_stream_whatever_their_size(rig: Rig) -> None:
-    rig.register(rig.backend("upload").port, "api.ingot.localhost")
+    rig.register(rig.backend("upload").port, "api.ingot.localhost", subject=PLATFORM_REGISTER)
     rig.wait_status("api.ingot.localhost", 200)
     chunk = b"x" * 1_000_000
     answer = rig.get("api.ingot.localhost", "/up", "PUT", body=(chunk for _ in range(64)))

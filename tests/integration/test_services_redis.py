@@ -14,6 +14,7 @@ import httpx
 import pytest
 import redis
 
+from tests.integration import forked
 from tests.integration.common_rig import NatsServer
 from tests.integration.services_rig import LABEL, ServicesRig, Stub, client, cut, opens, until
 
@@ -162,7 +163,8 @@ def test_a_restarted_or_killed_node_disturbs_nothing(rig: ServicesRig, instance:
     for number in (signal.SIGTERM, signal.SIGKILL):
         rig.node.end(number)
         assert not cut(connection)
-        rig.node.start()
+        with forked.forking(False):
+            rig.node.start()
         until(rig.node.ready, "the node is back")
         assert rig.records() == servers
     assert not cut(connection)
@@ -221,7 +223,8 @@ def test_a_node_that_is_away_is_a_clear_error_and_is_made_good(
 
     # It is not forgotten, also where the gateway is restarted and the controllers have forgotten it.
     rig.gateway.end()
-    rig.gateway.start()
+    with forked.forking(False):
+        rig.gateway.start()
     until(lambda: rig.gateway.reasons() == ["no_node"], "the gateway waits for a node")
     rig.node.start()
     until(lambda: not opens(handle["credentials"]), "the old credentials open nothing")

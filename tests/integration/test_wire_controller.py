@@ -19,7 +19,7 @@ from tests.integration.wire_peer import until as seen
 
 HEARS = (
     "dea.stop", "dea.update", "dea.*.start", "dea.discover", "dea.find.droplet", "droplet.updated", "healthmanager.health", "healthmanager.status",
-    "staging", "router.register", "vcap.cc.events", "vcap.component.announce",
+    "staging", "router.register", "ingot.platform.register", "vcap.cc.events", "vcap.component.announce",
 )  # fmt: skip
 TYPED = [
     "router.start",
@@ -84,6 +84,7 @@ async def test_a_controller_among_peers_of_2011(setting: Setting) -> None:
             "port": setting.controller.port,
             "tags": {"component": "CloudController"},
         }
+        assert await peer.hears("ingot.platform.register", since=mark) == route
         await _life(setting, peer, "one")
         metrics = f"{setting.controller.url}/metrics"
         await break_all(peer, TYPED, lambda: get_text(metrics, "status", "watching"))

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from components.common.platform_hosts import REGISTER, UNREGISTER
 from tests.integration.router_rig import Rig, running
 from tests.integration.wire_peer import (
     HUGE,
@@ -37,8 +38,16 @@ async def test_a_router_among_peers_of_2011(rig: Rig) -> None:
         await check_discovery(peer, "Router")
         await _route(rig, peer, "one.ingot.localhost")
         metrics = f"http://127.0.0.1:{rig.status_port}/metrics"
+        await _platform(rig, peer)
         await break_all(
-            peer, ["router.register", "router.unregister"], lambda: get_text(metrics, "status", "p")
+            peer,
+            [
+                "router.register",
+                "router.unregister",
+                "ingot.platform.register",
+                "ingot.platform.unregister",
+            ],
+            lambda: get_text(metrics, "status", "p"),
         )
         for host, port in (
             ("127.0.0.1", 0),
@@ -49,10 +58,11 @@ async def test_a_router_among_peers_of_2011(rig: Rig) -> None:
             ("0.0.0.0", 65536),
         ):
             for uri in ("bad.ingot.localhost", "", "a b", "x" * 5000, "../..", "\u0000", "\ud800"):
-                for subject in ("router.register", "router.unregister"):
+                for subject in (*REGISTER, *UNREGISTER):
                     await peer.say(subject, {"host": host, "port": port, "uris": [uri], "tags": {}})
         await peer.say("router.greet", b"\xff[[[")
         await _route(rig, peer, "two.ingot.localhost")
+        await _platform(rig, peer)
         assert await status(rig, "bad.ingot.localhost") == 404
         assert "Traceback" not in rig.log("router.out")
 
@@ -73,6 +83,28 @@ async def _route(rig: Rig, peer: Peer, host: str) -> None:
         await until(lambda: _is(rig, host, 200), f"{host} is served")
         await peer.say("router.unregister", message)
         await until(lambda: _is(rig, host, 404), f"{host} is gone")
+
+
+async def _platform(rig: Rig, peer: Peer) -> None:
+    """Section 2.3's messages on subjects of ours: a peer of 2011 may not say them, and cannot say this host otherwise."""
+    host = "api.ingot.localhost"
+    backend = await asyncio.to_thread(rig.backend, host)
+    route = {
+        "host": "127.0.0.1",
+        "port": backend.port,
+        "uris": [host],
+        "tags": {"component": "CloudController"},
+    }
+    await peer.say("ingot.platform.register", route)
+    await until(lambda: _is(rig, host, 200), f"{host} is served")
+    await peer.say("router.unregister", route)
+    await _route(rig, peer, "between.ingot.localhost")
+    assert await status(rig, host) == 200
+    await peer.say("ingot.platform.unregister", route)
+    await until(lambda: _is(rig, host, 404), f"{host} is gone")
+    await peer.say("router.register", route)
+    await _route(rig, peer, "between.ingot.localhost")
+    assert await status(rig, host) == 404
 
 
 async def _is(rig: Rig, host: str, wanted: int) -> bool:

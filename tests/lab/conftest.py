@@ -31,7 +31,6 @@ LAB = "e2e"
 ROUTERS = ("router1", "router2")
 # Machines of continuous integration are shared: a condition gets a deadline that only a defect reaches.
 PATIENCE = 120.0
-FORWARD_BEFORE = Path("/proc/sys/net/ipv4/ip_forward").read_text()
 
 # It repeats nothing, so that readiness alone keeps requests from a router that is not there.
 HAPROXY = """

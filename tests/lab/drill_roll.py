@@ -75,11 +75,11 @@ def test_release_is_rolled_and_taken_back_under_load(
         load([balancer], f"hello.{DOMAIN}") as seen,
         readiness(platform) as away,
     ):
-        rolled = platform.json("roll", NEXT)
+        rolled = platform.json("platform", "roll", NEXT)
         assert rolled["state"] == "succeeded", json.dumps(rolled)
         assert releases(platform) == dict.fromkeys(MACHINES, NEXT)
         assert failures == seen.failures == []
-        back = platform.json("rollback")
+        back = platform.json("platform", "rollback", "--force")
         assert back["state"] == "succeeded", json.dumps(back)
         assert releases(platform) == dict.fromkeys(MACHINES, VERSION)
     assert failures == seen.failures == []

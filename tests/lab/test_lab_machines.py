@@ -18,11 +18,11 @@ from pathlib import Path
 import pytest
 
 from orchestrator.lab import addresses, evidence, network, processes, up, wire
-from orchestrator.lab.client import LabClient
+from orchestrator.lab.client import SPENT, LabClient
 from orchestrator.lab.errors import BadRequestError, ConflictError, NotFoundError, NotReadyError
 from orchestrator.lab.journal import Process
 from orchestrator.lab.layout import Layout, PlannedBind, PlannedMachine
-from orchestrator.lab.paths import CACHE, FORWARDING, Paths
+from orchestrator.lab.paths import CACHE, HOST_SETTINGS, Paths
 
 pytestmark = [
     pytest.mark.lab,
@@ -236,6 +236,31 @@ def test_late_machine_is_known_to_the_others_until_it_goes(client: LabClient, la
         client.machine(lab.name, "late")
 
 
+def test_what_machines_used_is_counted_over_their_lives_and_after_their_end(
+    client: LabClient, lab: wire.LabView, home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = client.create_lab(f"{lab.name}-s", home / "project")
+    client.create_machine(other.name, "m", "bookworm")
+    client.start(other.name, "m")
+    client.wait(other.name, "m", BOOT)
+    ssh(client, other, "m", "timeout 1 sh -c 'while :; do :; done' || :")
+    used = client.machine(other.name, "m").processor_seconds
+    assert used > 0.1
+    client.kill(other.name, "m")
+    assert client.machine(other.name, "m").processor_seconds >= used
+    client.start(other.name, "m")
+    client.wait(other.name, "m", BOOT)
+    again = client.machine(other.name, "m").processor_seconds
+    assert again > used
+    client.delete_machine(other.name, "m")
+    assert client.lab(other.name).processor_seconds >= again
+    monkeypatch.setenv(SPENT, str(tmp_path / "spent"))
+    spent = client.delete_lab(other.name)
+    assert spent.processor_seconds >= again
+    noted = json.loads((tmp_path / "spent").read_text())
+    assert noted == {"lab": other.name, "processor_seconds": spent.processor_seconds}
+
+
 def test_second_up_changes_nothing(client: LabClient, lab: wire.LabView, home: Path) -> None:
     before = {m.name: m.pid for m in client.lab(lab.name).machines}
     raised = up.bring_up(client, home / "project", lab.name, TWO)
@@ -311,7 +336,7 @@ def test_down_leaves_nothing(client: LabClient, lab: wire.LabView, home: Path, p
     index = addresses.bridge_index(lab.bridge)
     assert index is not None
     pid = client.status().pid
-    counted = json.loads(FORWARDING.read_text())
+    counted = json.loads(HOST_SETTINGS.read_text())
     assert up.take_down(client, home / "project", lab.name)
     assert processes.wait_until(lambda: processes.identify(pid) is None, 30)
     assert _mine(paths) == {}
@@ -323,7 +348,7 @@ def test_down_leaves_nothing(client: LabClient, lab: wire.LabView, home: Path, p
     for top in ("systemd", "unified", "."):
         assert not list(Path("/sys/fs/cgroup", top, "ingot-lab").glob(f"ing{index}-*"))
     if counted["bridges"] == [lab.bridge]:
-        assert network.IP_FORWARD.read_text().strip() == counted["before"]
+        assert {name: Path(name).read_text().strip() for name in counted["before"]} == counted["before"]
     assert not up.take_down(client, home / "project", lab.name)
 
 

@@ -1,4 +1,4 @@
-"""The platform's engine, for its operators: pools, jobs, images, rolls, and the share over NFS."""
+"""The platform's engine, for its operators: pools, jobs, images, and the share over NFS."""
 
 from __future__ import annotations
 
@@ -151,31 +151,6 @@ def pool_scale_in(
         follow(api, job, begun, no_wait=no_wait, as_json=as_json, done=named)
 
 
-@click.command()
-@click.argument("release")
-@click.option(
-    "--share",
-    type=click.FloatRange(0, 1, min_open=True),
-    help="Part of a pool's machines that are replaced at a time; by default the orchestrator's.",
-)
-@wait_option
-@json_option
-@pass_session
-def roll(session: Session, release: str, share: float | None, no_wait: bool, as_json: bool) -> None:
-    """Bring every machine to a release, tier by tier, while the platform serves."""
-    begun = time.monotonic()
-    with session.orchestrator() as api:
-        job = api.roll(release, share)
-        follow(
-            api,
-            job,
-            begun,
-            no_wait=no_wait,
-            as_json=as_json,
-            done=lambda _: f"every machine runs release {release}",
-        )
-
-
 @click.group()
 def nfs() -> None:
     """The droplet share over NFS."""
@@ -254,4 +229,4 @@ def images_remove(session: Session, provider: str, name: str, as_json: bool) -> 
     output.result(said, f"image {name} of {provider} is removed", as_json=as_json)
 
 
-COMMANDS: Iterable[click.Command] = (pool, jobs, images, roll, nfs)
+COMMANDS: Iterable[click.Command] = (pool, jobs, images, nfs)

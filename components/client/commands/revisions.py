@@ -1,14 +1,13 @@
-"""Going back: an application to an earlier revision, or, as ever, the platform to an earlier release."""
+"""Going back with an application, to an earlier revision."""
 
 from __future__ import annotations
-
-import time
 
 import click
 
 from components.client import output
 from components.client.api import Api
-from components.client.commands.jobs import ago, follow, named, wait_option
+from components.client.commands.jobs import ago, wait_option
+from components.client.commands.releases import ROLLBACK
 from components.client.completion import AppName
 from components.client.errors import ApiError, ClientError
 from components.client.lifecycle import Background, Lifecycle
@@ -47,29 +46,10 @@ def revisions(session: Session, name: str, as_json: bool) -> None:
     )
 
 
-def meant(what: str, revision: int | None, release: str | None) -> tuple[str, str]:
-    """Say what a rollback is of: an application's name and an empty text, or an empty text and a release (empty: the one before).
-
-    A release has a dot in its name, and an application has none; any other release wants `--release`.
-
-    Raises:
-        click.UsageError: both are named, or a revision of nothing.
-    """
-    if release is not None:
-        if what or revision is not None:
-            raise click.UsageError("--release goes back with the whole platform, not with an application")
-        return "", release
-    if "." in what or not what:
-        if revision is not None:
-            raise click.UsageError("say whose revision: `ingot rollback APP --revision N`")
-        return "", what
-    return what, ""
-
-
 @click.command()
-@click.argument("what", default="", metavar="[APP]", type=AppName())
-@click.option("--revision", type=click.IntRange(min=1), help="Of the application; else the one before.")
-@click.option("--release", help="Of the platform; else the one before.")
+@click.argument("what", default="", metavar="APP", type=AppName())
+@click.option("--revision", type=click.IntRange(min=1), help="The one to go back to; else the one before.")
+@click.option("--release", hidden=True, help="Of the platform: that is another command now.")
 @timeout_option
 @wait_option
 @json_option
@@ -84,23 +64,19 @@ def rollback(
     no_wait: bool,
     as_json: bool,
 ) -> None:
-    """Bring an application back to an earlier revision; without APP, every machine of the platform to the release before.
+    """Bring an application back to an earlier revision.
 
-    \b
-    ingot rollback APP                  the application, to the revision before
-    ingot rollback APP --revision 3     the application, to that one
-    ingot rollback                      the platform (its operators only)
-    ingot rollback 1.2.0                the platform, to that release
-
-    An application's instances are replaced one by one, without a pause and without staging.
-    """  # noqa: D301 - click's mark for text that keeps its lines
-    app, wanted = meant(what, revision, release)
-    if not app:
-        begun = time.monotonic()
-        with session.orchestrator() as engine:
-            job = engine.rollback(wanted)
-            follow(engine, job, begun, no_wait=no_wait, as_json=as_json, done=named)
-        return
+    Its instances are replaced one by one, without a pause and without staging. For the platform's release there is
+    `ingot platform rollback`.
+    """
+    # No application has a dot in its name; a release has.
+    if not what or "." in what or release is not None:
+        version = release or (what if "." in what else "")
+        raise click.UsageError(
+            "this goes back with an application: `ingot rollback APP`; the whole platform goes back with "
+            f"`{f'{ROLLBACK} {version}'.strip()}`. Nothing was changed."
+        )
+    app = what
     progress = Progress()
     with session.api() as api:
         life = Lifecycle(api, app, progress, timeout)
@@ -109,7 +85,7 @@ def rollback(
                 rolls = api.rollback(app, revision)
             except ApiError as error:
                 if error.code == 301:
-                    error.hint = f"{error.hint}; for the platform's release: `ingot rollback --release {app}`"
+                    error.hint = f"{error.hint}; for the platform's release: `{ROLLBACK} {app}`"
                 raise
             if rolls and not no_wait:
                 Roller(life).follow(before.result)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
 from dbus_fast import Variant
@@ -11,36 +12,59 @@ from components.common.units.spec import UnitSpec
 _MB = 1024 * 1024
 _EPERM = 1
 _MOUNT_RECURSIVE = 0x4000
-# Of what a program of ours may ask the kernel; setuid is needed once, by setpriv, before the program runs.
+# Of what a program of ours may ask the kernel.
 _SYSTEM_CALLS = ["@system-service"]
-_CAP_SETGID, _CAP_SETUID, _CAP_SETPCAP = 6, 7, 8
+# Of these, a guest may not: what changes its uid, and what takes more of the machine than its share. `chown` stays: without
+# capabilities it can only repeat what is, and programs do so to their own sockets and copies.
+_PRIVILEGED_CALLS = ["@privileged", "@resources"]
+_HARMLESS_CALLS = ["@chown"]
+# Where `/etc/resolv.conf` may lead: all that a guest sees of `/run`, where the machine's own sockets are.
+_RESOLVERS = ("/run/systemd/resolve", "/run/resolvconf", "/run/NetworkManager")
 _TEMPORARY = ("/tmp", "/var/tmp")  # noqa: S108 - where the unit's own is shown
+_RUN = Path("/run")
 # One for each unit, and not half of the machine's memory.
 _SHARED_MEMORY = "rw,nosuid,nodev,noexec,mode=1777,size=64M"
-_SETPRIV = "/usr/bin/setpriv"
 
 
-def properties(spec: UnitSpec, environment: Path) -> list[tuple[str, Variant]]:
+@dataclass(frozen=True, slots=True)
+class Files:
+    """What systemd reads or shows while a unit starts.
+
+    Attributes:
+        environment: the file that holds its variables.
+        passwd: shown to a guest as `/etc/passwd`.
+        group: shown to a guest as `/etc/group`.
+    """
+
+    environment: Path
+    passwd: Path
+    group: Path
+
+
+def properties(spec: UnitSpec, files: Files) -> list[tuple[str, Variant]]:
     """Translate.
 
     Args:
         spec: what to run.
-        environment: the file that holds its variables.
+        files: of this unit.
 
-    The program keeps no capability and can gain none. `RemainAfterExit` keeps a unit that ended well, the default
-    `CollectMode` one that did not: so a daemon that was away still learns how a unit ended.
+    The program keeps no capability and can gain none. systemd itself gives a guest (a unit with a uid) that uid before it
+    executes anything: the guest's variables reach no process that is still root. `RemainAfterExit` keeps a unit that ended
+    well, the default `CollectMode` one that did not: so a daemon that was away still learns how a unit ended.
     """
-    argv = _argv(spec)
     found: list[tuple[str, Variant]] = [
         ("Description", Variant("s", f"Ingot: {spec.name}")),
         ("Type", Variant("s", "exec")),
         # Not `ExecStartEx` with its "no-env-expand": systemd 252 writes a file of it that it cannot read, so that the next
         # daemon-reload, whoever asks for it, would leave the unit without a program. Here `$$` is a `$`.
-        ("ExecStart", Variant("a(sasb)", [[argv[0], [word.replace("$", "$$") for word in argv], False]])),
+        (
+            "ExecStart",
+            Variant("a(sasb)", [[spec.argv[0], [word.replace("$", "$$") for word in spec.argv], False]]),
+        ),
         ("RemainAfterExit", Variant("b", True)),
         ("Slice", Variant("s", spec.slice)),
         ("WorkingDirectory", Variant("s", str(spec.directory))),
-        ("EnvironmentFiles", Variant("a(sb)", [[str(environment), False]])),
+        ("EnvironmentFiles", Variant("a(sb)", [[str(files.environment), False]])),
         ("KillMode", Variant("s", "control-group")),
         ("TimeoutStopUSec", Variant("t", 90_000_000)),
         ("UMask", Variant("u", 0o077)),
@@ -54,7 +78,7 @@ def properties(spec: UnitSpec, environment: Path) -> list[tuple[str, Variant]]:
         )
     if spec.timeout_seconds:
         found.append(("RuntimeMaxUSec", Variant("t", int(spec.timeout_seconds * 1_000_000))))
-    return [*found, *_limits(spec), *_view(spec), *_hardening(spec)]
+    return [*found, *_account(spec), *_limits(spec), *_view(spec, files), *_hardening(spec)]
 
 
 def escape_path(name: str) -> str:
@@ -65,22 +89,12 @@ def escape_path(name: str) -> str:
     )
 
 
-def _argv(spec: UnitSpec) -> list[str]:
+def _account(spec: UnitSpec) -> list[tuple[str, Variant]]:
     if spec.uid is None:
-        return list(spec.argv)
-    # `User=` wants an entry in passwd, and instances have none; setpriv takes the number and drops the rest.
+        return []
     gid = spec.uid if spec.gid is None else spec.gid
-    return [
-        _SETPRIV,
-        f"--reuid={spec.uid}",
-        f"--regid={gid}",
-        "--clear-groups",
-        "--inh-caps=-all",
-        "--bounding-set=-all",
-        "--no-new-privs",
-        "--",
-        *spec.argv,
-    ]
+    # Numbers, of which the machine must have entries: `accounts.problems`.
+    return [("User", Variant("s", str(spec.uid))), ("Group", Variant("s", str(gid)))]
 
 
 def _limits(spec: UnitSpec) -> list[tuple[str, Variant]]:
@@ -109,23 +123,29 @@ def _limits(spec: UnitSpec) -> list[tuple[str, Variant]]:
     return [*found, ("LimitCORE", Variant("t", 0)), ("LimitCORESoft", Variant("t", 0))]
 
 
-def _view(spec: UnitSpec) -> list[tuple[str, Variant]]:
+def _view(spec: UnitSpec, files: Files) -> list[tuple[str, Variant]]:
     """What of the disk it sees: everything read-only, its own folders writable, its neighbours' not at all."""
     writable = [spec.directory, *spec.writable]
     shown = [p for p in spec.read_only if any(p.is_relative_to(e) for e in spec.empty)]
     bound = [p for p in writable if any(p.is_relative_to(e) for e in spec.empty)]
-    binds = [(p, p) for p in bound]
+    binds = [_bind(p, p) for p in bound]
     if spec.temporary is not None:
-        binds += [(spec.temporary, Path(p)) for p in _TEMPORARY]
+        binds += [_bind(spec.temporary, Path(p)) for p in _TEMPORARY]
+    read_only = [_bind(p, p) for p in shown]
+    empty = list(spec.empty)
+    if spec.uid is not None:
+        empty.append(_RUN)
+        read_only += [_bind(Path(p), Path(p), optional=True) for p in _RESOLVERS]
+        read_only += [_bind(files.passwd, Path("/etc/passwd")), _bind(files.group, Path("/etc/group"))]
     found = [
         ("ProtectSystem", Variant("s", "strict")),
         ("ReadWritePaths", Variant("as", [str(p) for p in writable if p not in bound])),
         (
             "TemporaryFileSystem",
-            Variant("a(ss)", [*([str(p), "ro,mode=0755"] for p in spec.empty), ["/dev/shm", _SHARED_MEMORY]]),  # noqa: S108 - a mount point
+            Variant("a(ss)", [*([str(p), "ro,mode=0755"] for p in empty), ["/dev/shm", _SHARED_MEMORY]]),  # noqa: S108 - a mount point
         ),
-        ("BindPaths", Variant("a(ssbt)", [_bind(source, target) for source, target in binds])),
-        ("BindReadOnlyPaths", Variant("a(ssbt)", [_bind(p, p) for p in shown])),
+        ("BindPaths", Variant("a(ssbt)", binds)),
+        ("BindReadOnlyPaths", Variant("a(ssbt)", read_only)),
         # The dash: a path that is not there needs no hiding.
         ("InaccessiblePaths", Variant("as", [f"-{p}" for p in spec.hidden])),
     ]
@@ -133,12 +153,12 @@ def _view(spec: UnitSpec) -> list[tuple[str, Variant]]:
     return [(name, value) for name, value in found if value.value]
 
 
-def _bind(source: Path, target: Path) -> list[object]:
-    return [str(source), str(target), False, _MOUNT_RECURSIVE]
+def _bind(source: Path, target: Path, *, optional: bool = False) -> list[object]:
+    return [str(source), str(target), optional, _MOUNT_RECURSIVE]
 
 
 def _hardening(spec: UnitSpec) -> list[tuple[str, Variant]]:
-    kept = 0 if spec.uid is None else 1 << _CAP_SETGID | 1 << _CAP_SETUID | 1 << _CAP_SETPCAP
+    guest = spec.uid is not None
     switches = (
         "PrivateDevices PrivateIPC NoNewPrivileges RestrictSUIDSGID RestrictRealtime LockPersonality "
         "ProtectKernelTunables ProtectKernelModules ProtectKernelLogs ProtectControlGroups ProtectClock ProtectHostname"
@@ -148,7 +168,7 @@ def _hardening(spec: UnitSpec) -> list[tuple[str, Variant]]:
         ("PrivateTmp", Variant("b", spec.temporary is None)),
         ("ProtectHome", Variant("s", "yes")),
         ("ProtectProc", Variant("s", "invisible")),
-        ("CapabilityBoundingSet", Variant("t", kept)),
+        ("CapabilityBoundingSet", Variant("t", 0)),
         ("RestrictNamespaces", Variant("t", 0)),
         (
             "RestrictAddressFamilies",
@@ -156,5 +176,14 @@ def _hardening(spec: UnitSpec) -> list[tuple[str, Variant]]:
         ),
         ("SystemCallArchitectures", Variant("as", ["native"])),
         ("SystemCallFilter", Variant("(bas)", [True, _SYSTEM_CALLS])),
+        *(_narrowed() if guest else ()),
         ("SystemCallErrorNumber", Variant("i", _EPERM)),
+    ]
+
+
+def _narrowed() -> list[tuple[str, Variant]]:
+    return [
+        ("RemoveIPC", Variant("b", True)),
+        ("SystemCallFilter", Variant("(bas)", [False, _PRIVILEGED_CALLS])),
+        ("SystemCallFilter", Variant("(bas)", [True, _HARMLESS_CALLS])),
     ]

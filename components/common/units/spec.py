@@ -35,10 +35,10 @@ class UnitSpec:
     Attributes:
         name: unique on the machine, without a `.service` suffix.
         argv: absolute program and its arguments; nothing in it is expanded.
-        uid: number to run as; None keeps the daemon's own. Needs no passwd entry.
+        uid: number to run as, of which the machine has an account (`accounts.problems`); None keeps the daemon's own.
         gid: as `uid`; None takes the uid's number.
         directory: where it starts; also writable.
-        environment: the whole environment; kept out of process lists, logs and D-Bus.
+        environment: the whole environment, but for what systemd adds; kept out of process lists, logs and D-Bus.
         memory_mb: hard limit, where the kernel can.
         tasks: processes and threads.
         nofile: open files.
@@ -103,6 +103,7 @@ class UnitStatus:
         exit_code: when it ended by itself.
         signal: the number of the signal that ended it.
         result: `success`, `exit-code`, `signal`, `core-dump`, `oom-kill`, `timeout`, or `unknown` when it ended unseen.
+        user: that the unit was told to run as, as text; empty where it was told none.
     """
 
     state: UnitState
@@ -110,6 +111,7 @@ class UnitStatus:
     exit_code: int | None = None
     signal: int | None = None
     result: str = ""
+    user: str = ""
 
     @property
     def alive(self) -> bool:

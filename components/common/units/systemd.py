@@ -12,7 +12,8 @@ from dbus_fast import BusType, DBusFastError, Message, MessageType
 from dbus_fast.aio import MessageBus
 
 from components.common import log
-from components.common.units.properties import escape_path, properties
+from components.common.units import accounts
+from components.common.units.properties import Files, escape_path, properties
 from components.common.units.spec import MISSING, UnitError, UnitSpec, UnitState, UnitStatus
 
 _NAME = "org.freedesktop.systemd1"
@@ -58,7 +59,7 @@ class SystemdRunner:
     """A `Runner` of transient units; the daemon must be root.
 
     Args:
-        directory: a folder of root's (0700) where environments lie while their units start.
+        directory: a folder of root's (0700) where units' files lie while they start.
     """
 
     def __init__(self, directory: Path) -> None:
@@ -73,15 +74,17 @@ class SystemdRunner:
     async def start(self, spec: UnitSpec) -> None:
         """See `Runner.start`."""
         spec.check()
-        environment = self._write_environment(spec)
+        files = self._write_files(spec)
         try:
-            wanted = [[name, value] for name, value in properties(spec, environment)]
+            wanted = [[name, value] for name, value in properties(spec, files)]
             reply = await self._manager(
                 "StartTransientUnit", "ssa(sv)a(sa(sv))", [_unit(spec.name), "fail", wanted, []]
             )
             result = await self._job(reply[0])
         finally:
-            environment.unlink(missing_ok=True)
+            # A file that is shown somewhere else stays there without its name.
+            for path in (files.environment, files.passwd, files.group):
+                path.unlink(missing_ok=True)
         if result != "done":
             status = await self.status(spec.name)
             await self.stop(spec.name, 0)
@@ -151,15 +154,19 @@ class SystemdRunner:
             self._bus.disconnect()
             self._bus = None
 
-    def _write_environment(self, spec: UnitSpec) -> Path:
-        # A file, read by systemd as root: the property `Environment` can be read by everybody on the machine.
+    def _write_files(self, spec: UnitSpec) -> Files:
         self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        path = self._directory / f"{spec.name}.env"
-        path.unlink(missing_ok=True)
-        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.writelines(f'{key}="{_quoted(value)}"\n' for key, value in spec.environment.items())
-        return path
+        files = Files(*(self._directory / f"{spec.name}.{kind}" for kind in ("env", "passwd", "group")))
+        # A file, read by systemd as root: the property `Environment` can be read by everybody on the machine.
+        _write(
+            files.environment,
+            0o600,
+            "".join(f'{key}="{_quoted(value)}"\n' for key, value in spec.environment.items()),
+        )
+        if spec.uid is not None:
+            _write(files.passwd, 0o444, accounts.passwd(spec))
+            _write(files.group, 0o444, accounts.group(spec))
+        return files
 
     async def _job(self, path: str, timeout: float = _JOB_SECONDS) -> str | None:
         """Wait for a job's end: `done`, or why not; None while it is still at work after `timeout`.
@@ -243,18 +250,27 @@ async def _call(
     return list(reply.body)
 
 
+def _write(path: Path, mode: int, text: str) -> None:
+    path.unlink(missing_ok=True)
+    handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
+    with os.fdopen(handle, "w", encoding="utf-8") as file:
+        # Whatever the daemon's mask is, a guest must be able to read what is shown to it.
+        os.fchmod(handle, mode)
+        file.write(text)
+
+
 def _there(load: str, active: str) -> bool:
     # One that runs is there, whatever became of its file.
     return load == "loaded" or active in ("activating", "active", "deactivating")
 
 
 def _status(unit: dict[str, Any], service: dict[str, Any]) -> UnitStatus:
-    active, sub = unit["ActiveState"], unit["SubState"]
+    active, sub, user = unit["ActiveState"], unit["SubState"], str(service.get("User", ""))
     code, number = service.get("ExecMainCode", 0), service.get("ExecMainStatus", 0)
     if active in ("activating", "reloading") or (active == "active" and sub == "running"):
-        return UnitStatus(UnitState.RUNNING, service.get("MainPID") or None)
+        return UnitStatus(UnitState.RUNNING, service.get("MainPID") or None, user=user)
     if active == "deactivating":
-        return UnitStatus(UnitState.STOPPING, service.get("MainPID") or None)
+        return UnitStatus(UnitState.STOPPING, service.get("MainPID") or None, user=user)
     if active == "inactive":
         # Stopped on request; systemd has not collected it yet.
         return MISSING
@@ -265,6 +281,7 @@ def _status(unit: dict[str, Any], service: dict[str, Any]) -> UnitStatus:
         number if by_itself else None,
         number if code and not by_itself else None,
         str(service.get("Result", "")),
+        user,
     )
 
 

@@ -11,6 +11,7 @@ from flask import Blueprint, Response, jsonify, request, send_file
 
 from components.controller import apps, leftovers, updates, views
 from components.controller.apps import Handle
+from components.controller.bodies import MAX_FINGERPRINTS
 from components.controller.context import here, json_object, json_value, nothing, user
 from components.controller.errors import bad_request, no_app
 from components.controller.models import (
@@ -123,7 +124,7 @@ def download(name: str) -> Response:
 def resources() -> Response:
     """Give those of the fingerprints whose files the pool has, untouched."""
     user()
-    value = json_value()
+    value = json_value(MAX_FINGERPRINTS)
     if not isinstance(value, list):
         return jsonify([])
     store = here().store

@@ -12,7 +12,7 @@ from flask import Blueprint, Response, jsonify, request
 from sqlalchemy.orm import Session
 
 from components.controller import services_rows
-from components.controller.context import here, json_object, user
+from components.controller.context import here, json_object, known, user
 from components.controller.errors import ApiError, bad_request, denied
 from components.controller.gateways import TOKEN_HEADER
 from components.controller.models import BindingToken, ServiceConfig
@@ -203,9 +203,12 @@ def _shown_token() -> str:
     Raises:
         ApiError: 200.
     """
-    token = request.headers.get(TOKEN_HEADER)
+    token, config = request.headers.get(TOKEN_HEADER), here().config
     if not token:
         raise denied()
+    ours = [t for t in (*config.service_tokens.values(), config.service_broker_token) if t]
+    # Only the label, in the body, says whose token it has to be.
+    known(shown=any(hmac.compare_digest(one.encode(), token.encode()) for one in ours))
     return token
 
 

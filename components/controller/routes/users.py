@@ -11,7 +11,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import selectinload
 
 from components.controller import services_rows
-from components.controller.audit import client_address
+from components.controller.audit import client_network
 from components.controller.auth import (
     Caller,
     add_user,
@@ -51,8 +51,11 @@ def create() -> Response:
     """Register."""
     controller = here()
     caller: Caller | None = g.caller
-    if not controller.config.allow_registration and (caller is None or not caller.admin):
+    by_admin = caller is not None and caller.admin
+    if not controller.config.allow_registration and not by_admin:
         raise denied()
+    if not by_admin:
+        _at_the_door()
     email, password = _text("email"), _text("password")
     with controller.db.session() as session:
         add_user(session, email, password)
@@ -64,25 +67,29 @@ def token(email: str) -> Response:
     """Log in; an administrator gets anyone's token without a password."""
     controller = here()
     caller: Caller | None = g.caller
+    key, by_admin = email.strip().lower()[:255], caller is not None and caller.admin
+    if not by_admin:
+        _at_the_door()
     given = json_object().get("password")
-    attempts, key = controller.operations.logins, f"{client_address(request)} {email.strip().lower()[:255]}"
-    by_admin = caller is not None and caller.admin
-    if not by_admin and (wait := attempts.take(key, time.monotonic())):
+    if not by_admin and (
+        wait := controller.operations.logins.take(f"{client_network(request)} {key}", time.monotonic())
+    ):
         raise TooManyError(wait)
     with controller.db.session() as session:
         found = find_user(session, email)
         stored, known, epoch = (
             (found.crypted_password, found.email, found.token_epoch) if found else (None, "", 0)
         )
-    if stored is None:
-        # As long as a wrong password takes: the answer does not tell who exists.
-        hash_password("nobody")
+    try:
+        good = _matches(stored, given) if stored is None or not by_admin else True
+    except TooManyError:
+        # The password was not looked at.
+        _forgive(key, by_admin=by_admin)
+        raise
+    if not good:
         raise denied()
-    if not by_admin:
-        if not isinstance(given, str) or not verify_password(stored, given):
-            raise denied()
-        # Only those that fail count.
-        attempts.give_back(key, time.monotonic())
+    # Only those that fail count.
+    _forgive(key, by_admin=by_admin)
     return jsonify({"token": controller.tokens.make(known, epoch)})
 
 
@@ -141,6 +148,32 @@ def remove(email: str) -> Response:
         if found is not None:
             session.delete(found)
     return nothing(204)
+
+
+def _matches(stored: str | None, given: object) -> bool:
+    if stored is None:
+        # As long as a wrong password takes: the answer does not tell who exists.
+        hash_password("nobody")
+        return False
+    return isinstance(given, str) and verify_password(stored, given)
+
+
+def _forgive(account: str, *, by_admin: bool) -> None:
+    if not by_admin:
+        operations, network, now = here().operations, client_network(request), time.monotonic()
+        operations.logins.give_back(f"{network} {account}", now)
+        operations.doors.give_back(network, now)
+
+
+def _at_the_door() -> None:
+    """Count one who comes without a token.
+
+    Raises:
+        TooManyError: there were too many from there.
+    """
+    wait = here().operations.doors.take(client_network(request), time.monotonic())
+    if wait:
+        raise TooManyError(wait)
 
 
 def _text(key: str) -> str:

@@ -9,11 +9,10 @@ from flask import Blueprint, Response, jsonify
 from components.controller import apps, leases, machines
 from components.controller.context import basic_only, here, json_object, user
 from components.controller.errors import ApiError, bad_request
-from components.controller.leases import Held
+from components.controller.leases import LONGEST_TTL, Held
 
 blueprint = Blueprint("v2", __name__, url_prefix="/v2")
 _NAME = re.compile(r"[a-z0-9_.-]{1,64}")
-LONGEST_TTL = 3600
 
 
 @blueprint.put("/leases/<name>")
@@ -25,7 +24,7 @@ def take_lease(name: str) -> Response | tuple[Response, int]:
     holder, body = _holder(), json_object()
     ttl = body.get("ttl")
     if isinstance(ttl, bool) or not isinstance(ttl, int | float) or not 0 < ttl <= LONGEST_TTL:
-        raise bad_request(f"ttl: want more than 0 and at most {LONGEST_TTL} seconds")
+        raise bad_request(f"ttl: want more than 0 and at most {LONGEST_TTL:g} seconds")
     if not _NAME.fullmatch(name):
         raise bad_request("a lease's name is made of lower-case letters, digits, `_`, `.` and `-`")
     controller = here()

@@ -21,6 +21,15 @@ def update(name: str) -> Response:
     return jsonify(_shown(name))
 
 
+@blueprint.put("/<name>/update")
+def change_and_roll(name: str) -> Response:
+    """Change an application and bring the change to its instances by a rolling update, in one step."""
+    here().lifecycle.change_and_roll(user(), name, json_object())
+    response = jsonify(_shown(name))
+    response.status_code = 202
+    return response
+
+
 @blueprint.get("/<name>/revisions")
 def listing(name: str) -> Response:
     """List the droplets an application was started with, newest first."""

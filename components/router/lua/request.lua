@@ -3,16 +3,12 @@
 
 local ffi = require "ffi"
 local base = require "resty.core.base"
--- These declare the functions used here.
-require "resty.core.var"
-require "resty.core.response"
-require "resty.core.request"
-require "resty.core.time"
-require "resty.core.misc"
-require "ngx.balancer"
+-- This has the functions used here declared. Everything that touches a request loads this file, so that nginx starts with a known one only.
+local private = require "private"
+private.check()
 
--- The beginnings of ngx_http_request_t and ngx_connection_t: the same in nginx 1.22 and 1.26 (Debian 12 and 13) and for many years
--- before. `send` is the connection's own way of writing, plain or TLS.
+-- The beginnings of ngx_http_request_t and ngx_connection_t, the same in every version that private.lua knows and for many years before.
+-- `send` is the connection's own way of writing, plain or TLS.
 ffi.cdef [[
 intptr_t ngx_atoi(unsigned char *digits, size_t length);
 typedef struct ingot_connection ingot_connection;
@@ -94,10 +90,18 @@ function _M.sent()
   return _M.sent()
 end
 
--- Send this request to an address in C memory; true unless that is none.
-function _M.send_to(address, address_length, port)
+local function send_plain(address, address_length, port)
   return C.ngx_http_lua_ffi_balancer_set_current_peer(request(), address, address_length, port, reason) == 0
 end
+
+-- For no host: nginx keeps the connections (`keepalive` in nginx.conf), by their addresses.
+local function send_without_host(address, address_length, port)
+  return C.ngx_http_lua_ffi_balancer_set_current_peer(request(), address, address_length, port, nil, 0, reason) == 0
+end
+
+-- Send this request to an address in C memory, given with its length and a port; true unless that is none.
+local takes_host = private.form("ngx_http_lua_ffi_balancer_set_current_peer") == "with_host"
+_M.send_to = takes_host and send_without_host or send_plain
 
 -- Set a variable from C memory.
 function _M.set(name, name_length, bytes, count)

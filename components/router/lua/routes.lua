@@ -21,6 +21,7 @@ local take, give = endpoints.take, endpoints.give
 local _M = {}
 
 local zone = ""
+local platform = {}    -- names of the platform's own hosts
 local LIVE, STALE, SHORT = hosts.LIVE, hosts.STALE, hosts.SHORT
 local stale = {}       -- hosts that are to be read again
 local entries = hosts.store
@@ -34,9 +35,12 @@ local checked = 0      -- when the version was last read
 local MAX_LAG = 1000
 local MAX_WEIGHT, REAP_SECONDS = 20, 10
 
--- Settings from nginx.conf: the zone this router is in, "" for none.
-function _M.configure(name)
-  zone = name
+-- Settings from nginx.conf: the zone this router is in, "" for none, and the platform's own hosts.
+function _M.configure(name, hosts)
+  zone, platform = name, {}
+  for _, host in ipairs(hosts) do
+    platform[host] = true
+  end
 end
 
 local function forget(host)
@@ -222,13 +226,14 @@ local function live(host)
   return at and entries.entries[at].state == LIVE and at or load(host)
 end
 
--- Which entry serves this host: its own, or the nearest wildcard above it.
+-- Which entry serves this host: its own, or the nearest wildcard above it. A wildcard is an application's, and none is asked for
+-- the platform, not even while it is away.
 local function entry_of(host)
   local at = live(host)
   if at then
     return at
   end
-  if wildcards > 0 then
+  if wildcards > 0 and not platform[host] then
     local dot = find(host, ".", 1, true)
     while dot do
       at = live("*" .. sub(host, dot))

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import msgspec
 
+from components.common.units import accounts
 from components.services.base.config import NodeConfig
 
 # Redis itself takes some MB before the first key.
@@ -82,6 +83,12 @@ class RedisNodeConfig(NodeConfig, frozen=True, forbid_unknown_fields=True, kw_on
         if self.capacity > self.ports.last - self.ports.first + 1:
             found.append("capacity: want at most as many as there are ports")
         return found
+
+    def lacking(self) -> list[str]:
+        """Servers run under an account of the machine."""
+        if self.sandbox != "systemd":
+            return []
+        return accounts.problems("uid, gid", [self.uid], gids=[self.gid], role="base")
 
     @property
     def unit_memory_mb(self) -> int:

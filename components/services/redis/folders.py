@@ -132,7 +132,7 @@ class Folders:
             nofile=config.max_clients + 64,
             # One uid for all servers: what keeps them apart is that each sees its own folder alone.
             empty=[Path("/var/lib/ingot"), *_outside(self._instances, Path("/var/lib/ingot"))],
-            hidden=[Path(p) for p in ("/etc/ingot", "/opt/ingot", "/srv/ingot", "/run/dbus", "/root")],
+            hidden=[Path(p) for p in ("/etc/ingot", "/opt/ingot", "/srv/ingot", "/root")],
             stdout=folder / _LOG,
             stderr=folder / _LOG,
             slice=config.slice,

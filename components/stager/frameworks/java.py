@@ -19,6 +19,7 @@ from components.stager.archive import Limits, unpack
 from components.stager.errors import StagingError
 from components.stager.frameworks.media_types import by_ending
 from components.stager.plugin import Context, Detection
+from components.stager.procfile import own_command
 from components.stager.startup import OWN, Start
 
 WEBAPP = "webapp"
@@ -63,6 +64,8 @@ class JavaWeb:
 
     def compile(self, context: Context) -> Start:
         """See `Plugin.compile`."""
+        # Before all that is there becomes the folder `webapp`.
+        command = own_command(context.app, context.meta)
         webapp = _lay_out(context.app)
         if speaks_javax(webapp):
             _migrate(context, webapp)
@@ -73,7 +76,8 @@ class JavaWeb:
         context.say(f"added Tomcat {version}" + (" with the compiler of JSP pages" if has_pages else ""))
         opens = " ".join(f"--add-opens=java.base/{package}=ALL-UNNAMED" for package in _OPENS)
         return Start(
-            command=(
+            command=command
+            or (
                 f'exec java {opens} -Dcatalina.home="$PWD/{BASE}" -Dcatalina.base="$PWD/{BASE}"'
                 f' -Dingot.port="$VCAP_APP_PORT" -Dingot.webapp="$PWD/{WEBAPP}" -Djava.awt.headless=true'
                 f" -Djava.util.logging.manager=org.apache.juli.ClassLoaderLogManager"

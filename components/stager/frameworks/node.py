@@ -11,7 +11,7 @@ from typing import Any
 from components.stager.depcache import Kept
 from components.stager.errors import StagingError
 from components.stager.plugin import Context, Detection
-from components.stager.procfile import web_command
+from components.stager.procfile import given_command, own_command
 from components.stager.startup import Start
 
 # Section 7.3: the last present of these, unless there is but one script.
@@ -25,9 +25,10 @@ class Node:
 
     def detect(self, source: Path, meta: Mapping[str, Any]) -> Detection:
         """See `Plugin.detect`."""
-        del meta
         if (source / "package.json").is_file():
             return Detection(True, "package.json")
+        if given_command(meta) and any(source.glob("*.js")):
+            return Detection(True, "a start command was given")
         main = main_file(source)
         return (
             Detection(True, f"{main} is its main file")
@@ -38,7 +39,7 @@ class Node:
     def compile(self, context: Context) -> Start:
         """See `Plugin.compile`."""
         package = install_dependencies(context)
-        return Start(command=start_command(context.app, package), path=(MODULES_BIN,))
+        return Start(command=start_command(context.app, package, context.meta), path=(MODULES_BIN,))
 
 
 def install_dependencies(context: Context) -> dict[str, Any]:
@@ -76,15 +77,15 @@ def read_package(source: Path) -> dict[str, Any]:
     return found
 
 
-def start_command(source: Path, package: Mapping[str, Any]) -> str:
-    """Say how it is started: Procfile, the script `start`, package.json's `main`, or section 7.3's rule.
+def start_command(source: Path, package: Mapping[str, Any], meta: Mapping[str, Any]) -> str:
+    """Say how it is started: the command given, Procfile, the script `start`, package.json's `main`, or section 7.3's rule.
 
     Raises:
         StagingError: none of them says.
     """
     scripts = package.get("scripts")
     script = scripts.get("start") if isinstance(scripts, dict) else None
-    if command := web_command(source) or script:
+    if command := own_command(source, meta) or script:
         return str(command)
     main = package.get("main")
     if isinstance(main, str) and (source / main).is_file():

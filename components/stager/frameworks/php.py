@@ -17,7 +17,7 @@ from typing import Any
 from components.stager.errors import StagingError
 from components.stager.frameworks.media_types import by_ending
 from components.stager.plugin import Context, Detection
-from components.stager.procfile import web_command
+from components.stager.procfile import own_command
 from components.stager.startup import OWN, Start
 
 BASE = f"{OWN}/apache"
@@ -50,7 +50,7 @@ class Php:
         script = context.app / _SCRIPT
         script.write_text(_START, encoding="utf-8")
         script.chmod(0o755)
-        return Start(command=web_command(context.app) or f"exec {_SCRIPT}")
+        return Start(command=own_command(context.app, context.meta) or f"exec {_SCRIPT}")
 
 
 def root_of(source: Path) -> str:

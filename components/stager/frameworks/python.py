@@ -13,7 +13,7 @@ from typing import Any
 from components.stager.depcache import Kept
 from components.stager.errors import StagingError
 from components.stager.plugin import Context, Detection
-from components.stager.procfile import web_command
+from components.stager.procfile import given_command, own_command, web_command
 from components.stager.startup import OWN, Start
 
 PACKAGES = f"{OWN}/python"
@@ -23,10 +23,7 @@ _SERVER = "gunicorn"
 _CONTROL_SOCKET_SINCE = 25
 _NAME = re.compile(r"[A-Za-z0-9._-]+")
 _PINNED = re.compile(r"[A-Za-z0-9._-]+(\[[^\]]*\])?\s*==\s*[A-Za-z0-9.!+_-]+\s*(;.*)?(\s--hash=\S+)*\s*$")
-_GUNICORN_SCRIPT = """#!/usr/bin/env python3
-from gunicorn.app.wsgiapp import run
-sys.exit(run())
-"""
+_GUNICORN_SCRIPT = "gunicorn_script.py"
 
 
 class Wsgi:
@@ -34,9 +31,11 @@ class Wsgi:
 
     def detect(self, source: Path, meta: Mapping[str, Any]) -> Detection:
         """See `Plugin.detect`."""
-        del meta
-        if web_command(source) and any(source.glob("*.py")):
-            return Detection(True, "Procfile names its command")
+        if any(source.glob("*.py")):
+            if given_command(meta):
+                return Detection(True, "a start command was given")
+            if web_command(source):
+                return Detection(True, "Procfile names its command")
         target = wsgi_target(source)
         if target:
             return Detection(True, f"{target.split(':')[0]}.py defines {target.split(':')[1]}")
@@ -52,9 +51,10 @@ class Django:
 
     def detect(self, source: Path, meta: Mapping[str, Any]) -> Detection:
         """See `Plugin.detect`."""
-        del meta
         if not (source / "manage.py").is_file():
             return Detection(False, "it has no manage.py")
+        if given_command(meta):
+            return Detection(True, "manage.py and a start command")
         if web_command(source):
             return Detection(True, "manage.py and Procfile")
         target = django_target(source)
@@ -118,13 +118,13 @@ def compile_python(context: Context, target: str | None) -> Start:
 
     Args:
         context: the build.
-        target: the WSGI callable; needed where there is no Procfile.
+        target: the WSGI callable; needed where no command is given and no Procfile names one.
 
     Raises:
         StagingError: pip failed, or there is nothing to start.
     """
     install_requirements(context)
-    command = web_command(context.app)
+    command = own_command(context.app, context.meta)
     if command is None:
         if target is None:
             raise StagingError(
@@ -171,6 +171,7 @@ def finish(context: Context, command: str) -> Start:
     """Make what was installed independent of this machine, compile it, and give the start."""
     packages = context.app / PACKAGES
     _make_relocatable(packages / "bin")
+    _load_first(packages / "bin" / _SERVER)
     _compile_bytecode(context, packages)
     return Start(command=command, path=(f"{PACKAGES}/bin",), prepend={"PYTHONPATH": PACKAGES})
 
@@ -218,10 +219,8 @@ def _add_server(context: Context, packages: Path) -> str:
         raise StagingError(
             "compile", f"the stager's release lacks {error.name}", "Name gunicorn in requirements.txt."
         ) from error
-    script = packages / "bin" / _SERVER
-    script.parent.mkdir(exist_ok=True)
-    script.write_text(_GUNICORN_SCRIPT, encoding="utf-8")
-    script.chmod(0o755)
+    (packages / "bin").mkdir(exist_ok=True)
+    (packages / "bin" / _SERVER).touch()
     context.say(f"added {_SERVER} {own.version}")
     return own.version
 
@@ -246,7 +245,7 @@ def _gunicorn(target: str, version: str) -> str:
     major = version.split(".", maxsplit=1)[0]
     quiet = " --no-control-socket" if major.isdigit() and int(major) >= _CONTROL_SOCKET_SINCE else ""
     return (
-        f"exec python -m gunicorn --bind 0.0.0.0:$VCAP_APP_PORT --worker-class gthread --threads 8"
+        f"exec gunicorn --bind 0.0.0.0:$VCAP_APP_PORT --worker-class gthread --threads 8"
         f" --keep-alive 75 --forwarded-allow-ips '*'{quiet} {target}"
     )
 
@@ -258,6 +257,14 @@ def _make_relocatable(scripts: Path) -> None:
         first, newline, rest = content.partition(b"\n")
         if first.startswith(b"#!") and b"python" in first:
             script.write_bytes(b"#!/usr/bin/env python3" + newline + rest)
+
+
+def _load_first(script: Path) -> None:
+    """Let the command `gunicorn`, whoever brought it, load the application before it listens."""
+    if script.exists():
+        program = Path(__file__).with_name(_GUNICORN_SCRIPT).read_text(encoding="utf-8")
+        script.write_text(f"#!/usr/bin/env python3\n{program}", encoding="utf-8")
+        script.chmod(0o755)
 
 
 def _compile_bytecode(context: Context, packages: Path) -> None:

@@ -17,7 +17,7 @@ from components.stager.depcache import Kept
 from components.stager.errors import StagingError
 from components.stager.frameworks.rails_database import choose_database, database_yml
 from components.stager.plugin import Context, Detection
-from components.stager.procfile import web_command
+from components.stager.procfile import own_command
 from components.stager.startup import OWN, Start
 
 _SINATRA = re.compile(r"""^\s*require\s*\(?\s*['"]sinatra(/base)?['"]""", re.MULTILINE)
@@ -95,7 +95,7 @@ class Rails:
             context.say(f"config/database.yml is written for {database.name}")
             (context.app / "config" / "database.yml").write_text(database_yml(database), encoding="utf-8")
             before = f"ruby {_exec(bundled) or '-S '}rake db:migrate >>../logs/migration.log 2>&1; "
-        if not (context.app / "config.ru").is_file():
+        if not (context.app / "config.ru").is_file() and not own_command(context.app, context.meta):
             raise StagingError(
                 "compile",
                 "it has no config.ru, by which a server would start it",
@@ -196,7 +196,7 @@ def bundle_environment(path: str = "") -> dict[str, str]:
 
 
 def _start(context: Context, bundled: bool, rackup: str, command: str = "", *, before: str = "") -> Start:
-    command = web_command(context.app) or command
+    command = own_command(context.app, context.meta) or command
     if not command:
         if bundled and "puma" not in _GEM.findall(_read(context.app / "Gemfile.lock")):
             raise StagingError(

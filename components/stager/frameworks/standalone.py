@@ -12,7 +12,7 @@ from components.stager.frameworks.node import MODULES_BIN, install_dependencies
 from components.stager.frameworks.python import finish, install_requirements
 from components.stager.frameworks.ruby import bundle_environment, install_gems
 from components.stager.plugin import Context, Detection
-from components.stager.procfile import web_command
+from components.stager.procfile import given_command, own_command, web_command
 from components.stager.startup import Start
 
 _MOST_MANIFEST = 64 * 1024
@@ -23,7 +23,7 @@ class Standalone:
 
     def detect(self, source: Path, meta: Mapping[str, Any]) -> Detection:
         """See `Plugin.detect`."""
-        if _command(meta):
+        if given_command(meta):
             return Detection(True, "a start command was given")
         if web_command(source):
             return Detection(True, "Procfile names its command")
@@ -36,7 +36,7 @@ class Standalone:
 
     def compile(self, context: Context) -> Start:
         """See `Plugin.compile`."""
-        command = _command(context.meta) or web_command(context.app) or ""
+        command = own_command(context.app, context.meta) or ""
         if not command and (jar := main_jar(context.app)):
             command = f"exec java -jar {shlex.quote(jar)}"
         context.say(f"starts with: {command}")
@@ -71,8 +71,3 @@ def main_jar(source: Path) -> str | None:
 
 def _may(context: Context, runtime: str) -> bool:
     return context.runtime is None or context.runtime.name == runtime
-
-
-def _command(meta: Mapping[str, Any]) -> str | None:
-    given = meta.get("command")
-    return given.strip() if isinstance(given, str) and given.strip() else None

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from components.stager.plugin import Context, Detection
+from components.stager.procfile import own_command
 from components.stager.startup import OWN, Start
 
 _SERVER = "static_server.py"
@@ -31,7 +32,8 @@ class Static:
         shutil.copyfile(Path(__file__).with_name(_SERVER), own / _SERVER)
         root = root_of(context.app) or "."
         context.say(f"serves {'the whole folder' if root == '.' else root + '/'}")
-        return Start(command=f"exec python {OWN}/{_SERVER} {root}")
+        command = own_command(context.app, context.meta)
+        return Start(command=command or f"exec python {OWN}/{_SERVER} {root}")
 
 
 def root_of(source: Path) -> str | None:

@@ -42,8 +42,8 @@ PORT = 2049
 # Where the one who writes to the share may write, and readers look. Applications' droplets are named by their digest.
 FOLDER = "droplets"
 PREFIX = ".ingot-probe-"
-# What is being uploaded is nobody's content yet.
-PASSING = f"{FOLDER}/.incoming/"
+# What is being uploaded, what was removed, and whose the files are: nobody's content.
+PASSING = (f"{FOLDER}/.", "packages/.")
 SIZE = 1 << 20
 BLOCK = 1 << 16
 NAMED = 5

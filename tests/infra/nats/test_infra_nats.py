@@ -124,9 +124,12 @@ def test_a_dea_hears_its_own_start_and_says_its_beat(peer: Any) -> None:
     [
         ("dea", "PUB dea.stop 2"),
         ("dea", "PUB cloudcontrollers.hm.requests 2"),
+        ("dea", "PUB ingot.platform.register 2"),
         ("router", "PUB router.register 2"),
         ("stager", "PUB ingot.dea.beat 2"),
         ("peer", "PUB ingot.dea.beat 2"),
+        ("peer", "PUB ingot.platform.register 2"),
+        ("services", "PUB ingot.platform.register 2"),
     ],
 )
 def test_a_user_publishes_nothing_beyond_its_part(peer: Any, user: str, line: str) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 ROOT = Path(__file__).resolve().parents[3]
-FOLDER = ROOT / "build" / "labs" / (os.environ.get("INGOT_VERBS_LAB") or "mol-scale-in")
+FOLDER = ROOT / "build" / "labs" / (os.environ.get("INGOT_SHARED_LAB") or "mol-scale-in")
 
 
 @pytest.fixture(scope="module")

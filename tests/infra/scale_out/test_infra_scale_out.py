@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 ROOT = Path(__file__).resolve().parents[3]
-FOLDER = ROOT / "build" / "labs" / (os.environ.get("INGOT_VERBS_LAB") or "mol-scale-out")
+FOLDER = ROOT / "build" / "labs" / (os.environ.get("INGOT_SHARED_LAB") or "mol-scale-out")
 NEW = "dea3"
 
 

@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 
+from tests.infra.units import hold_exposure
+
 NODE, GATEWAY = "ingot-service-redis-node", "ingot-service-redis-gateway"
 # Stands in the controller's place: asks the gateway, with the token that its configuration names.
 ASK = """
@@ -161,6 +163,25 @@ def test_an_instance_is_a_unit_with_its_own_limits_and_sees_itself_alone(
     assert host.check_output("ls %s", folder).split() == [instance["service_id"]]
     assert other["credentials"]["port"] != instance["credentials"]["port"]
     ask(host, "DELETE", f"/gateway/v1/configurations/{other['service_id']}", {})
+
+
+def test_a_server_sees_nothing_of_run_and_knows_no_other_account(host: Any, instance: dict[str, Any]) -> None:
+    root = f"/proc/{main_pid(host, unit(instance))}/root"
+    assert set(host.check_output("ls %s %s", f"{root}/run", f"{root}/run/systemd").split()) <= {
+        f"{root}/run:",
+        f"{root}/run/systemd:",
+        "systemd",
+        "incoming",
+        "resolve",
+    }
+    accounts = host.check_output("cut -d: -f1,3 %s", f"{root}/etc/passwd").split()
+    assert accounts == ["root:0", "app:806", "nobody:65534"]
+
+
+def test_a_server_is_as_closed_as_the_docs_say(
+    host: Any, instance: dict[str, Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    hold_exposure(host, unit(instance), "ingot-redis", capsys)
 
 
 def test_a_binding_opens_until_it_is_ended(host: Any, instance: dict[str, Any]) -> None:

@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 
+from tests.infra.units import hold_exposure, hostile
+
 # Stands in the controller's place: hands out one application, asks for its staging, prints the reply as JSON.
 CONTROLLER = """
 import asyncio, http.server, io, json, sys, threading, zipfile
@@ -51,7 +53,7 @@ asyncio.run(main())
 
 # What foreign code finds out inside a build: pip imports it as the application's own build program.
 SPY = """
-import glob, json, os, socket
+import glob, json, os, pwd, socket
 
 def attempt(what):
     try:
@@ -85,6 +87,10 @@ facts = {
     "bus": attempt(lambda: connect(NATS, 4222)),
     "probes": attempt(lambda: connect("127.0.0.1", 9041)),
     "ssh": attempt(lambda: connect("127.0.0.1", 22)),
+    "run": sorted(glob.glob("/run/*") + glob.glob("/run/systemd/*")),
+    "run_written": attempt(lambda: write("/run/x")),
+    "account": attempt(lambda: (pwd.getpwuid(os.getuid()).pw_name, pwd.getpwuid(os.getuid()).pw_dir == os.environ["HOME"])),
+    "accounts": sorted(a.pw_name for a in pwd.getpwall()),
     "dbus": attempt(lambda: os.system("busctl --system --no-pager call org.freedesktop.systemd1 "
         "/org/freedesktop/systemd1 org.freedesktop.systemd1.Manager StopUnit ss ssh.service fail >/dev/null 2>&1")),
     "foreign_processes": [p for p in glob.glob("/proc/[0-9]*") if os.stat(p).st_uid != os.getuid()],
@@ -93,6 +99,36 @@ facts = {
 }
 print("SPY " + json.dumps(facts), flush=True)
 raise SystemExit(1)
+"""
+# Runs a build as the stager does, but in an environment that is hostile to it; prints whose programs left notes in its cache, and
+# what `systemd-analyze` says of the unit. The stager's own builds take no such variable from anybody.
+HOSTILE = """
+import asyncio, io, json, pathlib, subprocess, sys, zipfile
+from components.common import config
+from components.stager import sandbox
+from components.stager.config import StagerConfig
+
+async def main():
+    given = json.loads(sys.argv[1])
+    read = config.load(pathlib.Path("/etc/ingot/stager.yml"), StagerConfig)
+    box_of = sandbox.Sandbox(read)
+    box = await box_of.open("hostile", 9)
+    box.cache.chmod(0o777)
+    sandbox.build_environment = lambda *_: {
+        "PATH": "/usr/bin:/bin", "HOME": str(box.path / "home"), **{k: v.replace("@", str(box.cache)) for k, v in given.items()}
+    }
+    with zipfile.ZipFile(box.package, "w") as archive:
+        archive.writestr("index.html", "x")
+    box.package.chmod(0o644)
+    await box_of.start(box, {"framework": "static"})
+    own = box.uid
+    status = await box_of.wait(box)
+    notes = sorted(box.cache.glob("ld.*"))
+    print(json.dumps({"own": own, "status": status.describe(), "owners": [n.stat().st_uid for n in notes]}))
+    await box_of.close(box)
+    await box_of.shut()
+
+asyncio.run(main())
 """
 BACKEND = '[build-system]\nrequires = []\nbuild-backend = "own"\nbackend-path = ["."]\n'
 HELLO = "def application(environ, start_response):\n    start_response('200 OK', [])\n    return [b'hello']\n"
@@ -203,6 +239,34 @@ def test_a_build_sees_and_reaches_nothing_that_is_not_its_own(host: Any, facts: 
     assert spied["foreign_processes"] == []
     assert not [name for name in spied["environment"] if "NATS" in name or "INGOT" in name]
     assert spied["home"] == "written"
+    assert set(spied["run"]) <= {"/run/systemd", "/run/systemd/incoming", "/run/systemd/resolve"}
+    assert spied["run_written"] == "OSError"
+    assert spied["account"] == "('app', True)"
+    assert spied["accounts"] == ["app", "nobody", "root"]
+
+
+def test_no_line_of_a_build_runs_as_root(host: Any, facts: dict[str, Any]) -> None:
+    done = host.run("cd / && /opt/ingot/current/venv/bin/python -c %s %s", HOSTILE, json.dumps(hostile("@")))
+    assert done.rc == 0, done.stderr
+    seen = json.loads(done.stdout.splitlines()[-1])
+    assert seen["status"] == "exited with status 0"
+    assert 49000 <= seen["own"] <= 49099
+    # Each program left its note, the first of the unit too.
+    assert set(seen["owners"]) == {seen["own"]}
+
+
+def test_a_build_is_as_closed_as_the_docs_say(
+    host: Any, facts: dict[str, Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    sleep = json.dumps(with_build_program("import time\ntime.sleep(20)\nraise SystemExit(1)\n"))
+    script = (
+        "/opt/ingot/current/venv/bin/python -c %s %s wsgi >/dev/null 2>&1 & "
+        "for i in $(seq 300); do systemctl list-units --plain --no-legend 'ingot-staging-*.service' | grep -q . && break; sleep 0.1; done; "
+        "systemctl list-units --plain --no-legend 'ingot-staging-*.service'"
+    )
+    unit = host.check_output(script, CONTROLLER, sleep).split()[0].removesuffix(".service")
+    hold_exposure(host, unit, "ingot-staging", capsys)
+    host.check_output("systemctl kill --signal=SIGKILL %s", unit)
 
 
 def test_nothing_of_a_build_stays(host: Any, facts: dict[str, Any]) -> None:

@@ -203,19 +203,20 @@ class FakeApi:
         picture = self.pictures.pop(0) if len(self.pictures) > 1 else self.pictures[0]
         if isinstance(picture, Exception):
             raise picture
-        return [{"state": state} for state in picture]
+        return [{"index": 0, **one} if isinstance(one, dict) else {"state": one} for one in picture]
 
     def crashes(self, _name):
-        return [{"instance": "old", "since": 1}]
+        return [{"instance": "old", "since": 1}, *getattr(self, "fresh", [])]
 
 
-def wait(api, seconds):
+def wait(api, seconds, settle=0.0):
     now = [0.0]
     waiter = Waiter(
         api,
         "x",
         1,
         lambda: {"old"},
+        lambda: settle,
         clock=lambda: now[0],
         sleep=lambda s: now.__setitem__(0, now[0] + s),
     )
@@ -232,6 +233,32 @@ def test_waiting_ends_with_its_time_and_old_crashes_do_not_count():
     assert verdict is Verdict.WAIT
     assert picture.text() == "0/1 running, 1 starting"
     assert 10 <= spent < 10.1
+
+
+def runs(since):
+    return [{"state": "RUNNING", "since": since}]
+
+
+def test_what_runs_has_to_run_on_where_that_is_wanted():
+    assert wait(FakeApi(["STARTING"], runs(5)), 10)[1] < 1
+    (verdict, _), spent = wait(FakeApi(["STARTING"], runs(5)), 1, settle=3)
+    assert verdict is Verdict.RUNNING
+    assert 3 <= spent < 5
+
+
+@pytest.mark.parametrize("after", [[["DOWN"]], [["STARTING"]], [runs(9)]])
+def test_what_crashes_while_it_is_watched_has_crashed(after):
+    api = FakeApi(runs(5), runs(5), runs(5), runs(5), *after)
+    api.fresh = [{"instance": "new", "since": 8}]
+    (verdict, picture), spent = wait(api, 10, settle=3)
+    assert (verdict, picture.crashes) == (Verdict.CRASHED, ("new",))
+    assert spent < 3
+
+
+def test_what_is_replaced_without_a_crash_is_watched_anew():
+    (verdict, _), spent = wait(FakeApi(*[runs(5)] * 4, runs(9)), 10, settle=3)
+    assert verdict is Verdict.RUNNING
+    assert 3.5 < spent < 6
 
 
 def test_waiting_does_not_hide_that_the_application_is_gone():

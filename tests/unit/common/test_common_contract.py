@@ -53,6 +53,12 @@ def test_only_controllers_start_and_only_deas_beat():
     assert BY_NAME["ingot.dea.beat"].publishers == {subjects.DEA}
 
 
+def test_only_controllers_and_the_orchestrator_speak_for_the_platform():
+    for name in ("ingot.platform.register", "ingot.platform.unregister"):
+        assert BY_NAME[name].publishers == {subjects.CONTROLLER, subjects.ORCHESTRATOR}
+        assert BY_NAME[name].subscribers == {subjects.ROUTER}
+
+
 def test_nobody_else_is_a_user():
     with pytest.raises(ValueError, match="mallory"):
         permissions("mallory")

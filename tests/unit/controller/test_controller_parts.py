@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
+import threading
 
 import pytest
 
 from components.common.config import parse
 from components.common.errors import ConfigError
 from components.controller import views
-from components.controller.auth import Tokens, hash_password, verify_password
+from components.controller.auth import Hashing, Tokens, hash_password, verify_password
 from components.controller.config import ControllerConfig
 from components.controller.errors import TABLE, ApiError
+from components.controller.rates import TooManyError
 from components.controller.recent import Recent
 from components.controller.staging import LiveLogs
 
@@ -63,10 +65,43 @@ def test_tokens() -> None:
 
 def test_passwords() -> None:
     stored = hash_password("secret")
+    # Guessing costs 64 MiB and three passes each time.
+    assert stored.startswith("$argon2id$v=19$m=65536,t=3,p=4$")
     assert "secret" not in stored
     assert verify_password(stored, "secret")
     assert not verify_password(stored, "Secret")
     assert not verify_password("nonsense", "secret")
+
+
+def test_passwords_are_hashed_a_few_at_a_time() -> None:
+    room = Hashing(at_once=1, waiting=1, patience=60)
+    inside, leave = threading.Event(), threading.Event()
+    order: list[str] = []
+
+    def first() -> None:
+        with room.place():
+            inside.set()
+            leave.wait(60)
+            order.append("first")
+
+    def second() -> None:
+        with room.place():
+            order.append("second")
+
+    threads = [threading.Thread(target=first), threading.Thread(target=second)]
+    threads[0].start()
+    assert inside.wait(60)
+    threads[1].start()
+    while room._queue.acquire(blocking=False):
+        # The second is not waiting yet.
+        room._queue.release()
+    with pytest.raises(TooManyError), room.place():
+        pass
+    leave.set()
+    for thread in threads:
+        thread.join(60)
+    assert order == ["first", "second"]
+    assert room._queue.acquire(blocking=False)
 
 
 def test_errors_have_words() -> None:

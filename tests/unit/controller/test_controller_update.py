@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from components.common.platform_hosts import platform_hosts
 from components.controller.config import Capacity
 from components.controller.errors import ApiError
 from components.controller.models import PENDING, STAGED, STARTED, STOPPED
@@ -16,7 +17,7 @@ from components.controller.update import Actions, Rules, Wanted, decide, normali
 
 RULES = Rules(
     Capacity(memory=2048, app_uris=4, services=16, apps=20),
-    api="api.ingot.localhost",
+    platform=platform_hosts("ingot.localhost", ["status.ingot.localhost", "desk.example.com"]),
     reserved=reserved_hosts(["www"], "ingot.localhost"),
 )
 STOPPED_APP = Wanted(
@@ -132,6 +133,50 @@ def test_capacity_counts_what_others_use_and_not_itself_twice() -> None:
     assert code(RUNNING_APP, {"instances": 2}, replace(RULES, used_memory=1984)) == 600
 
 
+@pytest.mark.parametrize("admin", [False, True])
+@pytest.mark.parametrize("known", [False, True])
+@pytest.mark.parametrize(
+    ("uri", "expected"),
+    [
+        ("api.ingot.localhost", 701),
+        ("orchestrator.ingot.localhost", 701),
+        ("ingot.localhost", 701),
+        ("status.ingot.localhost", 701),
+        ("desk.example.com", 701),
+        ("Orchestrator.INGOT.localhost", 701),
+        (" orchestrator.ingot.localhost\t", 701),
+        ("orchestrator.ingot.localhost:80", 701),
+        ("https://orchestrator.ingot.localhost/", 701),
+        ("orcheshttp://trator.ingot.localhost", 701),
+        ("orchestrator.ingot.localhost.", 700),
+        ("orchestrator.ingot.localhost:80:80", 700),
+        ("orchestrator.ingot.localhost/a", 700),
+        ("u@orchestrator.ingot.localhost", 700),
+        ("%6frchestrator.ingot.localhost", 700),
+        ("orchestrator\u3002ingot.localhost", 700),
+        ("\uff4frchestrator.ingot.localhost", 700),
+        # Its lower case is an ordinary k.
+        ("des\u212a.example.com", 700),
+        ("orchestrator.ingot.localhost\0", 700),
+    ],
+)
+def test_nobody_has_a_host_of_the_platform_however_it_is_written(
+    uri: str, expected: int, *, known: bool, admin: bool
+) -> None:
+    rules = replace(RULES, admin=admin, allow_external=True)
+    app = replace(STOPPED_APP, uris=(*STOPPED_APP.uris, *rules.platform)) if known else STOPPED_APP
+    assert code(app, {"uris": ["app.ingot.localhost", uri]}, rules) == expected
+
+
+def test_what_looks_like_a_host_of_the_platform_is_none() -> None:
+    for uri in (
+        "xn--rchestrator-x5a.ingot.localhost",
+        "a.orchestrator.ingot.localhost",
+        "apix.ingot.localhost",
+    ):
+        assert normalise_uri(uri, RULES) == uri
+
+
 def test_administrators_may_have_wildcards_and_foreign_hosts() -> None:
     rules = replace(RULES, admin=True)
     assert normalise_uri("*.Shop.example.com", rules) == "*.shop.example.com"
@@ -155,6 +200,25 @@ def test_another_command_or_framework_is_staged_anew() -> None:
         replace(changed, package_state=STAGED), {"staging": {"model": "standalone", "stack": None}}, RULES
     )
     assert again.package_state == STAGED
+
+
+def test_the_command_of_staging_wins_over_the_one_that_meta_brings_back() -> None:
+    had = replace(STOPPED_APP, framework="standalone", runtime="", details={"command": "A"})
+    named = {"framework": "standalone"}
+    sent = {"staging": {**named, "command": "B"}, "meta": {"command": "A", "version": had.lock_version}}
+    changed = plan(had, sent, RULES)
+    assert (changed.details, changed.package_state) == ({"command": "B"}, PENDING)
+    # What a client got and sends back keeps it.
+    echo = {"staging": {"model": "standalone", "stack": None}, "meta": {"command": "B"}}
+    kept = plan(replace(changed, package_state=STAGED), echo, RULES)
+    assert (kept.details, kept.package_state) == ({"command": "B"}, STAGED)
+
+
+@pytest.mark.parametrize("none", [None, ""])
+def test_no_command_is_the_frameworks_own(none: str | None) -> None:
+    had = replace(STOPPED_APP, framework="standalone", runtime="", details={"command": "A"})
+    sent = {"staging": {"framework": "standalone", "command": none}, "meta": {"command": "A"}}
+    assert plan(had, sent, RULES).details == {}
 
 
 @pytest.mark.parametrize(

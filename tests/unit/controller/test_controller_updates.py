@@ -25,7 +25,7 @@ from components.controller.models import (
     Base,
     User,
 )
-from components.controller.revisions import KEPT
+from components.controller.revisions import KEPT, REMEMBERED
 from components.controller.store import Store
 
 
@@ -184,6 +184,28 @@ def test_ten_keep_their_droplet(session: Session, app: App) -> None:
         revisions.choose(session, app, 1)
 
 
+def test_a_hundred_revisions_are_remembered(session: Session, app: App) -> None:
+    for number in range(2, REMEMBERED + 6):
+        end(update(session, app, number))
+    session.flush()
+    rows = revisions.of(session, app.id)
+    assert [row.number for row in rows] == list(range(REMEMBERED + 5, 5, -1))
+    with pytest.raises(ApiError, match="there is no revision 1"):
+        revisions.choose(session, app, 1)
+
+
+def test_a_revision_that_an_update_needs_is_remembered(session: Session, app: App) -> None:
+    for number in range(2, REMEMBERED):
+        end(update(session, app, number))
+    row = update(session, app, REMEMBERED)
+    row.from_revision = 1
+    for number in range(REMEMBERED + 1, REMEMBERED + 5):
+        stage(app, number)
+        start(session, app)
+    session.flush()
+    assert [r.number for r in revisions.of(session, app.id)][-2:] == [5, 1]
+
+
 def test_an_application_of_before_gets_its_first_revision(session: Session, app: App) -> None:
     for row in revisions.of(session, app.id):
         session.delete(row)
@@ -223,4 +245,8 @@ def test_files_of_kept_revisions_stay(db: Database, tmp_path: Path) -> None:
     with db.session() as session:
         assert not revisions.of(session, app_id)
     files.release(db, store, packages=gone.packages, droplets=gone.droplets)
-    assert not [p for p in store.root.rglob("*") if p.is_file()]
+    assert not [p for f in (store.droplets, store.packages) for p in f.iterdir() if p.is_file()]
+    assert [sorted(p.name for p in f.iterdir()) for f in store.trash] == [
+        [sha(1), sha(2)],
+        [sha(101), sha(102)],
+    ]

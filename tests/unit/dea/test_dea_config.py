@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tarfile
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +37,7 @@ def instance() -> Instance:
 def test_defaults_are_the_platforms() -> None:
     found = config()
     assert (found.ports.first, found.ports.last) == (61001, 64999)
-    assert (found.uids.first, found.uids.last) == (50000, 59999)
+    assert (found.uids.first, found.uids.last) == (50000, 52047)
     assert found.files.port == 12345
     assert found.memory_mb > 0
     assert config(max_memory=100).memory_mb == 100
@@ -165,6 +166,41 @@ class TestLauncher:
     ) -> None:
         with pytest.raises(StartError, match=word):
             self.prepare(launcher, tmp_path, executable, droplet(files))
+
+    @pytest.mark.parametrize("name", ["stdout.log", "stderr.log", "err.log"])
+    def test_log_files_are_made_anew_whatever_the_droplet_brought(
+        self, launcher: Launcher, tmp_path: Path, name: str
+    ) -> None:
+        deep = f"logs/{name}/" + "/".join(["d"] * 900) + "/x"
+        for files in (
+            {f"logs/{name}": "\x7fELF", f"logs/{name}.1": "\x7fELF", "logs/staging.log": "kept"},
+            {deep: "", "logs/staging.log": "kept"},
+        ):
+            record = self.prepare(launcher, tmp_path, "/x", droplet(files))
+            logs = launcher.directory(record) / "logs"
+            assert sorted(p.name for p in logs.iterdir()) == [
+                "err.log",
+                "staging.log",
+                "stderr.log",
+                "stdout.log",
+            ]
+            facts = (logs / name).lstat()
+            assert (facts.st_size, facts.st_mode & 0o777, facts.st_nlink) == (0, 0o600, 1)
+            assert (logs / "staging.log").read_text() == "kept"
+            launcher.remove(record.id)
+
+    def test_a_log_file_is_no_other_name_of_an_executable(self, launcher: Launcher, tmp_path: Path) -> None:
+        (tmp_path / "d.tgz").write_bytes(droplet({"app/x": "code"}))
+        with tarfile.open(tmp_path / "d.tgz") as old, tarfile.open(tmp_path / "linked.tgz", "w:gz") as new:
+            for member in old:
+                new.addfile(member, old.extractfile(member))
+            link = tarfile.TarInfo("logs/stdout.log")
+            link.type, link.linkname = tarfile.LNKTYPE, "app/x"
+            new.addfile(link)
+        record = self.prepare(launcher, tmp_path, "/x", (tmp_path / "linked.tgz").read_bytes())
+        folder = launcher.directory(record)
+        assert (folder / "logs/stdout.log").read_text() == ""
+        assert (folder / "app/x").read_text() == "code"
 
     def test_complaints_follow_no_link(self, launcher: Launcher, tmp_path: Path) -> None:
         record = self.prepare(launcher, tmp_path, "/x", droplet())

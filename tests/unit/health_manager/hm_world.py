@@ -46,6 +46,7 @@ class SimDea:
     up: bool = True
     heard: bool = True
     evacuating: bool = False
+    leaving: list[str] = field(default_factory=list)
 
 
 def row(**changes: Any) -> dict[str, Any]:
@@ -210,6 +211,7 @@ class World:
                     address="127.0.0.1",
                     capacity=Capacity(memory=4096),
                     evacuating=dea.evacuating,
+                    leaving=list(dea.leaving),
                     droplets=counts,
                 ),
                 self.now,

@@ -140,6 +140,36 @@ def test_what_is_said_to_be_evacuated_runs_on_until_its_successor_does(world):
     assert not home.instances
 
 
+def test_one_that_its_dea_names_gets_a_successor_first_and_the_others_stay(world):
+    old = holder(world, 1, 0)
+    home = next(d for d in world.deas.values() if old in d.instances)
+    others = {holder(world, 1, n) for n in (1, 2)}
+    home.leaving = [old]
+    world.start_seconds = 8.0
+    made = world.run(7)
+    assert starts(made) == [(1, 0)]
+    assert stops(made) == []
+    # It goes when its successor runs, and not before.
+    assert stops(world.run(20)) == [old]
+    assert world.running(1) == [0, 1, 2]
+    assert others == {holder(world, 1, n) for n in (1, 2)}
+    home.leaving = []
+    assert world.run(20) == []
+
+
+def test_one_that_is_named_no_more_before_its_successor_runs_stays(world):
+    old = holder(world, 1, 0)
+    home = next(d for d in world.deas.values() if old in d.instances)
+    home.leaving = [old]
+    world.start_seconds = 8.0
+    world.run(4)
+    home.leaving = []
+    made = world.run(20)
+    assert old not in stops(made)
+    assert holder(world, 1, 0) == old
+    assert world.running(1) == [0, 1, 2]
+
+
 def test_an_evacuated_index_without_successor_is_started(world):
     world.exit(holder(world, 1, 0), "DEA_SHUTDOWN")
     assert starts(world.run(0.3)) == [(1, 0)]

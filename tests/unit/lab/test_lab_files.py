@@ -4,6 +4,7 @@ import stat
 from ipaddress import IPv4Network
 from pathlib import Path
 
+import pytest
 import yaml
 
 from orchestrator.lab import console, folder, machine_files, wire
@@ -124,6 +125,24 @@ def test_machines_the_orchestrator_made_are_known_hosts_of_another_file(tmp_path
     made.maker = "orchestrator"
     found = folder.inventory([view("dea1", "198.18.0.6", ["dea"]), made], tmp_path)["all"]["children"]
     assert list(found["dea"]["hosts"]) == list(found["lab"]["hosts"]) == ["dea1"]
+
+
+@pytest.mark.parametrize(
+    ("there", "image"),
+    [
+        ({"core1": "bookworm", "dea1": "trixie"}, "trixie"),
+        ({"core1": "trixie", "svc1": "bookworm"}, "trixie"),
+        ({}, "bookworm"),
+    ],
+)
+def test_machines_that_join_are_made_from_what_the_deas_are(
+    tmp_path: Path, there: dict[str, str], image: str
+) -> None:
+    machines = [view(name, "198.18.0.2", ["dea"] if name == "dea1" else ["nats"]) for name in there]
+    for machine in machines:
+        machine.image = there[machine.name]
+    lab = folder.inventory(machines, tmp_path)["all"]["children"]["lab"]
+    assert lab["vars"]["lab_image"] == image
 
 
 def test_console_is_readable(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.lab import cgroups, network, preflight, processes
+from orchestrator.lab import cgroups, host_settings, network, preflight, processes
 from orchestrator.lab.journal import Process
 from orchestrator.lab.paths import Paths
 from orchestrator.lab.preflight import Facts, Wishes, judge
@@ -27,6 +27,11 @@ WISHES = Wishes(machines=6, owner="/here", port=8080, subnet="198.18.0.0/24")
 def test_hybrid_host_has_two_hierarchies_and_a_new_one_has_one() -> None:
     assert cgroups.hierarchies(HYBRID) == [Path("/sys/fs/cgroup/systemd"), Path("/sys/fs/cgroup/unified")]
     assert cgroups.hierarchies("cgroup2 /sys/fs/cgroup cgroup2 rw 0 0\n") == [Path("/sys/fs/cgroup")]
+
+
+def test_used_processor_time_is_read_in_seconds_and_is_none_where_the_kernel_names_none() -> None:
+    assert cgroups.used("usage_usec 2500000\nuser_usec 1500000\nsystem_usec 1000000\n") == 2.5
+    assert cgroups.used("nr_periods 0\n") == 0.0
 
 
 def test_stat_is_read_past_any_name() -> None:
@@ -114,44 +119,46 @@ def test_capabilities_are_read() -> None:
 def forwarding(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     switch, interfaces = tmp_path / "ip_forward", tmp_path / "net"
     switch.write_text("0\n")
+    (tmp_path / "max_user_instances").write_text("128\n")
     for bridge in ("ing-0", "ing-1"):
         (interfaces / bridge).mkdir(parents=True)
-    monkeypatch.setattr(network, "IP_FORWARD", switch)
-    monkeypatch.setattr(network, "INTERFACES", interfaces)
+    monkeypatch.setattr(host_settings, "IP_FORWARD", switch)
+    monkeypatch.setattr(host_settings, "INOTIFY_INSTANCES", tmp_path / "max_user_instances")
+    monkeypatch.setattr(host_settings, "INTERFACES", interfaces)
     return switch
 
 
 def test_forwarding_is_on_from_the_first_lab_to_the_last(forwarding: Path, tmp_path: Path) -> None:
     counter = tmp_path / "run" / "forwarding.json"
-    network.want_forwarding(counter, "ing-0")
-    network.want_forwarding(counter, "ing-1")
-    network.want_forwarding(counter, "ing-1")
+    host_settings.acquire(counter, "ing-0")
+    host_settings.acquire(counter, "ing-1")
+    host_settings.acquire(counter, "ing-1")
     assert forwarding.read_text() == "1\n"
-    network.end_forwarding(counter, "ing-0")
+    host_settings.release(counter, "ing-0")
     assert forwarding.read_text() == "1\n"
-    network.end_forwarding(counter, "ing-1")
+    host_settings.release(counter, "ing-1")
     assert forwarding.read_text() == "0\n"
 
 
 def test_forwarding_that_was_on_stays_on(forwarding: Path, tmp_path: Path) -> None:
     forwarding.write_text("1\n")
-    network.want_forwarding(tmp_path / "count", "ing-0")
-    network.end_forwarding(tmp_path / "count", "ing-0")
+    host_settings.acquire(tmp_path / "count", "ing-0")
+    host_settings.release(tmp_path / "count", "ing-0")
     assert forwarding.read_text() == "1\n"
 
 
 def test_bridges_that_vanished_do_not_keep_forwarding_on(forwarding: Path, tmp_path: Path) -> None:
-    network.want_forwarding(tmp_path / "count", "ing-0")
+    host_settings.acquire(tmp_path / "count", "ing-0")
     (tmp_path / "net" / "ing-0").rmdir()
-    network.end_forwarding(tmp_path / "count")
+    host_settings.release(tmp_path / "count")
     assert forwarding.read_text() == "0\n"
 
 
 def test_a_killed_runs_switch_is_not_taken_for_the_hosts_own(forwarding: Path, tmp_path: Path) -> None:
-    network.want_forwarding(tmp_path / "count", "ing-0")
+    host_settings.acquire(tmp_path / "count", "ing-0")
     (tmp_path / "net" / "ing-0").rmdir()
-    network.want_forwarding(tmp_path / "count", "ing-1")
-    network.end_forwarding(tmp_path / "count", "ing-1")
+    host_settings.acquire(tmp_path / "count", "ing-1")
+    host_settings.release(tmp_path / "count", "ing-1")
     assert forwarding.read_text() == "0\n"
 
 
@@ -170,3 +177,16 @@ def test_machine_that_is_slow_to_greet_is_waited_for(monkeypatch: pytest.MonkeyP
         assert network.speaks_ssh("127.0.0.1")
         machine.join()
     assert not network.speaks_ssh("127.0.0.1")
+
+
+def test_a_host_has_room_for_the_machines_of_all_labs_while_there_is_one(
+    forwarding: Path, tmp_path: Path
+) -> None:
+    limit = forwarding.with_name("max_user_instances")
+    host_settings.acquire(tmp_path / "count", "ing-0")
+    assert limit.read_text() == "1024\n"
+    host_settings.release(tmp_path / "count", "ing-0")
+    assert limit.read_text() == "128\n"
+    limit.write_text("4096\n")
+    host_settings.acquire(tmp_path / "count", "ing-0")
+    assert limit.read_text() == "4096\n"

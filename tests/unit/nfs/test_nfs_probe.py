@@ -184,7 +184,9 @@ def test_what_is_missing_on_the_share_is_found_and_what_passes_is_not(tmp_path: 
         (root / "droplets" / "same").write_text("1")
     (local / "droplets" / "longer").write_text("12")
     (share / "droplets" / "longer").write_text("1")
-    (local / "droplets" / ".incoming" / "new").write_text("1")
+    for inner in ("droplets/.incoming", "droplets/.sweep", "droplets/.trash", "packages/.trash"):
+        (local / inner).mkdir(parents=True, exist_ok=True)
+        (local / inner / "passes").write_text("1")
     (local / "droplets" / f"{probe.PREFIX}1").write_text("1")
     (local / "packages" / "deep").mkdir(parents=True)
     (local / "packages" / "deep" / "gone").symlink_to("/nowhere")

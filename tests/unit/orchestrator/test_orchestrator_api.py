@@ -4,6 +4,7 @@ import time
 
 import pytest
 
+from orchestrator import inventory
 from orchestrator.api import machines
 from orchestrator.jobs.kinds import StepError
 from orchestrator.models import Machine
@@ -240,6 +241,14 @@ def test_a_second_operation_is_refused_by_the_firsts_number(rig, gate):
 def test_operations_on_the_platform(rig, path, body, wish):
     status, said = rig.call("POST", f"/v2/{path}", body)
     assert (status, said["job"]["kind"], said["job"]["wish"]) == (202, path, wish)
+
+
+def test_the_release_that_runs_and_the_way_back(rig):
+    assert rig.call("GET", "/v2/release") == (200, {"release": None, "rolling": None, "back": None})
+    inventory.record_release(rig.inventory, "2.0")
+    assert rig.call("GET", "/v2/release")[1] == {"release": "2.0", "rolling": None, "back": None}
+    inventory.record_rolling(rig.inventory, "3.0")
+    assert rig.call("GET", "/v2/release")[1] == {"release": "2.0", "rolling": "3.0", "back": "2.0"}
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ from sqlalchemy.exc import OperationalError
 
 from orchestrator.jobs.journal import HeldError
 from orchestrator.jobs.kinds import PLATFORM, EngineStops, RefusedError, StepError
+from orchestrator.models import Job
 from tests.unit.orchestrator.engine_rig import SECRET, Gate, Small, World, note, until
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -62,6 +63,18 @@ def test_steps_run_in_order_and_are_journalled(world):
     assert w.journal.holder("machine:dea3") is None
     _, facts = w.journal.begin(job_id)
     assert facts == {"done": ["a", "b"]}
+
+
+def test_jobs_of_long_ago_are_forgotten_by_the_engine_that_begins(world):
+    w = world(Small("grow", [("create", note("a"))]))
+    engine = w.engine()
+    old, fresh = (w.ended(engine.submit("grow", {**DEA3, "count": 1}, "op"))["id"] for _ in range(2))
+    assert engine.stop(20)
+    with w.db.session() as session:
+        session.get_one(Job, old).ended -= 91 * 86_400
+    w.engine()
+    until(lambda: w.journal.job(old) is None, "the old one is forgotten")
+    assert w.journal.job(fresh) is not None
 
 
 def test_a_failing_step_ends_the_job_gives_up_once_and_says_the_way_out(world):

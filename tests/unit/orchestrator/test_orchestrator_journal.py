@@ -1,13 +1,17 @@
 """The journal keeps jobs, steps, lines and locks, and its tables are what the migrations make."""
 
+import time
+
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
+from sqlalchemy import select
 
 from orchestrator.database import Database, DatabaseUnavailableError
 from orchestrator.jobs.journal import HeldError, Journal, StaleError, collides
 from orchestrator.jobs.kinds import PLATFORM, Planned, RefusedError, Step
-from orchestrator.models import Base
+from orchestrator.models import Base, Line, Lock
+from orchestrator.models import Step as StepRow
 
 
 def nothing(doing):
@@ -172,6 +176,26 @@ def test_lines_are_counted_and_read_from_a_number_on(journal):
     assert found["state"] == "waiting"
     assert journal.lines(job_id, 3)["lines"] == []
     assert journal.lines(99, 0) is None
+
+
+def test_jobs_that_ended_long_ago_go_with_their_steps_and_lines(journal, db):
+    old, failed, fresh, open_ = (add(journal, f"machine:{n}") for n in range(4))
+    for job_id in (old, failed, fresh, open_):
+        journal.steps(job_id, [Step("create", nothing)])
+        journal.say(job_id, "create", ["one", "two"])
+    journal.end(old, {})
+    journal.end(failed, {}, "no", "begin again")
+    between = time.time()
+    journal.end(fresh, {})
+    assert journal.prune(between - 3600) == 0
+    assert journal.prune(between) == 2
+    assert [job["id"] for job in journal.jobs(10)] == [open_, fresh]
+    with db.session() as session:
+        assert {row.job_id for row in session.scalars(select(Line))} == {fresh, open_}
+        assert {row.job_id for row in session.scalars(select(StepRow))} == {fresh, open_}
+        assert [row.job_id for row in session.scalars(select(Lock))] == [open_]
+    with pytest.raises(RefusedError, match="there is no job"):
+        journal.again(failed)
 
 
 def test_jobs_are_listed_newest_first(journal):

@@ -179,10 +179,10 @@ def test_a_canary_that_fails_ends_the_roll_and_says_the_way_out(hands: Hands) ->
     assert (ended.step, hands.plays.ran[-1].limit) == ("canary", ("ctl1",))
     assert "no machine runs 2.0.0 for certain" in ended.way_out.lower()
     assert "`ingot jobs resume 7`" in ended.way_out
-    assert "`ingot rollback`" in ended.way_out
+    assert "`ingot platform rollback`" in ended.way_out
     # Machines may differ now, and a rollback goes to what the others run.
     assert inventory.return_release(hands.inventory.folder) == RELEASE
-    with pytest.raises(RefusedError, match="`ingot rollback`"):
+    with pytest.raises(RefusedError, match="`ingot platform rollback`"):
         Roll().plan(hands.tools, {"release": RELEASE})
 
     hands.plays.on_run = lambda _: None

@@ -109,6 +109,20 @@ def test_a_change_of_source_builds_anew_but_downloads_nothing(checkout: Path, pi
     assert pip.calls == ["wheel"]
 
 
+def test_a_release_of_another_name_has_the_wheel_that_was_built_of_these_sources(
+    checkout: Path, pip: Pip
+) -> None:
+    first = build(checkout)
+    pip.calls.clear()
+    assert build(checkout, version="2.0")["targets"] == first["targets"]
+    assert "wheel" not in pip.calls
+    (checkout / "components" / "new.py").touch()
+    build(checkout, version="2.0")
+    assert pip.calls == ["wheel"]
+    kept = list((checkout.parent / "cache" / "own").iterdir())
+    assert len(kept) == 1, "a wheel of sources that are no more is not kept"
+
+
 def test_changed_constraints_are_downloaded(checkout: Path, pip: Pip) -> None:
     build(checkout)
     pip.calls.clear()

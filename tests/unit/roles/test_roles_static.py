@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import re
 from pathlib import Path
 from typing import Any
 
+import jinja2
 import pytest
 import yaml
 
 from components.common import subjects
+from components.common.platform_hosts import host_problems, platform_hosts
 
 ROOT = Path(__file__).resolve().parents[3]
 ROLES = sorted(p.parent.parent for p in (ROOT / "roles").glob("*/tasks/main.yml"))
@@ -149,3 +152,40 @@ def test_every_playbook_of_the_site_is_there_and_stands_in_the_readme() -> None:
         assert (ROOT / "playbooks" / play["ansible.builtin.import_playbook"]).is_file()
     for path in (ROOT / "playbooks").glob("*.yml"):
         assert f"`{path.name}`" in readme, path.name
+
+
+def test_router_and_controllers_keep_the_same_hosts_to_the_platform() -> None:
+    variable = load(ROOT / "roles/router/vars/main.yml")["__router_platform_hosts"]
+    further = ["status.example.com"]
+    shown = jinja2.Environment().from_string(variable)
+    said = ast.literal_eval(shown.render(router_domain="x.example.com", router_reserved_hosts=further))
+    assert said == sorted(platform_hosts("x.example.com", further))
+    for template in ("nginx/nginx.conf.j2", "ingot/router.yml.j2"):
+        assert "__router_platform_hosts" in (ROOT / "roles/router/templates/etc" / template).read_text()
+
+
+@pytest.mark.parametrize("name", ["router", "controller"])
+def test_a_host_of_the_platform_is_judged_before_a_daemon_has_to(name: str) -> None:
+    conditions = [c for task in load(ROOT / f"roles/{name}/tasks/check.yml") for c in _conditions(task)]
+    (condition,) = [c for c in conditions if f"{name}_reserved_hosts" in c]
+    pattern = re.compile(re.findall(r"'match', '(.+)'", condition)[0].replace("\\\\", "\\"))
+    for host in (
+        "a.x",
+        "A.x",
+        "*.x",
+        "a.x.",
+        "a.x:80",
+        "",
+        "a..x",
+        "-a.x",
+        "a-.x",
+        "a_b.x",
+        "a b",
+        "\u00e4.x",
+    ):
+        assert bool(pattern.match(host)) == (host_problems("", [host]) == []), host
+
+
+def _conditions(task: dict[str, Any]) -> list[str]:
+    found = task.get("ansible.builtin.assert", {}).get("that", [])
+    return found if isinstance(found, list) else [found]

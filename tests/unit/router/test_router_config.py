@@ -11,6 +11,7 @@ BUS = {"urls": ["nats://127.0.0.1:4222"]}
 
 def test_every_problem_is_named_at_once() -> None:
     wrong = {
+        "platform_hosts": [],
         "run_path": "here",
         "prune_seconds": 0,
         "drain_seconds": -1,
@@ -25,4 +26,12 @@ def test_every_problem_is_named_at_once() -> None:
 
 def test_nothing_waits_where_nothing_is_to_be_waited_for() -> None:
     none = dict.fromkeys(("drain_seconds", "hold_seconds", "settle_seconds", "batch_milliseconds"), 0)
-    assert parse({"bus": BUS, **none}, RouterConfig).hold_seconds == 0
+    assert parse({"bus": BUS, "platform_hosts": ["api.x"], **none}, RouterConfig).hold_seconds == 0
+
+
+@pytest.mark.parametrize(
+    "host", ["API.x", "*.x", "api.x.", "api.x:80", "http://api.x", "ap%69.x", "äpi.x", "", "a" * 64]
+)
+def test_a_host_that_no_request_could_name_is_no_host_of_the_platform(host: str) -> None:
+    with pytest.raises(ConfigError, match="platform_hosts: want whole host names"):
+        parse({"bus": BUS, "platform_hosts": ["api.x", host]}, RouterConfig)

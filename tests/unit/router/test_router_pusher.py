@@ -148,6 +148,46 @@ async def test_a_process_that_ended_in_the_middle_of_a_whole_table_loses_no_rout
     assert nginx.hosts == expected(table)
 
 
+async def test_hosts_of_the_platform_are_taken_over_only_from_one_who_kept_them() -> None:
+    api, app = Endpoint("10.0.0.1", 9022), Endpoint("10.0.0.2", 61001, 7)
+    release_before = Table()
+    release_before.register(["api.x"], api, 0)
+    release_before.register(["api.x", "a.x"], app, 0)
+    fewer, same = ["api.x"], ["api.x", "www.x"]
+    cases = [(release_before, same, 1), (_kept(fewer, api, app), same, 1), (_kept(same, api, app), same, 3)]
+    for before, platform, routes in cases:
+        nginx, table = FakeNginx(), Table(platform=platform)
+        await Pusher(nginx, before, 0).step()  # type: ignore[arg-type]
+        assert nginx.held.loaded
+        await Pusher(nginx, table, 0).step()  # type: ignore[arg-type]
+        assert sum(len(endpoints) for endpoints in nginx.hosts.values()) == routes
+        assert app not in nginx.hosts.get("api.x", [])
+        assert nginx.hosts["a.x"] == [app]
+
+
+def _kept(platform: Sequence[str], api: Endpoint, app: Endpoint) -> Table:
+    table = Table(platform=platform)
+    table.register(["api.x"], api, 0, platform=True)
+    table.register(["a.x"], app, 0)
+    table.register(["www.x"], app, 0, platform="www.x" in platform)
+    return table
+
+
+async def test_half_a_table_proves_nothing_about_hosts_of_the_platform() -> None:
+    before = Table()
+    before.register(["api.x"], Endpoint("10.0.0.2", 61001), 0)
+    nginx = FakeNginx()
+    await Pusher(nginx, before, 0).step()  # type: ignore[arg-type]
+    second = Table(platform=["api.x"])
+    for number in range(2 * MAX_ENDPOINTS):
+        second.register([f"h{number}.x"], Endpoint("10.0.0.1", 1 + number), 0)
+    nginx.lose_next_answer = True
+    await Pusher(nginx, second, 0).step()  # type: ignore[arg-type]
+    assert "api.x" in nginx.hosts, "the last part, which removes it, did not come"
+    await Pusher(nginx, Table(platform=["api.x"]), 0).step()  # type: ignore[arg-type]
+    assert "api.x" not in nginx.hosts
+
+
 async def test_flush_waits_for_what_is_there_now() -> None:
     nginx, table, pusher = make()
     runner = asyncio.create_task(pusher.run())

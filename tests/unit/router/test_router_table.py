@@ -159,7 +159,37 @@ def test_adopted_routes_never_displace_what_was_registered() -> None:
         ("b.x", Endpoint("10.0.0.1", 1, 2, "old")),
         ("b.x", Endpoint("10.0.0.2", 1, 2, "other")),
     ]
-    assert table.adopt(held, 5) == 1
+    assert table.adopt(held, 5, platform=False) == 1
     assert view(table) == {("a.x", "10.0.0.1", 1, 1, "new"), ("b.x", "10.0.0.2", 1, 2, "other")}
     assert table.prune(11) == 1
     assert table.names() == ["b.x"]
+
+
+def test_a_host_of_the_platform_has_no_wildcard() -> None:
+    table = Table(platform=["api.x", "x"])
+    table.register(["*.x"], Endpoint("10.0.0.2", 1, 7), 0)
+    assert (table.find("api.x"), table.find("a.api.x"), table.find("b.x")) == (None, "*.x", "*.x")
+    table.register(["api.x"], Endpoint("10.0.0.1", 1), 0, platform=True)
+    assert table.find("api.x") == "api.x"
+
+
+def test_routes_of_the_platform_and_of_applications_do_not_displace_each_other() -> None:
+    table = Table(platform=["api.x"])
+    table.register(["api.x"], Endpoint("10.0.0.1", 1, None, "a controller"), 0, platform=True)
+    table.register(["a.x"], Endpoint("10.0.0.1", 1, 7, "an instance"), 0)
+    assert table.routes("api.x")
+    table.register(["api.x"], Endpoint("10.0.0.1", 1, None, "a later one"), 0, platform=True)
+    assert table.routes("a.x")
+    assert table.routes("api.x")[0].instance == "a later one"
+
+
+def test_routes_of_the_platform_age_while_the_platform_is_heard() -> None:
+    table = Table(max_age=10, platform=["api.x", "orchestrator.x"])
+    table.register(["api.x"], Endpoint("10.0.0.1", 1), 0, platform=True)
+    table.register(["api.x"], Endpoint("10.0.0.2", 1), 0, platform=True)
+    table.register(["a.x"], Endpoint("10.0.0.3", 1), 0)
+    assert table.prune(100) == 1
+    assert len(table.routes("api.x")) == 2, "nobody of the platform is heard, so nobody could confirm them"
+    table.register(["api.x"], Endpoint("10.0.0.2", 1), 100, platform=True)
+    assert table.prune(100) == 1
+    assert [e.address for e in table.routes("api.x")] == ["10.0.0.2"]

@@ -118,6 +118,21 @@ def test_standalone_takes_a_command_from_the_user(tmp_path: Path) -> None:
         choose(tmp_path, "standalone", {"command": "  "})
 
 
+@pytest.mark.parametrize(
+    ("framework", "files"),
+    [("wsgi", ("main.py",)), ("django", ("manage.py",)), ("node", ("a.js", "b.js"))],
+)
+def test_a_framework_that_was_named_needs_no_main_file_where_a_command_was_given(
+    tmp_path: Path, framework: str, files: tuple[str, ...]
+) -> None:
+    lay(tmp_path, *files)
+    with pytest.raises(StagingError):
+        choose(tmp_path, framework, {})
+    assert choose(tmp_path, framework, {"command": "./run"})[0] == framework
+    # Where none was named, the command alone says nothing of its kind.
+    assert choose(tmp_path, None, {"command": "./run"})[0] == "standalone"
+
+
 def test_every_framework_of_the_table_has_a_plugin_and_the_other_way_round() -> None:
     assert list(installed()) == [f.name for f in table.FRAMEWORKS]
     for name in installed():
@@ -153,12 +168,13 @@ def test_nodes_main_file_is_the_only_one_or_the_last_of_the_known(
 def test_how_node_is_started(
     tmp_path: Path, files: dict[str, str], package: dict[str, Any], command: str
 ) -> None:
-    assert start_command(lay(tmp_path, **files), package) == command
+    assert start_command(lay(tmp_path, **files), package, {}) == command
+    assert start_command(tmp_path, package, {"command": " node given.js "}) == "node given.js"
 
 
 def test_node_without_a_start_is_refused(tmp_path: Path) -> None:
     with pytest.raises(StagingError, match="nothing says how"):
-        start_command(tmp_path, {})
+        start_command(tmp_path, {}, {"command": " "})
 
 
 def test_names_inside_functions_are_not_top_names(tmp_path: Path) -> None:

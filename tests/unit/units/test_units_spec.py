@@ -10,8 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from components.common.units import ProcessRunner, UnitError, UnitSpec, UnitState, UnitStatus
-from components.common.units.properties import escape_path, properties
+from components.common.units import ProcessRunner, UnitError, UnitSpec, UnitState, UnitStatus, accounts
+from components.common.units.properties import Files, escape_path, properties
+
+FILES = Files(Path("/run/x.env"), Path("/run/x.passwd"), Path("/run/x.group"))
 
 
 def spec(directory: Path, *argv: str, **more: object) -> UnitSpec:
@@ -94,18 +96,24 @@ def test_properties_hide_the_neighbours_and_hold_no_secret() -> None:
         empty=[Path("/var/lib/ingot")],
         hidden=[Path("/etc/ingot")],
     )
-    found = {name: value.value for name, value in properties(whole, Path("/run/x.env"))}
+    found = {name: value.value for name, value in properties(whole, FILES)}
     assert found["BindPaths"] == [
         ["/var/lib/ingot/dea/instances/a", "/var/lib/ingot/dea/instances/a", False, 0x4000]
     ]
-    assert found["TemporaryFileSystem"][0] == ["/var/lib/ingot", "ro,mode=0755"]
+    assert found["TemporaryFileSystem"][:2] == [
+        ["/var/lib/ingot", "ro,mode=0755"],
+        ["/run", "ro,mode=0755"],
+    ]
+    assert ["/run/x.passwd", "/etc/passwd", False, 0x4000] in found["BindReadOnlyPaths"]
+    assert ["/run/x.group", "/etc/group", False, 0x4000] in found["BindReadOnlyPaths"]
+    # Where a machine has none, a resolver's folder is not missed.
+    assert ["/run/systemd/resolve", "/run/systemd/resolve", True, 0x4000] in found["BindReadOnlyPaths"]
     assert found["InaccessiblePaths"] == ["-/etc/ingot"]
     assert found["MemoryMax"] == 64 * 1024 * 1024
     assert (found["MemorySwapMax"], found["OOMPolicy"]) == (0, "kill")
     assert (found["LimitFSIZE"], found["LimitFSIZESoft"]) == (7 * 1024 * 1024, 7 * 1024 * 1024)
     # Only the control group counts whom it refused, so it must be the first to refuse.
     assert found["TasksMax"] == 10 < found["LimitNPROC"]
-    assert found["ExecStart"][0][1][:3] == ["/usr/bin/setpriv", "--reuid=50001", "--regid=50001"]
     assert found["ProtectSystem"] == "strict"
     # To systemd an empty list takes back what an earlier one said.
     assert [] not in found.values()
@@ -113,12 +121,76 @@ def test_properties_hide_the_neighbours_and_hold_no_secret() -> None:
 
 
 def test_without_a_uid_it_runs_as_the_daemon_and_keeps_no_capability() -> None:
-    found = {name: value.value for name, value in properties(spec(Path("/x"), "/bin/a", "$HOME"), Path("/e"))}
+    found = {name: value.value for name, value in properties(spec(Path("/x"), "/bin/a", "$HOME"), FILES)}
     # systemd would put a variable's value there.
     assert found["ExecStart"][0][1] == ["/bin/a", "$$HOME"]
     assert found["CapabilityBoundingSet"] == 0
     assert found["ReadWritePaths"] == ["/x"]
     assert found["PrivateTmp"] is True
+    # Programs of the platform's own, such as a play of the orchestrator, see the machine as it is.
+    assert "/run" not in str(found["TemporaryFileSystem"])
+    assert "BindReadOnlyPaths" not in found
+
+
+def test_no_process_that_is_root_has_a_variable_of_a_guest() -> None:
+    whole = spec(Path("/x"), "/bin/bash", "startup", uid=50001, environment={"LD_PRELOAD": "/proc/self/fd/1"})
+    given = properties(whole, FILES)
+    found = {name: value.value for name, value in given}
+    # systemd takes the uid before it executes the first program, which is the guest's own: none is there to act as root before.
+    assert (found["User"], found["Group"]) == ("50001", "50001")
+    assert found["ExecStart"] == [["/bin/bash", ["/bin/bash", "startup"], False]]
+    # Nothing else is executed, by no name and with no prefix that keeps root's powers, and no session is opened by PAM.
+    assert [name for name, _value in given if name.startswith("Exec")] == ["ExecStart"]
+    assert "PAMName" not in found
+    assert "Environment" not in found
+    assert found["CapabilityBoundingSet"] == 0
+    assert "AmbientCapabilities" not in found
+
+
+def test_a_guest_may_not_ask_for_another_uid() -> None:
+    calls = [
+        value.value
+        for name, value in properties(spec(Path("/x"), uid=50001), FILES)
+        if name == "SystemCallFilter"
+    ]
+    assert calls == [[True, ["@system-service"]], [False, ["@privileged", "@resources"]], [True, ["@chown"]]]
+    plain = [value.value for name, value in properties(spec(Path("/x")), FILES) if name == "SystemCallFilter"]
+    assert plain == [[True, ["@system-service"]]]
+
+
+@pytest.mark.parametrize(
+    ("environment", "home"),
+    [
+        ({"HOME": "/var/lib/x"}, "/var/lib/x"),
+        ({}, "/x"),
+        ({"HOME": "relative"}, "/x"),
+        ({"HOME": "/a:/b"}, "/x"),
+        ({"HOME": "/a\nroot2:x:0:0::/:/bin/sh"}, "/x"),
+    ],
+)
+def test_a_guest_has_an_account_and_knows_no_neighbour(environment: dict[str, str], home: str) -> None:
+    guest = spec(Path("/x"), uid=50001, gid=50002, environment=environment)
+    lines = [line.split(":") for line in accounts.passwd(guest).splitlines()]
+    assert [(line[0], line[2]) for line in lines] == [("root", "0"), ("app", "50001"), ("nobody", "65534")]
+    assert lines[1] == ["app", "x", "50001", "50002", "", home, "/bin/bash"]
+    groups = [line.split(":") for line in accounts.group(guest).splitlines()]
+    assert [(line[0], line[2]) for line in groups] == [("root", "0"), ("app", "50002"), ("nogroup", "65534")]
+
+
+def test_a_machine_without_the_accounts_is_told_which_and_what_to_do() -> None:
+    assert accounts.problems("uids", [0], role="dea") == []
+    account, group = accounts.problems("uids", [0, 77001, 77002, 77004], role="dea")
+    assert account == (
+        "uids: this machine has no account for 77001-77002, 77004, and no unit can start without: apply the role dea"
+    )
+    assert group.startswith("uids: this machine has no group for 77001-77002, 77004,")
+    (only,) = accounts.problems("uid, gid", [0], gids=[77001], role="base")
+    assert "no group for 77001" in only
+
+
+def test_numbers_in_words() -> None:
+    assert accounts.ranges([]) == ""
+    assert accounts.ranges([3, 1, 2, 7, 9, 10]) == "1-3, 7, 9-10"
 
 
 def test_unit_names_are_escaped_as_systemd_does() -> None:

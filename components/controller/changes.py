@@ -1,0 +1,140 @@
+"""What a request makes of an application's row, and how it is taken back when it comes to nothing (section 1.8).
+
+Nothing that runs is touched here: that is the life cycle's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy.orm import Session
+
+from components.controller import apps, quotas, revisions, runtimes, updates
+from components.controller.auth import Caller
+from components.controller.config import ControllerConfig
+from components.controller.database import Database
+from components.controller.errors import ApiError, denied
+from components.controller.models import STARTED, STOPPED, App
+from components.controller.pool import Pool
+from components.controller.services_rows import Bound
+from components.controller.services_work import Fresh, Services
+from components.controller.update import Actions, Rules, Wanted, decide, plan
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """An application before and after a change of its row."""
+
+    app_id: int
+    before: Wanted
+    after: Wanted
+    actions: Actions
+
+
+class Changes:
+    """Changes rows of applications."""
+
+    def __init__(self, config: ControllerConfig, db: Database, services: Services, pool: Pool) -> None:
+        self._config = config
+        self._db = db
+        self._services = services
+        self._pool = pool
+
+    def plan_new(self, session: Session, caller: Caller, name: str, body: Mapping[str, Any]) -> Wanted:
+        """Give a new application as it will be; its owner's row is locked.
+
+        Raises:
+            ApiError: as section 1.8 says.
+        """
+        if not quotas.lock(session.connection(), caller.id):
+            raise denied()
+        rules = apps.rules(session, caller.id, self._config, None)
+        target = plan(Wanted(name=name), body, rules, create=True)
+        runtimes.check(self._pool, Wanted(name=name), target)
+        return target
+
+    def rules(self, session: Session, app: App) -> Rules:
+        """Give what holds for an application's owner; its row being locked, theirs is locked as well."""
+        quotas.lock(session.connection(), app.owner_id)
+        return apps.rules(session, app.owner_id, self._config, app)
+
+    def bind_new(self, caller: Caller, name: str | None, body: Mapping[str, Any]) -> list[Fresh]:
+        """Have gateways bind what a request adds, once it is known that nothing else is wrong with it.
+
+        Gateways are asked before the application's row is locked: they may take their time.
+        """
+        if not body.get("services"):
+            return []
+        with self._db.session() as session:
+            if name is None:
+                target = self.plan_new(session, caller, str(body.get("name")), body)
+                known: tuple[str, ...] = ()
+            else:
+                app = apps.find(session, caller, name)
+                current = apps.wanted(session, app)
+                target = plan(current, body, apps.rules(session, app.owner_id, self._config, app))
+                known = current.services
+        return self._services.make(caller, [alias for alias in target.services if alias not in known])
+
+    def change(self, caller: Caller, name: str, body: Mapping[str, Any]) -> Change:
+        """Change an application's row, and nothing that runs."""
+        fresh = self.bind_new(caller, name, body)
+        with self._services.kept(fresh), self._db.session() as session:
+            app = apps.find(session, caller, name, lock=True)
+            current = apps.wanted(session, app)
+            target = plan(current, body, self.rules(session, app))
+            runtimes.check(self._pool, current, target)
+            actions = decide(current, target)
+            if current.state == STARTED:
+                # What it goes back to when the change comes to nothing.
+                revisions.adopt(session, app)
+            apps.apply(session, app, current, target)
+            if actions.stop:
+                app.state = STOPPED
+                updates.close(session, app.id, "the application was stopped", self._db.now(session))
+            gone: list[Bound] = []
+            if fresh or target.services != current.services:
+                gone = self._services.settle(session, app, target.services, fresh)
+            apps.restage_if_due(app)
+            change = Change(app.id, current, target, actions)
+        self._services.unbind(gone)
+        return change
+
+    @contextmanager
+    def undoing(self, change: Change | None, by: str) -> Iterator[Callable[[Session, App, str], bool]]:
+        """Give what a failed staging does to an application that runs: it goes on as it was before the change.
+
+        A start that is refused within this undoes the change as well.
+        """
+        gone: list[Bound] = []
+
+        def failed(session: Session, app: App, reason: str) -> bool:
+            if app.state != STARTED:
+                return False
+            updates.refuse(session, app, by, f"staging failed: {reason}", self._db.now(session))
+            gone.extend(self._undo(session, app, change))
+            return True
+
+        try:
+            yield failed
+        except ApiError as error:
+            with self._db.session() as session:
+                app = apps.by_id(session, change.app_id, lock=True) if change else None
+                if app is not None and app.state == STARTED:
+                    if app.started_package_hash not in (None, app.staged_package_hash):
+                        updates.refuse(session, app, by, str(error), self._db.now(session))
+                    gone.extend(self._undo(session, app, change))
+            self._services.unbind(gone)
+            raise
+
+    def _undo(self, session: Session, app: App, change: Change | None) -> list[Bound]:
+        """Take a change back unless another came after it; gives what is then to be unbound. Twice is as good as once."""
+        if change is None or app.lock_version != change.after.lock_version:
+            return []
+        added = set(change.after.services).difference(change.before.services)
+        gone = self._services.drop(session, [b for b in app.bindings if b.config.alias in added])
+        apps.put_back(session, app, change.before)
+        return gone

@@ -1,0 +1,66 @@
+"""Instances whose unit was made as earlier releases made it: how many are left, and which of them asks for a successor; pure.
+
+One at a time is named in the DEA's beat (`leaving`). The health manager has a successor started, and the old one stopped when the
+successor runs, exactly as for an instance on a DEA that evacuates. One without a successor for a while, because there is no room for
+it or it does not start, lets the next have its turn.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+from components.common.units import UnitStatus
+from components.dea.instance import Instance
+
+_PATIENCE_SECONDS = 120.0
+
+
+def outdated(instance: Instance, status: UnitStatus) -> bool:
+    """Judge whether a unit that was found runs under no account, which is how earlier releases made them."""
+    return instance.uid is not None and status.alive and status.user != str(instance.uid)
+
+
+class Renewal:
+    """Those that are to be replaced, the longest known first.
+
+    Args:
+        patience: seconds for which one is named before another is.
+    """
+
+    def __init__(self, patience: float = _PATIENCE_SECONDS) -> None:
+        self._patience = patience
+        self._old: list[str] = []
+        self._named: tuple[str, float] | None = None
+
+    def add(self, instance: str) -> None:
+        """Take one in."""
+        self._old.append(instance)
+
+    def left(self, live: Collection[str]) -> int:
+        """Return how many are still there.
+
+        Args:
+            live: ids of the instances that start or run.
+        """
+        return sum(1 for name in self._old if name in live)
+
+    def turn(self, live: Collection[str], now: float) -> list[str]:
+        """Return the one whose turn it is, or nothing.
+
+        Args:
+            live: ids of the instances that start or run; others are forgotten.
+            now: the time, monotonic.
+        """
+        self._old = [name for name in self._old if name in live]
+        if (
+            self._named is not None
+            and now - self._named[1] >= self._patience
+            and self._old[:1] == [self._named[0]]
+        ):
+            self._old.append(self._old.pop(0))
+            self._named = None
+        if not self._old:
+            return []
+        if self._named is None or self._named[0] != self._old[0]:
+            self._named = (self._old[0], now)
+        return [self._old[0]]

@@ -1,0 +1,81 @@
+"""A platform on one machine of Debian 13: a folder that is pushed answers through its router."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import yaml
+
+from components.common.plain_http import NO_TLS
+
+ROOT = Path(__file__).resolve().parents[3]
+LAB = "mol-site"
+INVENTORY = ROOT / "build" / "labs" / LAB / "inventory"
+BIN = ROOT / "build" / "venv" / "bin"
+HELLO = "hello.ingot.localhost"
+
+Ingot = Callable[..., str]
+
+
+def output(*command: str, **environment: str) -> str:
+    done = subprocess.run(
+        command, env={**os.environ, **environment}, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def port() -> int:
+    """The host's end of the relay to the router."""
+    labs = json.loads(output(str(BIN / "ingot-lab"), "list", "--json"))
+    return next(int(lab["port"]) for lab in labs if lab["name"] == LAB)
+
+
+@pytest.fixture(scope="module")
+def ingot(port: int, tmp_path_factory: pytest.TempPathFactory) -> Ingot:
+    """The client, signed in as administrator."""
+    known = yaml.safe_load((INVENTORY / "15-secrets.yml").read_text())["all"]["vars"]
+    home = str(tmp_path_factory.mktemp("home"))
+
+    def run(*arguments: str) -> str:
+        secret = {"INGOT_HOME": home, "INGOT_PASSWORD": known["ingot_admin_password"]}
+        return output(str(BIN / "ingot"), *arguments, **secret)
+
+    run("target", f"http://api.ingot.localhost:{port}")
+    run("login", "admin@ingot.localhost")
+    return run
+
+
+def test_machine_is_debian_13(host: Any) -> None:
+    assert host.system_info.codename == "trixie"
+    assert host.run("nginx -v").stderr.startswith("nginx version: nginx/1.26.")
+
+
+def test_pushed_folder_answers(ingot: Ingot, port: int) -> None:
+    ingot("push", "hello", "--path", str(ROOT / "tests" / "apps" / "hello"), "--instances", "2")
+    seen = set()
+    for _ in range(20):
+        answer = httpx.get(f"http://127.0.0.1:{port}/", headers={"Host": HELLO}, verify=NO_TLS, timeout=20)
+        assert answer.status_code == 200, answer.text
+        seen.add(answer.json()["instance_id"])
+    assert len(seen) == 2
+
+
+def test_redis_that_is_offered_is_the_one_that_is_installed(host: Any, ingot: Ingot) -> None:
+    installed = host.check_output("redis-server --version").split("v=")[1].split(".")
+    offered = json.loads(ingot("services", "--json"))["offerings"]
+    assert {o["version"] for o in offered if o["vendor"] == "redis"} == {".".join(installed[:2])}
+
+
+def test_every_daemon_of_the_platform_runs_well(host: Any, ingot: Ingot) -> None:
+    failed = host.check_output("systemctl list-units --state=failed --plain --no-legend")
+    assert failed == ""
+    assert json.loads(ingot("pool", "show", "dea", "--json"))["machines"]
