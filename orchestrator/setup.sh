@@ -29,7 +29,9 @@ servers=(nats-server:nats-server nginx:nginx '/usr/share/nginx/modules-available
   javax2jakarta:tomcat-jakartaee-migration '/usr/share/rubygems-integration/all/specifications/sinatra-*:ruby-sinatra'
   '/usr/share/rubygems-integration/all/specifications/railties-*:ruby-railties')
 # What the tests use beside the main job: real servers of data services, a balancer, clients, machines with a kernel of their own.
-tests=(redis-server:redis-server haproxy:haproxy curl:curl openssl:openssl ps:procps linux.uml:user-mode-linux mkfs.ext4:e2fsprogs ethtool:ethtool)
+tests=(redis-server:redis-server haproxy:haproxy curl:curl openssl:openssl ps:procps qemu-system-x86_64:qemu-system-x86 mkfs.ext4:e2fsprogs)
+# The disks of such machines; tests without a machine make some, too.
+disks=(qemu-img:qemu-utils)
 # What only the router's benchmark uses: its load, and what it compares with.
 peers=(wrk:wrk haproxy:haproxy caddy:caddy)
 database=('/usr/lib/postgresql/*/bin/postgres:postgresql')
@@ -102,9 +104,9 @@ case $goal in
     [ -n "$why" ] || why=$(no_machines_because)
     if [ -z "$why" ]; then wanted=("${base[@]}" "${venv[@]}" "${machines[@]}"); else way=processes wanted=("${venv[@]}" "${servers[@]}"); fi
     ;;
-  test) wanted=("${base[@]}" "${venv[@]}" "${machines[@]}" "${servers[@]}" "${database[@]}" "${tests[@]}") ;;
+  test) wanted=("${base[@]}" "${venv[@]}" "${machines[@]}" "${servers[@]}" "${database[@]}" "${tests[@]}" "${disks[@]}") ;;
   dev) way=processes wanted=("${venv[@]}" "${servers[@]}") ;;
-  check) way=processes wanted=("${venv[@]}" "${servers[@]}") ;;
+  check) way=processes wanted=("${venv[@]}" "${servers[@]}" "${disks[@]}") ;;
   peers) way=processes wanted=("${venv[@]}" "${peers[@]}") ;;
   *) echo "usage: orchestrator/setup.sh up|test|dev|check|peers" >&2; exit 2 ;;
 esac

@@ -1,4 +1,4 @@
-"""What makes machines. The provider knows this protocol and nothing of nspawn or User Mode Linux."""
+"""What makes machines. The provider knows this protocol and nothing of nspawn or QEMU."""
 
 from __future__ import annotations
 

@@ -12,12 +12,12 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from components.common import log
-from orchestrator.lab import images, processes, sources
+from orchestrator.lab import images, kernel, processes, qemu_image, sources
 from orchestrator.lab.errors import CommandError, ConflictError, LabError, NotFoundError
 from orchestrator.lab.run import run
 
@@ -25,7 +25,6 @@ APT = Path("/etc/apt")
 CERTIFICATES = Path("/usr/local/share/ca-certificates")
 OS_RELEASE = Path("/etc/os-release")
 MOUNTS = Path("/proc/self/mounts")
-KERNEL = "linux.uml"
 _FACTS = "image.json"
 _UNFINISHED = ".building-"
 _BUILD_DEADLINE = 1800.0
@@ -210,6 +209,7 @@ class ImageStore:
             listed, size = _installed(root), _size(root)
             if plan.recipe.disk_mib:
                 state.step = "making the disk"
+                _kernel(root, work)
                 _disk(root, work / images.DISK, plan.recipe.disk_mib)
                 shutil.rmtree(root)
             facts = {
@@ -251,8 +251,6 @@ def host_sources(suite: str) -> list[sources.Source]:
 
 def _plan(name: str) -> Plan:
     recipe = images.recipe(name)
-    if images.has_kernel(name):
-        recipe = replace(recipe, kernel=run([KERNEL, "--version"]).strip())
     archives = host_sources(recipe.suite)
     authorities = tuple(sorted(CERTIFICATES.glob("*.crt")))
     lines = [source.line() for source in archives]
@@ -270,7 +268,7 @@ def _mmdebstrap(root: Path, plan: Plan, report: Callable[[str], None], lock: int
         argv = [
             "mmdebstrap", "--mode=root", "--variant=minbase", "--format=directory",
             "--dpkgopt=force-unsafe-io", *(f"--dpkgopt=path-exclude={pattern}" for pattern in recipe.excluded),
-            "--dpkgopt=path-include=/usr/share/doc/*/copyright",
+            *(f"--dpkgopt=path-include={pattern}" for pattern in ("/usr/share/doc/*/copyright", *recipe.included)),
             '--aptopt=Acquire::Languages "none"', '--aptopt=Acquire::Retries "3"',
             f'--essential-hook={prepare} "$1"', f'--customize-hook={finish} "$1"',
             f"--include={','.join(recipe.packages)}", recipe.suite, str(root), "-",
@@ -279,9 +277,10 @@ def _mmdebstrap(root: Path, plan: Plan, report: Callable[[str], None], lock: int
             **os.environ,
             "INGOT_KEYRINGS": " ".join(sorted({s.keyring for s in plan.archives if s.keyring})),
             "INGOT_CERTIFICATES": " ".join(map(str, plan.authorities)),
-            "INGOT_KERNEL": recipe.kernel,
             "INGOT_KEPT_UNITS": " ".join(recipe.kept_units),
             "INGOT_MASKED_UNITS": " ".join(recipe.masked_units),
+            # An image with a kernel has an initrd of the lab's own.
+            "INITRD": "No",
         }
         _follow(argv, "".join(f"{s.line()}\n" for s in plan.archives), env, report, lock)
 
@@ -324,10 +323,27 @@ def _follow(
         raise CommandError(argv[:1], process.returncode, "".join(said[-8:] + errors))
 
 
+def _kernel(root: Path, work: Path) -> None:
+    (packed,) = root.glob(qemu_image.KERNEL_GLOB)
+    (work / images.KERNEL).write_bytes(kernel.unpack(packed.read_bytes()))
+    packed.unlink()
+    shutil.move(root / qemu_image.INITRD, work / images.INITRD)
+
+
 def _disk(root: Path, disk: Path, mebibytes: int) -> None:
-    # A file with holes: it takes the space of what is in it.
-    argv = ["mkfs.ext4", "-q", "-F", "-m", "0", "-E", "nodiscard,root_owner=0:0", "-d", str(root), str(disk)]
-    run([*argv, f"{mebibytes}M"], timeout=_DISK_DEADLINE)
+    # A file with holes: it takes the space of what is in it. Quotas on projects limit directories, as DEAs and data services may want.
+    argv = [
+        "mkfs.ext4",
+        "-q",
+        "-F",
+        "-m",
+        "0",
+        "-O",
+        "quota,project",
+        "-E",
+        "nodiscard,root_owner=0:0,quotatype=prjquota",
+    ]
+    run([*argv, "-d", str(root), str(disk), f"{mebibytes}M"], timeout=_DISK_DEADLINE)
     disk.chmod(0o444)
 
 

@@ -20,14 +20,15 @@ from components.common import log
 from components.common.errors import IngotError
 from components.common.version import VERSION
 from orchestrator.lab import wire
+from orchestrator.lab.accelerator import remembered
 from orchestrator.lab.build import ImageStore
 from orchestrator.lab.errors import BadRequestError, LabError
 from orchestrator.lab.nspawn import Nspawn
 from orchestrator.lab.paths import HOST_SETTINGS, Paths
 from orchestrator.lab.provider import Provider
+from orchestrator.lab.qemu import Qemu
 from orchestrator.lab.relay import Relay
 from orchestrator.lab.sweep import abandoned_labs, restore, sweep
-from orchestrator.lab.uml import Uml
 
 EXIT_LOCKED = 75
 _WATCH_SECONDS = 5.0
@@ -122,6 +123,7 @@ class Daemon:
             self._working -= 1
 
     async def _status(self, _: Request) -> web.Response:
+        found = remembered(self.provider.paths.accelerator)
         return _json(
             wire.Status(
                 api=wire.API,
@@ -131,6 +133,7 @@ class Daemon:
                 version=VERSION,
                 labs=sorted(self.provider.labs),
                 building=self.provider.images.busy(),
+                accelerator=f"{found.name} ({found.reason})" if found else "",
             )
         )
 
@@ -251,7 +254,7 @@ def serve(paths: Paths) -> int:
 
 
 async def _run(paths: Paths) -> None:
-    provider = Provider(paths, ImageStore(paths.images), Nspawn(), Uml(), HOST_SETTINGS)
+    provider = Provider(paths, ImageStore(paths.images), Nspawn(), Qemu(paths.accelerator), HOST_SETTINGS)
     daemon = Daemon(provider)
     loop = asyncio.get_running_loop()
     # Many clients wait for machines at once; the others are to be served all the same.

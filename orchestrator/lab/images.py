@@ -1,8 +1,8 @@
 """What is in the machines' images. Pure data and a digest; `build` makes them.
 
 A full image holds every Debian package the roles install, so that their apt tasks find nothing to do. A bare one holds
-what Ansible over SSH needs and proves that the roles install what they need. One with `-uml` is a full image as a disk,
-with the modules of User Mode Linux, for machines with a kernel of their own.
+what Ansible over SSH needs and proves that the roles install what they need. One with `-qemu` is a full image as a disk,
+with Debian's kernel, for machines with a kernel of their own.
 """
 
 from __future__ import annotations
@@ -12,18 +12,20 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 
-from orchestrator.lab import uml_image
+from orchestrator.lab import qemu_image
 from orchestrator.lab.errors import BadRequestError
 
 DEFAULT = "bookworm"
 ROOT = "root"
 DISK = "disk.ext4"
+KERNEL = "kernel"
+INITRD = "initrd"
 SUITES = ("bookworm", "trixie")
 BARE_SUFFIX = "-bare"
-UML_SUFFIX = "-uml"
-# Those Debian has a User Mode Linux for that was tried.
-UML_SUITES = ("bookworm",)
-UML_DISK_MIB = 6144
+QEMU_SUFFIX = "-qemu"
+# Those that were tried with a kernel of their own.
+QEMU_SUITES = ("bookworm",)
+QEMU_DISK_MIB = 6144
 
 # What a machine is before anybody touches it: systemd, a network, SSH, and a Python for Ansible.
 BARE_PACKAGES = (
@@ -42,8 +44,8 @@ BARE_PACKAGES = (
     "systemd-sysv",
 )
 
-# Without udev, networkd waits for ever for the interface.
-UML_PACKAGES = ("udev",)
+# Without udev, networkd waits for ever for the interface. busybox is the initrd; quota sets limits on directories.
+QEMU_PACKAGES = ("busybox-static", "linux-image-amd64", "quota", "udev")
 
 # What applications run on: Ruby with the gems an application may count on, Java without a display, PHP within Apache.
 RUBY_PACKAGES = (
@@ -131,20 +133,19 @@ mkdir -p "$root/var/log/journal"
 class Recipe:
     """All that decides what an image becomes, but for what the archive holds on that day.
 
-    `disk_mib` is the size of the disk the image becomes, 0 where it stays a directory; `kernel` is the version of the
-    kernel whose modules it gets.
+    `disk_mib` is the size of the disk the image becomes, 0 where it stays a directory.
     """
 
     name: str
     suite: str
     packages: tuple[str, ...]
     excluded: tuple[str, ...] = EXCLUDED
+    included: tuple[str, ...] = ()
     kept_units: tuple[str, ...] = KEPT_UNITS
     masked_units: tuple[str, ...] = MASKED_UNITS
     prepare: str = PREPARE
     finish: str = FINISH
     disk_mib: int = 0
-    kernel: str = ""
 
     @property
     def part(self) -> str:
@@ -153,7 +154,7 @@ class Recipe:
 
 
 def recipe(name: str) -> Recipe:
-    """Return the recipe of an image: `SUITE`, `SUITE-bare` or `SUITE-uml` (the last without its kernel's version).
+    """Return the recipe of an image: `SUITE`, `SUITE-bare` or `SUITE-qemu`.
 
     Raises:
         BadRequestError: there is no such image.
@@ -164,28 +165,31 @@ def recipe(name: str) -> Recipe:
     packages = set(BARE_PACKAGES)
     if f"-{kind}" != BARE_SUFFIX:
         packages.update(*ROLE_PACKAGES.values())
-    if f"-{kind}" != UML_SUFFIX:
+    if f"-{kind}" != QEMU_SUFFIX:
         java = PREPARE_TRIXIE if name == "trixie" else ""
         return Recipe(name=name, suite=suite, packages=tuple(sorted(packages)), prepare=PREPARE + java)
-    packages.update(UML_PACKAGES)
+    packages.update(QEMU_PACKAGES)
     return Recipe(
         name=name,
         suite=suite,
         packages=tuple(sorted(packages)),
-        finish=FINISH + uml_image.FINISH,
-        disk_mib=UML_DISK_MIB,
+        excluded=(*EXCLUDED, *qemu_image.EXCLUDED),
+        included=qemu_image.INCLUDED,
+        masked_units=(*MASKED_UNITS, *qemu_image.MASKED_UNITS),
+        finish=FINISH + qemu_image.FINISH,
+        disk_mib=QEMU_DISK_MIB,
     )
 
 
 def has_kernel(name: str) -> bool:
     """Whether machines of this image have a kernel of their own."""
-    return name.endswith(UML_SUFFIX)
+    return name.endswith(QEMU_SUFFIX)
 
 
 def names() -> list[str]:
     """Return the names of all images."""
     plain = [name for suite in SUITES for name in (suite, suite + BARE_SUFFIX)]
-    return [*plain, *(suite + UML_SUFFIX for suite in UML_SUITES)]
+    return [*plain, *(suite + QEMU_SUFFIX for suite in QEMU_SUITES)]
 
 
 def digest(made_of: Recipe, sources: Sequence[str], certificates: Mapping[str, bytes]) -> str:

@@ -14,6 +14,7 @@ INTERFACES = Path("/sys/class/net")
 _ALIAS = "ingot-lab"
 _DEFAULT_MTU = 1500
 _SSH_PORT = 22
+_GREETING_DEADLINE = 30.0
 
 
 def taken_networks() -> list[IPv4Network]:
@@ -50,7 +51,8 @@ def speaks_ssh(address: str) -> bool:
     """Whether an SSH daemon greets at port 22 of an address."""
     try:
         with socket.create_connection((address, _SSH_PORT), timeout=1) as connection:
-            connection.settimeout(2)
+            # A machine that is slow to greet would be slower still if it were asked again meanwhile.
+            connection.settimeout(_GREETING_DEADLINE)
             return connection.recv(4) == b"SSH-"
     except OSError:
         return False
@@ -101,9 +103,6 @@ def create_tap(name: str, bridge: str, mtu: int) -> None:
     """
     remove_tap(name)
     run(["ip", "tuntap", "add", "dev", name, "mode", "tap"])
-    # Whoever reads a tap device gets whole packets with checksums only where the kernel does not put that off.
-    offloads = [word for kind in ("tso", "gso", "gro", "tx", "rx", "sg") for word in (kind, "off")]
-    run(["ethtool", "-K", name, *offloads], check=False)
     run(["ip", "link", "set", name, "mtu", str(mtu), "master", bridge, "up"])
 
 

@@ -66,6 +66,11 @@ class Paths:
         """One folder per built image."""
         return self.cache / "images"
 
+    @property
+    def accelerator(self) -> Path:
+        """What this host runs machines with a kernel of their own by."""
+        return self.cache / "accelerator.json"
+
     def lab(self, name: str) -> Path:
         """A lab's folder."""
         return self.labs / name

@@ -29,10 +29,10 @@ TOOLS: Mapping[str, str] = {
     "unshare": "util-linux",
 }
 # What machines with a kernel of their own want besides.
-UML_TOOLS: Mapping[str, str] = {
-    "ethtool": "ethtool",
-    "linux.uml": "user-mode-linux",
+QEMU_TOOLS: Mapping[str, str] = {
     "mkfs.ext4": "e2fsprogs",
+    "qemu-img": "qemu-utils",
+    "qemu-system-x86_64": "qemu-system-x86",
 }
 TUN = Path("/dev/net/tun")
 IMAGE_BYTES = 1536 << 20
@@ -129,8 +129,8 @@ def gather(paths: Paths, wishes: Wishes) -> Facts:
     root = os.geteuid() == 0
     owner = _owner(paths, wishes.lab) if root else ""
     taken: tuple[str, ...] = ()
-    uml = any(map(images.has_kernel, wishes.images))
-    tools = [*TOOLS, *(UML_TOOLS if uml else ())]
+    kernels = any(map(images.has_kernel, wishes.images))
+    tools = [*TOOLS, *(QEMU_TOOLS if kernels else ())]
     missing_tools = tuple(tool for tool in tools if shutil.which(tool) is None)
     if wishes.subnet and "ip" not in missing_tools:
         hits = addresses.collisions(IPv4Network(wishes.subnet), network.taken_networks())
@@ -143,7 +143,7 @@ def gather(paths: Paths, wishes: Wishes) -> Facts:
         free_bytes={str(f): shutil.disk_usage(_existing(f)).free for f in (paths.state, paths.cache)},
         missing_images=tuple(i for i in wishes.images if not list(paths.images.glob(f"{i}-{'?' * 12}"))),
         lab_owner=owner,
-        no_tun=uml and not TUN.is_char_device(),
+        no_tun=kernels and not TUN.is_char_device(),
         obstacles=obstacles(root, "unshare" not in missing_tools),
     )
 
@@ -202,7 +202,7 @@ def _holder(port: int) -> str:
 
 
 def _packages(tools: Sequence[str]) -> str:
-    return " ".join(sorted({{**TOOLS, **UML_TOOLS}[tool] for tool in tools}))
+    return " ".join(sorted({{**TOOLS, **QEMU_TOOLS}[tool] for tool in tools}))
 
 
 def _existing(folder: Path) -> Path:

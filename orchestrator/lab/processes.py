@@ -67,15 +67,6 @@ def leader_of(supervisor: int) -> Process | None:
     return None
 
 
-def child_of(parent: int, program: str) -> Process | None:
-    """Return the first child of a process that runs this program."""
-    for pid in sorted(pids()):
-        found = stat(pid)
-        if found and found[0] not in "ZX" and found[1] == parent and _name(pid) == program[:15]:
-            return Process(pid, found[2])
-    return None
-
-
 def parent_of(process: Process | None, program: str) -> Process | None:
     """Return the parent of a process that lives, where it runs this program."""
     if process is None or not lives(process) or (found := stat(process.pid)) is None:

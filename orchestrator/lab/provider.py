@@ -38,7 +38,7 @@ from orchestrator.lab.errors import (
 from orchestrator.lab.folder import LabFolder
 from orchestrator.lab.journal import Bind, Journal, LabRecord, Life, MachineRecord
 from orchestrator.lab.paths import Paths
-from orchestrator.lab.uml import DEFAULT_MEMORY
+from orchestrator.lab.qemu import DEFAULT_MEMORY
 
 RESOLV_CONF = (Path("/etc/resolv.conf"), Path("/run/systemd/resolve/resolv.conf"))
 _AT_ONCE = 8
@@ -49,10 +49,12 @@ logger = log.get(__name__)
 class Provider:
     """Owns what the journal names; the one writer of it."""
 
-    def __init__(self, paths: Paths, store: ImageStore, nspawn: Backend, uml: Backend, counter: Path) -> None:
+    def __init__(
+        self, paths: Paths, store: ImageStore, nspawn: Backend, qemu: Backend, counter: Path
+    ) -> None:
         self.paths = paths
         self.images = store
-        self._nspawn, self._uml = nspawn, uml
+        self._nspawn, self._qemu = nspawn, qemu
         self.journal = Journal(paths.labs)
         self.labs: dict[str, LabRecord] = self.journal.load()
         self.counter = counter
@@ -332,7 +334,7 @@ class Provider:
 
     def backend(self, machine: MachineRecord) -> Backend:
         """Return what makes and runs a machine of this image."""
-        return self._uml if images.has_kernel(machine.image) else self._nspawn
+        return self._qemu if images.has_kernel(machine.image) else self._nspawn
 
     def spec(self, lab: LabRecord, machine: MachineRecord) -> Spec:
         """Return a machine as its backend sees it."""

@@ -7,7 +7,7 @@ import signal
 from pathlib import Path
 
 from components.common import log
-from orchestrator.lab import addresses, host_settings, network, processes, uml
+from orchestrator.lab import addresses, host_settings, network, processes, qemu
 from orchestrator.lab.errors import LabError
 from orchestrator.lab.journal import Leftovers, Process, Seen, abandoned, leftovers
 from orchestrator.lab.nspawn import unmount
@@ -128,7 +128,7 @@ def _remove_bridge(bridge: str) -> None:
     assert index is not None
     for link in (network.INTERFACES / bridge / "brif").iterdir():
         run(["ip", "link", "delete", link.name], check=False)
-    uml.clear(addresses.key_prefix(index))
+    qemu.clear(addresses.key_prefix(index))
     network.remove_network(index)
 
 

@@ -18,7 +18,7 @@ from orchestrator.lab.journal import Process
 from orchestrator.lab.layout import Layout, PlannedMachine
 from orchestrator.lab.preflight import Wishes
 
-BOOT_DEADLINE = 120.0
+BOOT_DEADLINE = 300.0
 _AT_ONCE = 8
 Report = Callable[[str], None]
 

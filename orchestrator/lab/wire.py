@@ -125,7 +125,10 @@ class Access(msgspec.Struct):
 
 
 class Status(msgspec.Struct):
-    """The daemon: `code` is a digest of the program it was started from, `source` where that lay."""
+    """The daemon: `code` is a digest of the program it was started from, `source` where that lay.
+
+    `accelerator` is what runs machines with a kernel of their own, and why; empty where none was started yet.
+    """
 
     api: int
     code: str
@@ -134,3 +137,4 @@ class Status(msgspec.Struct):
     version: str
     labs: list[str]
     building: bool
+    accelerator: str = ""

@@ -21,6 +21,9 @@ import pytest
 from components.common.plain_http import NO_TLS
 from orchestrator.lab import keys
 from tests.integration import router_rig
+from tests.lab.kernel_lab import kernel_lab, kernels
+
+__all__ = ["kernel_lab", "kernels"]
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 DOMAIN = "ingot.localhost"

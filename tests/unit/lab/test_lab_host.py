@@ -1,6 +1,9 @@
 """Pure readings of the host: processes, control groups, firewalls, and whether a lab may be raised."""
 
 import os
+import socket
+import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -157,6 +160,23 @@ def test_a_killed_runs_switch_is_not_taken_for_the_hosts_own(forwarding: Path, t
     host_settings.acquire(tmp_path / "count", "ing-1")
     host_settings.release(tmp_path / "count", "ing-1")
     assert forwarding.read_text() == "0\n"
+
+
+def test_machine_that_is_slow_to_greet_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        monkeypatch.setattr(network, "_SSH_PORT", server.getsockname()[1])
+
+        def greet() -> None:
+            connection, _ = server.accept()
+            with connection:
+                time.sleep(2.5)
+                connection.sendall(b"SSH-2.0-slow\r\n")
+
+        machine = threading.Thread(target=greet)
+        machine.start()
+        assert network.speaks_ssh("127.0.0.1")
+        machine.join()
+    assert not network.speaks_ssh("127.0.0.1")
 
 
 def test_a_host_has_room_for_the_machines_of_all_labs_while_there_is_one(
