@@ -1,14 +1,17 @@
 """The contract of the bus: every subject, who publishes it, who subscribes to it, and what it carries.
 
 Section 2 of the protocol reference, and ours under `ingot.`. The permissions of the NATS users are generated from this
-table and from nothing else. A reply goes to the asker's inbox; the server allows it to whoever was asked.
+table and from nothing else. A reply goes to the asker's inbox. The server allows it to the user that was asked, unless that user
+could ask itself: such a user has the askers' inboxes among its permissions.
 """
 
 from __future__ import annotations
 
 import json
 import sys
-from dataclasses import dataclass, field
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, field
+from itertools import product
 
 from components.common import messages, operation_messages, service_messages
 
@@ -45,10 +48,15 @@ def _of(*users: str) -> frozenset[str]:
 
 @dataclass(frozen=True, slots=True)
 class Permissions:
-    """What a bus user may publish and subscribe to."""
+    """What a bus user may publish and subscribe to.
+
+    `allow_responses` has the server allow a reply to whatever subject a question names. A user that may publish to a subject it
+    hears could name any subject and answer itself, so it has False, and publishes replies to listed inboxes.
+    """
 
     publish: list[str] = field(default_factory=list)
     subscribe: list[str] = field(default_factory=list)
+    allow_responses: bool = True
 
 
 M, OPS, S = messages, operation_messages, service_messages
@@ -166,24 +174,48 @@ def permissions(user: str) -> Permissions:
     Raises:
         ValueError: nobody of that name is in the contract.
     """
-    if user == PEER:
-        old = [s.name for s in CONTRACT if not s.ours]
-        return Permissions(sorted({*old, "_INBOX.>"}), sorted({*old, "_INBOX.>"}))
-    if user not in {*COMPONENTS, OPERATOR}:
+    if user not in {*COMPONENTS, OPERATOR, PEER}:
         raise ValueError(f"{user}: not a user of the bus")
-    publish = [s.name for s in CONTRACT if user in s.publishers]
+    publish = {s.name for s in CONTRACT if user in _with_peer(s, s.publishers)}
+    listen = {s.name for s in CONTRACT if user in _with_peer(s, s.subscribers)} | {f"{inbox_prefix(user)}.>"}
     if user == STAGER:
         # The server forgets whom it allowed to answer when it restarts; a droplet's answer takes minutes and must not be lost.
-        publish.append(f"{inbox_prefix(CONTROLLER)}.>")
-    listen = [s.name for s in CONTRACT if user in s.subscribers]
-    return Permissions(sorted(publish), sorted([*listen, f"{inbox_prefix(user)}.>"]))
+        publish.add(f"{inbox_prefix(CONTROLLER)}.>")
+    asks_itself = overlap(publish, listen)
+    if asks_itself:
+        publish |= _inboxes_answered(user)
+    return Permissions(sorted(publish), sorted(listen), allow_responses=not asks_itself)
+
+
+def overlap(some: Iterable[str], others: Iterable[str]) -> bool:
+    """Return whether a subject may match a pattern of both; pure."""
+    return any(_meet(a.split("."), b.split(".")) for a, b in product(some, others))
+
+
+def _meet(one: list[str], other: list[str]) -> bool:
+    for a, b in zip(one, other, strict=False):
+        if ">" in (a, b):
+            return True
+        if a != b and "*" not in (a, b):
+            return False
+    return len(one) == len(other)
+
+
+def _with_peer(subject: Subject, users: frozenset[str]) -> frozenset[str]:
+    """Return the users of a row; a 2011 peer does all that is not ours."""
+    return users if subject.ours else users | {PEER}
+
+
+def _inboxes_answered(user: str) -> set[str]:
+    """Return the inboxes of all that may ask the user something."""
+    answered = [s for s in CONTRACT if s.reply is not None and user in _with_peer(s, s.subscribers)]
+    return {f"{inbox_prefix(asker)}.>" for s in answered for asker in _with_peer(s, s.publishers)}
 
 
 def main() -> None:
     """Print every user's permissions as JSON, for the `nats` role."""
     table = {u: permissions(u) for u in (*COMPONENTS, OPERATOR, PEER)}
-    shape = {u: {"publish": p.publish, "subscribe": p.subscribe} for u, p in table.items()}
-    json.dump(shape, sys.stdout, indent=2, sort_keys=True)
+    json.dump({u: asdict(p) for u, p in table.items()}, sys.stdout, indent=2, sort_keys=True)
     sys.stdout.write("\n")
 
 

@@ -1,8 +1,9 @@
 """Instances whose unit was made as earlier releases made it: how many are left, and which of them asks for a successor; pure.
 
 One at a time is named in the DEA's beat (`leaving`). The health manager has a successor started, and the old one stopped when the
-successor runs, exactly as for an instance on a DEA that evacuates. One without a successor for a while, because there is no room for
-it or it does not start, lets the next have its turn.
+successor runs, exactly as for an instance on a DEA that evacuates. It is named until it is gone: the health manager takes the
+successor of one that is named no more for a duplicate, and stops it. One without a successor after the longest start that is allowed,
+because there is no room for it or it does not start, lets the next have its turn.
 """
 
 from __future__ import annotations
@@ -12,7 +13,8 @@ from collections.abc import Collection
 from components.common.units import UnitStatus
 from components.dea.instance import Instance
 
-_PATIENCE_SECONDS = 120.0
+# A start may take as long as a health check's longest timeout, 600 s, and before it come the request and the droplet's way to its DEA.
+_PATIENCE_SECONDS = 900.0
 
 
 def outdated(instance: Instance, status: UnitStatus) -> bool:

@@ -127,15 +127,8 @@ def _nats(plan: Plan) -> dict[str, Any]:
     users = []
     for user in COMPONENTS:
         allowed = permissions(user)
-        users.append(
-            {
-                "user": user,
-                "password": plan.secrets[f"bus_{user}"],
-                "permissions": {
-                    "publish": allowed.publish,
-                    "subscribe": allowed.subscribe,
-                    "allow_responses": {"max": -1, "expires": f"{_REPLY_SECONDS}s"},
-                },
-            }
-        )
+        rights: dict[str, Any] = {"publish": allowed.publish, "subscribe": allowed.subscribe}
+        if allowed.allow_responses:
+            rights["allow_responses"] = {"max": -1, "expires": f"{_REPLY_SECONDS}s"}
+        users.append({"user": user, "password": plan.secrets[f"bus_{user}"], "permissions": rights})
     return {"listen": f"{LOOPBACK}:{plan.ports['nats']}", "authorization": {"timeout": 2, "users": users}}

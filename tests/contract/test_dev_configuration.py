@@ -61,7 +61,9 @@ def test_bus_has_the_contracts_permissions(plan):
     users = json.loads(write(plan)["nats"].read_text())["authorization"]["users"]
     assert {user["user"] for user in users} == set(COMPONENTS)
     for user in users:
-        assert user["permissions"]["publish"] == permissions(user["user"]).publish
+        may = permissions(user["user"])
+        assert user["permissions"]["publish"] == may.publish
+        assert ("allow_responses" in user["permissions"]) is may.allow_responses
 
 
 def test_secrets_stay_and_are_private(tmp_path):

@@ -67,18 +67,16 @@ def authorization(without: str = " ") -> str:
     Args:
         without: begins the subjects that nobody may use.
     """
-    known = [
-        {
-            "user": user,
-            "password": user,
-            "permissions": {
-                "publish": [s for s in permissions(user).publish if not s.startswith(without)],
-                "subscribe": [s for s in permissions(user).subscribe if not s.startswith(without)],
-                "allow_responses": {"max": -1, "expires": "60s"},
-            },
+    known = []
+    for user in (*COMPONENTS, OPERATOR, PEER):
+        may = permissions(user)
+        rights: dict[str, Any] = {
+            "publish": [s for s in may.publish if not s.startswith(without)],
+            "subscribe": [s for s in may.subscribe if not s.startswith(without)],
         }
-        for user in (*COMPONENTS, OPERATOR, PEER)
-    ]
+        if may.allow_responses:
+            rights["allow_responses"] = {"max": -1, "expires": "60s"}
+        known.append({"user": user, "password": user, "permissions": rights})
     return f"authorization {{ users: {json.dumps(known)} }}"
 
 

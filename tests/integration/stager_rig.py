@@ -225,17 +225,10 @@ class Rig:
         users = []
         for name in ("controller", "stager"):
             may = permissions(name)
-            users.append(
-                {
-                    "user": name,
-                    "password": name,
-                    "permissions": {
-                        "publish": may.publish,
-                        "subscribe": may.subscribe,
-                        "allow_responses": {"max": -1, "expires": "10m"},
-                    },
-                }
-            )
+            rights: dict[str, Any] = {"publish": may.publish, "subscribe": may.subscribe}
+            if may.allow_responses:
+                rights["allow_responses"] = {"max": -1, "expires": "10m"}
+            users.append({"user": name, "password": name, "permissions": rights})
         config = self.folder / "nats.conf"
         config.write_text(json.dumps({"authorization": {"users": users}}))
         self._nats = subprocess.Popen(

@@ -9,6 +9,9 @@ from typing import Any
 
 import pytest
 from common_rig import NatsServer, bus_of, until, up
+from nats import connect
+from nats.aio.client import Client
+from nats.aio.msg import Msg
 from prometheus_client import REGISTRY
 
 from components.common.bus import BusNoAnswerError, Incoming
@@ -16,6 +19,7 @@ from components.common.bus_thread import BusThread
 from components.common.config import BusConfig
 from components.common.errors import BusUnavailableError, MessageError
 from components.common.messages import DropletRef, HealthReply
+from components.common.subjects import COMPONENTS, CONTRACT, OPERATOR, PEER, inbox_prefix
 
 
 def malformed(subject: str) -> float:
@@ -290,6 +294,41 @@ async def test_the_contracts_permissions_hold(tmp_path: Path, closing: AsyncExit
     assert (await controller.request("dea.status", None, DropletRef)).droplet == 1
     await until(lambda: heard.count("dea.status") == 2, "what was allowed")
     assert sorted(heard) == ["dea.7.start", "dea.status", "dea.status", "dea.stop"]
+
+
+async def test_every_user_may_answer_every_user_that_may_ask_it(
+    tmp_path: Path, closing: AsyncExitStack
+) -> None:
+    server = NatsServer(tmp_path, users=True)
+    closing.callback(server.stop)
+    server.start()
+    clients: dict[str, Client] = {}
+    for user in (*COMPONENTS, OPERATOR, PEER):
+        clients[user] = await connect(
+            server.url, user=user, password=user, inbox_prefix=inbox_prefix(user).encode()
+        )
+        closing.push_async_callback(clients[user].close)
+    for row in (s for s in CONTRACT if s.reply is not None):
+        subject = row.name.replace("*", "x")
+        peer = set() if row.ours else {PEER}
+        for replier in row.subscribers | peer:
+
+            async def answer(message: Msg, name: str = replier) -> None:
+                await message.respond(name.encode())
+
+            heard = await clients[replier].subscribe(subject, cb=answer)
+            await settled(clients[replier])
+            for asker in row.publishers | peer:
+                reply = await clients[asker].request(subject, b"{}", timeout=20)
+                assert reply.data.decode() == replier, f"{row.name}: {replier} answers {asker}"
+            await heard.unsubscribe()
+            await settled(clients[replier])
+
+
+async def settled(client: Client) -> None:
+    """Wait until the server has what the client said: a first PING may overtake what is queued, a second follows it."""
+    await client.flush()
+    await client.flush()
 
 
 async def test_a_wrong_password_connects_nobody(tmp_path: Path, closing: AsyncExitStack) -> None:

@@ -5,6 +5,7 @@ The bus has the contract's users, as on machines; bus, process, nginx and endpoi
 
 from __future__ import annotations
 
+import asyncio
 import http.client
 import json
 import signal
@@ -13,10 +14,19 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import nats
 import pytest
 
 from components.common.platform_hosts import PLATFORM_REGISTER, PLATFORM_UNREGISTER, REGISTER, UNREGISTER
-from components.common.subjects import COMPONENTS, CONTROLLER, DEA, ORCHESTRATOR, PEER
+from components.common.subjects import (
+    COMPONENTS,
+    CONTROLLER,
+    DEA,
+    HEALTH_MANAGER,
+    ORCHESTRATOR,
+    PEER,
+    SERVICES,
+)
 from tests.integration.common_rig import authorization
 from tests.integration.router_rig import Backend, Rig, free_port, running, until
 
@@ -100,6 +110,47 @@ def test_only_controllers_and_orchestrator_speak_for_the_platform(rig: Rig, user
     heard(rig)
     assert {rig.get(API).json()["name"] for _ in range(20)} == {"controller"}
     assert {rig.get(OWN).json()["name"] for _ in range(20)} == {"orchestrator"}
+
+
+@pytest.mark.parametrize(
+    ("user", "subject"),
+    [
+        (SERVICES, "RaaS.announce"),
+        (HEALTH_MANAGER, "healthmanager.nats.ping"),
+        (HEALTH_MANAGER, "cloudcontrollers.hm.requests"),
+        (PEER, "router.start"),
+    ],
+)
+def test_a_user_that_asks_itself_may_not_answer_on_the_platforms_subject(
+    rig: Rig, user: str, subject: str
+) -> None:
+    endpoint = {"host": "127.0.0.1", "port": rig.backend("thief").port, "uris": [OWN], "tags": {}}
+    refused = asyncio.run(answer_itself(rig, user, subject, endpoint))
+    heard(rig)
+    assert rig.get(OWN).status == 404
+    assert [PLATFORM_REGISTER in word for word in refused] == [True]
+
+
+async def answer_itself(rig: Rig, user: str, subject: str, answer: dict[str, Any]) -> list[str]:
+    """Ask on a subject that the user hears, have the answer go to the platform's subject; return what the server said of it."""
+    asked: asyncio.Queue[Any] = asyncio.Queue()
+    refused: list[str] = []
+
+    async def note(error: Exception) -> None:
+        refused.append(str(error))
+
+    client = await nats.connect(
+        f"nats://127.0.0.1:{rig.bus_port}", user=user, password=user, error_cb=note, allow_reconnect=False
+    )
+    await client.subscribe(subject, cb=asked.put)
+    await client.publish(subject, b"{}", reply=PLATFORM_REGISTER)
+    await asyncio.wait_for(asked.get(), 60)
+    await client.publish(PLATFORM_REGISTER, json.dumps(answer).encode())
+    # The server's word on the answer comes before what is said next.
+    await client.publish(subject, b"{}")
+    await asyncio.wait_for(asked.get(), 60)
+    await client.close()
+    return refused
 
 
 def test_while_the_platform_is_away_no_wildcard_stands_in_for_it(rig: Rig) -> None:

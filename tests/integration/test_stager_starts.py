@@ -126,6 +126,41 @@ def test_gunicorn_listens_once_the_application_is_loaded(rig: Rig, tmp_path: Pat
     assert "the application's own hook" in droplet.read("logs/stdout.log")
 
 
+# Replaces the class of sockets as gevent's `monkey.patch_all()` does: it wraps a socket, and has no `listen` of its own.
+WRAPPED = """
+import socket
+plain = socket.socket
+class Wrapped:
+    def __init__(self, *made, **named):
+        self._sock = plain(*made, **named)
+    def __getattr__(self, name):
+        return getattr(self._sock, name)
+socket.socket = Wrapped
+"""
+
+
+@pytest.mark.parametrize(
+    ("conf", "more"),
+    [("", "--bind unix:own.sock"), (WRAPPED, "--bind unix:own.sock"), ("", "--reuse-port")],
+    ids=["a Unix socket too", "wrapped", "made by workers"],
+)
+def test_gunicorn_waits_for_the_application_however_its_sockets_are_made(
+    rig: Rig, tmp_path: Path, conf: str, more: str
+) -> None:
+    source = tmp_path / "wsgi.py"
+    source.write_text(f"{SLOW}import nothing_such\napplication = None\n")
+    (tmp_path / "gunicorn.conf.py").write_text(conf)
+    (tmp_path / "Procfile").write_text(f"web: gunicorn {more} --bind 0.0.0.0:$PORT wsgi:application\n")
+    with pytest.raises(AssertionError, match="nothing_such"):
+        rig.droplet(tmp_path, "wsgi").start("python3")
+    # It listens on a port of its own when it is imported, as a server of metrics does.
+    source.write_text(
+        "import socket\nown = socket.create_server(('127.0.0.1', 0))\n"
+        "socket.create_connection(own.getsockname(), 5).close()\n" + SLOW + ANSWER
+    )
+    assert b"of the application" in fetch(rig.droplet(tmp_path, "wsgi").start("python3"))[2]
+
+
 def test_a_worker_that_is_lost_is_replaced_and_the_port_stays_open(rig: Rig, tmp_path: Path) -> None:
     (tmp_path / "wsgi.py").write_text(
         "import os\ndef application(e, start):\n"

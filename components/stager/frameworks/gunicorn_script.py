@@ -9,55 +9,93 @@ It travels in the droplet in the place of the command `gunicorn`, and so uses Gu
 
 from __future__ import annotations
 
+import functools
+import os
 import socket
 from collections.abc import Callable
 from typing import Any
 
 from gunicorn.app.wsgiapp import WSGIApplication
 
-_listen = socket.socket.listen
 _NETWORK = (socket.AF_INET, socket.AF_INET6)
 
 
-def _later(self: Any, backlog: int = 128, /) -> None:
-    """Stand for `socket.listen` while Gunicorn makes its sockets."""
-    if self.family not in _NETWORK:
-        _listen(self, backlog)
+class _Hold:
+    """`listen` of all sockets on the network does nothing until `end`.
+
+    An application's configuration may have replaced `socket.socket`, as gevent does, by a class that wraps a socket and has no
+    `listen` of its own: the class of the moment is changed, and what it had before is put back.
+    """
+
+    def __init__(self) -> None:
+        self._cls: Any = socket.socket
+        self._own: Any = vars(self._cls).get("listen")
+        self._cls.listen = self._later()
+
+    def end(self) -> None:
+        """Give the class its `listen` back."""
+        if self._own is None:
+            del self._cls.listen
+        else:
+            self._cls.listen = self._own
+
+    def _later(self) -> Callable[..., None]:
+        cls, own = self._cls, self._own
+
+        def listen(sock: Any, *backlog: int) -> None:
+            if sock.family in _NETWORK:
+                return
+            if own is not None:
+                own(sock, *backlog)
+            else:
+                getattr(sock, "_sock", super(cls, sock)).listen(*backlog)
+
+        return listen
 
 
 class Server(WSGIApplication):
-    """What the command `gunicorn` runs, with three of its hooks extended."""
+    """What the command `gunicorn` runs, with some of its hooks extended."""
+
+    _held: _Hold | None = None
 
     def load_config(self) -> None:
         """Read all settings as ever; an application's own hooks stay."""
         super().load_config()
+        # Gunicorn has no setting for this. It makes its sockets between the first two hooks; with `reuse_port`, from version 23
+        # on, each worker makes its own between the next two, and its parent's sockets are none of them.
         self._extend("on_starting", after=self._hold)
         self._extend("when_ready", before=self._let_go)
+        if self.cfg.reuse_port:
+            self._extend("pre_fork", after=self._hold)
+            os.register_at_fork(after_in_parent=self._let_go)
+            self._extend("post_fork", before=self._let_go)
         self._extend("post_worker_init", after=self._open)
 
     def _extend(
         self,
         name: str,
-        before: Callable[[Any], None] = lambda _: None,
-        after: Callable[[Any], None] = lambda _: None,
+        before: Callable[..., None] = lambda *_: None,
+        after: Callable[..., None] = lambda *_: None,
     ) -> None:
         own = getattr(self.cfg, name)
 
-        def hook(what: Any) -> None:
-            before(what)
-            own(what)
-            after(what)
+        # Gunicorn counts the parameters of a hook.
+        @functools.wraps(own)
+        def hook(*what: Any) -> None:
+            before(*what)
+            own(*what)
+            after(*what)
 
         self.cfg.set(name, hook)
 
-    @staticmethod
-    def _hold(_arbiter: Any) -> None:
-        # Gunicorn has no setting for this, and every version of it makes its sockets between these two hooks.
-        socket.socket.listen = _later  # type: ignore[method-assign]
+    def _hold(self, *_: Any) -> None:
+        if self._held is None:
+            self._held = _Hold()
 
-    @staticmethod
-    def _let_go(_arbiter: Any) -> None:
-        socket.socket.listen = _listen  # type: ignore[method-assign]
+    def _let_go(self, *_: Any) -> None:
+        if self._held is not None:
+            self._held.end()
+            self._held = None
 
     @staticmethod
     def _open(worker: Any) -> None:

@@ -14,6 +14,7 @@ from components.common.subjects import (
     OPERATOR,
     PEER,
     inbox_prefix,
+    overlap,
     permissions,
 )
 
@@ -29,7 +30,8 @@ def test_a_user_may_do_what_the_table_says_and_hear_its_own_inbox(user):
     may = permissions(user)
     # A staging is answered minutes later, perhaps by way of a server that has restarted and knows of no question.
     late = {"_INBOX_controller.>"} if user == subjects.STAGER else set()
-    assert set(may.publish) == {s.name for s in CONTRACT if user in s.publishers} | late
+    answers = {s for s in may.publish if s.startswith("_INBOX")} if not may.allow_responses else late
+    assert set(may.publish) == {s.name for s in CONTRACT if user in s.publishers} | answers
     assert set(may.subscribe) == {s.name for s in CONTRACT if user in s.subscribers} | {f"_INBOX_{user}.>"}
 
 
@@ -38,6 +40,58 @@ def test_no_user_can_listen_to_anothers_answers():
         foreign = [s for s in permissions(user).subscribe if s.startswith("_INBOX") and user not in s]
         assert foreign == []
         assert ">" not in permissions(user).subscribe
+
+
+@pytest.mark.parametrize("user", [*COMPONENTS, OPERATOR, PEER])
+def test_a_user_that_could_ask_itself_may_answer_at_listed_inboxes_only(user):
+    may = permissions(user)
+    assert may.allow_responses is not overlap(may.publish, may.subscribe)
+    inboxes = {s for s in may.publish if s.startswith("_INBOX")}
+    if may.allow_responses:
+        assert inboxes <= {"_INBOX_controller.>"}
+        return
+    for subject in CONTRACT:
+        if subject.reply is not None and user in subject.subscribers:
+            assert inboxes >= {f"_INBOX_{asker}.>" for asker in subject.publishers}
+            assert subject.ours or "_INBOX.>" in inboxes
+    assert not [s for s in may.publish if overlap([s], ["ingot.platform.>"])] or user in (
+        subjects.CONTROLLER,
+        subjects.ORCHESTRATOR,
+    )
+
+
+def test_which_users_can_ask_themselves():
+    asks_itself = {u for u in (*COMPONENTS, OPERATOR, PEER) if not permissions(u).allow_responses}
+    others = {subjects.DEA, subjects.ROUTER, subjects.STAGER, OPERATOR}
+    assert asks_itself == {*COMPONENTS, PEER} - others
+    # Nobody but the requesters of what data services answer: the inbox of a DEA is none of them.
+    assert [s for s in permissions(subjects.SERVICES).publish if s.startswith("_INBOX")] == [
+        "_INBOX.>",
+        "_INBOX_controller.>",
+        "_INBOX_operator.>",
+        "_INBOX_orchestrator.>",
+        "_INBOX_services.>",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "meet"),
+    [
+        ("a.b", "a.b", True),
+        ("a.b", "a.c", False),
+        ("a.b", "a.b.c", False),
+        ("a.*", "a.b", True),
+        ("a.*", "*.b", True),
+        ("a.*", "a.b.c", False),
+        ("a.>", "a.b.c", True),
+        ("a.>", "a", False),
+        (">", "a.b", True),
+        ("a.*.c", "a.>", True),
+        ("_INBOX.>", "_INBOX_dea.>", False),
+    ],
+)
+def test_patterns_overlap_where_a_subject_matches_both(one, other, meet):
+    assert overlap([one], ["x", other]) is overlap([other, "y"], [one]) is meet
 
 
 def test_the_peer_of_2011_never_meets_what_is_ours():

@@ -4,6 +4,7 @@ import pytest
 from hm_world import World
 
 from components.common.messages import HmRequest
+from components.dea.renewal import Renewal
 from components.health_manager.config import Intervals
 
 
@@ -155,6 +156,26 @@ def test_one_that_its_dea_names_gets_a_successor_first_and_the_others_stay(world
     assert others == {holder(world, 1, n) for n in (1, 2)}
     home.leaving = []
     assert world.run(20) == []
+
+
+@pytest.mark.parametrize("start_seconds", [200.0, 600.0])
+def test_instances_of_an_earlier_making_are_replaced_however_long_a_start_takes(start_seconds):
+    world, renewal = World(), Renewal()
+    home = world.deas["dea0"]
+    for droplet in (1, 2):
+        world.app(droplet)
+        world.launch(droplet, 0, dea=home.id)
+    world.run(20)
+    for old in home.instances:
+        renewal.add(old)
+    world.start_seconds = start_seconds
+    made: list[HmRequest] = []
+    for _ in range(round(2 * start_seconds) + 120):
+        home.leaving = renewal.turn(set(home.instances), world.now)
+        made += world.run(1)
+        assert {*world.running(1)} == {*world.running(2)} == {0}
+    assert renewal.left(set(home.instances)) == 0
+    assert len(starts(made)) == len(stops(made)) == 2
 
 
 def test_one_that_is_named_no_more_before_its_successor_runs_stays(world):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import json
 import re
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -130,7 +131,25 @@ def test_what_bus_users_may_do_is_what_the_contract_says() -> None:
     generated = json.loads((ROOT / "roles" / "nats" / "files" / "permissions.json").read_text())
     users = (*subjects.COMPONENTS, subjects.OPERATOR, subjects.PEER)
     rights = {user: subjects.permissions(user) for user in users}
-    assert generated == {u: {"publish": r.publish, "subscribe": r.subscribe} for u, r in rights.items()}
+    assert generated == {user: asdict(right) for user, right in rights.items()}
+
+
+def test_the_bus_allows_responses_to_users_that_cannot_ask_themselves() -> None:
+    template = (ROOT / "roles" / "nats" / "templates" / "etc" / "nats-server.conf.j2").read_text()
+    environment = jinja2.Environment(trim_blocks=True)
+    environment.filters["to_json"] = json.dumps
+    users = {name: asdict(subjects.permissions(name)) for name in (*subjects.COMPONENTS, subjects.PEER)}
+    shown = environment.from_string(template).render(
+        __nats_users=[{"key": name, "value": right} for name, right in users.items()],
+        nats_server_name="bus1",
+        nats_passwords=dict.fromkeys(users, "p"),
+        nats_cluster_peers=[],
+        nats_reply_seconds=5,
+    )
+    blocks = shown.split("user: ")[1:]
+    assert {
+        block.split('"')[1]: 'allow_responses: { max: -1, expires: "5s" }' in block for block in blocks
+    } == {name: right["allow_responses"] for name, right in users.items()}
 
 
 def test_accounts_and_ports_are_those_of_the_platform_page() -> None:
