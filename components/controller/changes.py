@@ -12,7 +12,7 @@ from typing import Any
 
 from sqlalchemy.orm import Session
 
-from components.controller import apps, quotas, revisions, runtimes, updates
+from components.controller import apps, befores, quotas, revisions, runtimes, updates
 from components.controller.auth import Caller
 from components.controller.config import ControllerConfig
 from components.controller.database import Database
@@ -26,7 +26,7 @@ from components.controller.update import Actions, Rules, Wanted, decide, plan
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """An application before and after a change of its row."""
+    """An application before and after a change of its row; `before` is what it goes back to."""
 
     app_id: int
     before: Wanted
@@ -79,18 +79,24 @@ class Changes:
                 known = current.services
         return self._services.make(caller, [alias for alias in target.services if alias not in known])
 
-    def change(self, caller: Caller, name: str, body: Mapping[str, Any]) -> Change:
-        """Change an application's row, and nothing that runs."""
+    def change(self, caller: Caller, name: str, body: Mapping[str, Any], *, rolls: bool = False) -> Change:
+        """Change an application's row, and nothing that runs; `rolls` where a rolling update is to bring the change."""
         fresh = self.bind_new(caller, name, body)
         with self._services.kept(fresh), self._db.session() as session:
             app = apps.find(session, caller, name, lock=True)
             current = apps.wanted(session, app)
+            if rolls:
+                # To name no services is to keep those there are, whoever has bound them meanwhile.
+                body = {"services": list(current.services), **body}
             target = plan(current, body, self.rules(session, app))
             runtimes.check(self._pool, current, target)
             actions = decide(current, target)
+            before = current
             if current.state == STARTED:
                 # The application goes back to this when the change comes to nothing.
                 revisions.adopt(session, app)
+                if rolls or actions.start:
+                    before = befores.note(session, app, current, target)
             apps.apply(session, app, current, target)
             if actions.stop:
                 app.state = STOPPED
@@ -99,7 +105,7 @@ class Changes:
             if fresh or target.services != current.services:
                 gone = self._services.settle(session, app, target.services, fresh)
             apps.restage_if_due(app)
-            change = Change(app.id, current, target, actions)
+            change = Change(app.id, before, target, actions)
         self._services.unbind(gone)
         return change
 
@@ -131,10 +137,7 @@ class Changes:
             raise
 
     def _undo(self, session: Session, app: App, change: Change | None) -> list[Bound]:
-        """Take a change back unless another came after it; return what is then to be unbound. Twice is as good as once."""
-        if change is None or app.lock_version != change.after.lock_version:
+        if change is None:
             return []
-        added = set(change.after.services).difference(change.before.services)
-        gone = self._services.drop(session, [b for b in app.bindings if b.config.alias in added])
-        apps.put_back(session, app, change.before)
-        return gone
+        key = str(change.after.lock_version)
+        return befores.take_back(session, app, befores.CHANGE, key, self._services)

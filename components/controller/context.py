@@ -68,7 +68,7 @@ class Controller:
         stagings = Stagings(config, db, store, bus, stopping)
         services = Services(config, db, Gateways(config.service_tokens, broker=config.service_broker_token))
         starter = Starter(bus, pool)
-        updates = Updates(config, db, store, bus, starter)
+        updates = Updates(config, db, store, bus, starter=starter, services=services)
         return cls(
             config=config,
             identity=identity,

@@ -126,11 +126,10 @@ class Lifecycle:
             app = apps.find(session, caller, name)
             if app.state != STARTED:
                 raise ApiError(305)
-            wished.setdefault("services", app.services)
             app_id = app.id
         self._check_deas(app_id)
         try:
-            change = self._changes.change(caller, name, wished)
+            change = self._changes.change(caller, name, wished, rolls=True)
         except ApiError as error:
             self._refuse(caller, name, error)
             raise
@@ -160,7 +159,17 @@ class Lifecycle:
             raise ApiError(305)
         self._updates.poke()
         self._starter.changed(app_id)
+        if change is not None and change.after.uris != change.before.uris:
+            self._reroute(app_id)
         self._release(begun[0])
+
+    def _reroute(self, app_id: int) -> None:
+        """Tell the DEAs the routes of an application: the instances that run before an update answer to them as well."""
+        with self._db.session() as session:
+            app = apps.by_id(session, app_id)
+            message = apps.start_message(app, self._config, self._store) if app is not None else None
+        if message is not None:
+            self._starter.update(message)
 
     def roll_back(self, caller: Caller, name: str, number: int | None) -> bool:
         """Put an application to an earlier revision; gives True where an update was opened for it.

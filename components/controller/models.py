@@ -271,6 +271,21 @@ class AppUpdate(Base):
         return self.to_version if self.state == GOING_BACK else self.from_version
 
 
+class AppBefore(Base):
+    """An application before and after a change that has not proved itself (`befores`), each as `update.Wanted` has it.
+
+    `of` is `change` until an update brings it, then `update`; `key` is the lock version it made, or the update's serial.
+    """
+
+    __tablename__ = "app_befores"
+
+    app_id: Mapped[int] = mapped_column(ForeignKey("apps.id", ondelete="CASCADE"), primary_key=True)
+    of: Mapped[str] = mapped_column(String(16), primary_key=True)
+    key: Mapped[str] = mapped_column(String(32))
+    before: Mapped[dict[str, Any]] = mapped_column(JSON)
+    after: Mapped[dict[str, Any]] = mapped_column(JSON)
+
+
 class Upload(Base):
     """A one-shot permission to deliver a droplet; `droplet_hash` once it was delivered."""
 

@@ -13,7 +13,7 @@ from typing import Any
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from components.controller import apps, revisions
+from components.controller import apps, befores, revisions
 from components.controller.models import (
     CANARY_FAILED,
     GOING_BACK,
@@ -61,7 +61,7 @@ def begin(session: Session, app: App, by: str, now: float) -> Released:
     """Open the update of a started application to the droplet it is staged to."""
     before = Before(session, app)
     revision, released = revisions.begin(session, app, by)
-    _write(session, app, by, now, before=before, to=revision)
+    befores.begun(session, app.id, _write(session, app, by, now, before=before, to=revision))
     apps.touch(app)
     return released
 
@@ -103,7 +103,8 @@ def turn_back(session: Session, app: App, update: AppUpdate, reason: str, now: f
 
 
 def close(session: Session, app_id: int, reason: str, now: float) -> None:
-    """End an open update by another's wish: the application was stopped, or started anew."""
+    """End an open update by another's wish: the application was stopped, or started anew; there is no way back then."""
+    befores.forget(session, app_id, befores.CHANGE, befores.UPDATE)
     update = running(session, app_id)
     if update is not None:
         update.state, update.message, update.changed_at = CANARY_FAILED, reason, now
@@ -148,13 +149,13 @@ def show(update: AppUpdate) -> dict[str, Any]:
     }
 
 
-def _write(
-    session: Session, app: App, by: str, now: float, *, before: Before, to: AppRevision | None
-) -> None:
+def _write(session: Session, app: App, by: str, now: float, *, before: Before, to: AppRevision | None) -> str:
+    serial = uuid.uuid4().hex
+    befores.inherit(session, app.id, running(session, app.id), serial)
     session.merge(
         AppUpdate(
             app_id=app.id,
-            serial=uuid.uuid4().hex,
+            serial=serial,
             state=UPDATING,
             from_version=before.version,
             to_version=app.version,
@@ -173,3 +174,4 @@ def _write(
         )
     )
     session.flush()
+    return serial

@@ -20,7 +20,7 @@ from components.common import log
 from components.common.bus_thread import BusThread
 from components.common.errors import BusError
 from components.common.messages import DeaStart, DropletExited, FindDroplet, FoundDroplet
-from components.controller import apps, updates
+from components.controller import apps, befores, updates
 from components.controller.config import ControllerConfig
 from components.controller.database import Database
 from components.controller.models import (
@@ -32,6 +32,8 @@ from components.controller.models import (
     App,
     AppUpdate,
 )
+from components.controller.services_rows import Bound
+from components.controller.services_work import Services
 from components.controller.starter import Starter
 from components.controller.store import Store
 from components.controller.updates_plan import (
@@ -93,17 +95,34 @@ class _Facts:
     goal: Goal
 
 
+@dataclass(frozen=True, slots=True)
+class _Written:
+    """A step that was written down: what to start by, the state, an empty one where the row has changed, what to unbind."""
+
+    message: DeaStart | None
+    state: str
+    gone: list[Bound] = field(default_factory=list)
+
+
 class Updates:
     """The updates that this worker holds."""
 
     def __init__(
-        self, config: ControllerConfig, db: Database, store: Store, bus: BusThread, starter: Starter
+        self,
+        config: ControllerConfig,
+        db: Database,
+        store: Store,
+        bus: BusThread,
+        *,
+        starter: Starter,
+        services: Services,
     ) -> None:
         self._config = config
         self._db = db
         self._store = store
         self._bus = bus
         self._starter = starter
+        self._services = services
         self._holder = uuid.uuid4().hex
         self._held: dict[int, _Memory] = {}
         self._lock = threading.Lock()
@@ -214,11 +233,15 @@ class Updates:
             return False
         seen = self._observe(app_id, memory)
         step = next_step(facts.goal, seen)
-        message, state = self._write(app_id, facts, step)
+        written = self._write(app_id, facts, step)
+        message, state = written.message, written.state
         if state == "":
             return True
-        if step.outcome == FAILED:
+        if step.outcome == FAILED and message is not None:
+            # What runs may have been told of routes that were taken back.
+            self._starter.update(message)
             self._starter.changed(app_id)
+            self._services.unbind(written.gone)
         if step.stop:
             self._starter.stop(app_id, instances=step.stop)
             for instance in step.stop:
@@ -263,17 +286,20 @@ class Updates:
             )
             return _Facts(update.serial, update.state, goal)
 
-    def _write(self, app_id: int, facts: _Facts, step: Step) -> tuple[DeaStart | None, str]:
-        """Write a step down; gives what to start by and the state, an empty one where the row has changed meanwhile."""
+    def _write(self, app_id: int, facts: _Facts, step: Step) -> _Written:
+        """Write a step down."""
         with self._db.session() as session:
             app, update = self._mine(session, app_id)
             if app is None or update is None or (update.serial, update.state) != (facts.serial, facts.state):
-                return None, ""
+                return _Written(None, "")
             now = self._db.now(session)
             if step.outcome == FAILED:
                 updates.turn_back(session, app, update, step.reason, now)
+                gone = []
+                if update.state == GOING_BACK:
+                    gone = befores.take_back(session, app, befores.UPDATE, update.serial, self._services)
                 logger.warning("update_fails", app=app_id, reason=step.reason)
-                return None, update.state
+                return _Written(apps.start_message(app, self._config, self._store), update.state, gone)
             update.asked = {str(index): at for index, at in step.asked.items()}
             update.instances = app.instances
             if not facts.goal.back:
@@ -283,9 +309,10 @@ class Updates:
                 if step.reason:
                     update.message += f"; of the version before, {step.reason}"
                 update.changed_at, update.holder, update.asked = now, "", {}
+                befores.forget(session, app_id, befores.UPDATE)
                 apps.touch(app)
             message = apps.start_message(app, self._config, self._store)
-            return message if message.version == facts.goal.version else None, update.state
+            return _Written(message if message.version == facts.goal.version else None, update.state)
 
     def _mine(self, session: Session, app_id: int) -> tuple[App | None, AppUpdate | None]:
         app = apps.by_id(session, app_id, lock=True)

@@ -222,6 +222,9 @@ class Peers:
                      for n, id_ in enumerate(deas)}  # fmt: skip
         self.silent: set[str] = set()
         self.running: dict[tuple[int, int], tuple[str, DeaStart]] = {}
+        # While True every version that is started is one whose instances crash.
+        self.breaking = False
+        self.broken: set[str] = set()
         self.starts: list[tuple[str, DeaStart]] = []
         self.stops: list[DeaStop] = []
         self.updates: list[DeaStart] = []
@@ -294,6 +297,8 @@ class Peers:
     def _started(self, id_: str) -> Any:
         async def receive(message: Any) -> None:
             self.starts.append((id_, message.body))
+            if self.breaking:
+                self.broken.add(message.body.version)
             self.running[message.body.droplet, message.body.index] = (id_, message.body)
 
         return receive
@@ -354,7 +359,7 @@ class Peers:
                     droplet=droplet,
                     instance=instance,
                     index=index,
-                    state="RUNNING",
+                    state="CRASHED" if start.version in self.broken else "RUNNING",
                     state_timestamp=1,
                     file_uri=self.file_server[0],
                     credentials=self.file_server[1],

@@ -16,6 +16,7 @@ from components.controller import leases, machines, staging
 from components.controller.config import ControllerConfig
 from components.controller.database import Database
 from components.controller.errors import ApiError
+from components.controller.gateways import Gateways
 from components.controller.models import (
     FAILED,
     RUNNING,
@@ -29,6 +30,7 @@ from components.controller.models import (
     User,
 )
 from components.controller.pool import Pool
+from components.controller.services_work import Services
 from components.controller.staging import ABANDONED_SECONDS, Stagings, silent
 from components.controller.starter import Starter
 from components.controller.store import Store
@@ -152,7 +154,9 @@ def test_a_sweep_frees_stagings_of_the_future(world: World) -> None:
 
 
 def test_an_update_of_the_future_is_taken(world: World) -> None:
-    runner = Updates(world.config, world.db, world.store, world.bus, Starter(world.bus, Pool()))
+    services = Services(world.config, world.db, Gateways({}, broker=""))
+    starter = Starter(world.bus, Pool())
+    runner = Updates(world.config, world.db, world.store, world.bus, starter=starter, services=services)
     now = time.time()
     with world.db.session() as session:
         session.add(
