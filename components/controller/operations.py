@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from sqlalchemy.exc import SQLAlchemyError
 
 from components.common import log
 from components.common.bus_thread import BusThread
-from components.controller import usage
+from components.controller import events, usage
 from components.controller.asked import Cursors
 from components.controller.config import ControllerConfig, RateLimit
 from components.controller.database import Database
-from components.controller.events import prune
 from components.controller.log_reader import LogReader
 from components.controller.one_off import OneOffs
 from components.controller.origin import Network, networks
@@ -101,7 +101,15 @@ class Operations:
                 logger.exception("upkeep_failed")
 
     def prune(self, now: float) -> None:
-        """Forget what is older than configured; `now` is seconds since 1970."""
-        prune(self.db, self.config.events_days, now)
-        usage.prune(self.db, self.config.usage_days, now)
-        self.tasks.prune(now)
+        """Forget what is older than configured; `now` is seconds since 1970. What cannot be forgotten does not keep the rest."""
+        kinds: dict[str, Callable[[], None]] = {
+            "events": lambda: events.prune(self.db, self.config.events_days, now),
+            "refused": lambda: events.prune_refused(self.db),
+            "usage": lambda: usage.prune(self.db, self.config.usage_days, now),
+            "tasks": lambda: self.tasks.prune(now),
+        }
+        for kind, forget in kinds.items():
+            try:
+                forget()
+            except SQLAlchemyError as error:
+                logger.warning("prune_failed", kind=kind, reason=type(error).__name__)
