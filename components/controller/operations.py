@@ -19,11 +19,13 @@ from components.controller.log_reader import LogReader
 from components.controller.one_off import OneOffs
 from components.controller.origin import Network, networks
 from components.controller.pool import Pool
-from components.controller.rates import Buckets
+from components.controller.rates import Buckets, Welcome
 from components.controller.store import Store
 
 LOOK_SECONDS = 2.0
 PRUNE_SECONDS = 600.0
+# Who logged in within that time from an address is let through there when others have used up what the address may.
+_WELCOME_SECONDS = 7 * 86_400.0
 # Refusals of callers without a token that are written down as events: of one address, and of all.
 _REFUSED, _REFUSED_ALL = RateLimit(per_minute=30, burst=30), RateLimit(per_minute=120, burst=240)
 logger = log.get(__name__)
@@ -34,7 +36,7 @@ class Operations:
     """One worker's parts.
 
     `rates`: of users; `logins`: failed ones, by address and account; `doors`: failed logins and registrations, by address;
-    `refused`, `refused_all`: anonymous calls written down, by address and of all.
+    `welcome`: logins that succeeded, by address and account; `refused`, `refused_all`: anonymous calls written down, by address and of all.
     """
 
     config: ControllerConfig
@@ -43,6 +45,7 @@ class Operations:
     rates: Buckets
     logins: Buckets
     doors: Buckets
+    welcome: Welcome
     refused: Buckets
     refused_all: Buckets
     routers: list[Network]
@@ -64,6 +67,7 @@ class Operations:
             rates=Buckets(config.rate_limit),
             logins=Buckets(config.login_limit),
             doors=Buckets(config.address_limit),
+            welcome=Welcome(_WELCOME_SECONDS),
             refused=Buckets(_REFUSED),
             refused_all=Buckets(_REFUSED_ALL),
             routers=networks(config.routers),
