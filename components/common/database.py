@@ -15,9 +15,22 @@ import alembic.command
 import alembic.config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import Connection, Engine, create_engine, event, exc, make_url, text
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Engine,
+    create_engine,
+    delete,
+    event,
+    exc,
+    inspect,
+    make_url,
+    select,
+    text,
+    tuple_,
+)
 from sqlalchemy.exc import DisconnectionError, OperationalError, SQLAlchemyError
-from sqlalchemy.orm import Session, sessionmaker
+from sqlalchemy.orm import DeclarativeBase, Session, sessionmaker
 
 from components.common import log
 from components.common.errors import IngotError
@@ -50,6 +63,8 @@ _SERVER: dict[str, int] = {
     "tcp_keepalives_count": 3,
 }
 _POOL_SECONDS = 4.0
+# Rows that one statement removes: far fewer than one may take within `statement_timeout`.
+BATCH = 10_000
 _UNBOUNDED = ("statement_timeout", "lock_timeout")
 logger = log.get(__name__)
 
@@ -130,6 +145,21 @@ class Database:
         """Hold a named lock until the transaction ends; with SQLite every transaction holds the only one there is."""
         if self.postgresql:
             session.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": self._key(name)})
+
+    def prune(self, table: type[DeclarativeBase], *which: ColumnElement[bool]) -> int:
+        """Remove the rows of which all that is true, however many there are; return how many they were.
+
+        A table may have grown beyond what one statement removes in its time, so it shrinks by batches, each a transaction.
+        Those who prune at once share the work.
+        """
+        key = inspect(table).primary_key
+        some = select(*key).where(*which).limit(BATCH).with_for_update(skip_locked=True)
+        count, removed = 0, BATCH
+        while removed >= BATCH:
+            with self.engine.begin() as connection:
+                removed = connection.execute(delete(table).where(tuple_(*key).in_(some))).rowcount
+            count += removed
+        return count
 
     def check(self) -> None:
         """Ask whether it answers.

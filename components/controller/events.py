@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import Select, and_, delete, or_, select
+from sqlalchemy import Select, and_, or_, select
 
 from components.controller.database import Database
 from components.controller.models import Event
@@ -48,20 +48,24 @@ def matching(
 
 
 def prune(db: Database, days: int, now: float) -> None:
-    """Forget events older than that, and of calls that somebody without a name was refused all but the newest.
+    """Forget events older than that.
 
     Args:
         db: ccdb.
         days: how long events are kept.
         now: seconds since 1970.
     """
+    db.prune(Event, Event.at < now - days * _DAY)
+
+
+def prune_refused(db: Database) -> None:
+    """Forget all but the newest calls that somebody without a name was refused."""
     with db.session() as session:
-        session.execute(delete(Event).where(Event.at < now - days * _DAY))
         last = session.scalar(
             select(Event.id).where(_AT_THE_DOOR).order_by(Event.id.desc()).offset(MOST_REFUSED).limit(1)
         )
-        if last is not None:
-            session.execute(delete(Event).where(_AT_THE_DOOR, Event.id <= last))
+    if last is not None:
+        db.prune(Event, _AT_THE_DOOR, Event.id <= last)
 
 
 def shape(event: Event) -> dict[str, Any]:

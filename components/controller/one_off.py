@@ -19,6 +19,7 @@ from sqlalchemy.orm import Session
 
 from components.common import log
 from components.common.bus_thread import BusThread
+from components.common.database import BATCH
 from components.common.errors import BusError, MessageError
 from components.common.messages import DeaStart
 from components.common.operation_messages import TaskEnded, TaskRef, TaskReply, TaskStart
@@ -217,8 +218,7 @@ class OneOffs:
 
     def prune(self, now: float) -> None:
         """Forget tasks that ended long ago; `now` is seconds since 1970."""
-        with self._db.session() as session:
-            session.execute(delete(Task).where(Task.ended_at < now - self._config.tasks_days * _DAY))
+        self._db.prune(Task, Task.ended_at < now - self._config.tasks_days * _DAY)
 
     def _place(self, message: TaskStart) -> None:
         refusals: list[str] = []
@@ -307,8 +307,9 @@ def _forget(session: Session, app_id: int) -> None:
     """Bound what an application's ended tasks leave, however many it begins within the days that they are kept."""
     ended = select(Task.id).where(Task.app_id == app_id, Task.ended_at.is_not(None))
     newest = ended.order_by(Task.ended_at.desc(), Task.id)
-    # One more is about to be added; a list of ids, as not every database bounds what it deletes.
-    old = list(session.scalars(newest.offset(TAILS - 1)))
+    # One more is about to be added; a list of ids, as not every database bounds what it deletes. A statement takes so many
+    # parameters; where a release that kept all left more, each task that is begun removes some.
+    old = list(session.scalars(newest.offset(TAILS - 1).limit(BATCH)))
     if old:
         session.execute(update(Task).where(Task.id.in_(old), Task.tail != "").values(tail=""))
         session.execute(delete(Task).where(Task.id.in_(old[LISTED - TAILS :])))

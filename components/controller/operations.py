@@ -4,26 +4,28 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from sqlalchemy.exc import SQLAlchemyError
 
 from components.common import log
 from components.common.bus_thread import BusThread
-from components.controller import usage
+from components.controller import events, usage
 from components.controller.asked import Cursors
 from components.controller.config import ControllerConfig, RateLimit
 from components.controller.database import Database
-from components.controller.events import prune
 from components.controller.log_reader import LogReader
 from components.controller.one_off import OneOffs
 from components.controller.origin import Network, networks
 from components.controller.pool import Pool
-from components.controller.rates import Buckets
+from components.controller.rates import Buckets, Welcome
 from components.controller.store import Store
 
 LOOK_SECONDS = 2.0
 PRUNE_SECONDS = 600.0
+# Who logged in within that time from an address is let through there when others have used up what the address may.
+_WELCOME_SECONDS = 7 * 86_400.0
 # Refusals of callers without a token that are written down as events: of one address, and of all.
 _REFUSED, _REFUSED_ALL = RateLimit(per_minute=30, burst=30), RateLimit(per_minute=120, burst=240)
 logger = log.get(__name__)
@@ -34,7 +36,7 @@ class Operations:
     """One worker's parts.
 
     `rates`: of users; `logins`: failed ones, by address and account; `doors`: failed logins and registrations, by address;
-    `refused`, `refused_all`: anonymous calls written down, by address and of all.
+    `welcome`: logins that succeeded, by address and account; `refused`, `refused_all`: anonymous calls written down, by address and of all.
     """
 
     config: ControllerConfig
@@ -43,6 +45,7 @@ class Operations:
     rates: Buckets
     logins: Buckets
     doors: Buckets
+    welcome: Welcome
     refused: Buckets
     refused_all: Buckets
     routers: list[Network]
@@ -64,6 +67,7 @@ class Operations:
             rates=Buckets(config.rate_limit),
             logins=Buckets(config.login_limit),
             doors=Buckets(config.address_limit),
+            welcome=Welcome(_WELCOME_SECONDS),
             refused=Buckets(_REFUSED),
             refused_all=Buckets(_REFUSED_ALL),
             routers=networks(config.routers),
@@ -101,7 +105,15 @@ class Operations:
                 logger.exception("upkeep_failed")
 
     def prune(self, now: float) -> None:
-        """Forget what is older than configured; `now` is seconds since 1970."""
-        prune(self.db, self.config.events_days, now)
-        usage.prune(self.db, self.config.usage_days, now)
-        self.tasks.prune(now)
+        """Forget what is older than configured; `now` is seconds since 1970. What cannot be forgotten does not keep the rest."""
+        kinds: dict[str, Callable[[], None]] = {
+            "events": lambda: events.prune(self.db, self.config.events_days, now),
+            "refused": lambda: events.prune_refused(self.db),
+            "usage": lambda: usage.prune(self.db, self.config.usage_days, now),
+            "tasks": lambda: self.tasks.prune(now),
+        }
+        for kind, forget in kinds.items():
+            try:
+                forget()
+            except SQLAlchemyError as error:
+                logger.warning("prune_failed", kind=kind, reason=type(error).__name__)

@@ -62,3 +62,26 @@ class Buckets:
         self._levels.move_to_end(key)
         while len(self._levels) > MOST_KEYS:
             self._levels.popitem(last=False)
+
+
+class Welcome:
+    """Who succeeded lately, by key; those that did least lately are forgotten beyond `MOST_KEYS`."""
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self._last: OrderedDict[str, float] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def add(self, key: str, now: float) -> None:
+        """Remember one that succeeds now; `now` is seconds of any clock that only goes forward."""
+        with self._lock:
+            self._last[key] = now
+            self._last.move_to_end(key)
+            while len(self._last) > MOST_KEYS:
+                self._last.popitem(last=False)
+
+    def knows(self, key: str, now: float) -> bool:
+        """Return whether one succeeded lately."""
+        with self._lock:
+            at = self._last.get(key)
+        return at is not None and now - at < self._seconds

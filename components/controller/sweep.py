@@ -4,7 +4,7 @@ Nothing depends on it: a request that finds an abandoned staging takes it over b
 nobody repeats is not there for ever.
 
 The database may be the wrong one, an empty one or an old copy. Therefore files go only by the word of the database whose
-identity the share carries, when they are a day old, when they are few among many, and into a trash.
+identity the share carries, when they are a day old, when they are a handful or few among many, and into a trash.
 """
 
 from __future__ import annotations
@@ -47,8 +47,9 @@ _PATIENCE = 3 * ABANDONED_SECONDS
 # A younger file may belong to rows that a restored database has lost.
 LEAST_AGE_SECONDS = 86_400.0
 TRASH_SECONDS = 86_400.0
-# A database that does not know more than one file of so many is taken for a wrong one.
-ONE_OF = 5
+# A database that does not know more than one file of so many is taken for a wrong one. Fewer than that many files at once
+# are no lost database: on a small platform one that a killed controller left is already a large part.
+ONE_OF, HANDFUL = 5, 5
 # A file by which an operator says that it is the right one, good for one sweep.
 ANYWAY = "anyway"
 logger = log.get(__name__)
@@ -152,6 +153,8 @@ class Sweeper:
         )
         if back:
             logger.warning("files_taken_back", count=back)
+        # A sweep that is held must not keep it for ever: what is in there was judged when it came.
+        store.empty_trash(now - TRASH_SECONDS)
         there = {"packages": _names(store.packages), "droplets": _names(store.droplets)}
         going = {
             "packages": unknown(there["packages"], packages, now),
@@ -165,7 +168,6 @@ class Sweeper:
         if any(going.values()):
             files.release(self._db, store, **going)
             logger.info("files_removed", packages=len(going["packages"]), droplets=len(going["droplets"]))
-        store.empty_trash(now - TRASH_SECONDS)
 
     def _pool(self) -> None:
         """Bound the pool: every few hours, as it is a long walk, and soon where the share gets full."""
@@ -217,8 +219,11 @@ def unknown(there: Mapping[str, float], used: Collection[str], now: float) -> se
 
 
 def too_many(going: int, there: int) -> bool:
-    """Return whether more would go than a database that is right would let go."""
-    return going * ONE_OF > there
+    """Return whether more would go than a database that is right would let go: more than a fifth, and more than a handful.
+
+    A handful is not a lost database, and the trash keeps it for a day.
+    """
+    return going >= HANDFUL and going * ONE_OF > there
 
 
 def _names(folder: Path) -> dict[str, float]:

@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from sqlalchemy import Select, delete, select
+from sqlalchemy import Select, select
 from sqlalchemy.dialects import postgresql, sqlite
 
 from components.common import log
@@ -153,8 +153,7 @@ def as_csv(rows: Iterable[Mapping[str, Any]]) -> str:
 def prune(db: Database, keep_days: int, now: float) -> None:
     """Forget days longer ago than that; `now` is seconds since 1970."""
     last = dt.datetime.fromtimestamp(now, dt.UTC).date() - dt.timedelta(days=keep_days)
-    with db.session() as session:
-        session.execute(delete(UsageDay).where(UsageDay.day < last.isoformat()))
+    db.prune(UsageDay, UsageDay.day < last.isoformat())
 
 
 def _cell(value: object) -> object:

@@ -80,6 +80,11 @@ def test_failed_logins_and_registrations_of_one_address_are_limited(tmp_path: Pa
         assert refused.code == (429, 429)
         assert int(refused.headers["Retry-After"]) > 1
         assert vmc.call("POST", "/users", {"email": "e@b.com", "password": "pw"}).code == (429, 429)
+        # One who logged in from here is let in on; their own limit counts the failures.
+        assert vmc.login("one@b.com", "pw").call("GET", "/v2/me").status == 200
+        assert vmc.call("POST", "/users/one@b.com/tokens", {"password": "x"}).code == (403, 200)
+        refused = vmc.call("POST", "/users/d@b.com/tokens", {"password": "x"})
+        assert refused.code == (429, 429), "and a login that was not counted makes no room for others"
         # Neither a client with a token is held up, nor another address; all addresses of one IPv6 network count as one.
         assert one.call("GET", "/v2/me").status == 200
         boss = Vmc(vmc.port, made.tokens.make(ADMIN, _epoch_of(made, ADMIN)))

@@ -68,13 +68,22 @@ def token(email: str) -> Response:
     controller = here()
     caller: Caller | None = g.caller
     key, by_admin = email.strip().lower()[:255], caller is not None and caller.admin
-    if not by_admin:
+    operations, pair = controller.operations, f"{client_network(request)} {key}"
+    # A guesser behind the same address must not lock out who is at home there; the pair's own limit holds for both.
+    at_the_door = not by_admin and not operations.welcome.knows(pair, time.monotonic())
+    if at_the_door:
         _at_the_door()
     given = json_object().get("password")
-    if not by_admin and (
-        wait := controller.operations.logins.take(f"{client_network(request)} {key}", time.monotonic())
-    ):
+    if not by_admin and (wait := operations.logins.take(pair, time.monotonic())):
         raise TooManyError(wait)
+
+    def forgive() -> None:
+        # Only what was taken: else one with an account would make room for guesses at others.
+        if not by_admin:
+            operations.logins.give_back(pair, time.monotonic())
+        if at_the_door:
+            operations.doors.give_back(client_network(request), time.monotonic())
+
     with controller.db.session() as session:
         found = find_user(session, email)
         stored, known, epoch = (
@@ -84,12 +93,14 @@ def token(email: str) -> Response:
         good = _matches(stored, given) if stored is None or not by_admin else True
     except TooManyError:
         # The password was not looked at.
-        _forgive(key, by_admin=by_admin)
+        forgive()
         raise
     if not good:
         raise denied()
     # Only those that fail count.
-    _forgive(key, by_admin=by_admin)
+    forgive()
+    if not by_admin:
+        operations.welcome.add(pair, time.monotonic())
     return jsonify({"token": controller.tokens.make(known, epoch)})
 
 
@@ -156,13 +167,6 @@ def _matches(stored: str | None, given: object) -> bool:
         hash_password("nobody")
         return False
     return isinstance(given, str) and verify_password(stored, given)
-
-
-def _forgive(account: str, *, by_admin: bool) -> None:
-    if not by_admin:
-        operations, network, now = here().operations, client_network(request), time.monotonic()
-        operations.logins.give_back(f"{network} {account}", now)
-        operations.doors.give_back(network, now)
 
 
 def _at_the_door() -> None:

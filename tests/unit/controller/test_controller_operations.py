@@ -25,7 +25,7 @@ from components.controller.log_reading import (
     valid_place,
 )
 from components.controller.origin import networks, origin
-from components.controller.rates import MOST_KEYS, Buckets, TooManyError
+from components.controller.rates import MOST_KEYS, Buckets, TooManyError, Welcome
 from components.controller.task_watch import (
     DEA_LOST,
     LOST_SECONDS,
@@ -52,6 +52,18 @@ def test_a_bucket_empties_and_fills() -> None:
     assert [bool(buckets.take("a", 1e6)) for _ in range(3)] == [False, False, True], (
         "never more than the burst"
     )
+
+
+def test_who_succeeded_lately_is_known_for_a_time_and_not_without_end() -> None:
+    welcome = Welcome(10.0)
+    welcome.add("a", 0.0)
+    assert welcome.knows("a", 9.0)
+    assert not welcome.knows("a", 10.0)
+    assert not welcome.knows("b", 0.0)
+    for number in range(MOST_KEYS):
+        welcome.add(str(number), 1.0)
+    assert not welcome.knows("a", 1.0)
+    assert welcome.knows("0", 1.0)
 
 
 def test_no_limit_and_many_names() -> None:

@@ -5,15 +5,24 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import select, text
+from sqlalchemy.event import listens_for
 
+from components.common import database
+from components.common.bus_thread import BusThread
+from components.common.config import BusConfig
 from components.controller import events, one_off
+from components.controller.config import ControllerConfig
 from components.controller.database import Database
 from components.controller.models import App, Base, Event, User
-from components.controller.models_records import TASK_RUNNING, TASK_SUCCEEDED, Task
+from components.controller.models_records import TASK_RUNNING, TASK_SUCCEEDED, Task, UsageDay
 from components.controller.one_off import LISTED, TAILS
+from components.controller.operations import Operations
+from components.controller.pool import Pool
+from components.controller.store import Store
 
 
 @pytest.fixture
@@ -22,6 +31,22 @@ def db(tmp_path: Path) -> Iterator[Database]:
     Base.metadata.create_all(database.engine)
     yield database
     database.close()
+
+
+@pytest.fixture
+def operations(db: Database, tmp_path: Path) -> Iterator[Operations]:
+    config = ControllerConfig(
+        bus=BusConfig(urls=["nats://127.0.0.1:1"]),
+        database_url="sqlite:///x",
+        share_path=str(tmp_path / "share"),
+        token_keys=["0123456789abcdef"],
+        bulk_password="b",
+        staging_password="s",
+    )
+    bus = BusThread(config.bus, "test")
+    bus.start()
+    yield Operations.build(config, db, bus, Pool(), Store(tmp_path / "share"))
+    bus.close()
 
 
 def task(number: int, app_id: int, ended_at: float | None) -> Task:
@@ -88,8 +113,50 @@ def test_refusals_at_the_door_are_bounded_and_push_out_nothing_else(
             session.flush()
         session.add_all(event("anonymous", "POST", "/apps", 403) for _ in range(2))
         ids = [row.id for row in kept]
-    events.prune(db, 90, time.time())
+    events.prune_refused(db)
     with db.session() as session:
         left = list(session.scalars(select(Event).order_by(Event.id)))
     assert [row.id for row in left if row.id in ids] == ids
     assert [row.path for row in left if row.id not in ids] == ["/users", "/apps", "/apps"]
+
+
+def test_old_rows_go_however_many_they_are_and_one_kind_after_another(
+    db: Database,
+    operations: Operations,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(database, "BATCH", 2)
+    with db.session() as session:
+        old = [event("a@b.com", "PUT", f"/{n}", 200) for n in range(5)]
+        for row in old:
+            row.at -= 91 * 86_400.0
+        session.add_all([*old, event("a@b.com", "PUT", "/new", 200)])
+        session.add_all(
+            UsageDay(day=day, app_id=n, user_id=1, email="", app="")
+            for day in ("2020-01-01", "2020-01-02", time.strftime("%Y-%m-%d", time.gmtime()))
+            for n in range(3)
+        )
+    removals: list[int] = []
+    count(db, removals)
+    operations.prune(time.time())
+    assert removals == [2, 2, 1, 2, 2, 2, 0, 0]
+    with db.session() as session:
+        assert [row.path for row in session.scalars(select(Event))] == ["/new"]
+        assert len(list(session.scalars(select(UsageDay)))) == 3
+        owner = User(email="o@example.org", crypted_password="x", created_at=0)
+        session.add(App(id=1, owner=owner, name="a", framework="wsgi", created_at=0, updated_at=0))
+        session.flush()
+        session.add(task(1, 1, 1.0))
+        session.execute(text("ALTER TABLE events RENAME TO lost"))
+    operations.prune(time.time())
+    with db.session() as session:
+        assert session.get(Task, "1-1") is None
+    assert "prune_failed" in capsys.readouterr().out
+
+
+def count(db: Database, removals: list[int]) -> None:
+    @listens_for(db.engine, "after_cursor_execute")
+    def note(_connection: object, cursor: Any, statement: str, *_: object) -> None:
+        if statement.startswith("DELETE"):
+            removals.append(cursor.rowcount)

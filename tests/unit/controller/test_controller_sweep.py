@@ -189,6 +189,9 @@ def test_an_empty_database_removes_nothing(
     wrong = Database(f"sqlite:///{tmp_path}/wrong.sqlite", 2)
     Base.metadata.create_all(wrong.engine)
     other = Sweeper(sweeper._config, wrong, store)
+    trashed = store.trash[0] / OLD
+    trashed.write_bytes(b"")
+    age(trashed, TRASH_SECONDS + 60)
     # Not even what would not be too many.
     with wrong.session() as session:
         owner = User(email="o@example.org", crypted_password="x", created_at=0)
@@ -196,6 +199,7 @@ def test_an_empty_database_removes_nothing(
             add_app(session, owner, number, digest)
     other.sweep()
     assert names(store.droplets) == names(store.packages) == used
+    assert trashed.exists(), "the trash is the other's as well"
     said = capsys.readouterr().out
     assert "sweep_held" in said
     assert f"remove {store.owner}" in said
@@ -212,15 +216,28 @@ def test_a_database_that_has_lost_its_rows_removes_nothing_until_an_operator_say
     used = fill(db, store)
     sweeper.sweep()
     with db.session() as session:
-        for number in (1, 2, 3):
+        for number in range(1, 6):
             session.delete(session.get_one(App, number))
+    for place in (store.trash[0] / OLD, store.trash[0] / NEW):
+        place.write_bytes(b"")
+    age(store.trash[0] / OLD, TRASH_SECONDS + 60)
     sweeper.sweep()
     assert names(store.droplets) == names(store.packages) == used
-    assert "nobody knows 3 of 10 packages, 3 of 10 droplets" in capsys.readouterr().out
+    assert "nobody knows 5 of 10 packages, 5 of 10 droplets" in capsys.readouterr().out
+    assert names(store.trash[0]) == [NEW], "what has been in the trash for its day goes all the same"
     (store.notes / ANYWAY).touch()
     sweeper.sweep()
-    assert names(store.droplets) == names(store.packages) == used[3:]
+    assert names(store.droplets) == names(store.packages) == used[5:]
     assert not (store.notes / ANYWAY).exists()
+
+
+def test_a_small_platform_is_swept(db: Database, sweeper: Sweeper, store: Store) -> None:
+    used = fill(db, store, count=2)
+    store.droplet(OLD).write_bytes(b"")
+    age(store.droplet(OLD), LEAST_AGE_SECONDS + 60)
+    sweeper.sweep()
+    assert names(store.droplets) == used
+    assert names(store.trash[0]) == [OLD]
 
 
 def test_what_a_restored_database_refers_to_comes_back_from_the_trash(
@@ -319,9 +336,18 @@ def test_a_full_share_makes_the_pool_smaller(
 
 
 @pytest.mark.parametrize(
-    ("going", "there", "found"), [(0, 0, False), (1, 1, True), (1, 5, False), (2, 9, True)]
+    ("going", "there", "found"),
+    [
+        (0, 0, False),
+        (1, 1, False),
+        (4, 4, False),
+        (5, 5, True),
+        (5, 24, True),
+        (5, 25, False),
+        (100, 499, True),
+    ],
 )
-def test_a_fifth_may_go(going: int, there: int, *, found: bool) -> None:
+def test_a_fifth_or_a_handful_may_go(going: int, there: int, *, found: bool) -> None:
     assert too_many(going, there) == found
 
 

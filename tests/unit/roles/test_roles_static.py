@@ -183,6 +183,15 @@ def test_router_and_controllers_keep_the_same_hosts_to_the_platform() -> None:
         assert "__router_platform_hosts" in (ROOT / "roles/router/templates/etc" / template).read_text()
 
 
+def test_controllers_believe_the_routers_that_the_firewall_knows() -> None:
+    """Without a router's address each of its clients counts as one, and one that guesses locks out all."""
+    of_base = load(ROOT / "roles/base/vars/main.yml")["__base_router_addresses"].strip("{} ")
+    default = defaults_of(ROOT / "roles/controller")["controller_router_addresses"]
+    assert default == f"{{{{ ['127.0.0.0/8', '::1'] + ({of_base}) }}}}"
+    for path in (ROOT / "inventories").glob("*/group_vars/controller.yml"):
+        assert "controller_router_addresses" not in load(path), path
+
+
 @pytest.mark.parametrize("name", ["router", "controller"])
 def test_a_host_of_the_platform_is_judged_before_a_daemon_has_to(name: str) -> None:
     conditions = [c for task in load(ROOT / f"roles/{name}/tasks/check.yml") for c in _conditions(task)]
