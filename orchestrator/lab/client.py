@@ -23,7 +23,8 @@ from orchestrator.lab.paths import Paths
 T = TypeVar("T")
 _PROJECT = Path(__file__).resolve().parents[2]
 _START_DEADLINE = 180.0
-_REQUEST_DEADLINE = 300.0
+# Longer than what a request may be told to wait for.
+_REQUEST_DEADLINE = 600.0
 # A file that gets a line of JSON for each lab a client removes, so that whoever starts programs with labs of their own knows
 # what those took of the processors.
 SPENT = "INGOT_LAB_SPENT"

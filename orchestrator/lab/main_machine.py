@@ -17,6 +17,10 @@ from orchestrator.lab.output import as_json_option, machines_table, print_json, 
 
 _MACHINE_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _deadline = click.option("--deadline", type=float, default=60.0, show_default=True, help="Seconds.")
+# A machine with a kernel of its own boots for minutes on a busy host.
+_boot_deadline = click.option(
+    "--deadline", type=float, default=up.BOOT_DEADLINE, show_default=True, help="Seconds."
+)
 
 
 @click.group()
@@ -68,7 +72,7 @@ def machine_delete(lab: str, name: str) -> None:
 @machine.command("start")
 @click.argument("lab")
 @click.argument("name")
-@_deadline
+@_boot_deadline
 @as_json_option
 def machine_start(lab: str, name: str, deadline: float, as_json: bool) -> None:
     """Boot a machine and wait for its SSH (not where its network is cut)."""
