@@ -26,7 +26,7 @@ from components.controller.errors import ApiError, no_app
 from components.controller.models import PENDING, STAGED, STARTED, STOPPED, App
 from components.controller.revisions import Released
 from components.controller.services_work import Services
-from components.controller.staging import Ends, Stagings
+from components.controller.staging import Ends, Stagings, under_way
 from components.controller.starter import Starter
 from components.controller.store import Store
 from components.controller.update import Wanted, check_memory
@@ -108,9 +108,9 @@ class Lifecycle:
             app.lock_version += 1
             apps.restage_if_due(app, running=True)
             revisions.adopt(session, app)
-            app_id = app.id
+            app_id, package = app.id, app.package_hash
         self._check_deas(app_id)
-        self._roll(app_id, None, _who(caller))
+        self._roll(app_id, None, _who(caller), package)
 
     def change_and_roll(self, caller: Caller, name: str, body: Mapping[str, Any]) -> None:
         """Change a started application and open a rolling update to what it becomes; returns when that has begun.
@@ -136,24 +136,34 @@ class Lifecycle:
         with self._db.session() as session:
             app = apps.find(session, caller, name, lock=True)
             apps.restage_if_due(app, running=True)
-        self._roll(app_id, change, _who(caller))
+            package = app.package_hash
+        self._roll(app_id, change, _who(caller), package)
 
     def _refuse(self, caller: Caller, name: str, error: ApiError) -> None:
-        """Leave no files behind that wait for a change which was refused."""
+        """Leave no files behind that wait for a change which was refused; those that are being staged are another's."""
         with self._db.session() as session:
             app = apps.find(session, caller, name, lock=True)
-            if app.state == STARTED and app.package_state != STAGED:
-                updates.refuse(session, app, _who(caller), str(error), self._db.now(session))
+            now = self._db.now(session)
+            if app.state == STARTED and app.package_state != STAGED and not under_way(session, app.id, now):
+                updates.refuse(session, app, _who(caller), str(error), now)
 
-    def _roll(self, app_id: int, change: Change | None, by: str) -> None:
+    def _roll(self, app_id: int, change: Change | None, by: str, package: str | None) -> None:
+        """Stage if need be, and open a rolling update to `package`, or to what was uploaded after it."""
         begun: list[Released] = []
+        superseded: list[ApiError] = []
 
         def staged(session: Session, app: App) -> None:
-            if app.state == STARTED:
+            known = revisions.current(session, app)
+            if known is not None and app.package_hash == known.package != package:
+                # Before its staging began.
+                superseded.append(ApiError(310, "the application was put back meanwhile; repeat the push"))
+            elif app.state == STARTED:
                 begun.append(updates.begin(session, app, by, self._db.now(session)))
 
         with self._changes.undoing(change, by) as failed:
             self._stagings.ensure(app_id, Ends(staged, failed))
+            if superseded:
+                raise superseded[0]
         if not begun:
             # Stopped by another request, in the last moment.
             raise ApiError(305)

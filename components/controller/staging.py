@@ -10,10 +10,8 @@ import concurrent.futures
 import threading
 import time
 import uuid
-from collections import OrderedDict, deque
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 from urllib.parse import quote
 
 from prometheus_client import Counter, Histogram
@@ -21,7 +19,7 @@ from sqlalchemy import bindparam, delete, update
 from sqlalchemy.orm import Session
 
 from components.common import log
-from components.common.bus import BusNoAnswerError, Incoming
+from components.common.bus import BusNoAnswerError
 from components.common.bus_thread import BusThread
 from components.common.errors import BusError, IngotError
 from components.common.messages import StagingReply, StagingRequest
@@ -30,6 +28,7 @@ from components.controller.apps import built_from, by_id, touch
 from components.controller.config import ControllerConfig
 from components.controller.database import Database
 from components.controller.errors import ApiError, no_app
+from components.controller.live_logs import LiveLogs
 from components.controller.models import (
     CANCELLED,
     DONE,
@@ -58,7 +57,6 @@ ASK_AGAIN_SECONDS = 10.0
 TAIL_LINES = 20
 # How a stager begins its answer when it takes no more: nothing is wrong with the application.
 QUEUE_FULL = "queue failed"
-_LIVE_LINES, _LIVE_APPS = 2000, 200
 _CANCEL = (
     update(Staging)
     .where(Staging.app_id == bindparam("of"), Staging.state == RUNNING)
@@ -98,42 +96,6 @@ class Ends:
 
     staged: Callable[[Session, App], None]
     failed: Callable[[Session, App, str], bool] | None = None
-
-
-class LiveLogs:
-    """The lines that stagers are writing now, as the bus brings them."""
-
-    def __init__(self) -> None:
-        self._lines: OrderedDict[int, tuple[str, deque[str]]] = OrderedDict()
-        self._lock = threading.Lock()
-
-    async def receive(self, message: Incoming[Any]) -> None:
-        """Take a line: `{"task_id", "line"}` on `ingot.staging.<app id>.log`."""
-        app = message.subject.split(".")[2]
-        body = message.body if isinstance(message.body, dict) else {}
-        if app.isdigit():
-            self.add(int(app), str(body.get("task_id", "")), str(body.get("line", "")))
-
-    def add(self, app_id: int, task: str, line: str) -> None:
-        """Keep a line; a new task's first forgets the task before."""
-        with self._lock:
-            known, lines = self._lines.pop(app_id, ("", deque[str](maxlen=_LIVE_LINES)))
-            if known != task:
-                lines = deque[str](maxlen=_LIVE_LINES)
-            lines.append(line)
-            self._lines[app_id] = (task, lines)
-            while len(self._lines) > _LIVE_APPS:
-                self._lines.popitem(last=False)
-
-    def text(self, app_id: int) -> str:
-        """Give what has been written so far."""
-        with self._lock:
-            return "\n".join(self._lines.get(app_id, ("", deque[str]()))[1])
-
-    def forget(self, app_id: int) -> None:
-        """Drop an application's lines."""
-        with self._lock:
-            self._lines.pop(app_id, None)
 
 
 class Stagings:
@@ -348,6 +310,9 @@ class Stagings:
                 raise no_app()
             if row.task != claim.task or row.state == CANCELLED:
                 raise _StagingFailedError(row.error or "another request took over", task_log)
+            if app.package_state == STAGED:
+                # To an earlier revision, or by the undoing of a change: that droplet is the one it runs with.
+                raise _StagingFailedError("the application was put back meanwhile; repeat the push")
             digest = upload.droplet_hash if upload else None
             if digest is None or not self._store.droplet(digest).exists():
                 raise _StagingFailedError("the stager delivered no droplet", task_log)
@@ -392,6 +357,12 @@ class Stagings:
                 updates.close(session, app.id, "the application was stopped", self._db.now(session))
                 touch(app)
         files.release(self._db, self._store, packages=[package], droplets=droplets)
+
+
+def under_way(session: Session, app_id: int, now: float) -> bool:
+    """Return whether an application is being staged by a controller that lives."""
+    row = session.get(Staging, app_id)
+    return row is not None and row.state == RUNNING and not silent(row.alive_at, now)
 
 
 def silent(alive_at: float, now: float, seconds: float = ABANDONED_SECONDS) -> bool:

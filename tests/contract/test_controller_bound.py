@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from components.controller import apps
 from components.controller.context import Controller
 from components.controller.models import PENDING, STAGED, STARTED
@@ -238,3 +240,24 @@ def test_a_gateway_reads_and_changes_its_handles(
     assert gateway.instances == {}
     assert as_gateway(vmc, "DELETE", "/redis-7.0").json() == {}
     assert as_gateway(vmc, "DELETE", "/redis-7.0").code == (404, 500)
+
+
+def test_a_change_that_names_no_services_keeps_one_that_was_bound_meanwhile(
+    user: Vmc, gateway: GatewayStub, controller: Controller, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    create(user, "r1")
+    create(user, "r2")
+    push(user)
+    put(user, "env", services=["r1"])
+    row(controller, state=STARTED, package_state=STAGED, package_hash="1" * 40, staged_package_hash="2" * 40)
+    lifecycle = controller.lifecycle
+    # Between the look at the application and its change another request binds; nothing is rolled, there is no DEA.
+    monkeypatch.setattr(lifecycle, "_check_deas", lambda _: put(user, "env", services=["r1", "r2"]))
+    monkeypatch.setattr(lifecycle, "_roll", lambda *_: None)
+    assert user.call("PUT", "/v2/apps/env/update", {"env": ["A=1"]}).status == 202
+    app = user.call("GET", "/apps/env").json()
+    assert (app["services"], app["env"]) == (["r1", "r2"], ["A=1"])
+    assert len(gateway.handles) == 2
+    monkeypatch.setattr(lifecycle, "_check_deas", lambda _: None)
+    assert user.call("PUT", "/v2/apps/env/update", {"services": []}).status == 202
+    assert (user.call("GET", "/apps/env").json()["services"], gateway.handles) == ([], {})

@@ -63,6 +63,9 @@ class World:
         thread.start()
         return thread
 
+    def droplet(self) -> str:
+        return str(self.client.app("kept")["version"]).rpartition("-")[0]
+
     def version(self) -> int:
         return int(self.client.app("kept")["meta"]["version"])
 
@@ -130,3 +133,37 @@ def test_of_two_changes_that_cannot_be_staged_nothing_is_left(world: World) -> N
         thread.join(60)
     assert [answer.json()["code"] for answer in world.answers.values()] == [310, 310]
     assert world.described() == before
+
+
+def test_a_change_that_is_refused_leaves_another_push_that_is_being_staged(world: World) -> None:
+    with world.staging():
+        assert world.client.upload("kept", {"app.py": "two"}).status_code == 200
+        sent = world.send("push")
+        until(lambda: len(world.peers.staged) == 2, "the push is staged")
+        for body, code in (({"instances": -1}, 300), ({"resources": {"memory": 1 << 20}}, 600)):
+            assert world.update(**body).json()["code"] == code
+    sent.join(60)
+    assert world.answers["push"].status_code == 202, world.answers["push"].text
+    assert world.ended()["state"] == "SUCCEEDED"
+    assert [package["app.py"] for package in world.peers.packages] == [b"one", b"two"]
+    message = world.peers.starts[-1][1]
+    assert (message.version, message.uris) == (world.client.app("kept")["version"], [OLD])
+
+
+def test_a_push_whose_files_were_put_back_says_so(world: World) -> None:
+    first = world.droplet()
+    for text in ("two", "three"):
+        with world.staging():
+            assert world.client.upload("kept", {"app.py": text}).status_code == 200
+            sent = world.send(text)
+            until(lambda: len(world.peers.staged) == 1 + len(world.answers) + 1, "it is staged")
+            if text == "three":
+                back = world.client.call("POST", "/v2/apps/kept/rollback", {"revision": 1})
+                assert back.status_code == 202, back.text
+        sent.join(60)
+        world.ended()
+    assert world.answers["two"].status_code == 202
+    answer = world.answers["three"].json()
+    assert answer["code"] == 310
+    assert "put back meanwhile; repeat the push" in answer["description"]
+    assert world.droplet() == first
