@@ -57,6 +57,7 @@ class ControllerConfig(DaemonConfig, frozen=True, kw_only=True):
     share_path: str
     temp_path: str = "/var/tmp"  # noqa: S108 - only private sub-directories are made in it
     domain: str = "ingot.localhost"
+    # Empty: `api.` and the domain. Another one is in `reserved_hosts`, too: routers must know it for the platform's.
     api_host: str = ""
     external_port: int = 80
 
@@ -158,6 +159,11 @@ class ControllerConfig(DaemonConfig, frozen=True, kw_only=True):
         found.extend(host_problems("domain", [self.domain]))
         found.extend(host_problems("api_host", [self.api]))
         found.extend(host_problems("reserved_hosts", self.reserved_hosts))
+        if self.api not in (known := platform_hosts(self.domain, self.reserved_hosts)):
+            found.append(
+                f"api_host: routers take no route for {self.api} from a controller: want one of {', '.join(sorted(known))}, "
+                "or name it in reserved_hosts and in the routers' router_reserved_hosts as well"
+            )
         try:
             networks(self.routers)
         except ValueError as error:

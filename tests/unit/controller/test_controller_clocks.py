@@ -20,6 +20,7 @@ from components.controller.gateways import Gateways
 from components.controller.models import (
     FAILED,
     RUNNING,
+    STARTED,
     UPDATING,
     App,
     AppUpdate,
@@ -184,6 +185,36 @@ def test_what_was_asked_for_in_an_update_was_asked_for_as_long_ago_as_before() -
     assert memory.jump(1000.9 + HOURS, 10.5) == HOURS
     assert memory.jump(1001.9 + HOURS, 11.5) == 0.0
     assert memory.jump(1002.9, 12.5) == pytest.approx(-HOURS)
+
+
+def test_an_update_moves_its_times_with_the_clock(world: World) -> None:
+    runner = Updates(world.config, world.db, world.store, world.bus, Starter(world.bus, Pool()))
+    now = time.time()
+    with world.db.session() as session:
+        app = session.get_one(App, 1)
+        app.state = STARTED
+        session.add(
+            AppUpdate(
+                app_id=1,
+                serial="s",
+                state=UPDATING,
+                from_version="a-0",
+                to_version="b-0",
+                asked={"0": now},
+                holder=runner._holder,
+                started_at=now,
+                changed_at=now,
+            )
+        )
+    memory = _Memory()
+    assert runner._read(1, memory) is not None
+    memory.sent = {0: now}
+    world.ahead = HOURS
+    facts = runner._read(1, memory)
+    assert facts is not None
+    assert facts.goal.asked == facts.goal.sent == {0: pytest.approx(now + HOURS, abs=1)}
+    with world.db.session() as session:
+        assert session.get_one(AppUpdate, 1).asked == {"0": pytest.approx(now + HOURS, abs=1)}
 
 
 def test_a_pending_task_of_the_future_is_given_up() -> None:

@@ -49,6 +49,17 @@ def test_every_problem_is_named() -> None:
     assert named == {"database_url", "token_keys", "share_path", "workers", "admin_email", "bulk_password"}
 
 
+def test_a_host_of_the_api_that_routers_do_not_know_is_refused() -> None:
+    other = {**GOOD, "domain": "x.org", "api_host": "cloud.x.org"}
+    with pytest.raises(ConfigError) as caught:
+        parse(other, ControllerConfig)
+    (problem,) = caught.value.problems
+    assert problem.startswith("api_host: ")
+    assert "name it in reserved_hosts and in the routers' router_reserved_hosts" in problem
+    assert parse({**other, "reserved_hosts": ["cloud.x.org"]}, ControllerConfig).api == "cloud.x.org"
+    assert parse({**other, "api_host": "x.org"}, ControllerConfig).api == "x.org"
+
+
 def test_tokens() -> None:
     old, new = Tokens(["k" * 16], 100), Tokens(["n" * 16, "k" * 16], 100)
     token = old.make("a@b.com", now=1000)

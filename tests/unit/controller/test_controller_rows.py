@@ -15,6 +15,7 @@ from components.common import database
 from components.common.bus_thread import BusThread
 from components.common.config import BusConfig
 from components.controller import events, one_off
+from components.controller.auth import Caller
 from components.controller.config import ControllerConfig
 from components.controller.database import Database
 from components.controller.models import App, Base, Event, User
@@ -86,6 +87,29 @@ def test_an_application_keeps_a_hundred_tasks_and_what_twenty_said(db: Database)
         assert rows[0].id == f"1-{LISTED + 29}"
         assert [row.tail for row in rows] == ["said"] * (TAILS - 1) + [""] * (LISTED - TAILS)
         assert session.get_one(Task, "1-0").tail == session.get_one(Task, "2-1").tail == "said"
+
+
+def test_a_task_that_is_begun_bounds_those_that_ended(db: Database, operations: Operations) -> None:
+    with db.session() as session:
+        owner = User(id=1, email="o@example.org", crypted_password="x", created_at=0)
+        session.add(
+            App(
+                id=1,
+                owner=owner,
+                name="a",
+                framework="wsgi",
+                memory=64,
+                staged_package_hash="a" * 40,
+                created_at=0,
+                updated_at=0,
+            )
+        )
+        session.flush()
+        session.add_all(task(number, 1, float(number)) for number in range(1, LISTED + 30))
+    begun = operations.tasks.create(Caller(1, "o@example.org", admin=False), "a", {"command": "true"})
+    with db.session() as session:
+        ids = set(session.scalars(select(Task.id).where(Task.app_id == 1)))
+    assert ids == {begun["id"], *(f"1-{number}" for number in range(31, LISTED + 30))}
 
 
 def event(who: str, method: str, path: str, status: int) -> Event:
