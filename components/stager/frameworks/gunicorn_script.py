@@ -27,10 +27,10 @@ class _Hold:
     `listen` of its own: the class of the moment is changed, and what it had before is put back.
     """
 
-    def __init__(self) -> None:
-        self._cls: Any = socket.socket
-        self._own: Any = vars(self._cls).get("listen")
-        self._cls.listen = self._later()
+    def __init__(self, cls: Any) -> None:
+        self._cls = cls
+        self._own: Any = vars(cls).get("listen")
+        cls.listen = self._later()
 
     def end(self) -> None:
         """Give the class its `listen` back."""
@@ -48,7 +48,8 @@ class _Hold:
             if own is not None:
                 own(sock, *backlog)
             else:
-                getattr(sock, "_sock", super(cls, sock)).listen(*backlog)
+                plain: Any = getattr(sock, "_sock", super(cls, sock))
+                plain.listen(*backlog)
 
         return listen
 
@@ -90,7 +91,7 @@ class Server(WSGIApplication):
 
     def _hold(self, *_: Any) -> None:
         if self._held is None:
-            self._held = _Hold()
+            self._held = _Hold(socket.socket)
 
     def _let_go(self, *_: Any) -> None:
         if self._held is not None:
