@@ -133,7 +133,9 @@ class DeaConfig(DaemonConfig, frozen=True, forbid_unknown_fields=True, kw_only=T
         """Instances and tasks run under accounts of the machine."""
         if self.sandbox != "systemd":
             return []
-        return accounts.problems("uids", range(self.uids.first, self.uids.last + 1), role="dea")
+        return accounts.problems(
+            "uids", range(self.uids.first, self.uids.last + 1), role="dea", prefix="ingot-app-"
+        )
 
     def problems(self) -> list[str]:
         """Rules across fields."""

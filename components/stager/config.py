@@ -112,4 +112,6 @@ class StagerConfig(DaemonConfig, frozen=True, forbid_unknown_fields=True, kw_onl
 
     def lacking(self) -> list[str]:
         """Builds run under accounts of the machine."""
-        return accounts.problems("first_uid", self.uids, role="stager") if self.sandbox == "systemd" else []
+        if self.sandbox != "systemd":
+            return []
+        return accounts.problems("first_uid", self.uids, role="stager", prefix="ingot-build-")

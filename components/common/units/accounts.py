@@ -5,13 +5,15 @@ from __future__ import annotations
 import contextlib
 import grp
 import pwd
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from itertools import pairwise
 
 from components.common.units.spec import UnitSpec
 
 _NAME = "app"
 _NOBODY = 65534
+# Faults of one kind that are named one by one.
+_TOLD = 5
 
 
 def passwd(spec: UnitSpec) -> str:
@@ -31,7 +33,9 @@ def group(spec: UnitSpec) -> str:
     return f"root:x:0:\n{_NAME}:x:{_gid(spec)}:\nnogroup:x:{_NOBODY}:\n"
 
 
-def problems(key: str, uids: Iterable[int], *, role: str, gids: Iterable[int] | None = None) -> list[str]:
+def problems(
+    key: str, uids: Iterable[int], *, role: str, gids: Iterable[int] | None = None, prefix: str = ""
+) -> list[str]:
     """Return what the machine lacks to start units as these uids, in words; systemd takes no uid without an entry.
 
     Args:
@@ -39,17 +43,42 @@ def problems(key: str, uids: Iterable[int], *, role: str, gids: Iterable[int] | 
         uids: all that may be given to a unit.
         role: makes the accounts.
         gids: as `uids`; None takes the same numbers.
+        prefix: begins the name of each account, its number ends it; empty for an account of any name. A unit has all groups
+            of its account, whatever its properties say, so an account of such a name must have its own group only.
     """
     uids = list(uids)
-    accounts, groups = {a.pw_uid for a in pwd.getpwall()}, {g.gr_gid for g in grp.getgrall()}
-    # Not every directory service lists what it knows when asked by number.
-    no_account = [n for n in uids if n not in accounts and not _has_account(n)]
+    # Not every directory service lists what it knows when asked by number. The first entry of a number is the one that counts.
+    names = {a.pw_uid: a.pw_name for a in reversed(pwd.getpwall())}
+    names = {n: name for n in uids if (name := names.get(n) or _account(n))}
+    groups = {g.gr_gid: g for g in grp.getgrall()}
+    no_account = [n for n in uids if n not in names]
     no_group = [n for n in (uids if gids is None else gids) if n not in groups and not _has_group(n)]
-    return [
+    found = [
         f"{key}: this machine has no {what} for {ranges(numbers)}, and no unit can start without: apply the role {role}"
         for what, numbers in (("account", no_account), ("group", no_group))
         if numbers
     ]
+    return found + strangers(key, names, groups.values(), prefix) if prefix else found
+
+
+def strangers(
+    key: str, names: Mapping[int, str], groups: Iterable[grp.struct_group], prefix: str
+) -> list[str]:
+    """Return which numbers give a unit another's identity or rights, in words; pure."""
+    ours = {f"{prefix}{n}": n for n in names}
+    found = [
+        f"{key}: {n} is the account {name} of this machine, not {prefix}{n}, and a unit would have its groups:"
+        f" give {name} another number"
+        for n, name in names.items()
+        if name != f"{prefix}{n}"
+    ]
+    found += [
+        f"{key}: the account {name} is in the group {g.gr_name}, and so would a unit be: run gpasswd -d {name} {g.gr_name}"
+        for g in groups
+        for name in g.gr_mem
+        if name in ours and g.gr_gid != ours[name]
+    ]
+    return found if len(found) <= _TOLD else [*found[:_TOLD], f"{key}: {len(found) - _TOLD} more of these"]
 
 
 def ranges(numbers: Iterable[int]) -> str:
@@ -64,11 +93,10 @@ def _gid(spec: UnitSpec) -> int | None:
     return spec.uid if spec.gid is None else spec.gid
 
 
-def _has_account(uid: int) -> bool:
+def _account(uid: int) -> str:
     with contextlib.suppress(KeyError):
-        pwd.getpwuid(uid)
-        return True
-    return False
+        return pwd.getpwuid(uid).pw_name
+    return ""
 
 
 def _has_group(gid: int) -> bool:

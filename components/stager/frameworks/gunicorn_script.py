@@ -30,7 +30,7 @@ class _Hold:
     def __init__(self, cls: Any) -> None:
         self._cls = cls
         self._own: Any = vars(cls).get("listen")
-        self._cls.listen = self._later()
+        cls.listen = self._later()
 
     def end(self) -> None:
         """Give the class its `listen` back."""
@@ -48,8 +48,8 @@ class _Hold:
             if own is not None:
                 own(sock, *backlog)
             else:
-                wrapped: Any = getattr(sock, "_sock", super(cls, sock))
-                wrapped.listen(*backlog)
+                plain: Any = getattr(sock, "_sock", super(cls, sock))
+                plain.listen(*backlog)
 
         return listen
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import grp
 import os
+import pwd
 import signal
 import time
 from pathlib import Path
@@ -186,6 +188,34 @@ def test_a_machine_without_the_accounts_is_told_which_and_what_to_do() -> None:
     assert group.startswith("uids: this machine has no group for 77001-77002, 77004,")
     (only,) = accounts.problems("uid, gid", [0], gids=[77001], role="base")
     assert "no group for 77001" in only
+
+
+def test_a_number_of_another_account_is_refused_by_its_name() -> None:
+    root = pwd.getpwuid(0).pw_name
+    (said,) = accounts.problems("uids", [0], role="dea", prefix="ingot-app-")
+    assert said == (
+        f"uids: 0 is the account {root} of this machine, not ingot-app-0, and a unit would have its groups:"
+        f" give {root} another number"
+    )
+
+
+def test_accounts_of_guests_are_in_no_group_but_their_own() -> None:
+    names = {77001: "ingot-app-77001", 77002: "ingot-app-77002"}
+    own = grp.struct_group(("ingot-app-77001", "x", 77001, ["ingot-app-77001"]))
+    docker = grp.struct_group(("docker", "x", 990, ["jdoe", "ingot-app-77001", "ingot-app-77009"]))
+    assert accounts.strangers("uids", names, [own], "ingot-app-") == []
+    (said,) = accounts.strangers("uids", names, [own, docker], "ingot-app-")
+    assert said == (
+        "uids: the account ingot-app-77001 is in the group docker, and so would a unit be:"
+        " run gpasswd -d ingot-app-77001 docker"
+    )
+
+
+def test_many_accounts_of_others_are_counted() -> None:
+    numbers = sorted({a.pw_uid for a in pwd.getpwall()})[:8]
+    said = accounts.problems("uids", numbers, role="dea", prefix="ingot-app-", gids=[0])
+    assert len(said) == 6
+    assert said[-1] == "uids: 3 more of these"
 
 
 def test_numbers_in_words() -> None:
