@@ -188,7 +188,9 @@ def test_what_was_asked_for_in_an_update_was_asked_for_as_long_ago_as_before() -
 
 
 def test_an_update_moves_its_times_with_the_clock(world: World) -> None:
-    runner = Updates(world.config, world.db, world.store, world.bus, Starter(world.bus, Pool()))
+    services = Services(world.config, world.db, Gateways({}, broker=""))
+    starter = Starter(world.bus, Pool())
+    runner = Updates(world.config, world.db, world.store, world.bus, starter=starter, services=services)
     now = time.time()
     with world.db.session() as session:
         app = session.get_one(App, 1)

@@ -13,9 +13,9 @@ from components.controller import views
 from components.controller.auth import Hashing, Tokens, hash_password, verify_password
 from components.controller.config import ControllerConfig
 from components.controller.errors import TABLE, ApiError
+from components.controller.live_logs import LiveLogs
 from components.controller.rates import TooManyError
 from components.controller.recent import Recent
-from components.controller.staging import LiveLogs
 
 GOOD = {
     "bus": {"urls": ["nats://127.0.0.1:4222"]},
