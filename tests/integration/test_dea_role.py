@@ -2,22 +2,15 @@
 
 from __future__ import annotations
 
-import json
-import os
 import pwd
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
-from tests.integration.router_rig import ROOT
+from tests.integration import local_play
 
-PLAY = """
-- hosts: localhost
-  connection: local
-  gather_facts: false
-  tasks:
+TASKS = """
     - ansible.builtin.include_role:
         name: dea
 """
@@ -25,28 +18,14 @@ PLAY = """
 
 def checked(folder: Path, role: str, **given: object) -> subprocess.CompletedProcess[str]:
     """Apply a role to this machine in check mode."""
-    play = folder / "play.yml"
-    play.write_text(PLAY.replace("dea", role))
     inputs = {
         f"{role}_bus_urls": ["nats://127.0.0.1:4222"],
         f"{role}_bus_password": "x",
         f"{role}_release": "1",
         f"{role}_status_password": "x",
     }
-    return subprocess.run(
-        [
-            *(Path(sys.executable).parent / "ansible-playbook", "--check", "-i", "localhost,"),
-            *("-e", json.dumps(inputs | given), play),
-        ],
-        env={
-            **os.environ,
-            "ANSIBLE_ROLES_PATH": str(ROOT / "roles"),
-            "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"),
-        },
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    tasks = TASKS.replace("dea", role)
+    return local_play.run(folder, tasks, inputs | given, "--check")
 
 
 @pytest.mark.parametrize("count", [0, 5001])

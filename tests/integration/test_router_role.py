@@ -2,22 +2,15 @@
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.integration.router_rig import ROOT, free_port, running
+from tests.integration import local_play
+from tests.integration.router_rig import free_port, running
 
-PLAY = """
-- hosts: localhost
-  connection: local
-  gather_facts: false
-  tasks:
+TASKS = """
     - ansible.builtin.include_role:
         name: router
         tasks_from: health
@@ -30,8 +23,6 @@ PLAY = """
 def test_a_router_is_healthy_wherever_and_by_whatever_protocol_it_listens(
     tmp_path: Path, inputs: dict[str, Any]
 ) -> None:
-    play = tmp_path / "play.yml"
-    play.write_text(PLAY)
     inputs = {**inputs, "router_port": f"127.0.0.2:{free_port()}"}
     with running(nginx=inputs) as rig:
         given = {
@@ -39,22 +30,5 @@ def test_a_router_is_healthy_wherever_and_by_whatever_protocol_it_listens(
             "router_status_port": rig.status_port,
             "router_run_path": str(rig.folder),
         }
-        done = subprocess.run(
-            [
-                Path(sys.executable).parent / "ansible-playbook",
-                "-i",
-                "localhost,",
-                "-e",
-                json.dumps(given),
-                play,
-            ],
-            env={
-                **os.environ,
-                "ANSIBLE_ROLES_PATH": str(ROOT / "roles"),
-                "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"),
-            },
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+        done = local_play.run(tmp_path, TASKS, given)
     assert done.returncode == 0, done.stdout + done.stderr

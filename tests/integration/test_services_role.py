@@ -2,21 +2,14 @@
 
 from __future__ import annotations
 
-import json
-import os
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
-from tests.integration.router_rig import ROOT
+from tests.integration import local_play
 
-PLAY = """
-- hosts: localhost
-  connection: local
-  gather_facts: false
-  tasks:
+TASKS = """
     - ansible.builtin.include_role:
         name: service_redis
         tasks_from: version
@@ -45,24 +38,10 @@ def installed() -> str:
 def test_what_is_offered_is_the_wish_or_what_was_or_what_is_installed(
     tmp_path: Path, config: str | None, wish: str, offered: str | None
 ) -> None:
-    (tmp_path / "play.yml").write_text(PLAY)
     gateway = tmp_path / "gateway.yml"
     if config is not None:
         gateway.write_text(config)
     given = {"service_redis_version": wish, "__service_redis_gateway_config": str(gateway)}
-    done = subprocess.run(
-        [
-            *(str(Path(sys.executable).parent / "ansible-playbook"), "-i", "localhost,"),
-            *("-e", json.dumps(given), str(tmp_path / "play.yml")),
-        ],
-        env={
-            **os.environ,
-            "ANSIBLE_ROLES_PATH": str(ROOT / "roles"),
-            "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"),
-        },
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = local_play.run(tmp_path, TASKS, given)
     assert done.returncode == 0, done.stdout + done.stderr
     assert (tmp_path / "version").read_text() == (offered or installed())
