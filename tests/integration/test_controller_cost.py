@@ -149,7 +149,7 @@ def test_what_each_call_costs(world: World) -> None:
         ("stats", 2, [FIND], lambda: world.call("GET", "/apps/one/stats")),
         ("create", 8, [EVENT], lambda: world.call("POST", "/apps", new_app("four"))),
         ("environment", 9, [EVENT], lambda: world.call("PUT", "/apps/four", {"env": [f"N={next(numbers)}"]})),
-        ("stop", 13, [STOP, CHANGED, EVENT], lambda: world.call("PUT", "/apps/two", {"state": "STOPPED"})),
+        ("stop", 14, [STOP, CHANGED, EVENT], lambda: world.call("PUT", "/apps/two", {"state": "STOPPED"})),
         ("delete", 8, [STOP, CHANGED, EVENT], lambda: world.call("DELETE", "/apps/four")),
     ]
     for name, statements, subjects, call in calls:
