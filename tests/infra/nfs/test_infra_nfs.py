@@ -10,7 +10,8 @@ import pytest
 import testinfra
 
 SHARE = "/srv/ingot/share"
-PROBE = "/usr/local/sbin/ingot-share-probe"
+# A machine whose processor is translated in software takes longer than the probe waits by itself.
+PROBE = "/usr/local/sbin/ingot-share-probe --seconds=120"
 
 
 @pytest.fixture(scope="module")
