@@ -78,6 +78,8 @@ http.server.HTTPServer(("0.0.0.0", int(sys.argv[2])), H).serve_forever()
 HOG = "#!/bin/bash\nwhile [ ! -e app/go ]; do sleep 0.2; done\n/usr/bin/python3 -c 'x = bytearray(200 << 20)' &\nsleep 1000\n"
 BOMB = "#!/bin/bash\nwhile [ ! -e app/go ]; do sleep 0.2; done\nbomb() { bomb | bomb & }\nbomb\nsleep 1000\n"
 PATIENCE = 300.0
+# Twice as many as instances, as the role has them.
+UIDS = range(50_000, 50_016)
 
 
 class Rig:
@@ -178,6 +180,8 @@ def installed(kernel_lab: KernelLab, share: Path, on: Callable[[str], str]) -> I
         "dea_release": "test",
         "dea_tasks": TASKS,
         "dea_memory_mb": 512,
+        "dea_max_instances": len(UIDS) // 2,
+        "__dea_uids": list(UIDS),
         "__dea_stamp": "test",
         "__dea_program": "/usr/local/bin/ingot-dea",
         "__dea_config": "/etc/ingot/dea.yml",
@@ -187,6 +191,7 @@ def installed(kernel_lab: KernelLab, share: Path, on: Callable[[str], str]) -> I
     for source, name in (
         ("etc/ingot/dea.yml.j2", "dea.yml"),
         ("etc/systemd/system/ingot-dea.service.j2", "ingot-dea.service"),
+        ("sysusers.conf.j2", "sysusers.conf"),
     ):
         (share / name).write_text(
             environment.from_string((ROLE / "templates" / source).read_text()).render(values)
@@ -196,6 +201,7 @@ def installed(kernel_lab: KernelLab, share: Path, on: Callable[[str], str]) -> I
         f"mkdir -p /etc/ingot /var/lib/ingot/dea && install -m 755 {SHARE}/ingot-dea /usr/local/bin/ingot-dea"
         f" && install -m 600 {SHARE}/dea.yml /etc/ingot/dea.yml"
         f" && install -m 644 {SHARE}/ingot-dea.service /etc/systemd/system/ingot-dea.service"
+        f" && systemd-sysusers {SHARE}/sysusers.conf"
         f" && systemd-run -q -u bus nats-server -p 4222 && systemctl daemon-reload && systemctl start ingot-dea"
     )
     yield address
