@@ -17,7 +17,7 @@ _CRASHES_AFTER = 1.0
 
 
 class Verdict(enum.Enum):
-    """What a picture of an application means to the caller that waits."""
+    """The meaning of a picture of an application for the caller that waits."""
 
     RUNNING = "running"
     WAIT = "wait"

@@ -48,7 +48,7 @@ def _of(*users: str) -> frozenset[str]:
 
 @dataclass(frozen=True, slots=True)
 class Permissions:
-    """What a bus user may publish and subscribe to.
+    """The subjects that a bus user may publish and subscribe to.
 
     `allow_responses` has the server allow a reply to whatever subject a question names. A user that may publish to a subject it
     hears could name any subject and answer itself, so it has False, and publishes replies to listed inboxes.

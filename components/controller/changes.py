@@ -1,4 +1,4 @@
-"""What a request makes of an application's row, and how it is taken back when it comes to nothing (section 1.8).
+"""The change that a request makes to an application's row, and its undoing when it comes to nothing (section 1.8).
 
 Nothing that runs is touched here: that is the life cycle's.
 """

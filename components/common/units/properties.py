@@ -28,7 +28,7 @@ _SHARED_MEMORY = "rw,nosuid,nodev,noexec,mode=1777,size=64M"
 
 @dataclass(frozen=True, slots=True)
 class Files:
-    """What systemd reads or shows while a unit starts.
+    """The files that systemd reads or shows while a unit starts.
 
     Attributes:
         environment: the file that holds its variables.

@@ -154,10 +154,14 @@ def test_a_sweep_frees_stagings_of_the_future(world: World) -> None:
         assert session.get_one(Staging, 1).state == FAILED
 
 
-def test_an_update_of_the_future_is_taken(world: World) -> None:
+def updates_of(world: World) -> Updates:
     services = Services(world.config, world.db, Gateways({}, broker=""))
     starter = Starter(world.bus, Pool())
-    runner = Updates(world.config, world.db, world.store, world.bus, starter=starter, services=services)
+    return Updates(world.config, world.db, world.store, world.bus, starter=starter, services=services)
+
+
+def test_an_update_of_the_future_is_taken(world: World) -> None:
+    runner = updates_of(world)
     now = time.time()
     with world.db.session() as session:
         session.add(
@@ -188,9 +192,7 @@ def test_what_was_asked_for_in_an_update_was_asked_for_as_long_ago_as_before() -
 
 
 def test_an_update_moves_its_times_with_the_clock(world: World) -> None:
-    services = Services(world.config, world.db, Gateways({}, broker=""))
-    starter = Starter(world.bus, Pool())
-    runner = Updates(world.config, world.db, world.store, world.bus, starter=starter, services=services)
+    runner = updates_of(world)
     now = time.time()
     with world.db.session() as session:
         app = session.get_one(App, 1)
