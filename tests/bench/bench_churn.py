@@ -91,9 +91,9 @@ class Port:
             writer.close()
 
 
-async def _ask(port: int, churn: Churn, apps: int, requests: int) -> None:
+async def _ask(port: int, churn: Churn, apps: int, requests: int, instances: int) -> None:
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
-    while churn.statuses.total() < requests:
+    while churn.statuses.total() < requests or churn.instances < instances:
         app = random.randrange(apps)
         writer.write(b"GET / HTTP/1.1\r\nHost: a%d.localhost\r\n\r\n" % app)
         head = await reader.readuntil(b"\r\n\r\n")
@@ -110,11 +110,11 @@ async def _ask(port: int, churn: Churn, apps: int, requests: int) -> None:
 
 
 async def run(rig: Rig, requests: int, ports: int, clients: int = 16) -> Churn:
-    """Churn until so many requests were answered."""
+    """Churn until so many requests were answered and each port has had two instances, however fast the machine is."""
     churn, apps = Churn(), max(2, ports // 4)
     lives = [asyncio.create_task(Port(rig, churn, apps).live()) for _ in range(ports)]
     try:
-        await asyncio.gather(*(_ask(rig.port, churn, apps, requests) for _ in range(clients)))
+        await asyncio.gather(*(_ask(rig.port, churn, apps, requests, 2 * ports) for _ in range(clients)))
     finally:
         churn.over = True
         for task in lives:

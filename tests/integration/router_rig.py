@@ -356,7 +356,7 @@ def load(rig: Rig, host: str) -> Iterator[Counter[object]]:
         while not over.is_set():
             try:
                 seen[rig.get(host).status] += 1
-            except OSError as error:
+            except (OSError, http.client.HTTPException) as error:
                 seen[type(error).__name__] += 1
 
     threads = [threading.Thread(target=ask) for _ in range(2)]

@@ -19,6 +19,7 @@ INSTANCE = """
 import http.server, sys
 class Handler(http.server.BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    wbufsize = -1  # One write for an answer: what has begun to arrive cannot be asked for again elsewhere.
     def do_GET(self):
         self.send_response(200)
         self.send_header("Content-Length", "2")
@@ -77,9 +78,9 @@ def test_idle_websockets_outlive_the_router_process_and_are_told_when_it_drains(
 
 def test_a_port_that_is_used_again_never_answers_for_another_application() -> None:
     with running(router=bench_churn.SETTINGS) as rig:
-        churn = asyncio.run(bench_churn.run(rig, 120_000, 16, clients=4))
+        churn = asyncio.run(bench_churn.run(rig, 60_000, 16, clients=4))
     assert churn.wrong == 0
-    assert churn.instances > 16
+    assert churn.instances >= 32
     assert churn.statuses[200] > 1000
     # 502: the only instance of an application ended while it answered, and there was nowhere else to ask.
     assert set(churn.statuses) <= {200, 404, 502, 503}

@@ -127,7 +127,8 @@ async def _life(rig: DeaRig, peer: Peer, index: int) -> None:
     await peer.say("dea.update", {**message, "uris": ["other.ingot.localhost"]})
     gone = await peer.hears("router.unregister", since=mark)
     assert gone["uris"] == ["env.ingot.localhost"]
-    assert (await peer.hears("router.register", since=mark))["uris"] == ["other.ingot.localhost"]
+    # What the DEA registers now and again may still name the old host before it has read the update.
+    await peer.hears("router.register", lambda route: route["uris"] == ["other.ingot.localhost"], mark)
     await peer.say("dea.stop", {"droplet": 12, "indices": [index], "states": ["STARTING", "RUNNING"]})
     exited: Any = await peer.hears("droplet.exited", since=mark)
     assert (

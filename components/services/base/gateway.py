@@ -55,6 +55,7 @@ class Gateway:
         self._fetched = False
         self._registered = False
         self._stopping = False
+        self._registering = asyncio.Lock()
         self._at_work = 0
         self._idle = asyncio.Event()
         self._idle.set()
@@ -79,11 +80,13 @@ class Gateway:
                 await self._idle.wait()
         except TimeoutError:
             logger.warning("stopped_at_work", operations=self._at_work)
-        await tasks.end(self._tasks)
-        try:
-            await self._controllers.register(self._offering(active=False))
-        except ControllerError as error:
-            logger.warning("not_deregistered", reason=str(error))
+        # A registration that is broken off may be carried out after the goodbye, and this gateway would be offered again.
+        async with self._registering:
+            await tasks.end(self._tasks)
+            try:
+                await self._controllers.register(self._offering(active=False))
+            except ControllerError as error:
+                logger.warning("not_deregistered", reason=str(error))
         await self.provisioner.close()
         await self._controllers.close()
 
@@ -164,7 +167,8 @@ class Gateway:
         failing = False
         while True:
             try:
-                await self._controllers.register(self._offering(active=True))
+                async with self._registering:
+                    await self._controllers.register(self._offering(active=True))
             except ControllerError as error:
                 if not failing:
                     logger.warning("not_registered", reason=str(error))
