@@ -19,7 +19,7 @@ START_TIMEOUT = 60.0
 SETTLE_SECONDS = 3.0
 LOG_LINES = 40
 T = TypeVar("T")
-STAGING_CODES = frozenset({307, 308, 310, 800, 801})
+_STAGING_CODES = frozenset({307, 308, 310, 800, 801})
 # Most telling first.
 _LOGS = ("logs/stderr.log", "logs/stdout.log", "logs/startup.log")
 _LISTEN_HINT = (
@@ -125,7 +125,7 @@ class Lifecycle:
             try:
                 call.result()
             except ApiError as error:
-                if error.code not in STAGING_CODES:
+                if error.code not in _STAGING_CODES:
                     raise PushError(then, error.message, hint=error.hint) from error
                 # The first line is the reason; the end of the log follows it.
                 reason, _, end = error.description.partition("\n")

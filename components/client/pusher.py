@@ -18,7 +18,7 @@ from components.client.api import Api, App
 from components.client.api_v2 import missing
 from components.client.detect import detect
 from components.client.errors import ApiError, ClientError, PackageError
-from components.client.lifecycle import STAGING_CODES, Lifecycle
+from components.client.lifecycle import Lifecycle
 from components.client.manifest import Settings
 from components.client.offerings import choose, offerings_of, wish
 from components.client.package import Entry
@@ -109,14 +109,12 @@ class Pusher:
             start = start and (runs or not known)
             roller = Roller(self.lifecycle)
             roll = start and runs and not hard and self._may_roll(roller)
-            if roll and "staging" not in changes and changes:
-                self._change_running(changes)
             with self._progress.stage("uploading"):
                 if app is None:
                     self._api.create(self._description(framework))
                 self._upload(entries, archive)
         if roll:
-            roll = self._roll(roller, changes if "staging" in changes else {})
+            roll = self._roll(roller, changes)
         elif start:
             self.lifecycle.start(new=app is None, **changes)
         elif changes:
@@ -140,19 +138,12 @@ class Pusher:
         except ApiError as error:
             if not missing(error):
                 raise
-            self._progress.note("another framework, runtime or command: the application is restarted")
+            self._progress.note(
+                "this platform brings other settings by a restart alone: the application is restarted"
+            )
             self.lifecycle.start(**changes)
             return False
         return True
-
-    def _change_running(self, changes: Mapping[str, Any]) -> None:
-        """Tell the controller of new settings before the new files: told afterwards, it would restart at once."""
-        try:
-            self.lifecycle.change(**changes)
-        except ApiError as error:
-            # Files of an earlier push that cannot be staged; the ones that come take their place.
-            if error.code not in STAGING_CODES:
-                raise
 
     def _make_services(self) -> None:
         """Make the services of the manifest that are not there yet."""

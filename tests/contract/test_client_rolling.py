@@ -123,11 +123,7 @@ def test_push_tells_of_settings_only_where_they_are_new(stub, ingot, folder):
     ingot.run("push", "--path", str(folder))
     assert writes(stub) == ["POST /apps/hello/application", "PUT /apps/hello/update"]
     ingot.run("push", "--path", str(folder), "--health-path", "/healthy")
-    assert stub.last("PUT /apps/hello").json()["meta"] == {
-        "version": 4,
-        "command": "run it",
-        "health": {"path": "/healthy"},
-    }
+    assert stub.last("PUT /v2/apps/hello/update").json() == {"meta": {"health": {"path": "/healthy"}}}
 
 
 def test_push_with_another_command_is_an_update_in_one_step(stub, ingot, folder):
@@ -165,11 +161,11 @@ def test_a_typo_stops_nothing(stub, ingot, folder, option, how):
     assert all(call.json().get("state") != "STOPPED" for call in stub.calls if call.line == "PUT /apps/hello")
 
 
-def test_settings_of_an_application_whose_last_files_could_not_be_staged(stub, ingot, folder):
+def test_settings_come_with_the_files_so_that_a_failure_takes_both_back(stub, ingot, folder):
     stub.app("hello", state="STARTED")
-    stub.error("PUT /apps/hello", 500, 310, "Staging failed: the files before")
     ingot.run("push", "hello", "--path", str(folder), "--env", "A=1")
-    assert writes(stub)[-2:] == ["POST /apps/hello/application", "PUT /apps/hello/update"]
+    assert writes(stub)[-2:] == ["POST /apps/hello/application", "PUT /v2/apps/hello/update"]
+    assert stub.last("PUT /v2/apps/hello/update").json() == {"env": ["A=1"]}
 
 
 def test_push_makes_and_binds_the_services_of_the_manifest(stub, ingot, folder):

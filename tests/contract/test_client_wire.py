@@ -143,13 +143,8 @@ def test_second_push_sends_what_is_new_and_stops_nothing(stub, ingot, folder):
     assert [item["fn"] for item in resources] == ["big.bin", "notes.txt"]
     assert set(resources[0]) == {"size", "sha1", "fn"}
     writes = [line for line in stub.lines() if not line.startswith("GET")]
-    # Settings go before the files: told after them, a controller would restart at once.
-    assert writes == [
-        "PUT /apps/hello",
-        "POST /resources",
-        "POST /apps/hello/application",
-        "PUT /apps/hello/update",
-    ]
+    # Settings go with the update: put by themselves, they would stay where the new version does not run.
+    assert writes == ["POST /resources", "POST /apps/hello/application", "PUT /v2/apps/hello/update"]
     assert stub.apps["hello"]["instances"] == 2
     assert "1/2 replaced" in result.stderr
     assert "2/2 replaced" in result.stderr

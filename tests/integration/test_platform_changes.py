@@ -152,3 +152,21 @@ def test_a_command_that_listens_first_and_fails_then_is_found_out(person: Person
         done = person.ingot(*arguments, code=1)
         assert "the application crashed" in done.stderr
         assert "it cannot serve" in done.stderr
+
+
+def test_settings_that_come_with_a_version_that_fails_go_with_it(person: Person, tmp_path: Path) -> None:
+    folder = tmp_path / "app"
+    shutil.copytree(APPS / "hello", folder)
+    person.ingot("push", "kept", "--path", str(folder), "--env", "GREETING=one")
+    before, was = person.answer("kept"), described(person, "kept")
+    (folder / "wsgi.py").write_text(BROKEN)
+    more = ("--env", "GREETING=two", "--memory", "96M", "--health-path", "/well", "--health-timeout", "5")
+    with Load(person.platform, "kept") as load:
+        done = person.ingot("push", "kept", "--path", str(folder), *more, code=1)
+    assert "the version before still runs" in done.stderr
+    assert not load.failures
+    assert person.answer("kept")["instance_id"] == before["instance_id"]
+    assert described(person, "kept") == was
+    assert "health" not in person.json("app", "kept")["meta"]
+    person.ingot("restart", "kept")
+    assert person.answer("kept")["greeting"] == "one"
