@@ -62,6 +62,7 @@ def ingot_problems(
         for role in _roles_of(host, groups, specs):
             _check_values(host, hostvars[host], specs[role], found)
         _check_bus_users(host, hostvars[host], bus_users, found)
+    _check_reserved_hosts(hostvars, groups, found)
     return found.sentences()
 
 
@@ -231,6 +232,25 @@ def _check_bus_users(host: str, variables: Mapping[str, Any], users: Iterable[st
     # Missing or mistyped is said by the other checks.
     if isinstance(passwords, Mapping) and (missing := [user for user in users if not passwords.get(user)]):
         found.add(f"ingot_bus_passwords: has no password for {', '.join(missing)}", host)
+
+
+def _check_reserved_hosts(
+    hostvars: Mapping[str, Mapping[str, Any]], groups: Mapping[str, Sequence[str]], found: _Found
+) -> None:
+    """What controllers refuse to applications and what routers take from the platform alone are the same hosts."""
+    names = {role: f"{role}_reserved_hosts" for role in ("controller", "router")}
+    said = {
+        role: [_rendered(hostvars[host], name)[0] for host in groups.get(role, []) if name in hostvars[host]]
+        for role, name in names.items()
+    }
+    lists = [value for values in said.values() for value in values]
+    # Mistyped is said by the other checks.
+    if not all(isinstance(value, list) and all(isinstance(name, str) for name in value) for value in lists):
+        return
+    first, second = ({name for value in said[role] for name in value} for role in names)
+    for name in sorted(first ^ second):
+        has, lacks = names.values() if name in first else reversed(names.values())
+        found.add(f"{lacks}: lacks {name}, which {has} names; give both the same hosts")
 
 
 def _wanted(option: Mapping[str, Any]) -> str:

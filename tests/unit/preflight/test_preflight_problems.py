@@ -29,6 +29,8 @@ SPECS: dict[str, dict[str, dict[str, Any]]] = {
         "nats_port": {"type": "int"},
         "nats_passwords": {"type": "dict", "required": True, "no_log": True, "description": "P."},
     },
+    "controller": {"controller_reserved_hosts": {"type": "list", "elements": "str", "default": []}},
+    "router": {"router_reserved_hosts": {"type": "list", "elements": "str", "default": []}},
     "release": {"release_version": {"type": "str", "required": True, "description": "The release."}},
     "services": {"services_path": {"type": "str", "required": True, "description": "The path."}},
     "service_redis": {"service_redis_port": {"type": "int", "required": True, "description": "The port."}},
@@ -208,6 +210,19 @@ def test_every_user_of_the_bus_needs_a_password(preflight: ModuleType, inventory
     assert inventory.problems(preflight, ("dea", "router")) == [
         "ingot_bus_passwords: has no password for router"
     ]
+
+
+def test_controllers_and_routers_reserve_the_same_hosts(preflight: ModuleType, inventory: Inventory) -> None:
+    inventory.vars["two"] |= {
+        "controller_reserved_hosts": ["a.x", "b.x"],
+        "router_reserved_hosts": ["c.x", "b.x"],
+    }
+    assert inventory.problems(preflight) == [
+        "router_reserved_hosts: lacks a.x, which controller_reserved_hosts names; give both the same hosts",
+        "controller_reserved_hosts: lacks c.x, which router_reserved_hosts names; give both the same hosts",
+    ]
+    inventory.vars["two"]["router_reserved_hosts"] = ["b.x", "a.x"]
+    assert inventory.problems(preflight) == []
 
 
 def test_what_cannot_be_rendered_is_named_but_not_twice(preflight: ModuleType, inventory: Inventory) -> None:
