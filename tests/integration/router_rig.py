@@ -280,6 +280,17 @@ class Rig:
         finally:
             connection.close()
 
+    def hears_questions(self) -> bool:
+        """Say whether the router process takes nginx's questions; its probes answer before."""
+        with socket.socket(socket.AF_UNIX) as client:
+            return client.connect_ex(str(self.folder / "router.sock")) == 0
+
+    def questions(self) -> int:
+        """Count nginx's open questions to the router process: connections of its socket, as /proc/net/unix has them."""
+        path, connected = str(self.folder / "router.sock"), "03"
+        rows = [line.split() for line in Path("/proc/net/unix").read_text().splitlines()]
+        return sum(row[5] == connected and row[-1] == path for row in rows)
+
     def wait_status(self, host: str, status: int) -> Answer:
         seen: list[Answer] = []
 

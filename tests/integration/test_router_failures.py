@@ -54,10 +54,11 @@ def test_who_asks_for_unknown_hosts_leaves_room_for_known_ones() -> None:
         rig.kill("nats")
         rig.kill("router")
         rig.start_router()
-        until(lambda: rig.readiness()[0], "the process answers, and has not heard the bus")
+        until(rig.hears_questions, "the process can be asked, and has not heard the bus")
         # An eighth of nginx's connections.
         held = [ask(rig.port, number) for number in range(32)]
         try:
+            until(lambda: rig.questions() == 32, "all of them are held")
             # Whoever comes then is not held, and who is goes on waiting.
             for number in range(32, 40):
                 with ask(rig.port, number) as more:

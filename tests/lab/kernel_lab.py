@@ -64,7 +64,7 @@ class KernelLab:
             [
                 "ssh", "-F", "none", "-i", view.key_file, "-o", "IdentitiesOnly=yes", "-o", "BatchMode=yes",
                 "-o", f"UserKnownHostsFile={view.known_hosts_file}", "-o", "StrictHostKeyChecking=yes",
-                "-o", "ConnectTimeout=20", f"root@{address}", command,
+                "-o", "ConnectTimeout=120", f"root@{address}", command,
             ],
             capture_output=True, text=True, timeout=timeout, check=False,
         )  # fmt: skip
