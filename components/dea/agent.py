@@ -22,6 +22,7 @@ from components.common.units import ProcessRunner, Runner, SystemdRunner
 from components.dea.announcer import EVACUATED, Announcer
 from components.dea.answers import Answers
 from components.dea.config import DeaConfig
+from components.dea.disk_quota import DiskQuota
 from components.dea.droplets import Droplets
 from components.dea.files import FileServer
 from components.dea.instance import Instance, State
@@ -83,8 +84,10 @@ class Agent:
         self._logs = LogBook(base / "lines", kept)
         self._meter = Meter()
         self._metered = time.time()
+        self._disk_quota = DiskQuota(config, self._runner)
         self._keeper = Keeper(
             config,
+            disk_quota=self._disk_quota,
             registry=self._registry,
             runner=self._runner,
             launcher=self._launcher,
@@ -122,6 +125,7 @@ class Agent:
         self._announcer.runtimes = self._keeper.runtimes.names
         self._announcer.runtime_versions = self._keeper.runtimes.versions
         self._announcer.evacuating = self._snapshot.evacuating
+        await self._disk_quota.begin()
         await self._keeper.recover()
         await self._tasks.recover()
         await self._logs.tidy()
@@ -167,7 +171,7 @@ class Agent:
 
     def varz(self) -> dict[str, object]:
         """Give section 3.5's facts."""
-        return self._answers.varz()
+        return {**self._answers.varz(), "disk_quota": "hard" if self._disk_quota.hard else "watched"}
 
     def _subscribe(self) -> None:
         bus, dea = self._bus, self._announcer.dea

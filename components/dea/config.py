@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from pathlib import Path
+from typing import Literal
 
 import msgspec
 
@@ -119,6 +120,9 @@ class DeaConfig(DaemonConfig, frozen=True, forbid_unknown_fields=True, kw_only=T
     file_mb: int = 1024
     # Files and folders of an instance.
     most_files: int = 250_000
+    # Who holds an instance to its disk. `auto`: the kernel, where the file system keeps quotas of users, the watch elsewhere;
+    # `required`: the kernel, or the agent does not start; `off`: the watch.
+    disk_quota: Literal["auto", "required", "off"] = "auto"
     # Full enough to take no more instances, percent of the file system (section 4.1).
     disk_full: float = 95
     logs: LogsConfig = LogsConfig()

@@ -17,6 +17,10 @@ class StartError(DeaError):
     """An instance could not be started; the text is what its owner is told."""
 
 
+class DiskQuotaError(DeaError):
+    """A disk quota cannot be set; the text says why and what to do."""
+
+
 class DropletError(StartError):
     """A droplet could not be had, or is not what it says it is."""
 

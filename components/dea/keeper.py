@@ -16,6 +16,7 @@ from components.common.messages import DeaStart
 from components.common.units import Runner, UnitError, UnitState, UnitStatus
 from components.dea.announcer import CRASHED, STOPPED, Announcer
 from components.dea.config import DeaConfig
+from components.dea.disk_quota import DiskQuota
 from components.dea.droplets import Droplets
 from components.dea.environment import environment
 from components.dea.errors import NoRoomError, StartError
@@ -61,6 +62,7 @@ class Keeper:
         self,
         config: DeaConfig,
         *,
+        disk_quota: DiskQuota,
         registry: Registry,
         runner: Runner,
         launcher: Launcher,
@@ -71,6 +73,7 @@ class Keeper:
         meter: Meter,
     ) -> None:
         self._config = config
+        self._disk_quota = disk_quota
         self._registry = registry
         self._runner = runner
         self._launcher = launcher
@@ -274,6 +277,7 @@ class Keeper:
         droplet = await self._droplets.get(message.sha1, message.executableFile, message.executableUri)
         if instance.state is not State.STARTING:
             return False
+        await self._disk_quota.hold(instance.uid, instance.limits.disk)
         runtime = self.runtimes.find(message.runtime)
         await asyncio.to_thread(launcher.prepare, instance, droplet, runtime.executable if runtime else None)
         await self._logs.follow(instance.id, launcher.directory(instance), instance.uid)

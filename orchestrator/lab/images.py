@@ -74,7 +74,7 @@ ROLE_PACKAGES: Mapping[str, Sequence[str]] = {
     "nfs_client": ("nfs-common",),
     "nfs_server": ("nfs-kernel-server",),
     "service_redis": ("redis-server",),
-    "dea": RUNTIME_PACKAGES,
+    "dea": (*RUNTIME_PACKAGES, "quota"),
     "stager": (
         *("default-jre-headless", "libtomcat10-java", "tomcat-jakartaee-migration"),
         *("nodejs", "npm", "python3-pip", "unzip", "zip", *RUBY_PACKAGES),

@@ -77,6 +77,20 @@ http.server.HTTPServer(("0.0.0.0", int(sys.argv[2])), H).serve_forever()
 # Its child takes too much: the control group ends all of it.
 HOG = "#!/bin/bash\nwhile [ ! -e app/go ]; do sleep 0.2; done\n/usr/bin/python3 -c 'x = bytearray(200 << 20)' &\nsleep 1000\n"
 BOMB = "#!/bin/bash\nwhile [ ! -e app/go ]; do sleep 0.2; done\nbomb() { bomb | bomb & }\nbomb\nsleep 1000\n"
+# Writes until it is refused, and says how much it was let write.
+FILLER = """#!/bin/bash
+while [ ! -e app/go ]; do sleep 0.2; done
+cat /dev/zero > app/full
+size=$(stat -c %s app/full)
+rm app/full
+echo "$size" > app/said
+sleep 1000
+"""
+# The instances have a file system of their own that keeps quotas, as docs/operating.md has it.
+VOLUME = (
+    "truncate -s 400M /var/dea.img && mkfs.ext4 -q -O quota -E quotatype=usrquota /var/dea.img"
+    " && mount -o loop,usrquota /var/dea.img /var/lib/ingot/dea"
+)
 PATIENCE = 300.0
 # Twice as many as instances, as the role has them.
 UIDS = range(50_000, 50_016)
@@ -198,14 +212,16 @@ def installed(kernel_lab: KernelLab, share: Path, on: Callable[[str], str]) -> I
         )
     (share / "ingot-dea").write_text(PROGRAM.format(share=SHARE))
     on(
-        f"mkdir -p /etc/ingot /var/lib/ingot/dea && install -m 755 {SHARE}/ingot-dea /usr/local/bin/ingot-dea"
+        f"mkdir -p /etc/ingot /var/lib/ingot/dea && {VOLUME} && install -m 755 {SHARE}/ingot-dea /usr/local/bin/ingot-dea"
         f" && install -m 600 {SHARE}/dea.yml /etc/ingot/dea.yml"
         f" && install -m 644 {SHARE}/ingot-dea.service /etc/systemd/system/ingot-dea.service"
         f" && systemd-sysusers {SHARE}/sysusers.conf"
         f" && systemd-run -q -u bus nats-server -p 4222 && systemctl daemon-reload && systemctl start ingot-dea"
     )
     yield address
-    on("systemctl stop ingot-dea ingot.slice bus; systemctl reset-failed")
+    on(
+        "systemctl stop ingot-dea ingot.slice bus; systemctl reset-failed; umount /var/lib/ingot/dea && rm /var/dea.img"
+    )
 
 
 @pytest.fixture
@@ -274,3 +290,19 @@ async def test_too_much_ends_it_with_the_reason_and_the_neighbour_does_not_notic
     assert (await rig.find(1))["state"] == "RUNNING"
     said = [b["detail"] for name, b in rig.heard if name == "droplet.exited"]
     assert len(said) == 2
+
+
+async def test_who_fills_its_disk_is_refused_more_and_goes_on(rig: Rig, on: Callable[[str], str]) -> None:
+    filler = await rig.run(5, FILLER)
+    quotas = await asyncio.to_thread(on, "repquota -un /var/lib/ingot/dea")
+    # User, state, blocks with their soft and hard limit, files with theirs.
+    rows = [row.split() for row in quotas.splitlines() if row.startswith("#50")]
+    assert {(row[4], row[7]) for row in rows} == {(str(64 << 10), "250000")}
+    await rig.go(filler)
+    said = f"/var/lib/ingot/dea/instances/{filler}/app/said"
+    deadline = time.monotonic() + PATIENCE
+    while not (size := await asyncio.to_thread(on, f"cat {said} 2> /dev/null || true")):
+        assert time.monotonic() < deadline, "it was never refused"
+        await asyncio.sleep(0.2)
+    assert 32 << 20 < int(size) <= 64 << 20
+    assert (await rig.find(5))["state"] == "RUNNING"

@@ -11,6 +11,8 @@ from components.common.units.spec import UnitSpec
 
 _MB = 1024 * 1024
 _EPERM = 1
+# By number, as capabilities(7) has them: what a program of ours may keep.
+_CAPABILITIES = {"CAP_SYS_ADMIN": 21, "CAP_SYS_RESOURCE": 24}
 _MOUNT_RECURSIVE = 0x4000
 # Of what a program of ours may ask the kernel.
 _SYSTEM_CALLS = ["@system-service"]
@@ -48,7 +50,7 @@ def properties(spec: UnitSpec, files: Files) -> list[tuple[str, Variant]]:
         spec: what to run.
         files: of this unit.
 
-    The program keeps no capability and can gain none. systemd itself gives a guest (a unit with a uid) that uid before it
+    The program keeps no capability but those that are named, and can gain none. systemd itself gives a guest (a unit with a uid) that uid before it
     executes anything: the guest's variables reach no process that is still root. `RemainAfterExit` keeps a unit that ended
     well, the default `CollectMode` one that did not: so a daemon that was away still learns how a unit ended.
     """
@@ -160,22 +162,23 @@ def _bind(source: Path, target: Path, *, optional: bool = False) -> list[object]
 def _hardening(spec: UnitSpec) -> list[tuple[str, Variant]]:
     guest = spec.uid is not None
     switches = (
-        "PrivateDevices PrivateIPC NoNewPrivileges RestrictSUIDSGID RestrictRealtime LockPersonality "
+        "PrivateIPC NoNewPrivileges RestrictSUIDSGID RestrictRealtime LockPersonality "
         "ProtectKernelTunables ProtectKernelModules ProtectKernelLogs ProtectControlGroups ProtectClock ProtectHostname"
     )
     return [
         *((name, Variant("b", True)) for name in switches.split()),
+        ("PrivateDevices", Variant("b", not spec.capabilities)),
         ("PrivateTmp", Variant("b", spec.temporary is None)),
         ("ProtectHome", Variant("s", "yes")),
         ("ProtectProc", Variant("s", "invisible")),
-        ("CapabilityBoundingSet", Variant("t", 0)),
+        ("CapabilityBoundingSet", Variant("t", sum(1 << _CAPABILITIES[name] for name in spec.capabilities))),
         ("RestrictNamespaces", Variant("t", 0)),
         (
             "RestrictAddressFamilies",
             Variant("(bas)", [True, ["AF_INET", "AF_INET6", "AF_UNIX", "AF_NETLINK"]]),
         ),
         ("SystemCallArchitectures", Variant("as", ["native"])),
-        ("SystemCallFilter", Variant("(bas)", [True, _SYSTEM_CALLS])),
+        ("SystemCallFilter", Variant("(bas)", [True, [*_SYSTEM_CALLS, *spec.system_calls]])),
         *(_narrowed() if guest else ()),
         ("SystemCallErrorNumber", Variant("i", _EPERM)),
     ]

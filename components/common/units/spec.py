@@ -53,6 +53,8 @@ class UnitSpec:
         stderr: as `stdout`.
         slice: systemd slice.
         timeout_seconds: ended after so long, with result `timeout`; 0 is for ever.
+        capabilities: that a program of ours keeps, such as `CAP_SYS_ADMIN`; it sees the machine's devices then. A guest has none.
+        system_calls: that it may make beyond those of a service.
     """
 
     name: str
@@ -75,6 +77,8 @@ class UnitSpec:
     stderr: Path | None = None
     slice: str = "ingot-apps.slice"
     timeout_seconds: float = 0
+    capabilities: Sequence[str] = ()
+    system_calls: Sequence[str] = ()
 
     def check(self) -> None:
         """Refuse what no runner could carry.
@@ -86,6 +90,10 @@ class UnitSpec:
             raise UnitError(f"{self.name!r} is not a unit name")
         if not self.argv or not Path(self.argv[0]).is_absolute():
             raise UnitError(f"{self.name}: argv must begin with an absolute path")
+        if self.uid is not None and (self.capabilities or self.system_calls):
+            raise UnitError(
+                f"{self.name}: a unit with a uid keeps no capabilities and makes no further system calls"
+            )
         for key, value in self.environment.items():
             if not _VARIABLE.fullmatch(key):
                 raise UnitError(f"{self.name}: {key!r} is not a variable name")

@@ -134,6 +134,17 @@ def test_without_a_uid_it_runs_as_the_daemon_and_keeps_no_capability() -> None:
     assert "BindReadOnlyPaths" not in found
 
 
+def test_a_capability_is_for_a_program_of_ours_alone(tmp_path: Path) -> None:
+    more = {"capabilities": ["CAP_SYS_ADMIN"], "system_calls": ["quotactl"]}
+    given = properties(spec(tmp_path, "/usr/sbin/setquota", **more), FILES)
+    found = {name: value.value for name, value in given}
+    assert found["CapabilityBoundingSet"] == 1 << 21
+    assert found["PrivateDevices"] is False
+    assert "quotactl" in found["SystemCallFilter"][1]
+    with pytest.raises(UnitError, match="keeps no capabilities"):
+        spec(tmp_path, "/bin/true", uid=50001, **more).check()
+
+
 def test_no_process_that_is_root_has_a_variable_of_a_guest() -> None:
     whole = spec(Path("/x"), "/bin/bash", "startup", uid=50001, environment={"LD_PRELOAD": "/proc/self/fd/1"})
     given = properties(whole, FILES)
