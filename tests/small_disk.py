@@ -32,12 +32,14 @@ def small_disk(folder: Path, mb: int = 64, inodes: int = 200_000) -> Iterator[Pa
         subprocess.run(["umount", "--lazy", folder], check=True)
 
 
-def fill(folder: Path) -> Path:
-    """Take all bytes that are left; gives the file."""
+def fill(folder: Path, leave: int = 0) -> Path:
+    """Take all bytes that are left but some; gives the file."""
     path = folder / "ballast"
     left = os.statvfs(folder)
-    with path.open("wb") as file:
-        os.posix_fallocate(file.fileno(), 0, left.f_bavail * left.f_frsize)
+    with path.open("ab") as file:
+        wanted = left.f_bavail * left.f_frsize - leave
+        if wanted > 0:
+            os.posix_fallocate(file.fileno(), file.tell(), wanted)
     return path
 
 

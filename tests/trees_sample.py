@@ -16,3 +16,8 @@ def dig(top: Path, levels: int, name: str = "a") -> None:
         here = below
     os.close(os.open("last", os.O_WRONLY | os.O_CREAT, dir_fd=here))
     os.close(here)
+
+
+def names(folder: Path) -> list[str]:
+    """List what is in a folder."""
+    return sorted(path.name for path in folder.iterdir())

@@ -31,7 +31,9 @@ class Gone:
         self._task: asyncio.Task[None] | None = None
         # What could not even be renamed; no name here is ever used again.
         self._left: set[Path] = set()
+        # Entries that wait, and whether they are being removed; those that could not be wait for their next turn.
         self.waiting = 0
+        self.busy = False
 
     def start(self) -> None:
         """Begin to remove."""
@@ -52,6 +54,7 @@ class Gone:
         """
         moved = await asyncio.to_thread(self.move, path) is not None
         self.waiting += 1
+        self.busy = True
         self._news.set()
         return moved
 
@@ -93,6 +96,8 @@ class Gone:
         loop = asyncio.get_running_loop()
         while True:
             self._news.clear()
+            self.busy = True
             await loop.run_in_executor(self._thread, self.clear)
+            self.busy = self._news.is_set()
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._news.wait(), _RETRY_SECONDS if self.waiting else None)

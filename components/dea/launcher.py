@@ -5,14 +5,14 @@ from __future__ import annotations
 import contextlib
 import os
 import shlex
-import shutil
 import socket
 import stat
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 import yaml
 
+from components.common import trees
 from components.common.units import UnitSpec
 from components.dea.config import DeaConfig
 from components.dea.errors import StartError
@@ -41,7 +41,11 @@ class Launcher:
 
     def directory(self, instance: Instance) -> Path:
         """Where an instance lives."""
-        return self._instances / instance.id
+        return self.path(instance.id)
+
+    def path(self, name: str) -> Path:
+        """Where something of `known` is."""
+        return self._instances / name
 
     def temporary(self, instance: Instance) -> str:
         """The folder for temporary files, as the instance sees it."""
@@ -49,7 +53,7 @@ class Launcher:
         return "/tmp" if inside else str(self.directory(instance) / _TEMPORARY)  # noqa: S108 - its own, see the unit
 
     def known(self) -> list[str]:
-        """Ids of the instances that have a folder."""
+        """Names of what is in the folder of instances: their ids."""
         return [path.name for path in self._instances.iterdir()]
 
     def prepare(self, instance: Instance, droplet: Path, executable: str | None) -> None:
@@ -136,18 +140,6 @@ class Launcher:
             stderr=directory / "logs" / _STDERR,
         )
 
-    def remove(self, instance_id: str) -> None:
-        """Remove a folder; one that is not there is no error. Blocks."""
-        shutil.rmtree(self._instances / instance_id, ignore_errors=True)
-
-    def seize(self, instance: Instance) -> None:
-        """Make a crashed instance's files the agent's own, so that its uid may serve another. Blocks."""
-        if instance.uid is None:
-            return
-        for path in _walk(self.directory(instance)):
-            with contextlib.suppress(OSError):
-                os.chown(path, 0, 0, follow_symlinks=False)
-
     def complain(self, instance: Instance, lines: list[str]) -> None:
         """Write to an instance's `logs/err.log`, which is in the hands of the application: follow no link. Blocks."""
         with contextlib.suppress(OSError), contextlib.ExitStack() as handles:
@@ -214,24 +206,8 @@ def _make_logs(directory: Path) -> None:
     logs.mkdir(mode=0o755, exist_ok=True)
     for name in _LOGS:
         for path in (logs / name, logs / f"{name}.1"):
-            _clear(path)
+            trees.remove(path)
         os.close(os.open(logs / name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600))
-
-
-def _clear(path: Path) -> None:
-    """Remove whatever is there; the depth of a folder does not matter."""
-    if path.is_symlink() or not path.is_dir():
-        path.unlink(missing_ok=True)
-        return
-    folders = [path]
-    for folder in folders:
-        for inner in folder.iterdir():
-            if inner.is_symlink() or not inner.is_dir():
-                inner.unlink()
-            else:
-                folders.append(inner)
-    for folder in reversed(folders):
-        folder.rmdir()
 
 
 def _state_file(directory: Path) -> str | None:
@@ -249,9 +225,3 @@ def _state_file(directory: Path) -> str | None:
 def _give(path: Path, uid: int | None) -> None:
     if uid is not None:
         os.chown(path, uid, uid, follow_symlinks=False)
-
-
-def _walk(directory: Path) -> Iterator[Path]:
-    yield directory
-    for folder, folders, files in os.walk(directory):
-        yield from (Path(folder) / name for name in (*folders, *files))
