@@ -10,15 +10,16 @@ import stat
 from collections.abc import Mapping
 from pathlib import Path
 
-import yaml
-
 from components.common import trees
+from components.common.plain_yaml import MOST_BYTES, PlainYamlError, load
 from components.common.units import UnitSpec
 from components.dea.config import DeaConfig
 from components.dea.errors import StartError
 from components.dea.instance import Instance
 from components.dea.unpack import unpack
 
+# A command that is longer could not be handed to a program.
+_MOST_STARTUP = 128 * 1024
 _RUNTIME_MARK = b"%VCAP_LOCAL_RUNTIME%"
 _STDOUT, _STDERR, _ERRORS = "stdout.log", "stderr.log", "err.log"
 # Beside `app`, so that what it puts into /tmp counts against its disk and goes with it.
@@ -106,7 +107,7 @@ class Launcher:
         """
         script = self.directory(instance) / "task"
         try:
-            startup = (self.directory(instance) / "startup").read_text(encoding="utf-8", errors="replace")
+            startup = _read(self.directory(instance) / "startup", _MOST_STARTUP).decode(errors="replace")
             script.unlink(missing_ok=True)
             script.write_text(task_script(startup, command), encoding="utf-8")
             script.chmod(0o500)
@@ -190,7 +191,7 @@ def _outside(path: Path, folder: Path) -> list[Path]:
 
 
 def _fill_in(script: Path, executable: str | None) -> None:
-    content = script.read_bytes()
+    content = _read(script, _MOST_STARTUP)
     if _RUNTIME_MARK not in content:
         return
     if executable is None:
@@ -215,11 +216,20 @@ def _state_file(directory: Path) -> str | None:
     if not path.is_file() or path.is_symlink():
         return None
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise StartError("droplet.yaml is not YAML") from error
+        content = load(_read(path, MOST_BYTES))
+    except PlainYamlError as error:
+        raise StartError(f"droplet.yaml: {error}") from error
     name = content.get("state_file") if isinstance(content, dict) else None
     return name if isinstance(name, str) and name and "/" not in name else None
+
+
+def _read(path: Path, most: int) -> bytes:
+    """Read a file of the droplet, and no more of it than it can have."""
+    with path.open("rb") as file:
+        content = file.read(most + 1)
+    if len(content) > most:
+        raise StartError(f"the droplet's {path.name} is longer than {most // 1024} KB")
+    return content
 
 
 def _give(path: Path, uid: int | None) -> None:

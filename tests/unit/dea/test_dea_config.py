@@ -157,7 +157,10 @@ class TestLauncher:
         ("files", "executable", "word"),
         [
             ({}, None, "wants a runtime"),
-            ({"droplet.yaml": "{"}, "/x", "droplet.yaml"),
+            ({"droplet.yaml": "{"}, "/x", "droplet.yaml: not YAML"),
+            ({"droplet.yaml": "a: &a [x]\nb: *a"}, "/x", "droplet.yaml: it has an alias"),
+            ({"droplet.yaml": "#" * 70_000}, "/x", "droplet.yaml is longer than 64 KB"),
+            ({"startup": "#" * 140_000}, "/x", "startup is longer than 128 KB"),
         ],
     )
     def test_what_is_no_droplet(
