@@ -142,6 +142,9 @@ class Task:
                 block = file.read(_BLOCK)
                 taken += len(block)
                 *lines, rest = (rest + decoder.decode(block)).split("\n")
+                if len(rest) > _BLOCK:
+                    # A line without an end is one all the same: nobody is shown so much of it.
+                    lines, rest = [*lines, rest], ""
                 for line in lines:
                     await self._say(line)
                 await self._guard(box, taken)
