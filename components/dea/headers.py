@@ -36,6 +36,7 @@ class Archive(tarfile.TarFile):
     """A droplet's archive, read member by member with `next`."""
 
     tarinfo = _Member
+    members: list[tarfile.TarInfo]
     _pax = 0
     _in_a_row = 0
 

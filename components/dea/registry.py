@@ -105,13 +105,14 @@ class Registry:
         )
 
     def capacity(self) -> Capacity:
-        """What there is and what is taken; crashed instances take disk alone."""
+        """What there is and what is taken; crashed instances take disk alone, and of a disk that is full all is taken."""
         holding = [i for i in self if i.state in HOLDING]
+        disk = sum(i.limits.disk for i in holding) + sum(i.kept_mb for i in self.crashed())
         return Capacity(
             memory=self.bounds.memory,
             memory_reserved=sum(i.limits.mem for i in holding),
             disk=self.bounds.disk,
-            disk_reserved=sum(i.limits.disk for i in holding) + sum(i.kept_mb for i in self.crashed()),
+            disk_reserved=max(disk, self.bounds.disk) if self.disk_full else disk,
             instances=len(holding),
             max_instances=self.bounds.instances,
         )

@@ -142,12 +142,13 @@ async def test_on_a_full_disk_nothing_starts_and_everything_stops(rigs: Rigs, ta
     assert shown["disk_full"].endswith("are taken")
     await rig.bus.publish(f"dea.{rig.id}.start", rig.message(rig.keep(droplet()), index=2))
     await rig.until(lambda: "the file system of instances is nearly full" in rig.log(), "it says why")
-    await holds(rig, 128, 10)
+    await holds(rig, 128, 10_000)
     await rig.bus.publish("dea.stop", {"droplet": 12, "instances": [entry["instance"]]})
     await rig.hears("droplet.exited", lambda b: b["reason"] == "STOPPED", seconds=60)
-    await holds(rig, 0, 0)
+    await holds(rig, 0, 10_000)
     empty(taken)
     await rig.varz_until(lambda v: v["disk_full"] is None and v["state_unsaved"] is None)
+    await holds(rig, 0, 0)
     await rig.run(index=3)
 
 

@@ -129,6 +129,8 @@ def test_a_full_file_system_is_no_room() -> None:
     found.disk_full = "96 percent of its inodes are taken"
     with pytest.raises(NoRoomError, match="nearly full: 96 percent of its inodes are taken"):
         found.check_room(Limits(mem=1, disk=1))
+    # So that nobody is sent here in vain.
+    assert (found.capacity().disk_reserved, found.capacity().memory_reserved) == (1000, 0)
 
 
 def test_every_filter_of_a_stop_narrows() -> None:
