@@ -240,6 +240,7 @@ class Keeper:
     async def close(self) -> None:
         """Let go of everything; the instances go on."""
         await tasks.end(self._tasks)
+        self._remains.close()
         self.save()
         self._snapshot.save_ports(self.ports.state())
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import os
 import stat
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from components.common import log, trees
@@ -30,6 +32,8 @@ class Remains:
 
     def __init__(self, gone: Gone, most_files: int, log_mb: int) -> None:
         self._gone, self._most, self._log = gone, most_files, log_mb * _MB
+        # Apart from the threads that everything else is done by: a hostile folder takes minutes.
+        self._threads = ThreadPoolExecutor(2, thread_name_prefix="remains")
 
     async def keep(self, instance: Instance, folder: Path, *, cut: bool) -> None:
         """Take over a folder whose instance has no processes any more, and note its size; nothing is raised.
@@ -40,7 +44,8 @@ class Remains:
             cut: only logs are to stay.
         """
         try:
-            size = await asyncio.to_thread(self._keep, folder, instance.uid, cut)
+            work = functools.partial(self._keep, folder, instance.uid, cut=cut)
+            size = await asyncio.get_running_loop().run_in_executor(self._threads, work)
         except FileNotFoundError:
             size = 0
         except OSError as error:
@@ -49,7 +54,11 @@ class Remains:
             size = 0
         instance.kept_mb = -(-size // _MB)
 
-    def _keep(self, folder: Path, uid: int | None, cut: bool) -> int:
+    def close(self) -> None:
+        """Begin no more; what is under way is done again by the next agent."""
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
+    def _keep(self, folder: Path, uid: int | None, *, cut: bool) -> int:
         weight = trees.weigh(folder, self._most)
         if cut or not weight.whole:
             self._cut(folder)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gzip
 import os
 import signal
+import tarfile
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -142,7 +144,16 @@ async def test_on_a_full_disk_nothing_starts_and_everything_stops(rigs: Rigs, ta
     assert shown["disk_full"].endswith("are taken")
     await rig.bus.publish(f"dea.{rig.id}.start", rig.message(rig.keep(droplet()), index=2))
     await rig.until(lambda: "the file system of instances is nearly full" in rig.log(), "it says why")
+    (reply,) = await rig.ask(
+        f"ingot.dea.{rig.id}.task",
+        {"task": "t", "command": "true", "timeout": 9, "start": rig.message(rig.keep(droplet()))},
+    )
+    assert "the file system of instances is nearly full" in reply["error"]
     await holds(rig, 128, 10_000)
+    # An agent that starts on it finds its instances and can stop them, too.
+    rig.stop_agent(signal.SIGKILL)
+    await rig.start_agent()
+    await rig.hears("dea.heartbeat", lambda b: b["droplets"][0]["state"] == "RUNNING", since=rig.mark())
     await rig.bus.publish("dea.stop", {"droplet": 12, "instances": [entry["instance"]]})
     await rig.hears("droplet.exited", lambda b: b["reason"] == "STOPPED", seconds=60)
     await holds(rig, 0, 10_000)
@@ -188,3 +199,42 @@ async def test_on_a_full_disk_what_crashed_goes_first(rigs: Rigs) -> None:
     await rig.varz_until(lambda v: v["disk_full"] is None)
     await holds(rig, 0, 0)
     await rig.run(index=1)
+
+
+def names_in_a_row() -> bytes:
+    info = tarfile.TarInfo("x")
+    info.type, info.size = tarfile.GNUTYPE_LONGNAME, 512
+    return gzip.compress((info.tobuf(tarfile.GNU_FORMAT) + b"x" * 512) * 3000, 1)
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (names_in_a_row(), "headers longer than any path"),
+        (droplet({"droplet.yaml": "a: &a [1]\nb: [*a, *a]"}), "droplet.yaml: it has an alias"),
+        (droplet({"droplet.yaml": "a: 2001-99-99"}), "droplet.yaml: not YAML"),
+        (droplet(startup="#" * 200_000), "startup is longer than 128 KB"),
+    ],
+    ids=["headers", "aliases", "date", "startup"],
+)
+async def test_a_droplet_made_to_exhaust_is_said_and_holds_nothing(
+    rigs: Rigs, content: bytes, says: str
+) -> None:
+    rig = await rigs.start()
+    await rig.bus.publish(f"dea.{rig.id}.start", rig.message(rig.keep(content)))
+    exited = await rig.hears("droplet.exited", seconds=60)
+    assert says in exited["detail"]
+    await rig.hears("ingot.dea.beat", lambda b: b["capacity"]["memory_reserved"] == 0, since=rig.mark())
+
+
+async def test_a_state_file_made_to_exhaust_harms_nobody(rigs: Rigs) -> None:
+    """An agent that could not parse it forgot the instance: it started for ever."""
+    rig = await rigs.start(state_file_timeout=2)
+    own = {
+        "droplet.yaml": "state_file: state",
+        "app/server.py": "open('../state', 'w').write('[' * 60_000)\n" + SERVER,
+    }
+    await rig.bus.publish(f"dea.{rig.id}.start", rig.message(rig.keep(droplet(own))))
+    exited = await rig.hears("droplet.exited", seconds=60)
+    assert exited["reason"] == "CRASHED"
+    await holds(rig, 0, 1)
