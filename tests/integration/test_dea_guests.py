@@ -153,7 +153,9 @@ async def test_on_a_full_disk_nothing_starts_and_everything_stops(rigs: Rigs, ta
     # An agent that starts on it finds its instances and can stop them, too.
     rig.stop_agent(signal.SIGKILL)
     await rig.start_agent()
-    await rig.hears("dea.heartbeat", lambda b: b["droplets"][0]["state"] == "RUNNING", since=rig.mark())
+    await rig.hears(
+        "dea.heartbeat", lambda b: b["droplets"][0]["state"] == "RUNNING", since=rig.mark(), seconds=60
+    )
     await rig.bus.publish("dea.stop", {"droplet": 12, "instances": [entry["instance"]]})
     await rig.hears("droplet.exited", lambda b: b["reason"] == "STOPPED", seconds=60)
     await holds(rig, 0, 10_000)
@@ -182,7 +184,9 @@ async def test_a_disk_that_fills_while_one_starts_gives_all_back(rigs: Rigs) -> 
     await rig.bus.publish(f"dea.{rig.id}.start", rig.message(large, index=1))
     exited = await rig.hears("droplet.exited", lambda b: b["index"] == 1, seconds=60)
     assert "No space left on device" in exited["detail"]
-    await rig.hears("ingot.dea.beat", lambda b: b["capacity"]["memory_reserved"] == 128, since=rig.mark())
+    await rig.hears(
+        "ingot.dea.beat", lambda b: b["capacity"]["memory_reserved"] == 128, since=rig.mark(), seconds=60
+    )
     taken = fill(rig.folder / "dea")
     os.killpg(rig.main_pid(entry["instance"]), signal.SIGKILL)
     await rig.hears("droplet.exited", lambda b: b["instance"] == entry["instance"], seconds=60)
@@ -224,7 +228,9 @@ async def test_a_droplet_made_to_exhaust_is_said_and_holds_nothing(
     await rig.bus.publish(f"dea.{rig.id}.start", rig.message(rig.keep(content)))
     exited = await rig.hears("droplet.exited", seconds=60)
     assert says in exited["detail"]
-    await rig.hears("ingot.dea.beat", lambda b: b["capacity"]["memory_reserved"] == 0, since=rig.mark())
+    await rig.hears(
+        "ingot.dea.beat", lambda b: b["capacity"]["memory_reserved"] == 0, since=rig.mark(), seconds=60
+    )
 
 
 async def test_a_state_file_made_to_exhaust_harms_nobody(rigs: Rigs) -> None:

@@ -12,12 +12,13 @@ import pytest
 
 from components.common import trees
 from components.common.config import parse as parse_config
+from components.common.messages import StagingRequest
 from components.common.trees import Weight
 from components.common.units import UnitError
 from components.stager.config import StagerConfig
 from components.stager.errors import StagingError
-from components.stager.sandbox import Sandbox
-from components.stager.task import too_much
+from components.stager.sandbox import Box, Sandbox
+from components.stager.task import Task, too_much
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files away")
 
@@ -116,3 +117,31 @@ async def test_a_cache_that_cannot_be_handed_over_is_dropped(tmp_path: Path) -> 
 )
 def test_what_a_build_takes_too_much_of_is_told(tmp_path: Path, used: Weight, words: str | None) -> None:
     assert too_much(used, config(tmp_path, disk_mb=100, most_files=10)) == words
+
+
+class Idle:
+    """A sandbox with room for everything."""
+
+    def room_problem(self) -> None:
+        return None
+
+    def used(self, _box: object) -> Weight:
+        return Weight()
+
+
+async def test_a_line_without_an_end_is_told_in_pieces(tmp_path: Path) -> None:
+    """Kept until its end, it was copied anew with each block that was read."""
+    told: list[object] = []
+
+    async def publish(_subject: str, message: object) -> bool:
+        told.append(message)
+        return True
+
+    request = StagingRequest(app_id=1, properties={}, download_uri="", upload_uri="")
+    task = Task(request, config(tmp_path), Idle(), publish)  # type: ignore[arg-type]
+    box = Box("a", tmp_path, tmp_path, tmp_path / "output.log", None)
+    box.output.write_bytes(b"x" * 1_000_000)
+    ended = asyncio.Event()
+    ended.set()
+    await task._follow(box, ended)
+    assert len(told) >= 7
