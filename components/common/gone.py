@@ -29,7 +29,7 @@ class Gone:
         # A removal may take minutes, and is nothing that others should wait behind.
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="gone")
         self._task: asyncio.Task[None] | None = None
-        # What could not even be renamed; no name here is ever used again.
+        # What could not even be renamed.
         self._left: set[Path] = set()
         # Entries that wait, and whether they are being removed; those that could not be wait for their next turn.
         self.waiting = 0
@@ -46,31 +46,39 @@ class Gone:
             await tasks.end([self._task])
         self._thread.shutdown(wait=False)
 
-    async def take(self, path: Path) -> bool:
+    async def take(self, path: Path, *, again: bool = True) -> bool:
         """Take a file or folder out of the way; whatever the disk says, nothing is raised.
 
+        Args:
+            path: it.
+            again: no other will have its name, so that it is removed later where it cannot be moved now.
+
         Returns:
-            Whether its name is free again; otherwise that is tried again and again.
+            Whether its name is free.
         """
-        moved = await asyncio.to_thread(self.move, path) is not None
+        moved = await asyncio.to_thread(self.move, path)
+        if not moved and again:
+            self._left.add(path)
+        self.wake()
+        return moved
+
+    def wake(self) -> None:
+        """Begin with what has been moved."""
         self.waiting += 1
         self.busy = True
         self._news.set()
-        return moved
 
-    def move(self, path: Path) -> Path | None:
-        """Rename something that is to go; gives where it is now, None where it stays in its place. Blocks."""
-        place = self._folder / new_id()
+    def move(self, path: Path) -> bool:
+        """Rename something that is to go; says whether its name is free. Blocks; `wake` is for the caller."""
         try:
             self._folder.mkdir(mode=0o700, exist_ok=True)
-            path.rename(place)
+            path.rename(self._folder / new_id())
         except FileNotFoundError:
-            return place
+            return True
         except OSError as error:
             logger.warning("not_moved_away", path=str(path), reason=error.strerror or str(error))
-            self._left.add(path)
-            return None
-        return place
+            return False
+        return True
 
     def clear(self) -> None:
         """Remove what waits; what cannot be removed waits on. Blocks."""

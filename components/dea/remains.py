@@ -52,6 +52,8 @@ class Remains:
             logger.warning("remains_dropped", instance=instance.id, reason=error.strerror or str(error))
             await self._gone.take(folder)
             size = 0
+        else:
+            self._gone.wake()
         instance.kept_mb = -(-size // _MB)
 
     def close(self) -> None:
@@ -82,7 +84,8 @@ class Remains:
                 _make(folder)
             self._keep_logs(old / "logs", folder / "logs")
         finally:
-            self._gone.move(old)
+            if not self._gone.move(old):
+                trees.remove(old)
 
     def _keep_logs(self, old: Path, new: Path) -> None:
         """Keep the platform's own logs where they are plain files of allowed size; nothing else that an instance put there."""

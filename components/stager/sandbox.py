@@ -248,9 +248,9 @@ class Sandbox:
         config = self._config
         weight = await asyncio.to_thread(trees.weigh, box.cache, config.most_files // 2)
         if not weight.whole or weight.size > config.disk_mb // 2 * _MB:
-            await self._gone.take(box.cache)
+            await self._gone.take(box.cache, again=False)
         for path in await asyncio.to_thread(_unused, self._caches, config.keep_caches):
-            await self._gone.take(path)
+            await self._gone.take(path, again=False)
 
     async def _hand_cache(self, box: Box, uid: int) -> None:
         """Give an application's cache to the uid of its next build; one that cannot be given goes."""
@@ -258,7 +258,7 @@ class Sandbox:
             await asyncio.to_thread(trees.hand_over, box.cache, uid, self._config.most_files)
         except OSError as error:
             logger.warning("cache_dropped", cache=box.cache.name, reason=error.strerror or str(error))
-            if not await self._gone.take(box.cache):
+            if not await self._gone.take(box.cache, again=False):
                 raise
             await asyncio.to_thread(_make_cache, box)
             await asyncio.to_thread(trees.hand_over, box.cache, uid, self._config.most_files)

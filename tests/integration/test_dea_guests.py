@@ -122,6 +122,7 @@ async def test_a_verdict_on_the_disk_leaves_the_logs_alone_and_what_they_take_co
     assert "hello" in (folder / "logs" / "stdout.log").read_text()
     assert "FATAL: disk over 10 MB" in (folder / "logs" / "err.log").read_text()
     await holds(rig, 0, 1)
+    await rig.until(lambda: names(rig.folder / "dea" / ".gone") == [], "the rest is removed")
 
 
 async def test_too_many_files_end_an_instance(rigs: Rigs) -> None:
