@@ -84,16 +84,21 @@ def safe_name(name: str) -> PurePosixPath:
 
 
 class Names:
-    """The names of an application so far; none may be there twice, in whatever spelling a file system takes for the same."""
+    """The names of an application so far; none may be there twice, in whatever spelling a file system takes for the same.
 
-    def __init__(self) -> None:
+    Args:
+        most: how many there may be, with folders that are only parts of a path.
+    """
+
+    def __init__(self, most: int) -> None:
+        self._most = most
         self._seen: dict[str, tuple[str, bool]] = {}
 
     def add(self, path: PurePosixPath, *, folder: bool = False) -> None:
         """Take a name and its parents.
 
         Raises:
-            ApiError: 402 for a second one, or for a file where there is a folder.
+            ApiError: 402 for a second one, for a file where there is a folder, or where there are too many.
         """
         key, actual = _folded(path), str(path)
         known = self._seen.get(key)
@@ -105,6 +110,8 @@ class Names:
             if not folder:
                 raise refused(f"{actual!r} is there twice")
             return
+        if len(self._seen) >= self._most:
+            raise refused(f"more than {self._most} files and folders")
         if path.parent.parts:
             self.add(path.parent, folder=True)
         self._seen[key] = (actual, folder)

@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 import platform
 import re
-import shutil
 from pathlib import Path
+
+from components.common import trees
 
 _LOCAL = re.compile(r"ingot-(?:upload|package|controller-metrics)-(\d+)-.*")
 _SHARED = re.compile(r"new-(.+)-(\d+)-[^-]*")
@@ -32,7 +33,7 @@ def clear_local(folder: Path) -> list[str]:
     for path in folder.glob("ingot-*"):
         match = _LOCAL.fullmatch(path.name)
         if match and not _lives(int(match[1])):
-            shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+            trees.remove(path)
             gone.append(path.name)
     return gone
 

@@ -176,7 +176,8 @@ def build_package(
     Raises:
         ApiError: 111, 401, 402; then neither the pool nor anything else has changed.
     """
-    names = Names()
+    # Each file may have a folder of its own.
+    names = Names(2 * limits.files)
     entries: list[Entry] = []
     if archive is not None:
         entries = inspect(archive, names, most_files=limits.files, most_bytes=limits.size)

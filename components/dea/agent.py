@@ -15,6 +15,7 @@ from prometheus_client import Gauge
 from components.common import log, tasks
 from components.common.bus import Bus, Incoming
 from components.common.errors import IngotError
+from components.common.gone import Gone
 from components.common.identity import Identity
 from components.common.messages import DeaDiscover, DeaStart, DeaStop, DeaUpdate, FindDroplet, RouterHello
 from components.common.operation_messages import TaskRef, TaskReply, TaskStart
@@ -30,6 +31,7 @@ from components.dea.keeper import Keeper
 from components.dea.launcher import Launcher
 from components.dea.logbook import LogBook
 from components.dea.oneoff import Tasks
+from components.dea.reaper import Reaper
 from components.dea.registry import Bounds, Registry, answers_discover
 from components.dea.runtimes import discover
 from components.dea.snapshot import Snapshot
@@ -39,6 +41,9 @@ from components.dea.watch import Watch
 
 INSTANCES = Gauge("ingot_dea_instances", "Instances by state.", ["state"])
 RESERVED = Gauge("ingot_dea_memory_reserved_megabytes", "Memory promised to instances.")
+DISK_FULL = Gauge("ingot_dea_disk_full", "1 while the file system of instances takes no more of them.")
+UNSAVED = Gauge("ingot_dea_state_unsaved", "1 while the agent cannot write down what runs.")
+TO_REMOVE = Gauge("ingot_dea_folders_to_remove", "Folders of ended instances that wait for their removal.")
 _TICK_SECONDS = 1.0
 _LONGEST_PRUNE = 3600
 _GREET_SECONDS = 2.0
@@ -82,6 +87,7 @@ class Agent:
         self._droplets = Droplets(base / "droplets", Path(config.share_path), config.cache_mb)
         kept = LogBounds(config.logs.lines, config.logs.kb * 1024, config.logs.file_mb * 1024 * 1024)
         self._logs = LogBook(base / "lines", kept)
+        self._gone = Gone(base / ".gone")
         self._meter = Meter()
         self._metered = time.time()
         self._disk_quota = DiskQuota(config, self._runner)
@@ -93,16 +99,19 @@ class Agent:
             launcher=self._launcher,
             droplets=self._droplets,
             snapshot=self._snapshot,
+            gone=self._gone,
             announcer=self._announcer,
             logs=self._logs,
             meter=self._meter,
         )
+        self._reaper = Reaper(self._registry, self._gone, config.crash_keep, self._keeper.discard)
         self._tasks = Tasks(
             config,
             keeper=self._keeper,
             registry=self._registry,
             runner=self._runner,
             launcher=self._task_launcher,
+            gone=self._gone,
             announcer=self._announcer,
             logs=self._logs,
         )
@@ -129,6 +138,7 @@ class Agent:
         await self._keeper.recover()
         await self._tasks.recover()
         await self._logs.tidy()
+        self._gone.start()
         self._recovered = True
         await self._files.start()
         self._announcer.files_port = self._files.port
@@ -142,10 +152,10 @@ class Agent:
                 (self._announcer.say_heartbeat, lambda: every.heartbeat),
                 (self._announcer.say_advertise, lambda: every.advertise),
                 (self._announcer.register_all, lambda: self._register_seconds),
-                (self._watch.look, lambda: every.monitor),
+                (self._look, lambda: every.monitor),
                 (self._logs.look, lambda: every.lines),
                 (self._say_usage, lambda: every.usage),
-                (self._keeper.reap, lambda: every.reaper),
+                (self._reaper.reap, lambda: every.reaper),
                 (self._tick, lambda: _TICK_SECONDS),
             )
         ]
@@ -159,6 +169,7 @@ class Agent:
             for number in _SIGNALS:
                 asyncio.get_running_loop().remove_signal_handler(number)
         await self._keeper.close()
+        await self._gone.close()
         await self._droplets.close()
         self._logs.close()
         await self._files.stop()
@@ -171,7 +182,14 @@ class Agent:
 
     def varz(self) -> dict[str, object]:
         """Give section 3.5's facts."""
-        return {**self._answers.varz(), "disk_quota": "hard" if self._disk_quota.hard else "watched"}
+        return {
+            **self._answers.varz(),
+            "disk_quota": "hard" if self._disk_quota.hard else "watched",
+            "disk_full": self._registry.disk_full or None,
+            "state_unsaved": self._snapshot.problem,
+            "logs_unsaved": self._logs.unwritten,
+            "folders_to_remove": self._gone.waiting,
+        }
 
     def _subscribe(self) -> None:
         bus, dea = self._bus, self._announcer.dea
@@ -317,6 +335,14 @@ class Agent:
         for state in State:
             INSTANCES.labels(state).set(len(self._registry.in_state(state)))
         RESERVED.set(self._registry.capacity().memory_reserved)
+        self._keeper.save_again()
+        DISK_FULL.set(bool(self._registry.disk_full))
+        UNSAVED.set(self._snapshot.problem is not None)
+        TO_REMOVE.set(self._gone.waiting)
+
+    async def _look(self) -> None:
+        await self._watch.look()
+        await self._reaper.relieve()
 
     async def _say_usage(self) -> None:
         """`ingot.dea.usage`; what cannot be sent is part of the next."""
@@ -325,9 +351,11 @@ class Agent:
             self._meter.reset()
             self._metered = now
 
-    async def _end(self, instance: Instance, why: str) -> None:
-        owner = self._keeper if instance.task is None else self._tasks
-        await owner.end(instance, why)
+    async def _end(self, instance: Instance, why: str, cut: bool) -> None:
+        if instance.task is None:
+            await self._keeper.end(instance, why, cut=cut)
+        else:
+            await self._tasks.end(instance, why)
 
     def _place(self, instance: Instance) -> Path:
         return (self._launcher if instance.task is None else self._task_launcher).directory(instance)

@@ -118,12 +118,12 @@ class DeaConfig(DaemonConfig, frozen=True, forbid_unknown_fields=True, kw_only=T
     task_keep: float = 60
     # One file of an instance, MB (section 4.4); its whole disk is in its limits.
     file_mb: int = 1024
-    # Files and folders of an instance.
+    # Files and folders of an instance: each takes an inode, of which ext4 has one for 16 KB of the disk.
     most_files: int = 250_000
     # Who holds an instance to its disk. `auto`: the kernel, where the file system keeps quotas of users, the watch elsewhere;
     # `required`: the kernel, or the agent does not start; `off`: the watch.
     disk_quota: Literal["auto", "required", "off"] = "auto"
-    # Full enough to take no more instances, percent of the file system (section 4.1).
+    # Full enough to take no more instances, percent of the file system's bytes or of its inodes (section 4.1).
     disk_full: float = 95
     logs: LogsConfig = LogsConfig()
     files: FilesConfig = FilesConfig()
@@ -151,6 +151,10 @@ class DeaConfig(DaemonConfig, frozen=True, forbid_unknown_fields=True, kw_only=T
             for name in ("base_dir", "run_dir", "share_path")
             if not Path(getattr(self, name)).is_absolute()
         ]
+        if self.most_files < 1000:
+            found.append(
+                f"most_files: want at least 1000, which an interpreter's own packages take, not {self.most_files}"
+            )
         if self.ports.last > 65535:
             found.append("ports.last: want at most 65535")
         found += [

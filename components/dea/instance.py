@@ -59,6 +59,7 @@ class Instance(msgspec.Struct, kw_only=True):
         detail: why it ended, for a person.
         told: `droplet.exited` has been sent.
         released: port and uid have been given back.
+        kept_mb: of a crashed one, what its folder takes of the disk.
         health: how it proves that it is up.
         task: it is no instance but a one-off task; then `id` is the task's.
     """
@@ -83,6 +84,7 @@ class Instance(msgspec.Struct, kw_only=True):
     told: bool = False
     evacuated: bool = False
     released: bool = False
+    kept_mb: int = 0
     health: HealthCheck | None = None
     task: TaskFacts | None = None
 
@@ -186,3 +188,13 @@ class Instance(msgspec.Struct, kw_only=True):
             "disk_quota": self.limits.disk * _MB,
             "fds_quota": self.limits.fds,
         }
+
+
+def facts(instance: Instance) -> dict[str, object]:
+    """Give what every line of the log says of an instance."""
+    return {
+        "instance": instance.id,
+        "app": instance.droplet,
+        "name": instance.name,
+        "instance_index": instance.index,
+    }

@@ -7,10 +7,9 @@ import time
 from collections.abc import Callable, Coroutine
 from typing import Any
 
-from prometheus_client import Counter, Histogram
-
 from components.common import log, tasks
 from components.common.errors import IngotError
+from components.common.gone import Gone
 from components.common.identity import new_id
 from components.common.messages import DeaStart
 from components.common.units import Runner, UnitError, UnitState, UnitStatus
@@ -20,25 +19,20 @@ from components.dea.disk_quota import DiskQuota
 from components.dea.droplets import Droplets
 from components.dea.environment import environment
 from components.dea.errors import NoRoomError, StartError
-from components.dea.instance import UNIT_PREFIX, Instance, State
+from components.dea.instance import UNIT_PREFIX, Instance, State, facts
+from components.dea.instruments import CRASHES, START_SECONDS, STARTS, refused
 from components.dea.launcher import Launcher, port_free
 from components.dea.logbook import LogBook
 from components.dea.ports import Ring
 from components.dea.readiness import NotReadyError, ready
 from components.dea.registry import Registry
+from components.dea.remains import Remains, clear_unknown
 from components.dea.renewal import outdated
 from components.dea.runtimes import Runtimes
 from components.dea.snapshot import Snapshot
 from components.dea.usage import Meter
 from components.dea.verdict import ending
 
-STARTS = Counter("ingot_dea_starts_total", "Starts asked for, by how they ended.", ["result"])
-CRASHES = Counter("ingot_dea_crashes_total", "Instances that ended unasked.")
-START_SECONDS = Histogram(
-    "ingot_dea_start_seconds",
-    "From the start message to a running instance.",
-    buckets=(0.25, 0.5, 1, 2, 4, 8, 16, 32, 64),
-)
 _RETRY_SECONDS = 1.0
 logger = log.get(__name__)
 
@@ -53,6 +47,7 @@ class Keeper:
         launcher: makes their folders.
         droplets: has their droplets.
         snapshot: where records are written down.
+        gone: takes folders away.
         announcer: tells others.
         logs: keeps what they write.
         meter: is told of crashes.
@@ -68,6 +63,7 @@ class Keeper:
         launcher: Launcher,
         droplets: Droplets,
         snapshot: Snapshot,
+        gone: Gone,
         announcer: Announcer,
         logs: LogBook,
         meter: Meter,
@@ -79,6 +75,8 @@ class Keeper:
         self._launcher = launcher
         self._droplets = droplets
         self._snapshot = snapshot
+        self._gone = gone
+        self._remains = Remains(gone, config.most_files, config.logs.file_mb)
         self._announcer = announcer
         self._logs = logs
         self._meter = meter
@@ -94,20 +92,22 @@ class Keeper:
         self._tasks: set[asyncio.Task[None]] = set()
         # What an instance ended for, where this agent ended it.
         self._verdicts: dict[str, str] = {}
+        # Those of whose files logs alone are to stay.
+        self._cut: set[str] = set()
 
     def start(self, message: DeaStart) -> Instance | None:
         """Begin to start an instance; None, with the reason logged, where it cannot be here."""
         if not (message.sha1 and (message.executableFile or message.executableUri)):
-            _refused(message, "the message names no droplet")
+            refused(message, "the message names no droplet")
             return None
         if not self.runtimes.offers(message.runtime):
-            _refused(message, f"the runtime {message.runtime} is not on this machine")
+            refused(message, f"the runtime {message.runtime} is not on this machine")
             return None
         instance = Instance.of(message, new_id(), time.time())
         try:
             self.admit(instance)
         except NoRoomError as error:
-            _refused(message, str(error))
+            refused(message, str(error))
             return None
         self._starting[instance.id] = self.spawn(self._start(instance, message), f"start-{instance.id}")
         return instance
@@ -120,6 +120,8 @@ class Keeper:
         """
         try:
             self._registry.check_room(instance.limits)
+            for other in self._registry.in_the_way(instance.limits):
+                self.spawn(self.discard(other), f"discard-{other.id}")
             if instance.uris:
                 instance.port = self.ports.take(port_free)
             if self._root:
@@ -128,7 +130,10 @@ class Keeper:
             self.give_back(instance)
             raise
         self._registry.add(instance)
-        self.save()
+        if not self.save():
+            self.give_back(instance)
+            self._registry.remove(instance)
+            raise NoRoomError(f"what runs here cannot be written down ({self._snapshot.problem})")
 
     async def stop(self, instance: Instance) -> None:
         """Stop a live instance, or remove a crashed one: tell others first, then end it, then clean up."""
@@ -152,11 +157,19 @@ class Keeper:
         await self.end_unit(instance)
         await self.discard(instance)
 
-    async def end(self, instance: Instance, why: str) -> None:
-        """End a live instance that broke a rule; it counts as crashed, `why` is what its owner reads."""
+    async def end(self, instance: Instance, why: str, *, cut: bool = False) -> None:
+        """End a live instance that broke a rule; it counts as crashed, `why` is what its owner reads.
+
+        Args:
+            instance: may have ended already.
+            why: also written to its log.
+            cut: its files are too much: of them logs alone stay.
+        """
         if not instance.live or instance.id in self._verdicts:
             return
         self._verdicts[instance.id] = why
+        if cut:
+            self._cut.add(instance.id)
         logger.warning("instance_ended", reason=why, **facts(instance))
         await asyncio.to_thread(
             self._launcher.complain, instance, [f"FATAL: {why}", "FATAL: the instance is stopped"]
@@ -169,14 +182,14 @@ class Keeper:
             raise
 
     async def discard(self, instance: Instance) -> None:
-        """Remove what is left of an instance that is no longer alive."""
-        await self._logs.drop(instance.id)
-        await asyncio.to_thread(self._launcher.remove, instance.id)
+        """Remove what is left of an instance that is no longer alive; what it held is free at once, whatever the disk says."""
         if instance.state is not State.DELETED:
             instance.move(State.DELETED, time.time())
         self.give_back(instance)
         self._registry.remove(instance)
         self.save()
+        await self._gone.take(self._launcher.directory(instance))
+        await self._logs.drop(instance.id)
         logger.info("instance_removed", **facts(instance))
 
     async def recover(self) -> None:
@@ -199,20 +212,19 @@ class Keeper:
         for name in units:
             logger.warning("unit_unknown", unit=name)
             await self._runner.stop(name, self._config.stop_grace)
-        for name in self._launcher.known():
-            if self._registry.get(name) is None:
-                logger.warning("folder_unknown", folder=name)
-                await asyncio.to_thread(self._launcher.remove, name)
+        await clear_unknown(self._launcher, self._registry, self._gone)
         self.save()
 
-    def save(self) -> None:
-        """Write the records down."""
-        self._snapshot.save(self._registry)
+    def save(self) -> bool:
+        """Write the records down; says whether the disk has them."""
+        return self._snapshot.save(self._registry)
 
-    async def reap(self) -> None:
-        """Remove crashed instances whose time is over."""
-        for instance in self._registry.expired(time.time(), self._config.crash_keep):
-            await self.discard(instance)
+    def save_again(self) -> None:
+        """Write down what the disk did not take before."""
+        if self._snapshot.problem is not None:
+            self.save()
+            self._snapshot.save_ports(self.ports.state())
+            self._snapshot.evacuating = self._announcer.evacuating
 
     def spawn(self, work: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
         """Run something beside the bus's messages; what it raises is logged."""
@@ -231,12 +243,15 @@ class Keeper:
     async def close(self) -> None:
         """Let go of everything; the instances go on."""
         await tasks.end(self._tasks)
+        self._remains.close()
         self.save()
         self._snapshot.save_ports(self.ports.state())
 
     def _resume(self, instance: Instance, status: UnitStatus | None) -> None:
         if instance.state is State.CRASHED:
-            if status is not None:
+            if not instance.released:
+                self.spawn(self._settle(instance), f"settle-{instance.id}")
+            elif status is not None:
                 self.spawn(self.end_unit(instance), f"forget-{instance.id}")
         elif instance.state is State.STOPPING:
             self.spawn(self._finish_stop(instance), f"stop-{instance.id}")
@@ -263,8 +278,14 @@ class Keeper:
                 return
             variables = self.variables(instance, message, self._launcher)
             await self._runner.start(self._launcher.spec(instance, variables))
-        except (StartError, UnitError) as error:
-            await self._crash(instance, str(error))
+        except Exception as error:
+            if not isinstance(error, (StartError, UnitError)):
+                logger.exception("start_broken", **facts(instance))
+            # What the droplet brought is no news to its owner.
+            self._cut.add(instance.id)
+            await self._crash(
+                instance, str(error) if isinstance(error, IngotError) else "the agent's own fault"
+            )
             return
         await self._run(instance)
 
@@ -344,12 +365,18 @@ class Keeper:
             STARTS.labels("failed").inc()
         logger.warning("instance_crashed", reason=detail, **facts(instance))
         await self._announcer.exited(instance, CRASHED)
+        await self._settle(instance)
+
+    async def _settle(self, instance: Instance) -> None:
+        """Make a crashed instance's unit, port and uid free; its files stay for a while."""
         await self.end_unit(instance)
         await self._logs.finish(instance.id)
+        cut = instance.id in self._cut
+        self._cut.discard(instance.id)
         if instance.flapping:
             await self.discard(instance)
             return
-        await asyncio.to_thread(self._launcher.seize, instance)
+        await self._remains.keep(instance, self._launcher.directory(instance), cut=cut)
         self.give_back(instance)
         self.save()
 
@@ -375,18 +402,3 @@ class Keeper:
             self._snapshot.save_ports(self.ports.state())
         if instance.uid is not None:
             self._uids.give_back(instance.uid)
-
-
-def facts(instance: Instance) -> dict[str, object]:
-    """Give what every line of the log says of an instance."""
-    return {
-        "instance": instance.id,
-        "app": instance.droplet,
-        "name": instance.name,
-        "instance_index": instance.index,
-    }
-
-
-def _refused(message: DeaStart, why: str) -> None:
-    STARTS.labels("refused").inc()
-    logger.warning("start_refused", app=message.droplet, instance_index=message.index, reason=why)

@@ -5,20 +5,21 @@ from __future__ import annotations
 import contextlib
 import os
 import shlex
-import shutil
 import socket
 import stat
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
-import yaml
-
+from components.common import trees
+from components.common.plain_yaml import MOST_BYTES, PlainYamlError, load
 from components.common.units import UnitSpec
 from components.dea.config import DeaConfig
 from components.dea.errors import StartError
 from components.dea.instance import Instance
 from components.dea.unpack import unpack
 
+# A command that is longer could not be handed to a program.
+_MOST_STARTUP = 128 * 1024
 _RUNTIME_MARK = b"%VCAP_LOCAL_RUNTIME%"
 _STDOUT, _STDERR, _ERRORS = "stdout.log", "stderr.log", "err.log"
 # Beside `app`, so that what it puts into /tmp counts against its disk and goes with it.
@@ -41,7 +42,11 @@ class Launcher:
 
     def directory(self, instance: Instance) -> Path:
         """Where an instance lives."""
-        return self._instances / instance.id
+        return self.path(instance.id)
+
+    def path(self, name: str) -> Path:
+        """Where something of `known` is."""
+        return self._instances / name
 
     def temporary(self, instance: Instance) -> str:
         """The folder for temporary files, as the instance sees it."""
@@ -49,7 +54,7 @@ class Launcher:
         return "/tmp" if inside else str(self.directory(instance) / _TEMPORARY)  # noqa: S108 - its own, see the unit
 
     def known(self) -> list[str]:
-        """Ids of the instances that have a folder."""
+        """Names of what is in the folder of instances: their ids."""
         return [path.name for path in self._instances.iterdir()]
 
     def prepare(self, instance: Instance, droplet: Path, executable: str | None) -> None:
@@ -102,7 +107,7 @@ class Launcher:
         """
         script = self.directory(instance) / "task"
         try:
-            startup = (self.directory(instance) / "startup").read_text(encoding="utf-8", errors="replace")
+            startup = _read(self.directory(instance) / "startup", _MOST_STARTUP).decode(errors="replace")
             script.unlink(missing_ok=True)
             script.write_text(task_script(startup, command), encoding="utf-8")
             script.chmod(0o500)
@@ -135,18 +140,6 @@ class Launcher:
             stdout=directory / "logs" / _STDOUT,
             stderr=directory / "logs" / _STDERR,
         )
-
-    def remove(self, instance_id: str) -> None:
-        """Remove a folder; one that is not there is no error. Blocks."""
-        shutil.rmtree(self._instances / instance_id, ignore_errors=True)
-
-    def seize(self, instance: Instance) -> None:
-        """Make a crashed instance's files the agent's own, so that its uid may serve another. Blocks."""
-        if instance.uid is None:
-            return
-        for path in _walk(self.directory(instance)):
-            with contextlib.suppress(OSError):
-                os.chown(path, 0, 0, follow_symlinks=False)
 
     def complain(self, instance: Instance, lines: list[str]) -> None:
         """Write to an instance's `logs/err.log`, which is in the hands of the application: follow no link. Blocks."""
@@ -198,7 +191,7 @@ def _outside(path: Path, folder: Path) -> list[Path]:
 
 
 def _fill_in(script: Path, executable: str | None) -> None:
-    content = script.read_bytes()
+    content = _read(script, _MOST_STARTUP)
     if _RUNTIME_MARK not in content:
         return
     if executable is None:
@@ -214,24 +207,8 @@ def _make_logs(directory: Path) -> None:
     logs.mkdir(mode=0o755, exist_ok=True)
     for name in _LOGS:
         for path in (logs / name, logs / f"{name}.1"):
-            _clear(path)
+            trees.remove(path)
         os.close(os.open(logs / name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600))
-
-
-def _clear(path: Path) -> None:
-    """Remove whatever is there; the depth of a folder does not matter."""
-    if path.is_symlink() or not path.is_dir():
-        path.unlink(missing_ok=True)
-        return
-    folders = [path]
-    for folder in folders:
-        for inner in folder.iterdir():
-            if inner.is_symlink() or not inner.is_dir():
-                inner.unlink()
-            else:
-                folders.append(inner)
-    for folder in reversed(folders):
-        folder.rmdir()
 
 
 def _state_file(directory: Path) -> str | None:
@@ -239,19 +216,22 @@ def _state_file(directory: Path) -> str | None:
     if not path.is_file() or path.is_symlink():
         return None
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise StartError("droplet.yaml is not YAML") from error
+        content = load(_read(path, MOST_BYTES))
+    except PlainYamlError as error:
+        raise StartError(f"droplet.yaml: {error}") from error
     name = content.get("state_file") if isinstance(content, dict) else None
     return name if isinstance(name, str) and name and "/" not in name else None
+
+
+def _read(path: Path, most: int) -> bytes:
+    """Read a file of the droplet, and no more of it than it can have."""
+    with path.open("rb") as file:
+        content = file.read(most + 1)
+    if len(content) > most:
+        raise StartError(f"the droplet's {path.name} is longer than {most // 1024} KB")
+    return content
 
 
 def _give(path: Path, uid: int | None) -> None:
     if uid is not None:
         os.chown(path, uid, uid, follow_symlinks=False)
-
-
-def _walk(directory: Path) -> Iterator[Path]:
-    yield directory
-    for folder, folders, files in os.walk(directory):
-        yield from (Path(folder) / name for name in (*folders, *files))

@@ -90,7 +90,9 @@ class LogBook:
             self._growing.discard(name)
             spool = self._spools.pop(name, None)
             if spool is not None:
-                await asyncio.to_thread(spool.remove)
+                # One that cannot be removed is the next agent's to tidy away.
+                with contextlib.suppress(OSError):
+                    await asyncio.to_thread(spool.remove)
             self._tell()
 
     async def tidy(self) -> None:
@@ -98,7 +100,13 @@ class LogBook:
         async with self._busy:
             for path in self._directory.iterdir():
                 if path.name not in self._spools:
-                    path.unlink(missing_ok=True)
+                    with contextlib.suppress(OSError):
+                        path.unlink(missing_ok=True)
+
+    @property
+    def unwritten(self) -> int:
+        """How many logs the disk does not take; their lines can be read while this agent lives."""
+        return sum(spool.unwritten for spool in self._spools.values())
 
     async def page(self, name: str, after: int, limit: int, wait: float) -> Page | None:
         """Give lines; None where there is no such log.

@@ -71,25 +71,6 @@ def proportional_kb(pids: Iterable[int], root: Path = Path("/proc")) -> int:
     return total
 
 
-def disk_use(directory: Path, most: int) -> tuple[int, int]:
-    """Sum what a folder takes on the disk, bytes, and count what is in it, up to `most`; what vanishes meanwhile is left out."""
-    total = count = 0
-    pending = [os.fspath(directory)]
-    while pending and count <= most:
-        try:
-            with os.scandir(pending.pop()) as entries:
-                for entry in entries:
-                    count += 1
-                    if count > most:
-                        break
-                    if entry.is_dir(follow_symlinks=False):
-                        pending.append(entry.path)
-                    total += entry.stat(follow_symlinks=False).st_blocks * 512
-        except OSError:
-            continue
-    return total, count
-
-
 def unlinked_bytes(pids: Iterable[int], device: int, root: Path = Path("/proc")) -> int:
     """Sum files of a device that have no name any more but are held open; of very many, some are looked at."""
     seen: dict[int, int] = {}

@@ -9,6 +9,8 @@ import time
 from prometheus_client import Counter
 
 from components.common import log
+from components.common.errors import IngotError
+from components.common.gone import Gone
 from components.common.operation_messages import TaskEnded, TaskReply, TaskStart
 from components.common.units import Runner, UnitError, UnitState, UnitStatus
 from components.dea.announcer import Announcer
@@ -19,6 +21,7 @@ from components.dea.keeper import Keeper
 from components.dea.launcher import Launcher
 from components.dea.logbook import LogBook
 from components.dea.registry import Registry
+from components.dea.remains import clear_unknown
 from components.dea.verdict import ending
 
 TASKS = Counter("ingot_dea_tasks_total", "One-off tasks, by how they ended.", ["result"])
@@ -39,6 +42,7 @@ class Tasks:
         registry: has their records, beside those of instances.
         runner: runs their units.
         launcher: makes their folders.
+        gone: takes them away.
         announcer: tells how they ended.
         logs: keeps what they write.
     """
@@ -51,6 +55,7 @@ class Tasks:
         registry: Registry,
         runner: Runner,
         launcher: Launcher,
+        gone: Gone,
         announcer: Announcer,
         logs: LogBook,
     ) -> None:
@@ -59,6 +64,7 @@ class Tasks:
         self._registry = registry
         self._runner = runner
         self._launcher = launcher
+        self._gone = gone
         self._announcer = announcer
         self._logs = logs
         # What a task ended for, where this agent ended it.
@@ -123,9 +129,7 @@ class Tasks:
         for name in units:
             logger.warning("unit_unknown", unit=name)
             await self._runner.stop(name, self._config.stop_grace)
-        for name in self._launcher.known():
-            if self._registry.get(name) is None:
-                await asyncio.to_thread(self._launcher.remove, name)
+        await clear_unknown(self._launcher, self._registry, self._gone)
 
     async def tell_untold(self) -> None:
         """Tell of ends that could not be told while the bus was away."""
@@ -170,16 +174,23 @@ class Tasks:
                 return
             record.move(State.RUNNING, time.time())
             # Before it begins: whatever happens now, it is not begun a second time.
-            self._keeper.save()
+            self._note_begin()
             await self._runner.start(spec)
             if record.id in self._verdicts:
                 # Told to end in the very moment.
                 await self._runner.kill(record.unit)
-        except (StartError, UnitError) as error:
-            await self._finish(record, None, self._verdicts.get(record.id) or str(error))
+        except Exception as error:
+            if not isinstance(error, (StartError, UnitError)):
+                logger.exception("start_broken", task=record.id, app=record.droplet)
+            said = str(error) if isinstance(error, IngotError) else "the agent's own fault"
+            await self._finish(record, None, self._verdicts.get(record.id) or said)
             return
         logger.info("task_running", task=record.id, app=record.droplet)
         await self._supervise(record)
+
+    def _note_begin(self) -> None:
+        if not self._keeper.save():
+            raise StartError("the DEA's disk is full: that it begins cannot be written down")
 
     async def _stop(self, record: Instance) -> None:
         if record.state is State.RUNNING:
@@ -227,11 +238,11 @@ class Tasks:
         """Clean up after a task that has ended, and tell of it."""
         await self._keeper.end_unit(record)
         self._verdicts.pop(record.id, None)
-        await asyncio.to_thread(self._launcher.remove, record.id)
         if record.state is not State.DELETED:
             record.move(State.DELETED, time.time())
         self._keeper.give_back(record)
         self._keeper.save()
+        await self._gone.take(self._launcher.directory(record))
         if record.told:
             # An earlier agent told it, and was gone before the log was.
             await self._forget(record)

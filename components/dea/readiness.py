@@ -124,7 +124,7 @@ def says_running(path: Path) -> bool:
         if not stat.S_ISREG(os.fstat(handle).st_mode):
             return False
         content = json.loads(os.read(handle, _MOST_STATE_BYTES))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return False
     finally:
         os.close(handle)

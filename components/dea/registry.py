@@ -13,6 +13,9 @@ from components.dea.instance import HOLDING, Instance, State
 # Section 4.3, milliseconds.
 _TAINT_PER_INSTANCE, _TAINT_FOR_MEMORY, _TAINT_CAP = 10, 100, 250
 
+# Of the disk, what crashed instances may hold: they are somebody's convenience, and others wait for the room.
+_KEPT_SHARE = 10
+
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
@@ -32,8 +35,8 @@ class Registry:
 
     def __init__(self, bounds: Bounds) -> None:
         self.bounds = bounds
-        # The file system is nearly full, whatever was reserved of it.
-        self.disk_full = False
+        # What the file system lacks, whatever was reserved of it; empty where it has room.
+        self.disk_full = ""
         self._instances: dict[str, Instance] = {}
 
     def __iter__(self) -> Iterator[Instance]:
@@ -102,13 +105,14 @@ class Registry:
         )
 
     def capacity(self) -> Capacity:
-        """What there is and what is taken."""
+        """What there is and what is taken; crashed instances take disk alone, and of a disk that is full all is taken."""
         holding = [i for i in self if i.state in HOLDING]
+        disk = sum(i.limits.disk for i in holding) + sum(i.kept_mb for i in self.crashed())
         return Capacity(
             memory=self.bounds.memory,
             memory_reserved=sum(i.limits.mem for i in holding),
             disk=self.bounds.disk,
-            disk_reserved=sum(i.limits.disk for i in holding),
+            disk_reserved=max(disk, self.bounds.disk) if self.disk_full else disk,
             instances=len(holding),
             max_instances=self.bounds.instances,
         )
@@ -123,11 +127,13 @@ class Registry:
         if now.instances >= now.max_instances:
             raise NoRoomError(f"{now.instances} instances are here, which is as many as may be")
         if self.disk_full:
-            raise NoRoomError("the file system of instances is nearly full")
+            raise NoRoomError(f"the file system of instances is nearly full: {self.disk_full}")
         if now.memory_reserved + limits.mem > now.memory:
             raise NoRoomError(f"{limits.mem} MB of memory wanted, {now.memory - now.memory_reserved} MB free")
-        if now.disk_reserved + limits.disk > now.disk:
-            raise NoRoomError(f"{limits.disk} MB of disk wanted, {now.disk - now.disk_reserved} MB free")
+        # What is kept of crashed ones goes where somebody needs the room.
+        free = now.disk - now.disk_reserved + sum(i.kept_mb for i in self.crashed())
+        if limits.disk > free:
+            raise NoRoomError(f"{limits.disk} MB of disk wanted, {free} MB free")
 
     def taint(self, droplet: int) -> float:
         """Give the seconds to wait before answering `dea.discover`: emptier DEAs answer first."""
@@ -139,9 +145,32 @@ class Registry:
         """Live instances by application, for the beat."""
         return dict(Counter(str(i.droplet) for i in self.live()))
 
+    def crashed(self) -> list[Instance]:
+        """Crashed ones that hold nothing but their folder; the oldest first."""
+        ended = [i for i in self.in_state(State.CRASHED) if i.released]
+        return sorted(ended, key=lambda i: i.state_timestamp)
+
+    def in_the_way(self, limits: Limits) -> list[Instance]:
+        """Crashed ones that have to go for one more instance to have its disk."""
+        now = self.capacity()
+        return self._oldest(now.disk_reserved + limits.disk - now.disk)
+
     def expired(self, now: float, keep: float) -> list[Instance]:
-        """Crashed ones whose time is over."""
-        return [i for i in self.in_state(State.CRASHED) if now - i.state_timestamp >= keep]
+        """Crashed ones whose time is over, and the oldest where all together hold more than their share of the disk."""
+        late = [i for i in self.in_state(State.CRASHED) if now - i.state_timestamp >= keep]
+        held = sum(i.kept_mb for i in self.crashed())
+        return late + [i for i in self._oldest(held - self.bounds.disk // _KEPT_SHARE) if i not in late]
+
+    def _oldest(self, excess: int) -> list[Instance]:
+        """Choose crashed ones that hold so many MB."""
+        chosen = []
+        for instance in self.crashed():
+            if excess <= 0:
+                break
+            if instance.kept_mb:
+                chosen.append(instance)
+                excess -= instance.kept_mb
+        return chosen
 
 
 def answers_discover(query: DeaDiscover, registry: Registry, runtimes: Iterable[str]) -> bool:

@@ -19,6 +19,9 @@ logger = log.get(__name__)
 class Snapshot:
     """The files `applications.json` and `tasks.json` (application id to id to record), `ports.json`, `files.json`, `evacuating`.
 
+    A disk that takes nothing more stops nobody: what could not be written is in `problem`, and is written when the disk has room
+    and somebody asks again.
+
     Args:
         directory: must exist.
     """
@@ -29,22 +32,35 @@ class Snapshot:
         self._tasks = directory / "tasks.json"
         self._evacuating = directory / "evacuating"
         self._credentials = directory / "files.json"
+        # By file, why it could not be written the last time.
+        self._problems: dict[str, str] = {}
+        self._evacuates = self._evacuating.exists()
 
     def load(self) -> list[Instance]:
         """Read the records; a file that cannot be understood is put aside and counts as none."""
         return [*_read(self._instances), *_read(self._tasks)]
 
-    def save(self, instances: Iterable[Instance]) -> None:
-        """Write the records, all or nothing of each file."""
+    @property
+    def problem(self) -> str | None:
+        """Why something is not written down; None where all is."""
+        return next((f"{name}: {why}" for name, why in self._problems.items()), None)
+
+    def save(self, instances: Iterable[Instance]) -> bool:
+        """Write the records, all or nothing of each file.
+
+        Returns:
+            Whether they are on the disk.
+        """
         apps: _Table = {}
         tasks: _Table = {}
         for instance in instances:
             table = apps if instance.task is None else tasks
             table.setdefault(str(instance.droplet), {})[instance.id] = instance
-        _replace(self._instances, msgspec.json.encode(apps))
+        saved = self._write(self._instances, msgspec.json.encode(apps))
         # Apart, so that an agent of an earlier release, which knows no tasks, takes none for an instance.
         if tasks or self._tasks.exists():
-            _replace(self._tasks, msgspec.json.encode(tasks))
+            saved &= self._write(self._tasks, msgspec.json.encode(tasks))
+        return saved
 
     def load_ports(self) -> RingState | None:
         """Read where the ports' ring stood."""
@@ -55,7 +71,7 @@ class Snapshot:
 
     def save_ports(self, state: RingState) -> None:
         """Write where the ports' ring stands."""
-        _replace(self._ports, msgspec.json.encode(state))
+        self._write(self._ports, msgspec.json.encode(state))
 
     def credentials(self) -> list[str]:
         """Give user and password of the files' port; made up once, so that a reader goes on over a restart of the agent."""
@@ -63,20 +79,41 @@ class Snapshot:
             known = msgspec.json.decode(self._credentials.read_bytes(), type=tuple[str, str])
         except (FileNotFoundError, msgspec.MsgspecError):
             known = (secrets.token_hex(16), secrets.token_hex(16))
-            _replace(self._credentials, msgspec.json.encode(known))
+            self._write(self._credentials, msgspec.json.encode(known))
         return list(known)
 
     @property
     def evacuating(self) -> bool:
         """A DEA that evacuates goes on doing so after a restart, until told otherwise."""
-        return self._evacuating.exists()
+        return self._evacuates
 
     @evacuating.setter
     def evacuating(self, value: bool) -> None:
-        if value:
-            self._evacuating.touch()
+        self._evacuates = value
+        try:
+            if value:
+                self._evacuating.touch()
+            else:
+                self._evacuating.unlink(missing_ok=True)
+        except OSError as error:
+            self._note(self._evacuating, error)
         else:
-            self._evacuating.unlink(missing_ok=True)
+            self._problems.pop(self._evacuating.name, None)
+
+    def _write(self, path: Path, content: bytes) -> bool:
+        try:
+            _replace(path, content)
+        except OSError as error:
+            self._note(path, error)
+            return False
+        self._problems.pop(path.name, None)
+        return True
+
+    def _note(self, path: Path, error: OSError) -> None:
+        why = error.strerror or str(error)
+        if self._problems.get(path.name) != why:
+            logger.error("state_not_saved", file=path.name, reason=why)
+        self._problems[path.name] = why
 
 
 def _read(path: Path) -> list[Instance]:

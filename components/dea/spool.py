@@ -73,6 +73,8 @@ class Spool:
         self._places: dict[str, _Place] = {}
         # Set where the spool on the disk is not what it should be: it is written anew.
         self._stale = True
+        # The last write failed.
+        self.unwritten = False
         self.window = Window(bounds.lines, bounds.size)
         self._load()
         self._following = self.window.following
@@ -207,9 +209,11 @@ class Spool:
         except OSError as error:
             # A full disk keeps nobody from reading on; the numbers are safe again with the next write that succeeds.
             self._stale = True
-            logger.warning("log_spool_not_written", spool=self._path.name, reason=error.strerror)
+            if not self.unwritten:
+                logger.warning("log_spool_not_written", spool=self._path.name, reason=error.strerror)
+            self.unwritten = True
         else:
-            self._stale = False
+            self._stale = self.unwritten = False
 
     def _long(self) -> bool:
         # Text of one character may take six bytes, so this is no exact science.

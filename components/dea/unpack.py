@@ -9,9 +9,12 @@ import zlib
 from pathlib import Path, PurePosixPath
 
 from components.dea.errors import DropletError
+from components.dea.headers import Archive
 
 _MB = 1024 * 1024
 _MOST_ENTRIES = 200_000
+# Folders on the way to all entries together, at twenty for each.
+_MOST_STEPS = 20 * _MOST_ENTRIES
 # Interpreters of the machine, for virtual environments: nothing below it is secret or can be written to.
 _SYSTEM = PurePosixPath("/usr")
 
@@ -29,28 +32,29 @@ def unpack(archive: Path, target: Path, limit_mb: int, owner: int | None = None)
         DropletError: it is damaged, too large, or holds a path or a link that leaves the folder, or a device.
     """
     try:
-        with tarfile.open(archive, "r:gz") as tar:
+        with Archive.open(archive, "r:gz") as tar:
             _extract(tar, target, limit_mb * _MB, owner)
-    except (tarfile.TarError, zlib.error, EOFError, UnicodeDecodeError) as error:
+    except (tarfile.TarError, zlib.error, EOFError, ValueError, OverflowError, RecursionError) as error:
         raise DropletError(f"the droplet is damaged: {error}") from error
     except OSError as error:
         raise DropletError(f"the droplet cannot be unpacked: {error.strerror or error}") from error
 
 
-def _extract(tar: tarfile.TarFile, target: Path, room: int, owner: int | None) -> None:
+def _extract(tar: Archive, target: Path, room: int, owner: int | None) -> None:
     root = Path(os.path.realpath(target))
     links = []
-    for count, member in enumerate(tar):
-        if count >= _MOST_ENTRIES:
-            raise DropletError(f"the droplet holds more than {_MOST_ENTRIES} files")
-        room -= member.size
-        if room < 0:
-            raise DropletError("the droplet takes more disk than the application may use")
+    folders = _Folders(root, owner)
+    count = 0
+    while (member := tar.following()) is not None:
+        count += 1
+        if count + folders.made > _MOST_ENTRIES:
+            raise DropletError(f"the droplet holds more than {_MOST_ENTRIES} files and folders")
+        room = _room_after(member, room)
         name = _inside(member.name)
         if name is None:
             continue
         path = root / name
-        _make_folders(root, name.parent, owner)
+        folders.make(name.parent)
         # A link unpacked earlier may stand in the way; nothing is written through one that leads out.
         if not _below(path.parent, root):
             raise DropletError(f"the droplet writes through a link: {member.name}")
@@ -91,17 +95,43 @@ def _place(tar: tarfile.TarFile, member: tarfile.TarInfo, path: Path, root: Path
         raise DropletError(f"the droplet holds a device or a pipe: {member.name}")
 
 
-def _make_folders(root: Path, below: PurePosixPath, owner: int | None) -> None:
-    """Make the folders an archive does not name itself."""
-    folder = root
-    for part in below.parts:
-        folder /= part
-        try:
-            folder.mkdir(mode=0o755)
-        except FileExistsError:
-            continue
-        if owner is not None:
-            os.chown(folder, owner, owner, follow_symlinks=False)
+def _room_after(member: tarfile.TarInfo, room: int) -> int:
+    # A pax header may say so where the member's own did not.
+    if member.size < 0:
+        raise DropletError("the droplet is damaged: a file has less than no bytes")
+    if member.size > room:
+        raise DropletError("the droplet takes more disk than the application may use")
+    return room - member.size
+
+
+class _Folders:
+    """Makes the folders an archive does not name itself.
+
+    Args:
+        root: of the droplet.
+        owner: of the folders.
+    """
+
+    def __init__(self, root: Path, owner: int | None) -> None:
+        self._root, self._owner = root, owner
+        self._steps = 0
+        self.made = 0
+
+    def make(self, below: PurePosixPath) -> None:
+        """Make one with all above it."""
+        self._steps += len(below.parts)
+        if self._steps > _MOST_STEPS:
+            raise DropletError("the folders of the droplet lie too deep")
+        folder = self._root
+        for part in below.parts:
+            folder /= part
+            try:
+                folder.mkdir(mode=0o755)
+            except FileExistsError:
+                continue
+            self.made += 1
+            if self._owner is not None:
+                os.chown(folder, self._owner, self._owner, follow_symlinks=False)
 
 
 def _inside(name: str) -> PurePosixPath | None:

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-import shutil
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from components.common import trees
+from components.common.disk import room
 from components.common.units import Runner
 from components.dea.config import DeaConfig
 from components.dea.instance import Instance
 from components.dea.monitor import (
     Process,
     Usage,
-    disk_use,
     excess,
     group,
     held_memory,
@@ -33,15 +33,18 @@ from components.dea.usage import Meter
 _DISK_REST = 10
 # An end so soon after it met its limit of tasks is put down to it.
 _OF_LATE = 60.0
+# Looks in a row that met folders which were moved away under them: one is chance, and so many are meant.
+_MOST_MOVES = 5
 
 
 @dataclass(slots=True)
 class _Disk:
-    """What was found in an instance's folder, and when it is looked at again."""
+    """What was found in an instance's folder, when it is looked at again, and how often in a row that could not be done."""
 
     size: int = 0
     count: int = 0
     due: float = 0
+    moved: int = 0
 
 
 class Watch:
@@ -52,7 +55,7 @@ class Watch:
         runner: knows their main processes.
         config: says whether they have uids of their own, and what bounds there are.
         folder: gives an instance's.
-        end: ends one, with the reason its owner reads.
+        end: ends one, with the reason its owner reads, and whether its files are too much.
         meter: adds up what is used.
     """
 
@@ -63,7 +66,7 @@ class Watch:
         config: DeaConfig,
         *,
         folder: Callable[[Instance], Path],
-        end: Callable[[Instance, str], Awaitable[None]],
+        end: Callable[[Instance, str, bool], Awaitable[None]],
         meter: Meter,
     ) -> None:
         self._registry = registry
@@ -90,7 +93,7 @@ class Watch:
     async def look(self) -> None:
         """Sample once."""
         self._registry.disk_full = await asyncio.to_thread(
-            _full, Path(self._config.base_dir), self._config.disk_full
+            _lack, Path(self._config.base_dir), self._config.disk_full
         )
         live = self._registry.watched()
         known = {i.id for i in self._registry}
@@ -127,11 +130,18 @@ class Watch:
             # Workers of one server share most of their pages: count these once before a verdict.
             memory = await asyncio.to_thread(proportional_kb, [p.pid for p in own]) or memory
         reason = excess(memory, disk.size, instance.limits)
-        if disk.count > self._config.most_files:
-            reason = f"more than {self._config.most_files} files"
-        reason = self._crowd(instance, own) or reason
+        much = excess(0, disk.size, instance.limits) or self._many(disk)
+        reason = self._crowd(instance, own) or reason or much
         if reason is not None and instance.live:
-            await self._end(instance, reason)
+            await self._end(instance, reason, much is not None)
+
+    def _many(self, disk: _Disk) -> str | None:
+        """Judge the number of files, of which each takes an inode that others need."""
+        if disk.count > self._config.most_files:
+            return f"more than {self._config.most_files} files and folders"
+        if disk.moved >= _MOST_MOVES:
+            return "its folders are moved about while they are counted"
+        return None
 
     def _held(self, own: list[Process], mem: int) -> bool:
         """Tell whether the kernel holds an instance to its MB of memory, or it has ended meanwhile."""
@@ -157,19 +167,23 @@ class Watch:
         began = time.monotonic()
         if began >= known.due:
             folder = self._folder(instance)
-            size, known.count = disk_use(folder, self._config.most_files)
+            found = trees.weigh(folder, self._config.most_files + 1)
+            size = found.size
             try:
                 size += unlinked_bytes(pids, folder.stat().st_dev)
             except FileNotFoundError:
                 size = 0
-            known.size = size
+            if found.whole or found.count > self._config.most_files:
+                known.size, known.count, known.moved = size, found.count, 0
+            else:
+                # A part of it, so it holds no less than that.
+                known.size, known.count = max(known.size, size), max(known.count, found.count)
+                known.moved += 1
             now = time.monotonic()
             known.due = now + _DISK_REST * (now - began)
         return known
 
 
-def _full(directory: Path, percent: float) -> bool:
-    """Judge whether a file system has no room for more instances. Blocks."""
-    facts = shutil.disk_usage(directory)
-    # As `df` reckons: what is kept for root is no room.
-    return facts.used * 100 > percent * (facts.used + facts.free)
+def _lack(directory: Path, percent: float) -> str:
+    """Say what a file system lacks to take more instances; empty where it has room. Blocks."""
+    return room(directory).lacks(percent) or ""

@@ -86,8 +86,8 @@ class Agent:
             reasons.append(f"{self._config.python} is not there")
         if not os.access(Path(self._config.work_dir), os.W_OK):
             reasons.append(f"{self._config.work_dir} cannot be written to")
-        elif self._sandbox.free_mb() < self._config.min_free_mb:
-            reasons.append(f"{self._config.work_dir} has less than {self._config.min_free_mb} MB left")
+        elif lack := self._sandbox.room_problem():
+            reasons.append(f"the disk of {self._config.work_dir} is full: {lack}")
         return reasons
 
     def varz(self) -> dict[str, object]:
@@ -99,6 +99,7 @@ class Agent:
             "tasks_done": self._counts["done"],
             "tasks_failed": self._counts["failed"],
             "sandbox": self._config.sandbox,
+            "folders_to_remove": self._sandbox.waiting,
         }
 
     async def _take(self, message: Incoming[StagingRequest]) -> None:
@@ -121,6 +122,13 @@ class Agent:
         except asyncio.CancelledError:
             # Only `stop` cancels: the answer is the last thing this task does.
             reply = task.failed(StagingError("compile", "the stager was stopped", "Push again."))
+        except Exception as error:
+            logger.exception("staging_broken", app=message.body.app_id, task=task.id)
+            reply = task.failed(
+                StagingError(
+                    "compile", f"the stager's own fault ({type(error).__name__})", "Tell the operator."
+                )
+            )
         outcome = "failed" if reply.error else "done"
         self._counts[outcome] += 1
         FINISHED.labels(outcome).inc()

@@ -18,6 +18,8 @@ from components.stager.errors import StagingError
 _MB = 1024 * 1024
 _CHUNK = 1024 * 1024
 _LONGEST_NAME = 1024
+# Of a droplet's entry: what a DEA puts before it still fits into the longest path there is.
+_LONGEST_PATH = 3072
 # 1980-01-01, the oldest date a zip can hold: every entry of every droplet has it.
 MTIME = 315532800
 _ENCRYPTED = 0x1
@@ -146,6 +148,12 @@ def pack(tree: Path, droplet: Path, limits: Limits) -> int:
             tarfile.open(mode="w", fileobj=packed, format=tarfile.GNU_FORMAT) as archive,
         ):
             for path in _walk(tree):
+                if len(os.fsencode(path.relative_to(tree))) > _LONGEST_PATH:
+                    raise StagingError(
+                        "pack",
+                        f"the folders of the application are nested too deep ({path.name})",
+                        _PUSH_AGAIN,
+                    )
                 entry = _entry(tree, path)
                 if entry.isreg():
                     with path.open("rb") as content:
@@ -162,11 +170,16 @@ def pack(tree: Path, droplet: Path, limits: Limits) -> int:
 
 
 def _walk(folder: Path) -> Iterator[Path]:
-    for entry in sorted(os.scandir(folder), key=lambda e: e.name.encode(errors="surrogateescape")):
-        path = Path(entry.path)
-        yield path
-        if entry.is_dir(follow_symlinks=False):
-            yield from _walk(path)
+    """Give what is in a folder, in the order of names, folders before what is in them; without recursion."""
+    pending = [(folder, True)]
+    while pending:
+        path, is_folder = pending.pop()
+        if path is not folder:
+            yield path
+        if is_folder:
+            with os.scandir(path) as entries:
+                listed = sorted(entries, key=lambda e: os.fsencode(e.name), reverse=True)
+            pending += [(Path(e.path), e.is_dir(follow_symlinks=False)) for e in listed]
 
 
 def _entry(tree: Path, path: Path) -> tarfile.TarInfo:

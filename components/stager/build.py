@@ -77,6 +77,11 @@ class Build:
                 error.reason,
                 error.remedy,
             )
+        except (RecursionError, MemoryError) as error:
+            self.result.reason = (
+                f"the application is nested too deep, or too large to be read ({type(error).__name__})"
+            )
+            self.result.remedy = "Leave out what a build made, and push again."
         except Exception as error:  # noqa: BLE001 - a plugin's fault must reach the developer's log
             traceback.print_exc(file=sys.stdout)
             self.result.reason = f"the stager's own fault ({type(error).__name__}: {error})"

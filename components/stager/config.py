@@ -23,6 +23,7 @@ _COUNTS = (
     "max_files",
     "max_droplet_mb",
     "disk_mb",
+    "most_files",
 )
 
 
@@ -39,6 +40,7 @@ class StagerConfig(DaemonConfig, frozen=True, forbid_unknown_fields=True, kw_onl
         memory_mb: of one build.
         processes: of one build.
         disk_mb: of one build and its application's package cache.
+        most_files: files and folders of one build and its application's package cache; every one takes an inode of the disk.
         sandbox: `systemd` (a transient unit for each build, root needed) or `process` (no isolation: development).
         first_uid: builds run as this uid and the following, one each.
         hidden_paths: what no build sees; other builds are hidden besides.
@@ -66,6 +68,7 @@ class StagerConfig(DaemonConfig, frozen=True, forbid_unknown_fields=True, kw_onl
     memory_mb: int = 1024
     processes: int = 512
     disk_mb: int = 4096
+    most_files: int = 400_000
     sandbox: str = "systemd"
     first_uid: int = 49000
     hidden_paths: list[str] = msgspec.field(default_factory=lambda: list(_HIDDEN))

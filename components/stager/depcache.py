@@ -1,7 +1,7 @@
 """What package managers installed, kept for an application's next staging under the digest of its lock file.
 
 It lies in the application's own cache, which no other application's build can write to; two of a kind are kept, none
-larger than `MOST_BYTES`.
+larger than `MOST_BYTES` or of more than `_MOST_FILES`.
 """
 
 from __future__ import annotations
@@ -13,10 +13,14 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from components.common import trees
 from components.stager.plugin import Context
+from components.stager.reading import content
 
 MOST_BYTES = 300 * 1024 * 1024
 KEEP = 2
+_MOST_FILES = 100_000
+_MOST_LOCK = 16 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,8 +43,8 @@ class Kept:
         """
         digest = hashlib.sha256("\0".join((kind, *facts)).encode())
         for path in files:
-            content = path.read_bytes() if path.is_file() else b""
-            digest.update(b"\0%d\0" % len(content) + content)
+            lock = content(path, most=_MOST_LOCK) if path.is_file() else b""
+            digest.update(b"\0%d\0" % len(lock) + lock)
         return cls(context, kind, context.cache / "installed" / f"{kind}-{digest.hexdigest()[:32]}.tar")
 
     def restore(self, folder: Path) -> bool:
@@ -64,8 +68,8 @@ class Kept:
         """Keep what is in `folder`, unless it is too large; forget the oldest of its kind."""
         if not folder.is_dir():
             return
-        size = sum(p.lstat().st_size for p in folder.rglob("*"))
-        if size > MOST_BYTES:
+        weight = trees.weigh(folder, _MOST_FILES)
+        if not weight.whole or weight.size > MOST_BYTES:
             return
         self.archive.parent.mkdir(parents=True, exist_ok=True)
         scratch = self.archive.with_suffix(".new")

@@ -7,16 +7,18 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from components.stager.reading import text
+
+_MOST_BYTES = 64 * 1024
 _LINE = re.compile(r"^web:[ \t]*(\S.*?)\s*$", re.MULTILINE)
 
 
 def web_command(source: Path) -> str | None:
     """Read the command of the line `web:`; None where there is no such line or no such file."""
     try:
-        text = (source / "Procfile").read_text(encoding="utf-8", errors="replace")
+        found = _LINE.search(text(source / "Procfile", "detect", _MOST_BYTES))
     except (FileNotFoundError, IsADirectoryError):
         return None
-    found = _LINE.search(text)
     return found.group(1) if found else None
 
 

@@ -1,7 +1,8 @@
 """Where a build happens: a box on disk for each task, and the unit that runs in it.
 
 On disk: `tasks/<task id>/` is root's and holds `output.log`; `box/` in it is the build's own uid's. `cache/<app id>/` is
-what package managers keep, one for each application, so that no application can feed another a forged package.
+what package managers keep, one for each application, so that no application can feed another a forged package. `.gone/` is
+what waits for its removal.
 """
 
 from __future__ import annotations
@@ -9,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import shutil
 import stat
 import sys
 from collections.abc import Mapping
@@ -19,7 +19,10 @@ from typing import Any
 
 import msgspec
 
-from components.common import log
+from components.common import log, tasks, trees
+from components.common.disk import room
+from components.common.errors import IngotError
+from components.common.gone import Gone
 from components.common.units import ProcessRunner, Runner, SystemdRunner, UnitSpec, UnitStatus
 from components.stager.archive import Limits
 from components.stager.build import DROPLET, RESULT, Job, Result
@@ -33,6 +36,9 @@ SLICE = "ingot-staging.slice"
 _MB = 1024 * 1024
 _MOST_RESULT = 64 * 1024
 _OPEN_FILES = 4096
+_RETRY_SECONDS = 5.0
+# Percent; of inodes there is no number that suits each disk.
+_MOST_INODES = 99
 logger = log.get(__name__)
 
 
@@ -73,6 +79,8 @@ class Sandbox:
         units = self._root / "units"
         self._runner = runner or (SystemdRunner(units) if self._isolated else ProcessRunner(units))
         self._uids: set[int] = set()
+        self._gone = Gone(self._root / ".gone")
+        self._ending: set[asyncio.Task[None]] = set()
 
     async def prepare(self) -> None:
         """Make the work folder, and remove what a stager that died left behind.
@@ -86,10 +94,17 @@ class Sandbox:
         for name in await self._runner.names(PREFIX):
             logger.warning("leftover_build_ended", unit=name)
             await self._runner.stop(name, 0)
-        await asyncio.to_thread(_empty, self._tasks)
+        for path in sorted(self._tasks.iterdir()):
+            await self._gone.take(path)
+        self._gone.start()
 
     async def open(self, task_id: str, app_id: int) -> Box:
-        """Make a task's box."""
+        """Make a task's box.
+
+        Raises:
+            StagingError: no uid is free.
+            OSError: the disk refuses.
+        """
         uid = self._take_uid()
         box = Box(
             task_id,
@@ -98,7 +113,14 @@ class Sandbox:
             output=self._tasks / task_id / "output.log",
             uid=uid,
         )
-        await asyncio.to_thread(_make, box)
+        try:
+            await asyncio.to_thread(_make, box)
+            if uid is not None:
+                await self._hand_cache(box, uid)
+        except BaseException:
+            await self._gone.take(box.path.parent)
+            self._give_back(box)
+            raise
         return box
 
     async def start(self, box: Box, properties: Mapping[str, Any]) -> None:
@@ -171,36 +193,90 @@ class Sandbox:
         await self._runner.kill(box.unit)
 
     async def close(self, box: Box) -> None:
-        """End what still runs in the box, and remove it; the cache stays."""
+        """End what still runs in the box, and take it away; the cache stays. Whatever is in the way, nothing is raised."""
         try:
             await self._runner.stop(box.unit, 0)
-        finally:
-            await asyncio.to_thread(_remove, box.path.parent)
-            if await asyncio.to_thread(_bytes, box.cache) > self._config.disk_mb // 2 * _MB:
-                # One that takes so much would leave the next build no room.
-                await asyncio.to_thread(_remove, box.cache)
-            if box.uid is not None:
-                self._uids.discard(box.uid)
-            await asyncio.to_thread(_prune, self._caches, self._config.keep_caches)
+        except IngotError as error:
+            logger.warning("build_not_ended", task=box.task_id, reason=str(error))
+            ending = asyncio.create_task(self._end(box), name=f"end-{box.task_id}")
+            self._ending.add(ending)
+            ending.add_done_callback(self._ending.discard)
+        else:
+            self._give_back(box)
+        try:
+            await self._gone.take(box.path.parent)
+            await self._tidy(box)
+        except OSError:
+            logger.exception("box_not_cleared", task=box.task_id)
 
     async def shut(self) -> None:
         """Let go of the service manager."""
+        await tasks.end(self._ending)
+        await self._gone.close()
         await self._runner.close()
 
-    def free_mb(self) -> int:
-        """Give the free space of the work folder's disk."""
-        return shutil.disk_usage(self._root).free // _MB
+    def room_problem(self) -> str | None:
+        """Say what the work folder's disk lacks; None where it has room. Blocks briefly."""
+        found, least = room(self._root), self._config.min_free_mb
+        if found.free_mb < least:
+            return f"it has less than {least} MB left"
+        if found.used_inodes > _MOST_INODES:
+            return f"more than {_MOST_INODES} percent of its inodes are taken"
+        return None
 
-    def used_mb(self, box: Box) -> int:
+    @property
+    def waiting(self) -> int:
+        """How many boxes and caches wait for their removal."""
+        return self._gone.waiting
+
+    def used(self, box: Box) -> trees.Weight:
         """Give what a build and its cache take of the disk. Blocks."""
-        return (_bytes(box.path) + _bytes(box.cache)) // _MB
+        most = self._config.most_files + 1
+        return trees.weigh(box.path, most) + trees.weigh(box.cache, most)
+
+    async def _end(self, box: Box) -> None:
+        """End a build whose service manager could not be reached; its uid is nobody else's while it may live."""
+        while True:
+            await asyncio.sleep(_RETRY_SECONDS)
+            with contextlib.suppress(IngotError):
+                await self._runner.stop(box.unit, 0)
+                self._give_back(box)
+                return
+
+    async def _tidy(self, box: Box) -> None:
+        """Remove a cache that takes so much that the next build had no room, and those that were not used for long."""
+        config = self._config
+        weight = await asyncio.to_thread(trees.weigh, box.cache, config.most_files // 2)
+        if not weight.whole or weight.size > config.disk_mb // 2 * _MB:
+            await self._gone.take(box.cache, again=False)
+        for path in await asyncio.to_thread(_unused, self._caches, config.keep_caches):
+            await self._gone.take(path, again=False)
+
+    async def _hand_cache(self, box: Box, uid: int) -> None:
+        """Give an application's cache to the uid of its next build; one that cannot be given goes."""
+        try:
+            await asyncio.to_thread(trees.hand_over, box.cache, uid, self._config.most_files)
+        except OSError as error:
+            logger.warning("cache_dropped", cache=box.cache.name, reason=error.strerror or str(error))
+            if not await self._gone.take(box.cache, again=False):
+                raise
+            await asyncio.to_thread(_make_cache, box)
+            await asyncio.to_thread(trees.hand_over, box.cache, uid, self._config.most_files)
 
     def _take_uid(self) -> int | None:
         if not self._isolated:
             return None
-        uid = next(u for u in self._config.uids if u not in self._uids)
+        uid = next((u for u in self._config.uids if u not in self._uids), None)
+        if uid is None:
+            raise StagingError(
+                "queue", "builds that have ended are not cleared away yet", "Try again in a minute."
+            )
         self._uids.add(uid)
         return uid
+
+    def _give_back(self, box: Box) -> None:
+        if box.uid is not None:
+            self._uids.discard(box.uid)
 
 
 def bound(services: object) -> tuple[Service, ...]:
@@ -253,62 +329,26 @@ def open_plain(path: Path) -> int:
 def _make(box: Box) -> None:
     task = box.path.parent
     task.mkdir(mode=0o755)
-    box.cache.mkdir(exist_ok=True)
     for folder in (box.path, box.path / "home", box.path / "home" / "tmp"):
         folder.mkdir(mode=0o700)
         if box.uid is not None:
             os.chown(folder, box.uid, box.uid)
     box.output.touch(mode=0o600)
+    _make_cache(box)
+
+
+def _make_cache(box: Box) -> None:
+    box.cache.mkdir(exist_ok=True)
     os.utime(box.cache)
-    if box.uid is not None:
-        hand_over(box.cache, box.uid)
 
 
-def hand_over(folder: Path, uid: int) -> None:
-    """Give a cache that another uid's build filled to this one's; what is not a plain file or folder is removed.
-
-    Done through folder descriptors: what a build left cannot lead root elsewhere.
-    """
-    for _path, folders, files, handle in os.fwalk(folder, follow_symlinks=False):
-        os.fchown(handle, uid, uid)
-        os.fchmod(handle, 0o700)
-        for name in (*files, *folders):
-            status = os.stat(name, dir_fd=handle, follow_symlinks=False)
-            if stat.S_ISDIR(status.st_mode):
-                continue
-            if stat.S_ISREG(status.st_mode) and status.st_nlink == 1:
-                os.chown(name, uid, uid, dir_fd=handle, follow_symlinks=False)
-            else:
-                os.unlink(name, dir_fd=handle)
-
-
-def _empty(folder: Path) -> None:
-    for path in folder.iterdir():
-        _remove(path)
-
-
-def _prune(caches: Path, keep: int) -> None:
-    with contextlib.suppress(FileNotFoundError):
-        by_age = sorted(caches.iterdir(), key=lambda p: p.stat().st_mtime, reverse=True)
-        for path in by_age[keep:]:
-            _remove(path)
-
-
-def _remove(folder: Path) -> None:
-    shutil.rmtree(folder, ignore_errors=True)
-
-
-def _bytes(folder: Path) -> int:
-    """Count what is on the disk; what goes away meanwhile counts nothing."""
-    total, pending = 0, [str(folder)]
-    while pending:
-        with contextlib.suppress(OSError), os.scandir(pending.pop()) as entries:
-            for entry in entries:
-                with contextlib.suppress(OSError):
-                    total += entry.stat(follow_symlinks=False).st_blocks * 512
-                    if entry.is_dir(follow_symlinks=False):
-                        pending.append(entry.path)
-    return total
+def _unused(caches: Path, keep: int) -> list[Path]:
+    """List the caches beyond `keep`, which were used least lately."""
+    used = []
+    for path in caches.iterdir():
+        with contextlib.suppress(FileNotFoundError):
+            used.append((path.lstat().st_mtime, path))
+    return [path for _when, path in sorted(used, reverse=True)[keep:]]
 
 
 def _read_if_there(path: Path) -> str:

@@ -15,6 +15,7 @@ import msgspec
 from components.common import log
 from components.common.identity import new_id
 from components.common.messages import StagingReply, StagingRequest
+from components.common.trees import Weight
 from components.common.units import UnitError, UnitStatus
 from components.stager.build import Result
 from components.stager.config import StagerConfig
@@ -28,6 +29,7 @@ _WEIGH_SECONDS = 1.0
 _BLOCK = 64 * 1024
 # A build that writes more than this to its log has lost its way.
 _MOST_OUTPUT = 32 * 1024 * 1024
+_MB = 1024 * 1024
 _OPERATOR = "Tell the operator."
 _SIGKILL = 9
 logger = log.get(__name__)
@@ -140,6 +142,9 @@ class Task:
                 block = file.read(_BLOCK)
                 taken += len(block)
                 *lines, rest = (rest + decoder.decode(block)).split("\n")
+                if len(rest) > _BLOCK:
+                    # A line without an end is one all the same: nobody is shown so much of it.
+                    lines, rest = [*lines, rest], ""
                 for line in lines:
                     await self._say(line)
                 await self._guard(box, taken)
@@ -158,28 +163,31 @@ class Task:
             self._broken = StagingError(
                 read_result(box).stage, "the build wrote too long a log and was ended", "Make it quieter."
             )
-        elif await self._too_large(box):
+        elif much := await self._too_much(box):
             self._broken = StagingError(
                 read_result(box).stage,
-                f"the build took more than {self._config.disk_mb} MB of disk and was ended",
+                f"the build {much} and was ended",
                 "Depend on less, or ask the operator for a higher limit.",
             )
-        elif self._sandbox.free_mb() < self._config.min_free_mb:
+        elif lack := self._sandbox.room_problem():
             self._broken = StagingError(
-                read_result(box).stage, "the stager's disk is nearly full; the build was ended", _OPERATOR
+                read_result(box).stage,
+                f"the stager's disk is nearly full ({lack}); the build was ended",
+                _OPERATOR,
             )
         if self._broken is not None:
             await self._sandbox.kill(box)
 
-    async def _too_large(self, box: Box) -> bool:
+    async def _too_much(self, box: Box) -> str | None:
+        """Say what of the disk the build takes too much of; None when nothing, or when it was looked at a moment ago."""
         now = time.monotonic()
         if now < self._weigh_at:
-            return False
+            return None
         began = now
-        used = await asyncio.to_thread(self._sandbox.used_mb, box)
+        used = await asyncio.to_thread(self._sandbox.used, box)
         # A folder that takes long to look through is looked through less often.
         self._weigh_at = time.monotonic() + max(_WEIGH_SECONDS, 10 * (time.monotonic() - began))
-        return used > self._config.disk_mb
+        return too_much(used, self._config)
 
     async def _say(self, line: str) -> None:
         shown = self._log.add(line)
@@ -188,6 +196,15 @@ class Task:
             await self._publish(
                 f"ingot.staging.{self.request.app_id}.log", LogLine(self.id, self._seq, shown)
             )
+
+
+def too_much(used: Weight, config: StagerConfig) -> str | None:
+    """Say what a build takes too much of, in words; None when nothing; pure."""
+    if used.size > config.disk_mb * _MB:
+        return f"took more than {config.disk_mb} MB of disk"
+    if used.count > config.most_files:
+        return f"made more than {config.most_files} files and folders"
+    return None
 
 
 def judge(status: UnitStatus, result: Result, config: StagerConfig) -> StagingError | None:

@@ -12,6 +12,7 @@ import socket
 import subprocess
 import sys
 import tarfile
+import time
 from base64 import b64encode
 from collections.abc import Callable
 from pathlib import Path
@@ -206,6 +207,21 @@ class DeaRig:
     async def get(self, url: str, credentials: list[str] | None = None, **headers: str) -> tuple[int, str]:
         """GET; gives the status and the body."""
         return await asyncio.to_thread(_get, url, credentials, headers)
+
+    def log(self) -> str:
+        """What the agent logged."""
+        return (self.folder / "agent.log").read_text()
+
+    async def varz_until(self, condition: Callable[[dict[str, Any]], bool], seconds: float = 60) -> Any:
+        """Wait for what the agent says of itself; gives it."""
+        url, deadline = f"http://127.0.0.1:{self.status_port}/varz", time.monotonic() + seconds
+        while True:
+            status, body = await self.get(url, ["status", "p"])
+            shown = json.loads(body) if status == 200 else {}
+            if shown and condition(shown):
+                return shown
+            assert time.monotonic() < deadline, body
+            await asyncio.sleep(0.05)
 
     def mark(self) -> int:
         """Now, for `since`."""

@@ -322,6 +322,10 @@ class Rig:
     def ask(self, message: dict[str, Any], timeout: float = 120) -> StagingReply:
         return self._bus.request("staging", message, StagingReply, timeout=timeout)
 
+    def begin(self, package: bytes, framework: str = "", runtime: str = "", **extra: Any) -> None:
+        """Ask for a staging whose answer nobody waits for."""
+        self._bus.publish("staging", self.request(package, framework, runtime, **extra))
+
     def stage(self, package: bytes, framework: str = "", runtime: str = "", **extra: Any) -> StagingReply:
         return self.ask(self.request(package, framework, runtime, **extra))
 

@@ -40,6 +40,8 @@ class ProcessRunner:
     def __init__(self, directory: Path) -> None:
         self._directory = directory
         self._watchers: dict[str, asyncio.Task[None]] = {}
+        # How units ended that the disk does not take.
+        self._unwritten: dict[str, _Record] = {}
         directory.mkdir(parents=True, exist_ok=True)
 
     async def start(self, spec: UnitSpec) -> None:
@@ -67,7 +69,12 @@ class ProcessRunner:
         if spec.file_mb is not None:
             _limit(process.pid, resource.RLIMIT_FSIZE, spec.file_mb * 1024 * 1024)
         record = _Record(pid=process.pid, born=_born(process.pid) or 0)
-        self._write(spec.name, record)
+        try:
+            self._write(spec.name, record)
+        except OSError as error:
+            _signal(process.pid, signal.SIGKILL)
+            os.waitpid(process.pid, 0)  # noqa: ASYNC222 - it was killed: this only collects
+            raise UnitError(f"{spec.name}: {error.strerror}") from error
         self._watchers[spec.name] = asyncio.create_task(
             self._watch(spec.name, record, spec.timeout_seconds), name=f"unit-{spec.name}"
         )
@@ -90,6 +97,7 @@ class ProcessRunner:
         if watcher is not None:
             await watcher
         self._path(name).unlink(missing_ok=True)
+        self._unwritten.pop(name, None)
 
     async def kill(self, name: str) -> None:
         """See `Runner.kill`."""
@@ -147,13 +155,18 @@ class ProcessRunner:
         record.result = "success" if code == 0 else "signal" if code < 0 else "exit-code"
         if timed_out:
             record.result = "timeout"
-        self._write(name, record)
+        try:
+            self._write(name, record)
+        except OSError:
+            self._unwritten[name] = record
         self._watchers.pop(name, None)
 
     def _path(self, name: str) -> Path:
         return self._directory / f"{name}.json"
 
     def _read(self, name: str) -> _Record | None:
+        if name in self._unwritten:
+            return self._unwritten[name]
         try:
             return msgspec.json.decode(self._path(name).read_bytes(), type=_Record)
         except (OSError, msgspec.MsgspecError):

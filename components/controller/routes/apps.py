@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import shutil
+import contextlib
 import tempfile
 from pathlib import Path
 from urllib.parse import quote
 
 from flask import Blueprint, Response, jsonify, request, send_file
 
+from components.common import trees
 from components.controller import apps, leftovers, updates, views
 from components.controller.apps import Handle
 from components.controller.bodies import MAX_FINGERPRINTS
@@ -98,7 +99,9 @@ def upload(name: str) -> Response:
             keep=lambda scratch, digest: controller.lifecycle.keep_package(app_id, scratch, digest),
         )
     finally:
-        shutil.rmtree(work, ignore_errors=True)
+        # What cannot be removed is what a process left that is no more: the next one clears it.
+        with contextlib.suppress(OSError):
+            trees.remove(work)
         if file is not None:
             file.close()
     return nothing()

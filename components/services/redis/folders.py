@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
 from pathlib import Path
 
 import msgspec
 
-from components.common import log
+from components.common import log, trees
 from components.common.units import UnitSpec
 from components.services.base import store
 from components.services.redis import acl, settings
@@ -94,8 +93,7 @@ class Folders:
         Raises:
             OSError: something of it is left.
         """
-        with contextlib.suppress(FileNotFoundError):
-            shutil.rmtree(self.of(name))
+        trees.remove(self.of(name))
 
     def of(self, name: str) -> Path:
         """Give an instance's folder."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import shutil
 import zipfile
+import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from components.stager.errors import StagingError
 from components.stager.frameworks.media_types import by_ending
 from components.stager.plugin import Context, Detection
 from components.stager.procfile import own_command
+from components.stager.reading import MEND, content
 from components.stager.startup import OWN, Start
 
 WEBAPP = "webapp"
@@ -44,6 +46,8 @@ _COMPILERS = (
     "org.eclipse.jdt.core.compiler.batch.jar",
 )
 _MIGRATION = "../tomcat-jakartaee-migration/lib"
+# Of one class, page or description: no compiler writes, and no person reads, so much.
+_MOST_READ = 4 * 1024 * 1024
 _OLD, _NEW = b"javax/servlet", b"jakarta/servlet"
 _OPERATOR = "This is the operator's to mend: the stager's machine lacks a package."
 _OPENS = ("java.lang", "java.io", "java.util", "java.util.concurrent")
@@ -89,29 +93,34 @@ class JavaWeb:
 def speaks_javax(webapp: Path) -> bool:
     """Judge by its classes and libraries whether it was written for javax.servlet and has not changed over."""
     old = (webapp / "WEB-INF" / "web.xml").is_file() and any(
-        name in (webapp / "WEB-INF" / "web.xml").read_bytes()
+        name in content(webapp / "WEB-INF" / "web.xml", most=_MOST_READ)
         for name in (b"java.sun.com/xml/ns", b"java.sun.com/dtd", b"xmlns.jcp.org")
     )
-    for content in _classes(webapp):
-        if _NEW in content:
+    for code in _classes(webapp):
+        if _NEW in code:
             return False
-        old = old or _OLD in content
+        old = old or _OLD in code
     # Pages name the classes they use with dots.
     return old or any(
-        b"javax.servlet" in page.read_bytes() for page in webapp.rglob("*.jsp*") if page.is_file()
+        b"javax.servlet" in content(page, most=_MOST_READ)
+        for page in webapp.rglob("*.jsp*")
+        if page.is_file()
     )
 
 
 def _classes(webapp: Path) -> Iterator[bytes]:
     for path in sorted((webapp / "WEB-INF" / "classes").rglob("*.class")):
-        yield path.read_bytes()
+        yield content(path, most=_MOST_READ)
     for path in sorted((webapp / "WEB-INF" / "lib").glob("*.jar")):
         try:
             with zipfile.ZipFile(path) as jar:
                 for entry in jar.infolist():
-                    if entry.filename.endswith(".class") and not entry.filename.startswith("META-INF/"):
-                        yield jar.read(entry)
-        except (zipfile.BadZipFile, NotImplementedError, RuntimeError, OSError) as error:
+                    if not entry.filename.endswith(".class") or entry.filename.startswith("META-INF/"):
+                        continue
+                    if entry.file_size > _MOST_READ:
+                        raise StagingError("compile", f"{entry.filename} in {path.name} is too long", MEND)
+                    yield jar.read(entry)
+        except (zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError, OSError) as error:
             raise StagingError(
                 "compile", f"{path.name} is not a sound jar ({error})", "Build the war again."
             ) from error

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,6 +11,7 @@ from components.stager.depcache import Kept
 from components.stager.errors import StagingError
 from components.stager.plugin import Context, Detection
 from components.stager.procfile import given_command, own_command
+from components.stager.reading import MEND, json_of
 from components.stager.startup import Start
 
 # Section 7.3: the last present of these, unless there is but one script.
@@ -65,15 +65,11 @@ def read_package(source: Path) -> dict[str, Any]:
         StagingError: it is not a JSON object.
     """
     try:
-        found = json.loads((source / "package.json").read_bytes())
+        found = json_of(source / "package.json")
     except FileNotFoundError:
         return {}
-    except ValueError as error:
-        raise StagingError(
-            "compile", f"package.json is not JSON ({error})", "Mend it and push again."
-        ) from error
     if not isinstance(found, dict):
-        raise StagingError("compile", "package.json is not a JSON object", "Mend it and push again.")
+        raise StagingError("compile", "package.json is not a JSON object", MEND)
     return found
 
 
@@ -120,8 +116,9 @@ def _install(context: Context) -> None:
         if kept is not None:
             kept.keep(modules)
     for manifest in sorted(modules.glob("*/package.json")) if modules.is_dir() else ():
-        found = json.loads(manifest.read_bytes())
-        context.say(f"installed {found.get('name')} {found.get('version')}")
+        found = json_of(manifest)
+        if isinstance(found, dict):
+            context.say(f"installed {found.get('name')} {found.get('version')}")
 
 
 def _npm(context: Context, verb: str, *, locked: bool) -> None:

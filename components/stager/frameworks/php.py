@@ -9,7 +9,6 @@ settings only.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from components.stager.errors import StagingError
 from components.stager.frameworks.media_types import by_ending
 from components.stager.plugin import Context, Detection
 from components.stager.procfile import own_command
+from components.stager.reading import json_of
 from components.stager.startup import OWN, Start
 
 BASE = f"{OWN}/apache"
@@ -66,13 +66,9 @@ def check_packages(source: Path) -> None:
         StagingError: it is not, or composer.json is not JSON.
     """
     try:
-        found = json.loads((source / "composer.json").read_bytes())
+        found = json_of(source / "composer.json")
     except FileNotFoundError:
         return
-    except ValueError as error:
-        raise StagingError(
-            "compile", f"composer.json is not JSON ({error})", "Mend it and push again."
-        ) from error
     required = found.get("require") if isinstance(found, dict) else None
     wanted = [n for n in required or {} if "/" in n]
     if wanted and not (source / "vendor" / "autoload.php").is_file():

@@ -14,6 +14,7 @@ from components.stager.depcache import Kept
 from components.stager.errors import StagingError
 from components.stager.plugin import Context, Detection
 from components.stager.procfile import given_command, own_command, web_command
+from components.stager.reading import content, text
 from components.stager.startup import OWN, Start
 
 PACKAGES = f"{OWN}/python"
@@ -88,8 +89,8 @@ def django_target(source: Path) -> str | None:
 def top_names(path: Path) -> set[str]:
     """List the names that a Python file defines or imports at its top level, inside `if` and `try` too."""
     try:
-        tree = ast.parse(path.read_bytes())
-    except (OSError, SyntaxError, ValueError):
+        tree = ast.parse(content(path, "detect"))
+    except (OSError, SyntaxError, ValueError, RecursionError, MemoryError):
         return set()
     names: set[str] = set()
     pending: list[ast.stmt] = list(tree.body)
@@ -149,7 +150,7 @@ def install_requirements(context: Context) -> None:
         context.say("no requirements.txt: nothing to install")
         return
     kept = None
-    if is_locked(requirements.read_text(encoding="utf-8", errors="replace")):
+    if is_locked(text(requirements)):
         version = context.ask([context.tools.python, "--version"])
         kept = Kept.of(context, "pip", [requirements], version, *context.tools.pip_extra_args)
     if kept is None or not kept.restore(packages):
@@ -253,8 +254,7 @@ def _gunicorn(target: str, version: str) -> str:
 def _make_relocatable(scripts: Path) -> None:
     """Let installed scripts find their interpreter on PATH: the DEA's may lie elsewhere."""
     for script in sorted(scripts.iterdir()) if scripts.is_dir() else ():
-        content = script.read_bytes()
-        first, newline, rest = content.partition(b"\n")
+        first, newline, rest = script.read_bytes().partition(b"\n")
         if first.startswith(b"#!") and b"python" in first:
             script.write_bytes(b"#!/usr/bin/env python3" + newline + rest)
 

@@ -18,6 +18,7 @@ from components.stager.errors import StagingError
 from components.stager.frameworks.rails_database import choose_database, database_yml
 from components.stager.plugin import Context, Detection
 from components.stager.procfile import own_command
+from components.stager.reading import text
 from components.stager.startup import OWN, Start
 
 _SINATRA = re.compile(r"""^\s*require\s*\(?\s*['"]sinatra(/base)?['"]""", re.MULTILINE)
@@ -221,6 +222,6 @@ def _is_rails(source: Path) -> bool:
 
 def _read(path: Path) -> str:
     try:
-        return path.read_text(encoding="utf-8", errors="replace")
+        return text(path)
     except OSError:
         return ""

@@ -39,7 +39,7 @@ def store(tmp_path: Any) -> Any:
 
 
 def unpacked(path: Any, target: Any) -> None:
-    unpack(path, target, inspect(path, Names(), most_files=LIMITS.files, most_bytes=LIMITS.size))
+    unpack(path, target, inspect(path, Names(1000), most_files=LIMITS.files, most_bytes=LIMITS.size))
 
 
 def refused(tmp_path: Any, entries: Any) -> Any:
@@ -72,6 +72,12 @@ def test_a_bomb_is_seen_before_it_goes_off(tmp_path: Any) -> None:
 
 def test_too_many_files(tmp_path: Any) -> None:
     assert "50 files" in refused(tmp_path, [(f"f{n}", b"") for n in range(51)])
+
+
+def test_folders_count_that_are_only_parts_of_a_path(tmp_path: Any) -> None:
+    """Of a path of a hundred folders each takes memory, and an inode on every machine that unpacks it."""
+    entries = [(f"{n}/" + "d/" * 98 + "x", b"") for n in range(11)]
+    assert "more than 1000 files and folders" in refused(tmp_path, entries)
 
 
 def test_a_name_for_a_file_and_a_folder(tmp_path: Any) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from components.common import trees
 from components.common.config import parse
 from components.common.errors import ConfigError
 from components.common.messages import DeaStart, Limits
@@ -151,14 +152,15 @@ class TestLauncher:
         assert (folder / "startup").stat().st_mode & 0o777 == 0o500
         assert record.state_file == "tomcat.state"
         assert launcher.known() == [record.id]
-        launcher.remove(record.id)
-        assert launcher.known() == []
 
     @pytest.mark.parametrize(
         ("files", "executable", "word"),
         [
             ({}, None, "wants a runtime"),
-            ({"droplet.yaml": "{"}, "/x", "droplet.yaml"),
+            ({"droplet.yaml": "{"}, "/x", "droplet.yaml: not YAML"),
+            ({"droplet.yaml": "a: &a [x]\nb: *a"}, "/x", "droplet.yaml: it has an alias"),
+            ({"droplet.yaml": "#" * 70_000}, "/x", "droplet.yaml is longer than 64 KB"),
+            ({"startup": "#" * 140_000}, "/x", "startup is longer than 128 KB"),
         ],
     )
     def test_what_is_no_droplet(
@@ -187,7 +189,7 @@ class TestLauncher:
             facts = (logs / name).lstat()
             assert (facts.st_size, facts.st_mode & 0o777, facts.st_nlink) == (0, 0o600, 1)
             assert (logs / "staging.log").read_text() == "kept"
-            launcher.remove(record.id)
+            trees.remove(launcher.directory(record))
 
     def test_a_log_file_is_no_other_name_of_an_executable(self, launcher: Launcher, tmp_path: Path) -> None:
         (tmp_path / "d.tgz").write_bytes(droplet({"app/x": "code"}))
@@ -229,5 +231,5 @@ class TestLauncher:
         folder = launcher.directory(record)
         every = [folder, *folder.rglob("*")]
         assert {path.lstat().st_uid for path in every} == {50000}
-        launcher.seize(record)
+        trees.seize(folder, 0, 1000)
         assert {path.lstat().st_uid for path in every} == {0}

@@ -126,9 +126,11 @@ def test_taint_is_exact() -> None:
 
 def test_a_full_file_system_is_no_room() -> None:
     found = registry()
-    found.disk_full = True
-    with pytest.raises(NoRoomError, match="nearly full"):
+    found.disk_full = "96 percent of its inodes are taken"
+    with pytest.raises(NoRoomError, match="nearly full: 96 percent of its inodes are taken"):
         found.check_room(Limits(mem=1, disk=1))
+    # So that nobody is sent here in vain.
+    assert (found.capacity().disk_reserved, found.capacity().memory_reserved) == (1000, 0)
 
 
 def test_every_filter_of_a_stop_narrows() -> None:
@@ -165,3 +167,30 @@ def test_crashed_ones_expire() -> None:
     old, young = make(State.CRASHED), make(State.CRASHED)
     old.state_timestamp, young.state_timestamp = 100, 3000
     assert registry(old, young, make()).expired(3701, 3600) == [old]
+
+
+def crashed(kept: int, when: int, **more: Any) -> Instance:
+    found = make(State.CRASHED, **more)
+    found.kept_mb, found.state_timestamp, found.released = kept, when, True
+    return found
+
+
+def test_what_is_kept_of_crashed_ones_counts_and_goes_first_where_room_is_wanted() -> None:
+    old, young = crashed(40, 100), crashed(30, 200)
+    clearing = crashed(50, 50)
+    clearing.released = False
+    found = registry(young, old, clearing, disk=1000)
+    assert found.capacity().disk_reserved == 70
+    found.check_room(Limits(mem=1, disk=1000))
+    with pytest.raises(NoRoomError, match="1001 MB of disk wanted, 1000 MB free"):
+        found.check_room(Limits(mem=1, disk=1001))
+    assert found.in_the_way(Limits(mem=1, disk=930)) == []
+    assert found.in_the_way(Limits(mem=1, disk=931)) == [old]
+    assert found.in_the_way(Limits(mem=1, disk=1000)) == [old, young]
+
+
+def test_crashed_ones_hold_a_tenth_of_the_disk_at_most() -> None:
+    old, young = crashed(60, 100), crashed(60, 200)
+    assert registry(young, old, disk=1200).expired(200, 3600) == []
+    assert registry(young, old, disk=1190).expired(200, 3600) == [old]
+    assert registry(young, old, disk=1190).expired(3701, 3600) == [old]

@@ -205,9 +205,11 @@ class TestSpool:
         (folder.parent / "spool.new").mkdir()
         self.write(folder, "a\n")
         assert self.look(spool) == ["a"]
+        assert spool.unwritten
         (folder.parent / "spool.new").rmdir()
         self.write(folder, "b\n")
         assert self.look(spool) == ["b"]
+        assert not spool.unwritten
         assert [line.text for line in self.spool(folder).window.all()] == ["a", "b"]
 
 

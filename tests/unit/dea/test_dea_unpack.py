@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gzip
 import io
 import os
 import tarfile
+import tracemalloc
 from pathlib import Path
 
 import pytest
@@ -115,3 +117,101 @@ def test_damage_is_a_droplet_error(tmp_path: Path, target: Path) -> None:
     archive.write_bytes(b"PK")
     with pytest.raises(DropletError, match="damaged"):
         unpack(archive, target, 10)
+
+
+def header(kind: bytes, size: int, name: str = "x") -> bytes:
+    """Make a header that says it has so many bytes behind it."""
+    info = tarfile.TarInfo(name)
+    info.type, info.size = kind, size
+    return info.tobuf(tarfile.GNU_FORMAT)
+
+
+def raw(path: Path, *parts: bytes | int) -> Path:
+    """Pack blocks as they are; a number stands for so many bytes of a long name."""
+    with gzip.open(path, "wb", compresslevel=1) as packed:
+        for part in parts:
+            packed.write(part if isinstance(part, bytes) else b"x" * part)
+    return path
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        tarfile.GNUTYPE_LONGNAME,
+        tarfile.GNUTYPE_LONGLINK,
+        tarfile.XHDTYPE,
+        tarfile.XGLTYPE,
+        tarfile.SOLARIS_XHDTYPE,
+    ],
+)
+def test_a_header_costs_no_more_memory_than_a_path(tmp_path: Path, target: Path, kind: bytes) -> None:
+    """Finding 16: 0.3 MB of archive took 300 MB."""
+    archive = raw(tmp_path / "d.tgz", header(kind, 64 << 20), 64 << 20, header(tarfile.REGTYPE, 0))
+    assert archive.stat().st_size < 400_000
+    tracemalloc.start()
+    try:
+        with pytest.raises(DropletError, match="headers longer than any path"):
+            unpack(archive, target, 2)
+        assert tracemalloc.get_traced_memory()[1] < 4 << 20
+    finally:
+        tracemalloc.stop()
+
+
+def test_headers_come_in_no_endless_row(tmp_path: Path, target: Path) -> None:
+    long_name = header(tarfile.GNUTYPE_LONGNAME, 512) + b"x" * 512
+    with pytest.raises(DropletError, match="headers longer than any path"):
+        unpack(raw(tmp_path / "d.tgz", long_name * 5000), target, 2)
+
+
+def test_all_pax_headers_together_are_bounded(tmp_path: Path, target: Path) -> None:
+    one = header(tarfile.XHDTYPE, 15 * 1024) + b"\0" * (15 * 1024) + header(tarfile.REGTYPE, 0)
+    with pytest.raises(DropletError):
+        unpack(raw(tmp_path / "d.tgz", one * 5000), target, 2)
+
+
+@pytest.mark.parametrize(
+    "text", [b"22 GNU.sparse.major=1\n22 GNU.sparse.minor=0\n", b"23 GNU.sparse.map=0,10\n"]
+)
+def test_sparse_files_are_refused(tmp_path: Path, target: Path, text: bytes) -> None:
+    block = text.ljust(512, b"\0")
+    archive = raw(
+        tmp_path / "d.tgz",
+        header(tarfile.XHDTYPE, len(text)) + block + header(tarfile.REGTYPE, 512) + b"1\n" * 256,
+    )
+    with pytest.raises(DropletError, match="sparse"):
+        unpack(archive, target, 2)
+    with pytest.raises(DropletError, match="sparse"):
+        unpack(raw(tmp_path / "e.tgz", header(tarfile.GNUTYPE_SPARSE, 512), 512), target, 2)
+
+
+def test_a_size_below_nothing_gives_no_room(tmp_path: Path, target: Path) -> None:
+    text = b"17 size=-1000000\n"
+    archive = raw(
+        tmp_path / "d.tgz",
+        header(tarfile.XHDTYPE, len(text)) + text.ljust(512, b"\0") + header(tarfile.REGTYPE, 0),
+    )
+    with pytest.raises(DropletError, match="damaged"):
+        unpack(archive, target, 2)
+
+
+def test_folders_that_no_entry_names_count(
+    tmp_path: Path, target: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("components.dea.unpack._MOST_ENTRIES", 100)
+    with pytest.raises(DropletError, match="more than 100 files and folders"):
+        unpack(pack(tmp_path / "d.tgz", ("file", "a/" * 200 + "x", b""), ("file", "y", b"")), target, 2)
+    monkeypatch.setattr("components.dea.unpack._MOST_STEPS", 100)
+    with pytest.raises(DropletError, match="too deep"):
+        unpack(pack(tmp_path / "e.tgz", ("file", "b/" * 200 + "x", b"")), target, 2)
+
+
+def test_a_name_that_no_file_can_have_is_a_droplet_error(tmp_path: Path, target: Path) -> None:
+    with pytest.raises(DropletError):
+        unpack(pack(tmp_path / "d.tgz", ("file", "n" * 5000, b"")), target, 2)
+    text = b"12 path=a\0b\n"
+    archive = raw(
+        tmp_path / "e.tgz",
+        header(tarfile.XHDTYPE, len(text)) + text.ljust(512, b"\0") + header(tarfile.REGTYPE, 0),
+    )
+    with pytest.raises(DropletError):
+        unpack(archive, target, 2)

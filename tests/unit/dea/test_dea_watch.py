@@ -16,7 +16,6 @@ from components.dea.monitor import (
     Process,
     Usage,
     controllers,
-    disk_use,
     excess,
     group,
     held_memory,
@@ -67,22 +66,6 @@ def test_this_process_is_found_and_measured() -> None:
     assert own[0].uid == os.getuid()
     assert own[0].rss_kb > 1000
     assert 0 < proportional_kb([os.getpid()]) <= own[0].rss_kb * 1.2
-
-
-def test_disk_counts_files_and_survives_what_vanishes(tmp_path: Path) -> None:
-    (tmp_path / "a").mkdir()
-    (tmp_path / "a/x").write_bytes(bytes(100_000))
-    (tmp_path / "loop").symlink_to(tmp_path)
-    size, count = disk_use(tmp_path, 100)
-    assert 100_000 <= size <= 200_000
-    assert count == 3
-    assert disk_use(tmp_path / "gone", 100) == (0, 0)
-
-
-def test_a_crowd_of_files_is_not_counted_to_its_end(tmp_path: Path) -> None:
-    for n in range(50):
-        (tmp_path / str(n)).touch()
-    assert disk_use(tmp_path, 10)[1] == 11
 
 
 def test_files_without_a_name_are_found_by_who_holds_them(tmp_path: Path) -> None:

@@ -217,3 +217,11 @@ def test_a_host_of_the_platform_is_judged_before_a_daemon_has_to(name: str) -> N
 def _conditions(task: dict[str, Any]) -> list[str]:
     found = task.get("ansible.builtin.assert", {}).get("that", [])
     return found if isinstance(found, list) else [found]
+
+
+def test_the_agent_that_reads_what_strangers_made_has_a_bound_of_memory() -> None:
+    role = ROOT / "roles" / "dea"
+    unit = (role / "templates" / "etc" / "systemd" / "system" / "ingot-dea.service.j2").read_text()
+    (line,) = (line for line in unit.splitlines() if line.startswith("MemoryMax="))
+    # 512 MB, and for each of 1024 instances 512 KB of text and 2000 lines.
+    assert jinja2.Template(line).render(defaults_of(role)) == "MemoryMax=1524M"

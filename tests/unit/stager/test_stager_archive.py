@@ -15,6 +15,8 @@ from hypothesis import strategies as st
 
 from components.stager.archive import MTIME, Limits, check_name, pack, unpack
 from components.stager.errors import StagingError
+from tests.small_disk import small_disk
+from tests.trees_sample import dig
 
 
 def make_zip(path: Path, *entries: tuple[str, bytes, int]) -> Path:
@@ -187,3 +189,13 @@ def test_a_droplet_too_large_is_refused(tmp_path: Path) -> None:
     (root / "app" / "large").write_bytes(os.urandom(2 * 1024 * 1024))
     with pytest.raises(StagingError, match="larger than 1 MB"):
         pack(root, tmp_path / "d.tgz", Limits(droplet_mb=1))
+
+
+def test_folders_too_deep_for_a_dea_are_refused(tmp_path: Path) -> None:
+    tree = tmp_path / "tree"
+    (tree / "app").mkdir(parents=True)
+    with small_disk(tmp_path / "disk") as disk:
+        (disk / "app").mkdir()
+        dig(disk / "app", 1800)
+        with pytest.raises(StagingError, match="nested too deep"):
+            pack(disk, tmp_path / "droplet.tgz", Limits())

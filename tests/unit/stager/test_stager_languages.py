@@ -129,6 +129,10 @@ def test_which_servlets_a_war_speaks(tmp_path: Path) -> None:
     with zipfile.ZipFile(by_library / "WEB-INF" / "lib" / "x.jar", "w") as jar:
         jar.writestr("org/X.class", b"javax/servlet/Filter")
     assert speaks_javax(by_library)
+    with zipfile.ZipFile(by_library / "WEB-INF" / "lib" / "x.jar", "w", zipfile.ZIP_DEFLATED) as jar:
+        jar.writestr("org/X.class", bytes(5 << 20))
+    with pytest.raises(StagingError, match=r"org/X\.class in x\.jar is too long"):
+        speaks_javax(by_library)
     (by_library / "WEB-INF" / "lib" / "x.jar").write_bytes(b"no jar")
     with pytest.raises(StagingError, match=r"x\.jar is not a sound jar"):
         speaks_javax(by_library)

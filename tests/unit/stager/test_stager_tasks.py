@@ -11,12 +11,13 @@ from hypothesis import strategies as st
 
 from components.common.config import parse as parse_config
 from components.common.errors import ConfigError
+from components.common.trees import hand_over
 from components.common.units import UnitState, UnitStatus
 from components.stager.build import Result
 from components.stager.config import StagerConfig
 from components.stager.environment import build_environment, parse
 from components.stager.errors import StagingError
-from components.stager.sandbox import hand_over, open_plain
+from components.stager.sandbox import open_plain
 from components.stager.task import judge
 from components.stager.tasklog import LONGEST_LINE, MOST_KEPT, MOST_SENT, TaskLog, clean
 from components.stager.transfer import safe_uri
@@ -154,7 +155,7 @@ def test_a_cache_is_handed_over_without_what_leads_elsewhere(tmp_path: Path) -> 
     (cache / "dirlink").symlink_to(tmp_path)
     os.link(outside, cache / "deep" / "hard")
     os.mkfifo(cache / "pipe")
-    hand_over(cache, os.getuid())
+    hand_over(cache, os.getuid(), 100)
     assert sorted(p.name for p in cache.rglob("*")) == ["deep", "wheel"]
     assert outside.read_text() == "root's"
 

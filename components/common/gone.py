@@ -1,0 +1,111 @@
+"""What is to go: renamed out of the way at once, and removed in the background however long that takes."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from components.common import log, tasks, trees
+from components.common.identity import new_id
+
+_RETRY_SECONDS = 30.0
+logger = log.get(__name__)
+
+
+class Gone:
+    """A folder of root's on the disk of what is to go.
+
+    Args:
+        folder: made when it is needed; what an earlier daemon left there goes too.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._ended = threading.Event()
+        self._news = asyncio.Event()
+        # A removal may take minutes, and is nothing that others should wait behind.
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="gone")
+        self._task: asyncio.Task[None] | None = None
+        # What could not even be renamed.
+        self._left: set[Path] = set()
+        # Entries that wait, and whether they are being removed; those that could not be wait for their next turn.
+        self.waiting = 0
+        self.busy = False
+
+    def start(self) -> None:
+        """Begin to remove."""
+        self._task = asyncio.create_task(self._run(), name="gone")
+
+    async def close(self) -> None:
+        """End; what is left is the next daemon's."""
+        self._ended.set()
+        if self._task is not None:
+            await tasks.end([self._task])
+        self._thread.shutdown(wait=False)
+
+    async def take(self, path: Path, *, again: bool = True) -> bool:
+        """Take a file or folder out of the way; whatever the disk says, nothing is raised.
+
+        Args:
+            path: it.
+            again: no other will have its name, so that it is removed later where it cannot be moved now.
+
+        Returns:
+            Whether its name is free.
+        """
+        moved = await asyncio.to_thread(self.move, path)
+        if not moved and again:
+            self._left.add(path)
+        self.wake()
+        return moved
+
+    def wake(self) -> None:
+        """Begin with what has been moved."""
+        self.waiting += 1
+        self.busy = True
+        self._news.set()
+
+    def move(self, path: Path) -> bool:
+        """Rename something that is to go; says whether its name is free. Blocks; `wake` is for the caller."""
+        try:
+            self._folder.mkdir(mode=0o700, exist_ok=True)
+            path.rename(self._folder / new_id())
+        except FileNotFoundError:
+            return True
+        except OSError as error:
+            logger.warning("not_moved_away", path=str(path), reason=error.strerror or str(error))
+            return False
+        return True
+
+    def clear(self) -> None:
+        """Remove what waits; what cannot be removed waits on. Blocks."""
+        failed = 0
+        for path in self._waiting():
+            try:
+                trees.remove(path, lambda: not self._ended.is_set())
+            except InterruptedError:
+                return
+            except OSError as error:
+                failed += 1
+                logger.warning("not_removed", path=str(path), reason=error.strerror or str(error))
+            else:
+                self._left.discard(path)
+        self.waiting = failed
+
+    def _waiting(self) -> list[Path]:
+        with contextlib.suppress(OSError):
+            return [*self._left, *self._folder.iterdir()]
+        return list(self._left)
+
+    async def _run(self) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            self._news.clear()
+            self.busy = True
+            await loop.run_in_executor(self._thread, self.clear)
+            self.busy = self._news.is_set()
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._news.wait(), _RETRY_SECONDS if self.waiting else None)

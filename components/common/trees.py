@@ -1,0 +1,297 @@
+"""Folders that a guest filled, whatever it left there: weighed, given to another owner and removed.
+
+They are walked by descriptors, so that neither a path's length nor a name's bytes matter and no link is followed, and without
+recursion, so that depth does not matter. One folder is open at a time. The way back up is `..`, which counts only where it
+leads to the folder the walk came from: a guest that still lives can move folders while they are walked.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import os
+import stat
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_BLOCK = 512
+# Entries that a removal looks at before it goes deeper: a folder of millions does not come into memory whole.
+_BATCH = 10_000
+_OWNER_MAY = 0o700
+
+
+class MovedError(OSError):
+    """A folder was moved elsewhere while it was walked."""
+
+
+class CrowdedError(OSError):
+    """A tree holds more files and folders than were allowed for."""
+
+
+@dataclass(frozen=True, slots=True)
+class Weight:
+    """What a tree takes.
+
+    Attributes:
+        size: bytes on the disk.
+        count: files and folders in it.
+        whole: all was counted; False where there was more than asked for, or folders were moved meanwhile.
+    """
+
+    size: int = 0
+    count: int = 0
+    whole: bool = True
+
+    def __add__(self, other: Weight) -> Weight:
+        """Take two trees as one."""
+        return Weight(self.size + other.size, self.count + other.count, self.whole and other.whole)
+
+
+def weigh(folder: Path, most: int) -> Weight:
+    """Weigh what is in a folder; what vanishes meanwhile, or is not there at all, weighs nothing. Blocks.
+
+    Args:
+        folder: may be a guest's.
+        most: files and folders that are counted.
+    """
+    walk = _Weighing(most)
+    try:
+        walk.run(folder)
+    except (CrowdedError, MovedError):
+        return Weight(walk.size, walk.count, whole=False)
+    except FileNotFoundError:
+        return Weight()
+    return Weight(walk.size, walk.count)
+
+
+def seize(folder: Path, uid: int, most: int) -> None:
+    """Make one uid and gid the owner of a folder and all that is in it. Blocks.
+
+    Raises:
+        OSError: CrowdedError where there is more than `most`; then a part has its new owner.
+    """
+    _Seizing(uid, most).run(folder)
+
+
+def hand_over(folder: Path, uid: int, most: int) -> None:
+    """Give a folder to another guest: plain files and folders get its uid, all else is removed. Blocks.
+
+    Raises:
+        OSError: CrowdedError where there is more than `most`; then a part has its new owner.
+    """
+    _HandingOver(uid, most).run(folder)
+
+
+def remove(path: Path, wanted: Callable[[], bool] = lambda: True) -> None:
+    """Remove a file or a folder with all that is in it; one that is not there is no error. Blocks.
+
+    Args:
+        path: what is above it must not be a guest's.
+        wanted: asked again and again; where it says no, the rest stays.
+
+    Raises:
+        OSError: something could not be removed; everything else is gone.
+        InterruptedError: it was no longer wanted.
+    """
+    walk = _Removal(wanted)
+    try:
+        walk.run(path)
+        path.rmdir()
+    except FileNotFoundError:
+        return
+    except NotADirectoryError:
+        path.unlink(missing_ok=True)
+    except OSError as error:
+        # What was in the way says more than a folder that is not empty.
+        raise walk.failed or error from None
+
+
+@dataclass(slots=True)
+class _Level:
+    """A folder on the way down: `below` it are folders still to be walked; `mark` is what was done when it was looked at."""
+
+    name: str
+    identity: tuple[int, int]
+    below: list[str]
+    more: bool
+    mark: int
+
+
+class _Walk:
+    """A walk; what is done on the way is its kinds' business."""
+
+    # Whether permissions that are in the way are changed.
+    forces = False
+
+    def __init__(self) -> None:
+        self.done = 0
+
+    def enter(self, folder: int) -> tuple[list[str], bool]:
+        """Look at a folder; gives names of folders to walk, and whether to look again when that is done."""
+        raise NotImplementedError
+
+    def leave(self, above: int, name: str) -> None:
+        """A folder has been walked."""
+
+    def run(self, top: Path) -> None:
+        """Walk."""
+        here = self._open(os.fspath(top))
+        trail = [self._level("", here)]
+        try:
+            while True:
+                level = trail[-1]
+                if level.below:
+                    name = level.below.pop()
+                    with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+                        folder = self._open(name, here)
+                        os.close(here)
+                        here = folder
+                        trail.append(self._level(name, here))
+                elif level.more and self.done > level.mark:
+                    trail[-1] = self._level(level.name, here)
+                else:
+                    trail.pop()
+                    if not trail:
+                        return
+                    above = os.open("..", _FOLDER, dir_fd=here)
+                    os.close(here)
+                    here = above
+                    if _identity(here) != trail[-1].identity:
+                        raise MovedError("a folder was moved while it was walked")
+                    self.leave(here, level.name)
+        finally:
+            os.close(here)
+
+    def _level(self, name: str, folder: int) -> _Level:
+        mark = self.done
+        return _Level(name, _identity(folder), *self.enter(folder), mark)
+
+    def _open(self, name: str, above: int | None = None) -> int:
+        try:
+            return os.open(name, _FOLDER, dir_fd=above)
+        except PermissionError:
+            if not self.forces:
+                raise
+        handle = os.open(name, _FOLDER | os.O_PATH, dir_fd=above)
+        try:
+            # The only way to change what cannot be opened without following a link that took its place.
+            Path(f"/proc/self/fd/{handle}").chmod(_OWNER_MAY)
+        finally:
+            os.close(handle)
+        return os.open(name, _FOLDER, dir_fd=above)
+
+
+class _Weighing(_Walk):
+    def __init__(self, most: int) -> None:
+        super().__init__()
+        self._most = most
+        self.size = self.count = 0
+
+    def enter(self, folder: int) -> tuple[list[str], bool]:
+        below = []
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                if self.count == self._most:
+                    raise CrowdedError(f"more than {self._most} files and folders")
+                self.count += 1
+                with contextlib.suppress(FileNotFoundError):
+                    self.size += entry.stat(follow_symlinks=False).st_blocks * _BLOCK
+                    if entry.is_dir(follow_symlinks=False):
+                        below.append(entry.name)
+        return below, False
+
+    def _open(self, name: str, above: int | None = None) -> int:
+        try:
+            return super()._open(name, above)
+        except PermissionError as error:
+            # Where daemons are not root, what they may not see is not counted.
+            raise FileNotFoundError(name) from error
+
+
+class _Seizing(_Walk):
+    forces = True
+
+    def __init__(self, uid: int, most: int) -> None:
+        super().__init__()
+        self._uid, self._left = uid, most
+
+    def enter(self, folder: int) -> tuple[list[str], bool]:
+        below = []
+        self.folder(folder)
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                self._left -= 1
+                if self._left < 0:
+                    raise CrowdedError("too many files and folders")
+                if entry.is_dir(follow_symlinks=False):
+                    below.append(entry.name)
+                    continue
+                with contextlib.suppress(FileNotFoundError):
+                    self.file(entry, folder)
+        return below, False
+
+    def folder(self, folder: int) -> None:
+        """Give a folder."""
+        os.fchown(folder, self._uid, self._uid)
+
+    def file(self, entry: os.DirEntry[str], folder: int) -> None:
+        """Give what is no folder."""
+        os.chown(entry.name, self._uid, self._uid, dir_fd=folder, follow_symlinks=False)
+
+
+class _HandingOver(_Seizing):
+    def folder(self, folder: int) -> None:
+        super().folder(folder)
+        os.fchmod(folder, _OWNER_MAY)
+
+    def file(self, entry: os.DirEntry[str], folder: int) -> None:
+        facts = entry.stat(follow_symlinks=False)
+        if stat.S_ISREG(facts.st_mode) and facts.st_nlink == 1:
+            super().file(entry, folder)
+        else:
+            os.unlink(entry.name, dir_fd=folder)
+
+
+class _Removal(_Walk):
+    forces = True
+
+    def __init__(self, wanted: Callable[[], bool]) -> None:
+        super().__init__()
+        self._wanted = wanted
+        self.failed: OSError | None = None
+
+    def enter(self, folder: int) -> tuple[list[str], bool]:
+        if not self._wanted():
+            raise InterruptedError("the removal was broken off")
+        if os.fstat(folder).st_mode & _OWNER_MAY != _OWNER_MAY:
+            with contextlib.suppress(OSError):
+                os.fchmod(folder, _OWNER_MAY)
+        below, seen = [], 0
+        with os.scandir(folder) as entries:
+            for entry in itertools.islice(entries, _BATCH):
+                seen += 1
+                if entry.is_dir(follow_symlinks=False):
+                    below.append(entry.name)
+                else:
+                    self._try(os.unlink, entry.name, folder)
+        return below, seen == _BATCH
+
+    def leave(self, above: int, name: str) -> None:
+        self._try(os.rmdir, name, above)
+
+    def _try(self, act: Callable[..., None], name: str, folder: int) -> None:
+        try:
+            act(name, dir_fd=folder)
+        except FileNotFoundError:
+            pass
+        except OSError as error:
+            self.failed = self.failed or error
+        else:
+            self.done += 1
+
+
+def _identity(folder: int) -> tuple[int, int]:
+    facts = os.fstat(folder)
+    return facts.st_dev, facts.st_ino

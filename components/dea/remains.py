@@ -1,0 +1,120 @@
+"""What is kept of an instance that crashed, for its owner to read: its folder, or where the disk is at stake its logs alone."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import os
+import stat
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from components.common import log, trees
+from components.common.gone import Gone
+from components.dea.instance import Instance
+from components.dea.launcher import Launcher
+from components.dea.registry import Registry
+
+_MB = 1024 * 1024
+_LOGS = ("stdout.log", "stderr.log", "err.log", "stdout.log.1", "stderr.log.1", "err.log.1", "staging.log")
+_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+logger = log.get(__name__)
+
+
+class Remains:
+    """Keeps remains.
+
+    Args:
+        gone: removes the rest.
+        most_files: of an instance; one that left more is cut to its logs.
+        log_mb: of one log file; a longer one is not kept.
+    """
+
+    def __init__(self, gone: Gone, most_files: int, log_mb: int) -> None:
+        self._gone, self._most, self._log = gone, most_files, log_mb * _MB
+        # Apart from the threads that everything else is done by: a hostile folder takes minutes.
+        self._threads = ThreadPoolExecutor(2, thread_name_prefix="remains")
+
+    async def keep(self, instance: Instance, folder: Path, *, cut: bool) -> None:
+        """Take over a folder whose instance has no processes any more, and note its size; nothing is raised.
+
+        Args:
+            instance: its uid may serve another afterwards.
+            folder: its own.
+            cut: only logs are to stay.
+        """
+        try:
+            work = functools.partial(self._keep, folder, instance.uid, cut=cut)
+            size = await asyncio.get_running_loop().run_in_executor(self._threads, work)
+        except FileNotFoundError:
+            size = 0
+        except OSError as error:
+            logger.warning("remains_dropped", instance=instance.id, reason=error.strerror or str(error))
+            await self._gone.take(folder)
+            size = 0
+        else:
+            self._gone.wake()
+        instance.kept_mb = -(-size // _MB)
+
+    def close(self) -> None:
+        """Begin no more; what is under way is done again by the next agent."""
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
+    def _keep(self, folder: Path, uid: int | None, *, cut: bool) -> int:
+        weight = trees.weigh(folder, self._most)
+        if cut or not weight.whole:
+            self._cut(folder)
+            weight = trees.weigh(folder, self._most)
+        if uid is not None:
+            trees.seize(folder, 0, self._most)
+        return weight.size
+
+    def _cut(self, folder: Path) -> None:
+        """Put a new folder with the logs into the place of an old one."""
+        old = folder.with_name(f".cut-{folder.name}")
+        folder.rename(old)
+        try:
+            try:
+                _make(folder)
+            except OSError:
+                # No room for two folders: the rest goes first.
+                for path in sorted(old.iterdir()):
+                    if path.name != "logs":
+                        trees.remove(path)
+                _make(folder)
+            self._keep_logs(old / "logs", folder / "logs")
+        finally:
+            if not self._gone.move(old):
+                trees.remove(old)
+
+    def _keep_logs(self, old: Path, new: Path) -> None:
+        """Keep the platform's own logs where they are plain files of allowed size; nothing else that an instance put there."""
+        try:
+            source = os.open(old, _FOLDER)
+        except OSError:
+            return
+        target = os.open(new, _FOLDER)
+        try:
+            for name in _LOGS:
+                try:
+                    facts = os.lstat(name, dir_fd=source)
+                except OSError:
+                    continue
+                if stat.S_ISREG(facts.st_mode) and facts.st_nlink == 1 and facts.st_blocks * 512 <= self._log:
+                    os.rename(name, name, src_dir_fd=source, dst_dir_fd=target)
+        finally:
+            os.close(source)
+            os.close(target)
+
+
+def _make(folder: Path) -> None:
+    folder.mkdir(mode=0o700, exist_ok=True)
+    (folder / "logs").mkdir(mode=0o755, exist_ok=True)
+
+
+async def clear_unknown(launcher: Launcher, registry: Registry, gone: Gone) -> None:
+    """Remove folders that an earlier agent left and nobody knows any more."""
+    for name in launcher.known():
+        if registry.get(name) is None:
+            logger.warning("folder_unknown", folder=name)
+            await gone.take(launcher.path(name))

@@ -1,0 +1,51 @@
+"""Reading what an application brought, no more of it than such a file can sensibly have."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from components.stager.errors import StagingError
+
+_MB = 1024 * 1024
+MEND = "Mend it and push again."
+
+
+def content(path: Path, stage: str = "compile", most: int = _MB) -> bytes:
+    """Read a file.
+
+    Args:
+        path: the file's.
+        stage: in which it is read.
+        most: bytes it may have.
+
+    Raises:
+        FileNotFoundError: it is not there.
+        StagingError: it is longer.
+    """
+    with path.open("rb") as file:
+        found = file.read(most + 1)
+    if len(found) > most:
+        raise StagingError(stage, f"{path.name} is longer than {most // 1024} KB", MEND)
+    return found
+
+
+def text(path: Path, stage: str = "compile", most: int = _MB) -> str:
+    """Read a file as text; see `content`."""
+    return content(path, stage, most).decode(errors="replace")
+
+
+def json_of(path: Path) -> Any:
+    """Read a file as JSON.
+
+    Raises:
+        FileNotFoundError: it is not there.
+        StagingError: it is no JSON, or longer or deeper than a person's.
+    """
+    try:
+        return json.loads(content(path))
+    except ValueError as error:
+        raise StagingError("compile", f"{path.name} is not JSON ({error})", MEND) from error
+    except RecursionError as error:
+        raise StagingError("compile", f"{path.name} is nested too deep", MEND) from error

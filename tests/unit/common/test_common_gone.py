@@ -1,0 +1,79 @@
+"""What is to go is out of the way at once, whatever the disk says."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+
+import pytest
+
+from components.common import gone as module
+from components.common import trees
+from components.common.gone import Gone
+from tests.trees_sample import names
+
+
+@pytest.fixture
+async def gone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Gone]:
+    monkeypatch.setattr(module, "_RETRY_SECONDS", 0.02)
+    found = Gone(tmp_path / ".gone")
+    yield found
+    await found.close()
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(60):
+        while not condition():  # noqa: ASYNC110 - another thread does it
+            await asyncio.sleep(0.01)
+
+
+def broken(*_: object) -> None:
+    raise OSError(5, "the disk is broken")
+
+
+async def test_what_is_taken_is_out_of_the_way_at_once_and_removed_behind_it(
+    gone: Gone, tmp_path: Path
+) -> None:
+    (tmp_path / "deep" / "er").mkdir(parents=True)
+    assert await gone.take(tmp_path / "deep")
+    assert await gone.take(tmp_path / "never")
+    assert not (tmp_path / "deep").exists()
+    assert gone.busy
+    gone.start()
+    await until(lambda: not gone.busy and gone.waiting == 0)
+    assert list((tmp_path / ".gone").iterdir()) == []
+
+
+async def test_what_an_earlier_daemon_left_goes(gone: Gone, tmp_path: Path) -> None:
+    (tmp_path / ".gone" / "left" / "x").mkdir(parents=True)
+    gone.start()
+    await until(lambda: list((tmp_path / ".gone").iterdir()) == [])
+
+
+async def test_what_cannot_go_is_tried_again(
+    gone: Gone, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "one").mkdir()
+    (tmp_path / "two").mkdir()
+    with monkeypatch.context() as patch:
+        patch.setattr(trees, "remove", broken)
+        patch.setattr(Path, "rename", broken)
+        assert not await gone.take(tmp_path / "one")
+        patch.undo()
+        patch.setattr(trees, "remove", broken)
+        assert await gone.take(tmp_path / "two")
+        gone.start()
+        await until(lambda: not gone.busy and gone.waiting == 2)
+    await until(lambda: gone.waiting == 0)
+    assert names(tmp_path) == [".gone"]
+
+
+async def test_a_daemon_that_ends_waits_for_no_removal(tmp_path: Path) -> None:
+    gone = Gone(tmp_path / ".gone")
+    for number in range(50):
+        (tmp_path / ".gone" / str(number)).mkdir(parents=True)
+    gone.start()
+    await gone.close()
+    gone.clear()
+    assert len(names(tmp_path / ".gone")) > 0
