@@ -6,7 +6,6 @@ import contextlib
 import os
 import shlex
 import shutil
-import socket
 import stat
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -180,17 +179,6 @@ def task_script(startup: str, command: str) -> str:
             "",
         ]
     )
-
-
-def port_free(port: int) -> bool:
-    """Judge whether nobody listens on a port of this machine."""
-    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind(("", port))
-        except OSError:
-            return False
-    return True
 
 
 def _outside(path: Path, folder: Path) -> list[Path]:
