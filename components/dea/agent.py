@@ -31,6 +31,7 @@ from components.dea.keeper import Keeper
 from components.dea.launcher import Launcher
 from components.dea.logbook import LogBook
 from components.dea.oneoff import Tasks
+from components.dea.port_guard import PortGuard
 from components.dea.reaper import Reaper
 from components.dea.registry import Bounds, Registry, answers_discover
 from components.dea.runtimes import discover
@@ -119,6 +120,7 @@ class Agent:
             self._registry, self._runner, config, folder=self._place, end=self._end, meter=self._meter
         )
         self._keeper.crowded = self._watch.crowded
+        self._guard = PortGuard(self._registry, self._lose)
         self._files = FileServer(
             config.files.host, config.files.port, self._folder, self._logs, self._snapshot.credentials()
         )
@@ -149,7 +151,7 @@ class Agent:
             asyncio.create_task(_repeat(work, seconds), name=work.__name__)
             for work, seconds in (
                 (self._announcer.say_beat, lambda: every.beat),
-                (self._announcer.say_heartbeat, lambda: every.heartbeat),
+                (self._heartbeat, lambda: every.heartbeat),
                 (self._announcer.say_advertise, lambda: every.advertise),
                 (self._announcer.register_all, lambda: self._register_seconds),
                 (self._look, lambda: every.monitor),
@@ -210,6 +212,8 @@ class Agent:
 
     async def _connected(self) -> None:
         say = self._announcer
+        # Before anything is registered: while no agent was there, nobody looked.
+        await self._guard.look()
         await say.say_hello()
         await say.say_beat()
         await say.say_advertise()
@@ -356,6 +360,17 @@ class Agent:
             await self._keeper.end(instance, why, cut=cut)
         else:
             await self._tasks.end(instance, why)
+
+    async def _heartbeat(self) -> None:
+        await self._guard.look()
+        await self._announcer.say_heartbeat()
+
+    def _lose(self, instance: Instance, why: str) -> None:
+        async def lose() -> None:
+            await self._keeper.crash(instance, why)
+            await asyncio.to_thread(self._launcher.complain, instance, [f"FATAL: {why}"])
+
+        self._keeper.spawn(lose(), f"lose-{instance.id}")
 
     def _place(self, instance: Instance) -> Path:
         return (self._launcher if instance.task is None else self._task_launcher).directory(instance)

@@ -21,9 +21,9 @@ from components.dea.environment import environment
 from components.dea.errors import NoRoomError, StartError
 from components.dea.instance import UNIT_PREFIX, Instance, State, facts
 from components.dea.instruments import CRASHES, START_SECONDS, STARTS, refused
-from components.dea.launcher import Launcher, port_free
+from components.dea.launcher import Launcher
 from components.dea.logbook import LogBook
-from components.dea.ports import Ring
+from components.dea.ports import Ring, port_free
 from components.dea.readiness import NotReadyError, ready
 from components.dea.registry import Registry
 from components.dea.remains import Remains, clear_unknown
@@ -266,7 +266,7 @@ class Keeper:
             else:
                 self.spawn(self._supervise(instance), f"watch-{instance.id}")
         else:
-            self.spawn(self._crash(instance, "its process was gone when the agent came back"), "crash")
+            self.spawn(self.crash(instance, "its process was gone when the agent came back"), "crash")
 
     async def _finish_stop(self, instance: Instance) -> None:
         await self.end_unit(instance)
@@ -283,7 +283,7 @@ class Keeper:
                 logger.exception("start_broken", **facts(instance))
             # What the droplet brought is no news to its owner.
             self._cut.add(instance.id)
-            await self._crash(
+            await self.crash(
                 instance, str(error) if isinstance(error, IngotError) else "the agent's own fault"
             )
             return
@@ -349,9 +349,10 @@ class Keeper:
                 if why != status.describe():
                     # A limit that the kernel holds to: its owner finds that where the agent's own verdicts are.
                     await asyncio.to_thread(self._launcher.complain, instance, [f"FATAL: {why}"])
-            await self._crash(instance, why)
+            await self.crash(instance, why)
 
-    async def _crash(self, instance: Instance, detail: str) -> None:
+    async def crash(self, instance: Instance, detail: str) -> None:
+        """Take a live instance for crashed: out of the routes, told to others, its unit ended; `detail` says why."""
         if not instance.live:
             return
         was_starting = instance.state is State.STARTING

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import shlex
-import socket
 import stat
 from collections.abc import Mapping
 from pathlib import Path
@@ -173,17 +172,6 @@ def task_script(startup: str, command: str) -> str:
             "",
         ]
     )
-
-
-def port_free(port: int) -> bool:
-    """Judge whether nobody listens on a port of this machine."""
-    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind(("", port))
-        except OSError:
-            return False
-    return True
 
 
 def _outside(path: Path, folder: Path) -> list[Path]:

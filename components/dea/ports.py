@@ -1,4 +1,4 @@
-"""Numbers that are handed out in turn and rest before they are handed out again: ports and uids; pure.
+"""Numbers that are handed out in turn and rest before they are handed out again: ports and uids; pure, but for `port_free`.
 
 A port that went back rests for two prune thresholds of the routers, and time passes only while the bus is there, so
 that no router that still holds an old route can meet another application behind it.
@@ -6,11 +6,16 @@ that no router that still holds an old route can meet another application behind
 
 from __future__ import annotations
 
+import errno
+import socket
 from collections.abc import Callable, Iterable
 
 import msgspec
 
 from components.dea.errors import NoRoomError
+
+# How a machine says that it does without IPv6.
+_NO_IPV6 = {errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL}
 
 
 class RingState(msgspec.Struct):
@@ -72,3 +77,22 @@ class Ring:
     def state(self) -> RingState:
         """Give what is to be kept."""
         return RingState(self._next, dict(self._resting))
+
+
+def port_free(port: int) -> bool:
+    """Judge whether nobody has a TCP port of this machine, on any address of either protocol.
+
+    Without SO_REUSEADDR the kernel refuses a port that somebody merely bound, too: who has one may listen the moment it is
+    handed out. No table of the kernel shows such a socket.
+    """
+    for family in (socket.AF_INET, socket.AF_INET6):
+        try:
+            with socket.socket(family, socket.SOCK_STREAM) as probe:
+                if family == socket.AF_INET6:
+                    probe.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+                probe.bind(("", port))
+        except OSError as error:
+            if family == socket.AF_INET6 and error.errno in _NO_IPV6:
+                continue
+            return False
+    return True

@@ -12,6 +12,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from components.common.messages import HealthCheck
+from components.dea import listeners
 from components.dea.config import DeaConfig
 from components.dea.errors import StartError
 from components.dea.instance import Instance, State
@@ -34,7 +35,7 @@ async def ready(instance: Instance, directory: Path, config: DeaConfig) -> bool:
     """Wait until an instance serves; False when it is no longer starting.
 
     Raises:
-        NotReadyError: it does not in its time.
+        NotReadyError: it does not in its time, or another program has its port.
     """
     if instance.port is None and instance.state_file is None:
         return True
@@ -46,12 +47,12 @@ async def ready(instance: Instance, directory: Path, config: DeaConfig) -> bool:
     last = ""
     while instance.state is State.STARTING and time.time() < deadline:
         if path is None:
-            if await _serves(instance, directory, config):
-                return True
+            served = await _serves(instance, directory, config)
         else:
             last = await answer(config.address, instance, path, min(_ANSWER_SECONDS, seconds))
-            if last[:1] in {"2", "3"}:
-                return True
+            served = last[:1] in {"2", "3"}
+        if served and await _itself(instance):
+            return True
         await asyncio.sleep(pause)
         pause = min(pause * 1.5, _LONGEST_PAUSE)
     if instance.state is State.STARTING:
@@ -63,6 +64,21 @@ async def _serves(instance: Instance, directory: Path, config: DeaConfig) -> boo
     if instance.state_file is not None:
         return await asyncio.to_thread(says_running, directory / instance.state_file)
     return instance.port is not None and await listens(config.address, instance.port)
+
+
+async def _itself(instance: Instance) -> bool:
+    """Judge whether it was the instance that answered. One that says so in a file need not listen yet.
+
+    Raises:
+        NotReadyError: others listen on its port, and no waiting makes that good.
+    """
+    if instance.port is None:
+        return True
+    table = await asyncio.to_thread(listeners.read)
+    others = listeners.strangers(instance, table)
+    if others:
+        raise NotReadyError(listeners.taken(instance, others))
+    return instance.state_file is not None or listeners.holds(instance, table)
 
 
 def _late(instance: Instance, path: str | None, last: str) -> str:

@@ -9,18 +9,38 @@ from typing import Any
 import pytest
 import testinfra
 
-APPLICATION, STAGING = 50000, 49000
+APPLICATION, NEIGHBOUR, STAGING = 50000, 50001, 49000
+OWN_PORT = 7777
+# Arguments: address and port of each call, alternating.
 DIAL = """
 import socket, sys
-try:
-    socket.create_connection((sys.argv[1], int(sys.argv[2])), timeout=3).close()
-    print("open")
-except ConnectionRefusedError:
-    print("refused")
-except OSError:
-    print("no answer")
+for address, port in zip(sys.argv[1::2], sys.argv[2::2]):
+    try:
+        socket.create_connection((address, int(port)), timeout=3).close()
+        print("open")
+    except ConnectionRefusedError:
+        print("refused")
+    except OSError:
+        print("no answer")
 """
-LISTENERS = {"core1": (4222, 5432), "router1": (80, 9031), "dea1": (9051, 61001)}
+LISTENERS: dict[str, tuple[int, ...]] = {"core1": (4222, 5432), "router1": (80, 9031), "dea1": (9051, 61001)}
+WAITED = {**LISTENERS, "dea1": (*LISTENERS["dea1"], OWN_PORT)}
+# Prints what took the table away.
+SURVIVAL = """
+try() { sh -c "$1" && nft list chain inet ingot output 2>&1 | grep -q "rules " || echo "gone: $1 $2"; nft -f /etc/nftables.d/ingot.nft; }
+every() {
+  for command in "stop nftables" "start nftables" "restart nftables" "reload nftables" "restart ingot-firewall" "reload ingot-firewall"; do
+    try "systemctl $command" "$1"
+  done
+}
+every
+try "nft -f /etc/nftables.conf"
+sed -i.kept /ingot/d /etc/nftables.conf
+every "without the line"
+mv /etc/nftables.conf.kept /etc/nftables.conf
+systemctl stop nftables
+"""
+INCLUDE = 'include "/etc/nftables.d/ingot*.nft"'
 
 
 @pytest.fixture(scope="module")
@@ -38,12 +58,14 @@ def listeners(machines: dict[str, Any]) -> Iterator[None]:
                 f"systemd-run --unit=listener-{port} python3 -m http.server --directory /var/empty {port}"
             )
             assert machines[name].run(command).rc == 0
-    for name, ports in LISTENERS.items():
+    second = f"systemd-run --unit=listener-{OWN_PORT} setpriv --reuid={APPLICATION} --regid={APPLICATION} --clear-groups python3 -m http.server --directory /var/empty {OWN_PORT}"
+    assert machines["dea1"].run(second).rc == 0
+    for name, ports in WAITED.items():
         for port in ports:
             wait = f"for i in $(seq 100); do ss -Hltn sport = :{port} | grep -q . && exit 0; sleep 0.1; done; exit 1"
             assert machines[name].run(wait).rc == 0
     yield
-    for name, ports in LISTENERS.items():
+    for name, ports in WAITED.items():
         machines[name].run("systemctl stop " + " ".join(f"listener-{port}" for port in ports))
 
 
@@ -51,10 +73,12 @@ def address_of(machine: Any) -> str:
     return str(machine.ansible.get_variables()["ansible_host"])
 
 
-def dial(machines: dict[str, Any], source: str, target: str, port: int, uid: int = 0) -> str:
-    address = target if target[0].isdigit() else address_of(machines[target])
+def dial(machines: dict[str, Any], source: str, calls: list[tuple[str, int]], uid: int = 0) -> list[str]:
+    """Give how each call to a machine, or an address, and a port of it ended."""
     who = f"setpriv --reuid {uid} --regid {uid} --clear-groups " if uid else ""
-    return str(machines[source].run(f"{who}python3 -c %s %s %s", DIAL, address, str(port)).stdout.strip())
+    places = [(t if t[0].isdigit() else address_of(machines[t]), port) for t, port in calls]
+    words = " ".join(f"{address} {port}" for address, port in places)
+    return str(machines[source].check_output(f"{who}python3 -c %s {words}", DIAL)).split("\n")
 
 
 @pytest.mark.parametrize(
@@ -82,37 +106,68 @@ def test_the_firewall_comes_back_with_the_machine(host: Any) -> None:
     assert "policy drop" in host.run("nft list table inet ingot").stdout
 
 
+def test_the_role_brought_back_what_was_taken_away(host: Any) -> None:
+    """The scenario's side effect empties the ruleset and applies the role."""
+    assert host.file("/run/ruleset-was-emptied").exists
+    assert "policy drop" in host.run("nft list table inet ingot").stdout
+
+
+def test_the_machines_own_rules_take_nothing_away(machines: dict[str, Any]) -> None:
+    """Whatever loads, starts or ends them, and also where their file has lost the line that brings ours."""
+    assert INCLUDE in machines["dea1"].file("/etc/nftables.conf").content_string
+    assert machines["dea1"].check_output("sh -c %s", SURVIVAL) == ""
+
+
+def test_every_address_of_every_machine_is_known(machines: dict[str, Any]) -> None:
+    addresses = [m.check_output("hostname --all-ip-addresses").split() for m in machines.values()]
+    assert all(addresses)
+    known = " && ".join(
+        f"nft get element inet ingot machines{6 if ':' in a else ''} '{{ {a} }}'"
+        for found in addresses
+        for a in found
+        if not a.startswith("fe80:")
+    )
+    for machine in machines.values():
+        done = machine.run(known)
+        assert done.rc == 0, done.stderr
+
+
 def test_time_and_journal_are_set(host: Any) -> None:
     assert host.service("systemd-timesyncd").is_enabled
     assert "NTP=time.invalid" in host.file("/etc/systemd/timesyncd.conf.d/ingot.conf").content_string
     assert "SystemMaxUse=512M" in host.file("/etc/systemd/journald.conf.d/ingot.conf").content_string
 
 
-@pytest.mark.parametrize(("target", "port"), [("core1", 4222), ("dea1", 61001), ("router1", 80)])
-def test_machines_of_the_platform_reach_each_other(machines: dict[str, Any], target: str, port: int) -> None:
-    source = "router1" if target != "router1" else "dea1"
-    assert dial(machines, source, target, port) == "open"
+def test_machines_of_the_platform_reach_each_other(machines: dict[str, Any]) -> None:
+    assert dial(machines, "router1", [("core1", 4222), ("dea1", 61001)]) == ["open", "open"]
+    assert dial(machines, "dea1", [("router1", 80)]) == ["open"]
 
 
 @pytest.mark.parametrize("uid", [APPLICATION, STAGING])
-@pytest.mark.parametrize(
-    ("target", "port", "wanted"),
-    [
-        ("core1", 4222, "refused"),
-        ("core1", 5432, "refused"),
-        ("core1", 22, "refused"),
-        ("router1", 9031, "refused"),
-        ("dea1", 9051, "refused"),
-        ("127.0.0.1", 9051, "refused"),
-        ("router1", 80, "open"),
-        # An application may call itself.
-        ("127.0.0.1", 61001, "open"),
-    ],
-)
-def test_applications_reach_the_router_and_nothing_else(
-    machines: dict[str, Any], target: str, port: int, wanted: str, uid: int
-) -> None:
-    assert dial(machines, "dea1", target, port, uid) == wanted
+def test_applications_reach_the_router_and_nothing_else(machines: dict[str, Any], uid: int) -> None:
+    wanted = {
+        ("core1", 4222): "refused",
+        ("core1", 5432): "refused",
+        ("core1", 22): "refused",
+        ("router1", 9031): "refused",
+        ("dea1", 9051): "refused",
+        ("127.0.0.1", 9051): "refused",
+        ("router1", 80): "open",
+        # Whoever else listens there.
+        ("127.0.0.1", 61001): "refused",
+        ("dea1", 61001): "refused",
+        # Of no list of ports.
+        ("core1", 9999): "refused",
+        ("169.254.169.254", 80): "refused",
+    }
+    assert dict(zip(wanted, dial(machines, "dea1", list(wanted), uid), strict=True)) == wanted
+
+
+def test_processes_of_one_uid_reach_each_other_and_no_neighbour_does(machines: dict[str, Any]) -> None:
+    calls = [("127.0.0.1", OWN_PORT), ("dea1", OWN_PORT)]
+    found = {uid: dial(machines, "dea1", calls, uid) for uid in (APPLICATION, NEIGHBOUR, STAGING, 0)}
+    refused = ["refused", "refused"]
+    assert found == {APPLICATION: ["open", "open"], NEIGHBOUR: refused, STAGING: refused, 0: ["open", "open"]}
 
 
 @pytest.mark.parametrize(

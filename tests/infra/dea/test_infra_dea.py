@@ -136,13 +136,15 @@ def test_an_application_reaches_its_services_and_nothing_of_the_platform(
     other = controller(host, "start", index=1)["stats"]["port"]
     places = [(listeners, port) for port in PLATFORM_PORTS + SERVICE_PORTS]
     places += [(own, 9051), (own, 12345), (own, other), ("127.0.0.1", 9051), ("127.0.0.1", 12345)]
+    itself = ("127.0.0.1", instance["stats"]["port"])
+    places += [("127.0.0.1", other), itself]
     # Of those the machine itself reaches, which is each of them, the application reaches what is left.
     dial = "; ".join(
         f"timeout 5 bash -c 'exec 3<>/dev/tcp/{a}/{p}' 2>/dev/null && echo {a} {p}" for a, p in places
     )
     assert host.run(f"{{ {dial}; }} || true").stdout.splitlines() == [f"{a} {p}" for a, p in places]
     reached = [tuple(line.split()) for line in inside(host, instance, dial).splitlines()]
-    assert reached == [(listeners, str(port)) for port in SERVICE_PORTS]
+    assert reached == [(a, str(p)) for a, p in [*((listeners, port) for port in SERVICE_PORTS), itself]]
 
 
 def test_a_task_has_the_sandbox_of_an_instance_and_its_end_is_told_once(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import subprocess
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -99,6 +100,22 @@ async def test_without_a_path_the_port_counts_in_the_checks_time(server: Server)
         await ready(instance(1, HealthCheck(timeout=0.2)), Path(), config())
     with pytest.raises(NotReadyError, match=r"within 0.3 s"):
         await ready(instance(1, HealthCheck(timeout=-1)), Path(), config())
+
+
+@pytest.mark.parametrize("path", ["/up", None])
+async def test_an_answer_of_somebody_else_is_refused_at_once(server: Server, path: str | None) -> None:
+    found = instance(server.port, HealthCheck(path=path, timeout=60))
+    found.uid = os.geteuid() + 1
+    with pytest.raises(NotReadyError, match=rf"\(uid {os.geteuid()}\) listens on its port {server.port}$"):
+        await ready(found, Path(), config())
+
+
+async def test_a_state_file_is_no_excuse_for_a_port_of_others(server: Server, tmp_path: Path) -> None:
+    found = instance(server.port)
+    found.uid, found.state_file = os.geteuid() + 1, "state"
+    (tmp_path / "state").write_text('{"state": "RUNNING"}')
+    with pytest.raises(NotReadyError, match="listens on its port"):
+        await ready(found, tmp_path, config())
 
 
 async def test_a_state_file_counts_where_a_droplet_names_one(tmp_path: Path) -> None:

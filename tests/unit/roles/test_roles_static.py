@@ -15,6 +15,7 @@ import yaml
 
 from components.common import subjects
 from components.common.platform_hosts import host_problems, platform_hosts
+from tests.unit.roles import firewall_rules
 
 ROOT = Path(__file__).resolve().parents[3]
 ROLES = sorted(p.parent.parent for p in (ROOT / "roles").glob("*/tasks/main.yml"))
@@ -152,17 +153,37 @@ def test_the_bus_allows_responses_to_users_that_cannot_ask_themselves() -> None:
     } == {name: right["allow_responses"] for name, right in users.items()}
 
 
-def test_accounts_and_ports_are_those_of_the_platform_page() -> None:
+def test_accounts_are_those_of_the_platform_page() -> None:
     page = (ROOT / "docs" / "platform.md").read_text()
     listed = re.findall(r"^\| `(ingot-[a-z-]+)` \| (\d+) \|", page, re.MULTILINE)
     base = load(ROOT / "roles" / "base" / "vars" / "main.yml")
     assert listed
     assert [(a["name"], str(a["id"])) for a in base["__base_accounts"]] == listed
-    ports = page.split("## Ports")[1].split("## ")[0]
-    numbers = re.findall(r"^\| ([^|]+) \|", ports, re.MULTILINE)
-    wanted = {n.replace("\u2013", "-") for cell in numbers for n in re.findall("\\d+(?:\u2013\\d+)?", cell)}
-    # The router, and the servers of data services: applications do reach these.
-    assert wanted - {"80", "5000-5999"} <= {str(port) for port in base["__base_platform_ports"]}
+    ranges = [
+        [int(end) for end in found]
+        for found in re.findall(
+            "^\\| `ingot-(?:app|build)-<uid>` \\| (\\d+)\u2013(\\d+) \\|", page, re.MULTILINE
+        )
+    ]
+    assert sorted(f"{first}-{last}" for first, last in ranges) == base["__base_guests"]
+
+
+def test_the_firewall_supposes_the_defaults_of_the_roles_whose_ports_it_opens() -> None:
+    page = (ROOT / "docs" / "platform.md").read_text()
+    router, redis = (defaults_of(ROOT / "roles" / name) for name in ("router", "service_redis"))
+    (found,) = (
+        firewall_rules.filters()
+        .ingot_machines({"a": {}}, {g: ["a"] for g in ("all", "router", "services")})
+        .values()
+    )
+    assert found["public"] == [router["router_port"]]
+    services = f"{redis['service_redis_first_port']}-{redis['service_redis_last_port']}"
+    assert found["services"] == [services]
+    of_roles = {name: value for role in ROLES for name, value in defaults_of(role).items()}
+    for _group, name, usual in firewall_rules.filters().DAEMONS:
+        assert of_roles.get(name, 22) == usual, name
+    for ports in (router["router_port"], services.replace("-", "\u2013")):
+        assert f"\n| {ports} |" in page
 
 
 def test_every_playbook_of_the_site_is_there_and_stands_in_the_readme() -> None:
@@ -183,11 +204,13 @@ def test_router_and_controllers_keep_the_same_hosts_to_the_platform() -> None:
         assert "__router_platform_hosts" in (ROOT / "roles/router/templates/etc" / template).read_text()
 
 
-def test_controllers_believe_the_routers_that_the_firewall_knows() -> None:
+def test_controllers_believe_the_machines_of_the_group_router() -> None:
     """Without a router's address each of its clients counts as one, and one that guesses locks out all."""
-    of_base = load(ROOT / "roles/base/vars/main.yml")["__base_router_addresses"].strip("{} ")
+    routers = (
+        "groups['router'] | default([]) | map('extract', hostvars, 'ansible_host') | select('defined') | sort"
+    )
     default = defaults_of(ROOT / "roles/controller")["controller_router_addresses"]
-    assert default == f"{{{{ ['127.0.0.0/8', '::1'] + ({of_base}) }}}}"
+    assert default == f"{{{{ ['127.0.0.0/8', '::1'] + ({routers}) }}}}"
     for path in (ROOT / "inventories").glob("*/group_vars/controller.yml"):
         assert "controller_router_addresses" not in load(path), path
 

@@ -1,0 +1,265 @@
+# ruff: noqa: INP001 - Ansible loads plugins by their path
+"""What the firewall of a machine is made from: addresses of the platform, and what its guests may reach of it. Pure.
+
+A guest is a program of the platform's users: an application, a one-off task, a build.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+from urllib.parse import urlsplit
+
+_DNS = 53
+_SSH = 22
+_SCHEMES = {"http": 80, "https": 443}
+# Without the name and password that it may hold.
+_URL = re.compile(r"(https?://)(?:[^\s/@]*@)?([^\s/]+)")
+# Defaults of the roles `router` and `service_redis`, which another role does not see.
+_ROUTER_PORT = "80"
+_SERVICE_PORTS = (5000, 5999)
+# By group, the input that says where a daemon of the platform listens, and its default: such a port within the range of a
+# service node that runs the daemon, too, is none of a data service.
+DAEMONS = (
+    ("all", "ansible_port", _SSH),
+    ("nats", "nats_port", 4222),
+    ("ccdb", "ccdb_port", 5432),
+    ("controller", "controller_port", 9022),
+    ("router", "router_status_port", 9031),
+    ("stager", "stager_status_port", 9041),
+    ("dea", "dea_status_port", 9051),
+    ("dea", "dea_files_port", 12345),
+    ("health_manager", "health_manager_status_port", 9061),
+    ("orchestrator", "orchestrator_port", 9071),
+    ("services", "service_redis_gateway_port", 9081),
+    ("services", "service_redis_node_port", 9082),
+)
+# Roles whose machine may be reached by an address that is none of its interfaces'.
+_ADDRESSED = ("controller", "dea", "health_manager", "orchestrator", "router", "service_redis", "stager")
+
+_Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+_Ports = tuple[int, int]
+
+
+def ingot_machines(
+    hostvars: Mapping[str, Mapping[str, Any]], groups: Mapping[str, Sequence[str]]
+) -> dict[str, dict[str, Any]]:
+    """Return what the firewall needs of every machine: `addresses`, the `public` ports, those of its `services`, and of `ssh`.
+
+    Args:
+        hostvars: the variables of every host; facts of those that this run has asked.
+        groups: hosts by group.
+    """
+    found = {}
+    for name in groups.get("all", []):
+        # Asked for once: every question for a host's variables puts all of them together anew.
+        known = hostvars[name]
+        facts = known.get("ansible_facts") or {}
+        named = [known.get("ansible_host"), *(known.get(f"{role}_address") for role in _ADDRESSED)]
+        seen = [*(facts.get("all_ipv4_addresses") or []), *(facts.get("all_ipv6_addresses") or [])]
+        found[name] = {
+            "asked": bool(seen),
+            "addresses": _sorted(a for a in _addresses([*named, *seen]) if not _near(a)),
+            "public": _public(known) if name in groups.get("router", []) else [],
+            "services": _services(name, known, groups) if name in groups.get("services", []) else [],
+            "ssh": int(known.get("ansible_port") or _SSH),
+        }
+    return found
+
+
+def ingot_remembered(
+    machines: Mapping[str, Mapping[str, Any]], before: Mapping[str, Sequence[str]]
+) -> dict[str, list[str]]:
+    """Return every machine's addresses: as this run has them from its facts, with those of an earlier run where it has none.
+
+    Args:
+        machines: by `ingot_machines`.
+        before: what an earlier run returned here; machines that are gone are forgotten.
+    """
+    return {
+        name: list(machine["addresses"])
+        if machine["asked"]
+        else _sorted(_addresses([*machine["addresses"], *before.get(name, [])]))
+        for name, machine in machines.items()
+    }
+
+
+def ingot_firewall(
+    machines: Mapping[str, Mapping[str, Any]],
+    addresses: Mapping[str, Sequence[str]],
+    networks: Sequence[str],
+    *,
+    resolvers: Sequence[str] = (),
+    mirrors: Mapping[str, Sequence[str]] | None = None,
+    destinations: Sequence[Mapping[str, Any]] = (),
+) -> dict[str, dict[str, list[str]]]:
+    """Return the elements of the sets for each of the families `ip` and `ip6`.
+
+    `platform` is trusted at the door; `machines` is refused to guests; `open` (address . protocol . port) is what they reach
+    of it all the same.
+
+    Args:
+        machines: by `ingot_machines`.
+        addresses: by `ingot_remembered`.
+        networks: of the platform's machines, as the site gives them.
+        resolvers: addresses that answer DNS.
+        mirrors: addresses by URL of a mirror or proxy.
+        destinations: further ones of the site; `address`, `ports` and, if it is not tcp, `protocol`.
+    """
+    doors: list[tuple[str, str, object]] = []
+    for name, machine in machines.items():
+        for address in addresses.get(name, []):
+            doors += [(address, "tcp", ports) for ports in (*machine["public"], *machine["services"])]
+    for address in _addresses(resolvers):
+        doors += [(address, protocol, _DNS) for protocol in ("udp", "tcp")]
+    for url, found in (mirrors or {}).items():
+        doors += [(address, "tcp", _port_of(url)) for address in _addresses(found)]
+    for given in destinations:
+        protocol = str(given.get("protocol") or "tcp")
+        doors += [(str(given["address"]), protocol, port) for port in given["ports"]]
+    known = [*networks, *(a for found in addresses.values() for a in found)]
+    return {
+        family: {
+            "platform": _sorted(n for n in networks if _family(n) == version),
+            "machines": _sorted(n for n in known if _family(n) == version),
+            "open": _elements([door for door in doors if _family(door[0]) == version]),
+        }
+        for family, version in (("ip", 4), ("ip6", 6))
+    }
+
+
+def ingot_not_networks(given: Iterable[object]) -> list[str]:
+    """Return what is neither an address nor a network that nft takes as an element."""
+    return [str(one) for one in given if not _family(str(one))]
+
+
+def ingot_urls(given: Iterable[object]) -> list[str]:
+    """Return the scheme, host and port of every URL in some texts, each once."""
+    return sorted({scheme + host for one in given for scheme, host in _URL.findall(str(one or ""))})
+
+
+def ingot_hosts(urls: Iterable[str]) -> list[str]:
+    """Return the hosts of URLs, each once."""
+    return sorted({urlsplit(url).hostname or "" for url in urls} - {""})
+
+
+def ingot_answers(urls: Iterable[str], names: Mapping[str, Sequence[str]]) -> dict[str, list[str]]:
+    """Return addresses by URL, from addresses by host."""
+    return {url: list(names.get(urlsplit(url).hostname or "", [])) for url in urls}
+
+
+def _elements(doors: Iterable[tuple[str, str, object]]) -> list[str]:
+    """Return doors as elements of a set of nft, which refuses one that overlaps another.
+
+    So ports of one network are put together, and what a wider network has open is left out of those within it.
+    """
+    by_network: dict[tuple[str, _Network], list[_Ports]] = {}
+    for address, protocol, ports in doors:
+        lowest, _, highest = str(ports).partition("-")
+        key = (protocol, ipaddress.ip_network(address, strict=False))
+        by_network.setdefault(key, []).append((int(lowest), int(highest or lowest)))
+    found = []
+    for (protocol, network), ports in by_network.items():
+        wider = [
+            one
+            for (other, around), more in by_network.items()
+            if other == protocol and around != network and _within(network, around)
+            for one in more
+        ]
+        shown = str(network).removesuffix(f"/{network.max_prefixlen}")
+        for first, last in _without(_joined(ports), _joined(wider)):
+            found.append(f"{shown} . {protocol} . {_shown(first, last)}")
+    return sorted(found)
+
+
+def _shown(first: int, last: int) -> str:
+    return f"{first}-{last}" if last > first else str(first)
+
+
+def _within(network: _Network, around: _Network) -> bool:
+    return around.prefixlen < network.prefixlen and network.network_address in around
+
+
+def _joined(ports: Iterable[_Ports]) -> list[_Ports]:
+    found: list[_Ports] = []
+    for first, last in sorted(ports):
+        if found and first <= found[-1][1] + 1:
+            found[-1] = (found[-1][0], max(last, found[-1][1]))
+        else:
+            found.append((first, last))
+    return found
+
+
+def _without(ports: Iterable[_Ports], others: Iterable[_Ports]) -> Iterable[_Ports]:
+    """Return ranges without what lies in others; these are in order and apart."""
+    for first, last in ports:
+        begin = first
+        for lower, upper in others:
+            if upper >= begin and lower <= last:
+                if lower > begin:
+                    yield begin, lower - 1
+                begin = max(begin, upper + 1)
+        if begin <= last:
+            yield begin, last
+
+
+def _public(known: Mapping[str, Any]) -> list[str]:
+    # A port, or address:port.
+    given = [known.get("router_port") or _ROUTER_PORT, known.get("router_tls_port") or ""]
+    return [str(one).rpartition(":")[2] for one in given if one]
+
+
+def _services(name: str, known: Mapping[str, Any], groups: Mapping[str, Sequence[str]]) -> list[str]:
+    first = int(known.get("service_redis_first_port") or _SERVICE_PORTS[0])
+    last = int(known.get("service_redis_last_port") or _SERVICE_PORTS[1])
+    own = [int(known.get(given) or usual) for group, given, usual in DAEMONS if name in groups.get(group, [])]
+    return [_shown(*ports) for ports in _without([(first, last)], _joined((port, port) for port in own))]
+
+
+def _port_of(url: str) -> int:
+    parts = urlsplit(url)
+    return parts.port or _SCHEMES[parts.scheme]
+
+
+def _addresses(given: Iterable[object]) -> list[str]:
+    """Return what is an address, without the interface of a link-local one. Loopback and link-local stay: a resolver may be there."""
+    plain = (str(one or "").partition("%")[0] for one in given)
+    return [one for one in plain if "/" not in one and _family(one)]
+
+
+def _near(address: str) -> bool:
+    """Judge whether an address means another machine wherever it is used."""
+    found = ipaddress.ip_address(address)
+    return found.is_loopback or found.is_link_local
+
+
+def _family(given: str) -> int:
+    try:
+        return ipaddress.ip_network(given, strict=False).version
+    except ValueError:
+        return 0
+
+
+def _sorted(given: Iterable[str]) -> list[str]:
+    return sorted(set(given), key=lambda one: (_family(one), ipaddress.ip_network(one, strict=False), one))
+
+
+class FilterModule:
+    """The filters of this file."""
+
+    def filters(self) -> dict[str, Callable[..., Any]]:
+        """Return them by name."""
+        return {
+            found.__name__: found
+            for found in (
+                ingot_machines,
+                ingot_remembered,
+                ingot_firewall,
+                ingot_not_networks,
+                ingot_urls,
+                ingot_hosts,
+                ingot_answers,
+            )
+        }
