@@ -53,6 +53,7 @@ class UnitSpec:
         stderr: as `stdout`.
         slice: systemd slice.
         timeout_seconds: ended after so long, with result `timeout`; 0 is for ever.
+        again: may be begun again, as `systemctl restart` does; what must run once at most may not.
     """
 
     name: str
@@ -75,6 +76,7 @@ class UnitSpec:
     stderr: Path | None = None
     slice: str = "ingot-apps.slice"
     timeout_seconds: float = 0
+    again: bool = False
 
     def check(self) -> None:
         """Refuse what no runner could carry.
