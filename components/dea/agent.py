@@ -82,7 +82,7 @@ class Agent:
         kept = LogBounds(config.logs.lines, config.logs.kb * 1024, config.logs.file_mb * 1024 * 1024)
         self._logs = LogBook(base / "lines", kept)
         self._meter = Meter()
-        self._metered = time.time()
+        self._metered = time.monotonic()
         self._keeper = Keeper(
             config,
             registry=self._registry,
@@ -316,8 +316,8 @@ class Agent:
 
     async def _say_usage(self) -> None:
         """`ingot.dea.usage`; what cannot be sent is part of the next."""
-        now = time.time()
-        if await self._announcer.say_usage(now, now - self._metered, self._meter.samples()):
+        now = time.monotonic()
+        if await self._announcer.say_usage(time.time(), now - self._metered, self._meter.samples()):
             self._meter.reset()
             self._metered = now
 

@@ -11,6 +11,8 @@ from components.dea.errors import NoRoomError
 from components.dea.instance import HOLDING, Instance, State
 
 # Section 4.3, milliseconds.
+# What a clock that is kept right may go back by.
+_CLOCK_SECONDS = 60.0
 _TAINT_PER_INSTANCE, _TAINT_FOR_MEMORY, _TAINT_CAP = 10, 100, 250
 
 
@@ -140,8 +142,9 @@ class Registry:
         return dict(Counter(str(i.droplet) for i in self.live()))
 
     def expired(self, now: float, keep: float) -> list[Instance]:
-        """Crashed ones whose time is over."""
-        return [i for i in self.in_state(State.CRASHED) if now - i.state_timestamp >= keep]
+        """Crashed ones whose time is over, or whose time is not known as the clock was set back since."""
+        crashed = self.in_state(State.CRASHED)
+        return [i for i in crashed if not -_CLOCK_SECONDS < now - i.state_timestamp < keep]
 
 
 def answers_discover(query: DeaDiscover, registry: Registry, runtimes: Iterable[str]) -> bool:
