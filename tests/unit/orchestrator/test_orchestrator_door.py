@@ -34,8 +34,8 @@ def test_another_form_than_json_is_refused(rig: Rig, kind: str, body: str) -> No
     answer = rig.http.post(
         "/v2/rollback", data=body.encode(), content_type=kind, headers={"Authorization": GOOD}
     )
-    assert (answer.status_code, answer.json["code"]) == (415, 415)
-    assert "Content-Type: application/json" in answer.json["description"]
+    assert (answer.status_code, answer.get_json()["code"]) == (415, 415)
+    assert "Content-Type: application/json" in answer.get_json()["description"]
 
 
 def test_without_a_body_no_form_is_asked_for(rig: Rig) -> None:
