@@ -65,8 +65,8 @@ class Share:
     def trouble(self) -> str:
         """Return what is wrong with the share as it was last seen; empty when all is well. Waits for the first look only."""
         self._start()
-        self._looked.wait(self._patience)
-        return HANGS if self._hangs else self._found
+        looked = self._looked.wait(self._patience)
+        return HANGS if self._hangs or not looked else self._found
 
     def run(self, work: Callable[[], T]) -> T:
         """Return what `work` returns, which touches the share on another thread. Work within work is done at once.

@@ -20,6 +20,7 @@ FILES: dict[str, str | bytes] = {"wsgi.py": "application = None\n"}
 class Rig:
     controller: ControllerProcess
     share: HangingShare
+    start: Callable[[], ControllerProcess]
 
     def reasons(self) -> list[str]:
         answer = httpx.get(f"{self.controller.url}/readyz", timeout=30, trust_env=False)
@@ -28,16 +29,21 @@ class Rig:
 
 @pytest.fixture
 def rig(nats_server: str, tmp_path: Path, free_port: Callable[[], int]) -> Iterator[Rig]:
-    with hanging_share(tmp_path) as share:
-        controller = ControllerProcess(
-            tmp_path, free_port(), nats_server, f"sqlite:///{tmp_path}/ccdb.sqlite", workers=1, threads=4
-        )
+    (tmp_path / "mounted").mkdir()
+    with hanging_share(tmp_path / "mounted") as share:
+        bounds = {"workers": 1, "threads": 4, "share_path": str(share.path)}
+        database = f"sqlite:///{tmp_path}/ccdb.sqlite"
+
+        def start() -> ControllerProcess:
+            return ControllerProcess(tmp_path, free_port(), nats_server, database, **bounds)
+
+        rig = Rig(start(), share, start)
         try:
-            until(controller.ready, "controller is ready")
-            yield Rig(controller, share)
+            until(rig.controller.ready, "controller is ready")
+            yield rig
         finally:
             share.go_on()
-            controller.stop()
+            rig.controller.stop()
 
 
 @needs_fuse
@@ -65,9 +71,22 @@ def test_a_share_that_hangs_stops_nothing_else(rig: Rig) -> None:
 
 
 @needs_fuse
-def test_a_controller_that_waits_for_its_share_can_be_stopped(rig: Rig) -> None:
+def test_a_controller_stops_and_starts_while_its_share_hangs(rig: Rig) -> None:
     client = Client(rig.controller.url).login()
     assert client.create("hello").status_code == 302
     rig.share.hang()
     assert client.upload("hello", FILES).status_code == 503
     rig.controller.stop()
+    rig.controller = rig.start()
+    until(lambda: answers(rig.controller), "it answers")
+    assert Client(rig.controller.url).login().app("hello")["name"] == "hello"
+    assert rig.reasons() == ["the share does not answer"]
+    rig.share.go_on()
+    until(rig.controller.ready, "well again")
+
+
+def answers(controller: ControllerProcess) -> bool:
+    try:
+        return httpx.get(f"{controller.url}/healthz", timeout=30, trust_env=False).status_code == 200
+    except httpx.TransportError:
+        return False

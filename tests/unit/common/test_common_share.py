@@ -73,6 +73,11 @@ def test_who_waits_is_let_go_and_who_comes_is_refused(share: Share, server: Serv
     assert began == []
 
 
+def test_a_share_that_hangs_from_the_first_is_said_to(share: Share, server: Server) -> None:
+    server.up.clear()
+    assert share.trouble() == HANGS
+
+
 async def test_an_event_loop_waits_as_well(share: Share, server: Server) -> None:
     assert await share.run_async(lambda: 7) == 7
     server.up.clear()
