@@ -141,12 +141,12 @@ class Store:
         return Path(name)
 
     def keep(self, scratch: Path, place: Path) -> None:
-        """Put a finished file under its name: synced, readable by all, at once."""
+        """Put a finished file under its name: synced, at once. DEAs read droplets; all else is the controllers' own."""
         self.run(lambda: self._keep(scratch, place))
 
     def _keep(self, scratch: Path, place: Path) -> None:
         place.parent.mkdir(parents=True, exist_ok=True)
-        scratch.chmod(0o644)
+        scratch.chmod(0o644 if place.is_relative_to(self.droplets) else 0o640)
         with scratch.open("rb") as written:
             os.fsync(written.fileno())
         scratch.replace(place)
