@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from components.common.bus import Incoming
@@ -37,6 +37,7 @@ class Dea:
         zone: where it stands.
         age: seconds since the beat.
         fresh: the beat is not older than three of its intervals, or three seconds.
+        tasks: ids of the one-off tasks that run there.
     """
 
     id: str
@@ -50,6 +51,7 @@ class Dea:
     zone: str
     age: float
     fresh: bool
+    tasks: Sequence[str] = ()
 
     @property
     def instances(self) -> int:
@@ -200,4 +202,5 @@ def _dea(beat: DeaBeat, age: float) -> Dea:
         zone=beat.zone,
         age=age,
         fresh=age <= max(_AT_LEAST, _INTERVALS * beat.interval),
+        tasks=tuple(beat.tasks),
     )

@@ -111,7 +111,7 @@ def shrink(pool: Pool, count: int) -> list[str]:
     for member in sorted((m for m in pool.members if not m.fixed), key=_cost):
         if len(chosen) == count:
             break
-        if why := crowded(pool, [*chosen, member.name]):
+        if why := occupied(pool, [member.name]) or crowded(pool, [*chosen, member.name]):
             passed.append(why)
         else:
             chosen.append(member.name)
@@ -140,9 +140,25 @@ def without(pool: Pool, name: str) -> list[str]:
         )
     _above_floor(pool, 1)
     _heard(pool)
+    if why := occupied(pool, [name]):
+        raise RefusedError(why, 409)
     if why := crowded(pool, [name]):
         raise RefusedError(f"{why}. Scale applications down, or add a machine first", 409)
     return [name]
+
+
+def occupied(pool: Pool, leaving: Sequence[str]) -> str:
+    """Say which one-off tasks run on machines that leave; empty where none does. A task cannot be moved."""
+    return "; ".join(
+        f"{member.name}: {busy(member.dea.tasks)}"
+        for member in pool.members
+        if member.name in leaving and member.dea is not None and member.dea.fresh and member.dea.tasks
+    )
+
+
+def busy(tasks: Sequence[str]) -> str:
+    """Say what to do about one-off tasks that run on a machine that is to leave."""
+    return f"task {', '.join(tasks)} runs there; wait for its end, or end it (ingot stop-task APP TASK)"
 
 
 def crowded(pool: Pool, leaving: Sequence[str]) -> str:

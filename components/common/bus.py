@@ -9,24 +9,23 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import random
 import time
 from collections.abc import Awaitable, Callable
 from typing import Any, Generic, TypeVar, overload
 
 import msgspec
-import nats
 import nats.errors
 from nats.aio.client import Client
 from nats.aio.msg import Msg
-from nats.aio.subscription import Subscription
 from prometheus_client import Counter, Gauge
 
 from components.common import log, tasks
+from components.common.bus_connection import Connection, Listening, Receive
 from components.common.config import BusConfig
 from components.common.errors import BusError, BusUnavailableError, MessageError
-from components.common.inbox import Inbox
-from components.common.subjects import inbox_prefix
+from components.common.inbox import Inbox, Take
 
 T = TypeVar("T")
 Handler = Callable[["Incoming[Any]"], Awaitable[None]]
@@ -42,6 +41,9 @@ CONNECTED = Gauge("ingot_bus_connected", "1 while connected to the bus.")
 RECONNECTS = Counter("ingot_bus_reconnects_total", "Connections made again after a loss.")
 
 _RETRY_SECONDS = (0.2, 1.0)
+_DRAIN_SECONDS = 10
+# Of one subject; beyond it the client library holds messages, up to its own bound.
+_MOST_WAITING = 10_000
 # What decoding raises; the last for what is nested too deeply.
 _UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 logger = log.get(__name__)
@@ -72,6 +74,37 @@ class Incoming(Generic[T]):
         return bool(self._reply) and await self._bus.publish(self._reply, message)
 
 
+class _Subscription:
+    """What is heard of a subject, and who handles it: the handler outlives the connection that a message came by.
+
+    The client library ends its own handlers with the connection, in the middle of what they do.
+    """
+
+    def __init__(self, subject: str, queue: str, handle: Receive) -> None:
+        self._waiting: asyncio.Queue[Msg] = asyncio.Queue(_MOST_WAITING)
+        self._handle = handle
+        self._work: asyncio.Task[None] | None = None
+        self.listening = Listening(subject, queue, self._waiting.put)
+
+    def start(self) -> None:
+        self._work = asyncio.create_task(self._run(), name=f"bus-{self.listening.subject}")
+
+    async def end(self, seconds: float) -> None:
+        """Handle what has arrived, in a bounded time, and end."""
+        if self._work is not None:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._waiting.join(), seconds)
+            await tasks.end([self._work])
+
+    async def _run(self) -> None:
+        while True:
+            message = await self._waiting.get()
+            try:
+                await self._handle(message)
+            finally:
+                self._waiting.task_done()
+
+
 class Bus:
     """A component's connection to NATS.
 
@@ -83,9 +116,8 @@ class Bus:
     def __init__(self, config: BusConfig, name: str) -> None:
         self._config = config
         self._name = name
-        self._client: Client | None = None
-        self._subscriptions: list[tuple[str, str, Callable[[Msg], Awaitable[None]]]] = []
-        self._live: dict[str, list[Subscription]] = {}
+        self._connection: Connection | None = None
+        self._subscriptions: list[_Subscription] = []
         self._hooks: list[Hook] = []
         self._connecting: asyncio.Task[None] | None = None
         self._background: set[asyncio.Task[None]] = set()
@@ -96,7 +128,7 @@ class Bus:
     @property
     def connected(self) -> bool:
         """True while messages flow."""
-        return self._client is not None and self._client.is_connected
+        return self._connection is not None and self._connection.connected
 
     def seconds_lost(self) -> float:
         """Give how long there has been no connection; 0.0 while there is one."""
@@ -140,18 +172,22 @@ class Bus:
                 FAILED.labels(subject).inc()
                 logger.exception("message_handler_failed", subject=message.subject)
 
-        self._subscriptions.append((subject, queue, receive))
+        self._subscriptions.append(_Subscription(subject, queue, receive))
 
     async def unsubscribe(self, subject: str) -> None:
         """Take no more messages of a subject; those that have arrived are still handled."""
-        self._subscriptions = [s for s in self._subscriptions if s[0] != subject]
-        for live in self._live.pop(subject, []):
-            with contextlib.suppress(nats.errors.Error, TimeoutError, OSError):
-                await (live.drain() if self.connected else live.unsubscribe())  # type: ignore[no-untyped-call]
+        gone = [s for s in self._subscriptions if s.listening.subject == subject]
+        self._subscriptions = [s for s in self._subscriptions if s.listening.subject != subject]
+        if self._connection is not None:
+            await self._connection.unlisten(subject)
+        for subscription in gone:
+            await subscription.end(_DRAIN_SECONDS)
 
     async def start(self) -> None:
         """Begin to connect; returns at once."""
-        self._connecting = asyncio.create_task(self._connect(), name="bus-connect")
+        for subscription in self._subscriptions:
+            subscription.start()
+        self._connecting = asyncio.create_task(self._stay_connected(), name="bus-connect")
 
     async def wait_connected(self, timeout: float) -> bool:
         """Wait for the first connection; False when it is not there in time. Hooks may still be running."""
@@ -161,12 +197,11 @@ class Bus:
 
     async def publish(self, subject: str, message: object = None) -> bool:
         """Send a message; None sends an empty payload. False, and counted, when there is no connection."""
-        client = self._client
-        if client is None or not client.is_connected:
+        if self._connection is None or not self._connection.connected:
             UNSENT.labels(subject if not subject.startswith("_INBOX") else "reply").inc()
             return False
         try:
-            await client.publish(subject, encode(message))
+            await self._connection.client.publish(subject, encode(message))
         except (nats.errors.Error, OSError) as error:
             logger.warning("message_not_sent", subject=subject, reason=type(error).__name__)
             return False
@@ -180,15 +215,17 @@ class Bus:
             BusNoAnswerError: nobody answered within `timeout` seconds, or nobody listens.
             MessageError: the answer is not a `kind`.
         """
-        client = self._require()
+        answers: list[bytes] = []
+
+        def take(answer: bytes) -> bool:
+            answers.append(answer)
+            return True
+
+        await self._ask(subject, message, timeout, take)
+        if not answers:
+            raise BusNoAnswerError(f"{subject}: no answer within {timeout:g} s")
         try:
-            answer = await client.request(subject, encode(message), timeout=timeout)
-        except (nats.errors.TimeoutError, nats.errors.NoRespondersError, TimeoutError) as error:
-            raise BusNoAnswerError(f"{subject}: no answer within {timeout:g} s") from error
-        except (nats.errors.Error, OSError) as error:
-            raise BusUnavailableError(f"{subject}: the bus connection failed") from error
-        try:
-            return msgspec.json.decode(answer.data, type=kind)
+            return msgspec.json.decode(answers[0], type=kind)
         except _UNREADABLE as error:
             raise MessageError(subject, f"answer {error}") from error
 
@@ -209,7 +246,6 @@ class Bus:
         Raises:
             BusUnavailableError: no connection.
         """
-        client = self._require()
         answers: list[T] = []
         decoder = msgspec.json.Decoder(kind)
 
@@ -223,68 +259,67 @@ class Bus:
                 enough is not None and enough(answers)
             )
 
-        try:
-            await self._inbox.ask(client, subject, encode(message), timeout, take)
-        except (nats.errors.Error, OSError) as error:
-            raise BusUnavailableError(f"{subject}: the bus connection failed") from error
+        await self._ask(subject, message, timeout, take)
         return answers
 
     async def close(self) -> None:
         """Send what is pending, finish handlers at work, and disconnect."""
         await tasks.end({self._connecting} if self._connecting is not None else ())
-        for task in self._background:
-            task.cancel()
-        client, self._client = self._client, None
+        await tasks.end(self._background)
+        connection, self._connection = self._connection, None
         self._inbox.close()
-        if client is None:
-            return
-        with contextlib.suppress(nats.errors.Error, TimeoutError, OSError):
-            # drain() raises while reconnecting, and closes when done.
-            await (client.drain() if client.is_connected else client.close())
+        if connection is not None:
+            await connection.drain(_DRAIN_SECONDS)
+        for subscription in self._subscriptions:
+            await subscription.end(_DRAIN_SECONDS)
 
-    def _require(self) -> Client:
-        if self._client is None or not self._client.is_connected:
+    async def _ask(self, subject: str, message: object, timeout: float, take: Take) -> None:
+        if self._connection is None or not self._connection.connected:
             raise BusUnavailableError("there is no connection to the bus; it is being re-established")
-        return self._client
+        try:
+            await self._inbox.ask(self._connection.client, subject, encode(message), timeout, take)
+        except (nats.errors.Error, OSError) as error:
+            raise BusUnavailableError(f"{subject}: the bus connection failed") from error
 
-    async def _connect(self) -> None:
-        attempt = 0
-        while self._client is None:
-            attempt += 1
-            try:
-                client = await nats.connect(
-                    servers=self._config.urls,
-                    user=self._config.user or None,
-                    password=self._config.password or None,
-                    name=self._name,
-                    inbox_prefix=inbox_prefix(self._config.user).encode(),
-                    connect_timeout=2,
-                    reconnect_time_wait=0.5,
-                    max_reconnect_attempts=-1,
-                    allow_reconnect=True,
-                    ping_interval=5,
-                    max_outstanding_pings=2,
-                    drain_timeout=10,
-                    error_cb=self._on_error,
-                    disconnected_cb=self._on_disconnect,
-                    reconnected_cb=self._on_reconnect,
-                )
-            except (OSError, nats.errors.Error, TimeoutError) as error:
-                if attempt == 1:
-                    logger.warning("bus_unreachable", reason=str(error) or type(error).__name__)
+    async def _stay_connected(self) -> None:
+        trouble = ""
+        for attempt in itertools.count():
+            if attempt:
                 await asyncio.sleep(random.uniform(*_RETRY_SECONDS))  # noqa: S311 - spreads a herd, guards nothing
+            connection = Connection(self._config, self._name)
+            failure = await connection.open(self._heard)
+            if failure:
+                if failure != trouble:
+                    logger.warning("bus_unreachable", reason=failure)
+                trouble = failure
                 continue
-            for subject, queue, receive in self._subscriptions:
-                live = await client.subscribe(subject, queue=queue, cb=receive)
-                self._live.setdefault(subject, []).append(live)
-            await self._inbox.open(client)
-            await client.flush()
-            self._client = client
+            trouble = ""
+            self._connection = connection
+            self._arrived()
+            await connection.until_lost(self._announce)
+            self._connection = None
+            self._lost_at = time.monotonic()
+            CONNECTED.set(0)
+            logger.warning("bus_lost", reason=connection.trouble)
+            await connection.close()
+
+    def _heard(self, client: Client) -> list[Listening]:
+        return [*(one.listening for one in self._subscriptions), self._inbox.listening(client)]
+
+    def _arrived(self) -> None:
         self._lost_at = None
-        self._first.set()
         CONNECTED.set(1)
-        logger.info("bus_connected")
-        await self._run_hooks()
+        if self._first.is_set():
+            RECONNECTS.inc()
+        logger.info("bus_reconnected" if self._first.is_set() else "bus_connected")
+        self._first.set()
+        self._announce()
+
+    def _announce(self) -> None:
+        # In a task: what is announced may ask others, and meanwhile the connection may be lost.
+        task = asyncio.create_task(self._run_hooks(), name="bus-hooks")
+        self._background.add(task)
+        task.add_done_callback(self._background.discard)
 
     async def _run_hooks(self) -> None:
         for hook in self._hooks:
@@ -292,28 +327,6 @@ class Bus:
                 await hook()
             except Exception:
                 logger.exception("bus_hook_failed")
-
-    async def _on_error(self, error: Exception) -> None:
-        if isinstance(error, nats.errors.Error) and "permissions violation" in str(error).lower():
-            logger.error("bus_permission_denied", reason=str(error))
-        elif self.connected:
-            logger.warning("bus_error", reason=str(error) or type(error).__name__)
-
-    async def _on_disconnect(self) -> None:
-        if self._lost_at is None:
-            self._lost_at = time.monotonic()
-            CONNECTED.set(0)
-            logger.warning("bus_lost")
-
-    async def _on_reconnect(self) -> None:
-        self._lost_at = None
-        CONNECTED.set(1)
-        RECONNECTS.inc()
-        logger.info("bus_reconnected")
-        # In a task: the client waits for this callback before it hands out messages.
-        task = asyncio.create_task(self._run_hooks(), name="bus-hooks")
-        self._background.add(task)
-        task.add_done_callback(self._background.discard)
 
 
 def encode(message: object) -> bytes:

@@ -1,4 +1,4 @@
-"""Where the answers to questions asked of everybody arrive: one subscription for all of them, made with the connection.
+"""Where the answers to questions arrive: one subscription for all of them, made with the connection.
 
 A subscription for each question would cost asker and server several messages more than the question does.
 """
@@ -12,22 +12,24 @@ from collections.abc import Callable
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 
+from components.common.bus_connection import Listening
+
 # Takes an answer; True when it was the last that is wanted.
 Take = Callable[[bytes], bool]
 
 
 class Inbox:
-    """The answers of one connection; it stays when the connection is made again."""
+    """The answers to a bus's questions; each connection gives it an address of its own."""
 
     def __init__(self) -> None:
         self._address = ""
         self._serial = itertools.count()
         self._open: dict[str, tuple[Take, asyncio.Future[None]]] = {}
 
-    async def open(self, client: Client) -> None:
-        """Subscribe; before the first question."""
+    def listening(self, client: Client) -> Listening:
+        """Take a new address, and return what is to be heard there before the first question."""
         self._address = client.new_inbox()
-        await client.subscribe(f"{self._address}.*", cb=self._receive)
+        return Listening(f"{self._address}.*", "", self._receive)
 
     async def ask(self, client: Client, subject: str, question: bytes, timeout: float, take: Take) -> None:
         """Ask, and hand every answer to `take` until it has enough, nobody listens, or `timeout` seconds passed.

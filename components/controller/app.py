@@ -14,12 +14,13 @@ from werkzeug.routing import PathConverter
 
 from components.common import log
 from components.common.database import unavailable
+from components.common.share import ShareUnwellError
 from components.controller import leftovers
 from components.controller.audit import client_address, record, shown_path
 from components.controller.auth import caller_of
 from components.controller.bodies import MethodOverride
 from components.controller.context import EXTENSION, Controller, here
-from components.controller.errors import NO_DATABASE, ApiError, unexpected
+from components.controller.errors import NO_DATABASE, NO_SHARE, ApiError, unexpected
 from components.controller.rates import TooManyError
 from components.controller.routes import BLUEPRINTS
 from components.controller.store import full
@@ -83,6 +84,7 @@ def create_app(controller: Controller) -> Flask:
     app.register_error_handler(HTTPException, _http_error)
     app.register_error_handler(SQLAlchemyError, _database_error)
     app.register_error_handler(DataError, lambda _error: _api_error(ApiError(100, "a text is not one")))
+    app.register_error_handler(ShareUnwellError, _share_error)
     app.register_error_handler(Exception, _unexpected)
     return app
 
@@ -152,6 +154,11 @@ def _database_error(error: SQLAlchemyError) -> tuple[Response, int]:
         return _api_error(ApiError(NO_DATABASE))
     logger.error("database_error", reason=type(error).__name__, exc_info=error)
     return _api_error(ApiError(101))
+
+
+def _share_error(_error: ShareUnwellError) -> tuple[Response, int]:
+    logger.error("share_unavailable", path=request.path)
+    return _api_error(ApiError(NO_SHARE))
 
 
 def _unexpected(error: Exception) -> tuple[Response, int]:

@@ -14,12 +14,13 @@ from flask import Response, current_app, g, request
 from components.common.bus_thread import BusThread
 from components.common.identity import Identity
 from components.common.probes import authorised
+from components.common.share import Share
 from components.controller.ask import Asker
 from components.controller.auth import Caller, Tokens
 from components.controller.bodies import MAX_ANONYMOUS, MAX_JSON, read_json
 from components.controller.config import ControllerConfig
 from components.controller.database import Database
-from components.controller.errors import bad_request, denied
+from components.controller.errors import bad_request, denied, no_app
 from components.controller.gateways import Gateways
 from components.controller.lifecycle import Lifecycle
 from components.controller.operations import Operations
@@ -43,6 +44,7 @@ class Controller:
     identity: Identity
     db: Database
     store: Store
+    share: Share
     bus: BusThread
     pool: Pool
     tokens: Tokens
@@ -62,7 +64,7 @@ class Controller:
         """Make the parts; nothing connects yet."""
         stopping = threading.Event()
         db = Database(config.database_url, config.threads + 4)
-        store = Store(Path(config.share_path))
+        store = Store(Path(config.share_path), share := _share(config))
         bus = BusThread(config.bus, f"controller-{config.index}")
         pool = Pool()
         stagings = Stagings(config, db, store, bus, stopping)
@@ -74,6 +76,7 @@ class Controller:
             identity=identity,
             db=db,
             store=store,
+            share=share,
             bus=bus,
             pool=pool,
             tokens=Tokens(config.token_keys, config.token_expiration),
@@ -93,6 +96,11 @@ class Controller:
     def draining(self) -> bool:
         """Whether somebody keeps this controller out of the routers' tables."""
         return Path(self.config.drain_file).exists()
+
+
+def _share(config: ControllerConfig) -> Share:
+    """Return the way to the share: a thread for each request that may be under way."""
+    return Share(Store(Path(config.share_path)).problem, threads=config.threads + 2)
 
 
 def here() -> Controller:
@@ -162,6 +170,22 @@ def nothing(status: int = 200) -> Response:
     if status == 204:
         return Response(status=204)
     return Response(" ", status=status, mimetype="text/html")
+
+
+def stored(place: Path, kind: str) -> Response:
+    """Give a file of the share.
+
+    Raises:
+        ApiError: 301 when it is not there.
+        ShareUnwellError: the share does not answer.
+    """
+    try:
+        blocks = here().store.read(place)
+    except FileNotFoundError as error:
+        raise no_app() from error
+    return Response(
+        blocks, mimetype=kind, headers={"Content-Length": str(blocks.size)}, direct_passthrough=True
+    )
 
 
 def basic_only(name: str, password: str) -> Response | None:

@@ -10,6 +10,7 @@ TABLE: dict[int, tuple[int, str]] = {
     101: (500, "Error talking with the database"),
     102: (400, "The application was changed by someone else: meta.version is not {}"),
     103: (503, "The database does not answer; repeat the request later"),
+    104: (503, "The share of packages and droplets does not answer; repeat the request later"),
     111: (500, "System exception encountered"),
     200: (403, "Operation not permitted"),
     201: (403, "User not found"),
@@ -47,6 +48,7 @@ TABLE: dict[int, tuple[int, str]] = {
 
 # Ours: the contract's 101 says that something is wrong, and not that it passes.
 NO_DATABASE = 103
+NO_SHARE = 104
 
 
 class ApiError(IngotError):

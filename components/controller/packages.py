@@ -185,9 +185,10 @@ def build_package(
         raise refused(f"more than {limits.files} files")
     listed = name_resources(resources, names)
     uploaded = unpack(archive, work, entries) if archive is not None else {}
-    add_resources(store, listed, work, limits.size - sum(e.size for e in entries), uploaded)
+    room = limits.size - sum(e.size for e in entries)
+    store.run(lambda: add_resources(store, listed, work, room, uploaded))
     with store.incoming() as scratch:
-        digest = pack(work, scratch)
+        digest = store.run(lambda: pack(work, scratch))
         for sha1, path in uploaded.items():
             store.add_resource(path, sha1)
         keep(scratch, digest)

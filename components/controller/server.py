@@ -18,6 +18,7 @@ from components.common import log
 from components.common.daemon import notify
 from components.common.gunicorn_log import GunicornLogger
 from components.common.identity import Identity
+from components.common.share import Share, ShareUnwellError, answers
 from components.controller.app import create_app
 from components.controller.auth import add_user, find_user
 from components.controller.config import ControllerConfig
@@ -99,6 +100,7 @@ class Server(gunicorn.app.base.BaseApplication):
             self._link.stop()
         if self._controller is not None:
             self._controller.services.close()
+            self._controller.share.close()
             self._controller.db.close()
 
 
@@ -121,7 +123,7 @@ def serve(config: ControllerConfig) -> None:
 
 def prepare(config: ControllerConfig) -> None:
     """Migrate ccdb, make the share's folders, and add the administrator where missing."""
-    Store(Path(config.share_path)).prepare()
+    prepare_share(Path(config.share_path))
     db = Database(config.database_url, 1)
     try:
         db.wait(config.database_wait_seconds)
@@ -130,6 +132,18 @@ def prepare(config: ControllerConfig) -> None:
             bootstrap_admin(db, config)
     finally:
         db.close()
+
+
+def prepare_share(root: Path) -> None:
+    """Make the share's folders; one that hangs has them already, or lacks them until the next start."""
+    store = Store(root)
+    share = Share(lambda: answers(root))
+    try:
+        share.run(store.prepare)
+    except ShareUnwellError as error:
+        logger.warning("share_not_prepared", reason=str(error))
+    finally:
+        share.close()
 
 
 def bootstrap_admin(db: Database, config: ControllerConfig) -> None:

@@ -182,7 +182,9 @@ class Stagings:
             return _Claim(app_id, task, digest, upload, self._request(app, upload))
 
     def _has_droplet(self, app: App) -> bool:
-        return bool(app.staged_package_hash) and self._store.droplet(app.staged_package_hash or "").exists()
+        return bool(app.staged_package_hash) and self._store.there(
+            self._store.droplet(app.staged_package_hash or "")
+        )
 
     def _request(self, app: App, upload: str) -> StagingRequest:
         user = f"{quote(self._config.staging_user, safe='')}:{quote(self._config.staging_password, safe='')}"
@@ -314,7 +316,7 @@ class Stagings:
                 # To an earlier revision, or by the undoing of a change: that droplet is the one it runs with.
                 raise _StagingFailedError("the application was put back meanwhile; repeat the push")
             digest = upload.droplet_hash if upload else None
-            if digest is None or not self._store.droplet(digest).exists():
+            if digest is None or not self._store.there(self._store.droplet(digest)):
                 raise _StagingFailedError("the stager delivered no droplet", task_log)
             row.state, row.log = DONE, task_log
             session.delete(upload)

@@ -12,15 +12,20 @@ import os
 import re
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO
+from typing import IO, TypeVar
 
+from components.common.share import Share, ShareUnwellError, answers
 from components.controller import leftovers
+
+T = TypeVar("T")
 
 SHA1 = re.compile(r"[0-9a-f]{40}")
 BLOCK = 1 << 20
+# What is handed to a client at once.
+SENT_BLOCK = 256 << 10
 # A pool entry's limits (section 1.9): 512 MB.
 LARGEST_RESOURCE = 512 << 20
 # How exactly the pool knows when a file was last used: not each use is written down.
@@ -36,10 +41,12 @@ class Store:
 
     Args:
         root: the share; its three folders, and what belongs into them, are made where missing.
+        share: the way to it. Without one it is touched directly: nobody waits for who does so.
     """
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, share: Share | None = None) -> None:
         self.root = root
+        self._share = share
         self.droplets = root / "droplets"
         self.packages = root / "packages"
         self.resources = root / "resources"
@@ -60,12 +67,39 @@ class Store:
 
     def problem(self) -> str | None:
         """Return the reason why nothing can be stored; None when all is well."""
+        if silent := answers(self.root):
+            return silent
         for folder in (self.droplets, self.packages, self.resources):
             if not folder.is_dir():
                 return f"the share lacks {folder.name}/"
             if not os.access(folder, os.W_OK):
                 return f"the share's {folder.name}/ cannot be written"
         return None
+
+    def run(self, work: Callable[[], T]) -> T:
+        """Return what `work` returns, which touches the share.
+
+        Raises:
+            ShareUnwellError: the share does not answer.
+        """
+        return work() if self._share is None else self._share.run(work)
+
+    def trouble(self) -> str | None:
+        """Return `problem` as it was last seen, or that the share does not answer."""
+        return self.problem() if self._share is None else self._share.trouble()
+
+    def there(self, place: Path) -> bool:
+        """Return whether a file is there."""
+        return self.run(place.exists)
+
+    def read(self, place: Path) -> Blocks:
+        """Open a file.
+
+        Raises:
+            FileNotFoundError: it is not there.
+            ShareUnwellError: the share does not answer.
+        """
+        return self.run(lambda: Blocks(self, place.open("rb")))
 
     def droplet(self, digest: str) -> Path:
         """Return a droplet's place."""
@@ -86,25 +120,33 @@ class Store:
 
         Where the share gets full, the trash makes room first.
         """
-        if self.low():
-            self.empty_trash()
-        handle, name = tempfile.mkstemp(dir=self.scratch, prefix=leftovers.shared())
-        os.close(handle)
-        path = Path(name)
+        path = self.run(self._scratch)
         try:
             yield path
         except OSError as error:
             if full(error):
                 # For the next attempt.
-                self.empty_trash()
+                self.run(self.empty_trash)
             raise
         finally:
-            path.unlink(missing_ok=True)
+            # A sweep finds what stays there.
+            with contextlib.suppress(ShareUnwellError):
+                self.run(lambda: path.unlink(missing_ok=True))
+
+    def _scratch(self) -> Path:
+        if self.low():
+            self.empty_trash()
+        handle, name = tempfile.mkstemp(dir=self.scratch, prefix=leftovers.shared())
+        os.close(handle)
+        return Path(name)
 
     def keep(self, scratch: Path, place: Path) -> None:
-        """Put a finished file under its name: synced, readable by all, at once."""
+        """Put a finished file under its name: synced, at once. DEAs read droplets; all else is the controllers' own."""
+        self.run(lambda: self._keep(scratch, place))
+
+    def _keep(self, scratch: Path, place: Path) -> None:
         place.parent.mkdir(parents=True, exist_ok=True)
-        scratch.chmod(0o644)
+        scratch.chmod(0o644 if place.is_relative_to(self.droplets) else 0o640)
         with scratch.open("rb") as written:
             os.fsync(written.fileno())
         scratch.replace(place)
@@ -116,6 +158,9 @@ class Store:
 
     def add_resource(self, source: Path, digest: str) -> None:
         """Copy a file into the pool unless it is there, or too large."""
+        self.run(lambda: self._add_resource(source, digest))
+
+    def _add_resource(self, source: Path, digest: str) -> None:
         place, size = self.resource(digest), source.stat().st_size
         if size > LARGEST_RESOURCE or self.has_resource(digest, size):
             return
@@ -128,7 +173,9 @@ class Store:
         """Return whether the pool has a file of that digest and that size; to ask counts as a use."""
         if not isinstance(digest, str) or not SHA1.fullmatch(digest) or type(size) is not int:
             return False
-        place = self.resource(digest)
+        return self.run(lambda: self._has_resource(self.resource(digest), size))
+
+    def _has_resource(self, place: Path, size: int) -> bool:
         with contextlib.suppress(OSError):
             found = place.stat()
             if found.st_size != size:
@@ -163,6 +210,9 @@ class Store:
 
     def remove(self, place: Path) -> None:
         """Move a file that nobody refers to any more into the trash beside it."""
+        self.run(lambda: self._remove(place))
+
+    def _remove(self, place: Path) -> None:
         with contextlib.suppress(FileNotFoundError):
             # Its age in the trash counts from now.
             os.utime(place)
@@ -170,6 +220,9 @@ class Store:
 
     def restore(self, place: Path) -> bool:
         """Take a file back from the trash; say whether it was there and is missed."""
+        return self.run(lambda: self._restore(place))
+
+    def _restore(self, place: Path) -> bool:
         if place.exists():
             return False
         try:
@@ -188,6 +241,29 @@ class Store:
                         path.unlink()
                         count += 1
         return count
+
+
+class Blocks:
+    """The content of a file in blocks; `close` it. It raises `ShareUnwellError` where the share does not answer.
+
+    Attributes:
+        size: in bytes.
+    """
+
+    def __init__(self, store: Store, file: IO[bytes]) -> None:
+        self._store = store
+        self._file = file
+        self.size = os.fstat(file.fileno()).st_size
+
+    def __iter__(self) -> Iterator[bytes]:
+        """Read to the end."""
+        while block := self._store.run(lambda: self._file.read(SENT_BLOCK)):
+            yield block
+
+    def close(self) -> None:
+        """Let go of the file."""
+        with contextlib.suppress(ShareUnwellError):
+            self._store.run(self._file.close)
 
 
 def full(error: BaseException) -> bool:

@@ -90,7 +90,7 @@ class Agent:
         self._logs = LogBook(base / "lines", kept)
         self._gone = Gone(base / ".gone")
         self._meter = Meter()
-        self._metered = time.time()
+        self._metered = time.monotonic()
         self._disk_quota = DiskQuota(config, self._runner)
         self._keeper = Keeper(
             config,
@@ -350,8 +350,8 @@ class Agent:
 
     async def _say_usage(self) -> None:
         """`ingot.dea.usage`; what cannot be sent is part of the next."""
-        now = time.time()
-        if await self._announcer.say_usage(now, now - self._metered, self._meter.samples()):
+        now = time.monotonic()
+        if await self._announcer.say_usage(time.time(), now - self._metered, self._meter.samples()):
             self._meter.reset()
             self._metered = now
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import itertools
 import os
 import re
+import threading
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -13,11 +15,14 @@ import aiohttp
 from prometheus_client import Counter
 
 from components.common import log
+from components.common.share import Share, ShareUnwellError, answers
 from components.dea.errors import DropletError
 
 _MB = 1024 * 1024
 _CHUNK = _MB
 _SHA1 = re.compile(r"[0-9a-f]{40}")
+# Copies from the share at once.
+_SHARE_THREADS = 4
 _TOTAL_SECONDS, _SILENT_SECONDS = 600, 30
 FETCHED = Counter("ingot_dea_droplets_total", "Droplets had, by where they came from.", ["source"])
 logger = log.get(__name__)
@@ -54,6 +59,8 @@ class Droplets:
         self._directory = directory
         self._share = share
         self._limit = limit_mb * _MB
+        self._reach = Share(lambda: answers(share), threads=_SHARE_THREADS)
+        self._copies = itertools.count()
         self._under_way: dict[str, asyncio.Task[Path]] = {}
         self._session: aiohttp.ClientSession | None = None
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -85,6 +92,7 @@ class Droplets:
         """End transfers."""
         for task in list(self._under_way.values()):
             task.cancel()
+        self._reach.close()
         if self._session is not None:
             await self._session.close()
 
@@ -96,7 +104,7 @@ class Droplets:
             return path
         pending = path.with_suffix(".pending")
         try:
-            digest = await asyncio.to_thread(self._copy, file, pending)
+            digest = await self._from_share(file, pending)
             source = "share"
             if digest != sha1:
                 if digest is not None:
@@ -112,6 +120,31 @@ class Droplets:
         FETCHED.labels(source).inc()
         await asyncio.to_thread(self._evict, path)
         return path
+
+    async def _from_share(self, file: str, target: Path) -> str | None:
+        """Copy from the share; None where it is not there, or the share does not answer."""
+        if not file:
+            return None
+        # Of its own: a copy that hangs may come to its end while the droplet comes by another way.
+        own = target.with_suffix(f".{next(self._copies)}.pending")
+        given_up = threading.Event()
+
+        def work() -> str | None:
+            digest = self._copy(file, own)
+            if digest is None or given_up.is_set():
+                own.unlink(missing_ok=True)
+            return digest
+
+        try:
+            digest = await self._reach.run_async(work)
+        except ShareUnwellError as error:
+            logger.warning("droplet_not_on_share", file=file, reason=str(error))
+            return None
+        finally:
+            given_up.set()
+        if digest is not None:
+            own.replace(target)
+        return digest
 
     def _copy(self, file: str, target: Path) -> str | None:
         """Copy from the share; None where it is not there."""

@@ -39,11 +39,26 @@ HOLDING = LIVE | {State.STOPPING}
 
 
 class TaskFacts(msgspec.Struct, kw_only=True):
-    """What only a one-off task has: `timeout` in seconds, its `deadline` since 1970, and, once it has ended, how."""
+    """What only a one-off task has: `timeout` in seconds, its `deadline` since 1970, and, once it has ended, how.
+
+    `ends` is the deadline by the clock that counts from the machine's start and that nobody sets; an agent of an earlier release
+    knows the other one only.
+    """
 
     timeout: float
     deadline: float
+    ends: float | None = None
     ended: TaskEnded | None = None
+
+    def left(self, wall: float, running: float) -> float:
+        """Return the seconds until its deadline, at most its whole time.
+
+        Args:
+            wall: now, since 1970.
+            running: now, since the machine's start.
+        """
+        left = self.deadline - wall if self.ends is None else self.ends - running
+        return min(left, self.timeout)
 
 
 class Instance(msgspec.Struct, kw_only=True):

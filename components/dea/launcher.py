@@ -96,7 +96,7 @@ class Launcher:
         """Describe its unit."""
         directory = self.directory(instance)
         port = [] if instance.port is None else ["-p", str(instance.port)]
-        return self._spec(instance, environment, ["/bin/bash", str(directory / "startup"), *port])
+        return self._spec(instance, environment, ["/bin/bash", str(directory / "startup"), *port], again=True)
 
     def task_spec(self, instance: Instance, environment: Mapping[str, str], command: str) -> UnitSpec:
         """Describe the unit of a one-off task: the command, with what `startup` would have set before. Blocks.
@@ -117,12 +117,19 @@ class Launcher:
         return self._spec(instance, environment, ["/bin/bash", str(script)], timeout)
 
     def _spec(
-        self, instance: Instance, environment: Mapping[str, str], argv: list[str], timeout: float = 0
+        self,
+        instance: Instance,
+        environment: Mapping[str, str],
+        argv: list[str],
+        timeout: float = 0,
+        *,
+        again: bool = False,
     ) -> UnitSpec:
         directory = self.directory(instance)
         return UnitSpec(
             name=instance.unit,
             argv=argv,
+            again=again,
             timeout_seconds=timeout,
             directory=directory,
             environment=environment,

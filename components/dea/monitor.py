@@ -31,13 +31,17 @@ class Process:
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """A sample (section 4.7): percent of a core, KB, bytes; `ticks` is what the next percentage is reckoned from."""
+    """A sample (section 4.7): percent of a core, KB, bytes; the next percentage is reckoned from `ticks` and `clock`.
+
+    `time` is shown, and may be set; `clock` only grows.
+    """
 
     time: float
     cpu: float
     mem: float
     disk: int
     ticks: int = 0
+    clock: float = 0.0
 
 
 def processes(root: Path = Path("/proc")) -> list[Process]:
@@ -134,15 +138,15 @@ def group(found: Iterable[Process], owner: Callable[[Process], str | None]) -> M
     return table
 
 
-def sample(own: Iterable[Process], disk: int, now: float, before: Usage | None) -> Usage:
-    """Reckon an instance's usage from its processes and its previous sample."""
+def sample(own: Iterable[Process], disk: int, now: float, clock: float, before: Usage | None) -> Usage:
+    """Reckon an instance's usage from its processes and its previous sample; `now` is since 1970, `clock` only grows."""
     own = list(own)
     ticks = sum(p.ticks for p in own)
     cpu = 0.0
-    if before is not None and now > before.time:
+    if before is not None and clock > before.clock:
         # A process that ended took its time with it: no negative percentages.
-        cpu = max(0.0, 100 * (ticks - before.ticks) / _TICKS / (now - before.time))
-    return Usage(now, round(cpu, 1), float(sum(p.rss_kb for p in own)), disk, ticks)
+        cpu = max(0.0, 100 * (ticks - before.ticks) / _TICKS / (clock - before.clock))
+    return Usage(now, round(cpu, 1), float(sum(p.rss_kb for p in own)), disk, ticks, clock)
 
 
 def excess(memory_kb: float, disk: int, limits: Limits) -> str | None:

@@ -81,7 +81,9 @@ class Tasks:
             record = Instance.of(message.start, message.task, now)
             # Nobody routes to it, so it has no port and proves nothing.
             record.uris, record.health = [], None
-            record.task = TaskFacts(timeout=message.timeout, deadline=now + message.timeout)
+            record.task = TaskFacts(
+                timeout=message.timeout, deadline=now + message.timeout, ends=_running() + message.timeout
+            )
             try:
                 self._keeper.admit(record)
             except NoRoomError as error:
@@ -198,7 +200,7 @@ class Tasks:
 
     async def _supervise(self, record: Instance) -> None:
         assert record.task is not None
-        left = record.task.deadline + _SLACK_SECONDS - time.time()
+        left = record.task.left(time.time(), _running()) + _SLACK_SECONDS
         try:
             status = await asyncio.wait_for(self._runner.wait(record.unit), max(left, 0.1))
         except TimeoutError:
@@ -270,6 +272,11 @@ class Tasks:
         if record.told:
             self._keeper.save()
             self._keeper.spawn(self._linger(record), f"task-{record.id}")
+
+
+def _running() -> float:
+    """Return the seconds since the machine's start, which the next agent counts alike."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
 def _too_long(task: TaskFacts) -> str:

@@ -42,10 +42,10 @@ async def ready(instance: Instance, directory: Path, config: DeaConfig) -> bool:
     health = instance.health
     path = None if health is None or instance.port is None else health.path
     seconds = _seconds(instance, config, health)
-    deadline = time.time() + seconds
+    deadline = time.monotonic() + seconds
     pause = _FIRST_PAUSE
     last = ""
-    while instance.state is State.STARTING and time.time() < deadline:
+    while instance.state is State.STARTING and time.monotonic() < deadline:
         if path is None:
             served = await _serves(instance, directory, config)
         else:

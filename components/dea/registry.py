@@ -10,6 +10,8 @@ from components.common.messages import Capacity, DeaDiscover, FindDroplet, Limit
 from components.dea.errors import NoRoomError
 from components.dea.instance import HOLDING, Instance, State
 
+# What a clock that is kept right may go back by.
+_CLOCK_SECONDS = 60.0
 # Section 4.3, milliseconds.
 _TAINT_PER_INSTANCE, _TAINT_FOR_MEMORY, _TAINT_CAP = 10, 100, 250
 
@@ -156,8 +158,12 @@ class Registry:
         return self._oldest(now.disk_reserved + limits.disk - now.disk)
 
     def expired(self, now: float, keep: float) -> list[Instance]:
-        """Crashed ones whose time is over, and the oldest where all together hold more than their share of the disk."""
-        late = [i for i in self.in_state(State.CRASHED) if now - i.state_timestamp >= keep]
+        """Crashed ones whose time is over, and the oldest where all together hold more than their share of the disk.
+
+        The time of one is not known where the clock was set back since: it is over.
+        """
+        crashed = self.in_state(State.CRASHED)
+        late = [i for i in crashed if not -_CLOCK_SECONDS < now - i.state_timestamp < keep]
         held = sum(i.kept_mb for i in self.crashed())
         return late + [i for i in self._oldest(held - self.bounds.disk // _KEPT_SHARE) if i not in late]
 

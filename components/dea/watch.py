@@ -118,7 +118,7 @@ class Watch:
     async def _judge(self, instance: Instance, own: list[Process]) -> None:
         disk = await asyncio.to_thread(self._disk, instance, [p.pid for p in own])
         before = self._samples.get(instance.id)
-        usage = sample(own, disk.size, time.time(), before)
+        usage = sample(own, disk.size, time.time(), time.monotonic(), before)
         self._samples[instance.id] = usage
         self._meter.note(instance, usage, before)
         memory = usage.mem

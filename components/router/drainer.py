@@ -14,6 +14,8 @@ logger = log.get(__name__)
 
 # Well within the time for which nginx remembers (lua/control.lua, TELLING_SECONDS).
 _PERIOD_SECONDS = 1.0
+# What a clock that is kept right may go back by.
+_CLOCK_SECONDS = 60.0
 
 
 class Telling(Protocol):
@@ -63,7 +65,8 @@ class Drainer:
             NginxError: it does not answer; it is told again at the next step.
         """
         try:
-            due = now >= self._flag.stat().st_mtime + self._notice_seconds
+            # One from the future: the clock was set back since, and nobody knows how long ago that is.
+            due = not -_CLOCK_SECONDS < now - self._flag.stat().st_mtime < self._notice_seconds
         except FileNotFoundError:
             due = False
         if due:

@@ -174,6 +174,8 @@ class Sandbox:
                 memory_mb=config.memory_mb,
                 tasks=config.processes,
                 nofile=_OPEN_FILES,
+                # One file may be as large as all of them.
+                file_mb=config.disk_mb,
                 writable=(box.path, box.cache),
                 hidden=tuple(Path(p) for p in config.hidden_paths),
                 empty=(self._root,),

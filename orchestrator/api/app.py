@@ -11,7 +11,7 @@ from werkzeug.exceptions import HTTPException
 
 from components.common import log
 from components.common.errors import IngotError
-from orchestrator.api import images, jobs, machines, operations, pools, status
+from orchestrator.api import door, images, jobs, machines, operations, pools, status
 from orchestrator.api.auth import AuthError
 from orchestrator.api.context import EXTENSION, Orchestrator, here
 from orchestrator.iaas.provider import ProviderError
@@ -38,6 +38,7 @@ def create_app(orchestrator: Orchestrator) -> Flask:
     app.after_request(_record)
     app.register_error_handler(RefusedError, lambda error: failure(error.status, str(error)))
     app.register_error_handler(AuthError, _denied)
+    app.register_error_handler(door.RefusedAtDoorError, _turned_away)
     app.register_error_handler(ProviderError, lambda error: failure(502, str(error)))
     app.register_error_handler(HTTPException, _http_error)
     app.register_error_handler(SQLAlchemyError, _database_error)
@@ -54,8 +55,21 @@ def failure(status: int, description: str) -> tuple[Response, int]:
 def _identify() -> None:
     g.begun = time.monotonic()
     g.caller = None
-    if request.path not in _PROBES:
-        g.caller = here().voucher.caller(request.headers)
+    if request.path in _PROBES:
+        return
+    door.own_page(request)
+    orchestrator = here()
+    comer = door.comer(request)
+    if wait := orchestrator.attempts.wait(comer):
+        raise door.RefusedAtDoorError(f"too many failed logins: try again in {wait} s", 429, wait)
+    try:
+        g.caller = orchestrator.voucher.caller(request.headers, looks=request.method in door.LOOKING)
+    except AuthError as error:
+        if error.status == 401 and request.headers.get("Authorization"):
+            orchestrator.attempts.failed(comer)
+        raise
+    orchestrator.attempts.succeeded(comer)
+    door.json_only(request)
 
 
 def _record(response: Response) -> Response:
@@ -81,6 +95,13 @@ def _denied(error: AuthError) -> tuple[Response, int]:
     response, status = failure(error.status, str(error))
     if status == 401:
         response.headers["WWW-Authenticate"] = 'Basic realm="ingot orchestrator"'
+    return response, status
+
+
+def _turned_away(error: door.RefusedAtDoorError) -> tuple[Response, int]:
+    response, status = failure(error.status, str(error))
+    if error.wait:
+        response.headers["Retry-After"] = str(error.wait)
     return response, status
 
 

@@ -16,7 +16,8 @@ from components.common.probes import authorised
 from orchestrator.config import OrchestratorConfig
 
 OPERATOR = "operator"
-CACHE_SECONDS = 30.0
+# How long a token that was vouched for may still look, while no controller can be asked.
+LOOK_SECONDS = 30.0
 _CACHED_AT_MOST = 1000
 logger = log.get(__name__)
 
@@ -49,8 +50,14 @@ class Voucher:
         """Give up the connections."""
         self._http.close()
 
-    def caller(self, headers: Headers) -> str:
+    def caller(self, headers: Headers, *, looks: bool = False) -> str:
         """Give the administrator's email, or `operator`.
+
+        A controller is asked each time: who is revoked there is refused here at once.
+
+        Args:
+            headers: of the request.
+            looks: the request changes nothing; then a token that was good lately will do where no controller answers.
 
         Raises:
             AuthError: 401 nobody, or a wrong password; 403 not an administrator; 503 no controller answers.
@@ -63,20 +70,24 @@ class Voucher:
                 return OPERATOR
             logger.info("operator_rejected")
             raise AuthError("wrong user or password", 401)
-        return self._administrator(given)
+        return self._administrator(given, looks=looks)
 
-    def _administrator(self, token: str) -> str:
+    def _administrator(self, token: str, *, looks: bool) -> str:
         key = hashlib.sha256(token.encode()).hexdigest()
-        now = self._clock()
-        with self._mutex:
-            email, until = self._known.get(key, ("", 0.0))
-        if now < until:
-            return email
-        email = self._ask(token)
+        try:
+            email = self._ask(token)
+        except AuthError as error:
+            with self._mutex:
+                if error.status != 503:
+                    self._known.pop(key, None)
+                email, until = self._known.get(key, ("", 0.0))
+            if looks and self._clock() < until:
+                return email
+            raise
         with self._mutex:
             if len(self._known) >= _CACHED_AT_MOST:
                 self._known.clear()
-            self._known[key] = (email, now + CACHE_SECONDS)
+            self._known[key] = (email, self._clock() + LOOK_SECONDS)
         return email
 
     def _ask(self, token: str) -> str:

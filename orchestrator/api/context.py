@@ -12,6 +12,7 @@ from flask import Response, current_app, g, jsonify, request
 
 from components.common.identity import Identity
 from orchestrator.api.auth import Voucher
+from orchestrator.api.door import Attempts
 from orchestrator.config import OrchestratorConfig
 from orchestrator.images import Images
 from orchestrator.jobs.engine import Engine
@@ -39,6 +40,7 @@ class Orchestrator:
     images: Images
     voucher: Voucher
     stopping: threading.Event
+    attempts: Attempts = field(default_factory=Attempts)
     begun: float = field(default_factory=time.monotonic)
 
 

@@ -18,6 +18,9 @@ from orchestrator.jobs.kinds import PLATFORM, Facts, Planned, RefusedError, Step
 from orchestrator.models import DONE, FAILED, RUNNING, SUCCEEDED, WAITING, Job, Line, Lock
 from orchestrator.models import Step as StepRow
 
+# Jobs that ended, lines of a job, and letters of a line that are kept.
+MOST_JOBS, MOST_LINES, MOST_LETTERS = 5000, 20_000, 10_000
+_JOBS_AT_ONCE = 100
 # The name under which PostgreSQL's writers of locks queue up.
 _LOCKS = "locks"
 Mark = tuple[int, float]
@@ -185,9 +188,13 @@ class Journal:
         with self._db.session() as session:
             last = session.scalar(select(func.max(Line.n)).where(Line.job_id == job_id)) or 0
             session.add_all(
-                Line(job_id=job_id, n=last + i, at=now, step=step, text=text)
+                Line(job_id=job_id, n=last + i, at=now, step=step, text=text[:MOST_LETTERS])
                 for i, text in enumerate(lines, 1)
             )
+            if last + len(lines) > MOST_LINES:
+                # The oldest go: how a job ended is in the newest.
+                over = last + len(lines) - MOST_LINES
+                session.execute(delete(Line).where(Line.job_id == job_id, Line.n <= over))
 
     def end(self, job_id: int, facts: Facts | None, message: str = "", way_out: str | None = None) -> str:
         """Note how a job ended and free its locks: failed where a way out is given, else succeeded.
@@ -204,18 +211,23 @@ class Journal:
             return job.state
 
     def prune(self, before: float) -> int:
-        """Forget jobs that ended before that time, with their steps and lines; return how many.
+        """Forget jobs that ended before that time, and those beyond `MOST_JOBS`, with their steps and lines; return how many.
 
-        Those that wait or run stay, however old they are.
+        Those that wait or run stay, however old they are. A job goes after what hangs on it, and a few at a time: each statement
+        ends in its time however large the journal has become.
         """
-        with self._db.session() as session:
-            old = list(
-                session.scalars(select(Job.id).where(Job.ended < before, Job.state.in_((SUCCEEDED, FAILED))))
-            )
+        ended = select(Job.id).where(Job.state.in_((SUCCEEDED, FAILED)))
+        count = 0
+        while True:
+            with self._db.session() as session:
+                newest = session.scalar(ended.order_by(Job.id.desc()).offset(MOST_JOBS - 1).limit(1))
+                old = (Job.ended < before) | (Job.id < (newest or 0))
+                some = list(session.scalars(ended.where(old).order_by(Job.id).limit(_JOBS_AT_ONCE)))
+            if not some:
+                return count
             for row in (Line, StepRow):
-                session.execute(delete(row).where(row.job_id.in_(old)))
-            session.execute(delete(Job).where(Job.id.in_(old)))
-            return len(old)
+                self._db.prune(row, row.job_id.in_(some))
+            count += self._db.prune(Job, Job.id.in_(some), Job.state.in_((SUCCEEDED, FAILED)))
 
     def job(self, job_id: int) -> dict[str, Any] | None:
         """Give a job with its steps as the API shows it (docs/platform.md), or None."""

@@ -12,7 +12,7 @@ from orchestrator.jobs import machines
 from orchestrator.jobs.kinds import Doing, Facts, Planned, Step, StepError
 from orchestrator.models import DRAINING, FAILED, LEAVING, READY
 from orchestrator.plays import Play
-from orchestrator.pool import crowded, shrink, without
+from orchestrator.pool import busy, crowded, occupied, shrink, without
 from orchestrator.tools import Tools
 
 _STOP_SECONDS = 30.0
@@ -81,7 +81,8 @@ class ScaleIn:
 def _choose(doing: Doing) -> None:
     tools, names = doing.tools, doing.facts["machines"]
     # The plan may be older than the last beats.
-    if why := crowded(machines.pool(tools, doing.facts["pool"]), names):
+    pool = machines.pool(tools, doing.facts["pool"])
+    if why := occupied(pool, names) or crowded(pool, names):
         raise StepError(why)
     for row in machines.rows(tools, names):
         if row.state in (READY, DRAINING):
@@ -101,6 +102,9 @@ def _evacuate(doing: Doing) -> None:
 
     def evacuate(name: str) -> None:
         if (beat := machines.evacuate(tools, facts["addresses"][name])) is not None:
+            # One that began in between: from now on none can.
+            if beat.tasks:
+                raise StepError(busy(beat.tasks))
             doing.say(f"{name}: evacuates, {sum(beat.droplets.values())} instances to move")
 
     _check(machines.each(facts["machines"], evacuate))

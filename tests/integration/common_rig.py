@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import signal
 import socket
 import subprocess
 import time
@@ -61,11 +62,12 @@ async def until(
     raise AssertionError(f"not within {seconds:g} s: {what}")
 
 
-def authorization(without: str = " ") -> str:
+def authorization(without: str = " ", password: str | None = None) -> str:
     """Return nats-server's users of the contract, each with its name as password.
 
     Args:
         without: begins the subjects that nobody may use.
+        password: of everybody, instead of each one's name.
     """
     known = []
     for user in (*COMPONENTS, OPERATOR, PEER):
@@ -76,7 +78,7 @@ def authorization(without: str = " ") -> str:
         }
         if may.allow_responses:
             rights["allow_responses"] = {"max": -1, "expires": "60s"}
-        known.append({"user": user, "password": user, "permissions": rights})
+        known.append({"user": user, "password": password or user, "permissions": rights})
     return f"authorization {{ users: {json.dumps(known)} }}"
 
 
@@ -88,10 +90,9 @@ class NatsServer:
         self.url = f"nats://127.0.0.1:{self.port}"
         self._config = folder / "nats.conf"
         self._process: subprocess.Popen[bytes] | None = None
-        lines = [f'listen: "127.0.0.1:{self.port}"', f'log_file: "{folder}/nats.log"']
-        if users:
-            lines.append(authorization())
-        self._config.write_text("\n".join(lines) + "\n")
+        self.log = folder / "nats.log"
+        self._lines = [f'listen: "127.0.0.1:{self.port}"', f'log_file: "{self.log}"']
+        self._write(authorization() if users else "")
 
     def start(self) -> None:
         self._process = subprocess.Popen(["nats-server", "-c", str(self._config)])
@@ -103,11 +104,28 @@ class NatsServer:
             time.sleep(0.02)
         raise AssertionError("nats-server does not listen")
 
+    def reload(self, rest: str) -> None:
+        """Have it read a configuration of its address and `rest`, and wait until it has."""
+        assert self._process is not None
+        self._write(rest)
+        before = self._reloads()
+        self._process.send_signal(signal.SIGHUP)
+        deadline = time.monotonic() + 60
+        while self._reloads() == before:
+            assert time.monotonic() < deadline, "nats-server does not reload"
+            time.sleep(0.02)
+
     def stop(self) -> None:
         if self._process is not None:
             self._process.kill()
             self._process.wait()
             self._process = None
+
+    def _write(self, rest: str) -> None:
+        self._config.write_text("\n".join([*self._lines, rest]) + "\n")
+
+    def _reloads(self) -> int:
+        return self.log.read_text().count("Reloaded server configuration")
 
 
 @pytest.fixture

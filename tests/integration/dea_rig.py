@@ -100,7 +100,7 @@ class DeaRig:
     def __init__(self, folder: Path, **config: Any) -> None:
         self.folder = folder
         self.share = folder / "share" / "droplets"
-        self.share.mkdir(parents=True)
+        self.share.mkdir(parents=True, exist_ok=True)
         self.bus_port = free_port()
         self.status_port = free_port()
         self.heard: list[tuple[str, Any]] = []

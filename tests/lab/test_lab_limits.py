@@ -109,10 +109,12 @@ class Rig:
     async def _hear(self, message: Any) -> None:
         self.heard.append((message.subject, message.body))
 
-    async def hears(self, subject: str, wanted: Callable[[Any], bool] = lambda _: True) -> Any:
+    async def hears(
+        self, subject: str, wanted: Callable[[Any], bool] = lambda _: True, since: int = 0
+    ) -> Any:
         deadline = time.monotonic() + PATIENCE
         while time.monotonic() < deadline:
-            for name, body in self.heard:
+            for name, body in self.heard[since:]:
                 if name == subject and wanted(body):
                     return body
             await asyncio.sleep(0.05)
@@ -293,7 +295,7 @@ async def test_too_much_ends_it_with_the_reason_and_the_neighbour_does_not_notic
 
 
 async def test_who_fills_its_disk_is_refused_more_and_goes_on(rig: Rig, on: Callable[[str], str]) -> None:
-    filler = await rig.run(5, FILLER)
+    filler = await rig.run(6, FILLER)
     quotas = await asyncio.to_thread(on, "repquota -un /var/lib/ingot/dea")
     # User, state, blocks with their soft and hard limit, files with theirs.
     rows = [row.split() for row in quotas.splitlines() if row.startswith("#50")]
@@ -305,4 +307,46 @@ async def test_who_fills_its_disk_is_refused_more_and_goes_on(rig: Rig, on: Call
         assert time.monotonic() < deadline, "it was never refused"
         await asyncio.sleep(0.2)
     assert 32 << 20 < int(size) <= 64 << 20
-    assert (await rig.find(5))["state"] == "RUNNING"
+    assert (await rig.find(6))["state"] == "RUNNING"
+
+
+async def test_a_unit_that_is_restarted_serves_again_and_its_instance_lives(
+    rig: Rig, on: Callable[[str], str]
+) -> None:
+    instance = await rig.run(5, SERVER, uris=("again.x",))
+    stats = (await rig.find(5))["stats"]
+    seen = set()
+
+    async def answers_anew() -> None:
+        deadline = time.monotonic() + PATIENCE
+        while time.monotonic() < deadline:
+            async with httpx.AsyncClient() as http:
+                try:
+                    pid = (await http.get(f"http://{stats['host']}:{stats['port']}/", timeout=PATIENCE)).text
+                except httpx.TransportError:
+                    pid = ""
+            if pid and pid not in seen:
+                seen.add(pid)
+                return
+            await asyncio.sleep(0.2)
+        pytest.fail("it does not answer anew")
+
+    await answers_anew()
+    # As needrestart does after an upgrade of a library: the unit, then units and agent together.
+    for units in (f"ingot-app-{instance}", f"ingot-app-{instance} ingot-dea"):
+        await asyncio.to_thread(on, f"systemctl restart {units}")
+        await answers_anew()
+    mark = len(rig.heard)
+    await rig.hears("dea.heartbeat", lambda b: any(d["droplet"] == 5 for d in b["droplets"]), since=mark)
+    beat = [b for name, b in rig.heard if name == "dea.heartbeat"][-1]
+    assert [(d["instance"], d["state"]) for d in beat["droplets"] if d["droplet"] == 5] == [
+        (instance, "RUNNING")
+    ]
+    assert [b for name, b in rig.heard if name == "droplet.exited" and b["droplet"] == 5] == []
+    # What it was started with goes with it.
+    await rig.bus.publish("dea.stop", {"droplet": 5})
+    left = "ls /run/ingot-dea/units"
+    deadline = time.monotonic() + PATIENCE
+    while instance in await asyncio.to_thread(on, left):
+        assert time.monotonic() < deadline, "its files stay"
+        await asyncio.sleep(0.5)

@@ -55,6 +55,7 @@ class UnitSpec:
         timeout_seconds: ended after so long, with result `timeout`; 0 is for ever.
         capabilities: that a program of ours keeps, such as `CAP_SYS_ADMIN`; it sees the machine's devices then. A guest has none.
         system_calls: that it may make beyond those of a service.
+        again: may be begun again, as `systemctl restart` does; what must run once at most may not.
     """
 
     name: str
@@ -79,6 +80,7 @@ class UnitSpec:
     timeout_seconds: float = 0
     capabilities: Sequence[str] = ()
     system_calls: Sequence[str] = ()
+    again: bool = False
 
     def check(self) -> None:
         """Refuse what no runner could carry.

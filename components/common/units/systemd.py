@@ -82,9 +82,9 @@ class SystemdRunner:
             )
             result = await self._job(reply[0])
         finally:
-            # A file that is shown somewhere else stays there without its name.
-            for path in (files.environment, files.passwd, files.group):
-                path.unlink(missing_ok=True)
+            # A file that is shown somewhere else stays there without its name; only a restart reads it once more.
+            if not spec.again:
+                self._forget(spec.name)
         if result != "done":
             status = await self.status(spec.name)
             await self.stop(spec.name, 0)
@@ -96,6 +96,7 @@ class SystemdRunner:
             reply = await self._manager("StopUnit", "ss", [_unit(name), "replace"])
         except _RefusedError as error:
             if error.kind == _NO_SUCH_UNIT:
+                self._forget(name)
                 return
             raise
         if await self._job(reply[0], grace_seconds) is None:
@@ -105,6 +106,7 @@ class SystemdRunner:
         # One that failed stays, so that its status can be read: nobody wants it any more.
         with contextlib.suppress(_RefusedError):
             await self._manager("ResetFailedUnit", "s", [_unit(name)])
+        self._forget(name)
 
     async def kill(self, name: str) -> None:
         """See `Runner.kill`."""
@@ -125,8 +127,8 @@ class SystemdRunner:
         return sorted(
             str(row[0]).removesuffix(".service")
             for row in reply[0]
-            # A stopped one may linger, inactive, until systemd collects it.
-            if _there(row[2], row[3]) and row[3] != "inactive"
+            # A stopped one may linger, inactive, until systemd collects it; one with a job is being restarted.
+            if _there(row[2], row[3]) and (row[3] != "inactive" or row[7])
         )
 
     async def wait(self, name: str) -> UnitStatus:
@@ -156,7 +158,7 @@ class SystemdRunner:
 
     def _write_files(self, spec: UnitSpec) -> Files:
         self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        files = Files(*(self._directory / f"{spec.name}.{kind}" for kind in ("env", "passwd", "group")))
+        files = self._files(spec.name)
         # A file, read by systemd as root: the property `Environment` can be read by everybody on the machine.
         _write(
             files.environment,
@@ -167,6 +169,14 @@ class SystemdRunner:
             _write(files.passwd, 0o444, accounts.passwd(spec))
             _write(files.group, 0o444, accounts.group(spec))
         return files
+
+    def _files(self, name: str) -> Files:
+        return Files(*(self._directory / f"{name}.{kind}" for kind in ("env", "passwd", "group")))
+
+    def _forget(self, name: str) -> None:
+        files = self._files(name)
+        for path in (files.environment, files.passwd, files.group):
+            path.unlink(missing_ok=True)
 
     async def _job(self, path: str, timeout: float = _JOB_SECONDS) -> str | None:
         """Wait for a job's end: `done`, or why not; None while it is still at work after `timeout`.
@@ -271,6 +281,9 @@ def _status(unit: dict[str, Any], service: dict[str, Any]) -> UnitStatus:
         return UnitStatus(UnitState.RUNNING, service.get("MainPID") or None, user=user)
     if active == "deactivating":
         return UnitStatus(UnitState.STOPPING, service.get("MainPID") or None, user=user)
+    if active in ("inactive", "failed") and unit.get("Job", (0, "/"))[0]:
+        # Between its two lives, while it is restarted; or about to be forgotten.
+        return UnitStatus(UnitState.STOPPING, user=user)
     if active == "inactive":
         # Stopped on request; systemd has not collected it yet.
         return MISSING

@@ -7,13 +7,13 @@ import tempfile
 from pathlib import Path
 from urllib.parse import quote
 
-from flask import Blueprint, Response, jsonify, request, send_file
+from flask import Blueprint, Response, jsonify, request
 
 from components.common import trees
 from components.controller import apps, leftovers, updates, views
 from components.controller.apps import Handle
 from components.controller.bodies import MAX_FINGERPRINTS
-from components.controller.context import here, json_object, json_value, nothing, user
+from components.controller.context import here, json_object, json_value, nothing, stored, user
 from components.controller.errors import bad_request, no_app
 from components.controller.models import (
     CANARY_FAILED,
@@ -113,14 +113,11 @@ def download(name: str) -> Response:
     controller, caller = here(), user()
     with controller.db.session() as session:
         digest = apps.find(session, caller, name).package_hash
-    if digest is None or not controller.store.package(digest).exists():
+    if digest is None:
         raise no_app()
-    return send_file(
-        controller.store.package(digest),
-        mimetype="application/zip",
-        download_name=f"{name}.zip",
-        as_attachment=True,
-    )
+    sent = stored(controller.store.package(digest), "application/zip")
+    sent.headers.set("Content-Disposition", "attachment", filename=f"{name}.zip")
+    return sent
 
 
 @blueprint.post("/resources")
@@ -131,9 +128,10 @@ def resources() -> Response:
     if not isinstance(value, list):
         return jsonify([])
     store = here().store
-    return jsonify(
-        [v for v in value if isinstance(v, dict) and store.has_resource(v.get("sha1"), v.get("size"))]
+    found = store.run(
+        lambda: [v for v in value if isinstance(v, dict) and store.has_resource(v.get("sha1"), v.get("size"))]
     )
+    return jsonify(found)
 
 
 @blueprint.put("/apps/<name>/update")

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import IO
 
-from flask import Blueprint, Response, request, send_file
+from flask import Blueprint, Response, request
 
 from components.common import log
 from components.controller import apps, files, revisions
-from components.controller.context import basic_only, here, nothing
+from components.controller.context import basic_only, here, nothing, stored
 from components.controller.errors import bad_request, no_app
 from components.controller.models import Upload
 from components.controller.store import SHA1, copy, sha1_of
@@ -26,10 +27,9 @@ def droplet(app_id: int, digest: str) -> Response:
         app = apps.by_id(session, app_id)
         if app is None or not SHA1.fullmatch(digest) or not revisions.has_droplet(session, app, digest):
             raise no_app()
-    place = controller.store.droplet(digest)
-    if not place.exists():
-        raise no_app()
-    return send_file(place, mimetype="application/octet-stream", etag=digest, max_age=None)
+    sent = stored(controller.store.droplet(digest), "application/octet-stream")
+    sent.set_etag(digest)
+    return sent
 
 
 @blueprint.get("/staging/app/<int:app_id>")
@@ -42,9 +42,9 @@ def package(app_id: int) -> Response:
     with controller.db.session() as session:
         app = apps.by_id(session, app_id)
         digest = app.package_hash if app else None
-    if digest is None or not controller.store.package(digest).exists():
+    if digest is None:
         raise no_app()
-    return send_file(controller.store.package(digest), mimetype="application/zip")
+    return stored(controller.store.package(digest), "application/zip")
 
 
 @blueprint.post("/staging/droplet/<int:app_id>/<upload_id>")
@@ -62,12 +62,16 @@ def deliver(app_id: int, upload_id: str) -> Response:
     if file is None:
         raise bad_request(f"the field {FIELD} is missing")
     with controller.store.incoming() as scratch:
-        with file.stream as reader, scratch.open("wb") as writer:
-            size = copy(reader, writer)
-        digest = sha1_of(scratch)
+        size, digest = controller.store.run(lambda: _take(file.stream, scratch))
         _keep(upload_id, scratch, digest)
     logger.info("droplet_delivered", app=app_id, sha1=digest, bytes=size)
     return nothing()
+
+
+def _take(stream: IO[bytes], scratch: Path) -> tuple[int, str]:
+    with stream as reader, scratch.open("wb") as writer:
+        size = copy(reader, writer)
+    return size, sha1_of(scratch)
 
 
 def _keep(upload_id: str, scratch: Path, digest: str) -> None:

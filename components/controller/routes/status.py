@@ -77,7 +77,7 @@ def problems(controller: Controller) -> list[str]:
         controller.db.check()
     except DatabaseUnavailableError:
         found.append("the database does not answer")
-    trouble = controller.store.problem()
+    trouble = controller.store.trouble()
     if trouble:
         found.append(trouble)
     if not controller.bus.bus.connected:

@@ -3,8 +3,8 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-import nats
 import pytest
+from nats.aio.client import Client
 
 from components.common.bus import Bus
 from components.common.config import BusConfig
@@ -13,14 +13,14 @@ from components.common.config import BusConfig
 async def test_close_ends_though_connecting_loses_a_cancellation(monkeypatch: pytest.MonkeyPatch) -> None:
     lost = asyncio.Event()
 
-    async def connect(**_: Any) -> Any:
+    async def connect(_: Client, **__: Any) -> Any:
         try:
             await asyncio.sleep(3600)
         except asyncio.CancelledError:
             lost.set()
         await asyncio.sleep(3600)
 
-    monkeypatch.setattr(nats, "connect", connect)
+    monkeypatch.setattr(Client, "connect", connect)
     bus = Bus(BusConfig(urls=["nats://127.0.0.1:9"]), "t")
     await bus.start()
     await asyncio.sleep(0)

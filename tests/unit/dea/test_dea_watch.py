@@ -41,11 +41,11 @@ def test_processes_are_sorted_by_owner() -> None:
 
 def test_samples_count_processor_time_since_the_last() -> None:
     own = [Process(2, 1, 2, 3 * TICKS, 1000), Process(3, 1, 2, 0, 24)]
-    first = sample(own, 5, 100.0, None)
+    first = sample(own, 5, 100.0, 7.0, None)
     assert (first.cpu, first.mem, first.disk) == (0.0, 1024.0, 5)
-    later = sample([Process(2, 1, 2, 4 * TICKS, 1000)], 5, 102.0, first)
+    later = sample([Process(2, 1, 2, 4 * TICKS, 1000)], 5, 102.0, 9.0, first)
     assert later.cpu == 50.0
-    assert sample([], 0, 104.0, later).cpu == 0.0
+    assert sample([], 0, 104.0, 11.0, later).cpu == 0.0
 
 
 @pytest.mark.parametrize(

@@ -158,7 +158,8 @@ class Rig:
         """Ask as the operator, unless told otherwise; gives status and decoded body."""
         headers = headers or {"Authorization": basic("operator", PASSWORD)}
         data = None if body is None else body if isinstance(body, str) else json.dumps(body)
-        answer = self.http.open(path, method=method, data=data, headers=headers)
+        kind = None if data is None else headers.pop("content_type", "application/json")
+        answer = self.http.open(path, method=method, data=data, headers=headers, content_type=kind)
         return answer.status_code, answer.get_json(silent=True) if answer.is_json else answer.data
 
     def beat(self, address: str, *, evacuating: bool = False) -> None:

@@ -35,6 +35,7 @@ def beat(
     memory: int = 2048,
     release: str = RELEASE,
     evacuating: bool = False,
+    tasks: Iterable[str] = (),
 ) -> DeaBeat:
     droplets = droplets or {}
     count = sum(droplets.values())
@@ -47,6 +48,7 @@ def beat(
         droplets=droplets,
         release=release,
         evacuating=evacuating,
+        tasks=list(tasks),
     )
 
 
@@ -100,13 +102,20 @@ class FakeBus:
     beats: Beats
     asked: list[tuple[str, bool]] = field(default_factory=list)
     on_evacuate: Callable[[DeaBeat], None] = lambda _: None
+    tasks: tuple[str, ...] = ()
 
     def request(self, subject: str, message: dict[str, Any], kind: type, timeout: float) -> DeaBeat:
         address = subject.split(".", 2)[2].removeprefix("id-").removesuffix(".evacuate")
         self.asked.append((address, message["evacuating"]))
         dea = self.beats.at(address)
         assert dea is not None
-        answer = beat(address, dict(dea.droplets), reserved=dea.reserved, evacuating=message["evacuating"])
+        answer = beat(
+            address,
+            dict(dea.droplets),
+            reserved=dea.reserved,
+            evacuating=message["evacuating"],
+            tasks=self.tasks,
+        )
         self.beats.on_beat(answer)
         self.on_evacuate(answer)
         return answer

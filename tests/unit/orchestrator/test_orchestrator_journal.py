@@ -8,6 +8,7 @@ from alembic.migration import MigrationContext
 from sqlalchemy import select
 
 from orchestrator.database import Database, DatabaseUnavailableError
+from orchestrator.jobs import journal as journals
 from orchestrator.jobs.journal import HeldError, Journal, StaleError, collides
 from orchestrator.jobs.kinds import PLATFORM, Planned, RefusedError, Step
 from orchestrator.models import Base, Line, Lock
@@ -196,6 +197,29 @@ def test_jobs_that_ended_long_ago_go_with_their_steps_and_lines(journal, db):
         assert [row.job_id for row in session.scalars(select(Lock))] == [open_]
     with pytest.raises(RefusedError, match="there is no job"):
         journal.again(failed)
+
+
+def test_more_jobs_than_are_kept_go_a_few_at_a_time(journal, monkeypatch):
+    monkeypatch.setattr(journals, "MOST_JOBS", 3)
+    monkeypatch.setattr(journals, "_JOBS_AT_ONCE", 2)
+    waits = add(journal)
+    ids = [add(journal, kind=f"k{i}") for i in range(8)]
+    for job_id in ids:
+        journal.say(job_id, None, ["a", "b"])
+        journal.end(job_id, {})
+    assert journal.prune(0) == 5
+    assert [job["id"] for job in journal.jobs(20)] == [*reversed(ids[-3:]), waits]
+    assert journal.prune(0) == 0
+
+
+def test_a_job_keeps_its_newest_lines(journal, monkeypatch):
+    monkeypatch.setattr(journals, "MOST_LINES", 3)
+    job_id = add(journal)
+    for number in range(1, 6):
+        journal.say(job_id, None, [f"line {number}"])
+    journal.say(job_id, None, ["x" * 20_000])
+    assert [line["n"] for line in journal.lines(job_id, 0)["lines"]] == [4, 5, 6]
+    assert len(journal.lines(job_id, 5)["lines"][0]["text"]) == 10_000
 
 
 def test_jobs_are_listed_newest_first(journal):

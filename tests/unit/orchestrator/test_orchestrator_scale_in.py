@@ -80,6 +80,27 @@ def test_one_that_does_not_become_empty_serves_again(hands: Hands) -> None:
     assert "dea3: takes instances again; nothing was stopped. Pool dea has 3." in ended.way_out
 
 
+def test_a_machine_with_a_task_is_refused_at_once_with_its_name(hands: Hands) -> None:
+    hands.beats.on_beat(beat("10.0.0.3", {"7": 1}, tasks=["nightly-1"]))
+    for wish in ({"pool": "dea", "machine": "dea3"}, {"pool": "dea", "count": 1}):
+        with pytest.raises(RefusedError, match="dea3: task nightly-1 runs there") as raised:
+            ScaleIn().plan(hands.tools, wish)
+        assert raised.value.status == 409
+    assert hands.bus.asked == []
+
+
+def test_a_task_that_begins_meanwhile_keeps_its_machine(hands: Hands) -> None:
+    hands.bus.tasks = ("nightly-1",)
+    ended = hands.job(ScaleIn(), {"pool": "dea"})
+    assert (ended.step, ended.why) == (
+        "evacuate",
+        "dea3: task nightly-1 runs there; wait for its end, or end it (ingot stop-task APP TASK)",
+    )
+    assert hands.bus.asked == [("10.0.0.3", True), ("10.0.0.3", False)]
+    assert hands.plays.ran == []
+    assert "takes instances again" in ended.way_out
+
+
 def test_a_stop_that_fails_says_how_to_go_on(hands: Hands) -> None:
     moves(hands)
     hands.plays.bad["dea3"] = "unit not found"

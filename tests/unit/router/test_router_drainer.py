@@ -43,6 +43,12 @@ async def test_those_in_front_notice_first(tmp_path: Path) -> None:
     assert nginx.told == [20, 20]
 
 
+async def test_a_clock_that_was_set_back_keeps_nobody_waiting(tmp_path: Path) -> None:
+    nginx = FakeNginx()
+    await Drainer(flag_of(tmp_path, 8200), nginx, 30, 20).step(1000)
+    assert nginx.told == [20]
+
+
 async def test_undrain_ends_it_at_once_and_once(tmp_path: Path) -> None:
     nginx = FakeNginx()
     flag = flag_of(tmp_path, 1000)

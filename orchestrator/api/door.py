@@ -1,0 +1,124 @@
+"""Who is let as far as the question of who they are: no other site's page, no guesser; and in what form they ask."""
+
+from __future__ import annotations
+
+import ipaddress
+import math
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+from urllib.parse import urlsplit
+
+from flask import Request
+
+from components.common.errors import IngotError
+
+# What changes nothing.
+LOOKING = ("GET", "HEAD", "OPTIONS")
+# Failed logins of one client at once, and seconds until there is one more.
+BURST, EACH_SECONDS = 10, 10.0
+# The same for all clients that come through one machine, as those of a router do.
+ALL_BURST, ALL_EACH_SECONDS = 100, 1.0
+# Who got in lately may try again, whatever others of their address do.
+WELCOME_SECONDS = 7 * 86_400.0
+_MOST_KEYS = 10_000
+Comer = tuple[str, str]
+
+
+class RefusedAtDoorError(IngotError):
+    """Answered with `status`; `wait` is how many seconds to wait, 0 where that does not help."""
+
+    def __init__(self, text: str, status: int, wait: int = 0) -> None:
+        super().__init__(text)
+        self.status = status
+        self.wait = wait
+
+
+class Attempts:
+    """Counts failed logins by client.
+
+    Args:
+        clock: seconds that only grow.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._lock = threading.Lock()
+        # When a key's failures are all forgiven.
+        self._free: OrderedDict[Comer, float] = OrderedDict()
+        self._welcome: OrderedDict[Comer, float] = OrderedDict()
+
+    def wait(self, comer: Comer) -> int:
+        """Return how many seconds a client has to wait for its next attempt; 0 for none."""
+        now = self._clock()
+        with self._lock:
+            own = self._free.get(comer, now) - now - (BURST - 1) * EACH_SECONDS
+            everybody = self._free.get(_all(comer), now) - now - (ALL_BURST - 1) * ALL_EACH_SECONDS
+            if self._welcome.get(comer, -math.inf) > now - WELCOME_SECONDS:
+                everybody = 0.0
+        return max(0, math.ceil(max(own, everybody)))
+
+    def failed(self, comer: Comer) -> None:
+        """Count one."""
+        now = self._clock()
+        with self._lock:
+            for key, each in ((comer, EACH_SECONDS), (_all(comer), ALL_EACH_SECONDS)):
+                _keep(self._free, key, max(self._free.get(key, now), now) + each)
+
+    def succeeded(self, comer: Comer) -> None:
+        """Remember who got in."""
+        with self._lock:
+            _keep(self._welcome, comer, self._clock())
+
+
+def comer(request: Request) -> Comer:
+    """Return whom a request comes through, and whom that one says it comes from: a router names its client last."""
+    said = request.headers.get("X-Forwarded-For", "").rpartition(",")[2].strip()
+    return request.remote_addr or "", _subscriber(said)
+
+
+def own_page(request: Request) -> None:
+    """Refuse what another site's page has a browser ask, with the password that the browser remembers.
+
+    Raises:
+        RefusedAtDoorError: 403.
+    """
+    if request.method in LOOKING:
+        return
+    site, origin = request.headers.get("Sec-Fetch-Site"), request.headers.get("Origin")
+    foreign = site not in (None, "same-origin", "none")
+    if foreign or (origin is not None and urlsplit(origin).netloc != request.host):
+        raise RefusedAtDoorError("a page of another site may not ask for this", 403)
+
+
+def json_only(request: Request) -> None:
+    """Refuse a body in another form than JSON, which a page's form could send; one without a body needs no form.
+
+    Raises:
+        RefusedAtDoorError: 415.
+    """
+    if request.method in LOOKING or request.is_json:
+        return
+    if request.content_type or request.get_data(cache=True):
+        raise RefusedAtDoorError("the body is taken as JSON alone: send Content-Type: application/json", 415)
+
+
+def _all(who: Comer) -> Comer:
+    return who[0], "*"
+
+
+def _subscriber(address: str) -> str:
+    """Return what one subscriber comes from: the address, of IPv6 its /64, which holds any number of them."""
+    try:
+        known = ipaddress.ip_address(address)
+    except ValueError:
+        return ""
+    return address if known.version == 4 else str(ipaddress.ip_network((known, 64), strict=False))
+
+
+def _keep(table: OrderedDict[Comer, float], key: Comer, value: float) -> None:
+    table[key] = value
+    table.move_to_end(key)
+    while len(table) > _MOST_KEYS:
+        table.popitem(last=False)

@@ -1,0 +1,67 @@
+"""A share that hangs as a mount does whose server is silent: a file system in user space, whose program is stopped."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import pytest
+
+needs_fuse = pytest.mark.skipif(
+    os.geteuid() != 0 or not Path("/dev/fuse").exists() or shutil.which("bindfs") is None,
+    reason="root mounts it, with /dev/fuse and bindfs",
+)
+
+
+class HangingShare:
+    """A folder, shown at `path` by a program that can be stopped.
+
+    Args:
+        folder: for both of them.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.path = folder / "share"
+        source = folder / "served"
+        for place in (self.path, source):
+            place.mkdir(exist_ok=True)
+        # No cache: the kernel asks for everything.
+        options = "attr_timeout=0,entry_timeout=0,negative_timeout=0"
+        self._server = subprocess.Popen(["bindfs", "-f", "-o", options, str(source), str(self.path)])
+        deadline = time.monotonic() + 60
+        while not self.path.is_mount():
+            assert self._server.poll() is None, "bindfs ended"
+            assert time.monotonic() < deadline, "bindfs mounts nothing"
+            time.sleep(0.02)
+
+    def hang(self) -> None:
+        """Answer nothing from now on."""
+        self._server.send_signal(signal.SIGSTOP)
+
+    def go_on(self) -> None:
+        """Answer what was asked meanwhile, and all that comes."""
+        self._server.send_signal(signal.SIGCONT)
+
+    def close(self) -> None:
+        """Take it away, whatever is open there."""
+        subprocess.run(["umount", "--lazy", str(self.path)], check=False)
+        self._server.kill()
+        self._server.wait(60)
+
+
+@contextmanager
+def hanging_share(folder: Path) -> Iterator[HangingShare]:
+    """Yield one that is gone at the end."""
+    share = HangingShare(folder)
+    try:
+        yield share
+    finally:
+        with suppress(ProcessLookupError):
+            share.go_on()
+        share.close()

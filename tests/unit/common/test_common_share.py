@@ -1,0 +1,104 @@
+"""Who asks a share that hangs is let go, and all goes on when it answers again."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from components.common.share import HANGS, Share, ShareUnwellError, answers
+
+
+class Server:
+    """Answers a probe at once, or not until it goes on."""
+
+    def __init__(self) -> None:
+        self.up = threading.Event()
+        self.up.set()
+        self.found: str | None = None
+
+    def probe(self) -> str | None:
+        self.up.wait(120)
+        return self.found
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    server = Server()
+    yield server
+    server.up.set()
+
+
+@pytest.fixture
+def share(server: Server) -> Iterator[Share]:
+    share = Share(server.probe, threads=2, patience=0.05)
+    yield share
+    server.up.set()
+    share.close()
+
+
+def until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def test_what_is_asked_is_answered_and_what_is_raised_is_raised(share: Share) -> None:
+    assert share.run(lambda: 7) == 7
+    with pytest.raises(FileNotFoundError):
+        share.run(lambda: Path("/nowhere").read_bytes())
+    with pytest.raises(TimeoutError, match="its own"):
+        share.run(_late)
+    # Work within work needs no second thread.
+    assert share.run(lambda: share.run(lambda: share.run(lambda: 8))) == 8
+
+
+def test_who_waits_is_let_go_and_who_comes_is_refused(share: Share, server: Server) -> None:
+    assert share.run(share.trouble) == ""
+    server.up.clear()
+    with pytest.raises(ShareUnwellError):
+        share.run(lambda: server.up.wait(120))
+    assert share.trouble() == HANGS
+    began = []
+    for _ in range(20):
+        with pytest.raises(ShareUnwellError):
+            share.run(lambda: began.append(1))
+    server.up.set()
+    until(lambda: share.trouble() == "")
+    assert share.run(lambda: 7) == 7
+    assert began == []
+
+
+def test_a_share_that_hangs_from_the_first_is_said_to(share: Share, server: Server) -> None:
+    server.up.clear()
+    assert share.trouble() == HANGS
+
+
+async def test_an_event_loop_waits_as_well(share: Share, server: Server) -> None:
+    assert await share.run_async(lambda: 7) == 7
+    server.up.clear()
+    with pytest.raises(ShareUnwellError):
+        await share.run_async(lambda: server.up.wait(120))
+
+
+def test_long_work_on_a_share_that_is_well_is_awaited(share: Share) -> None:
+    assert share.run(lambda: threading.Event().wait(0.5)) is False
+
+
+def test_what_else_is_wrong_is_told_and_refuses_nothing(share: Share, server: Server) -> None:
+    server.found = "the share lacks packages/"
+    assert share.trouble() == server.found
+    assert share.run(lambda: 7) == 7
+
+
+def test_a_file_system_says_whether_it_is_there(tmp_path: Path) -> None:
+    assert answers(tmp_path) is None
+    assert "No such file" in str(answers(tmp_path / "gone"))
+
+
+def _late() -> None:
+    raise TimeoutError("its own")
