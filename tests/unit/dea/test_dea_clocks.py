@@ -35,7 +35,12 @@ async def test_an_instance_that_starts_has_its_time(monkeypatch: pytest.MonkeyPa
     async def answer(*_: object) -> str:
         return next(asked)
 
+    async def itself(*_: object) -> bool:
+        return True
+
     monkeypatch.setattr(readiness, "answer", answer)
+    # Who listens is another question: test_dea_readiness.py.
+    monkeypatch.setattr(readiness, "_itself", itself)
     config = parse({"bus": {"urls": ["nats://x:1"]}, "start_timeout": 60}, DeaConfig)
     assert await readiness.ready(instance(), Path(), config)
 
