@@ -35,6 +35,8 @@ PREFIX = "ingot-staging-"
 SLICE = "ingot-staging.slice"
 _MB = 1024 * 1024
 _MOST_RESULT = 64 * 1024
+# How far one file may get between two looks at the disk, which end the build and say why.
+_BEYOND_MB = 1024
 _OPEN_FILES = 4096
 _RETRY_SECONDS = 5.0
 # Percent; of inodes there is no number that suits each disk.
@@ -174,8 +176,7 @@ class Sandbox:
                 memory_mb=config.memory_mb,
                 tasks=config.processes,
                 nofile=_OPEN_FILES,
-                # One file may be as large as all of them.
-                file_mb=config.disk_mb,
+                file_mb=config.disk_mb + _BEYOND_MB,
                 writable=(box.path, box.cache),
                 hidden=tuple(Path(p) for p in config.hidden_paths),
                 empty=(self._root,),

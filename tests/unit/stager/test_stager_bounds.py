@@ -45,7 +45,7 @@ async def test_a_build_has_bounds_for_all_it_can_take(tmp_path: Path) -> None:
     await sandbox.prepare()
     await sandbox.start(await sandbox.open("a" * 32, 7), {})
     (spec,) = noting.started
-    assert (spec.memory_mb, spec.tasks, spec.file_mb, spec.timeout_seconds) == (300, 40, 700, 60)
+    assert (spec.memory_mb, spec.tasks, spec.file_mb, spec.timeout_seconds) == (300, 40, 1724, 60)
     assert spec.nofile is not None
     assert spec.slice == SLICE
 
