@@ -104,6 +104,9 @@ class ControllerConfig(DaemonConfig, frozen=True, kw_only=True):
     address_limit: RateLimit = RateLimit(per_minute=60, burst=120)
     # Whose `X-Forwarded-For` is believed: addresses or networks of the routers.
     routers: list[str] = msgspec.field(default_factory=lambda: ["127.0.0.0/8", "::1"])
+    # The platform's own machines, addresses or networks: them alone it tells of droplets, packages, leases and all applications, and
+    # not through a router. DEAs that beat on the bus are known from there.
+    platform_networks: list[str] = msgspec.field(default_factory=lambda: ["127.0.0.0/8", "::1"])
     # How many days are kept of events, of the usage statistics, and of tasks that have ended.
     events_days: int = 90
     usage_days: int = 800
@@ -164,10 +167,11 @@ class ControllerConfig(DaemonConfig, frozen=True, kw_only=True):
                 f"api_host: routers take no route for {self.api} from a controller: want one of {', '.join(sorted(known))}, "
                 "or name it in reserved_hosts and in the routers' router_reserved_hosts as well"
             )
-        try:
-            networks(self.routers)
-        except ValueError as error:
-            found.append(f"routers: {error}")
+        for key in ("routers", "platform_networks"):
+            try:
+                networks(getattr(self, key))
+            except ValueError as error:
+                found.append(f"{key}: {error}")
         if self.sweep_seconds <= 0:
             found.append("sweep_seconds: want more than 0")
         counts = [

@@ -10,6 +10,8 @@ TABLE: dict[int, tuple[int, str]] = {
     101: (500, "Error talking with the database"),
     102: (400, "The application was changed by someone else: meta.version is not {}"),
     103: (503, "The database does not answer; repeat the request later"),
+    104: (503, "Too many clients are being waited for: repeat the request in {} s"),
+    105: (408, "The request's body did not come in time"),
     111: (500, "System exception encountered"),
     200: (403, "Operation not permitted"),
     201: (403, "User not found"),
@@ -46,7 +48,7 @@ TABLE: dict[int, tuple[int, str]] = {
 }
 
 # Ours: the contract's 101 says that something is wrong, and not that it passes.
-NO_DATABASE = 103
+NO_DATABASE, BUSY, SLOW = 103, 104, 105
 
 
 class ApiError(IngotError):
@@ -62,6 +64,21 @@ class ApiError(IngotError):
         self.status, text = TABLE[code]
         self.description = text.format(*facts)
         super().__init__(self.description)
+
+
+class BusyError(ApiError):
+    """Answered as 503 with `Retry-After`; `seconds` after which to ask again."""
+
+    def __init__(self, seconds: int) -> None:
+        self.seconds = seconds
+        super().__init__(BUSY, seconds)
+
+
+class SlowError(ApiError):
+    """A body did not come in time."""
+
+    def __init__(self) -> None:
+        super().__init__(SLOW)
 
 
 def bad_request(reason: str) -> ApiError:

@@ -18,6 +18,7 @@ from components.controller.database import Database
 from components.controller.log_reader import LogReader
 from components.controller.one_off import OneOffs
 from components.controller.origin import Network, networks
+from components.controller.places import Places
 from components.controller.pool import Pool
 from components.controller.rates import Buckets, Welcome
 from components.controller.store import Store
@@ -57,7 +58,13 @@ class Operations:
 
     @classmethod
     def build(
-        cls, config: ControllerConfig, db: Database, bus: BusThread, pool: Pool, store: Store
+        cls,
+        config: ControllerConfig,
+        db: Database,
+        bus: BusThread,
+        pool: Pool,
+        store: Store,
+        polls: Places,
     ) -> Operations:
         """Make the parts; nothing runs yet."""
         return cls(
@@ -71,8 +78,7 @@ class Operations:
             refused=Buckets(_REFUSED),
             refused_all=Buckets(_REFUSED_ALL),
             routers=networks(config.routers),
-            # Half of the threads stay free of those who wait for lines.
-            reader=LogReader(bus, max(1, config.threads // 2)),
+            reader=LogReader(bus, polls),
             tasks=OneOffs(config, db, store, bus, pool),
             usage=usage.UsageTaker(db),
         )

@@ -12,7 +12,7 @@ from flask import Blueprint, Response, jsonify, request, send_file
 from components.controller import apps, leftovers, updates, views
 from components.controller.apps import Handle
 from components.controller.bodies import MAX_FINGERPRINTS
-from components.controller.context import here, json_object, json_value, nothing, user
+from components.controller.context import here, holding, json_object, json_value, nothing, user
 from components.controller.errors import bad_request, no_app
 from components.controller.models import (
     CANARY_FAILED,
@@ -112,12 +112,13 @@ def download(name: str) -> Response:
         digest = apps.find(session, caller, name).package_hash
     if digest is None or not controller.store.package(digest).exists():
         raise no_app()
-    return send_file(
+    answer = send_file(
         controller.store.package(digest),
         mimetype="application/zip",
         download_name=f"{name}.zip",
         as_attachment=True,
     )
+    return holding(answer, controller.held.bodies)
 
 
 @blueprint.post("/resources")

@@ -22,6 +22,7 @@ from components.controller.models import App, Base, Event, User
 from components.controller.models_records import TASK_RUNNING, TASK_SUCCEEDED, Task, UsageDay
 from components.controller.one_off import LISTED, TAILS
 from components.controller.operations import Operations
+from components.controller.places import Held
 from components.controller.pool import Pool
 from components.controller.store import Store
 
@@ -46,7 +47,7 @@ def operations(db: Database, tmp_path: Path) -> Iterator[Operations]:
     )
     bus = BusThread(config.bus, "test")
     bus.start()
-    yield Operations.build(config, db, bus, Pool(), Store(tmp_path / "share"))
+    yield Operations.build(config, db, bus, Pool(), Store(tmp_path / "share"), Held.of(4).polls)
     bus.close()
 
 
