@@ -35,9 +35,9 @@ class State(Enum):
 
 @dataclass(slots=True)
 class Arrival:
-    """One request; `bytes` is what came of it, and perhaps of the next."""
+    """One request; `came` is what came of it, and perhaps of the next."""
 
-    bytes: bytearray = field(default_factory=bytearray)
+    came: bytearray = field(default_factory=bytearray)
     state: State = State.HEAD
     _searched: int = 0
     _until: int = 0
@@ -45,7 +45,7 @@ class Arrival:
 
     def take(self, more: bytes) -> State:
         """Add what came; return how far the request is."""
-        self.bytes += more
+        self.came += more
         if self.state is State.HEAD:
             self._read_head()
         if self.state is State.BODY:
@@ -55,27 +55,27 @@ class Arrival:
     @property
     def path(self) -> str:
         """The target of a request whose head is there."""
-        words = self.bytes[: self.bytes.find(b"\r\n")].split(b" ", 2)
+        words = self.came[: self.came.find(b"\r\n")].split(b" ", 2)
         return words[1].decode("latin-1") if len(words) == 3 else ""
 
     def says(self, name: str) -> bool:
         """Return whether a field is there: `expect`, `transfer-encoding` or `x-forwarded-for`."""
-        return _FIELDS[name].search(self.bytes, 0, self._searched) is not None
+        return _FIELDS[name].search(self.came, 0, self._searched) is not None
 
     def _read_head(self) -> None:
-        while self.bytes.startswith(b"\r\n"):
+        while self.came.startswith(b"\r\n"):
             # Old clients end a body with one too many.
-            del self.bytes[:2]
-        found = self.bytes.find(_END, max(0, self._searched - len(_END) + 1))
+            del self.came[:2]
+        found = self.came.find(_END, max(0, self._searched - len(_END) + 1))
         if found < 0:
-            self._searched = len(self.bytes)
-            if len(self.bytes) > MAX_HEAD:
+            self._searched = len(self.came)
+            if len(self.came) > MAX_HEAD:
                 self.state = State.TOO_LARGE
             return
         # With the line's end before the empty line: fields are looked for between line ends.
         self._searched = found + 2
         begins = found + len(_END)
-        lengths = _LENGTH.findall(self.bytes, 0, self._searched)
+        lengths = _LENGTH.findall(self.came, 0, self._searched)
         length = int(lengths[0]) if lengths else 0
         self._chunked = self.says("transfer-encoding")
         if not self._chunked and length > GATHERED:
@@ -86,9 +86,9 @@ class Arrival:
 
     def _read_body(self) -> None:
         if not self._chunked:
-            if len(self.bytes) >= self._until:
+            if len(self.came) >= self._until:
                 self.state = State.WHOLE
-        elif self.bytes.endswith(_LAST_CHUNK) or self.bytes[self._searched + 2 :] == b"0\r\n\r\n":
+        elif self.came.endswith(_LAST_CHUNK) or self.came[self._searched + 2 :] == b"0\r\n\r\n":
             self.state = State.WHOLE
-        elif len(self.bytes) >= self._until:
+        elif len(self.came) >= self._until:
             self.state = State.LONG

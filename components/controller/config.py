@@ -167,11 +167,8 @@ class ControllerConfig(DaemonConfig, frozen=True, kw_only=True):
                 f"api_host: routers take no route for {self.api} from a controller: want one of {', '.join(sorted(known))}, "
                 "or name it in reserved_hosts and in the routers' router_reserved_hosts as well"
             )
-        for key in ("routers", "platform_networks"):
-            try:
-                networks(getattr(self, key))
-            except ValueError as error:
-                found.append(f"{key}: {error}")
+        found.extend(_no_networks("routers", self.routers))
+        found.extend(_no_networks("platform_networks", self.platform_networks))
         if self.sweep_seconds <= 0:
             found.append("sweep_seconds: want more than 0")
         counts = [
@@ -195,3 +192,11 @@ class ControllerConfig(DaemonConfig, frozen=True, kw_only=True):
         if not Path(self.share_path).is_absolute():
             found.append("share_path: want an absolute path")
         return found
+
+
+def _no_networks(key: str, texts: list[str]) -> list[str]:
+    try:
+        networks(texts)
+    except ValueError as error:
+        return [f"{key}: {error}"]
+    return []

@@ -25,8 +25,8 @@ from components.controller.gateways import Gateways
 from components.controller.insiders import Insiders
 from components.controller.lifecycle import Lifecycle
 from components.controller.operations import Operations
-from components.controller.platform_hosts import PlatformHosts
 from components.controller.places import REPEAT_SECONDS, Held, Places
+from components.controller.platform_hosts import PlatformHosts
 from components.controller.pool import Pool
 from components.controller.services_work import Services
 from components.controller.staging import Stagings
@@ -92,7 +92,7 @@ class Controller:
             services=services,
             updates=updates,
             sweeper=Sweeper(config, db, store),
-            operations=Operations.build(config, db, bus, pool, store, held.polls),
+            operations=Operations.build(config, db, bus, pool, store, polls=held.polls),
             platform_hosts=PlatformHosts(config, db, store, bus, starter),
             held=held,
             insiders=Insiders(config.platform_networks, pool.addresses),
@@ -195,7 +195,9 @@ def insiders_only() -> None:
     """
     forwarded = "X-Forwarded-For" in request.headers
     if not here().insiders.has(request.remote_addr, forwarded=forwarded):
-        logger.warning("internal_route_refused", peer=request.remote_addr, forwarded=forwarded, path=request.path[:64])
+        logger.warning(
+            "internal_route_refused", peer=request.remote_addr, forwarded=forwarded, path=request.path[:64]
+        )
         raise denied()
 
 

@@ -64,6 +64,7 @@ class Operations:
         bus: BusThread,
         pool: Pool,
         store: Store,
+        *,
         polls: Places,
     ) -> Operations:
         """Make the parts; nothing runs yet."""

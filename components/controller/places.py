@@ -40,8 +40,10 @@ class Places:
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """The places of one worker: for those whose bodies are read or who are sent files, for those who wait for lines, and for
-    droplets that are delivered, which have threads of their own.
+    """The places of one worker.
+
+    `bodies`: of those whose bodies are read or who are sent files; `polls`: of those who wait for lines; `deliveries`: of
+    stagers with their droplets, who have threads of their own.
     """
 
     bodies: Places

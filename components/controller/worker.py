@@ -14,6 +14,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from typing import Any
 
+from flask import Flask
 from gunicorn.workers.gthread import TConn, ThreadWorker
 
 from components.controller.arrivals import Arrival, State
@@ -39,8 +40,11 @@ _REFUSALS = {
 }
 
 
-class _Connection(TConn):  # type: ignore[misc]  # untyped, as all of Gunicorn's workers
+class _Connection(TConn):
     """A client; `arrival` is the request that is coming, `until` the time when the worker has had patience enough."""
+
+    # Of HTTP/1: nothing else is switched on.
+    parser: Any
 
     def __init__(self, worker: Worker, sock: socket.socket, client: Any, server: Any) -> None:
         super().__init__(worker.cfg, sock, client, server)
@@ -57,7 +61,7 @@ class _Connection(TConn):  # type: ignore[misc]  # untyped, as all of Gunicorn's
         return str(self.client[0]) if isinstance(self.client, tuple) else ""
 
 
-class Worker(ThreadWorker):  # type: ignore[misc]
+class Worker(ThreadWorker):
     """Serves with threads; what is not yet there, and what is only to be heard to its end, is the poller's."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -91,12 +95,12 @@ class Worker(ThreadWorker):  # type: ignore[misc]
             self._make_room()
         self._gather(_Connection(self, sock, address, listener.getsockname()), registered=False)
 
-    def enqueue_req(self, conn: _Connection) -> None:
+    def enqueue_req(self, conn: Any) -> None:
         """Go on with a connection whose next request has begun to arrive with the one before."""
         self._await_next(conn)
         self._take(conn, conn.parser.unreader.take_buffered(), registered=False)
 
-    def on_client_socket_readable(self, conn: _Connection, _client: object) -> None:
+    def on_client_socket_readable(self, conn: Any, _client: object) -> None:
         """Go on with a connection that was kept."""
         self.poller.unregister(conn.sock)
         self.keepalived_conns.remove(conn)
@@ -160,10 +164,11 @@ class Worker(ThreadWorker):  # type: ignore[misc]
         return threads
 
     def _controller(self) -> Controller:
-        found: Controller = self.wsgi.extensions[EXTENSION]
+        app: Flask = self.wsgi  # type: ignore[assignment]  # what `Server.load` made
+        found: Controller = app.extensions[EXTENSION]
         return found
 
-    def handle(self, conn: _Connection) -> Any:
+    def handle(self, conn: Any) -> Any:
         """Answer a request; in a thread."""
         arrival = conn.arrival
         conn.data_ready = True
@@ -172,7 +177,7 @@ class Worker(ThreadWorker):  # type: ignore[misc]
         if conn.paced is None:
             conn.paced = Paced(conn.sock, time.monotonic)
             conn.parser.unreader.sock = conn.paced
-        conn.parser.unreader.unread(bytes(arrival.bytes))
+        conn.parser.unreader.unread(bytes(arrival.came))
         if arrival.state is State.LONG:
             held = self._controller().held
             conn.paced.begin(held.deliveries if conn.delivers else held.bodies)
@@ -181,12 +186,12 @@ class Worker(ThreadWorker):  # type: ignore[misc]
         finally:
             conn.paced.end()
 
-    def handle_request(self, req: Any, conn: _Connection) -> Any:
+    def handle_request(self, req: Any, conn: Any) -> Any:
         """Answer a request whose head has been parsed."""
         conn.sock.settimeout(SEND_SECONDS)
         return super().handle_request(req, conn)
 
-    def _keepalive_after(self, conn: _Connection, keepalive: object) -> bool:
+    def _keepalive_after(self, conn: Any, keepalive: object) -> bool:
         # What is left of a body is not waited for: `Paced` says so, and the connection ends.
         if conn.paced is not None:
             conn.paced.end()
@@ -195,7 +200,7 @@ class Worker(ThreadWorker):  # type: ignore[misc]
         except Exception:  # noqa: BLE001 - whatever is wrong with the rest of a body that nobody wanted
             return False
 
-    def finish_request(self, conn: _Connection, fs: Future[Any]) -> None:
+    def finish_request(self, conn: Any, fs: Future[Any]) -> None:
         """Keep a connection, or end it; the answer has been written."""
         if fs.cancelled() or fs.exception() is not None or not fs.result():
             self._linger(conn)
@@ -237,12 +242,12 @@ class Worker(ThreadWorker):  # type: ignore[misc]
         now = time.monotonic()
         for conn in [c for c in self._lingering if c.until <= now]:
             self._forget(conn)
-        for conn in [c for c in self._awaited if c.until <= now or not (self.alive or c.arrival.bytes)]:
+        for conn in [c for c in self._awaited if c.until <= now or not (self.alive or c.arrival.came)]:
             self._give_up(conn)
 
     def _give_up(self, conn: _Connection) -> None:
         self._unregister(conn)
-        if conn.arrival.bytes:
+        if conn.arrival.came:
             self._refuse(conn)
         else:
             self._close(conn)

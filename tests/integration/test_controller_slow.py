@@ -59,7 +59,9 @@ def test_slow_clients_keep_nobody_waiting(controller: ControllerProcess) -> None
         for _ in range(3):
             assert boss.call("GET", "/info").status_code == 200
             assert boss.call("GET", "/apps").status_code == 200
-            lease = boss.call("PUT", "/v2/leases/hm", LEASE, headers={"AUTHORIZATION": ""}, auth=("bulk_api", "bulk secret"))
+            lease = boss.call(
+                "PUT", "/v2/leases/hm", LEASE, headers={"AUTHORIZATION": ""}, auth=("bulk_api", "bulk secret")
+            )
             assert lease.status_code == 200, lease.text
             assert boss.call("GET", "/readyz").status_code == 200
         assert Client(controller.url).login().call("GET", "/v2/me").status_code == 200

@@ -91,6 +91,7 @@ def upload(name: str) -> Response:
     try:
         build_package(
             controller.store,
+            caller.id,
             Path(str(file.stream.name)) if file is not None else None,
             resources,
             work,
@@ -123,14 +124,14 @@ def download(name: str) -> Response:
 
 @blueprint.post("/resources")
 def resources() -> Response:
-    """Give those of the fingerprints whose files the pool has, untouched."""
-    user()
+    """Give those of the fingerprints whose files the user has sent before, untouched."""
+    owner = user().id
     value = json_value(MAX_FINGERPRINTS)
     if not isinstance(value, list):
         return jsonify([])
     store = here().store
     return jsonify(
-        [v for v in value if isinstance(v, dict) and store.has_resource(v.get("sha1"), v.get("size"))]
+        [v for v in value if isinstance(v, dict) and store.has_resource(owner, v.get("sha1"), v.get("size"))]
     )
 
 

@@ -158,6 +158,7 @@ def remove(email: str) -> Response:
         found = find_user(session, email)
         if found is not None:
             session.delete(found)
+    controller.store.forget_owner(owner.id)
     return nothing(204)
 
 

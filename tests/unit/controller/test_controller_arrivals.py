@@ -90,9 +90,13 @@ def test_who_sends_fast_enough_is_heard_however_long_it_takes() -> None:
 def test_who_sends_too_slowly_is_not() -> None:
     client = Slow(*[(10.0, b"x")] * 50)
     reader = paced(client, Places(1))
+
+    def all_of_it() -> None:
+        while reader.recv(1):
+            pass
+
     with pytest.raises(SlowError):
-        while True:
-            reader.recv(1)
+        all_of_it()
     assert client.now <= 100.0 + GRACE_SECONDS + 1
 
 

@@ -47,7 +47,7 @@ def operations(db: Database, tmp_path: Path) -> Iterator[Operations]:
     )
     bus = BusThread(config.bus, "test")
     bus.start()
-    yield Operations.build(config, db, bus, Pool(), Store(tmp_path / "share"), Held.of(4).polls)
+    yield Operations.build(config, db, bus, Pool(), Store(tmp_path / "share"), polls=Held.of(4).polls)
     bus.close()
 
 
