@@ -14,12 +14,20 @@ SCHEMES = ("postgresql+psycopg://", "sqlite:///")
 
 
 class Capacity(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What an account may use (section 1.8): `memory` MB over its started applications, and counts."""
+    """What an account may use (section 1.8): `memory` and `disk` MB over its started applications and tasks, and counts.
+
+    `app_uris` are those of one application, `routes` of all; `builds` are stagings that run at a time. By default 32 MB for each
+    instance on average, and the 2 GB of disk that each reserves.
+    """
 
     memory: int = 2048
     app_uris: int = 4
     services: int = 16
     apps: int = 20
+    instances: int = 64
+    disk: int = 131_072
+    routes: int = 40
+    builds: int = 2
 
     def problems(self) -> list[str]:
         """Nobody has less than nothing."""
@@ -28,6 +36,18 @@ class Capacity(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             for name in self.__struct_fields__
             if isinstance(getattr(self, name), int) and getattr(self, name) < 0
         ]
+
+
+class Together(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What all accounts that registered themselves have together: how many they are, and the `memory` (MB) and instances they run."""
+
+    accounts: int = 1000
+    memory: int = 65_536
+    instances: int = 2048
+
+    def problems(self) -> list[str]:
+        """Nobody has less than nothing."""
+        return [f"{name}: want 0 or more" for name in self.__struct_fields__ if getattr(self, name) < 0]
 
 
 class RateLimit(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -87,7 +107,17 @@ class ControllerConfig(DaemonConfig, frozen=True, kw_only=True):
     # Where `/` sends browsers; empty: a line of text.
     index_page: str = ""
     user_capacity: Capacity = Capacity()
-    admin_capacity: Capacity = Capacity(memory=32768, app_uris=16, services=32, apps=200)
+    admin_capacity: Capacity = Capacity(
+        memory=32768,
+        app_uris=16,
+        services=32,
+        apps=200,
+        instances=1024,
+        disk=2_097_152,
+        routes=800,
+        builds=8,
+    )
+    registered_limit: Together = Together()
     # Vendor to the token that its gateway and the controllers show each other; who has none can offer nothing.
     service_tokens: dict[str, str] = msgspec.field(default_factory=dict)
     # The token of a broker, which may offer what no gateway of these vendors does; empty: there is none.

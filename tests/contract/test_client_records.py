@@ -193,6 +193,10 @@ def test_quota_is_shown_and_set(stub, ingot):
     assert ingot.json("quota", "c@d.com", "--memory", "4G", "--apps", "default", "--urls", "0") == limits
     changes = stub.last("PUT /v2/users/c%40d.com/quota").json()
     assert changes == {"memory": 4096, "apps": None, "app_uris": 0}
+    wider = ("--disk", "64G", "--instances", "9", "--routes", "default", "--builds", "3")
+    assert ingot.json("quota", "c@d.com", *wider) == limits
+    changes = stub.last("PUT /v2/users/c%40d.com/quota").json()
+    assert changes == {"disk": 65_536, "instances": 9, "routes": None, "builds": 3}
     assert "say whose" in ingot.run("quota", "--apps", "3", code=2).stderr
     ingot.run("quota", "c@d.com", "--apps", "many", code=2)
 

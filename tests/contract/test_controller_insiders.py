@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from flask.testing import FlaskClient
@@ -15,7 +14,8 @@ from components.controller.context import Controller
 from tests.contract.vmc_client import controller_in
 
 BULK, STAGING = ("bulk_api", "bulk"), ("staging", "stage")
-OWN = [
+Own = tuple[str, str, tuple[str, str] | None, int]
+OWN: list[Own] = [
     ("GET", "/staged_droplets/1/" + "a" * 40, None, 404),
     ("GET", "/staging/app/1", STAGING, 404),
     ("POST", "/staging/droplet/1/x", STAGING, 400),
@@ -40,15 +40,12 @@ def client(controller: Controller) -> FlaskClient:
     return create_app(controller).test_client()
 
 
-@pytest.mark.parametrize(("method", "path", "auth", "status"), OWN)
+@pytest.mark.parametrize("own", OWN, ids=lambda own: f"{own[0]} {own[1]:.20}")
 def test_the_platforms_machines_alone_are_answered(
-    client: FlaskClient,
-    controller: Controller,
-    method: str,
-    path: str,
-    auth: tuple[str, str] | None,
-    status: int,
+    client: FlaskClient, controller: Controller, own: Own
 ) -> None:
+    method, path, auth, status = own
+
     def asked(peer: str, **headers: str) -> TestResponse:
         return client.open(
             path,

@@ -10,7 +10,7 @@ from flask import Blueprint, Response, g, jsonify, request
 from sqlalchemy import select
 from sqlalchemy.orm import selectinload
 
-from components.controller import services_rows
+from components.controller import quotas, services_rows
 from components.controller.audit import client_network
 from components.controller.auth import (
     Caller,
@@ -58,7 +58,9 @@ def create() -> Response:
         _at_the_door()
     email, password = _text("email"), _text("password")
     with controller.db.session() as session:
-        add_user(session, email, password)
+        if not by_admin:
+            quotas.check_registration(session.connection(), controller.config)
+        add_user(session, email, password, registered=not by_admin)
     return nothing(204)
 
 
