@@ -51,7 +51,7 @@ class Together(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class RateLimit(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """How often one may ask of one worker process: `burst` at once, then `per_minute`; 0 is no limit."""
+    """How often one may ask: `burst` at once, then `per_minute`; 0 is no limit."""
 
     per_minute: int
     burst: int
@@ -127,11 +127,12 @@ class ControllerConfig(DaemonConfig, frozen=True, kw_only=True):
     # What the DEAs really run, for `/info`: runtime name to version.
     runtime_versions: dict[str, str] = msgspec.field(default_factory=dict)
 
-    # Of each user, of failed logins from one address to one account, and of failed logins and registrations from one
-    # address to any account.
+    # Of each user, of failed logins from one address to one account, of failed logins and registrations from one address to
+    # any account, and of an account's uploads: on the platform, whatever number of processes there are.
     rate_limit: RateLimit = RateLimit(per_minute=12_000, burst=1000)
     login_limit: RateLimit = RateLimit(per_minute=10, burst=10)
     address_limit: RateLimit = RateLimit(per_minute=60, burst=120)
+    upload_limit: RateLimit = RateLimit(per_minute=30, burst=60)
     # Whose `X-Forwarded-For` is believed: addresses or networks of the routers.
     routers: list[str] = msgspec.field(default_factory=lambda: ["127.0.0.0/8", "::1"])
     # The platform's own machines, addresses or networks: them alone it tells of droplets, packages, leases and all applications, and

@@ -25,6 +25,7 @@ from components.controller.models import (
     AppUpdate,
 )
 from components.controller.packages import PackageLimits, build_package, parse_resources
+from components.controller.rates import TooManyError
 
 blueprint = Blueprint("apps", __name__)
 
@@ -82,6 +83,9 @@ def upload(name: str) -> Response:
     config = controller.config
     with controller.db.session() as session:
         app_id = apps.find(session, caller, name).id
+        key, takings = f"upload {caller.by or caller.email}", controller.operations.takings
+        if wait := takings.take(session.connection(), key, config.upload_limit):
+            raise TooManyError(wait)
     resources = parse_resources(request.form.get("resources"))
     file = request.files.get("application")
     if file is None and "application" in request.form:
