@@ -129,9 +129,9 @@ class Operations:
         kinds: dict[str, Callable[[], None]] = {
             "events": lambda: events.prune(self.db, self.config.events_days, now),
             "refused": lambda: events.prune_refused(self.db),
-            "takings": self.takings.prune,
             "usage": lambda: usage.prune(self.db, self.config.usage_days, now),
             "tasks": lambda: self.tasks.prune(now),
+            "takings": self.takings.prune,
         }
         for kind, forget in kinds.items():
             try:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
-from components.controller.errors import BusyError, SlowError
+from components.controller.errors import SlowError
 
 # How long a body may take: so many seconds, and then at least so many bytes in each. A modem's 128 kbit/s.
 GRACE_SECONDS, LEAST_RATE = 30.0, 16 << 10
@@ -67,7 +67,7 @@ class Source(Protocol):
 
 
 class Paced:
-    """A socket as a request's parser reads it: it wants a place, and a pace, once it waits for a client.
+    """A socket as a request's parser reads it: it keeps a client to a pace.
 
     Args:
         source: the socket.
@@ -78,38 +78,28 @@ class Paced:
         self._source = source
         self._clock = clock
         self._places: Places | None = None
-        self._holds = False
         self._until = 0.0
 
-    def begin(self, places: Places | None) -> None:
-        """Begin a request, whose body takes one of these places; None: nothing of it is missing, and nothing is awaited."""
+    def begin(self, places: Places) -> None:
+        """Begin a request whose body is awaited; one of these places is taken for it."""
         self.end()
         self._places = places
-        self._until = self._clock() + (GRACE_SECONDS if places is not None else 0.0)
+        self._until = self._clock() + GRACE_SECONDS
 
     def end(self) -> None:
         """End the request: give the place back, and wait for nothing more."""
-        places, self._places, self._until = self._places, None, 0.0
-        if self._holds and places is not None:
-            self._holds = False
+        places, self._places = self._places, None
+        if places is not None:
             places.give_back()
 
     def recv(self, size: int) -> bytes:
         """Read a part of the body.
 
         Raises:
-            BusyError: too many send bodies already.
-            SlowError: the body took too long.
+            SlowError: the body took too long; or the request ended, or was there whole, and nothing is awaited.
         """
-        if self._places is None:
-            # The parser only makes sure that nothing of the body is left.
-            raise SlowError
-        if not self._holds:
-            if not self._places.take():
-                raise BusyError(REPEAT_SECONDS)
-            self._holds = True
         left = self._until - self._clock()
-        if left <= 0:
+        if self._places is None or left <= 0:
             raise SlowError
         self._source.settimeout(left)
         try:

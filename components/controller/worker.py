@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import json
 import selectors
 import socket
 import time
@@ -16,10 +17,12 @@ from typing import Any
 
 from flask import Flask
 from gunicorn.workers.gthread import TConn, ThreadWorker
+from prometheus_client import Counter
 
 from components.controller.arrivals import Arrival, State
 from components.controller.context import EXTENSION, Controller
-from components.controller.places import DELIVERIES, SEND_SECONDS, Paced
+from components.controller.errors import BusyError, SlowError
+from components.controller.places import DELIVERIES, REPEAT_SECONDS, SEND_SECONDS, Paced, Places
 
 # Threads for what the platform's machines ask to keep it alive, and for the droplets that stagers deliver.
 RESERVED = 4
@@ -33,11 +36,14 @@ LINGER_SECONDS, LINGER_SILENT_SECONDS, LINGER_BYTES = 30.0, 5.0, 256 << 20
 CONNECTIONS = 4000
 _BLOCK = 64 << 10
 _NOT_NOW = (errno.EAGAIN, errno.EWOULDBLOCK, errno.ECONNABORTED, errno.EMFILE, errno.ENFILE)
-_REFUSALS = {
-    State.TOO_LARGE: b"431 Request Header Fields Too Large",
-    State.HEAD: b"408 Request Timeout",
-    State.BODY: b"408 Request Timeout",
+_STATUSES = {
+    State.TOO_LARGE: "431 Request Header Fields Too Large",
+    State.HEAD: "408 Request Timeout",
+    State.BODY: "408 Request Timeout",
+    State.LONG: "503 Service Unavailable",
 }
+_ERRORS = {State.HEAD: SlowError(), State.BODY: SlowError(), State.LONG: BusyError(REPEAT_SECONDS)}
+BUSY = Counter("ingot_controller_busy_total", "Requests with a long body for which there was no place.")
 
 
 class _Connection(TConn):
@@ -52,6 +58,8 @@ class _Connection(TConn):
         self.until = time.monotonic() + HEAD_SECONDS
         self.paced: Paced | None = None
         self.delivers = False
+        # Of which one is taken for the request that a thread is to answer.
+        self.places: Places | None = None
         self.lingered = 0
         self.linger_until = 0.0
 
@@ -150,7 +158,15 @@ class Worker(ThreadWorker):
 
     def _submit(self, conn: _Connection) -> None:
         """Give a request to a thread."""
-        future = self._pool_for(conn).submit(self.handle, conn)
+        threads = self._pool_for(conn)
+        if conn.arrival.state is State.LONG:
+            held = self._controller().held
+            conn.places = held.deliveries if conn.delivers else held.bodies
+            if not conn.places.take():
+                BUSY.inc()
+                self._refuse(conn)
+                return
+        future = threads.submit(self.handle, conn)
         future.add_done_callback(lambda done: self.method_queue.defer(self.finish_request, conn, done))
 
     def _pool_for(self, conn: _Connection) -> ThreadPoolExecutor:
@@ -178,9 +194,9 @@ class Worker(ThreadWorker):
             conn.paced = Paced(conn.sock, time.monotonic)
             conn.parser.unreader.sock = conn.paced
         conn.parser.unreader.unread(bytes(arrival.came))
-        if arrival.state is State.LONG:
-            held = self._controller().held
-            conn.paced.begin(held.deliveries if conn.delivers else held.bodies)
+        places, conn.places = conn.places, None
+        if places is not None:
+            conn.paced.begin(places)
         try:
             return super().handle(conn)
         finally:
@@ -208,8 +224,7 @@ class Worker(ThreadWorker):
         super().finish_request(conn, fs)
 
     def _refuse(self, conn: _Connection) -> None:
-        status = _REFUSALS[conn.arrival.state]
-        _tell(conn, b"HTTP/1.1 " + status + b"\r\nConnection: close\r\nContent-Length: 0\r\n\r\n")
+        _tell(conn, refusal(conn.arrival.state))
         self._linger(conn)
 
     def _linger(self, conn: _Connection) -> None:
@@ -272,6 +287,19 @@ class Worker(ThreadWorker):
     def _close(self, conn: _Connection) -> None:
         self.nr_conns -= 1
         conn.close()
+
+
+def refusal(state: State) -> bytes:
+    """Return the answer to a request that no thread sees, in the shape of all errors."""
+    lines = [f"HTTP/1.1 {_STATUSES[state]}", "Connection: close"]
+    error, body = _ERRORS.get(state), ""
+    if error is not None:
+        body = json.dumps({"code": error.code, "description": error.description})
+        lines.append("Content-Type: application/json")
+    if state is State.LONG:
+        lines.append(f"Retry-After: {REPEAT_SECONDS}")
+    lines.append(f"Content-Length: {len(body)}")
+    return "\r\n".join((*lines, "", body)).encode()
 
 
 def _tell(conn: _Connection, words: bytes) -> None:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from components.controller.arrivals import GATHERED, MAX_HEAD, Arrival, State
-from components.controller.errors import BusyError, SlowError
+from components.controller.errors import SlowError
 from components.controller.insiders import Insiders
 from components.controller.places import GRACE_SECONDS, LEAST_RATE, Held, Paced, Places
+from components.controller.worker import refusal
 
 HEAD = b"POST /users HTTP/1.1\r\nHost: api\r\n"
 
@@ -73,7 +76,8 @@ class Slow:
         return part
 
 
-def paced(client: Slow, places: Places | None) -> Paced:
+def paced(client: Slow, places: Places) -> Paced:
+    assert places.take()
     made = Paced(client, lambda: client.now)
     made.begin(places)
     return made
@@ -100,23 +104,26 @@ def test_who_sends_too_slowly_is_not() -> None:
     assert client.now <= 100.0 + GRACE_SECONDS + 1
 
 
-def test_a_place_is_held_from_the_first_wait_to_the_end_of_the_request() -> None:
+def test_a_place_is_given_back_once_at_the_end_of_the_request() -> None:
     places = Places(1)
-    first, second = paced(Slow((0, b"a")), places), paced(Slow((0, b"b"), (0, b"b")), places)
-    assert first.recv(1) == b"a"
-    with pytest.raises(BusyError):
-        second.recv(1)
-    first.end()
-    first.end()
-    assert second.recv(1) == b"b"
-    second.end()
+    reader = paced(Slow((0, b"a"), (0, b"b")), places)
+    assert reader.recv(1) == b"a"
+    assert not places.take()
+    reader.end()
+    reader.end()
     assert places.take()
     assert not places.take()
-
-
-def test_nothing_is_awaited_of_a_request_that_is_there() -> None:
     with pytest.raises(SlowError):
-        paced(Slow((0, b"a")), None).recv(1)
+        reader.recv(1)
+
+
+def test_who_is_refused_without_a_thread_is_told_as_anyone_is() -> None:
+    for state, status, code in ((State.LONG, 503, 104), (State.BODY, 408, 105), (State.TOO_LARGE, 431, None)):
+        head, _, body = refusal(state).decode().partition("\r\n\r\n")
+        assert head.startswith(f"HTTP/1.1 {status} ")
+        assert f"Content-Length: {len(body)}" in head
+        assert ("Retry-After" in head) is (status == 503)
+        assert (json.loads(body)["code"] if body else None) == code
 
 
 def test_a_quarter_of_the_threads_is_never_held() -> None:
