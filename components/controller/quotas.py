@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import msgspec
-from sqlalchemy import ColumnElement, Connection, ScalarSelect, bindparam, func, or_, select
+from sqlalchemy import Connection, bindparam, func, or_, select
 from sqlalchemy.orm import Session
 
 from components.controller.asked import members, whole
@@ -22,14 +22,21 @@ NAMES = (*OLD_NAMES, "instances", "disk", "routes", "builds")
 MOST = 1 << 30
 _LOCK = select(User.id).where(User.id == bindparam("user_id")).with_for_update()
 _STARTED = (App.state == STARTED) & (App.id != bindparam("without"))
-
-
-def _of_tasks(what: ColumnElement[Any]) -> ScalarSelect[Any]:
-    open_ = or_(*(Task.state == state for state in TASK_OPEN))
-    found = select(what).select_from(Task).join(App, App.id == Task.app_id)
-    return found.where(App.owner_id == User.id, open_).correlate(User).scalar_subquery()
-
-
+# Open tasks are few, and asked for once.
+_TASKS = (
+    select(
+        App.owner_id,
+        func.sum(Task.memory).label("memory"),
+        func.count().label("count"),
+        func.sum(App.disk_quota).label("disk"),
+    )
+    .select_from(Task)
+    .join(App, App.id == Task.app_id)
+    .where(or_(*(Task.state == state for state in TASK_OPEN)))
+    .group_by(App.owner_id)
+    .subquery()
+    .c
+)
 _SERVICES = select(func.count()).select_from(ServiceConfig).where(ServiceConfig.user_id == User.id)
 _ROUTES = (
     select(func.count())
@@ -47,9 +54,9 @@ _STANDING = (
         func.sum(App.memory * App.instances).filter(_STARTED),
         func.sum(App.instances).filter(_STARTED),
         func.sum(App.disk_quota * App.instances).filter(_STARTED),
-        _of_tasks(func.sum(Task.memory)),
-        _of_tasks(func.count()),
-        _of_tasks(func.sum(App.disk_quota)),
+        _TASKS.memory,
+        _TASKS["count"],
+        _TASKS.disk,
         _ROUTES.correlate(User).scalar_subquery(),
         _SERVICES.correlate(User).scalar_subquery(),
         *(getattr(Quota, name) for name in NAMES),
@@ -57,8 +64,9 @@ _STANDING = (
     .select_from(User)
     .outerjoin(Quota, Quota.user_id == User.id)
     .outerjoin(App, App.owner_id == User.id)
+    .outerjoin(_TASKS.owner_id.table, _TASKS.owner_id == User.id)
     .where(User.id == bindparam("user_id"))
-    .group_by(User.id, Quota.user_id)
+    .group_by(User.id, Quota.user_id, _TASKS.memory, _TASKS["count"], _TASKS.disk)
 )
 
 
@@ -122,7 +130,7 @@ def standing(
         apps=apps,
         started=started,
         memory=int(memory or 0) + int(tasks_memory or 0),
-        instances=int(instances or 0) + tasks,
+        instances=int(instances or 0) + int(tasks or 0),
         disk=int(disk or 0) + int(tasks_disk or 0),
         routes=routes,
         services=services,
