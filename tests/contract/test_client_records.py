@@ -264,3 +264,9 @@ def test_logs_followed_until_ctrl_c_end_without_a_complaint(stub, ingot):
         process.send_signal(signal.SIGINT)
         out, err = process.communicate(timeout=60)
     assert (process.returncode, out, err) == (0, "", "\n")
+
+
+def test_an_administrator_makes_accounts_where_nobody_registers(stub, ingot):
+    stub.set("POST /users", "", status=204)
+    ingot.run("register", "new@b.com", "--password", "good password")
+    assert stub.last("POST /users").headers["authorization"]
