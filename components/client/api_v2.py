@@ -83,7 +83,7 @@ class ApiV2(Connection):
         return self._pages("/v2/users", "users", {})
 
     def quota(self, email: str) -> Record:
-        """`GET /v2/users/EMAIL/quota`: `memory` (MB), `apps`, `app_uris`, `services`."""
+        """`GET /v2/users/EMAIL/quota`: `memory` and `disk` (MB), and counts."""
         return self._object("GET", f"/v2/users/{segment(email)}/quota")
 
     def set_quota(self, email: str, changes: Mapping[str, int | None]) -> None:

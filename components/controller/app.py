@@ -20,7 +20,7 @@ from components.controller.audit import client_address, record, shown_path
 from components.controller.auth import caller_of
 from components.controller.bodies import MethodOverride
 from components.controller.context import EXTENSION, Controller, here
-from components.controller.errors import NO_DATABASE, NO_SHARE, ApiError, unexpected
+from components.controller.errors import NO_DATABASE, NO_SHARE, ApiError, BusyError, unexpected
 from components.controller.rates import TooManyError
 from components.controller.routes import BLUEPRINTS
 from components.controller.store import full
@@ -130,7 +130,7 @@ def _record(response: Response) -> Response:
 def _api_error(error: ApiError) -> tuple[Response, int]:
     g.error_code = error.code
     answer = jsonify({"code": error.code, "description": error.description})
-    if isinstance(error, TooManyError):
+    if isinstance(error, TooManyError | BusyError):
         answer.headers["Retry-After"] = str(error.seconds)
     return answer, error.status
 

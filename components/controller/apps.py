@@ -20,7 +20,7 @@ from components.controller import views
 from components.controller.auth import Caller
 from components.controller.config import ControllerConfig
 from components.controller.errors import ApiError, no_app
-from components.controller.models import PENDING, STAGED, STARTED, STOPPED, App, Route
+from components.controller.models import DISK_QUOTA, PENDING, STAGED, STARTED, STOPPED, App, Route
 from components.controller.quotas import standing
 from components.controller.services import start_shape
 from components.controller.store import Store
@@ -81,6 +81,11 @@ def rules(session: Session, owner_id: int, config: ControllerConfig, app: App | 
     return Rules(
         capacity=found.capacity,
         used_memory=found.memory,
+        used_instances=found.instances,
+        used_disk=found.disk,
+        disk=app.disk_quota if app else DISK_QUOTA,
+        routes=found.routes,
+        registered=found.registered,
         apps=found.apps,
         admin=found.admin,
         domain=config.domain,

@@ -209,8 +209,10 @@ def find_user(session: Session, email: str) -> User | None:
     return session.scalars(select(User).where(User.email == email.strip().lower())).one_or_none()
 
 
-def add_user(session: Session, email: str, password: str, *, admin: bool = False) -> User:
-    """Add a user.
+def add_user(
+    session: Session, email: str, password: str, *, admin: bool = False, registered: bool = False
+) -> User:
+    """Add a user; `registered` where they do so themselves.
 
     Raises:
         ApiError: 100 for an email that is none or is taken, or an empty password.
@@ -231,6 +233,7 @@ def add_user(session: Session, email: str, password: str, *, admin: bool = False
         email=email,
         crypted_password=hash_password(password),
         admin=admin,
+        registered=registered,
         token_epoch=new_epoch(),
         created_at=int(time.time()),
     )

@@ -23,8 +23,8 @@ MAX_FINGERPRINTS, MAX_JSON, MAX_ANONYMOUS = 32 << 20, 1 << 20, 64 << 10
 # are 100,000 objects of three members.
 _MOST_VESSELS, _MOST_MEMBERS = 500_000, 2_000_000
 _MAX_FORM = 64 << 10
-# More than this is not read to its end only to be refused in words.
-_MAX_DRAINED, _MAX_DRAINED_ANONYMOUS = 256 << 20, 1 << 20
+# More than this is not read to its end only to be refused in words; of strangers nothing is.
+_MAX_DRAINED = 256 << 20
 _BLOCK = 1 << 20
 _FORM = "application/x-www-form-urlencoded"
 _METHODS = ("GET", "HEAD", "PUT", "POST", "DELETE", "OPTIONS", "PATCH")
@@ -74,8 +74,8 @@ def read_json(request: Request, largest: int) -> Any:
     shown = f"{largest >> 20} MB" if largest >= 1 << 20 else f"{largest >> 10} KB"
     too_large = bad_request(f"the body is larger than {shown}")
     if (request.content_length or 0) > largest:
-        # Old clients read an answer only once they have sent everything.
-        most = _MAX_DRAINED_ANONYMOUS if largest <= MAX_ANONYMOUS else _MAX_DRAINED
+        # Old clients read an answer only once they have sent everything. The worker listens to them without a thread, a while.
+        most = 0 if largest <= MAX_ANONYMOUS else _MAX_DRAINED
         left = request.content_length or 0
         while left <= most and (block := request.environ["wsgi.input"].read(min(left, _BLOCK))):
             left -= len(block)

@@ -21,7 +21,7 @@ from components.controller.models import STARTED, STOPPED, App
 from components.controller.pool import Pool
 from components.controller.services_rows import Bound
 from components.controller.services_work import Fresh, Services
-from components.controller.update import Actions, Rules, Wanted, decide, plan
+from components.controller.update import Actions, Rules, Wanted, decide, growth, plan
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +88,10 @@ class Changes:
             if rolls:
                 # To name no services is to keep those there are, whoever has bound them meanwhile.
                 body = {"services": list(current.services), **body}
-            target = plan(current, body, self.rules(session, app))
+            rules = self.rules(session, app)
+            target = plan(current, body, rules)
+            if rules.registered and target.state == STARTED:
+                quotas.check_registered(session.connection(), self._config, *growth(current, target))
             runtimes.check(self._pool, current, target)
             actions = decide(current, target)
             before = current

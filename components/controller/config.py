@@ -14,12 +14,20 @@ SCHEMES = ("postgresql+psycopg://", "sqlite:///")
 
 
 class Capacity(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What an account may use (section 1.8): `memory` MB over its started applications, and counts."""
+    """What an account may use (section 1.8): `memory` and `disk` MB over its started applications and tasks, and counts.
+
+    `app_uris` are those of one application, `routes` of all; `builds` are stagings that run at a time. By default 32 MB for each
+    instance on average, and the 2 GB of disk that each reserves.
+    """
 
     memory: int = 2048
     app_uris: int = 4
     services: int = 16
     apps: int = 20
+    instances: int = 64
+    disk: int = 131_072
+    routes: int = 40
+    builds: int = 2
 
     def problems(self) -> list[str]:
         """Nobody has less than nothing."""
@@ -30,8 +38,20 @@ class Capacity(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         ]
 
 
+class Together(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What all accounts that registered themselves have together: how many they are, and the `memory` (MB) and instances they run."""
+
+    accounts: int = 1000
+    memory: int = 65_536
+    instances: int = 2048
+
+    def problems(self) -> list[str]:
+        """Nobody has less than nothing."""
+        return [f"{name}: want 0 or more" for name in self.__struct_fields__ if getattr(self, name) < 0]
+
+
 class RateLimit(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """How often one may ask of one worker process: `burst` at once, then `per_minute`; 0 is no limit."""
+    """How often one may ask: `burst` at once, then `per_minute`; 0 is no limit."""
 
     per_minute: int
     burst: int
@@ -87,7 +107,17 @@ class ControllerConfig(DaemonConfig, frozen=True, kw_only=True):
     # Where `/` sends browsers; empty: a line of text.
     index_page: str = ""
     user_capacity: Capacity = Capacity()
-    admin_capacity: Capacity = Capacity(memory=32768, app_uris=16, services=32, apps=200)
+    admin_capacity: Capacity = Capacity(
+        memory=32768,
+        app_uris=16,
+        services=32,
+        apps=200,
+        instances=1024,
+        disk=2_097_152,
+        routes=800,
+        builds=8,
+    )
+    registered_limit: Together = Together()
     # Vendor to the token that its gateway and the controllers show each other; who has none can offer nothing.
     service_tokens: dict[str, str] = msgspec.field(default_factory=dict)
     # The token of a broker, which may offer what no gateway of these vendors does; empty: there is none.
@@ -97,13 +127,17 @@ class ControllerConfig(DaemonConfig, frozen=True, kw_only=True):
     # What the DEAs really run, for `/info`: runtime name to version.
     runtime_versions: dict[str, str] = msgspec.field(default_factory=dict)
 
-    # Of each user, of failed logins from one address to one account, and of failed logins and registrations from one
-    # address to any account.
+    # Of each user, of failed logins from one address to one account, of failed logins and registrations from one address to
+    # any account, and of an account's uploads: on the platform, whatever number of processes there are.
     rate_limit: RateLimit = RateLimit(per_minute=12_000, burst=1000)
     login_limit: RateLimit = RateLimit(per_minute=10, burst=10)
     address_limit: RateLimit = RateLimit(per_minute=60, burst=120)
+    upload_limit: RateLimit = RateLimit(per_minute=30, burst=60)
     # Whose `X-Forwarded-For` is believed: addresses or networks of the routers.
     routers: list[str] = msgspec.field(default_factory=lambda: ["127.0.0.0/8", "::1"])
+    # The platform's own machines, addresses or networks: them alone it tells of droplets, packages, leases and all applications, and
+    # not through a router. DEAs that beat on the bus are known from there.
+    platform_networks: list[str] = msgspec.field(default_factory=lambda: ["127.0.0.0/8", "::1"])
     # How many days are kept of events, of the usage statistics, and of tasks that have ended.
     events_days: int = 90
     usage_days: int = 800
@@ -164,10 +198,8 @@ class ControllerConfig(DaemonConfig, frozen=True, kw_only=True):
                 f"api_host: routers take no route for {self.api} from a controller: want one of {', '.join(sorted(known))}, "
                 "or name it in reserved_hosts and in the routers' router_reserved_hosts as well"
             )
-        try:
-            networks(self.routers)
-        except ValueError as error:
-            found.append(f"routers: {error}")
+        found.extend(_no_networks("routers", self.routers))
+        found.extend(_no_networks("platform_networks", self.platform_networks))
         if self.sweep_seconds <= 0:
             found.append("sweep_seconds: want more than 0")
         counts = [
@@ -191,3 +223,11 @@ class ControllerConfig(DaemonConfig, frozen=True, kw_only=True):
         if not Path(self.share_path).is_absolute():
             found.append("share_path: want an absolute path")
         return found
+
+
+def _no_networks(key: str, texts: list[str]) -> list[str]:
+    try:
+        networks(texts)
+    except ValueError as error:
+        return [f"{key}: {error}"]
+    return []

@@ -11,6 +11,7 @@ from typing import Any, cast
 
 from flask import Response, current_app, g, request
 
+from components.common import log
 from components.common.bus_thread import BusThread
 from components.common.identity import Identity
 from components.common.probes import authorised
@@ -20,10 +21,12 @@ from components.controller.auth import Caller, Tokens
 from components.controller.bodies import MAX_ANONYMOUS, MAX_JSON, read_json
 from components.controller.config import ControllerConfig
 from components.controller.database import Database
-from components.controller.errors import bad_request, denied, no_app
+from components.controller.errors import BusyError, bad_request, denied, no_app
 from components.controller.gateways import Gateways
+from components.controller.insiders import Insiders
 from components.controller.lifecycle import Lifecycle
 from components.controller.operations import Operations
+from components.controller.places import REPEAT_SECONDS, Held, Places
 from components.controller.platform_hosts import PlatformHosts
 from components.controller.pool import Pool
 from components.controller.services_work import Services
@@ -34,6 +37,7 @@ from components.controller.sweep import Sweeper
 from components.controller.updates_runner import Updates
 
 EXTENSION = "ingot"
+logger = log.get(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +60,8 @@ class Controller:
     sweeper: Sweeper
     operations: Operations
     platform_hosts: PlatformHosts
+    held: Held
+    insiders: Insiders
     stopping: threading.Event
     begun: float = field(default_factory=time.monotonic)
 
@@ -70,6 +76,7 @@ class Controller:
         stagings = Stagings(config, db, store, bus, stopping)
         services = Services(config, db, Gateways(config.service_tokens, broker=config.service_broker_token))
         starter = Starter(bus, pool)
+        held = Held.of(config.threads)
         updates = Updates(config, db, store, bus, starter=starter, services=services)
         return cls(
             config=config,
@@ -88,8 +95,10 @@ class Controller:
             services=services,
             updates=updates,
             sweeper=Sweeper(config, db, store),
-            operations=Operations.build(config, db, bus, pool, store),
+            operations=Operations.build(config, db, bus, pool, store, polls=held.polls),
             platform_hosts=PlatformHosts(config, db, store, bus, starter),
+            held=held,
+            insiders=Insiders(config.platform_networks, pool.addresses),
             stopping=stopping,
         )
 
@@ -186,6 +195,34 @@ def stored(place: Path, kind: str) -> Response:
     return Response(
         blocks, mimetype=kind, headers={"Content-Length": str(blocks.size)}, direct_passthrough=True
     )
+
+
+def holding(response: Response, places: Places) -> Response:
+    """Return an answer that a client may take its time to read, for as long as there is a place for that.
+
+    Raises:
+        BusyError: there is none.
+    """
+    if not places.take():
+        raise BusyError(REPEAT_SECONDS)
+    # Else the server would send the file by itself, and nobody would hear of its end.
+    response.direct_passthrough = False
+    response.call_on_close(places.give_back)
+    return response
+
+
+def insiders_only() -> None:
+    """Let nobody pass but the platform's own machines.
+
+    Raises:
+        ApiError: 200 for anyone else, and for whom a router speaks.
+    """
+    forwarded = "X-Forwarded-For" in request.headers
+    if not here().insiders.has(request.remote_addr, forwarded=forwarded):
+        logger.warning(
+            "internal_route_refused", peer=request.remote_addr, forwarded=forwarded, path=request.path[:64]
+        )
+        raise denied()
 
 
 def basic_only(name: str, password: str) -> Response | None:

@@ -10,7 +10,9 @@ TABLE: dict[int, tuple[int, str]] = {
     101: (500, "Error talking with the database"),
     102: (400, "The application was changed by someone else: meta.version is not {}"),
     103: (503, "The database does not answer; repeat the request later"),
-    104: (503, "The share of packages and droplets does not answer; repeat the request later"),
+    104: (503, "Too many clients are being waited for: repeat the request in {} s"),
+    105: (408, "The request's body did not come in time"),
+    106: (503, "The share of packages and droplets does not answer; repeat the request later"),
     111: (500, "System exception encountered"),
     200: (403, "Operation not permitted"),
     201: (403, "User not found"),
@@ -39,6 +41,14 @@ TABLE: dict[int, tuple[int, str]] = {
     600: (403, "Not enough memory capacity, you are allowed: {}"),
     601: (403, "Too many applications: {}, you are allowed: {}"),
     602: (403, "Too many URIs: {}, you are allowed: {}"),
+    603: (403, "Too many instances: {}, you are allowed: {}"),
+    604: (403, "Not enough disk capacity: {}M, you are allowed: {}M"),
+    605: (403, "Too many URIs in all: {}, you are allowed: {}"),
+    606: (403, "Too many applications are being staged: {}, you are allowed: {}"),
+    607: (
+        403,
+        "Accounts that registered themselves have no more room together: ask the platform's operator for {}",
+    ),
     700: (400, "Invalid URI: '{}'"),
     701: (400, "The URI '{}' has already been taken or reserved"),
     702: (403, "External URIs are not enabled for this account"),
@@ -47,8 +57,7 @@ TABLE: dict[int, tuple[int, str]] = {
 }
 
 # Ours: the contract's 101 says that something is wrong, and not that it passes.
-NO_DATABASE = 103
-NO_SHARE = 104
+NO_DATABASE, BUSY, SLOW, NO_SHARE = 103, 104, 105, 106
 
 
 class ApiError(IngotError):
@@ -64,6 +73,21 @@ class ApiError(IngotError):
         self.status, text = TABLE[code]
         self.description = text.format(*facts)
         super().__init__(self.description)
+
+
+class BusyError(ApiError):
+    """Answered as 503 with `Retry-After`; `seconds` after which to ask again."""
+
+    def __init__(self, seconds: int) -> None:
+        self.seconds = seconds
+        super().__init__(BUSY, seconds)
+
+
+class SlowError(ApiError):
+    """A body did not come in time."""
+
+    def __init__(self) -> None:
+        super().__init__(SLOW)
 
 
 def bad_request(reason: str) -> ApiError:

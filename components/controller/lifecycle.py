@@ -29,7 +29,7 @@ from components.controller.services_work import Services
 from components.controller.staging import Ends, Stagings, under_way
 from components.controller.starter import Starter
 from components.controller.store import Store
-from components.controller.update import Wanted, check_memory
+from components.controller.update import Wanted, check_room
 from components.controller.updates_runner import Updates
 
 logger = log.get(__name__)
@@ -314,7 +314,8 @@ class Lifecycle:
                 return
             try:
                 # Others may have started while this one was staged.
-                check_memory(apps.wanted(session, app), self._changes.rules(session, app))
+                rules, now = self._changes.rules(session, app), apps.wanted(session, app)
+                check_room(now, rules)
             except ApiError as error:
                 refused.append(error)
                 return

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import threading
 import time
 from collections.abc import Iterable, Mapping
 from urllib.parse import urlsplit
@@ -27,6 +26,7 @@ from components.controller.log_reading import (
     newest,
     share,
 )
+from components.controller.places import Places
 
 FIND_SECONDS = 1.0
 # What a DEA may take beside the wait it was asked for.
@@ -46,12 +46,12 @@ class LogReader:
 
     Args:
         bus: where the DEAs are found.
-        waiters: how many requests may wait for lines at once; further ones are answered with what there is.
+        room: places of those who wait for lines; for whom there is none is answered with what there is.
     """
 
-    def __init__(self, bus: BusThread, waiters: int) -> None:
+    def __init__(self, bus: BusThread, room: Places) -> None:
         self._bus = bus
-        self._room = threading.BoundedSemaphore(waiters)
+        self._room = room
 
     def find(self, app: Handle, index: int | None = None) -> list[Source]:
         """Find where an application's instances keep their lines, crashed ones too."""
@@ -81,7 +81,7 @@ class LogReader:
     def follow(self, sources: Iterable[Source], place: Mapping[str, int], wait: float) -> Reading:
         """Give what came after a reader's place, waiting up to `wait` seconds for the first line."""
         known = list(sources)
-        if not wait or not self._room.acquire(blocking=False):
+        if not wait or not self._room.take():
             return merge(place, asyncio.run(_after(known, place, 0)))
         try:
             began = time.monotonic()
@@ -92,7 +92,7 @@ class LogReader:
                 time.sleep(min(left, _PAUSE))
             return reading
         finally:
-            self._room.release()
+            self._room.give_back()
 
 
 async def _tails(sources: list[Source], count: int) -> list[tuple[Source, Window]]:

@@ -5,13 +5,16 @@ from __future__ import annotations
 import uuid
 from typing import Any
 
-from sqlalchemy import JSON, BigInteger, Float, ForeignKey, Integer, String, Text, UniqueConstraint
+from sqlalchemy import JSON, BigInteger, Float, ForeignKey, Integer, String, Text, UniqueConstraint, false
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
 
 STARTED, STOPPED = "STARTED", "STOPPED"
 PENDING, STAGED, FAILED = "PENDING", "STAGED", "FAILED"
 RUNNING, DONE, CANCELLED = "RUNNING", "DONE", "CANCELLED"
 UPDATING, GOING_BACK, SUCCEEDED, CANARY_FAILED = "UPDATING", "GOING_BACK", "SUCCEEDED", "CANARY_FAILED"
+
+# MB that an instance reserves.
+DISK_QUOTA = 2048
 
 # SQLite counts only INTEGER keys up by itself.
 Id = BigInteger().with_variant(Integer, "sqlite")
@@ -34,6 +37,8 @@ class User(Base):
     token_epoch: Mapped[int] = mapped_column(BigInteger, default=0, server_default="0")
     # SHA-256 of one token that is good all the same: the one by which the password was last changed.
     token_kept: Mapped[str | None] = mapped_column(String(64))
+    # Whether they made the account themselves: such accounts have a limit together.
+    registered: Mapped[bool] = mapped_column(default=False, server_default=false(), index=True)
     created_at: Mapped[int] = mapped_column(BigInteger)
 
     apps: Mapped[list[App]] = relationship(back_populates="owner", order_by="App.name")
@@ -66,7 +71,7 @@ class App(Base):
     started_package_hash: Mapped[str | None] = mapped_column(String(40))
     instances: Mapped[int] = mapped_column(default=0)
     memory: Mapped[int] = mapped_column(default=256)
-    disk_quota: Mapped[int] = mapped_column(default=2048)
+    disk_quota: Mapped[int] = mapped_column(default=DISK_QUOTA)
     file_descriptors: Mapped[int] = mapped_column(default=256)
     environment: Mapped[list[str]] = mapped_column(JSON, default=list)
     # `debug`, `console`, `command`: section 1.7's free-form `meta`.

@@ -32,6 +32,29 @@ class Quota(Base):
     apps: Mapped[int | None]
     app_uris: Mapped[int | None]
     services: Mapped[int | None]
+    instances: Mapped[int | None]
+    disk: Mapped[int | None]
+    routes: Mapped[int | None]
+    builds: Mapped[int | None]
+
+
+class Taking(Base):
+    """A bucket of what strangers and accounts do seldom, as `takings.level` reads it; `at` is the database's clock, `key` says of whom."""
+
+    __tablename__ = "takings"
+
+    key: Mapped[str] = mapped_column(String(400), primary_key=True)
+    level: Mapped[float] = mapped_column(Float)
+    at: Mapped[float] = mapped_column(Float, index=True)
+
+
+class Worker(Base):
+    """A process that serves the API; `seen` is the database's clock."""
+
+    __tablename__ = "workers"
+
+    id: Mapped[str] = mapped_column(String(64), primary_key=True)
+    seen: Mapped[float] = mapped_column(Float)
 
 
 class Task(Base):

@@ -39,9 +39,10 @@ from components.controller.models_records import (
 )
 from components.controller.placement import Need
 from components.controller.pool import LOST, Pool
-from components.controller.quotas import lock, standing
+from components.controller.quotas import check_registered, lock, standing
 from components.controller.store import Store
 from components.controller.task_watch import Heard, Open, TaskWatch
+from components.controller.update import LEAST_MEMORY
 
 LONGEST_COMMAND = 4096
 LONGEST_TAIL = 64 << 10
@@ -84,7 +85,7 @@ class OneOffs:
         """Start a task; gives it as it is once a DEA has taken it, or none would.
 
         Raises:
-            ApiError: 100 naming the member; 301; 300 for an application without a droplet; 600 over the quota.
+            ApiError: 100 naming the member; 301; 300 for an application without a droplet; 600, 603, 604, 607 over a quota.
         """
         members(body, ("command", "memory", "timeout"))
         command = body.get("command")
@@ -97,12 +98,19 @@ class OneOffs:
             owner = lock(session.connection(), caller.id)
             app = apps.find(session, caller, name)
             start = apps.start_message(app, self._config, self._store)
-            memory = whole(body, "memory", app.memory, 1, 1 << 20) or app.memory
+            memory = whole(body, "memory", app.memory, LEAST_MEMORY, 1 << 20) or app.memory
             if not owner or not start.sha1:
                 raise ApiError(300, "nothing was staged yet that a command could run in")
             has = standing(session.connection(), self._config, caller.id)
-            if has.memory + memory > has.capacity.memory:
-                raise ApiError(600, f"{has.capacity.memory}M")
+            most = has.capacity
+            if has.memory + memory > most.memory:
+                raise ApiError(600, f"{most.memory}M")
+            if has.instances >= most.instances:
+                raise ApiError(603, has.instances + 1, most.instances)
+            if has.disk + app.disk_quota > most.disk:
+                raise ApiError(604, has.disk + app.disk_quota, most.disk)
+            if has.registered:
+                check_registered(session.connection(), self._config, memory, 1)
             _forget(session, app.id)
             task = Task(
                 id=secrets.token_hex(16),

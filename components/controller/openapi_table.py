@@ -8,6 +8,7 @@ from typing import Any
 
 from components.controller.asked import LARGEST_PAGE
 from components.controller.log_reading import MOST_LINES
+from components.controller.quotas import NAMES
 
 # Who may ask: anybody; a token; an administrator's token; or a password of its own.
 OPEN, USER, ADMIN, GATEWAY, BULK, STAGING, STATUS = (
@@ -80,7 +81,7 @@ SCHEMAS: dict[str, Schema] = {
         "name:text build:int support:text version:text description:text allow_debug:bool user:text limits:Limits"
         " usage:obj frameworks:obj"
     ),
-    "Limits": Schema("memory:int apps:int app_uris:int services:int"),
+    "Limits": Schema(" ".join(f"{name}:int" for name in NAMES)),
     "Token": Schema("token:text"),
     "Email": Schema("email:text"),
     "Me": Schema("email:text admin:bool"),
@@ -209,7 +210,7 @@ ROWS: dict[str, Row] = {
     "v2_accounts.listing": Row(ADMIN, {200: "Users"}, (100, 200), query=_PAGES),
     "v2_accounts.show_quota": Row(USER, {200: "Limits"}, (200, 201)),
     "v2_accounts.change_quota": Row(
-        ADMIN, {200: "Limits"}, (100, 200, 201), body="memory:int? apps:int? app_uris:int? services:int?"
+        ADMIN, {200: "Limits"}, (100, 200, 201), body=" ".join(f"{name}:int?" for name in NAMES)
     ),
     "v2_accounts.revoke": Row(USER, {204: ""}, (200, 201)),
     "v2_apps.update": Row(USER, {200: "Update"}, (200, 301)),

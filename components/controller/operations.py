@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from collections.abc import Callable
@@ -11,16 +12,19 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from components.common import log
 from components.common.bus_thread import BusThread
-from components.controller import events, usage
+from components.controller import events, usage, workers
 from components.controller.asked import Cursors
 from components.controller.config import ControllerConfig, RateLimit
 from components.controller.database import Database
 from components.controller.log_reader import LogReader
 from components.controller.one_off import OneOffs
 from components.controller.origin import Network, networks
+from components.controller.places import Places
 from components.controller.pool import Pool
 from components.controller.rates import Buckets, Welcome
 from components.controller.store import Store
+from components.controller.takings import Takings
+from components.controller.workers import Workers
 
 LOOK_SECONDS = 2.0
 PRUNE_SECONDS = 600.0
@@ -35,7 +39,7 @@ logger = log.get(__name__)
 class Operations:
     """One worker's parts.
 
-    `rates`: of users; `logins`: failed ones, by address and account; `doors`: failed logins and registrations, by address;
+    `rates`: of users, a part of what all workers let through; `takings`: of strangers and uploads, at all workers; `logins`: failed ones, by address and account; `doors`: failed logins and registrations, by address;
     `welcome`: logins that succeeded, by address and account; `refused`, `refused_all`: anonymous calls written down, by address and of all.
     """
 
@@ -48,6 +52,8 @@ class Operations:
     welcome: Welcome
     refused: Buckets
     refused_all: Buckets
+    takings: Takings
+    workers: Workers
     routers: list[Network]
     reader: LogReader
     tasks: OneOffs
@@ -57,7 +63,14 @@ class Operations:
 
     @classmethod
     def build(
-        cls, config: ControllerConfig, db: Database, bus: BusThread, pool: Pool, store: Store
+        cls,
+        config: ControllerConfig,
+        db: Database,
+        bus: BusThread,
+        pool: Pool,
+        store: Store,
+        *,
+        polls: Places,
     ) -> Operations:
         """Make the parts; nothing runs yet."""
         return cls(
@@ -70,9 +83,10 @@ class Operations:
             welcome=Welcome(_WELCOME_SECONDS),
             refused=Buckets(_REFUSED),
             refused_all=Buckets(_REFUSED_ALL),
+            takings=Takings(db, [config.login_limit, config.address_limit, config.upload_limit]),
+            workers=Workers(db),
             routers=networks(config.routers),
-            # Half of the threads stay free of those who wait for lines.
-            reader=LogReader(bus, max(1, config.threads // 2)),
+            reader=LogReader(bus, polls),
             tasks=OneOffs(config, db, store, bus, pool),
             usage=usage.UsageTaker(db),
         )
@@ -88,12 +102,18 @@ class Operations:
         self.ending.set()
         for thread in self.threads:
             thread.join(timeout=5)
+        # Else it counts for half a minute more.
+        with contextlib.suppress(SQLAlchemyError):
+            self.workers.leave()
 
     def _keep(self) -> None:
-        pruned = 0.0
+        pruned = looked = 0.0
         while not self.ending.wait(LOOK_SECONDS):
             now = time.monotonic()
             try:
+                if not looked or now - looked >= workers.LOOK_SECONDS:
+                    looked = now
+                    self.rates.share(self.workers.look())
                 self.tasks.sweep(now)
                 if not pruned or now - pruned >= PRUNE_SECONDS:
                     pruned = now
@@ -111,6 +131,7 @@ class Operations:
             "refused": lambda: events.prune_refused(self.db),
             "usage": lambda: usage.prune(self.db, self.config.usage_days, now),
             "tasks": lambda: self.tasks.prune(now),
+            "takings": self.takings.prune,
         }
         for kind, forget in kinds.items():
             try:

@@ -28,7 +28,7 @@ def origin(peer: str | None, forwarded: str, trusted: Iterable[Network]) -> str:
     known = list(trusted)
     address = peer or ""
     for said in reversed(forwarded.split(",") if forwarded else []):
-        if not _within(address, known):
+        if not within(address, known):
             break
         if _address(said.strip()) is None:
             break
@@ -46,8 +46,11 @@ def subscriber(address: str) -> str:
     return str(ipaddress.ip_network((known, 64), strict=False))
 
 
-def _within(text: str, known: list[Network]) -> bool:
+def within(text: str, known: Iterable[Network]) -> bool:
+    """Return whether an address is in one of the networks."""
     address = _address(text)
+    if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped:
+        address = address.ipv4_mapped
     return address is not None and any(address in network for network in known)
 
 

@@ -100,15 +100,21 @@ def unpack(archive: Path, target: Path, entries: list[Entry]) -> dict[str, Path]
 
 
 def add_resources(
-    store: Store, resources: list[Resource], target: Path, room: int, uploaded: dict[str, Path]
+    store: Store,
+    owner: int,
+    resources: list[Resource],
+    target: Path,
+    *,
+    room: int,
+    uploaded: dict[str, Path],
 ) -> None:
-    """Copy what the client left out to where it wants it: from the pool, or from what came with it.
+    """Copy what the client left out to where it wants it: from what its owner sent before, or from what came with it.
 
     Raises:
         ApiError: 401 for a file that is in neither, 402 for too much.
     """
     for resource in resources:
-        source = _source(store, resource, uploaded)
+        source = _source(store, owner, resource, uploaded)
         if source is None:
             raise ApiError(401, resource.path)
         path = target / resource.path
@@ -126,9 +132,9 @@ def add_resources(
         path.chmod(0o755)
 
 
-def _source(store: Store, resource: Resource, uploaded: dict[str, Path]) -> Path | None:
-    if store.has_resource(resource.sha1, resource.size):
-        return store.resource(str(resource.sha1))
+def _source(store: Store, owner: int, resource: Resource, uploaded: dict[str, Path]) -> Path | None:
+    if store.has_resource(owner, resource.sha1, resource.size):
+        return store.owned(owner, str(resource.sha1))
     came = uploaded.get(resource.sha1) if isinstance(resource.sha1, str) else None
     return came if came is not None and came.stat().st_size == resource.size else None
 
@@ -156,6 +162,7 @@ def pack(folder: Path, archive: Path) -> str:
 
 def build_package(
     store: Store,
+    owner: int,
     archive: Path | None,
     resources: list[dict[str, Any]],
     work: Path,
@@ -167,6 +174,7 @@ def build_package(
 
     Args:
         store: the share.
+        owner: whose files of the pool it may take.
         archive: the uploaded zip; None when the client had nothing to send.
         resources: `[{"size", "sha1", "fn"}]`, what the pool has.
         work: an empty folder of this upload.
@@ -186,11 +194,11 @@ def build_package(
     listed = name_resources(resources, names)
     uploaded = unpack(archive, work, entries) if archive is not None else {}
     room = limits.size - sum(e.size for e in entries)
-    store.run(lambda: add_resources(store, listed, work, room, uploaded))
+    store.run(lambda: add_resources(store, owner, listed, work, room=room, uploaded=uploaded))
     with store.incoming() as scratch:
         digest = store.run(lambda: pack(work, scratch))
         for sha1, path in uploaded.items():
-            store.add_resource(path, sha1)
+            store.add_resource(owner, path, sha1)
         keep(scratch, digest)
     return digest
 

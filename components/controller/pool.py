@@ -51,6 +51,7 @@ class Pool:
         self._due: deque[tuple[float, str]] = deque()
         self._board = Board()
         self._lock = threading.Lock()
+        self._addresses: frozenset[str] = frozenset()
         # Silence counts only while one could have heard.
         self._listening_since: float | None = None
 
@@ -73,6 +74,8 @@ class Pool:
             else:
                 droplets = {int(d): n for d, n in beat.droplets.items() if d.isdigit()}
             self._known[beat.id] = _Known(beat, droplets, now, wall)
+            if beat.address not in self._addresses:
+                self._note_addresses()
             self._pending[beat.id] = [
                 p for p in self._pending.get(beat.id, []) if droplets.get(p.droplet, 0) < p.expected
             ]
@@ -121,6 +124,10 @@ class Pool:
         with self._lock:
             return [(k.beat, k.seen) for k in self._known.values()]
 
+    def addresses(self) -> frozenset[str]:
+        """Return the addresses that DEAs which are not forgotten gave of themselves."""
+        return self._addresses
+
     def picture(self, now: float, wall: float) -> dict[str, dict[str, Any]]:
         """Give the machines of `/v2/machines` this process has heard, by id, and drop those that left long ago."""
         with self._lock:
@@ -131,9 +138,13 @@ class Pool:
                     del self._known[id_]
                     self._pending.pop(id_, None)
                     self._board.remove(id_)
+                    self._note_addresses()
                     continue
                 shown[id_] = describe(known.beat, known.seen, state)
             return shown
+
+    def _note_addresses(self) -> None:
+        self._addresses = frozenset(known.beat.address for known in self._known.values())
 
     def _judge(self, known: _Known, now: float) -> str:
         if self._listening_since is not None:

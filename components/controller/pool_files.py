@@ -12,6 +12,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from components.controller.store import OWNERS
+
 # Files that a push was just told to leave out stay for as long as a push takes.
 SPARED_SECONDS = 3600.0
 _SLOT_SECONDS = 3600
@@ -40,14 +42,15 @@ def sweep(folder: Path, now: float, *, keep_seconds: float, most_bytes: Callable
     slots: Counter[int] = Counter()
     for path, used, size in _files(folder):
         if now - used > keep_seconds:
-            gone += _remove(path)
+            gone += _remove(path) and size is not None
         else:
-            slots[int(used // _SLOT_SECONDS)] += size
+            slots[int(used // _SLOT_SECONDS)] += size or 0
     total = slots.total()
     first = first_kept(slots, most_bytes(total))
     if first is not None:
         for path, used, size in _files(folder):
-            if used // _SLOT_SECONDS < first and now - used > SPARED_SECONDS and _remove(path):
+            old = used // _SLOT_SECONDS < first and now - used > SPARED_SECONDS
+            if old and _remove(path) and size is not None:
                 gone += 1
                 total -= size
     return Swept(gone, total)
@@ -63,13 +66,14 @@ def first_kept(slots: Counter[int], most: int) -> int | None:
     return None
 
 
-def _files(folder: Path) -> Iterator[tuple[str, float, int]]:
+def _files(folder: Path) -> Iterator[tuple[str, float, int | None]]:
+    """Yield paths, times of last use and sizes; None for an owner's link: it takes no room, and is as old as what it links to."""
     for outer in _entries(folder):
         for inner in _entries(outer):
             for entry in _entries(inner):
                 with contextlib.suppress(FileNotFoundError):
                     found = entry.stat(follow_symlinks=False)
-                    yield entry.path, found.st_mtime, found.st_size
+                    yield entry.path, found.st_mtime, None if outer.name == OWNERS else found.st_size
 
 
 def _entries(folder: Path | os.DirEntry[str]) -> list[os.DirEntry[str]]:

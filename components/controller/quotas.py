@@ -13,48 +13,95 @@ from sqlalchemy.orm import Session
 from components.controller.asked import members, whole
 from components.controller.config import Capacity, ControllerConfig
 from components.controller.errors import ApiError
-from components.controller.models import STARTED, App, ServiceConfig, User
+from components.controller.models import RUNNING, STARTED, App, Route, ServiceConfig, Staging, User
 from components.controller.models_records import TASK_OPEN, Quota, Task
 
-NAMES = ("memory", "apps", "app_uris", "services")
+# Those of 2011, which `/info` shows, and all.
+OLD_NAMES = ("memory", "apps", "app_uris", "services")
+NAMES = (*OLD_NAMES, "instances", "disk", "routes", "builds")
 MOST = 1 << 30
 _LOCK = select(User.id).where(User.id == bindparam("user_id")).with_for_update()
 _STARTED = (App.state == STARTED) & (App.id != bindparam("without"))
+# Open tasks are few, and asked for once.
 _TASKS = (
-    select(func.sum(Task.memory))
+    select(
+        App.owner_id,
+        func.sum(Task.memory).label("memory"),
+        func.count().label("count"),
+        func.sum(App.disk_quota).label("disk"),
+    )
+    .select_from(Task)
     .join(App, App.id == Task.app_id)
-    .where(App.owner_id == User.id, or_(*(Task.state == state for state in TASK_OPEN)))
-    .correlate(User)
+    .where(or_(*(Task.state == state for state in TASK_OPEN)))
+    .group_by(App.owner_id)
+    .subquery()
+    .c
 )
 _SERVICES = select(func.count()).select_from(ServiceConfig).where(ServiceConfig.user_id == User.id)
+_ROUTES = (
+    select(func.count())
+    .select_from(Route)
+    .join(App, App.id == Route.app_id)
+    .where(App.owner_id == User.id, App.id != bindparam("without"))
+)
 # All of it at once: every application that is shown, made or changed asks one part of it or another.
 _STANDING = (
     select(
         User.admin,
+        User.registered,
         func.count(App.id),
         func.count(App.id).filter(_STARTED),
         func.sum(App.memory * App.instances).filter(_STARTED),
-        _TASKS.scalar_subquery(),
+        func.sum(App.instances).filter(_STARTED),
+        func.sum(App.disk_quota * App.instances).filter(_STARTED),
+        _TASKS.memory,
+        _TASKS["count"],
+        _TASKS.disk,
+        _ROUTES.correlate(User).scalar_subquery(),
         _SERVICES.correlate(User).scalar_subquery(),
         *(getattr(Quota, name) for name in NAMES),
     )
     .select_from(User)
     .outerjoin(Quota, Quota.user_id == User.id)
     .outerjoin(App, App.owner_id == User.id)
+    .outerjoin(_TASKS.owner_id.table, _TASKS.owner_id == User.id)
     .where(User.id == bindparam("user_id"))
-    .group_by(User.id, Quota.user_id)
+    .group_by(User.id, Quota.user_id, _TASKS.memory, _TASKS["count"], _TASKS.disk)
+)
+
+
+_REGISTERED = (
+    select(func.sum(App.memory * App.instances), func.sum(App.instances))
+    .join(User, User.id == App.owner_id)
+    .where(User.registered, App.state == STARTED)
+)
+_ACCOUNTS = select(func.count()).select_from(User).where(User.registered)
+_BUILDS = (
+    select(func.count())
+    .select_from(Staging)
+    .join(App, App.id == Staging.app_id)
+    .where(
+        App.owner_id == bindparam("owner_id"),
+        App.id != bindparam("app_id"),
+        Staging.state == RUNNING,
+        Staging.alive_at > bindparam("since"),
+    )
 )
 
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """What an account has. `memory`: MB that its `started` applications and its open tasks may use."""
+    """What an account has. `memory`, `instances` and `disk` (MB): of its `started` applications and its open tasks."""
 
     capacity: Capacity
     admin: bool
+    registered: bool
     apps: int
     started: int
     memory: int
+    instances: int
+    disk: int
+    routes: int
     services: int
 
 
@@ -74,13 +121,18 @@ def standing(
     row = asked.execute(_STANDING, {"user_id": user_id, "without": without or 0}).one_or_none()
     if row is None:
         raise ApiError(201)
-    admin, apps, started, memory, by_tasks, services, *own = row
+    admin, registered, apps, started, memory, instances, disk, *more = row
+    tasks_memory, tasks, tasks_disk, routes, services, *own = more
     return Standing(
         capacity=_effective(config, dict(zip(NAMES, own, strict=True)), admin=admin),
         admin=admin,
+        registered=registered,
         apps=apps,
         started=started,
-        memory=int(memory or 0) + int(by_tasks or 0),
+        memory=int(memory or 0) + int(tasks_memory or 0),
+        instances=int(instances or 0) + int(tasks or 0),
+        disk=int(disk or 0) + int(tasks_disk or 0),
+        routes=routes,
         services=services,
     )
 
@@ -113,6 +165,50 @@ def change(session: Session, user_id: int, body: Mapping[str, Any]) -> None:
         setattr(row, name, value)
 
 
-def shape(capacity: Capacity) -> dict[str, int]:
+def shape(capacity: Capacity, names: tuple[str, ...] = NAMES) -> dict[str, int]:
     """Show limits, MB and counts."""
-    return {name: getattr(capacity, name) for name in NAMES}
+    return {name: getattr(capacity, name) for name in names}
+
+
+def check_registered(asked: Connection, config: ControllerConfig, memory: int, instances: int) -> None:
+    """Say whether all accounts that registered themselves together may run so much more; one that runs nothing more may.
+
+    Raises:
+        ApiError: 607.
+    """
+    if memory <= 0 and instances <= 0:
+        return
+    most, (used_memory, used) = config.registered_limit, asked.execute(_REGISTERED).one()
+    if int(used_memory or 0) + memory > most.memory:
+        raise ApiError(607, "memory")
+    if int(used or 0) + instances > most.instances:
+        raise ApiError(607, "instances")
+
+
+def check_registration(asked: Connection, config: ControllerConfig) -> None:
+    """Say whether one more may register.
+
+    Raises:
+        ApiError: 607.
+    """
+    if asked.execute(_ACCOUNTS).scalar_one() >= config.registered_limit.accounts:
+        raise ApiError(607, "an account")
+
+
+def check_builds(asked: Connection, app: App, most: int, since: float) -> None:
+    """Say whether an owner may have one more application built; the owner's row is locked, so that one is counted after another.
+
+    Args:
+        asked: the transaction.
+        app: the one that is to be built.
+        most: how many builds the owner may have at a time.
+        since: builds that nobody has renewed since then are over.
+
+    Raises:
+        ApiError: 606.
+    """
+    lock(asked, app.owner_id)
+    given = {"owner_id": app.owner_id, "app_id": app.id, "since": since}
+    running = asked.execute(_BUILDS, given).scalar_one()
+    if running >= most:
+        raise ApiError(606, running + 1, most)

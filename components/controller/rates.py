@@ -1,4 +1,4 @@
-"""How often somebody may ask: token buckets, in one process (pure; times are handed in)."""
+"""How often somebody may ask: token buckets, in one process (pure; times are handed in). `takings` has those of all processes."""
 
 from __future__ import annotations
 
@@ -25,10 +25,15 @@ class Buckets:
     """A bucket for each key: `burst` at once, filled again by `per_minute`; `per_minute` 0 lets everything through."""
 
     def __init__(self, limit: RateLimit) -> None:
-        self._rate = limit.per_minute / 60
-        self._burst = float(max(limit.burst, 1))
+        self._limit = limit
+        self.share(1)
         self._levels: OrderedDict[str, tuple[float, float]] = OrderedDict()
         self._lock = threading.Lock()
+
+    def share(self, among: int) -> None:
+        """Let so many processes together through what one would be; one who may ask at all may ask each of them once."""
+        self._rate = self._limit.per_minute / 60 / max(among, 1)
+        self._burst = max(1.0, self._limit.burst / max(among, 1))
 
     def take(self, key: str, now: float) -> float:
         """Take one; gives 0.0 when there was one, else the seconds until there will be.

@@ -50,7 +50,7 @@ class Server(gunicorn.app.base.BaseApplication):
         settings: dict[str, Any] = {
             "bind": f"{config.host}:{config.port}",
             "workers": config.workers,
-            "worker_class": "gthread",
+            "worker_class": "components.controller.worker.Worker",
             "threads": config.threads,
             # A worker whose loop stands still is replaced; requests may take as long as they take.
             "timeout": 60,

@@ -23,7 +23,7 @@ from components.common.bus import BusNoAnswerError
 from components.common.bus_thread import BusThread
 from components.common.errors import BusError, IngotError
 from components.common.messages import StagingReply, StagingRequest
-from components.controller import files, updates
+from components.controller import files, quotas, updates
 from components.controller.apps import built_from, by_id, touch
 from components.controller.config import ControllerConfig
 from components.controller.database import Database
@@ -162,6 +162,8 @@ class Stagings:
             row = session.get(Staging, app_id)
             if row is not None and row.state == RUNNING and not silent(row.alive_at, now):
                 return _Claim(app_id, row.task, row.built_from)
+            limits = quotas.limits(session, self._config, app.owner_id, admin=app.owner.admin)
+            quotas.check_builds(session.connection(), app, limits.builds, now - ABANDONED_SECONDS)
             task, upload = uuid.uuid4().hex, uuid.uuid4().hex
             session.merge(
                 Staging(

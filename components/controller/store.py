@@ -10,6 +10,7 @@ import errno
 import hashlib
 import os
 import re
+import shutil
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -30,6 +31,8 @@ SENT_BLOCK = 256 << 10
 LARGEST_RESOURCE = 512 << 20
 # How exactly the pool knows when a file was last used: not each use is written down.
 USED_SECONDS = 600.0
+# In the pool: what each owner has sent of it, a folder of links for each. Another's file is nobody's to ask for by its digest.
+OWNERS = ".owners"
 # Beside the files of a folder: what was removed from it, for a while.
 TRASH = ".trash"
 # With less than this part of the share's bytes or inodes free, and less than so many bytes, the trash goes.
@@ -156,34 +159,39 @@ class Store:
         finally:
             os.close(folder)
 
-    def add_resource(self, source: Path, digest: str) -> None:
-        """Copy a file into the pool unless it is there, or too large."""
-        self.run(lambda: self._add_resource(source, digest))
+    def owned(self, owner: int, digest: str) -> Path:
+        """Return the place of a pool file as one owner has it: a link, so it takes room once, and all of it goes at a time."""
+        return self.resources / OWNERS / str(owner) / _checked(digest)
 
-    def _add_resource(self, source: Path, digest: str) -> None:
+    def add_resource(self, owner: int, source: Path, digest: str) -> None:
+        """Have the pool know that an owner sent a file: copied unless it is there, or too large."""
+        self.run(lambda: self._add_resource(owner, source, digest))
+
+    def _add_resource(self, owner: int, source: Path, digest: str) -> None:
         place, size = self.resource(digest), source.stat().st_size
-        if size > LARGEST_RESOURCE or self.has_resource(digest, size):
+        if size > LARGEST_RESOURCE or self.has_resource(owner, digest, size):
             return
-        with self.incoming() as scratch, source.open("rb") as reader:
-            with scratch.open("wb") as writer:
-                copy(reader, writer)
-            self.keep(scratch, place)
+        if not _used(place, size):
+            with self.incoming() as scratch, source.open("rb") as reader:
+                with scratch.open("wb") as writer:
+                    copy(reader, writer)
+                self.keep(scratch, place)
+        mine = self.owned(owner, digest)
+        mine.parent.mkdir(parents=True, exist_ok=True)
+        # The sweeper may be quicker, and a file has so many links and no more: then it is sent again with the next push.
+        with contextlib.suppress(OSError):
+            mine.unlink(missing_ok=True)
+            os.link(place, mine)
 
-    def has_resource(self, digest: object, size: object) -> bool:
-        """Return whether the pool has a file of that digest and that size; to ask counts as a use."""
+    def has_resource(self, owner: int, digest: object, size: object) -> bool:
+        """Return whether an owner has sent a file of that digest and that size; to ask counts as a use."""
         if not isinstance(digest, str) or not SHA1.fullmatch(digest) or type(size) is not int:
             return False
-        return self.run(lambda: self._has_resource(self.resource(digest), size))
+        return self.run(lambda: _used(self.owned(owner, digest), size))
 
-    def _has_resource(self, place: Path, size: int) -> bool:
-        with contextlib.suppress(OSError):
-            found = place.stat()
-            if found.st_size != size:
-                return False
-            if abs(time.time() - found.st_mtime) > USED_SECONDS:
-                os.utime(place)
-            return True
-        return False
+    def forget_owner(self, owner: int) -> None:
+        """Forget what an owner has sent."""
+        self.run(lambda: shutil.rmtree(self.resources / OWNERS / str(owner), ignore_errors=True))
 
     def low(self) -> bool:
         """Return whether the share gets full."""
@@ -264,6 +272,18 @@ class Blocks:
         """Let go of the file."""
         with contextlib.suppress(ShareUnwellError):
             self._store.run(self._file.close)
+
+
+def _used(place: Path, size: int) -> bool:
+    """Return whether there is a file of that size, and note that it was used."""
+    with contextlib.suppress(OSError):
+        found = place.stat()
+        if found.st_size != size:
+            return False
+        if abs(time.time() - found.st_mtime) > USED_SECONDS:
+            os.utime(place)
+        return True
+    return False
 
 
 def full(error: BaseException) -> bool:

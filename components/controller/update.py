@@ -27,7 +27,8 @@ _RESERVED_ENV = ("vcap_", "vmc_")
 _PATH = re.compile(r"/[!-~]{0,1023}")
 DEFAULT_HEALTH_SECONDS = 60
 MOST_INSTANCES = 1000
-LEAST_MEMORY, MOST_MEMORY = 1, 1 << 20
+# MB. With less than this nothing starts that answers a request.
+LEAST_MEMORY, MOST_MEMORY = 16, 1 << 20
 # Bytes.
 MOST_ENV, MOST_META, LONGEST_COMMAND = 256 << 10, 64 << 10, 8192
 
@@ -53,11 +54,19 @@ class Wanted:
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """What holds for the owner: the limits, what their other started applications use (MB), and how many there are."""
+    """What holds for the owner: the limits, and what their other applications use: those that are started, MB and instances, and all.
+
+    `disk` is what an instance of this application reserves (MB).
+    """
 
     capacity: Capacity
     used_memory: int = 0
+    used_instances: int = 0
+    used_disk: int = 0
+    disk: int = 2048
+    routes: int = 0
     apps: int = 0
+    registered: bool = False
     admin: bool = False
     domain: str = "ingot.localhost"
     platform: frozenset[str] = frozenset()
@@ -176,29 +185,41 @@ def _memory(current: Wanted, body: Mapping[str, Any]) -> int:
     if not isinstance(resources, Mapping) or resources.get("memory") is None:
         return current.memory
     memory = _number(resources["memory"], "resources.memory")
-    if not LEAST_MEMORY <= memory <= MOST_MEMORY:
+    # One that has less from before may go on with it: clients send back all they got.
+    if memory != current.memory and not LEAST_MEMORY <= memory <= MOST_MEMORY:
         raise ApiError(300, f"resources.memory: want {LEAST_MEMORY} to {MOST_MEMORY} MB")
     return memory
 
 
-def check_memory(current: Wanted, rules: Rules, target: Wanted | None = None) -> None:
+def growth(current: Wanted, target: Wanted) -> tuple[int, int]:
+    """Return how much more memory (MB), and how many more instances, an application takes once it is started as `target` is."""
+    running = current.instances if current.state == STARTED else 0
+    return target.memory * target.instances - current.memory * running, target.instances - running
+
+
+def check_room(current: Wanted, rules: Rules, target: Wanted | None = None) -> None:
     """Say whether the owner may have an application started as `target` is, or as it is.
 
     Raises:
-        ApiError: 600; never for one that takes no more than it has.
+        ApiError: 600, 603, 604; never for one that takes no more than it has.
     """
-    before = current.memory * current.instances if current.state == STARTED else 0
-    target = target or current
-    after = target.memory * target.instances
-    if after > before and rules.used_memory + after > rules.capacity.memory:
-        raise ApiError(600, f"{rules.capacity.memory}M")
+    target, capacity = target or current, rules.capacity
+    memory, instances = growth(current, target)
+    if memory > 0 and rules.used_memory + target.memory * target.instances > capacity.memory:
+        raise ApiError(600, f"{capacity.memory}M")
+    if instances <= 0:
+        return
+    if (wanted := rules.used_instances + target.instances) > capacity.instances:
+        raise ApiError(603, wanted, capacity.instances)
+    if (wanted := rules.used_disk + target.instances * rules.disk) > capacity.disk:
+        raise ApiError(604, wanted, capacity.disk)
 
 
 def _check_capacity(current: Wanted, target: Wanted, rules: Rules, *, create: bool) -> None:
     if create and rules.apps >= rules.capacity.apps:
         raise ApiError(601, rules.apps, rules.capacity.apps)
     if target.state == STARTED:
-        check_memory(current, rules, target)
+        check_room(current, rules, target)
 
 
 def _uris(current: Wanted, body: Mapping[str, Any], rules: Rules) -> tuple[str, ...]:
@@ -207,11 +228,14 @@ def _uris(current: Wanted, body: Mapping[str, Any], rules: Rules) -> tuple[str, 
         return current.uris
     if not isinstance(given, list):
         raise ApiError(300, "uris: want a list")
-    if len(given) > rules.capacity.app_uris:
+    if len(given) > max(rules.capacity.app_uris, len(current.uris)):
         raise ApiError(602, len(given), rules.capacity.app_uris)
     known = set(current.uris)
     # Hosts that the application has already are not judged again, as rules may have changed since; the platform's hosts are.
-    return tuple(sorted({_uri(u, known, rules) for u in given if u not in (None, "")}))
+    uris = tuple(sorted({_uri(u, known, rules) for u in given if u not in (None, "")}))
+    if len(uris) > len(current.uris) and rules.routes + len(uris) > rules.capacity.routes:
+        raise ApiError(605, rules.routes + len(uris), rules.capacity.routes)
+    return uris
 
 
 def _uri(given: object, known: set[str], rules: Rules) -> str:

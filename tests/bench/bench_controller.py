@@ -1,11 +1,12 @@
 """A controller under a fixed rate of requests: real PostgreSQL that waits for its disk, real NATS, gunicorn as shipped.
 
-    python -m tests.bench.bench_controller [--rate 200] [--seconds 10] [--rounds 3] [--quick] [--out FILE]
+    python -m tests.bench.bench_controller [--rate 200] [--seconds 10] [--rounds 3] [--slow-clients 0] [--quick] [--out FILE]
 
 Four of five requests read (GET /apps, /apps/NAME, /apps/NAME/stats, /info), one writes (PUT of an environment, POST and DELETE of
 applications). They go off when they are due (open loop), straight to the controller. The peer of the same run is a plain Flask
 application under the same gunicorn that reads one row, at the same rate, by turns with the controller. DEAs and the health manager are
-one small process that always answers; it, the load, the database and the bus share the machine with the controller.
+one small process that always answers; it, the load, the database and the bus share the machine with the controller. Slow clients, if
+any are asked for, are a process of their own (`slow_clients`), and beset the controller alone.
 """
 
 from __future__ import annotations
@@ -166,7 +167,21 @@ def process(argv: list[str], log: Path, **environment: str) -> Iterator[subproce
             made.wait()
 
 
-def measure(rate: float, seconds: float, rounds: int, users: int, apps: int) -> dict[str, Any]:
+@contextmanager
+def slow_clients(count: int, port: int, token: str, log: Path) -> Iterator[None]:
+    """Beset a controller until the end of the block."""
+    if not count:
+        yield
+        return
+    arguments = [str(count), str(port), token]
+    with process([sys.executable, "-m", "tests.bench.slow_clients", *arguments], log):
+        until(lambda: b"begun" in log.read_bytes(), "slow clients are there", 60)
+        yield
+
+
+def measure(
+    rate: float, seconds: float, rounds: int, users: int, apps: int, *, slow: int = 0
+) -> dict[str, Any]:
     """Run the benchmark."""
     facts = machine.facts()
     with ExitStack() as stack:
@@ -228,7 +243,8 @@ def measure(rate: float, seconds: float, rounds: int, users: int, apps: int) -> 
         spent: dict[str, float] = dict.fromkeys((*roots, "load"), 0.0)
         for _ in range(rounds):
             before, load_before = cpu_seconds(roots), time.process_time()
-            ours.add(asyncio.run(run(mix.next, rate, seconds)))
+            with slow_clients(slow, ports[1], tokens[0], folder / "slow.log"):
+                ours.add(asyncio.run(run(mix.next, rate, seconds)))
             after = cpu_seconds(roots)
             for name in roots.keys() - {"flask"}:
                 spent[name] += after[name] - before[name]
@@ -236,7 +252,14 @@ def measure(rate: float, seconds: float, rounds: int, users: int, apps: int) -> 
             flask_before = cpu_seconds(roots)["flask"]
             theirs.add(asyncio.run(run(lambda: plain, rate, seconds)))
             spent["flask"] += cpu_seconds(roots)["flask"] - flask_before
-    settings = {"rate": rate, "seconds": seconds, "rounds": rounds, "workers": WORKERS, "threads": THREADS}
+    settings = {
+        "rate": rate,
+        "seconds": seconds,
+        "rounds": rounds,
+        "workers": WORKERS,
+        "threads": THREADS,
+        "slow_clients": slow,
+    }
     return {**_result(ours, theirs, spent), **settings, "machine": facts}
 
 
@@ -280,13 +303,15 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--users", type=int, default=20)
     parser.add_argument("--apps", type=int, default=5, help="of each user")
+    parser.add_argument("--slow-clients", type=int, default=0, help="how many hold on to the controller")
     parser.add_argument("--quick", action="store_true", help="a few requests, once")
     parser.add_argument("--out", type=Path, default=machine.output("controller"))
     given = parser.parse_args(argv)
     if given.quick:
         given.rate, given.seconds, given.rounds, given.users = 50.0, 1.0, 1, 2
     return machine.report(
-        measure(given.rate, given.seconds, given.rounds, given.users, given.apps), given.out
+        measure(given.rate, given.seconds, given.rounds, given.users, given.apps, slow=given.slow_clients),
+        given.out,
     )
 
 

@@ -193,6 +193,10 @@ def test_quota_is_shown_and_set(stub, ingot):
     assert ingot.json("quota", "c@d.com", "--memory", "4G", "--apps", "default", "--urls", "0") == limits
     changes = stub.last("PUT /v2/users/c%40d.com/quota").json()
     assert changes == {"memory": 4096, "apps": None, "app_uris": 0}
+    wider = ("--disk", "64G", "--instances", "9", "--routes", "default", "--builds", "3")
+    assert ingot.json("quota", "c@d.com", *wider) == limits
+    changes = stub.last("PUT /v2/users/c%40d.com/quota").json()
+    assert changes == {"disk": 65_536, "instances": 9, "routes": None, "builds": 3}
     assert "say whose" in ingot.run("quota", "--apps", "3", code=2).stderr
     ingot.run("quota", "c@d.com", "--apps", "many", code=2)
 
@@ -260,3 +264,9 @@ def test_logs_followed_until_ctrl_c_end_without_a_complaint(stub, ingot):
         process.send_signal(signal.SIGINT)
         out, err = process.communicate(timeout=60)
     assert (process.returncode, out, err) == (0, "", "\n")
+
+
+def test_an_administrator_makes_accounts_where_nobody_registers(stub, ingot):
+    stub.set("POST /users", "", status=204)
+    ingot.run("register", "new@b.com", "--password", "good password")
+    assert stub.last("POST /users").headers["authorization"]

@@ -211,7 +211,8 @@ def test_tokens_end(vmc: Vmc, admin: Vmc, controller: Controller) -> None:
 def test_limits_of_an_account(vmc: Vmc, admin: Vmc) -> None:
     one = account(vmc, "quota@b.com")
     path = "/v2/users/quota@b.com/quota"
-    standard = {"memory": 2048, "apps": 20, "app_uris": 4, "services": 16}
+    old = {"memory": 2048, "apps": 20, "app_uris": 4, "services": 16}
+    standard = {**old, "instances": 64, "disk": 131_072, "routes": 40, "builds": 2}
     assert one.call("GET", path).json() == admin.call("GET", path).json() == standard
     assert one.call("GET", f"/v2/users/{ADMIN}/quota").code == (403, 200)
     assert one.call("PUT", path, {"memory": 1}).code == (403, 200)
@@ -221,7 +222,7 @@ def test_limits_of_an_account(vmc: Vmc, admin: Vmc) -> None:
         "apps": 1,
         "app_uris": 2,
     }
-    assert one.call("GET", "/info").json()["limits"] == {**standard, "apps": 1, "app_uris": 2}
+    assert one.call("GET", "/info").json()["limits"] == {**old, "apps": 1, "app_uris": 2}, "as in 2011"
     uris = [f"{n}.ingot.localhost" for n in "abc"]
     assert one.call("POST", "/apps", body_of("many", uris=uris)).code == (403, 602)
     assert one.call("POST", "/apps", body_of("one")).status == 302
@@ -284,7 +285,7 @@ def test_pages_of_applications(vmc: Vmc, admin: Vmc) -> None:
     assert emails == sorted(emails)
     mine = users[emails.index("pages@b.com")]
     assert (mine["apps"], mine["admin"]) == (5, False)
-    assert mine["usage"] == {"memory": 0, "apps": 0, "services": 0}
+    assert mine["usage"] == {"memory": 0, "apps": 0, "services": 0, "instances": 0, "disk": 0, "routes": 5}
     assert one.call("GET", "/v2/users").code == (403, 200)
     cursor = one.call("GET", "/v2/apps?limit=1").json()["next"]
     bad = {

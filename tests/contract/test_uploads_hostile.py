@@ -28,6 +28,7 @@ from tests.contract.vmc_client import ADMIN, PASSWORD, Vmc, body_of, controller_
 
 LIMITS = PackageLimits(MOST_MEGABYTES << 20, MOST_FILES)
 HOSTILE, GOOD = cases(), good()
+OWNER = 7
 
 
 class Box:
@@ -39,7 +40,7 @@ class Box:
         self.store.prepare()
         known = folder / "known"
         known.write_bytes(KNOWN)
-        self.store.add_resource(known, SHA1)
+        self.store.add_resource(OWNER, known, SHA1)
         self.kept: list[str] = []
 
     def package(self, case: Case) -> None:
@@ -50,6 +51,7 @@ class Box:
                 archive.write_bytes(case.archive)
             build_package(
                 self.store,
+                OWNER,
                 None if case.archive is None else archive,
                 parse_resources(case.resources),
                 work,

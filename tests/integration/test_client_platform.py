@@ -7,6 +7,7 @@ import threading
 import httpx
 import pytest
 
+from components.controller import quotas
 from tests.integration.platform_fixture import APPS, until
 
 
@@ -112,7 +113,7 @@ def test_logs_tasks_and_records(person, folder):
     assert any(event["path"] == "/apps/rolled/application" for event in happened)
     admin = person.platform.settings.admin_email
     assert [user["email"] for user in person.json("users")] == [admin]
-    assert set(person.json("quota")) == {"memory", "apps", "app_uris", "services"}
+    assert set(person.json("quota")) == set(quotas.NAMES)
     assert person.json("quota", admin, "--apps", "30")["apps"] == 30
     assert person.json("quota", admin, "--apps", "default")["apps"] != 30
     assert isinstance(person.json("usage"), list)

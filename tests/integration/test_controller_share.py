@@ -56,8 +56,8 @@ def test_a_share_that_hangs_stops_nothing_else(rig: Rig) -> None:
     with ThreadPoolExecutor(12) as clients:
         answers = list(clients.map(lambda _: client.call("GET", "/apps/hello/application"), range(12)))
     assert {answer.status_code for answer in answers} == {503}
-    assert answers[0].json()["code"] == 104
-    assert client.upload("hello", FILES).json()["code"] == 104
+    assert answers[0].json()["code"] == 106
+    assert client.upload("hello", FILES).json()["code"] == 106
     # Its other clients, and who asks whether it is well, are answered.
     Client(rig.controller.url).login()
     assert client.app("hello")["name"] == "hello"

@@ -97,7 +97,8 @@ def register(
 ) -> None:
     """Make an account, and log in where nobody is logged in."""
     chosen = ask_password(password, from_stdin=password_stdin, confirm=True)
-    with session.anonymous() as api:
+    # Where registration is closed an administrator makes the accounts: by their token.
+    with session.api() if session.config.token else session.anonymous() as api:
         try:
             api.register(email, chosen)
         except ApiError as error:

@@ -92,6 +92,12 @@ def _count(text: str) -> int:
     "--urls", "app_uris", callback=_limit(_count), metavar="N|default", help="URLs of an application."
 )
 @click.option("--services", callback=_limit(_count), metavar="N|default", help="Services.")
+@click.option(
+    "--instances", callback=_limit(_count), metavar="N|default", help="Instances and tasks that run."
+)
+@click.option("--disk", callback=_limit(parse_memory), metavar="SIZE|default", help="Of all that runs.")
+@click.option("--routes", callback=_limit(_count), metavar="N|default", help="URLs of all applications.")
+@click.option("--builds", callback=_limit(_count), metavar="N|default", help="Stagings at a time.")
 @json_option
 @pass_session
 def quota(session: Session, /, *, email: str | None, as_json: bool, **limits: int | str | None) -> None:
@@ -109,7 +115,7 @@ def quota(session: Session, /, *, email: str | None, as_json: bool, **limits: in
     if as_json:
         output.data(found)
         return
-    memory = found.get("memory")
+    memory, disk = found.get("memory"), found.get("disk")
     output.facts(
         (
             ("user", whose),
@@ -117,6 +123,10 @@ def quota(session: Session, /, *, email: str | None, as_json: bool, **limits: in
             ("applications", found.get("apps")),
             ("urls", None if found.get("app_uris") is None else f"{found['app_uris']} for each application"),
             ("services", found.get("services")),
+            ("instances", found.get("instances")),
+            ("disk", None if disk is None else format_memory(disk)),
+            ("urls in all", found.get("routes")),
+            ("stagings at a time", found.get("builds")),
         )
     )
 

@@ -13,7 +13,7 @@ from components.common import trees
 from components.controller import apps, leftovers, updates, views
 from components.controller.apps import Handle
 from components.controller.bodies import MAX_FINGERPRINTS
-from components.controller.context import here, json_object, json_value, nothing, stored, user
+from components.controller.context import here, holding, json_object, json_value, nothing, stored, user
 from components.controller.errors import bad_request, no_app
 from components.controller.models import (
     CANARY_FAILED,
@@ -26,6 +26,7 @@ from components.controller.models import (
     AppUpdate,
 )
 from components.controller.packages import PackageLimits, build_package, parse_resources
+from components.controller.rates import TooManyError
 
 blueprint = Blueprint("apps", __name__)
 
@@ -83,6 +84,9 @@ def upload(name: str) -> Response:
     config = controller.config
     with controller.db.session() as session:
         app_id = apps.find(session, caller, name).id
+        key, takings = f"upload {caller.by or caller.email}", controller.operations.takings
+        if wait := takings.take(session.connection(), key, config.upload_limit):
+            raise TooManyError(wait)
     resources = parse_resources(request.form.get("resources"))
     file = request.files.get("application")
     if file is None and "application" in request.form:
@@ -92,6 +96,7 @@ def upload(name: str) -> Response:
     try:
         build_package(
             controller.store,
+            caller.id,
             Path(str(file.stream.name)) if file is not None else None,
             resources,
             work,
@@ -117,19 +122,23 @@ def download(name: str) -> Response:
         raise no_app()
     sent = stored(controller.store.package(digest), "application/zip")
     sent.headers.set("Content-Disposition", "attachment", filename=f"{name}.zip")
-    return sent
+    return holding(sent, controller.held.bodies)
 
 
 @blueprint.post("/resources")
 def resources() -> Response:
-    """Give those of the fingerprints whose files the pool has, untouched."""
-    user()
+    """Give those of the fingerprints whose files the user has sent before, untouched."""
+    owner = user().id
     value = json_value(MAX_FINGERPRINTS)
     if not isinstance(value, list):
         return jsonify([])
     store = here().store
     found = store.run(
-        lambda: [v for v in value if isinstance(v, dict) and store.has_resource(v.get("sha1"), v.get("size"))]
+        lambda: [
+            v
+            for v in value
+            if isinstance(v, dict) and store.has_resource(owner, v.get("sha1"), v.get("size"))
+        ]
     )
     return jsonify(found)
 

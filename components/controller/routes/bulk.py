@@ -10,7 +10,7 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import joinedload
 
 from components.controller import updates
-from components.controller.context import basic_only, here
+from components.controller.context import basic_only, here, insiders_only
 from components.controller.errors import bad_request
 from components.controller.models import App, User
 
@@ -20,7 +20,8 @@ BATCH, LARGEST_BATCH = 200, 1000
 
 @blueprint.before_request
 def guard() -> Response | None:
-    """Only who has the bulk password."""
+    """Only the platform's machines, with the bulk password."""
+    insiders_only()
     config = here().config
     return basic_only(config.bulk_user, config.bulk_password)
 

@@ -12,7 +12,7 @@ from components.common import log
 from components.common.plain_http import NO_TLS
 from components.controller import apps, views
 from components.controller.apps import Handle
-from components.controller.context import here, user
+from components.controller.context import here, holding, user
 from components.controller.errors import ApiError
 from components.controller.models import STARTED
 
@@ -87,7 +87,11 @@ def _passed_on(url: str, credentials: tuple[str, str], path: str) -> Response:
     # Called also when the client goes before the end.
     response.call_on_close(answer.close)
     response.call_on_close(client.close)
-    return response
+    try:
+        return holding(response, here().held.bodies)
+    except ApiError:
+        response.close()
+        raise
 
 
 def _handle(name: str) -> Handle:

@@ -45,7 +45,7 @@ def info() -> Response:
         with controller.db.asking() as connection:
             has = quotas.standing(connection, config, caller.id)
         facts["user"] = caller.email
-        facts["limits"] = quotas.shape(has.capacity)
+        facts["limits"] = quotas.shape(has.capacity, quotas.OLD_NAMES)
         facts["usage"] = {"memory": has.memory, "apps": has.started, "services": has.services}
         facts["frameworks"] = info_frameworks(_versions())
     return jsonify(facts)

@@ -9,19 +9,20 @@ from flask import Blueprint, Response, request
 
 from components.common import log
 from components.controller import apps, files, revisions
-from components.controller.context import basic_only, here, nothing, stored
+from components.controller.context import basic_only, here, insiders_only, nothing, stored
 from components.controller.errors import bad_request, no_app
 from components.controller.models import Upload
 from components.controller.store import SHA1, copy, sha1_of
 
 blueprint = Blueprint("staging", __name__)
+blueprint.before_request(insiders_only)
 FIELD = "upload[droplet]"
 logger = log.get(__name__)
 
 
 @blueprint.get("/staged_droplets/<int:app_id>/<digest>")
 def droplet(app_id: int, digest: str) -> Response:
-    """Give a droplet to a DEA; the digest is the secret, and the network is narrowed."""
+    """Give a droplet to a DEA; it shows no password, so its address is its word."""
     controller = here()
     with controller.db.session() as session:
         app = apps.by_id(session, app_id)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from functools import partial
 from typing import Any
 
@@ -10,7 +9,7 @@ from flask import Blueprint, Response, g, jsonify, request
 from sqlalchemy import select
 from sqlalchemy.orm import selectinload
 
-from components.controller import services_rows
+from components.controller import quotas, services_rows
 from components.controller.audit import client_network
 from components.controller.auth import (
     Caller,
@@ -22,6 +21,7 @@ from components.controller.auth import (
 )
 from components.controller.context import admin, here, json_object, nothing, user
 from components.controller.errors import ApiError, bad_request, denied
+from components.controller.guesses import Guess, at_the_door, count_registration
 from components.controller.models import App, User
 from components.controller.rates import TooManyError
 
@@ -54,11 +54,15 @@ def create() -> Response:
     by_admin = caller is not None and caller.admin
     if not controller.config.allow_registration and not by_admin:
         raise denied()
+    network = client_network(request)
     if not by_admin:
-        _at_the_door()
+        at_the_door(controller.operations, network)
     email, password = _text("email"), _text("password")
     with controller.db.session() as session:
-        add_user(session, email, password)
+        if not by_admin:
+            count_registration(controller, session, network)
+            quotas.check_registration(session.connection(), controller.config)
+        add_user(session, email, password, registered=not by_admin)
     return nothing(204)
 
 
@@ -67,24 +71,14 @@ def token(email: str) -> Response:
     """Log in; an administrator gets anyone's token without a password."""
     controller = here()
     caller: Caller | None = g.caller
-    key, by_admin = email.strip().lower()[:255], caller is not None and caller.admin
-    operations, pair = controller.operations, f"{client_network(request)} {key}"
-    # A guesser behind the same address must not lock out who is at home there; the pair's own limit holds for both.
-    at_the_door = not by_admin and not operations.welcome.knows(pair, time.monotonic())
-    if at_the_door:
-        _at_the_door()
+    by_admin = caller is not None and caller.admin
+    guess = None if by_admin else Guess.begin(controller, email)
     given = json_object().get("password")
-    if not by_admin and (wait := operations.logins.take(pair, time.monotonic())):
-        raise TooManyError(wait)
-
-    def forgive() -> None:
-        # Only what was taken: else one with an account would make room for guesses at others.
-        if not by_admin:
-            operations.logins.give_back(pair, time.monotonic())
-        if at_the_door:
-            operations.doors.give_back(client_network(request), time.monotonic())
-
+    if guess is not None:
+        guess.take()
     with controller.db.session() as session:
+        if guess is not None:
+            guess.check(session)
         found = find_user(session, email)
         stored, known, epoch = (
             (found.crypted_password, found.email, found.token_epoch) if found else (None, "", 0)
@@ -93,14 +87,17 @@ def token(email: str) -> Response:
         good = _matches(stored, given) if stored is None or not by_admin else True
     except TooManyError:
         # The password was not looked at.
-        forgive()
+        if guess is not None:
+            guess.forgive()
         raise
     if not good:
+        if guess is not None:
+            guess.count()
         raise denied()
-    # Only those that fail count.
-    forgive()
-    if not by_admin:
-        operations.welcome.add(pair, time.monotonic())
+    if guess is not None:
+        # Only those that fail count.
+        guess.forgive()
+        guess.welcome()
     return jsonify({"token": controller.tokens.make(known, epoch)})
 
 
@@ -158,6 +155,7 @@ def remove(email: str) -> Response:
         found = find_user(session, email)
         if found is not None:
             session.delete(found)
+    controller.store.forget_owner(owner.id)
     return nothing(204)
 
 
@@ -167,17 +165,6 @@ def _matches(stored: str | None, given: object) -> bool:
         hash_password("nobody")
         return False
     return isinstance(given, str) and verify_password(stored, given)
-
-
-def _at_the_door() -> None:
-    """Count one who comes without a token.
-
-    Raises:
-        TooManyError: there were too many from there.
-    """
-    wait = here().operations.doors.take(client_network(request), time.monotonic())
-    if wait:
-        raise TooManyError(wait)
 
 
 def _text(key: str) -> str:

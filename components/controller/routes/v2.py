@@ -7,7 +7,7 @@ import re
 from flask import Blueprint, Response, jsonify
 
 from components.controller import apps, leases, machines
-from components.controller.context import basic_only, here, json_object, user
+from components.controller.context import basic_only, here, insiders_only, json_object, user
 from components.controller.errors import ApiError, bad_request
 from components.controller.leases import LONGEST_TTL, Held
 
@@ -73,6 +73,7 @@ def staging_log(name: str) -> Response:
 
 
 def _bulk_only() -> Response | None:
+    insiders_only()
     config = here().config
     return basic_only(config.bulk_user, config.bulk_password)
 

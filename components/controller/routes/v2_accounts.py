@@ -86,5 +86,12 @@ def _shape(session: Session, row: User) -> dict[str, Any]:
         "created": row.created_at,
         "apps": has.apps,
         "limits": quotas.shape(has.capacity),
-        "usage": {"memory": has.memory, "apps": has.started, "services": has.services},
+        "usage": {
+            "memory": has.memory,
+            "apps": has.started,
+            "services": has.services,
+            "instances": has.instances,
+            "disk": has.disk,
+            "routes": has.routes,
+        },
     }

@@ -18,6 +18,7 @@ from components.controller.packages import PackageLimits, build_package, parse_r
 from components.controller.store import Store
 
 LIMITS = PackageLimits(size=1 << 20, files=50)
+OWNER = 7
 
 
 def archive(tmp_path: Any, entries: Any) -> Any:
@@ -96,7 +97,7 @@ def test_any_bytes_are_refused_in_words(tmp_path_factory: Any, junk: Any) -> Non
 def test_a_package_is_named_by_its_content(tmp_path: Any, store: Any) -> None:
     kept = {}
 
-    def build(entries: Any, resources: Any = ()) -> str:
+    def build(entries: Any, resources: Any = (), owner: int = OWNER) -> str:
         work = tmp_path / f"work{len(list(tmp_path.glob('work*')))}"
         work.mkdir()
 
@@ -104,7 +105,7 @@ def test_a_package_is_named_by_its_content(tmp_path: Any, store: Any) -> None:
             kept[digest] = path.read_bytes()
 
         return build_package(
-            store, archive(tmp_path, entries), list(resources), work, limits=LIMITS, keep=keep
+            store, owner, archive(tmp_path, entries), list(resources), work, limits=LIMITS, keep=keep
         )
 
     one = build(
@@ -122,6 +123,9 @@ def test_a_package_is_named_by_its_content(tmp_path: Any, store: Any) -> None:
     three = build([("run.sh", b"#!", 0o100755)], [{**known, "fn": "deep/er/g"}])
     with zipfile.ZipFile(io.BytesIO(kept[three])) as zipped:
         assert zipped.read("deep/er/g") == b"data"
+    with pytest.raises(ApiError) as refused:
+        build([("a", b"")], [{**known, "fn": "g"}], owner=OWNER + 1)
+    assert refused.value.code == 401, "what another has sent is not there"
     for bad, code in [
         ({**known, "fn": "../out"}, 402),
         ({**known, "fn": ""}, 111),
@@ -142,13 +146,21 @@ def test_pool_files_count_towards_the_limit(tmp_path: Any, store: Any) -> None:
     content = b"x" * 700_000
     work = tmp_path / "w"
     work.mkdir()
-    build_package(store, archive(tmp_path, [("a", content)]), [], work, limits=LIMITS, keep=lambda *_: None)
+    build_package(
+        store, OWNER, archive(tmp_path, [("a", content)]), [], work, limits=LIMITS, keep=lambda *_: None
+    )
     resource = {"sha1": hashlib.sha1(content).hexdigest(), "size": len(content), "fn": "b"}
     other = tmp_path / "w2"
     other.mkdir()
     with pytest.raises(ApiError, match="larger"):
         build_package(
-            store, archive(tmp_path, [("a", content)]), [resource], other, limits=LIMITS, keep=lambda *_: None
+            store,
+            OWNER,
+            archive(tmp_path, [("a", content)]),
+            [resource],
+            other,
+            limits=LIMITS,
+            keep=lambda *_: None,
         )
 
 
@@ -163,14 +175,39 @@ def test_the_pool_compares_size_and_digest(store: Any, tmp_path: Any) -> None:
     file = tmp_path / "f"
     file.write_bytes(b"abc")
     digest = hashlib.sha1(b"abc").hexdigest()
-    store.add_resource(file, digest)
+    store.add_resource(OWNER, file, digest)
     number = int(digest, 16)
     assert store.resource(digest) == store.resources / str(number % 269) / str(number % 251) / digest
-    assert store.has_resource(digest, 3)
-    assert not store.has_resource(digest, 4)
-    assert not store.has_resource(digest.upper(), 3)
-    assert not store.has_resource(None, 3)
-    assert not store.has_resource(digest, "3")
+    assert store.has_resource(OWNER, digest, 3)
+    assert not store.has_resource(OWNER, digest, 4)
+    assert not store.has_resource(OWNER, digest.upper(), 3)
+    assert not store.has_resource(OWNER, None, 3)
+    assert not store.has_resource(OWNER, digest, "3")
+
+
+def test_the_pool_tells_each_of_their_own_files_and_keeps_one_of_equal_ones(
+    store: Any, tmp_path: Any
+) -> None:
+    one, two = OWNER, OWNER + 1
+    file = tmp_path / "f"
+    for content in (b"", b"abc"):
+        file.write_bytes(content)
+        digest = hashlib.sha1(content).hexdigest()
+        # As a release before has left it: nobody's, and there.
+        place = store.resource(digest)
+        place.parent.mkdir(parents=True)
+        place.write_bytes(content)
+        kept = place.stat().st_ino
+        assert not store.has_resource(one, digest, len(content))
+        store.add_resource(one, file, digest)
+        assert store.has_resource(one, digest, len(content))
+        assert not store.has_resource(two, digest, len(content))
+        store.add_resource(two, file, digest)
+        assert store.has_resource(two, digest, len(content))
+        assert {p.stat().st_ino for p in (store.owned(one, digest), store.owned(two, digest))} == {kept}
+        store.forget_owner(two)
+        assert not store.has_resource(two, digest, len(content))
+        assert store.has_resource(one, digest, len(content))
 
 
 def test_safe_names() -> None:

@@ -25,6 +25,7 @@ from components.controller.store import Store, sha1_of
 from components.controller.sweep import ANYWAY, LEAST_AGE_SECONDS, TRASH_SECONDS, Sweeper, too_many
 
 OLD, NEW = "a" * 40, "b" * 40
+OWNER = 7
 
 
 @pytest.fixture
@@ -288,8 +289,8 @@ def put(store: Store, tmp_path: Path, content: bytes, used: float) -> Path:
     source = tmp_path / "source"
     source.write_bytes(content)
     digest = sha1_of(source)
-    store.add_resource(source, digest)
-    age(store.resource(digest), used)
+    store.add_resource(OWNER, source, digest)
+    age(store.owned(OWNER, digest), used)
     return store.resource(digest)
 
 
@@ -299,13 +300,15 @@ def test_what_nobody_uses_leaves_the_pool_and_what_is_used_stays(
     days = sweeper._config.resources_days * 86_400.0
     unused, asked, sent = (put(store, tmp_path, c, days + 60) for c in (b"unused", b"asked", b"sent"))
     lately = put(store, tmp_path, b"lately", days - 60)
-    assert store.has_resource(asked.name, len(b"asked"))
-    assert not store.has_resource(unused.name, 1)
-    store.add_resource(tmp_path / "source", lately.name)
+    assert store.has_resource(OWNER, asked.name, len(b"asked"))
+    assert not store.has_resource(OWNER, unused.name, 1)
+    store.add_resource(OWNER, tmp_path / "source", lately.name)
     (tmp_path / "source").write_bytes(b"sent")
-    store.add_resource(tmp_path / "source", sent.name)
+    store.add_resource(OWNER, tmp_path / "source", sent.name)
     sweeper.sweep()
     assert [path.exists() for path in (unused, asked, sent, lately)] == [False, True, True, True]
+    mine = [store.owned(OWNER, path.name).exists() for path in (unused, asked, sent, lately)]
+    assert mine == [False, True, True, True]
 
 
 def test_what_was_used_least_lately_leaves_a_pool_that_is_too_large(

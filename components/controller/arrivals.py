@@ -1,0 +1,94 @@
+"""Requests as they arrive, before a thread has anything to do with them (pure; bytes are handed in).
+
+A client that is slow, or silent, costs the bytes it has sent and nothing else: what is short is awaited whole, and of what
+is long the head. Whether the head is right HTTP is for the parser to say; here only its length and a few of its fields count.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from enum import Enum
+
+# Bodies up to this size are awaited whole; nobody sends a longer one without a token. A router lets heads of 64 KB pass.
+GATHERED, MAX_HEAD = 64 << 10, 80 << 10
+# What frames a body of chunks may add to it.
+_FRAMING = 8 << 10
+_END = b"\r\n\r\n"
+_LAST_CHUNK = b"\r\n0\r\n\r\n"
+_LENGTH = re.compile(rb"\r\ncontent-length[ \t]*:[ \t]*([0-9]{1,18})[ \t]*(?=\r\n)", re.IGNORECASE)
+_FIELDS = {
+    name: re.compile(rb"\r\n" + name.encode() + rb"[ \t]*:[ \t]*([^\r\n]*)", re.IGNORECASE)
+    for name in ("transfer-encoding", "expect", "x-forwarded-for")
+}
+
+
+class State(Enum):
+    """How far a request has come."""
+
+    HEAD = "the head is not complete"
+    BODY = "the head is complete, the short body is not"
+    WHOLE = "all of it is there"
+    LONG = "the head is there, and the body is too long to be awaited"
+    TOO_LARGE = "the head is larger than any may be"
+
+
+@dataclass(slots=True)
+class Arrival:
+    """One request; `came` is what came of it, and perhaps of the next."""
+
+    came: bytearray = field(default_factory=bytearray)
+    state: State = State.HEAD
+    _searched: int = 0
+    _until: int = 0
+    _chunked: bool = False
+
+    def take(self, more: bytes) -> State:
+        """Add what came; return how far the request is."""
+        self.came += more
+        if self.state is State.HEAD:
+            self._read_head()
+        if self.state is State.BODY:
+            self._read_body()
+        return self.state
+
+    @property
+    def path(self) -> str:
+        """The target of a request whose head is there."""
+        words = self.came[: self.came.find(b"\r\n")].split(b" ", 2)
+        return words[1].decode("latin-1") if len(words) == 3 else ""
+
+    def says(self, name: str) -> bool:
+        """Return whether a field is there: `expect`, `transfer-encoding` or `x-forwarded-for`."""
+        return _FIELDS[name].search(self.came, 0, self._searched) is not None
+
+    def _read_head(self) -> None:
+        while self.came.startswith(b"\r\n"):
+            # Old clients end a body with one too many.
+            del self.came[:2]
+        found = self.came.find(_END, max(0, self._searched - len(_END) + 1))
+        if found < 0:
+            self._searched = len(self.came)
+            if len(self.came) > MAX_HEAD:
+                self.state = State.TOO_LARGE
+            return
+        # With the line's end before the empty line: fields are looked for between line ends.
+        self._searched = found + 2
+        begins = found + len(_END)
+        lengths = _LENGTH.findall(self.came, 0, self._searched)
+        length = int(lengths[0]) if lengths else 0
+        self._chunked = self.says("transfer-encoding")
+        if not self._chunked and length > GATHERED:
+            self.state = State.LONG
+            return
+        self._until = begins + (GATHERED + _FRAMING if self._chunked else length)
+        self.state = State.BODY
+
+    def _read_body(self) -> None:
+        if not self._chunked:
+            if len(self.came) >= self._until:
+                self.state = State.WHOLE
+        elif self.came.endswith(_LAST_CHUNK) or self.came[self._searched + 2 :] == b"0\r\n\r\n":
+            self.state = State.WHOLE
+        elif len(self.came) >= self._until:
+            self.state = State.LONG

@@ -1,0 +1,112 @@
+"""Logins and registrations of strangers: how often they may fail, in this process and, by `takings`, at all of them."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+from flask import request
+from sqlalchemy.orm import Session
+
+from components.controller.audit import client_network
+from components.controller.config import RateLimit
+from components.controller.context import Controller
+from components.controller.operations import Operations
+from components.controller.rates import TooManyError
+
+
+@dataclass(frozen=True, slots=True)
+class Guess:
+    """A login by password, which may be a guess.
+
+    `pair` is its address and account. `door`: whether it counts for its address, too: a guesser behind the same address must
+    not lock out who is at home there.
+    """
+
+    controller: Controller
+    network: str
+    pair: str
+    door: bool
+
+    @classmethod
+    def begin(cls, controller: Controller, email: str) -> Guess:
+        """Count one that comes, before its body is read.
+
+        Raises:
+            TooManyError: there were too many from its address.
+        """
+        network = client_network(request)
+        pair = f"{network} {email.strip().lower()[:255]}"
+        door = not controller.operations.welcome.knows(pair, time.monotonic())
+        if door:
+            at_the_door(controller.operations, network)
+        return cls(controller, network, pair, door)
+
+    def take(self) -> None:
+        """Count it for its account.
+
+        Raises:
+            TooManyError: there were too many.
+        """
+        if wait := self.controller.operations.logins.take(self.pair, time.monotonic()):
+            raise TooManyError(wait)
+
+    def check(self, session: Session) -> None:
+        """Ask whether other processes have let through what there may be: one statement.
+
+        Raises:
+            TooManyError: they have.
+        """
+        wait = self.controller.operations.takings.wait(session.connection(), self._limits())
+        if wait:
+            self.forgive()
+            raise TooManyError(wait)
+
+    def count(self) -> None:
+        """Have all processes know that it failed."""
+        takings = self.controller.operations.takings
+        with self.controller.db.asking() as asked:
+            # In one order: of those who count at once none waits in a circle.
+            for key, limit in sorted(self._limits().items()):
+                takings.take(asked, key, limit)
+
+    def forgive(self) -> None:
+        """Give back what was taken, and only that: else one with an account would make room for guesses at others."""
+        operations, now = self.controller.operations, time.monotonic()
+        operations.logins.give_back(self.pair, now)
+        if self.door:
+            operations.doors.give_back(self.network, now)
+
+    def welcome(self) -> None:
+        """Remember that it succeeded."""
+        self.controller.operations.welcome.add(self.pair, time.monotonic())
+
+    def _limits(self) -> dict[str, RateLimit]:
+        config = self.controller.config
+        door = {_door(self.network): config.address_limit} if self.door else {}
+        return {f"login {self.pair}": config.login_limit, **door}
+
+
+def at_the_door(operations: Operations, network: str) -> None:
+    """Count one who comes without a token, in this process.
+
+    Raises:
+        TooManyError: there were too many from there.
+    """
+    if wait := operations.doors.take(network, time.monotonic()):
+        raise TooManyError(wait)
+
+
+def count_registration(controller: Controller, session: Session, network: str) -> None:
+    """Count a registration at all processes.
+
+    Raises:
+        TooManyError: there were too many from there.
+    """
+    limit = controller.config.address_limit
+    if wait := controller.operations.takings.take(session.connection(), _door(network), limit):
+        raise TooManyError(wait)
+
+
+def _door(network: str) -> str:
+    return f"door {network}"

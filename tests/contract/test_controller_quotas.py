@@ -1,0 +1,168 @@
+"""What accounts may take beyond memory, each and together: over HTTP, with SQLite and no bus."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from components.controller import quotas
+from components.controller.apps import by_id
+from components.controller.context import Controller
+from components.controller.errors import ApiError
+from components.controller.models import RUNNING, STAGED, STARTED, STOPPED, Staging
+from components.controller.staging import ABANDONED_SECONDS
+from tests.contract.vmc_client import ADMIN, PASSWORD, Answer, Vmc, body_of, controller_in, served
+
+
+@pytest.fixture(scope="module")
+def controller(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Controller]:
+    with controller_in(tmp_path_factory.mktemp("controller")) as made:
+        yield made
+
+
+def account(vmc: Vmc, email: str) -> Vmc:
+    assert vmc.call("POST", "/users", {"email": email, "password": "pw"}).status == 204
+    return vmc.login(email, "pw")
+
+
+def run(controller: Controller, user: Vmc, name: str, **columns: Any) -> int:
+    """Have an application run as far as ccdb knows; return its id."""
+    id_ = int(next(a["id"] for a in user.call("GET", "/v2/apps").json()["apps"] if a["name"] == name))
+    with controller.db.session() as session:
+        app = by_id(session, id_)
+        assert app is not None
+        app.state, app.package_state, app.package_hash, app.staged_package_hash = (
+            STARTED,
+            STAGED,
+            "a" * 40,
+            "b" * 40,
+        )
+        for column, value in columns.items():
+            setattr(app, column, value)
+    return id_
+
+
+def put(user: Vmc, name: str, **changes: Any) -> Answer:
+    """Change an application as old clients do: with all they got."""
+    return user.call("PUT", f"/apps/{name}", {**user.call("GET", f"/apps/{name}").json(), **changes})
+
+
+def limit(admin: Vmc, email: str, **limits: int | None) -> None:
+    assert admin.call("PUT", f"/v2/users/{email}/quota", limits).status == 200
+
+
+@pytest.mark.parametrize(
+    ("limits", "code", "says"),
+    [
+        ({"instances": 3}, 603, "Too many instances: 4, you are allowed: 3"),
+        ({"disk": 7000}, 604, "8192M, you are allowed: 7000M"),
+    ],
+)
+def test_instances_and_their_disk_are_bounded(
+    controller: Controller, limits: dict[str, int], code: int, says: str
+) -> None:
+    email = f"grows{code}@b.com"
+    with served(controller) as vmc:
+        bounded(controller, vmc, email, code=code, says=says, limits=limits)
+
+
+def bounded(
+    controller: Controller, vmc: Vmc, email: str, *, code: int, says: str, limits: dict[str, int]
+) -> None:
+    user, admin = account(vmc, email), vmc.login(ADMIN, PASSWORD)
+    for name in ("one", "two"):
+        assert user.call("POST", "/apps", body_of(f"{name}{code}", instances=1)).status == 302
+    run(controller, user, f"one{code}", instances=3)
+    limit(admin, email, **limits)
+    for name, changes in ((f"one{code}", {"instances": 4}), (f"two{code}", {"state": "STARTED"})):
+        refused = put(user, name, **changes)
+        assert refused.code == (403, code)
+        assert says in refused.json()["description"]
+    limit(admin, email, instances=2, disk=4096)
+    assert put(user, f"one{code}", env=["A=b"]).status == 200, (
+        "what is over a new limit goes on, and may be changed"
+    )
+    assert put(user, f"one{code}", instances=4).code[1] in (603, 604)
+    assert put(user, f"one{code}", instances=2).status == 200, "and may shrink"
+    limit(admin, email, instances=None, disk=None)
+    assert put(user, f"one{code}", instances=4).status == 200
+
+
+def test_routes_of_all_applications_are_bounded(vmc: Vmc, admin: Vmc) -> None:
+    user = account(vmc, "routes@b.com")
+    limit(admin, "routes@b.com", routes=3)
+    hosts = [f"route{n}.ingot.localhost" for n in range(5)]
+    assert user.call("POST", "/apps", body_of("r1", uris=hosts[:2])).status == 302
+    assert user.call("POST", "/apps", body_of("r2", uris=hosts[2:4])).code == (403, 605)
+    assert user.call("POST", "/apps", body_of("r2", uris=hosts[2:3])).status == 302
+    assert put(user, "r2", uris=hosts[2:4]).code == (403, 605)
+    assert put(user, "r2", uris=hosts[3:4]).status == 200, "one for another"
+    limit(admin, "routes@b.com", routes=1, app_uris=1)
+    assert put(user, "r1", env=["A=b"]).status == 200, "what is over a new limit goes on"
+    assert put(user, "r1", uris=[]).status == 200
+
+
+def test_the_least_memory_is_named_and_old_applications_keep_theirs(vmc: Vmc, controller: Controller) -> None:
+    user = account(vmc, "small@b.com")
+    refused = user.call("POST", "/apps", body_of("tiny", resources={"memory": 1}))
+    assert refused.code == (400, 300)
+    assert "resources.memory: want 16 to" in refused.json()["description"]
+    assert user.call("POST", "/apps", body_of("tiny", resources={"memory": 16})).status == 302
+    run(controller, user, "tiny", memory=8, instances=1)
+    assert put(user, "tiny", env=["A=b"]).status == 200, "a client sends back what it got"
+    assert put(user, "tiny", resources={"memory": 4}).code == (400, 300)
+    assert user.call("POST", "/v2/apps/tiny/tasks", {"command": "true", "memory": 8}).code == (400, 100)
+
+
+def test_builds_at_a_time_are_bounded(vmc: Vmc, controller: Controller) -> None:
+    user = account(vmc, "builds@b.com")
+    ids = []
+    for name in ("b1", "b2", "b3"):
+        assert user.call("POST", "/apps", body_of(name, uris=[])).status == 302
+        ids.append(run(controller, user, name))
+    with controller.db.session() as session:
+        for id_, age in ((ids[0], 0.0), (ids[1], 2 * ABANDONED_SECONDS)):
+            session.add(
+                Staging(
+                    app_id=id_, task="t", built_from="", state=RUNNING, started_at=100.0, alive_at=100.0 - age
+                )
+            )
+
+    def judge(most: int) -> None:
+        with controller.db.session() as session:
+            app = by_id(session, ids[2])
+            assert app is not None
+            quotas.check_builds(session.connection(), app, most, 100.0 - ABANDONED_SECONDS)
+
+    judge(2)
+    with pytest.raises(ApiError) as refused:
+        judge(1)
+    assert (refused.value.code, refused.value.status) == (606, 403)
+
+
+def test_accounts_that_registered_themselves_have_a_limit_together(tmp_path: Path) -> None:
+    most = {"accounts": 2, "memory": 256, "instances": 3}
+    with controller_in(tmp_path, registered_limit=most) as made, served(made) as vmc:
+        boss = vmc.login(ADMIN, PASSWORD)
+        one, two = account(vmc, "one@b.com"), account(vmc, "two@b.com")
+        refused = vmc.call("POST", "/users", {"email": "three@b.com", "password": "pw"})
+        assert refused.code == (403, 607)
+        assert "an account" in refused.json()["description"]
+        assert boss.call("POST", "/users", {"email": "three@b.com", "password": "pw"}).status == 204
+        three = vmc.login("three@b.com", "pw")
+        for user, name in ((one, "a1"), (two, "a2"), (three, "a3")):
+            assert (
+                user.call("POST", "/apps", body_of(name, instances=1, resources={"memory": 64})).status == 302
+            )
+        run(made, one, "a1", instances=2)
+        run(made, two, "a2", state=STOPPED)
+        run(made, three, "a3", instances=1)
+        assert put(two, "a2", instances=2, state="STARTED").code == (403, 607), "instances"
+        assert put(two, "a2", resources={"memory": 160}, state="STARTED").code == (403, 607), "memory"
+        assert put(one, "a1", instances=3).status == 200
+        assert put(one, "a1", instances=4).code == (403, 607)
+        assert put(one, "a1", instances=1).status == 200
+        assert put(three, "a3", instances=9).status == 200, "an administrator has made that one"

@@ -1,0 +1,127 @@
+"""What is counted for all workers together: two of them, one database."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from components.common.identity import Identity
+from components.controller.config import RateLimit
+from components.controller.context import Controller
+from components.controller.models_records import Taking
+from components.controller.rates import Buckets
+from components.controller.takings import Takings, level
+from components.controller.workers import Workers
+from tests.contract.vmc_client import Vmc, controller_in, served
+
+
+def failed(vmc: Vmc, email: str) -> int:
+    return vmc.call("POST", f"/users/{email}/tokens", {"password": "wrong"}).status
+
+
+@contextmanager
+def other_worker(controller: Controller) -> Iterator[Controller]:
+    made = Controller.build(controller.config, Identity.fresh("CloudController", 1))
+    made.bus.start()
+    try:
+        yield made
+    finally:
+        made.bus.close()
+        made.services.close()
+        made.db.close()
+
+
+def test_guesses_and_registrations_count_at_all_workers(tmp_path: Path) -> None:
+    limits: dict[str, Any] = {
+        "login_limit": {"per_minute": 1, "burst": 4},
+        "address_limit": {"per_minute": 1, "burst": 7},
+    }
+    with (
+        controller_in(tmp_path, **limits) as made,
+        other_worker(made) as twin,
+        served(made) as one,
+        served(twin) as two,
+    ):
+        assert one.call("POST", "/users", {"email": "a@b.com", "password": "pw"}).status == 204
+        assert [failed(who, "a@b.com") for who in (one, two, one, two)] == [403] * 4
+        for who in (one, two):
+            refused = who.call("POST", "/users/a@b.com/tokens", {"password": "pw"})
+            assert refused.code == (429, 429)
+            assert 1 <= int(refused.headers["Retry-After"]) <= 60
+        assert [failed(one, "x@b.com"), failed(two, "y@b.com")] == [403, 403]
+        assert failed(two, "z@b.com") == 429, "seven of that address"
+        assert two.call("POST", "/users", {"email": "c@d.com", "password": "pw"}).code == (429, 429)
+
+
+def test_uploads_of_an_account_are_counted(tmp_path: Path) -> None:
+    with controller_in(tmp_path, upload_limit={"per_minute": 1, "burst": 2}) as made, served(made) as vmc:
+        for email in ("a@b.com", "c@d.com"):
+            assert vmc.call("POST", "/users", {"email": email, "password": "pw"}).status == 204
+        one, two = vmc.login("a@b.com", "pw"), vmc.login("c@d.com", "pw")
+        for user, name in ((one, "one"), (two, "two")):
+            body = {"name": name, "staging": {"framework": "wsgi"}, "uris": [], "instances": 1}
+            assert user.call("POST", "/apps", body).status == 302
+        assert [one.upload("one", {"a": b"1"}).status for _ in range(3)] == [200, 200, 429]
+        assert two.upload("two", {"a": b"1"}).status == 200
+
+
+def test_a_bucket_fills_again_and_the_table_is_bounded(tmp_path: Path) -> None:
+    limit = RateLimit(per_minute=60, burst=2)
+    with controller_in(tmp_path) as made:
+        takings = Takings(made.db, [limit])
+
+        def aged(seconds: float) -> None:
+            with made.db.session() as session:
+                session.get_one(Taking, "k").at -= seconds
+
+        def take() -> bool:
+            with made.db.asking() as asked:
+                return not takings.take(asked, "k", limit)
+
+        def wait() -> float:
+            with made.db.asking() as asked:
+                return takings.wait(asked, {"k": limit, "other": limit})
+
+        assert wait() == 0.0
+        assert [take(), take(), take()] == [True, True, False]
+        assert 0.0 < wait() <= 1.0
+        aged(1.0)
+        assert wait() == 0.0
+        assert [take(), take()] == [True, False]
+        aged(600.0)
+        assert [take(), take(), take()] == [True, True, False], "no more than the burst"
+        takings.prune()
+        assert wait() > 0.0, "it is not full"
+        # The clock was set back: the next taking goes by the new one.
+        aged(-7200.0)
+        assert wait() == 0.0
+        assert [take(), take(), take()] == [True, True, False]
+        aged(61.0)
+        takings.prune()
+        with made.db.session() as session:
+            assert session.get(Taking, "k") is None
+
+
+def test_levels_are_read_whatever_the_clock_says() -> None:
+    limit = RateLimit(per_minute=60, burst=5)
+    assert level(100.0, 0.5, 101.0, limit) == 1.5
+    assert level(100.0, 0.5, 1000.0, limit) == 5.0
+    assert level(100.0, 0.5, 99.0, limit) == 0.5
+    assert level(100.0, 0.5, 10.0, limit) == 5.0
+
+
+def test_what_a_worker_lets_through_is_its_part(tmp_path: Path) -> None:
+    with controller_in(tmp_path) as made:
+        first, second = Workers(made.db), Workers(made.db)
+        assert [first.look(), second.look(), first.look()] == [1, 2, 2]
+        second.leave()
+        assert first.look() == 1
+    buckets = Buckets(RateLimit(per_minute=60, burst=10))
+    buckets.share(4)
+    assert sum(not buckets.take("a", 100.0) for _ in range(20)) == 2
+    assert buckets.take("a", 101.0) > 0
+    assert not buckets.take("a", 104.0)
+    buckets.share(1)
+    assert sum(not buckets.take("b", 100.0) for _ in range(20)) == 10
