@@ -39,7 +39,9 @@ MALFORMED = Counter(
 FAILED = Counter("ingot_bus_handler_errors_total", "Messages whose handling raised.", ["subject"])
 UNSENT = Counter("ingot_bus_unsent_total", "Messages not sent for want of a connection.", ["subject"])
 REFUSED_REPLIES = Counter(
-    "ingot_bus_refused_replies_total", "Messages that wanted an answer elsewhere than at an inbox.", ["subject"]
+    "ingot_bus_refused_replies_total",
+    "Messages that wanted an answer elsewhere than at an inbox.",
+    ["subject"],
 )
 CONNECTED = Gauge("ingot_bus_connected", "1 while connected to the bus.")
 RECONNECTS = Counter("ingot_bus_reconnects_total", "Connections made again after a loss.")

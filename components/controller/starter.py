@@ -93,9 +93,7 @@ class Starter:
 
         The keys are those of a start message, as peers of 2011 know it; what is secret in one is for the DEA that starts an instance.
         """
-        return self._bus.publish(
-            "dea.update", wire(msgspec.structs.replace(message, env=[], services=[]))
-        )
+        return self._bus.publish("dea.update", wire(msgspec.structs.replace(message, env=[], services=[])))
 
     def changed(self, droplet: int) -> None:
         """Tell the health managers that an application is to be looked at."""

@@ -145,9 +145,7 @@ async def test_nobody_guesses_where_the_next_answer_goes(nats: NatsServer, closi
     assert max(len(os.path.commonprefix([a, b])) for a, b in itertools.combinations(names, 2)) < 12
 
 
-async def test_an_answer_goes_to_an_inbox_and_nowhere_else(
-    nats: NatsServer, closing: AsyncExitStack
-) -> None:
+async def test_an_answer_goes_to_an_inbox_and_nowhere_else(nats: NatsServer, closing: AsyncExitStack) -> None:
     asked, asker = bus_of(closing, nats), bus_of(closing, nats)
     heard: list[str] = []
 
