@@ -187,8 +187,9 @@ def inbox_prefix(user: str) -> str:
 
 
 def is_inbox(subject: str) -> bool:
-    """Return whether a subject is one where somebody awaits an answer. An answer anywhere else would be a message to whoever listens
-    there, in the name of the user that was asked.
+    """Return whether a subject is one where somebody awaits an answer.
+
+    An answer anywhere else would be a message to whoever listens there, with the rights of the user that was asked.
     """
     return _INBOX.fullmatch(subject) is not None
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
-import os
 from collections.abc import Iterable
 from functools import lru_cache
 from pathlib import Path
@@ -108,7 +107,7 @@ class DeaAddresses:
 
 def _stamp(path: Path) -> tuple[int, int, int] | None:
     try:
-        facts = os.stat(path)
+        facts = path.stat()
     except OSError:
         return None
     return facts.st_ino, facts.st_mtime_ns, facts.st_size

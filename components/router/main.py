@@ -34,7 +34,7 @@ class Router:
         self._nginx = Nginx(folder / "data.sock")
         self._pusher = Pusher(self._nginx, self._table, config.batch_milliseconds / 1000)
         self._deas = DeaAddresses(Path(config.dea_addresses_file) if config.dea_addresses_file else None)
-        self._registrar = Registrar(config, bus, identity, self._table, self._deas, self._pusher.wake)
+        self._registrar = Registrar(config, bus, identity, self._table, self._pusher.wake, deas=self._deas)
         self._locator = Locator(
             folder / "router.sock",
             self._table,

@@ -34,8 +34,8 @@ class Registrar:
         bus: its subscriptions are made here.
         identity: whose id is said in `router.start`.
         table: what is fed.
-        deas: whose routes of applications are taken.
         changed: called after the table may have changed.
+        deas: know where applications are served.
     """
 
     def __init__(
@@ -44,8 +44,9 @@ class Registrar:
         bus: Bus,
         identity: Identity,
         table: Table,
-        deas: DeaAddresses,
         changed: Callable[[], None],
+        *,
+        deas: DeaAddresses,
     ) -> None:
         self._config = config
         self._bus = bus
