@@ -54,7 +54,7 @@ def _claim(name: str, host: str) -> Web:
 
 _FILE = stat.S_IFREG | 0o644
 _LINK = stat.S_IFLNK | 0o777
-_ANONYMOUS = (
+_ANONYMOUS: tuple[Attempt, ...] = (
     *(
         Web(ANONYMOUS, f"ask for {path}", "GET", path)
         for path in (
@@ -112,7 +112,7 @@ _OTHERS = (
     ("run a task of", "POST", "/v2/apps/victim/tasks", {"command": "id"}),
     ("list the tasks of", "GET", "/v2/apps/victim/tasks", None),
 )
-_TENANT = (
+_TENANT: tuple[Attempt, ...] = (
     *(Web(TENANT, f"{what} another's application", method, path, body) for what, method, path, body in _OTHERS),
     Web(TENANT, "see another's events", "GET", "/v2/events?user=$victim", lacks="$victim"),
     Web(TENANT, "see another's usage", "GET", "/v2/usage?user=$victim", lacks="$victim"),
@@ -196,7 +196,9 @@ def _reaches() -> list[Attempt]:
         Reach(ANONYMOUS, f"reach {machine} port {port} from outside by IPv6", machine, port, 6)
         for machine, port in (("core1", 4222), ("core1", 5432), ("ctl1", 9022), ("dea1", 12345), ("svc1", 9082), ("router1", 9031))
     ]  # fmt: skip
-    return [*found, *(Reach(ANONYMOUS, f"reach a {w} from outside", m, p) for w, m, p in (("port of applications", "dea1", 61001), ("server of data", "svc1", 5000)))]  # fmt: skip
+    found.append(Reach(ANONYMOUS, "reach an application past the routers from outside", "dea1", 61001))
+    found.append(Reach(ANONYMOUS, "reach a server of data from outside", "svc1", 5000))
+    return found
 
 
 def table() -> list[Attempt]:

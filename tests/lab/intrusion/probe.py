@@ -15,7 +15,7 @@ import time
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 LIBC = ctypes.CDLL(None, use_errno=True)
-F = {}
+F: dict[str, object] = {}
 
 
 def connect(address, port):

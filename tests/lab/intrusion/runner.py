@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from string import Template
-from typing import Any
+from typing import Any, TypeVar
 
 from tests.lab.intrusion import bus, clients, guests, steps
 from tests.lab.intrusion.attempts import (
@@ -27,6 +27,7 @@ from tests.lab.intrusion.attempts import (
 from tests.lab.intrusion.stage import TENANT as TENANTS_EMAIL
 from tests.lab.intrusion.stage import Answer, Stage, interface
 
+T = TypeVar("T", bound=Attempt)
 _GUEST_SECONDS = 420.0
 _ALONE_SECONDS = 150.0
 _MARK = "ATTEMPT "
@@ -42,29 +43,33 @@ def carry_out(stage: Stage, attempts: Sequence[Attempt], tell: Callable[[str], N
 
     What could make others fail, by a limit that it hits or a machine that it fills, comes last.
     """
-    kinds = {kind: [a for a in attempts if isinstance(a, kind)] for kind in (Guest, Web, Reach, Bus, Step)}
+    guests_rows, webs = _of(Guest, attempts), _of(Web, attempts)
+    # Those that ask so often that a limit takes hold of who asks.
+    often = [web for web in webs if web.times > 1]
+    alone = [guest for guest in guests_rows if guest.alone]
     outcomes: list[Outcome] = []
-    with ThreadPoolExecutor(4) as pool:
-        side_by_side = [
-            pool.submit(_guests, stage, [g for g in kinds[Guest] if not g.alone]),  # type: ignore[union-attr]
-            pool.submit(_reaches, stage, kinds[Reach]),
-            pool.submit(_bus, stage, kinds[Bus]),
-        ]
-        for future in side_by_side:
+    with ThreadPoolExecutor(3) as pool:
+        for future in (
+            pool.submit(_guests, stage, [g for g in guests_rows if not g.alone]),
+            pool.submit(_reaches, stage, _of(Reach, attempts)),
+            pool.submit(_bus, stage, _of(Bus, attempts)),
+        ):
             outcomes += future.result()
     tell(f"guests, ports and bus: {len(outcomes)} tried")
-    alone = [g for g in kinds[Guest] if g.alone]  # type: ignore[union-attr]
-    # Those that ask so often that a limit takes hold of who asks.
-    often = [w for w in kinds[Web] if w.times > 1]  # type: ignore[union-attr]
-    outcomes += [_web(stage, w) for w in kinds[Web] if w not in often]  # type: ignore[arg-type]
+    outcomes += [_web(stage, web) for web in webs if web.times == 1]
     tell(f"requests: {len(outcomes)} tried")
     with ThreadPoolExecutor(len(alone) or 1) as pool:
-        outcomes += pool.map(lambda row: _alone(stage, row), alone)  # type: ignore[arg-type]
+        outcomes += pool.map(lambda row: _alone(stage, row), alone)
     tell(f"tasks that take what they can: {len(outcomes)} tried")
-    for step in kinds[Step]:
-        outcomes.append(_step(stage, step))  # type: ignore[arg-type]
-    outcomes += [_web(stage, w) for w in often]  # type: ignore[arg-type]
+    for step in _of(Step, attempts):
+        outcomes.append(_step(stage, step))
+        tell(f"{step.who}: {step.name}")
+    outcomes += [_web(stage, web) for web in often]
     return outcomes
+
+
+def _of(kind: type[T], attempts: Iterable[Attempt]) -> list[T]:
+    return [attempt for attempt in attempts if isinstance(attempt, kind)]
 
 
 def _web(stage: Stage, row: Web) -> Outcome:
@@ -87,7 +92,7 @@ def _web(stage: Stage, row: Web) -> Outcome:
     return Outcome(row, answer.status in row.refused or (answer.status == 0 and "Timeout" not in said), said)
 
 
-def _reaches(stage: Stage, rows: Iterable[Any]) -> list[Outcome]:
+def _reaches(stage: Stage, rows: Iterable[Reach]) -> list[Outcome]:
     with ThreadPoolExecutor(16) as pool:
         return list(pool.map(lambda row: _reach(stage, row), rows))
 
@@ -107,7 +112,7 @@ def _reach(stage: Stage, row: Reach) -> Outcome:
     return Outcome(row, refused=False, said=f"connected to {address[0]} port {row.port}")
 
 
-def _bus(stage: Stage, rows: Sequence[Any]) -> list[Outcome]:
+def _bus(stage: Stage, rows: Sequence[Bus]) -> list[Outcome]:
     asked = [(row.who.removeprefix("bus: "), row.lines) for row in rows]
     said = stage.on_bus("rows", json.dumps(asked))
     return [Outcome(row, "-ERR" in text, text.strip()[:160]) for row, text in zip(rows, said, strict=True)]
@@ -118,7 +123,7 @@ def _step(stage: Stage, row: Step) -> Outcome:
     return Outcome(row, not got_through, got_through or "nothing came of it")
 
 
-def _guests(stage: Stage, rows: Sequence[Any]) -> list[Outcome]:
+def _guests(stage: Stage, rows: Sequence[Guest]) -> list[Outcome]:
     """All three at once: the build has been, the other two run now."""
     with ThreadPoolExecutor(2) as pool:
         task = pool.submit(_task, stage, f"python3 probe.py {TASK}", _GUEST_SECONDS)

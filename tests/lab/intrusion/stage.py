@@ -220,10 +220,10 @@ class Stage:
         self.ask("DELETE", f"/services/{SERVICE}", token=self.tokens[VICTIM])
 
 
-def archive(files: Mapping[str, str | bytes]) -> bytes:
+def archive(files: Mapping[str, str | bytes], method: int = zipfile.ZIP_DEFLATED) -> bytes:
     """Return a zip archive."""
     out = io.BytesIO()
-    with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as made:
+    with zipfile.ZipFile(out, "w", method) as made:
         for name, content in files.items():
             made.writestr(name, content)
     return out.getvalue()
@@ -248,7 +248,7 @@ def set_up(platform: LabPlatform, guests: Sequence[Guest]) -> Stage:
 
 def _victim(stage: Stage) -> None:
     token = stage.tokens[VICTIM]
-    files = {"wsgi.py": VICTIM_APP, "secret.txt": SECRET}
+    files: dict[str, str | bytes] = {"wsgi.py": VICTIM_APP, "secret.txt": SECRET}
     stage.push("victim", token, files, instances=2, env=["SECRET=sesame-environment"])
     version = next(iter(stage.must("GET", "/info/services", token=token)["key-value"]["redis"]))
     wish = {"type": "key-value", "vendor": "redis", "version": version, "tier": "free", "name": SERVICE}

@@ -8,6 +8,7 @@ import os
 import re
 import socket
 import time
+import zipfile
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
@@ -102,7 +103,9 @@ def filled_share(stage: Stage) -> str:
     stage.ask("POST", "/apps", wish, token=token)
     try:
         for _ in range(10):
-            content, headers = upload(archive({"wsgi.py": "", "random": os.urandom(250 << 20)}))
+            content, headers = upload(
+                archive({"wsgi.py": "", "random": os.urandom(250 << 20)}, zipfile.ZIP_STORED)
+            )
             answer = stage.ask(
                 "POST", "/apps/loot/application", content=content, headers=headers, token=token, seconds=120
             )
