@@ -37,6 +37,7 @@ class Web:
 
     Attributes:
         refused: the statuses that are a refusal.
+        says: a text that the answer must hold beside.
         lacks: a text that the answer must not hold, whatever its status; where it is given, the status does not count.
         to: the label of the host before the platform's domain.
         times: how often it is asked; the last answer counts.
@@ -49,6 +50,7 @@ class Web:
     body: object = None
     headers: Mapping[str, str] = field(default_factory=dict)
     refused: frozenset[int] = REFUSED
+    says: str = ""
     lacks: str = ""
     to: str = "api"
     times: int = 1

@@ -13,6 +13,8 @@ from tests.lab.intrusion.guests import PORTS
 _JSON = {"Content-Type": "application/json"}
 _BASIC = {"Authorization": "Basic YnVsa19hcGk6Z3Vlc3M="}
 _OPERATOR = {"Authorization": "Basic b3BlcmF0b3I6Z3Vlc3M="}
+# How the clients' protocol says so, whose status for it is 500.
+_UNPACKED = '"code":402,'
 _LIMITED = frozenset({429, 403, 503})
 
 
@@ -44,7 +46,16 @@ def upload(content: bytes, resources: object = ()) -> tuple[bytes, dict[str, str
 
 def _archive_row(name: str, *entries: tuple[str, bytes, int]) -> Web:
     body, headers = upload(_archive(*entries))
-    return Web(TENANT, name, "POST", "/apps/own/application", headers=headers, content=body)
+    return Web(
+        TENANT,
+        name,
+        "POST",
+        "/apps/own/application",
+        headers=headers,
+        content=body,
+        refused=REFUSED | {500},
+        says=_UNPACKED,
+    )
 
 
 def _claim(name: str, host: str) -> Web:
@@ -52,6 +63,8 @@ def _claim(name: str, host: str) -> Web:
     return Web(TENANT, f"claim {name}", "POST", "/apps", wish)
 
 
+# After all else: what the share is full of, nobody else can put there.
+LAST: tuple[Attempt, ...] = (Step(TENANT, "fill the share", "filled_share"),)
 _FILE = stat.S_IFREG | 0o644
 _LINK = stat.S_IFLNK | 0o777
 _ANONYMOUS: tuple[Attempt, ...] = (
@@ -168,14 +181,14 @@ _TENANT: tuple[Attempt, ...] = (
     _archive_row("have a device made", ("dev", b"", stat.S_IFBLK | 0o600)),
     _archive_row("have an archive that grows without end", ("zeros", bytes(700 << 20), _FILE)),
     _archive_row("have a path of a hundred thousand levels", ("a/" * 30000 + "x", b"x", _FILE)),
-    Web(TENANT, "send what is no archive", "POST", "/apps/own/application", content=upload(b"nonsense")[0], headers=upload(b"")[1]),
+    Web(TENANT, "send what is no archive", "POST", "/apps/own/application", content=upload(b"nonsense")[0], headers=upload(b"")[1],
+        refused=REFUSED | {500}, says=_UNPACKED),
     Web(TENANT, "guess the id of another's task", "GET", "/v2/apps/own/tasks/$task/logs"),
     Step(TENANT, "get a file's content by its digest", "stolen_resource"),
     Step(TENANT, "set variables that are the platform's", "reserved_environment"),
     Step(TENANT, "use a token that was voided", "voided_token"),
     Step(TENANT, "use a token with another name in it", "forged_token"),
     Step(TENANT, "answer in place of a neighbour's next instance", "squatting"),
-    Step(TENANT, "fill the share", "filled_share"),
     Step(TENANT, "starve the API of threads by slow bodies", "slow_bodies"),
     Step(ANONYMOUS, "smuggle a request past the router", "smuggled"),
     Step(ANONYMOUS, "guess passwords of ever new accounts", "sprayed_logins"),

@@ -1,5 +1,7 @@
 """Carries a guest's attempts out where the guest runs: `probe.py WHO [NAME]`. Prints a line of JSON for each: who, name, won, said.
 
+With a name its exit status is `WON` where that attempt has got through: what it prints may be lost in what it wrote.
+
 Part of the drill's application, whose runtime is the machine's Python alone; so nothing but the standard library.
 """
 
@@ -14,6 +16,7 @@ import sys
 import time
 
 HERE = os.path.dirname(os.path.abspath(__file__))
+WON = 7
 LIBC = ctypes.CDLL(None, use_errno=True)
 F: dict[str, object] = {}
 
@@ -263,9 +266,13 @@ def main(who, name=None):
     F.update(stage["facts"])
     for row in stage["attempts"]:
         if row["who"] == who and (row["name"] == name if name else not row["alone"]):
-            print("ATTEMPT " + json.dumps(carry_out(row)), flush=True)
+            result = carry_out(row)
+            print("ATTEMPT " + json.dumps(result), flush=True)
+            if name:
+                return WON if result["won"] else 0
     print("ATTEMPT " + json.dumps({"who": who, "done": True}), flush=True)
+    return 0
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    sys.exit(main(*sys.argv[1:]))

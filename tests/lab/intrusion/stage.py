@@ -297,11 +297,19 @@ def _link_local(platform: LabPlatform, machine: str) -> str:
 
 def interface(address: str) -> int:
     """Return the number of this host's interface that has an address."""
+    return next((socket.if_nametoindex(name) for name, known in _addresses() if known == address), 0)
+
+
+def outside(gateway: str) -> str:
+    """Return an address of this host that is none of the lab's network, as that is the platform's; the gateway where there is no other."""
+    network = gateway.rpartition(".")[0]
+    known = [a for _, a in _addresses() if "." in a and not a.startswith(("127.", f"{network}."))]
+    return next(iter(known), gateway)
+
+
+def _addresses() -> list[tuple[str, str]]:
     shown = json.loads(subprocess.run(["ip", "-j", "addr"], capture_output=True, check=True).stdout)
-    for link in shown:
-        if any(a.get("local") == address for a in link.get("addr_info", [])):
-            return socket.if_nametoindex(link["ifname"])
-    return 0
+    return [(link["ifname"], a["local"]) for link in shown for a in link.get("addr_info", []) if "local" in a]
 
 
 def _tenant(stage: Stage, guests: Sequence[Guest]) -> None:
