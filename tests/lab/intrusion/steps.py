@@ -18,6 +18,8 @@ from tests.lab.intrusion.stage import SECRET, TENANT, THIRD, VICTIM, Stage, arch
 
 _SLOW_CLIENTS = 200
 _FOREIGN = "foreign"
+# Of 16 to 64 kinds, as many as hold some 128 bits.
+_RANDOM_LETTERS = 22
 
 
 def stolen_resource(stage: Stage) -> str:
@@ -281,4 +283,5 @@ def guessed_inbox(stage: Stage) -> str:
     names = [inbox.rpartition(".")[2] for inbox in inboxes]
     if len(names) < 2:
         return "no question was heard"
-    return f"places count up: {names[:3]}" if len({name[:8] for name in names}) < len(set(names)) else ""
+    guessable = len({name[:8] for name in names}) < len(set(names)) or min(map(len, names)) < _RANDOM_LETTERS
+    return f"places can be guessed: {names[:3]}" if guessable else ""
