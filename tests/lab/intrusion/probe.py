@@ -63,6 +63,23 @@ def write(path, content=b"x"):
     return True
 
 
+def readable(paths):
+    """Say whether one of some files can be read."""
+    return any(_tried(read, path) for path in paths)
+
+
+def reachable(places):
+    """Say whether a connection to one of some addresses with their ports can be made."""
+    return any(_tried(connect, *place) for place in places)
+
+
+def _tried(act, *arguments):
+    try:
+        return act(*arguments)
+    except OSError:
+        return False
+
+
 def entries(path, own=()):
     """List a folder without what is one's own."""
     return sorted(set(os.listdir(path)) - set(own))
