@@ -14,7 +14,7 @@ export LAB PORT SUBNET IMAGE
 PY := build/venv/bin/python
 export PATH := $(CURDIR)/build/venv/bin:$(PATH):/usr/sbin:/sbin
 
-.PHONY: help up down dev test check lint types unit release drill-integration drill-roll drill-nats drill-trixie benchmarks
+.PHONY: help up down dev test check lint types unit release drill-integration drill-roll drill-intrusion drill-nats drill-trixie benchmarks
 
 help:
 	@sed -n '3,4s/^#   //p' Makefile
@@ -56,6 +56,11 @@ drill-integration:
 drill-roll:
 	@orchestrator/setup.sh test
 	@$(PY) -m pytest tests/lab/drill_roll.py --durations=5 -s
+
+# Everybody on and before a platform tries to get further than allowed; prints what was not refused, writes build/bench/intrusion.json.
+drill-intrusion:
+	@orchestrator/setup.sh test
+	@$(PY) -m pytest tests/lab/drill_intrusion.py -s
 
 # Ten minutes without the bus under constant load; `make test` shows the same for less than one. Prints its figures as a line of JSON.
 drill-nats:

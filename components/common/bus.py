@@ -26,6 +26,7 @@ from components.common.bus_connection import Connection, Listening, Receive
 from components.common.config import BusConfig
 from components.common.errors import BusError, BusUnavailableError, MessageError
 from components.common.inbox import Inbox, Take
+from components.common.subjects import is_inbox
 
 T = TypeVar("T")
 Handler = Callable[["Incoming[Any]"], Awaitable[None]]
@@ -37,6 +38,11 @@ MALFORMED = Counter(
 )
 FAILED = Counter("ingot_bus_handler_errors_total", "Messages whose handling raised.", ["subject"])
 UNSENT = Counter("ingot_bus_unsent_total", "Messages not sent for want of a connection.", ["subject"])
+REFUSED_REPLIES = Counter(
+    "ingot_bus_refused_replies_total",
+    "Messages that wanted an answer elsewhere than at an inbox.",
+    ["subject"],
+)
 CONNECTED = Gauge("ingot_bus_connected", "1 while connected to the bus.")
 RECONNECTS = Counter("ingot_bus_reconnects_total", "Connections made again after a loss.")
 
@@ -54,24 +60,24 @@ class BusNoAnswerError(BusError):
 
 
 class Incoming(Generic[T]):
-    """One message: `subject`, the decoded `body`, and a way to answer."""
+    """One message: `subject`, the decoded `body`, and a way to answer at `reply`, the sender's inbox, empty where it has none."""
 
-    __slots__ = ("_bus", "_reply", "body", "subject")
+    __slots__ = ("_bus", "body", "reply", "subject")
 
     def __init__(self, bus: Bus, subject: str, body: T, reply: str) -> None:
         self._bus = bus
-        self._reply = reply
+        self.reply = reply
         self.subject = subject
         self.body = body
 
     @property
     def wants_reply(self) -> bool:
         """True when the sender waits for an answer."""
-        return bool(self._reply)
+        return bool(self.reply)
 
     async def respond(self, message: object) -> bool:
         """Answer the sender; does nothing when no answer is wanted."""
-        return bool(self._reply) and await self._bus.publish(self._reply, message)
+        return bool(self.reply) and await self._bus.publish(self.reply, message)
 
 
 class _Subscription:
@@ -165,8 +171,14 @@ class Bus:
                 MALFORMED.labels(subject).inc()
                 logger.warning("message_malformed", subject=message.subject, reason=str(error))
                 return
+            reply = message.reply
+            if reply and not is_inbox(reply):
+                # Whoever sent it would have us say something there, with our rights.
+                REFUSED_REPLIES.labels(subject).inc()
+                logger.warning("reply_subject_refused", subject=message.subject, reply=reply[:80])
+                reply = ""
             try:
-                await handler(Incoming(self, message.subject, body, message.reply))
+                await handler(Incoming(self, message.subject, body, reply))
             except Exception:
                 # One bad message must not end the subscription.
                 FAILED.labels(subject).inc()

@@ -1,12 +1,13 @@
 """Where the answers to questions arrive: one subscription for all of them, made with the connection.
 
-A subscription for each question would cost asker and server several messages more than the question does.
+A subscription for each question would cost asker and server several messages more than the question does. Each question has a
+name of 128 random bits below it: whoever was asked once could else forge the answers to other questions.
 """
 
 from __future__ import annotations
 
 import asyncio
-import itertools
+import secrets
 from collections.abc import Callable
 
 from nats.aio.client import Client
@@ -16,6 +17,7 @@ from components.common.bus_connection import Listening
 
 # Takes an answer; True when it was the last that is wanted.
 Take = Callable[[bytes], bool]
+_RANDOM_BYTES = 16
 
 
 class Inbox:
@@ -23,12 +25,12 @@ class Inbox:
 
     def __init__(self) -> None:
         self._address = ""
-        self._serial = itertools.count()
         self._open: dict[str, tuple[Take, asyncio.Future[None]]] = {}
 
     def listening(self, client: Client) -> Listening:
         """Take a new address, and return what is to be heard there before the first question."""
-        self._address = client.new_inbox()
+        # Of the client's own name only the beginning, the user's, is taken: the rest counts up from one name to the next.
+        self._address = f"{client.new_inbox().partition('.')[0]}.{secrets.token_hex(_RANDOM_BYTES)}"
         return Listening(f"{self._address}.*", "", self._receive)
 
     async def ask(self, client: Client, subject: str, question: bytes, timeout: float, take: Take) -> None:
@@ -38,7 +40,7 @@ class Inbox:
             nats.errors.Error: the question could not be sent.
         """
         loop = asyncio.get_running_loop()
-        address, ended = f"{self._address}.{next(self._serial)}", loop.create_future()
+        address, ended = f"{self._address}.{secrets.token_hex(_RANDOM_BYTES)}", loop.create_future()
         self._open[address] = take, ended
         timer = loop.call_later(timeout, _end, ended)
         try:

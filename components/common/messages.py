@@ -123,7 +123,7 @@ class HealthCheck(_Message, frozen=True):
 
 
 class DeaStart(_Message, frozen=True):
-    """`dea.<uuid>.start`; `dea.update` has the same shape. `services` are the protocol's SERVICE objects."""
+    """`dea.<uuid>.start`; `dea.update` has the same keys, with `env` and `services` empty. `services` are the protocol's SERVICE objects."""
 
     droplet: int
     name: str

@@ -2,12 +2,14 @@
 
 Section 2 of the protocol reference, and ours under `ingot.`. The permissions of the NATS users are generated from this
 table and from nothing else. A reply goes to the asker's inbox. The server allows it to the user that was asked, unless that user
-could ask itself: such a user has the askers' inboxes among its permissions.
+could ask itself: such a user has the askers' inboxes among its permissions. Which inbox is asked from is 128 random bits
+(`components/common/inbox.py`): who was not asked cannot answer.
 """
 
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
@@ -27,7 +29,18 @@ SERVICE_NAMES = ("RaaS",)
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """One row of the contract; `*` in a name stands for one token."""
+    """One row of the contract; `*` in a name stands for one token.
+
+    Attributes:
+        name: of the subject.
+        publishers: users that may say it.
+        subscribers: users that may hear it.
+        carries: what a message holds.
+        reply: what an answer holds.
+        queue: the group in which subscribers hear it, so that one of them has each message. Nobody hears it outside of the group
+            but who is in `all_heard`, and the peers of 2011.
+        all_heard: subscribers that hear every message.
+    """
 
     name: str
     publishers: frozenset[str]
@@ -35,11 +48,17 @@ class Subject:
     carries: type | None = None
     reply: type | None = None
     queue: str | None = None
+    all_heard: frozenset[str] = frozenset()
 
     @property
     def ours(self) -> bool:
         """True where a 2011 peer never meets it."""
         return self.name.startswith("ingot.")
+
+    def heard_as(self, user: str) -> str:
+        """Return what nats-server lets a subscriber hear: the subject, or `SUBJECT GROUP`, which it takes for the group alone."""
+        bound = self.queue is not None and user in self.subscribers - self.all_heard
+        return f"{self.name} {self.queue}" if bound else self.name
 
 
 def _of(*users: str) -> frozenset[str]:
@@ -87,17 +106,17 @@ CONTRACT: tuple[Subject, ...] = (
         None,
         M.ComponentAnnouncement,
     ),
-    Subject("router.start", _of(ROUTER), _of(DEA, CONTROLLER, SERVICES, ORCHESTRATOR), M.RouterHello),
-    Subject("router.greet", _of(DEA, CONTROLLER, SERVICES, ORCHESTRATOR), _of(ROUTER), None, M.RouterHello),
+    Subject("router.start", _of(ROUTER), _of(DEA, CONTROLLER, ORCHESTRATOR), M.RouterHello),
+    Subject("router.greet", _of(DEA, CONTROLLER, ORCHESTRATOR), _of(ROUTER), None, M.RouterHello),
     Subject(
         "router.register",
-        _of(DEA, CONTROLLER, SERVICES, ORCHESTRATOR),
+        _of(DEA, CONTROLLER, ORCHESTRATOR),
         _of(ROUTER, ORCHESTRATOR),
         M.RouterRegister,
     ),
     Subject(
         "router.unregister",
-        _of(DEA, CONTROLLER, SERVICES, ORCHESTRATOR),
+        _of(DEA, CONTROLLER, ORCHESTRATOR),
         _of(ROUTER, ORCHESTRATOR),
         M.RouterRegister,
     ),
@@ -107,7 +126,7 @@ CONTRACT: tuple[Subject, ...] = (
     Subject("dea.*.start", _of(CONTROLLER), _of(DEA), M.DeaStart),
     Subject("dea.stop", _of(CONTROLLER), _of(DEA), M.DeaStop),
     Subject("dea.update", _of(CONTROLLER), _of(DEA), M.DeaUpdate),
-    Subject("dea.find.droplet", _of(CONTROLLER, ORCHESTRATOR), _of(DEA), M.FindDroplet, M.FoundDroplet),
+    Subject("dea.find.droplet", _of(CONTROLLER), _of(DEA), M.FindDroplet, M.FoundDroplet),
     Subject("dea.status", _of(CONTROLLER, ORCHESTRATOR, OPERATOR), _of(DEA), None, M.DeaHello),
     Subject("droplet.status", _of(CONTROLLER, ORCHESTRATOR, OPERATOR), _of(DEA)),
     Subject("dea.heartbeat", _of(DEA), _of(HEALTH_MANAGER, ORCHESTRATOR), M.Heartbeat),
@@ -126,6 +145,7 @@ CONTRACT: tuple[Subject, ...] = (
         _of(CONTROLLER, HEALTH_MANAGER),
         M.HmRequest,
         queue="cc",
+        all_heard=_of(HEALTH_MANAGER),
     ),
     Subject(
         "cloudcontroller.bulk.credentials",
@@ -158,11 +178,20 @@ CONTRACT: tuple[Subject, ...] = (
     *(row for name in SERVICE_NAMES for row in _service(name)),
 )
 BY_NAME = {s.name: s for s in CONTRACT}
+_INBOX = re.compile(r"_INBOX(_[a-z_]+)?(\.[^\s.*>]+)+")
 
 
 def inbox_prefix(user: str) -> str:
     """Where a user's answers arrive: a prefix of its own, so that no other user can listen."""
     return f"_INBOX_{user}" if user and user != PEER else "_INBOX"
+
+
+def is_inbox(subject: str) -> bool:
+    """Return whether a subject is one where somebody awaits an answer.
+
+    An answer anywhere else would be a message to whoever listens there, with the rights of the user that was asked.
+    """
+    return _INBOX.fullmatch(subject) is not None
 
 
 def permissions(user: str) -> Permissions:
@@ -177,7 +206,8 @@ def permissions(user: str) -> Permissions:
     if user not in {*COMPONENTS, OPERATOR, PEER}:
         raise ValueError(f"{user}: not a user of the bus")
     publish = {s.name for s in CONTRACT if user in _with_peer(s, s.publishers)}
-    listen = {s.name for s in CONTRACT if user in _with_peer(s, s.subscribers)} | {f"{inbox_prefix(user)}.>"}
+    heard = {s.heard_as(user) for s in CONTRACT if user in _with_peer(s, s.subscribers)}
+    listen = heard | {f"{inbox_prefix(user)}.>"}
     if user == STAGER:
         # The server forgets whom it allowed to answer when it restarts; a droplet's answer takes minutes and must not be lost.
         publish.add(f"{inbox_prefix(CONTROLLER)}.>")
@@ -188,8 +218,12 @@ def permissions(user: str) -> Permissions:
 
 
 def overlap(some: Iterable[str], others: Iterable[str]) -> bool:
-    """Return whether a subject may match a pattern of both; pure."""
-    return any(_meet(a.split("."), b.split(".")) for a, b in product(some, others))
+    """Return whether a subject may match a pattern of both, whatever group hears it; pure."""
+    return any(_meet(_tokens(a), _tokens(b)) for a, b in product(some, others))
+
+
+def _tokens(pattern: str) -> list[str]:
+    return pattern.partition(" ")[0].split(".")
 
 
 def _meet(one: list[str], other: list[str]) -> bool:

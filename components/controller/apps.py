@@ -195,7 +195,7 @@ def represent(app: View, running: int | None) -> dict[str, Any]:
 
 
 def start_message(app: App, config: ControllerConfig, store: Store) -> DeaStart:
-    """Give the start message of index 0 (section 2.4); `dea.update` has the same shape."""
+    """Give the start message of index 0 (section 2.4)."""
     digest = app.staged_package_hash or ""
     return DeaStart(
         droplet=app.id,

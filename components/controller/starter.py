@@ -89,8 +89,11 @@ class Starter:
         )
 
     def update(self, message: DeaStart) -> bool:
-        """Tell every DEA the complete list of an application's routes; False where nobody could be told."""
-        return self._bus.publish("dea.update", wire(message))
+        """Tell every DEA the complete list of an application's routes; False where nobody could be told.
+
+        The keys are those of a start message, as peers of 2011 know it; what is secret in one is for the DEA that starts an instance.
+        """
+        return self._bus.publish("dea.update", wire(msgspec.structs.replace(message, env=[], services=[])))
 
     def changed(self, droplet: int) -> None:
         """Tell the health managers that an application is to be looked at."""

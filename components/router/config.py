@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from components.common.config import DaemonConfig
 from components.common.platform_hosts import host_problems
+from components.router import deas
+from components.router.errors import RouteError
 
 
 class RouterConfig(DaemonConfig, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -12,6 +16,8 @@ class RouterConfig(DaemonConfig, frozen=True, forbid_unknown_fields=True, kw_onl
     Args:
         platform_hosts: the platform's own hosts, `api.<domain>` and `orchestrator.<domain>` among them: their routes are taken from
             `ingot.platform.register` only, and no wildcard serves them.
+        dea_addresses_file: the addresses and networks that an application's route may carry, one a line; a changed file counts within
+            seconds. An empty file, and no file, let a route carry any address.
         run_path: the folder of both sockets; the flag file `drain` in it takes the router out of readiness.
         prune_seconds: age at which a route nobody confirmed is dropped.
         sweep_seconds: between two looks for such routes.
@@ -27,6 +33,7 @@ class RouterConfig(DaemonConfig, frozen=True, forbid_unknown_fields=True, kw_onl
     """
 
     platform_hosts: list[str]
+    dea_addresses_file: str = ""
     run_path: str = "/run/ingot-router"
     prune_seconds: float = 120
     sweep_seconds: float = 30
@@ -64,6 +71,22 @@ class RouterConfig(DaemonConfig, frozen=True, forbid_unknown_fields=True, kw_onl
         found.extend(host_problems("platform_hosts", self.platform_hosts))
         if self.prune_seconds <= self.start_seconds:
             found.append("prune_seconds: want more than start_seconds, or live routes are dropped")
-        if not self.run_path.startswith("/"):
-            found.append("run_path: want an absolute path")
+        found += [
+            f"{name}: want an absolute path"
+            for name, path in (
+                ("run_path", self.run_path),
+                ("dea_addresses_file", self.dea_addresses_file or "/"),
+            )
+            if not path.startswith("/")
+        ]
         return found
+
+    def lacking(self) -> list[str]:
+        """The addresses of DEAs, where a file is named."""
+        if not self.dea_addresses_file:
+            return []
+        try:
+            deas.read(Path(self.dea_addresses_file))
+        except RouteError as error:
+            return [f"dea_addresses_file: {error}: apply the role router"]
+        return []

@@ -1,4 +1,4 @@
-"""Keeps the platform's hosts to the platform: which hosts of a registration count, by the subject it came on."""
+"""Which hosts of a registration count: the platform's by the subject it came on, an application's by the address it names."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from prometheus_client import Counter
 
 from components.common import log
 from components.common.platform_hosts import PLATFORM_REGISTER, PLATFORM_UNREGISTER
+from components.router.deas import DeaAddresses
 from components.router.errors import RouteError
 from components.router.routes import Endpoint
 from components.router.table import Table
@@ -17,6 +18,9 @@ REFUSED = Counter(
     "ingot_router_refused_platform_registrations_total",
     "Registrations of a host of the platform by somebody who may only register applications.",
 )
+STRANGE = Counter(
+    "ingot_router_refused_addresses_total", "Registrations of an application at an address that is no DEA's."
+)
 # A registration is repeated every few seconds, or as often as its sender likes: one line says it for all until the next.
 LOG_SECONDS = 60.0
 _PLATFORM = (PLATFORM_REGISTER, PLATFORM_UNREGISTER)
@@ -24,23 +28,64 @@ _PLATFORM = (PLATFORM_REGISTER, PLATFORM_UNREGISTER)
 logger = log.get(__name__)
 
 
-class Guard:
-    """Judges by the subject alone, as permissions on the bus do: what a message says of itself anybody can say.
+class Complaints:
+    """Refusals of one kind: each is counted, and now and then one is told, with how many there were since.
 
     Args:
-        table: knows the platform's hosts, and who serves them.
+        event: its name in the log.
+        counter: counts them for `/metrics`.
         clock: seconds that only grow.
 
     Attributes:
-        refused: how many registrations were refused.
+        count: how many there were.
     """
 
-    def __init__(self, table: Table, clock: Callable[[], float] = time.monotonic) -> None:
-        self._table = table
+    def __init__(self, event: str, counter: Counter, clock: Callable[[], float]) -> None:
+        self._event = event
+        self._counter = counter
         self._clock = clock
         self._next_line = clock()
         self._unsaid = 0
-        self.refused = 0
+        self.count = 0
+
+    def add(self, subject: str, hosts: Sequence[str], endpoint: Endpoint) -> None:
+        """Count one."""
+        self._counter.inc()
+        self.count += 1
+        self._unsaid += 1
+        now = self._clock()
+        if now < self._next_line:
+            return
+        logger.warning(
+            self._event,
+            subject=subject,
+            hosts=list(hosts)[:20],
+            address=endpoint.address,
+            port=endpoint.port,
+            app=endpoint.app,
+            since_last_line=self._unsaid,
+        )
+        self._next_line, self._unsaid = now + LOG_SECONDS, 0
+
+
+class Guard:
+    """Judges by the subject, as permissions on the bus do, and by the address: what else a message says of itself anybody can say.
+
+    Args:
+        table: knows the platform's hosts, and who serves them.
+        deas: knows where applications are served.
+        clock: seconds that only grow.
+
+    Attributes:
+        platform: registrations of the platform's hosts that were refused.
+        strange: registrations of applications that were refused, as no DEA is at their address.
+    """
+
+    def __init__(self, table: Table, deas: DeaAddresses, clock: Callable[[], float] = time.monotonic) -> None:
+        self._table = table
+        self._deas = deas
+        self.platform = Complaints("platform_registration_refused", REFUSED, clock)
+        self.strange = Complaints("address_of_no_dea_refused", STRANGE, clock)
 
     def registered(self, subject: str, hosts: Sequence[str], endpoint: Endpoint) -> list[str]:
         """Return the hosts that may be registered on this subject.
@@ -53,8 +98,12 @@ class Guard:
         if subject in _PLATFORM:
             if others:
                 raise RouteError(f"{', '.join(others)}: not a host of the platform (platform_hosts)")
-        elif not all(self._known(host, endpoint) for host in others):
-            self._refuse(subject, others, endpoint)
+            return good
+        if not all(self._known(host, endpoint) for host in others):
+            self.platform.add(subject, others, endpoint)
+        if good and not self._deas.allow(endpoint.address):
+            self.strange.add(subject, good, endpoint)
+            return []
         return good
 
     def unregistered(self, subject: str, hosts: Sequence[str]) -> list[str]:
@@ -65,21 +114,3 @@ class Guard:
     def _known(self, host: str, endpoint: Endpoint) -> bool:
         # Controllers and orchestrator say it on both subjects, for routers of the release before.
         return any(route.peer == endpoint.peer for route in self._table.routes(host))
-
-    def _refuse(self, subject: str, hosts: Sequence[str], endpoint: Endpoint) -> None:
-        REFUSED.inc()
-        self.refused += 1
-        self._unsaid += 1
-        now = self._clock()
-        if now < self._next_line:
-            return
-        logger.warning(
-            "platform_registration_refused",
-            subject=subject,
-            hosts=list(hosts)[:20],
-            address=endpoint.address,
-            port=endpoint.port,
-            app=endpoint.app,
-            since_last_line=self._unsaid,
-        )
-        self._next_line, self._unsaid = now + LOG_SECONDS, 0

@@ -13,6 +13,7 @@ from components.common.bus import Bus
 from components.common.daemon import run
 from components.common.identity import Identity
 from components.router.config import RouterConfig
+from components.router.deas import DeaAddresses
 from components.router.drainer import Drainer
 from components.router.locator import Locator
 from components.router.nginx import Nginx
@@ -32,7 +33,8 @@ class Router:
         self._table = Table(config.prune_seconds, config.platform_hosts)
         self._nginx = Nginx(folder / "data.sock")
         self._pusher = Pusher(self._nginx, self._table, config.batch_milliseconds / 1000)
-        self._registrar = Registrar(config, bus, identity, self._table, self._pusher.wake)
+        self._deas = DeaAddresses(Path(config.dea_addresses_file) if config.dea_addresses_file else None)
+        self._registrar = Registrar(config, bus, identity, self._table, self._pusher.wake, deas=self._deas)
         self._locator = Locator(
             folder / "router.sock",
             self._table,
@@ -55,6 +57,7 @@ class Router:
             self._pusher.run(),
             self._registrar.greet_for_ever(),
             self._registrar.prune_for_ever(),
+            self._deas.watch_for_ever(),
             self._drainer.run(),
             self._teller.totals_for_ever(),
             self._teller.everything_for_ever(),
@@ -86,7 +89,9 @@ class Router:
             **self._teller.stats.varz(self._table.tags, self._table.host),
             "urls": self._table.hosts,
             "droplets": self._table.endpoints,
-            "refused_platform_registrations": self._registrar.guard.refused,
+            "refused_platform_registrations": self._registrar.guard.platform.count,
+            "refused_addresses": self._registrar.guard.strange.count,
+            "dea_addresses": len(self._deas),
             "nginx_synced": self._pusher.synced,
             "draining": self._drainer.draining,
         }

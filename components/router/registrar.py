@@ -14,6 +14,7 @@ from components.common.identity import Identity
 from components.common.messages import RouterHello
 from components.common.platform_hosts import PLATFORM_REGISTER, REGISTER, UNREGISTER
 from components.router.config import RouterConfig
+from components.router.deas import DeaAddresses
 from components.router.errors import RouteError
 from components.router.guard import Guard
 from components.router.routes import Registration, parse
@@ -34,16 +35,24 @@ class Registrar:
         identity: whose id is said in `router.start`.
         table: what is fed.
         changed: called after the table may have changed.
+        deas: know where applications are served.
     """
 
     def __init__(
-        self, config: RouterConfig, bus: Bus, identity: Identity, table: Table, changed: Callable[[], None]
+        self,
+        config: RouterConfig,
+        bus: Bus,
+        identity: Identity,
+        table: Table,
+        changed: Callable[[], None],
+        *,
+        deas: DeaAddresses,
     ) -> None:
         self._config = config
         self._bus = bus
         self._table = table
         self._changed = changed
-        self.guard = Guard(table)
+        self.guard = Guard(table, deas)
         self._heard_since: float | None = None
         self._hello = RouterHello(
             id=identity.uuid,
@@ -99,6 +108,8 @@ class Registrar:
             hosts = self.guard.registered(message.subject, hosts, endpoint)
         except RouteError as error:
             self._refuse(message, error)
+            return
+        if not hosts:
             return
         platform = message.subject == PLATFORM_REGISTER
         self._table.register(hosts, endpoint, time.monotonic(), platform=platform)

@@ -76,7 +76,7 @@ async def main():
     password = open("/root/probe.password").read().strip()
     client = await nats.connect(config["bus"]["urls"], user="controller", password=password, inbox_prefix=b"_INBOX_controller")
     exited = await client.subscribe("droplet.exited")
-    ended = await client.subscribe("ingot.task.ended")
+    ended = await client.subscribe("ingot.task.ended", queue="cc")
     if verb in ("start", "task"):
         server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         threading.Thread(target=server.serve_forever, daemon=True).start()

@@ -316,7 +316,8 @@ async def test_every_user_may_answer_every_user_that_may_ask_it(
             async def answer(message: Msg, name: str = replier) -> None:
                 await message.respond(name.encode())
 
-            heard = await clients[replier].subscribe(subject, cb=answer)
+            group = row.queue or "" if row.heard_as(replier) != row.name else ""
+            heard = await clients[replier].subscribe(subject, queue=group, cb=answer)
             await settled(clients[replier])
             for asker in row.publishers | peer:
                 reply = await clients[asker].request(subject, b"{}", timeout=20)

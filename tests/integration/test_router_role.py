@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from components.router import deas
 from tests.integration import local_play
 from tests.integration.router_rig import free_port, running
 
@@ -32,3 +33,42 @@ def test_a_router_is_healthy_wherever_and_by_whatever_protocol_it_listens(
         }
         done = local_play.run(tmp_path, TASKS, given)
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+TELL = """
+    - ansible.builtin.include_role:
+        name: router
+        tasks_from: deas
+      vars:
+        router_machine: "{{ item }}"
+      loop: "{{ groups['router'] }}"
+"""
+POOL = """
+all:
+  children:
+    router: {hosts: {localhost: {}}}
+    dea:
+      hosts:
+        dea1: {ansible_host: 10.0.0.1}
+        dea2: {ansible_host: 10.0.0.2}
+        dea3: {ansible_host: 10.0.0.3}
+"""
+
+
+@pytest.mark.parametrize(
+    ("inputs", "wanted"),
+    [
+        ({"router_dea_addresses_gone": ["10.0.0.2"]}, ["10.0.0.1/32", "10.0.0.3/32"]),
+        # An operator's own word, with a warning from the process.
+        ({"router_dea_addresses": []}, []),
+    ],
+)
+def test_routers_are_told_where_applications_are_served(
+    tmp_path: Path, inputs: dict[str, Any], wanted: list[str]
+) -> None:
+    inventory, target = tmp_path / "pool.yml", tmp_path / "router-deas"
+    inventory.write_text(POOL)
+    given = {**inputs, "__router_deas": str(target), "__router_group": "root"}
+    done = local_play.run(tmp_path, TELL, given, "-i", str(inventory))
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert [str(network) for network in deas.read(target)] == wanted

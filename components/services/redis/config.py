@@ -26,6 +26,17 @@ class PortRange(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return [] if ordered else [f"first: want 1 to last ({self.last}), last at most 65535"]
 
 
+class UidRange(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Uids from `first` to `last`, both included."""
+
+    first: int = 48000
+    last: int = 48099
+
+    def problems(self) -> list[str]:
+        """In order, and nobody's of the machine itself."""
+        return [] if 1000 <= self.first <= self.last else [f"first: want 1000 to last ({self.last})"]
+
+
 class RedisNodeConfig(NodeConfig, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """The Redis node's configuration.
 
@@ -37,8 +48,7 @@ class RedisNodeConfig(NodeConfig, frozen=True, forbid_unknown_fields=True, kw_on
         ports: of the servers.
         memory_mb: what an instance stores at most.
         max_clients: connections of one instance.
-        uid: servers run as this user.
-        gid: and this group.
+        uids: of the servers, one each, and groups of the same numbers.
         slice: the systemd slice of all instances.
         start_timeout: seconds a server may take until it answers; with much data it takes longer and is waited for.
         stop_grace: seconds between SIGTERM and SIGKILL.
@@ -51,8 +61,7 @@ class RedisNodeConfig(NodeConfig, frozen=True, forbid_unknown_fields=True, kw_on
     ports: PortRange = PortRange()
     memory_mb: int = 64
     max_clients: int = 500
-    uid: int = 806
-    gid: int = 806
+    uids: UidRange = UidRange()
     slice: str = "ingot-services.slice"
     start_timeout: float = 15
     stop_grace: float = 10
@@ -82,13 +91,16 @@ class RedisNodeConfig(NodeConfig, frozen=True, forbid_unknown_fields=True, kw_on
             found.append(f"bind: want an IP address, not {self.bind!r}")
         if self.capacity > self.ports.last - self.ports.first + 1:
             found.append("capacity: want at most as many as there are ports")
+        if self.capacity > self.uids.last - self.uids.first + 1:
+            found.append("capacity: want at most as many as there are uids")
         return found
 
     def lacking(self) -> list[str]:
-        """Servers run under an account of the machine."""
+        """Servers run under accounts of the machine."""
         if self.sandbox != "systemd":
             return []
-        return accounts.problems("uid, gid", [self.uid], gids=[self.gid], role="base")
+        uids = range(self.uids.first, self.uids.last + 1)
+        return accounts.problems("uids", uids, role="service_redis", prefix="ingot-redis-")
 
     @property
     def unit_memory_mb(self) -> int:

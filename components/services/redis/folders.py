@@ -11,7 +11,7 @@ import msgspec
 from components.common import log, trees
 from components.common.units import UnitSpec
 from components.services.base import store
-from components.services.redis import acl, settings
+from components.services.redis import acl, settings, uids
 from components.services.redis.config import RedisNodeConfig
 from components.services.redis.records import Record
 
@@ -24,7 +24,7 @@ logger = log.get(__name__)
 class Folders:
     """The folders of all instances, `<base_dir>/instances/<name>`.
 
-    With the sandbox `systemd`, a folder is root's; its server, as another user, reads its two files and owns `data` alone.
+    With the sandbox `systemd`, a folder is root's; its server, as a user of its own, reads its two files and owns `data` alone.
     """
 
     def __init__(self, config: RedisNodeConfig) -> None:
@@ -62,9 +62,17 @@ class Folders:
         data = folder / _DATA
         data.mkdir(mode=0o700, exist_ok=True)
         folder.chmod(0o750)
-        if self._as_root:
-            os.chown(folder, 0, self._config.gid)
-            os.chown(data, self._config.uid, self._config.gid)
+        self.hand_over(record)
+
+    def hand_over(self, record: Record) -> None:
+        """Make an instance's folder its server's, and write the record. A server that runs must not be on it.
+
+        Raises:
+            OSError: the disk refuses.
+        """
+        folder = self.of(record.name)
+        if self._as_root and record.uid is not None:
+            uids.hand_over(folder, folder / _DATA, record.uid)
         self.save(record)
 
     def save(self, record: Record) -> None:
@@ -74,7 +82,7 @@ class Folders:
             OSError: the disk refuses.
         """
         folder = self.of(record.name)
-        group = self._config.gid if self._as_root else None
+        group = record.uid if self._as_root else None
         config = self._config
         text = settings.render(
             folder,
@@ -124,11 +132,10 @@ class Folders:
             argv=[config.executable, str(folder / _SETTINGS)],
             directory=folder,
             environment={"PATH": "/usr/bin:/bin", "LANG": "C.UTF-8"},
-            uid=config.uid if self._as_root else None,
-            gid=config.gid if self._as_root else None,
+            uid=record.uid if self._as_root else None,
             memory_mb=config.unit_memory_mb,
             nofile=config.max_clients + 64,
-            # One uid for all servers: what keeps them apart is that each sees its own folder alone.
+            # A uid for each, and each sees its own folder alone.
             empty=[Path("/var/lib/ingot"), *_outside(self._instances, Path("/var/lib/ingot"))],
             hidden=[Path(p) for p in ("/etc/ingot", "/opt/ingot", "/srv/ingot", "/root")],
             stdout=folder / _LOG,

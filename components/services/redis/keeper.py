@@ -14,6 +14,7 @@ from components.common.units import Runner, UnitError
 from components.services.base.credentials import digest, new_password
 from components.services.base.errors import ServiceError
 from components.services.base.ports import next_port
+from components.services.redis import uids
 from components.services.redis.config import RedisNodeConfig
 from components.services.redis.errors import (
     DESTROY_FAILED,
@@ -89,6 +90,7 @@ class Keeper:
             plan=plan,
             admin_password=new_password(),
             owner_digest=digest(password),
+            uid=self._take_uid(),
         )
         # From here on it counts, and its port is taken.
         self.records[name] = record
@@ -178,6 +180,12 @@ class Keeper:
             raise ServiceError(START_FAILED, f"no port from {ports.first} to {ports.last} is free")
         return port
 
+    def _take_uid(self) -> int | None:
+        if self._config.sandbox != "systemd":
+            return None
+        known = self._config.uids
+        return uids.free(known.first, known.last, (r.uid for r in self.records.values()))
+
     def _port_free(self, port: int) -> bool:
         with socket.socket(socket.AF_INET6 if ":" in self._config.bind else socket.AF_INET) as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -209,6 +217,7 @@ class Keeper:
             ServiceError: it ended, or does not answer in time.
         """
         async with self._starts:
+            await self._settle(record)
             await self._runner.start(self._folders.spec(record))
             loop = asyncio.get_running_loop()
             deadline = loop.time() + self._config.start_timeout
@@ -222,6 +231,23 @@ class Keeper:
                 await asyncio.sleep(_LOOK_SECONDS)
             if answer is Answer.LOADING:
                 logger.info("instance_loading", instance=record.name)
+
+    async def _settle(self, record: Record) -> None:
+        """Give a server that a release before made a uid of its own.
+
+        Raises:
+            ServiceError: none is free, or its files cannot be handed over; it has none then.
+        """
+        if record.uid is not None or (uid := self._take_uid()) is None:
+            return
+        record.uid = uid
+        try:
+            # Written down last: what is written down is true.
+            await asyncio.to_thread(self._folders.hand_over, record)
+        except OSError as error:
+            record.uid = None
+            raise ServiceError(SAVE_FAILED, f"{record.name}: {error.strerror or error}") from None
+        logger.info("instance_has_own_uid", instance=record.name, uid=uid)
 
     async def _discard(self, record: Record) -> None:
         await self._runner.stop(record.unit, self._config.stop_grace)

@@ -38,6 +38,8 @@ class Record(msgspec.Struct):
         bindings: by user.
         ready: false until provisioning has ended well; one that is not is removed at the node's next start.
         created: whole seconds since 1970.
+        uid: of its server, and the number of its group; None where it has none of its own yet: a release before ran all servers under
+            one account, and one that runs so gets its own at its next start.
     """
 
     name: str
@@ -48,6 +50,7 @@ class Record(msgspec.Struct):
     bindings: list[Binding] = msgspec.field(default_factory=list)
     ready: bool = False
     created: int = msgspec.field(default_factory=lambda: int(time.time()))
+    uid: int | None = None
 
     @property
     def unit(self) -> str:

@@ -149,7 +149,9 @@ def test_an_instance_is_a_unit_with_its_own_limits_and_sees_itself_alone(
     pid = main_pid(host, unit(instance))
     server = status(host, pid)
     assert server["Name"] == "redis-server"
-    assert server["Uid"].split() == server["Gid"].split() == ["806"] * 4
+    assert server["Uid"].split() == server["Gid"].split()
+    (uid,) = set(server["Uid"].split())
+    assert 48000 <= int(uid) <= 48999
     assert (server["CapEff"], server["CapBnd"], server["NoNewPrivs"]) == ("0" * 16, "0" * 16, "1")
     shown = host.check_output("systemctl show -P Slice -P MemoryMax %s", unit(instance)).split()
     assert set(shown) == {"ingot-services.slice", str((2 * 64 + 64) * 1024 * 1024)}
@@ -162,6 +164,7 @@ def test_an_instance_is_a_unit_with_its_own_limits_and_sees_itself_alone(
     folder = f"/proc/{pid}/root/var/lib/ingot/services/redis/instances"
     assert host.check_output("ls %s", folder).split() == [instance["service_id"]]
     assert other["credentials"]["port"] != instance["credentials"]["port"]
+    assert status(host, main_pid(host, unit(other)))["Uid"].split()[0] != uid
     ask(host, "DELETE", f"/gateway/v1/configurations/{other['service_id']}", {})
 
 
@@ -175,7 +178,8 @@ def test_a_server_sees_nothing_of_run_and_knows_no_other_account(host: Any, inst
         "resolve",
     }
     accounts = host.check_output("cut -d: -f1,3 %s", f"{root}/etc/passwd").split()
-    assert accounts == ["root:0", "app:806", "nobody:65534"]
+    uid = status(host, main_pid(host, unit(instance)))["Uid"].split()[0]
+    assert accounts == ["root:0", f"app:{uid}", "nobody:65534"]
 
 
 def test_a_server_is_as_closed_as_the_docs_say(
@@ -209,7 +213,11 @@ def test_secrets_are_nobodys_business(host: Any, instance: dict[str, Any]) -> No
         assert [s for s in (*secrets, admin) if s in said] == [], place
     assert host.file(f"{folder}/instance.json").mode == 0o600
     assert (host.file(f"{folder}/users.acl").user, host.file(f"{folder}/users.acl").mode) == ("root", 0o640)
-    assert (host.file(f"{folder}/data").user, host.file(f"{folder}/data").mode) == ("ingot-services", 0o700)
+    uid = status(host, main_pid(host, unit(instance)))["Uid"].split()[0]
+    assert (host.file(f"{folder}/data").user, host.file(f"{folder}/data").mode) == (
+        f"ingot-redis-{uid}",
+        0o700,
+    )
 
 
 def test_restarting_or_killing_the_node_disturbs_no_instance(host: Any, instance: dict[str, Any]) -> None:

@@ -14,6 +14,7 @@ from components.common.subjects import (
     OPERATOR,
     PEER,
     inbox_prefix,
+    is_inbox,
     overlap,
     permissions,
 )
@@ -32,7 +33,45 @@ def test_a_user_may_do_what_the_table_says_and_hear_its_own_inbox(user):
     late = {"_INBOX_controller.>"} if user == subjects.STAGER else set()
     answers = {s for s in may.publish if s.startswith("_INBOX")} if not may.allow_responses else late
     assert set(may.publish) == {s.name for s in CONTRACT if user in s.publishers} | answers
-    assert set(may.subscribe) == {s.name for s in CONTRACT if user in s.subscribers} | {f"_INBOX_{user}.>"}
+    heard = {s.heard_as(user) for s in CONTRACT if user in s.subscribers}
+    assert set(may.subscribe) == heard | {f"_INBOX_{user}.>"}
+
+
+def test_a_member_of_a_group_hears_nothing_outside_of_it():
+    assert "staging staging" in permissions(subjects.STAGER).subscribe
+    assert "ingot.task.ended cc" in permissions(subjects.CONTROLLER).subscribe
+    # Whoever takes over knows what is in flight.
+    requests = BY_NAME["cloudcontrollers.hm.requests"]
+    assert requests.heard_as(subjects.CONTROLLER) == "cloudcontrollers.hm.requests cc"
+    assert requests.heard_as(subjects.HEALTH_MANAGER) == requests.name
+    # Peers of 2011 name their groups themselves.
+    assert "staging" in permissions(PEER).subscribe
+    for subject in CONTRACT:
+        assert subject.all_heard <= subject.subscribers
+        assert subject.queue or not subject.all_heard
+
+
+@pytest.mark.parametrize(
+    ("subject", "inbox"),
+    [
+        ("_INBOX.6b1f9a0c2d", True),
+        ("_INBOX_controller.aa.bb", True),
+        ("_INBOX_health_manager.aa", True),
+        ("_INBOX", False),
+        ("_INBOX.", False),
+        ("_INBOX..a", False),
+        ("_INBOX.>", False),
+        ("_INBOX_dea.*", False),
+        ("_INBOXES.a", False),
+        ("_INBOX.a b", False),
+        ("_INBOX.a\n", False),
+        ("dea.stop", False),
+        ("x._INBOX.a", False),
+        ("", False),
+    ],
+)
+def test_what_is_an_inbox(subject, inbox):
+    assert is_inbox(subject) is inbox
 
 
 def test_no_user_can_listen_to_anothers_answers():
@@ -88,6 +127,8 @@ def test_which_users_can_ask_themselves():
         (">", "a.b", True),
         ("a.*.c", "a.>", True),
         ("_INBOX.>", "_INBOX_dea.>", False),
+        ("a.b", "a.b group", True),
+        ("a.c", "a.b c", False),
     ],
 )
 def test_patterns_overlap_where_a_subject_matches_both(one, other, meet):

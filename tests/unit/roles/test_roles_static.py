@@ -135,7 +135,8 @@ def test_what_bus_users_may_do_is_what_the_contract_says() -> None:
     assert generated == {user: asdict(right) for user, right in rights.items()}
 
 
-def test_the_bus_allows_responses_to_users_that_cannot_ask_themselves() -> None:
+@pytest.mark.parametrize("peer", [False, True])
+def test_the_bus_allows_responses_to_users_that_cannot_ask_themselves(peer: bool) -> None:
     template = (ROOT / "roles" / "nats" / "templates" / "etc" / "nats-server.conf.j2").read_text()
     environment = jinja2.Environment(trim_blocks=True)
     environment.filters["to_json"] = json.dumps
@@ -145,12 +146,24 @@ def test_the_bus_allows_responses_to_users_that_cannot_ask_themselves() -> None:
         nats_server_name="bus1",
         nats_passwords=dict.fromkeys(users, "p"),
         nats_cluster_peers=[],
-        nats_reply_seconds=5,
+        nats_peer_enabled=peer,
+        nats_reply_seconds=1200,
+        __nats_peer_inbox="_INBOX.>",
+        __nats_slow_users=["stager"] if peer else [],
+        __nats_reply_seconds=60,
     )
     blocks = shown.split("user: ")[1:]
-    assert {
-        block.split('"')[1]: 'allow_responses: { max: -1, expires: "5s" }' in block for block in blocks
-    } == {name: right["allow_responses"] for name, right in users.items()}
+    seconds = {
+        block.split('"')[1]: re.findall('allow_responses: { max: -1, expires: "([0-9]+)s" }', block)
+        for block in blocks
+    }
+    slow = {"stager": ["1200"]} if peer else {}
+    wanted = {name: ["60"] if right["allow_responses"] else [] for name, right in users.items()}
+    assert seconds == {**wanted, **slow}
+    # Who awaits answers at the inbox of 2011 is a peer, and where there is none nobody answers there.
+    assert all(
+        ('"_INBOX.>"' in b.split("subscribe:")[0]) <= peer for b in blocks if not b.startswith('"peer"')
+    )
 
 
 def test_accounts_are_those_of_the_platform_page() -> None:

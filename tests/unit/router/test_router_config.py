@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from components.common.config import parse
@@ -13,6 +15,7 @@ def test_every_problem_is_named_at_once() -> None:
     wrong = {
         "platform_hosts": [],
         "run_path": "here",
+        "dea_addresses_file": "there",
         "prune_seconds": 0,
         "drain_seconds": -1,
         "hold_seconds": -1,
@@ -35,3 +38,16 @@ def test_nothing_waits_where_nothing_is_to_be_waited_for() -> None:
 def test_a_host_that_no_request_could_name_is_no_host_of_the_platform(host: str) -> None:
     with pytest.raises(ConfigError, match="platform_hosts: want whole host names"):
         parse({"bus": BUS, "platform_hosts": ["api.x", host]}, RouterConfig)
+
+
+def test_a_file_of_addresses_that_cannot_be_read_is_named_with_its_line(tmp_path: Path) -> None:
+    path = tmp_path / "deas"
+    config = parse({"bus": BUS, "platform_hosts": ["api.x"], "dea_addresses_file": str(path)}, RouterConfig)
+    assert config.lacking() == [
+        f"dea_addresses_file: {path}: No such file or directory: apply the role router"
+    ]
+    path.write_text("10.0.0.1\ndea2\n")
+    assert "line 2: want an address or a network such as 10.20.0.0/24, not 'dea2'" in config.lacking()[0]
+    path.write_text("10.0.0.1\n")
+    assert config.lacking() == []
+    assert parse({"bus": BUS, "platform_hosts": ["api.x"]}, RouterConfig).lacking() == []

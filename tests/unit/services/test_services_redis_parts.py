@@ -3,6 +3,7 @@
 import json
 import os
 
+import msgspec
 import pytest
 
 from components.common.config import parse
@@ -151,10 +152,10 @@ def test_records_survive_and_what_cannot_be_read_is_left_alone(tmp_path):
 
 def test_a_unit_says_nothing_secret_and_hides_its_neighbours(tmp_path):
     config = parse(NODE | {"base_dir": str(tmp_path)}, RedisNodeConfig)
-    spec = Folders(config).spec(record(A))
+    spec = Folders(config).spec(msgspec.structs.replace(record(A), uid=48003))
     assert spec.name == "ingot-redis-i1"
     assert next(iter(spec.argv)) == "/usr/bin/redis-server"
-    assert (spec.uid, spec.gid, spec.memory_mb) == (806, 806, 192)
+    assert (spec.uid, spec.gid, spec.memory_mb) == (48003, None, 192)
     assert tmp_path / "instances" in spec.empty
     assert "admin secret" not in repr(spec)
 
@@ -178,6 +179,9 @@ def test_a_good_configuration_has_no_problems():
         ({"capacity": -1}, "capacity"),
         ({"capacity": 2000}, "capacity"),
         ({"ports": {"first": 9, "last": 5}}, "ports.first"),
+        ({"capacity": 200}, "as there are uids"),
+        ({"uids": {"first": 48009, "last": 48000}}, "uids.first"),
+        ({"uids": {"first": 0, "last": 48000}}, "uids.first"),
         ({"bind": "everywhere"}, "bind"),
         ({"memory_mb": 1}, "memory_mb"),
         ({"sandbox": "none"}, "sandbox"),

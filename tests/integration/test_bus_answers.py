@@ -1,0 +1,91 @@
+"""Who hears a question, and who may answer it, against a real nats-server (docs/decisions/0025)."""
+
+from __future__ import annotations
+
+import re
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Any
+
+from common_rig import NatsServer, bus_of, until, up
+from nats import connect
+from prometheus_client import REGISTRY
+
+from components.common.bus import Incoming
+from components.common.messages import DropletRef
+
+
+async def test_nobody_guesses_where_the_next_answer_goes(nats: NatsServer, closing: AsyncExitStack) -> None:
+    asked, asker = bus_of(closing, nats), bus_of(closing, nats)
+    inboxes: list[str] = []
+
+    async def answer(message: Incoming[Any]) -> None:
+        inboxes.append(message.reply)
+        await message.respond(DropletRef(droplet=1))
+
+    asked.subscribe("test.ask", None, answer)
+    await up(asked)
+    await up(asker)
+    for _ in range(3):
+        await asker.request("test.ask", None, DropletRef)
+        await asker.request_many("test.ask", None, DropletRef, timeout=20, expected=1)
+    prefixes, names = zip(*(inbox.rsplit(".", 1) for inbox in inboxes), strict=True)
+    # One subscription has them all. Each is 128 random bits of its own: those that were seen say nothing about the next.
+    assert len(set(prefixes)) == 1
+    assert len(set(names)) == 6
+    assert all(re.fullmatch("[0-9a-f]{32}", name) for name in names)
+    assert len({name[:12] for name in names}) == 6
+
+
+async def test_an_answer_goes_to_an_inbox_and_nowhere_else(nats: NatsServer, closing: AsyncExitStack) -> None:
+    asked, asker = bus_of(closing, nats), bus_of(closing, nats)
+    heard: list[str] = []
+
+    async def answer(message: Incoming[Any]) -> None:
+        assert message.wants_reply is message.reply.startswith("_INBOX")
+        heard.append(f"answered {await message.respond(DropletRef(droplet=1))}")
+
+    async def hear(message: Incoming[Any]) -> None:
+        heard.append(message.subject)
+
+    asked.subscribe("test.ask", None, answer)
+    asker.subscribe("dea.stop", None, hear)
+    asker.subscribe("_INBOXES", None, hear)
+    asker.subscribe("_INBOX.mine", None, hear)
+    asker.subscribe("_INBOX_controller.mine", None, hear)
+    await up(asked)
+    await up(asker)
+    bare = await connect(nats.url)
+    closing.push_async_callback(bare.close)
+    for reply in ("dea.stop", "_INBOXES", "_INBOX.mine", "_INBOX_controller.mine"):
+        await bare.publish("test.ask", b"{}", reply=reply)
+    await until(lambda: len(heard) == 6, "all four are handled, two are answered")
+    assert sorted(heard) == sorted(
+        ["answered False"] * 2 + ["answered True"] * 2 + ["_INBOX.mine", "_INBOX_controller.mine"]
+    )
+    refused = REGISTRY.get_sample_value("ingot_bus_refused_replies_total", {"subject": "test.ask"})
+    assert refused == 2
+
+
+async def test_a_question_to_one_of_many_is_not_overheard(tmp_path: Path, closing: AsyncExitStack) -> None:
+    server = NatsServer(tmp_path, users=True)
+    closing.callback(server.stop)
+    server.start()
+    stager, thief, controller = (bus_of(closing, server, user) for user in ("stager", "stager", "controller"))
+    heard: list[str] = []
+
+    async def hear(message: Incoming[Any]) -> None:
+        heard.append("thief")
+
+    async def stage(message: Incoming[Any]) -> None:
+        heard.append("stager")
+        await message.respond(DropletRef(droplet=1))
+
+    stager.subscribe("staging", None, stage, queue="staging")
+    thief.subscribe("staging", None, hear)
+    thief.subscribe("staging", None, hear, queue="mine")
+    for bus in (stager, thief, controller):
+        await up(bus)
+    for _ in range(5):
+        await controller.request("staging", {"environment": ["A=secret"]}, DropletRef, timeout=20)
+    assert heard == ["stager"] * 5

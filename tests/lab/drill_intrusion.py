@@ -1,0 +1,58 @@
+"""Everybody who is on a platform or before it tries to get further than allowed: `make drill-intrusion`.
+
+Writes `build/bench/intrusion.json` and prints what was not refused. The tables are in `tests/lab/intrusion`.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import asdict
+
+import pytest
+
+from tests.lab.conftest import ROOT, LabPlatform
+from tests.lab.intrusion import bus, runner, stage
+from tests.lab.intrusion.attempts import Guest, Outcome
+
+LEAST = 120
+
+pytestmark = [pytest.mark.lab, pytest.mark.timeout(3600)]
+
+
+def report(outcomes: list[Outcome], seconds: float) -> dict[str, object]:
+    """Return what is written down of a drill."""
+    return {
+        "tried": len(outcomes),
+        "refused": sum(o.refused for o in outcomes),
+        "seconds": round(seconds, 1),
+        "not_refused": [
+            {"who": o.attempt.who, "name": o.attempt.name, "said": o.said} for o in outcomes if not o.refused
+        ],
+        "accepted": [asdict(a) for a in bus.ACCEPTED],
+        "outcomes": [
+            {"who": o.attempt.who, "name": o.attempt.name, "refused": o.refused, "said": o.said}
+            for o in outcomes
+        ],
+    }
+
+
+def test_nobody_gets_further_than_allowed(platform: LabPlatform) -> None:
+    attempts = runner.tables()
+    assert len(attempts) >= LEAST
+    began = time.monotonic()
+    set_up = stage.set_up(platform, [a for a in attempts if isinstance(a, Guest)])
+    try:
+        outcomes = runner.carry_out(set_up, attempts, print)
+    finally:
+        set_up.end()
+    written = report(outcomes, time.monotonic() - began)
+    target = ROOT / "build" / "bench" / "intrusion.json"
+    target.parent.mkdir(parents=True, exist_ok=True)
+    target.write_text(json.dumps(written, indent=1) + "\n", encoding="utf-8")
+    print(f"{written['tried']} tried, {written['refused']} refused, in {written['seconds']} s")
+    through = [o for o in outcomes if not o.refused]
+    for outcome in through:
+        print(f"NOT REFUSED  {outcome.attempt.who}: {outcome.attempt.name}: {outcome.said}")
+    assert len(outcomes) == len(attempts)
+    assert not through, f"{len(through)} attempts were not refused"
