@@ -116,9 +116,9 @@ class Deas(Peers):
         await super()._begin()
 
     async def _listen(self, subject: str, handler: Any) -> None:
-        client = self.bus.bus._client
-        assert client is not None
-        await client.subscribe(subject, cb=handler)
+        connection = self.bus.bus._connection
+        assert connection is not None
+        await connection.client.subscribe(subject, cb=handler)
 
     def _task_asked(self, id_: str) -> Any:
         async def receive(message: Any) -> None:
