@@ -14,7 +14,7 @@ export LAB PORT SUBNET IMAGE
 PY := build/venv/bin/python
 export PATH := $(CURDIR)/build/venv/bin:$(PATH):/usr/sbin:/sbin
 
-.PHONY: help up down dev test check lint types unit release drill-integration drill-roll drill-intrusion drill-nats drill-trixie benchmarks
+.PHONY: help up down dev test check lint types unit release drill-integration drill-roll drill-intrusion drill-nats drill-silence drill-trixie benchmarks
 
 help:
 	@sed -n '3,4s/^#   //p' Makefile
@@ -66,6 +66,11 @@ drill-intrusion:
 drill-nats:
 	@orchestrator/setup.sh test
 	@INGOT_NATS_OUTAGE=600 $(PY) -m pytest tests/lab/test_platform_router.py -k bus -s
+
+# Parts fall silent one after the other under constant load: ccdb, its clock, the share, the bus, disks. Writes build/bench/silence.json.
+drill-silence:
+	@orchestrator/setup.sh test
+	@$(PY) -m tests.integration.drill_silence
 
 # One benchmark by its name (`make bench-router`: tests/bench/bench_router.py), or all; each writes build/bench/NAME.json.
 bench-%:

@@ -29,7 +29,7 @@ servers=(nats-server:nats-server nginx:nginx '/usr/share/nginx/modules-available
   javax2jakarta:tomcat-jakartaee-migration '/usr/share/rubygems-integration/all/specifications/sinatra-*:ruby-sinatra'
   '/usr/share/rubygems-integration/all/specifications/railties-*:ruby-railties')
 # What the tests use beside the main job: real servers of data services, a balancer, clients, machines with a kernel of their own.
-tests=(redis-server:redis-server haproxy:haproxy curl:curl openssl:openssl ps:procps qemu-system-x86_64:qemu-system-x86 mkfs.ext4:e2fsprogs bindfs:bindfs)
+tests=(redis-server:redis-server haproxy:haproxy curl:curl openssl:openssl ps:procps qemu-system-x86_64:qemu-system-x86 mkfs.ext4:e2fsprogs bindfs:bindfs faketime:faketime)
 # The disks of such machines; tests without a machine make some, too.
 disks=(qemu-img:qemu-utils)
 # What only the router's benchmark uses: its load, and what it compares with.

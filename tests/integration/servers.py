@@ -10,7 +10,7 @@ import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -26,11 +26,12 @@ def free_port() -> int:
 
 
 @contextmanager
-def postgres(*, durable: bool = False) -> Iterator[str]:
+def postgres(*, durable: bool = False, environment: Mapping[str, str] | None = None) -> Iterator[str]:
     """Run a PostgreSQL cluster, as `postgres` where we are root; yields `host:port`.
 
     Args:
         durable: whether it waits for the disk, as a real one does.
+        environment: more variables of the server.
     """
     home, port = Path(tempfile.mkdtemp(prefix="ingot-pg-")), free_port()
     data = home / "data"
@@ -44,7 +45,9 @@ def postgres(*, durable: bool = False) -> Iterator[str]:
     settings += [] if durable else ["fsync=off"]
     options = [word for setting in settings for word in ("-c", setting)]
     process: subprocess.Popen[bytes] = subprocess.Popen(
-        [str(POSTGRES[-1] / "postgres"), "-D", str(data), *options], **run
+        [str(POSTGRES[-1] / "postgres"), "-D", str(data), *options],
+        env={**os.environ, **(environment or {})},
+        **run,
     )
     try:
         await_port(port, process)
