@@ -46,7 +46,8 @@ def parse(lines: Iterable[str], source: str) -> list[Network]:
         if not (entry := line.partition("#")[0].strip()):
             continue
         try:
-            found.append(ipaddress.ip_network(entry))
+            # The address of a machine with the length of its network is how people write a network, too.
+            found.append(ipaddress.ip_network(entry, strict=False))
         except ValueError as error:
             raise RouteError(
                 f"{source}: line {number}: want an address or a network such as 10.20.0.0/24, not {entry[:60]!r}"

@@ -51,14 +51,16 @@ all:
       hosts:
         dea1: {ansible_host: 10.0.0.1}
         dea2: {ansible_host: 10.0.0.2}
-        dea3: {ansible_host: 10.0.0.3}
+        # Managed by one address, and serving at another.
+        dea3: {ansible_host: 10.0.0.3, dea_address: 10.1.0.3}
 """
 
 
 @pytest.mark.parametrize(
     ("inputs", "wanted"),
     [
-        ({"router_dea_addresses_gone": ["10.0.0.2"]}, ["10.0.0.1/32", "10.0.0.3/32"]),
+        ({"router_dea_addresses_gone": ["10.0.0.2"]}, ["10.0.0.1/32", "10.0.0.3/32", "10.1.0.3/32"]),
+        ({"router_dea_addresses": ["10.1.0.3/24"]}, ["10.1.0.0/24"]),
         # An operator's own word, with a warning from the process.
         ({"router_dea_addresses": []}, []),
     ],
