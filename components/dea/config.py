@@ -121,8 +121,8 @@ class DeaConfig(DaemonConfig, frozen=True, forbid_unknown_fields=True, kw_only=T
     # Files and folders of an instance: each takes an inode, of which ext4 has one for 16 KB of the disk.
     most_files: int = 250_000
     # Who holds an instance to its disk. `auto`: the kernel, where the file system keeps quotas of users, the watch elsewhere;
-    # `required`: the kernel, or the agent does not start; `off`: the watch.
-    disk_quota: Literal["auto", "required", "off"] = "auto"
+    # `required`: the kernel, or the agent does not start; `watched`: the watch.
+    disk_quota: Literal["auto", "required", "watched"] = "auto"
     # Full enough to take no more instances, percent of the file system's bytes or of its inodes (section 4.1).
     disk_full: float = 95
     logs: LogsConfig = LogsConfig()

@@ -49,7 +49,7 @@ class DiskQuota:
         Raises:
             DiskQuotaError: it does not, and the configuration asks for it.
         """
-        if self._config.sandbox == "systemd" and self._config.disk_quota != "off":
+        if self._config.sandbox == "systemd" and self._config.disk_quota != "watched":
             try:
                 self._source = await self._found()
             except DiskQuotaError as error:

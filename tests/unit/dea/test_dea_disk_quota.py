@@ -100,7 +100,7 @@ async def test_a_uid_gets_its_disk_by_a_unit_that_can_do_nothing_else(quota) -> 
     [
         ("rw", 0, {}, "mount it with usrquota"),
         ("rw,usrquota", 2, {}, "setquota exited with status 2"),
-        ("rw,usrquota", 0, {"disk_quota": "off"}, ""),
+        ("rw,usrquota", 0, {"disk_quota": "watched"}, ""),
         ("rw,usrquota", 0, {"sandbox": "process"}, ""),
     ],
 )

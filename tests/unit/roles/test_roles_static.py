@@ -73,6 +73,14 @@ def test_every_option_is_typed_described_and_named_after_its_role(role: Path) ->
             assert option.get("description"), name
 
 
+def test_a_choice_written_without_quotes_is_what_it_says(role: Path) -> None:
+    """YAML takes `off`, `no` and `1.0` for something else."""
+    for name, option in options_of(role).items():
+        if option["type"] == "str":
+            for choice in option.get("choices", []):
+                assert yaml.safe_load(choice) == choice, name
+
+
 def test_secrets_are_declared_as_such(role: Path) -> None:
     for name, option in options_of(role).items():
         if re.search(r"_(passwords?|secrets?|token_keys)$", name):
