@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import time
 from collections.abc import Iterator, Mapping
@@ -29,6 +30,9 @@ OTHER, SECOND, SIX, OUTSIDE, METADATA = (
 HERE, HERE_SECOND, HERE_SIX = "198.18.7.4", "198.18.8.4", "fd00:7::4"
 ROUTER_PORT, TLS_PORT, REDIS_PORT, MIRROR_PORT, BUS_PORT = 8080, 8443, 5500, 8081, 4222
 OWN_PORT, OWN_SIX_PORT, AGENT_PORT = 7777, 7778, 9051
+# Where clouds answer machines beside that: Amazon and Google by IPv6, Azure, Alibaba, Oracle. Azure's serves names, too.
+AZURE = "168.63.129.16"
+CLOUDS = ("fd00:ec2::254", "fd20:ce::254", AZURE, "100.100.100.200", "192.0.0.192")
 ON_OTHER = (ROUTER_PORT, TLS_PORT, REDIS_PORT, MIRROR_PORT, BUS_PORT, 53)
 HOSTVARS = {
     "dea1": {
@@ -146,7 +150,9 @@ class Machines:
         )
         own = ([f"{HERE}/24", f"{HERE_SECOND}/24", f"{HERE_SIX}/64"], ["203.0.113.4/24", "169.254.7.4/16"])
         others = ([f"{OTHER}/24", f"{SECOND}/24", f"{SIX}/64"], [f"{OUTSIDE}/24", f"{METADATA}/16"])
-        for end, addresses in ((0, [*own[0], *own[1]]), (1, [*others[0], *others[1]])):
+        clouds = [f"{a}/{64 if ':' in a else 24}" for a in CLOUDS]
+        near = [re.sub(r"(::|\.)\d+/", r"\g<1>4/", cloud) for cloud in clouds]
+        for end, addresses in ((0, [*own[0], *own[1], *near]), (1, [*others[0], *others[1], *clouds])):
             lines = ["link set lo up", *(f"addr add {a} dev cable{' nodad' * (':' in a)}" for a in addresses)]
             self.run(end, "ip", "-batch", "-", given="\n".join([*lines, "link set cable up"]) + "\n")
 
@@ -176,7 +182,7 @@ class Machines:
 
 def table(**more: Any) -> str:
     given: Mapping[str, Any] = {
-        "resolvers": ["127.0.0.53", OTHER],
+        "resolvers": ["127.0.0.53", OTHER, AZURE],
         "mirrors": {f"http://mirror.example:{MIRROR_PORT}": [OTHER]},
         **more,
     }
@@ -246,7 +252,7 @@ def test_the_platforms_daemons_are_not_for_guests_on_any_address(machines: Machi
     for uid in (APPLICATION, BUILD):
         check(machines, uid, dict.fromkeys(calls, "refused"))
     check(machines, 0, dict.fromkeys([*calls, ("tcp", "127.0.0.1", OWN_PORT)], "open"))
-    away = [("tcp", a, BUS_PORT) for a in (OTHER, SECOND, SIX, METADATA)]
+    away = [("tcp", a, BUS_PORT) for a in (OTHER, SECOND, SIX, METADATA, *CLOUDS)]
     check(machines, APPLICATION, {**dict.fromkeys(away, "refused"), ("tcp", OUTSIDE, BUS_PORT): "open"})
     check(machines, 0, dict.fromkeys(away, "open"))
 
@@ -255,7 +261,7 @@ def test_what_guests_need_is_open_and_changed_ports_are_followed(machines: Machi
     needed: Calls = [("tcp", a, p) for a in (OTHER, SECOND, SIX) for p in (ROUTER_PORT, TLS_PORT, REDIS_PORT)]
     needed += [
         ("tcp", OTHER, MIRROR_PORT),
-        *((k, a, 53) for k in ("udp", "tcp") for a in (OTHER, "127.0.0.53")),
+        *((k, a, 53) for k in ("udp", "tcp") for a in (OTHER, "127.0.0.53", AZURE)),
     ]
     for uid in (APPLICATION, BUILD):
         check(machines, uid, dict.fromkeys(needed, "open"))
@@ -306,7 +312,10 @@ def test_the_machines_own_rules_take_nothing_away(machines: Machines, tmp_path: 
     """`nft -f /etc/nftables.conf` with the role's line: it flushes, and brings the table back."""
     (tmp_path / "ingot.nft").write_text(table())
     own = tmp_path / "nftables.conf"
-    own.write_text(f'flush ruleset\ntable inet filter {{\n}}\ninclude "{tmp_path}/ingot*.nft"\n')
+    # Names of the site's own, and a line that brings the file already.
+    names = "".join(f"define {name} = 1\n" for name in ("guests", "call", "refused_call", "call_bits"))
+    include = f'include "{tmp_path}/*.nft"\ninclude "{tmp_path}/ingot*.nft"\n'
+    own.write_text(f"flush ruleset\n{names}table inet filter {{\n}}\n{include}")
     machines.run(0, "nft", "-f", str(own))
     assert "rules @digest@" in machines.run(0, "nft", "list", "chain", "inet", "ingot", "output")
     check(machines, NEIGHBOUR, {("tcp", "127.0.0.1", OWN_PORT): "refused"})

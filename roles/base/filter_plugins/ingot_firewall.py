@@ -46,7 +46,7 @@ _Ports = tuple[int, int]
 def ingot_machines(
     hostvars: Mapping[str, Mapping[str, Any]], groups: Mapping[str, Sequence[str]]
 ) -> dict[str, dict[str, Any]]:
-    """Return what the firewall needs of every machine: `addresses`, the `public` ports, those of its `services`, and of `ssh`.
+    """Return what the firewall needs of every machine: `addresses`, the `public` ports, those of its `services`, and those of `ssh`.
 
     Args:
         hostvars: the variables of every host; facts of those that this run has asked.
@@ -64,7 +64,8 @@ def ingot_machines(
             "addresses": _sorted(a for a in _addresses([*named, *seen]) if not _near(a)),
             "public": _public(known) if name in groups.get("router", []) else [],
             "services": _services(name, known, groups) if name in groups.get("services", []) else [],
-            "ssh": int(known.get("ansible_port") or _SSH),
+            # Something before the machine may forward another port to the usual one.
+            "ssh": sorted({_SSH, int(known.get("ansible_port") or _SSH)}),
         }
     return found
 
@@ -91,6 +92,7 @@ def ingot_firewall(
     addresses: Mapping[str, Sequence[str]],
     networks: Sequence[str],
     *,
+    further: Sequence[str] = (),
     resolvers: Sequence[str] = (),
     mirrors: Mapping[str, Sequence[str]] | None = None,
     destinations: Sequence[Mapping[str, Any]] = (),
@@ -104,6 +106,7 @@ def ingot_firewall(
         machines: by `ingot_machines`.
         addresses: by `ingot_remembered`.
         networks: of the platform's machines, as the site gives them.
+        further: addresses and networks of the machines that stand in no fact, nobody's at the door.
         resolvers: addresses that answer DNS.
         mirrors: addresses by URL of a mirror or proxy.
         destinations: further ones of the site; `address`, `ports` and, if it is not tcp, `protocol`.
@@ -119,7 +122,7 @@ def ingot_firewall(
     for given in destinations:
         protocol = str(given.get("protocol") or "tcp")
         doors += [(str(given["address"]), protocol, port) for port in given["ports"]]
-    known = [*networks, *(a for found in addresses.values() for a in found)]
+    known = [*networks, *further, *(a for found in addresses.values() for a in found)]
     return {
         family: {
             "platform": _sorted(n for n in networks if _family(n) == version),

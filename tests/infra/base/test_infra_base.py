@@ -106,12 +106,6 @@ def test_the_firewall_comes_back_with_the_machine(host: Any) -> None:
     assert "policy drop" in host.run("nft list table inet ingot").stdout
 
 
-def test_the_role_brought_back_what_was_taken_away(host: Any) -> None:
-    """The scenario's side effect empties the ruleset and applies the role."""
-    assert host.file("/run/ruleset-was-emptied").exists
-    assert "policy drop" in host.run("nft list table inet ingot").stdout
-
-
 def test_the_machines_own_rules_take_nothing_away(machines: dict[str, Any]) -> None:
     """Whatever loads, starts or ends them, and also where their file has lost the line that brings ours."""
     assert INCLUDE in machines["dea1"].file("/etc/nftables.conf").content_string

@@ -38,11 +38,14 @@ def rules(
     known = plugin.ingot_remembered(machines, {})
     given = yaml.safe_load((BASE / "vars/main.yml").read_text())
     environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(BASE / "templates"), undefined=jinja2.StrictUndefined, trim_blocks=True
+        loader=jinja2.FileSystemLoader(BASE / "templates"),
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        keep_trailing_newline=True,
     )
     return environment.get_template(TEMPLATE).render(
         **{name: value for name, value in given.items() if "{{" not in str(value)},
         ansible_managed="Ansible managed",
         __base_sets=plugin.ingot_firewall(machines, known, networks, **more),
-        __base_everybody_ports=[machines[here]["ssh"], *machines[here]["public"]],
+        __base_everybody_ports=[*machines[here]["ssh"], *machines[here]["public"]],
     )

@@ -69,6 +69,22 @@ def test_routers_are_open_where_they_listen(given: dict[str, str], ports: list[s
     assert found["ip6"]["open"] == sorted(f"fd00::4 . tcp . {port}" for port in ports)
 
 
+@pytest.mark.parametrize(("given", "ports"), [({}, [22]), ({"ansible_port": 2201}, [22, 2201])])
+def test_ssh_is_open_on_its_usual_port_whatever_port_ansible_comes_by(
+    given: dict[str, int], ports: list[int]
+) -> None:
+    assert PLAN.ingot_machines({"core1": given}, {"all": ["core1"]})["core1"]["ssh"] == ports
+
+
+def test_addresses_that_no_machine_sees_of_itself_are_kept_from_guests_and_not_trusted() -> None:
+    found = plan(
+        {"core1": {"ansible_host": "10.0.0.2"}}, ["10.0.0.0/24"], further=["203.0.113.5", "2001:db8::/64"]
+    )
+    assert found["ip"]["platform"] == ["10.0.0.0/24"]
+    assert found["ip"]["machines"] == ["10.0.0.0/24", "10.0.0.2", "203.0.113.5"]
+    assert found["ip6"] == {"platform": [], "machines": ["2001:db8::/64"], "open": []}
+
+
 def test_service_nodes_resolvers_mirrors_and_what_the_site_names_are_open() -> None:
     found = plan(
         {"svc1": {"service_redis_address": "10.0.0.6", "service_redis_last_port": 5099}},
