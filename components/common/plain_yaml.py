@@ -8,6 +8,17 @@ import yaml
 
 MOST_BYTES = 64 * 1024
 _DEEPEST = 32
+# A date that no calendar has, a number of a thousand digits, an empty one and the like are no YAML errors: what the parser stumbles over
+# is whatever its own code raises.
+_FAULTS = (
+    yaml.YAMLError,
+    ValueError,
+    RecursionError,
+    ArithmeticError,
+    LookupError,
+    AttributeError,
+    TypeError,
+)
 
 
 class PlainYamlError(ValueError):
@@ -26,8 +37,7 @@ def load(content: bytes) -> Any:
         return yaml.load(content.decode(), _Loader)  # noqa: S506 - of the safe loader, with less
     except _NotPlainError as error:
         raise PlainYamlError(str(error)) from None
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        # A date that no calendar has, a number of a thousand digits and the like are no YAML errors.
+    except _FAULTS as error:
         raise PlainYamlError("not YAML") from error
 
 
