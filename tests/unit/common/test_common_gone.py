@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
@@ -69,11 +70,28 @@ async def test_what_cannot_go_is_tried_again(
     assert names(tmp_path) == [".gone"]
 
 
-async def test_a_daemon_that_ends_waits_for_no_removal(tmp_path: Path) -> None:
+async def test_a_daemon_that_ends_waits_for_no_removal(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     gone = Gone(tmp_path / ".gone")
-    for number in range(50):
-        (tmp_path / ".gone" / str(number)).mkdir(parents=True)
+    (tmp_path / ".gone" / "slow").mkdir(parents=True)
+    begun, go_on = threading.Event(), threading.Event()
+
+    def slow(_path: Path, wanted: Callable[[], bool]) -> None:
+        begun.set()
+        assert go_on.wait(60)
+        if not wanted():
+            ended.set()
+            raise InterruptedError
+
+    ended = threading.Event()
+    monkeypatch.setattr(trees, "remove", slow)
     gone.start()
-    await gone.close()
-    gone.clear()
-    assert len(names(tmp_path / ".gone")) > 0
+    assert await asyncio.to_thread(begun.wait, 60)
+    try:
+        async with asyncio.timeout(60):
+            await gone.close()
+    finally:
+        go_on.set()
+    assert await asyncio.to_thread(ended.wait, 60)
+    assert names(tmp_path / ".gone") == ["slow"]
