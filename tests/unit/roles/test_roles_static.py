@@ -267,5 +267,5 @@ def test_the_agent_that_reads_what_strangers_made_has_a_bound_of_memory() -> Non
     role = ROOT / "roles" / "dea"
     unit = (role / "templates" / "etc" / "systemd" / "system" / "ingot-dea.service.j2").read_text()
     (line,) = (line for line in unit.splitlines() if line.startswith("MemoryMax="))
-    # 512 MB, and for each of 1024 instances 512 KB of text and 2000 lines.
-    assert jinja2.Template(line).render(defaults_of(role)) == "MemoryMax=1524M"
+    # 512 MB, and for each of 1024 instances 512 K characters of four bytes and 2000 lines.
+    assert jinja2.Template(line).render(defaults_of(role)) == "MemoryMax=3060M"
