@@ -49,14 +49,22 @@ class Weight:
         return Weight(self.size + other.size, self.count + other.count, self.whole and other.whole)
 
 
-def weigh(folder: Path, most: int) -> Weight:
+def _always() -> bool:
+    return True
+
+
+def weigh(folder: Path, most: int, wanted: Callable[[], bool] = _always) -> Weight:
     """Weigh what is in a folder; what vanishes meanwhile, or is not there at all, weighs nothing. Blocks.
 
     Args:
         folder: may be a guest's.
         most: files and folders that are counted.
+        wanted: asked again and again.
+
+    Raises:
+        InterruptedError: it was no longer wanted.
     """
-    walk = _Weighing(most)
+    walk = _Weighing(most, wanted)
     try:
         walk.run(folder)
     except (CrowdedError, MovedError):
@@ -66,13 +74,14 @@ def weigh(folder: Path, most: int) -> Weight:
     return Weight(walk.size, walk.count)
 
 
-def seize(folder: Path, uid: int, most: int) -> None:
+def seize(folder: Path, uid: int, most: int, wanted: Callable[[], bool] = _always) -> None:
     """Make one uid and gid the owner of a folder and all that is in it. Blocks.
 
     Raises:
         OSError: CrowdedError where there is more than `most`; then a part has its new owner.
+        InterruptedError: it was no longer wanted; likewise.
     """
-    _Seizing(uid, most).run(folder)
+    _Seizing(uid, most, wanted).run(folder)
 
 
 def hand_over(folder: Path, uid: int, most: int) -> None:
@@ -84,7 +93,7 @@ def hand_over(folder: Path, uid: int, most: int) -> None:
     _HandingOver(uid, most).run(folder)
 
 
-def remove(path: Path, wanted: Callable[[], bool] = lambda: True) -> None:
+def remove(path: Path, wanted: Callable[[], bool] = _always) -> None:
     """Remove a file or a folder with all that is in it; one that is not there is no error. Blocks.
 
     Args:
@@ -125,7 +134,8 @@ class _Walk:
     # Whether permissions that are in the way are changed.
     forces = False
 
-    def __init__(self) -> None:
+    def __init__(self, wanted: Callable[[], bool] = _always) -> None:
+        self._wanted = wanted
         self.done = 0
 
     def enter(self, folder: int) -> tuple[list[str], bool]:
@@ -165,6 +175,8 @@ class _Walk:
             os.close(here)
 
     def _level(self, name: str, folder: int) -> _Level:
+        if not self._wanted():
+            raise InterruptedError("the walk was broken off")
         mark = self.done
         return _Level(name, _identity(folder), *self.enter(folder), mark)
 
@@ -184,8 +196,8 @@ class _Walk:
 
 
 class _Weighing(_Walk):
-    def __init__(self, most: int) -> None:
-        super().__init__()
+    def __init__(self, most: int, wanted: Callable[[], bool]) -> None:
+        super().__init__(wanted)
         self._most = most
         self.size = self.count = 0
 
@@ -213,8 +225,8 @@ class _Weighing(_Walk):
 class _Seizing(_Walk):
     forces = True
 
-    def __init__(self, uid: int, most: int) -> None:
-        super().__init__()
+    def __init__(self, uid: int, most: int, wanted: Callable[[], bool] = _always) -> None:
+        super().__init__(wanted)
         self._uid, self._left = uid, most
 
     def enter(self, folder: int) -> tuple[list[str], bool]:
@@ -258,13 +270,10 @@ class _Removal(_Walk):
     forces = True
 
     def __init__(self, wanted: Callable[[], bool]) -> None:
-        super().__init__()
-        self._wanted = wanted
+        super().__init__(wanted)
         self.failed: OSError | None = None
 
     def enter(self, folder: int) -> tuple[list[str], bool]:
-        if not self._wanted():
-            raise InterruptedError("the removal was broken off")
         if os.fstat(folder).st_mode & _OWNER_MAY != _OWNER_MAY:
             with contextlib.suppress(OSError):
                 os.fchmod(folder, _OWNER_MAY)

@@ -19,11 +19,11 @@ from components.dea.disk_quota import DiskQuota
 from components.dea.droplets import Droplets
 from components.dea.environment import environment
 from components.dea.errors import NoRoomError, StartError
+from components.dea.holdings import Holdings
 from components.dea.instance import UNIT_PREFIX, Instance, State, facts
 from components.dea.instruments import CRASHES, START_SECONDS, STARTS, refused
 from components.dea.launcher import Launcher
 from components.dea.logbook import LogBook
-from components.dea.ports import Ring, port_free
 from components.dea.readiness import NotReadyError, ready
 from components.dea.registry import Registry
 from components.dea.remains import Remains, clear_unknown
@@ -82,12 +82,10 @@ class Keeper:
         self._meter = meter
         # Says whether an instance met its limit of tasks; the watch, once there is one.
         self.crowded: Callable[[str], int | None] = lambda _instance: None
-        self._root = config.sandbox == "systemd"
         self.runtimes = Runtimes({})
-        self.ports = Ring(
-            config.ports.first, config.ports.last, config.port_rest, state=snapshot.load_ports()
-        )
-        self._uids = Ring(config.uids.first, config.uids.last)
+        self._holdings = Holdings(config, snapshot)
+        # For those beside: the agent lets time pass for ports, and tasks end by themselves.
+        self.ports, self.give_back = self._holdings.ports, self._holdings.give_back
         self._starting: dict[str, asyncio.Task[None]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         # What an instance ended for, where this agent ended it.
@@ -118,22 +116,16 @@ class Keeper:
         Raises:
             NoRoomError: there is not enough of something; nothing is reserved.
         """
-        try:
-            self._registry.check_room(instance.limits)
-            for other in self._registry.in_the_way(instance.limits):
-                self.spawn(self.discard(other), f"discard-{other.id}")
-            if instance.uris:
-                instance.port = self.ports.take(port_free)
-            if self._root:
-                instance.uid = self._uids.take()
-        except NoRoomError:
-            self.give_back(instance)
-            raise
+        self._registry.check_room(instance.limits)
+        others = self._registry.in_the_way(instance.limits)
+        self._holdings.take(instance)
         self._registry.add(instance)
         if not self.save():
             self.give_back(instance)
             self._registry.remove(instance)
             raise NoRoomError(f"what runs here cannot be written down ({self._snapshot.problem})")
+        for other in others:
+            self.spawn(self.discard(other), f"discard-{other.id}")
 
     async def stop(self, instance: Instance) -> None:
         """Stop a live instance, or remove a crashed one: tell others first, then end it, then clean up."""
@@ -182,7 +174,12 @@ class Keeper:
             raise
 
     async def discard(self, instance: Instance) -> None:
-        """Remove what is left of an instance that is no longer alive; what it held is free at once, whatever the disk says."""
+        """Remove what is left of an instance that is no longer alive; what it held is free at once, whatever the disk says.
+
+        Unless its files are just being taken over: they are not removed while they are walked.
+        """
+        await self._remains.settled(instance)
+        self._cut.discard(instance.id)
         if instance.state is not State.DELETED:
             instance.move(State.DELETED, time.time())
         self.give_back(instance)
@@ -201,9 +198,7 @@ class Keeper:
         units = {name: await self._runner.status(name) for name in await self._runner.names(UNIT_PREFIX)}
         for instance in self._snapshot.load():
             self._registry.add(instance)
-            if not instance.released:
-                self.ports.claim([] if instance.port is None else [instance.port])
-                self._uids.claim([] if instance.uid is None else [instance.uid])
+            self._holdings.claim(instance)
             if instance.task is None:
                 status = units.pop(instance.unit, None)
                 folder = self._launcher.directory(instance)
@@ -223,7 +218,7 @@ class Keeper:
         """Write down what the disk did not take before."""
         if self._snapshot.problem is not None:
             self.save()
-            self._snapshot.save_ports(self.ports.state())
+            self._holdings.save()
             self._snapshot.evacuating = self._announcer.evacuating
 
     def spawn(self, work: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
@@ -245,7 +240,7 @@ class Keeper:
         await tasks.end(self._tasks)
         self._remains.close()
         self.save()
-        self._snapshot.save_ports(self.ports.state())
+        self._holdings.save()
 
     def _resume(self, instance: Instance, status: UnitStatus | None) -> None:
         if instance.state is State.CRASHED:
@@ -351,8 +346,14 @@ class Keeper:
                     await asyncio.to_thread(self._launcher.complain, instance, [f"FATAL: {why}"])
             await self.crash(instance, why)
 
-    async def crash(self, instance: Instance, detail: str) -> None:
-        """Take a live instance for crashed: out of the routes, told to others, its unit ended; `detail` says why."""
+    async def crash(self, instance: Instance, detail: str, *, verdict: bool = False) -> None:
+        """Take a live instance for crashed: out of the routes, told to others, its unit ended.
+
+        Args:
+            instance: counts as crashed from the first turn of this on.
+            detail: why.
+            verdict: of the agent's own, which stands in its log, too.
+        """
         if not instance.live:
             return
         was_starting = instance.state is State.STARTING
@@ -365,6 +366,8 @@ class Keeper:
         if was_starting:
             STARTS.labels("failed").inc()
         logger.warning("instance_crashed", reason=detail, **facts(instance))
+        if verdict:
+            await asyncio.to_thread(self._launcher.complain, instance, [f"FATAL: {detail}"])
         await self._announcer.exited(instance, CRASHED)
         await self._settle(instance)
 
@@ -372,12 +375,15 @@ class Keeper:
         """Make a crashed instance's unit, port and uid free; its files stay for a while."""
         await self.end_unit(instance)
         await self._logs.finish(instance.id)
+        if instance.state is not State.CRASHED:
+            # Discarded meanwhile: nothing is left to keep.
+            return
         cut = instance.id in self._cut
-        self._cut.discard(instance.id)
         if instance.flapping:
             await self.discard(instance)
             return
         await self._remains.keep(instance, self._launcher.directory(instance), cut=cut)
+        self._cut.discard(instance.id)
         self.give_back(instance)
         self.save()
 
@@ -392,14 +398,3 @@ class Keeper:
             else:
                 self._verdicts.pop(instance.id, None)
                 return
-
-    def give_back(self, instance: Instance) -> None:
-        """Return its port and its uid."""
-        if instance.released:
-            return
-        instance.released = True
-        if instance.port is not None:
-            self.ports.give_back(instance.port)
-            self._snapshot.save_ports(self.ports.state())
-        if instance.uid is not None:
-            self._uids.give_back(instance.uid)

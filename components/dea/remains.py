@@ -6,6 +6,7 @@ import asyncio
 import functools
 import os
 import stat
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -34,6 +35,9 @@ class Remains:
         self._gone, self._most, self._log = gone, most_files, log_mb * _MB
         # Apart from the threads that everything else is done by: a hostile folder takes minutes.
         self._threads = ThreadPoolExecutor(2, thread_name_prefix="remains")
+        # By instance, those whose folder is being taken over.
+        self._under_way: dict[str, asyncio.Event] = {}
+        self._closed = threading.Event()
 
     async def keep(self, instance: Instance, folder: Path, *, cut: bool) -> None:
         """Take over a folder whose instance has no processes any more, and note its size; nothing is raised.
@@ -43,31 +47,48 @@ class Remains:
             folder: its own.
             cut: only logs are to stay.
         """
+        done = self._under_way[instance.id] = asyncio.Event()
+        try:
+            instance.kept_mb = -(-await self._size(instance, folder, cut=cut) // _MB)
+        finally:
+            del self._under_way[instance.id]
+            done.set()
+
+    async def settled(self, instance: Instance) -> None:
+        """Wait until nothing is done to an instance's folder."""
+        under_way = self._under_way.get(instance.id)
+        if under_way is not None:
+            await under_way.wait()
+
+    async def _size(self, instance: Instance, folder: Path, *, cut: bool) -> int:
         try:
             work = functools.partial(self._keep, folder, instance.uid, cut=cut)
             size = await asyncio.get_running_loop().run_in_executor(self._threads, work)
-        except FileNotFoundError:
-            size = 0
+        except (FileNotFoundError, InterruptedError):
+            return 0
         except OSError as error:
             logger.warning("remains_dropped", instance=instance.id, reason=error.strerror or str(error))
             await self._gone.take(folder)
-            size = 0
-        else:
-            self._gone.wake()
-        instance.kept_mb = -(-size // _MB)
+            return 0
+        self._gone.wake()
+        return size
 
     def close(self) -> None:
-        """Begin no more; what is under way is done again by the next agent."""
+        """Begin no more, and break off what is under way: the next agent does it again."""
+        self._closed.set()
         self._threads.shutdown(wait=False, cancel_futures=True)
 
     def _keep(self, folder: Path, uid: int | None, *, cut: bool) -> int:
-        weight = trees.weigh(folder, self._most)
+        weight = trees.weigh(folder, self._most, self._wanted)
         if cut or not weight.whole:
             self._cut(folder)
-            weight = trees.weigh(folder, self._most)
+            weight = trees.weigh(folder, self._most, self._wanted)
         if uid is not None:
-            trees.seize(folder, 0, self._most)
+            trees.seize(folder, 0, self._most, self._wanted)
         return weight.size
+
+    def _wanted(self) -> bool:
+        return not self._closed.is_set()
 
     def _cut(self, folder: Path) -> None:
         """Put a new folder with the logs into the place of an old one."""
@@ -80,12 +101,15 @@ class Remains:
                 # No room for two folders: the rest goes first.
                 for path in sorted(old.iterdir()):
                     if path.name != "logs":
-                        trees.remove(path)
+                        trees.remove(path, self._wanted)
                 _make(folder)
             self._keep_logs(old / "logs", folder / "logs")
+        except InterruptedError:
+            old.rename(folder)
+            raise
         finally:
             if not self._gone.move(old):
-                trees.remove(old)
+                trees.remove(old, self._wanted)
 
     def _keep_logs(self, old: Path, new: Path) -> None:
         """Keep the platform's own logs where they are plain files of allowed size; nothing else that an instance put there."""

@@ -1,4 +1,4 @@
-"""What a DEA's agent writes down, so that the next one knows the instances and the ports that rest."""
+"""What a DEA's agent writes down, so that the next one knows the instances, the ports that rest and the uids that were handed out last."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ logger = log.get(__name__)
 
 
 class Snapshot:
-    """The files `applications.json` and `tasks.json` (application id to id to record), `ports.json`, `files.json`, `evacuating`.
+    """The files `applications.json` and `tasks.json` (application id to id to record), `ports.json`, `uids.json`, `files.json`, `evacuating`.
 
     A disk that takes nothing more stops nobody: what could not be written is in `problem`, and is written when the disk has room
     and somebody asks again.
@@ -29,6 +29,7 @@ class Snapshot:
     def __init__(self, directory: Path) -> None:
         self._instances = directory / "applications.json"
         self._ports = directory / "ports.json"
+        self._uids = directory / "uids.json"
         self._tasks = directory / "tasks.json"
         self._evacuating = directory / "evacuating"
         self._credentials = directory / "files.json"
@@ -64,14 +65,19 @@ class Snapshot:
 
     def load_ports(self) -> RingState | None:
         """Read where the ports' ring stood."""
-        try:
-            return msgspec.json.decode(self._ports.read_bytes(), type=RingState)
-        except (FileNotFoundError, msgspec.MsgspecError):
-            return None
+        return _read_ring(self._ports)
 
     def save_ports(self, state: RingState) -> None:
         """Write where the ports' ring stands."""
         self._write(self._ports, msgspec.json.encode(state))
+
+    def load_uids(self) -> RingState | None:
+        """Read where the uids' ring stood."""
+        return _read_ring(self._uids)
+
+    def save_uids(self, state: RingState) -> None:
+        """Write where the uids' ring stands."""
+        self._write(self._uids, msgspec.json.encode(state))
 
     def credentials(self) -> list[str]:
         """Give user and password of the files' port; made up once, so that a reader goes on over a restart of the agent."""
@@ -127,6 +133,13 @@ def _read(path: Path) -> list[Instance]:
         logger.error("snapshot_unreadable", reason=str(error), kept_as=str(aside))  # noqa: TRY400 - the reason says all
         return []
     return [instance for of_app in found.values() for instance in of_app.values()]
+
+
+def _read_ring(path: Path) -> RingState | None:
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=RingState)
+    except (FileNotFoundError, msgspec.MsgspecError):
+        return None
 
 
 def _replace(path: Path, content: bytes) -> None:

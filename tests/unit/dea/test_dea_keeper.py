@@ -1,0 +1,149 @@
+"""What the keeper does with those that crashed, while others want something of them."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+from unittest.mock import AsyncMock
+
+import pytest
+
+from components.common import trees
+from components.common.config import parse
+from components.common.gone import Gone
+from components.common.messages import DeaStart, Limits
+from components.dea.config import DeaConfig
+from components.dea.errors import NoRoomError
+from components.dea.instance import Instance, State
+from components.dea.keeper import Keeper
+from components.dea.launcher import Launcher
+from components.dea.registry import Bounds, Registry
+from components.dea.snapshot import Snapshot
+from components.dea.usage import Meter
+
+
+class Rig:
+    """A keeper whose units and bus do nothing."""
+
+    def __init__(self, base: Path) -> None:
+        config = parse(
+            {
+                "bus": {"urls": ["nats://h:4222"]},
+                "base_dir": str(base),
+                "sandbox": "process",
+                "ports": {"first": 10, "last": 10},
+            },
+            DeaConfig,
+        )
+        self.registry = Registry(Bounds(100, 100, 10))
+        self.launcher = Launcher(config, base / "instances")
+        self.gone = Gone(base / ".gone")
+        nothing: Any = AsyncMock()
+        self.keeper = Keeper(
+            config,
+            disk_quota=nothing,
+            registry=self.registry,
+            runner=nothing,
+            launcher=self.launcher,
+            droplets=nothing,
+            snapshot=Snapshot(base),
+            gone=self.gone,
+            announcer=nothing,
+            logs=nothing,
+            meter=Meter(),
+        )
+
+    def add(self, name: str, **more: Any) -> Instance:
+        """Add an instance that has a folder."""
+        record = instance(name)
+        for key, value in more.items():
+            setattr(record, key, value)
+        self.registry.add(record)
+        (self.launcher.directory(record) / "logs").mkdir(parents=True)
+        return record
+
+
+def instance(name: str, *uris: str, disk: int = 60) -> Instance:
+    limits = Limits(mem=1, disk=disk)
+    message = DeaStart(droplet=1, name=name, version="v", uris=list(uris), index=0, limits=limits)
+    return Instance.of(message, name * 32, 100)
+
+
+@pytest.fixture
+async def rig(tmp_path: Path) -> AsyncIterator[Rig]:
+    found = Rig(tmp_path)
+    yield found
+    await found.keeper.close()
+    await found.gone.close()
+
+
+async def until(condition: Any) -> None:
+    async with asyncio.timeout(60):
+        while not condition():  # noqa: ASYNC110 - another thread does it
+            await asyncio.sleep(0.01)
+
+
+async def test_what_crashed_goes_for_a_start_that_has_all_it_needs_and_for_no_other(rig: Rig) -> None:
+    crashed = rig.add("a", state=State.CRASHED, released=True, kept_mb=60)
+    rig.keeper.ports.claim([10])
+    with pytest.raises(NoRoomError, match="10 to 10"):
+        rig.keeper.admit(instance("b", "b.example"))
+    await asyncio.sleep(0)
+    assert rig.registry.get(crashed.id) is crashed
+    rig.keeper.admit(instance("c"))
+    await until(lambda: rig.registry.get(crashed.id) is None)
+
+
+async def test_a_stop_waits_for_what_is_done_to_the_files_of_one_that_crashed(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    crashed = rig.add("a")
+    folder = rig.launcher.directory(crashed)
+    begun, go_on, weigh = threading.Event(), threading.Event(), trees.weigh
+
+    def slow(*given: Any) -> trees.Weight:
+        begun.set()
+        assert go_on.wait(60)
+        return weigh(*given)
+
+    monkeypatch.setattr(trees, "weigh", slow)
+    settling = rig.keeper.spawn(rig.keeper.crash(crashed, "why"), "crash")
+    try:
+        assert await asyncio.to_thread(begun.wait, 60)
+        stopping = rig.keeper.spawn(rig.keeper.stop(crashed), "stop")
+        done, _ = await asyncio.wait([stopping], timeout=0.2)
+        assert (done, folder.exists()) == (set(), True)
+    finally:
+        go_on.set()
+    await asyncio.wait_for(asyncio.gather(settling, stopping), 60)
+    assert (rig.launcher.known(), list(rig.registry)) == ([], [])
+
+
+async def test_an_agent_that_ends_breaks_off_what_it_does_to_files(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    crashed = rig.add("a")
+    folder = rig.launcher.directory(crashed)
+    begun, ended = threading.Event(), threading.Event()
+    go_on, weigh = threading.Event(), trees.weigh
+
+    def slow(*given: Any) -> trees.Weight:
+        begun.set()
+        assert go_on.wait(60)
+        try:
+            return weigh(*given)
+        except InterruptedError:
+            ended.set()
+            raise
+
+    monkeypatch.setattr(trees, "weigh", slow)
+    rig.keeper.spawn(rig.keeper.crash(crashed, "why"), "crash")
+    assert await asyncio.to_thread(begun.wait, 60)
+    await rig.keeper.close()
+    go_on.set()
+    assert await asyncio.to_thread(ended.wait, 60)
+    assert folder.exists()
+    assert not crashed.released
