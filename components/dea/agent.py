@@ -136,9 +136,10 @@ class Agent:
         self._announcer.runtimes = self._keeper.runtimes.names
         self._announcer.runtime_versions = self._keeper.runtimes.versions
         self._announcer.evacuating = self._snapshot.evacuating
-        await self._disk_quota.begin()
         await self._keeper.recover()
         await self._tasks.recover()
+        await self._disk_quota.begin({i.uid for i in self._registry})
+        self._keeper.spawn(self._disk_quota.adopt(list(self._registry)), "disk-quotas")
         await self._logs.tidy()
         self._gone.start()
         self._recovered = True
@@ -366,11 +367,7 @@ class Agent:
         await self._announcer.say_heartbeat()
 
     def _lose(self, instance: Instance, why: str) -> None:
-        async def lose() -> None:
-            await self._keeper.crash(instance, why)
-            await asyncio.to_thread(self._launcher.complain, instance, [f"FATAL: {why}"])
-
-        self._keeper.spawn(lose(), f"lose-{instance.id}")
+        self._keeper.spawn(self._keeper.crash(instance, why, verdict=True), f"lose-{instance.id}")
 
     def _place(self, instance: Instance) -> Path:
         return (self._launcher if instance.task is None else self._task_launcher).directory(instance)

@@ -6,18 +6,20 @@ The quota is the user's and not the project's: the owner of a file may give it t
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from pathlib import Path
 
 from components.common import log
 from components.common.units import Runner, UnitError, UnitSpec
 from components.dea.config import DeaConfig
 from components.dea.errors import DiskQuotaError, StartError
+from components.dea.instance import Instance, facts
 
 PROGRAM = Path("/usr/sbin/setquota")
 _MOUNTS = Path("/proc/self/mountinfo")
 _UNITS = "ingot-quota-"
 _KB_IN_MB = 1024
+_NO_LIMIT = (0, 0)
 # As mounts of ext4 and XFS say that users' quotas are enforced; `uqnoenforce` only counts.
 _ENFORCED, _JOURNALED = "usrquota", "usrjquota="
 logger = log.get(__name__)
@@ -31,54 +33,75 @@ class DiskQuota:
     Args:
         config: the DEA's.
         runner: of the agent's units.
+
+    Attributes:
+        hard: whether the kernel refuses an instance what is over its quota; elsewhere the watch ends it.
     """
 
     def __init__(self, config: DeaConfig, runner: Runner) -> None:
         self._config = config
         self._runner = runner
+        # What the file system of the instances is mounted from, where it keeps quotas.
         self._source = ""
+        self.hard = False
 
-    @property
-    def hard(self) -> bool:
-        """True where the kernel refuses an instance what is over its quota; elsewhere the watch ends it."""
-        return bool(self._source)
-
-    async def begin(self) -> None:
+    async def begin(self, held: Collection[int | None] = ()) -> None:
         """Find out whether the file system of the instances keeps quotas.
+
+        Args:
+            held: uids that instances and tasks have, whose quotas stay as they are.
 
         Raises:
             DiskQuotaError: it does not, and the configuration asks for it.
         """
-        if self._config.sandbox == "systemd" and self._config.disk_quota != "watched":
-            try:
-                self._source = await self._found()
-            except DiskQuotaError as error:
-                if self._config.disk_quota == "required":
-                    raise
+        if self._config.sandbox != "systemd":
+            return
+        try:
+            self._source = await self._found(held)
+        except DiskQuotaError as error:
+            if self._config.disk_quota == "required":
+                raise
+            if self._config.disk_quota == "auto":
                 logger.info("disk_quota_watched", reason=str(error))
-        if self.hard:
-            logger.info("disk_quota_hard", source=self._source)
+            return
+        self.hard = self._config.disk_quota != "watched"
+        logger.info("disk_quota_hard" if self.hard else "disk_quota_lifted", source=self._source)
+
+    async def adopt(self, instances: Iterable[Instance]) -> None:
+        """Hold those that live already, as an agent with another configuration may have started them."""
+        for instance in instances:
+            # One that ended meanwhile has no uid any more.
+            if instance.live:
+                try:
+                    await self.hold(instance.uid, instance.limits.disk)
+                except StartError as error:
+                    logger.warning("disk_quota_not_set", reason=str(error), **facts(instance))
 
     async def hold(self, uid: int | None, mb: int) -> None:
-        """Let a uid have so much of the disk, whatever it had before.
+        """Let a uid have so much of the disk, whatever it had before; where the watch looks after it, the kernel lets it have all.
 
         Raises:
             StartError: the quota cannot be set.
         """
-        if not self.hard or uid is None:
+        if not self._source or uid is None:
             return
+        limits = (mb * _KB_IN_MB, self._config.most_files) if self.hard else _NO_LIMIT
         try:
-            await self._set(self._source, uid, mb * _KB_IN_MB, self._config.most_files)
+            await self._set(self._source, uid, *limits)
         except DiskQuotaError as error:
-            raise StartError(str(error)) from error
+            if self.hard:
+                raise StartError(str(error)) from error
+            logger.warning("disk_quota_not_lifted", reason=str(error))
 
-    async def _found(self) -> str:
+    async def _found(self, held: Collection[int | None]) -> str:
         """Return what the file system is mounted from, once a quota was really set there."""
         source = _mounted_from(Path(self._config.base_dir))
         for left in await self._runner.names(_UNITS):
             await self._runner.stop(left, 0)
-        # Whom nothing belongs to yet: a quota of nothing is no quota.
-        await self._set(source, self._config.uids.last, 0, 0)
+        uids = self._config.uids
+        free = next((uid for uid in range(uids.last, uids.first - 1, -1) if uid not in held), None)
+        if free is not None:
+            await self._set(source, free, *_NO_LIMIT)
         return source
 
     async def _set(self, source: str, uid: int, kb: int, files: int) -> None:

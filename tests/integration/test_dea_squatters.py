@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
 import os
@@ -109,6 +110,12 @@ async def test_who_listens_in_an_instances_place_ends_it_and_gets_no_route(rig: 
         assert (exited["reason"], exited["detail"]) == ("CRASHED", wanted)
         errors = app.parent / "logs/err.log"
         await rig.until(lambda: wanted in errors.read_text(), "its owner can read why")
+        # Also among the numbered lines, which are read to their end before it is settled.
+        (found,) = await rig.ask("dea.find.droplet", {"droplet": 12, "states": ["CRASHED"]})
+        numbered: list[str] = []
+        async with asyncio.timeout(60):
+            while f"FATAL: {wanted}" not in numbered:
+                numbered = [line["text"] for line in (await rig.lines(found, wait=1))["lines"]]
         mark = rig.mark()
         # Nor is it registered again with those that run.
         await rig.hears("dea.heartbeat", lambda b: b["droplets"][0]["state"] == "CRASHED", since=mark)

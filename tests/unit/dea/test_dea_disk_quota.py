@@ -9,11 +9,13 @@ from pathlib import Path
 import pytest
 
 from components.common.config import parse
+from components.common.messages import DeaStart, Limits
 from components.common.units import UnitSpec, UnitState, UnitStatus
 from components.dea import disk_quota
 from components.dea.config import DeaConfig
 from components.dea.disk_quota import DiskQuota, source_of
 from components.dea.errors import DiskQuotaError, StartError
+from components.dea.instance import Instance, State
 
 MOUNTS = """\
 21 1 254:0 / / rw,relatime shared:1 - ext4 /dev/vda rw,discard
@@ -58,6 +60,13 @@ class Units:
         return list(self.there)
 
 
+def instance(name: str, uid: int) -> Instance:
+    message = DeaStart(droplet=1, name="a", version="v", uris=[], index=0, limits=Limits(mem=1, disk=64))
+    made = Instance.of(message, name * 32, 100)
+    made.uid = uid
+    return made
+
+
 @pytest.fixture
 def quota(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """Make a quota on a file system that is mounted with these options."""
@@ -100,7 +109,7 @@ async def test_a_uid_gets_its_disk_by_a_unit_that_can_do_nothing_else(quota) -> 
     [
         ("rw", 0, {}, "mount it with usrquota"),
         ("rw,usrquota", 2, {}, "setquota exited with status 2"),
-        ("rw,usrquota", 0, {"disk_quota": "watched"}, ""),
+        ("rw", 0, {"disk_quota": "watched"}, ""),
         ("rw,usrquota", 0, {"sandbox": "process"}, ""),
     ],
 )
@@ -117,6 +126,32 @@ async def test_without_quotas_nothing_is_set_unless_they_are_asked_for(
     if why:
         with pytest.raises(DiskQuotaError, match=why):
             await quota(Units(status), options, disk_quota="required").begin()
+
+
+async def test_what_an_agent_before_set_is_lifted_where_the_watch_is_wanted(quota) -> None:
+    units = Units()
+    wanted = quota(units, disk_quota="watched")
+    await wanted.begin()
+    assert not wanted.hard
+    await wanted.hold(50007, 64)
+    assert list(units.started[-1].argv[1:]) == ["-u", "50007", "0", "0", "0", "0", "/dev/vdz"]
+    units.status = 1
+    await wanted.hold(50007, 64)
+
+
+async def test_those_that_live_already_are_held_and_none_loses_its_quota(quota) -> None:
+    units = Units()
+    wanted = quota(units, uids={"first": 50001, "last": 50003})
+    last, first, ended = (instance(name, uid) for name, uid in (("c", 50003), ("a", 50001), ("d", 50002)))
+    ended.state = State.CRASHED
+    await wanted.begin({50003})
+    assert units.started[-1].argv[2] == "50002"
+    units.status = 1
+    await wanted.adopt([last, ended, first])
+    assert [unit.argv[2:5] for unit in units.started[1:]] == [
+        ["50003", "0", "65536"],
+        ["50001", "0", "65536"],
+    ]
 
 
 async def test_a_machine_without_the_program_is_told_which_package_has_it(quota) -> None:
