@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from components.common import trees
 from components.common.gone import Gone
 from components.common.messages import DeaStart, Limits
 from components.dea.instance import Instance, State
@@ -74,6 +75,27 @@ async def test_a_full_disk_keeps_logs_and_loses_the_rest(tmp_path: Path, take: A
         await Remains(Gone(disk / ".gone"), 100, 1).keep(record, found, cut=True)
         assert (found / "logs" / "stdout.log").read_text() == "said\n"
         assert not (found / "app").exists()
+
+
+async def test_an_agent_that_ends_in_the_middle_of_a_cut_loses_no_logs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with small_disk(tmp_path / "disk", mb=16, inodes=50) as disk:
+        found, record = folder(disk), instance()
+        (disk / ".gone").mkdir()
+        fill_inodes(disk)
+        remains = Remains(Gone(disk / ".gone"), 100, 1)
+        remove = trees.remove
+
+        def ends(path: Path, wanted: Any) -> None:
+            remains.close()
+            remove(path, wanted)
+
+        monkeypatch.setattr(trees, "remove", ends)
+        await remains.keep(record, found, cut=True)
+        assert names(found) == ["app", "logs"]
+        assert (found / "logs" / "stdout.log").read_text() == "said\n"
+        assert names(disk / ".gone") == []
 
 
 async def test_what_was_never_made_and_what_cannot_be_kept_hold_nothing(
