@@ -27,7 +27,7 @@ class Capacity(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     instances: int = 64
     disk: int = 131_072
     routes: int = 40
-    builds: int = 2
+    builds: int = 4
 
     def problems(self) -> list[str]:
         """Nobody has less than nothing."""
@@ -115,7 +115,7 @@ class ControllerConfig(DaemonConfig, frozen=True, kw_only=True):
         instances=1024,
         disk=2_097_152,
         routes=800,
-        builds=8,
+        builds=64,
     )
     registered_limit: Together = Together()
     # Vendor to the token that its gateway and the controllers show each other; who has none can offer nothing.

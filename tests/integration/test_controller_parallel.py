@@ -18,7 +18,7 @@ from components.controller.database import Database
 from tests.integration import forked
 from tests.integration.controller_rig import ROOT, Client, ControllerProcess, Peers, until
 
-LIMITS = {"memory": 128, "app_uris": 4, "services": 4, "apps": 6}
+LIMITS = {"memory": 128, "app_uris": 4, "services": 4, "apps": 6, "builds": 8}
 MIGRATE = (
     "import sys; from components.controller.database import Database; Database(sys.argv[1], 1).migrate()"
 )

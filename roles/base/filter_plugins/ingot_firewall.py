@@ -71,20 +71,31 @@ def ingot_machines(
 
 
 def ingot_remembered(
-    machines: Mapping[str, Mapping[str, Any]], before: Mapping[str, Sequence[str]]
+    machines: Mapping[str, Mapping[str, Any]],
+    before: Mapping[str, Sequence[str]],
+    networks: Sequence[str] = (),
 ) -> dict[str, list[str]]:
-    """Return every machine's addresses: as this run has them from its facts, with those of an earlier run where it has none.
+    """Return machines' addresses: as this run has them from its facts, with those of an earlier run where it has none.
+
+    What lies in one of the networks needs no mention, but for a machine that has something open: so a machine that joins or leaves within
+    them changes nothing on the others.
 
     Args:
         machines: by `ingot_machines`.
         before: what an earlier run returned here; machines that are gone are forgotten.
+        networks: of the platform's machines, as the site gives them.
     """
-    return {
-        name: list(machine["addresses"])
-        if machine["asked"]
-        else _sorted(_addresses([*machine["addresses"], *before.get(name, [])]))
-        for name, machine in machines.items()
-    }
+    around = [ipaddress.ip_network(one, strict=False) for one in networks]
+    found = {}
+    for name, machine in machines.items():
+        known = machine["addresses"] if machine["asked"] else [*machine["addresses"], *before.get(name, [])]
+        if not (machine["public"] or machine["services"]):
+            known = [
+                one for one in known if not any(ipaddress.ip_address(one) in network for network in around)
+            ]
+        if addresses := _sorted(_addresses(known)):
+            found[name] = addresses
+    return found
 
 
 def ingot_firewall(

@@ -21,7 +21,8 @@ def facts(*addresses: str) -> dict[str, list[str]]:
 def plan(hostvars: dict[str, dict[str, Any]], networks: list[str], before: Any = None, **more: Any) -> Any:
     groups = {"all": list(hostvars), "router": ["router1"], "services": ["svc1"]}
     machines = PLAN.ingot_machines(hostvars, groups)
-    return PLAN.ingot_firewall(machines, PLAN.ingot_remembered(machines, before or {}), networks, **more)
+    known = PLAN.ingot_remembered(machines, before or {}, networks)
+    return PLAN.ingot_firewall(machines, known, networks, **more)
 
 
 def test_every_address_of_every_machine_is_kept_from_guests_and_only_the_sites_networks_are_trusted() -> None:
@@ -36,8 +37,8 @@ def test_every_address_of_every_machine_is_kept_from_guests_and_only_the_sites_n
         ["10.0.0.0/24", "fd00::/64"],
     )
     assert found["ip"]["platform"] == ["10.0.0.0/24"]
-    assert found["ip"]["machines"] == ["10.0.0.0/24", "10.0.0.1", "10.0.0.2", "10.9.0.1"]
-    assert found["ip6"] == {"platform": ["fd00::/64"], "machines": ["fd00::/64", "fd00::1"], "open": []}
+    assert found["ip"]["machines"] == ["10.0.0.0/24", "10.9.0.1"]
+    assert found["ip6"] == {"platform": ["fd00::/64"], "machines": ["fd00::/64"], "open": []}
 
 
 def test_machines_that_a_run_does_not_ask_are_remembered_and_those_that_are_gone_forgotten() -> None:
@@ -51,6 +52,19 @@ def test_machines_that_a_run_does_not_ask_are_remembered_and_those_that_are_gone
         "dea1": ["10.0.0.1", "10.9.0.7"],
         "core1": ["10.0.0.2", "10.9.0.2", "fd00::2"],
     }
+
+
+def test_a_machine_that_joins_within_the_sites_networks_changes_nothing_on_the_others() -> None:
+    def known(*names: str) -> Any:
+        hostvars = {
+            name: {"ansible_host": f"10.0.0.{n}", "ansible_facts": facts(f"10.0.0.{n}", f"fe80::{n}")}
+            for n, name in enumerate(names, 1)
+        }
+        machines = PLAN.ingot_machines(hostvars, {"all": list(hostvars), "router": ["router1"]})
+        return PLAN.ingot_remembered(machines, {}, ["10.0.0.0/24"])
+
+    # A router's is named, as something is open there.
+    assert known("router1", "dea1", "dea2") == known("router1", "dea1") == {"router1": ["10.0.0.1"]}
 
 
 @pytest.mark.parametrize(
@@ -81,7 +95,7 @@ def test_addresses_that_no_machine_sees_of_itself_are_kept_from_guests_and_not_t
         {"core1": {"ansible_host": "10.0.0.2"}}, ["10.0.0.0/24"], further=["203.0.113.5", "2001:db8::/64"]
     )
     assert found["ip"]["platform"] == ["10.0.0.0/24"]
-    assert found["ip"]["machines"] == ["10.0.0.0/24", "10.0.0.2", "203.0.113.5"]
+    assert found["ip"]["machines"] == ["10.0.0.0/24", "203.0.113.5"]
     assert found["ip6"] == {"platform": [], "machines": ["2001:db8::/64"], "open": []}
 
 
