@@ -6,6 +6,7 @@ import time
 from dataclasses import dataclass
 
 from flask import request
+from sqlalchemy import Connection
 from sqlalchemy.orm import Session
 
 from components.controller.audit import client_network
@@ -97,14 +98,14 @@ def at_the_door(operations: Operations, network: str) -> None:
         raise TooManyError(wait)
 
 
-def count_registration(controller: Controller, session: Session, network: str) -> None:
-    """Count a registration at all processes.
+def count_registration(controller: Controller, asked: Connection, network: str) -> None:
+    """Count a registration, whether or not an account comes of it, at all processes.
 
     Raises:
         TooManyError: there were too many from there.
     """
     limit = controller.config.address_limit
-    if wait := controller.operations.takings.take(session.connection(), _door(network), limit):
+    if wait := controller.operations.takings.take(asked, _door(network), limit):
         raise TooManyError(wait)
 
 

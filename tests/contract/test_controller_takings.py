@@ -55,6 +55,19 @@ def test_guesses_and_registrations_count_at_all_workers(tmp_path: Path) -> None:
         assert two.call("POST", "/users", {"email": "c@d.com", "password": "pw"}).code == (429, 429)
 
 
+def test_registrations_that_come_to_nothing_count_at_all_workers(tmp_path: Path) -> None:
+    limits: dict[str, Any] = {"address_limit": {"per_minute": 1, "burst": 5}}
+    with (
+        controller_in(tmp_path, **limits) as made,
+        other_worker(made) as twin,
+        served(made) as one,
+        served(twin) as two,
+    ):
+        for status in (204, 400, 400, 400, 400):
+            assert one.call("POST", "/users", {"email": "a@b.com", "password": "pw"}).status == status
+        assert two.call("POST", "/users", {"email": "c@d.com", "password": "pw"}).code == (429, 429)
+
+
 def test_uploads_of_an_account_are_counted(tmp_path: Path) -> None:
     with controller_in(tmp_path, upload_limit={"per_minute": 1, "burst": 2}) as made, served(made) as vmc:
         for email in ("a@b.com", "c@d.com"):

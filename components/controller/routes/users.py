@@ -58,9 +58,12 @@ def create() -> Response:
     if not by_admin:
         at_the_door(controller.operations, network)
     email, password = _text("email"), _text("password")
+    if not by_admin:
+        # Kept whatever becomes of it, and its row is not locked while the password is hashed.
+        with controller.db.asking() as asked:
+            count_registration(controller, asked, network)
     with controller.db.session() as session:
         if not by_admin:
-            count_registration(controller, session, network)
             quotas.check_registration(session.connection(), controller.config)
         add_user(session, email, password, registered=not by_admin)
     return nothing(204)
