@@ -122,6 +122,9 @@ class Worker(ThreadWorker):
 
     def _gather(self, conn: _Connection, _sock: object = None, *, registered: bool = True) -> None:
         """Read what has come, and hand the request on once it is there."""
+        if registered and conn not in self._awaited:
+            # It made room for another, which came by the same look at all sockets.
+            return
         try:
             came = conn.sock.recv(_BLOCK)
         except BlockingIOError:
@@ -241,6 +244,9 @@ class Worker(ThreadWorker):
         self.poller.register(conn.sock, selectors.EVENT_READ, partial(self._drain, conn))
 
     def _drain(self, conn: _Connection, _sock: object) -> None:
+        if conn not in self._lingering:
+            # As in `_gather`.
+            return
         try:
             came = len(conn.sock.recv(_BLOCK))
         except BlockingIOError:
