@@ -121,17 +121,24 @@ class Share:
                 self._watch.start()
 
     def _look(self) -> None:
-        while not self._ending.is_set():
-            asked = self._probing.submit(self._probe)
-            while not asked.done() and not self._ending.is_set():
-                try:
-                    asked.exception(_PROBE_SECONDS if self._hangs else self._patience)
-                except TimeoutError:
-                    self._judge(hangs=True)
-            if asked.done():
-                self._found = _found(asked)
-                self._judge(hangs=False)
-            self._ending.wait(_PROBE_SECONDS)
+        try:
+            while not self._ending.is_set():
+                self._look_once()
+                self._ending.wait(_PROBE_SECONDS)
+        finally:
+            # The process may live on, and nobody in it looks any more.
+            UNWELL.set(0)
+
+    def _look_once(self) -> None:
+        asked = self._probing.submit(self._probe)
+        while not asked.done() and not self._ending.is_set():
+            try:
+                asked.exception(_PROBE_SECONDS if self._hangs else self._patience)
+            except TimeoutError:
+                self._judge(hangs=True)
+        if asked.done():
+            self._found = _found(asked)
+            self._judge(hangs=False)
 
     def _judge(self, *, hangs: bool) -> None:
         if hangs != self._hangs:

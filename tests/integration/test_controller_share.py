@@ -62,8 +62,7 @@ def test_a_share_that_hangs_stops_nothing_else(rig: Rig) -> None:
     Client(rig.controller.url).login()
     assert client.app("hello")["name"] == "hello"
     assert rig.reasons() == ["the share does not answer"]
-    seen = httpx.get(f"{rig.controller.url}/metrics", auth=("status", "watching"), trust_env=False).text
-    assert "ingot_share_unwell 1.0" in seen
+    assert "ingot_share_unwell 1.0" in metrics(rig.controller)
     rig.share.go_on()
     until(lambda: not rig.reasons(), "well again")
     assert client.call("GET", "/apps/hello/application").content.startswith(b"PK")
@@ -83,6 +82,7 @@ def test_a_controller_stops_and_starts_while_its_share_hangs(rig: Rig) -> None:
     assert rig.reasons() == ["the share does not answer"]
     rig.share.go_on()
     until(rig.controller.ready, "well again")
+    assert "ingot_share_unwell 0.0" in metrics(rig.controller)
 
 
 def answers(controller: ControllerProcess) -> bool:
@@ -90,3 +90,8 @@ def answers(controller: ControllerProcess) -> bool:
         return httpx.get(f"{controller.url}/healthz", timeout=30, trust_env=False).status_code == 200
     except httpx.TransportError:
         return False
+
+
+def metrics(controller: ControllerProcess) -> str:
+    answer = httpx.get(f"{controller.url}/metrics", auth=("status", "watching"), timeout=30, trust_env=False)
+    return answer.text

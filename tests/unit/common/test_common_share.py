@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from components.common.share import HANGS, Share, ShareUnwellError, answers
+from components.common.share import HANGS, UNWELL, Share, ShareUnwellError, answers
 
 
 class Server:
@@ -98,6 +98,20 @@ def test_what_else_is_wrong_is_told_and_refuses_nothing(share: Share, server: Se
 def test_a_file_system_says_whether_it_is_there(tmp_path: Path) -> None:
     assert answers(tmp_path) is None
     assert "No such file" in str(answers(tmp_path / "gone"))
+
+
+def test_a_share_that_nobody_looks_at_any_more_is_not_said_to_hang(server: Server) -> None:
+    share = Share(server.probe, patience=0.05)
+    server.up.clear()
+    assert share.trouble() == HANGS
+    # Those of other tests may just be ending.
+    until(lambda: _unwell() == 1.0)
+    share.close()
+    until(lambda: _unwell() == 0.0)
+
+
+def _unwell() -> float:
+    return next(iter(UNWELL.collect())).samples[0].value
 
 
 def _late() -> None:
