@@ -15,7 +15,7 @@ GATHERED, MAX_HEAD = 64 << 10, 80 << 10
 # What frames a body of chunks may add to it.
 _FRAMING = 8 << 10
 _END = b"\r\n\r\n"
-_LAST_CHUNK = b"\r\n0\r\n\r\n"
+_SIZE = re.compile(rb"[0-9a-fA-F]+")
 _LENGTH = re.compile(rb"\r\ncontent-length[ \t]*:[ \t]*([0-9]{1,18})[ \t]*(?=\r\n)", re.IGNORECASE)
 _FIELDS = {
     name: re.compile(rb"\r\n" + name.encode() + rb"[ \t]*:[ \t]*([^\r\n]*)", re.IGNORECASE)
@@ -42,6 +42,10 @@ class Arrival:
     _searched: int = 0
     _until: int = 0
     _chunked: bool = False
+    # Where the next chunk begins, whether it is past the last, and from where on the end of its line is looked for.
+    _chunk: int = 0
+    _last: bool = False
+    _unread: int = 0
 
     def take(self, more: bytes) -> State:
         """Add what came; return how far the request is."""
@@ -82,13 +86,33 @@ class Arrival:
             self.state = State.LONG
             return
         self._until = begins + (GATHERED + _FRAMING if self._chunked else length)
+        self._chunk = self._unread = begins
         self.state = State.BODY
 
     def _read_body(self) -> None:
-        if not self._chunked:
-            if len(self.came) >= self._until:
-                self.state = State.WHOLE
-        elif self.came.endswith(_LAST_CHUNK) or self.came[self._searched + 2 :] == b"0\r\n\r\n":
-            self.state = State.WHOLE
+        if self._chunked:
+            self._read_chunks()
         elif len(self.came) >= self._until:
+            self.state = State.WHOLE
+
+    def _read_chunks(self) -> None:
+        """Walk over the chunks that are there; what is none is for the parser to refuse, at once."""
+        while not self._last and self._chunk < self._until and (ends := self._find(b"\r\n")) >= 0:
+            size = bytes(self.came[self._chunk : ends].partition(b";")[0]).strip()
+            if not _SIZE.fullmatch(size):
+                self.state = State.WHOLE
+                return
+            length = int(size, 16)
+            # Trailers, or none, follow the last one, up to an empty line.
+            self._last = not length
+            self._chunk = self._unread = ends if self._last else ends + 2 + length + 2
+        if self._last and self._find(_END) >= 0:
+            self.state = State.WHOLE
+        elif max(self._chunk, len(self.came)) >= self._until:
             self.state = State.LONG
+
+    def _find(self, what: bytes) -> int:
+        found = self.came.find(what, self._unread)
+        if found < 0:
+            self._unread = max(self._unread, len(self.came) - len(what) + 1)
+        return found

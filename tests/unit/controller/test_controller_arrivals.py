@@ -41,10 +41,36 @@ def test_a_request_is_there_once_its_last_byte_is() -> None:
         (HEAD + b"Transfer-Encoding: chunked\r\n\r\n5\r\n12", State.BODY),
         (HEAD + b"Transfer-Encoding: chunked\r\n\r\n" + b"x" * 80_000, State.LONG),
         (HEAD + b"x" * (MAX_HEAD + 1), State.TOO_LARGE),
+        *(
+            (HEAD + b"Transfer-Encoding: chunked\r\n\r\n" + body, state)
+            for body, state in (
+                (b"000\r\n\r\n", State.WHOLE),
+                (b"5;a=b\r\n12345\r\n0;last\r\n\r\n", State.WHOLE),
+                (b"0\r\nX-T: 1\r\n\r\n", State.WHOLE),
+                (b"0\r\nX-T: 1\r\n", State.BODY),
+                (b"1\r\na\r\n0\r\n\r\nGET / HTTP/1.1\r\nHost: api\r\n", State.WHOLE),
+                # An end within a chunk is none.
+                (b"9\r\nab\r\n0\r\n\r\n", State.BODY),
+                (b"9\r\nab\r\n0\r\n\r\n\r\n0\r\n\r\n", State.WHOLE),
+                (b"x\r\n", State.WHOLE),
+                (b"fffff\r\na", State.LONG),
+                (b"1\r\na\r\n" * 13_000, State.LONG),
+            )
+        ),
     ],
 )
 def test_how_far_a_request_is(words: bytes, state: State) -> None:
     assert Arrival().take(words) is state
+
+
+@pytest.mark.parametrize(
+    "body", [b"0\r\n\r\n", b"5\r\n12345\r\n10\r\n0\r\n\r\n0123456789a\r\n00\r\nX: y\r\n\r\n"]
+)
+def test_chunks_end_at_their_last_byte_however_they_come(body: bytes) -> None:
+    arrival = Arrival()
+    words = HEAD + b"Transfer-Encoding: chunked\r\n\r\n" + body
+    seen = [arrival.take(words[n : n + 1]) for n in range(len(words))]
+    assert seen[-len(body) - 1 :] == [State.BODY] * len(body) + [State.WHOLE]
 
 
 def test_fields_are_found_in_heads_alone() -> None:
