@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from components.controller.store import OWNERS
+from components.controller.store import OWNERS, keep_private
 
 # Files that a push was just told to leave out stay for as long as a push takes.
 SPARED_SECONDS = 3600.0
@@ -30,7 +30,8 @@ class Swept:
 def sweep(folder: Path, now: float, *, keep_seconds: float, most_bytes: Callable[[int], int]) -> Swept:
     """Remove what was last used longer ago than that, then what was used least lately until so many bytes are left.
 
-    The pool may have millions of files: it is walked twice, and only sums are remembered.
+    The pool may have millions of files: it is walked twice, and only sums are remembered. Files that an earlier release let
+    everybody read are closed on the way.
 
     Args:
         folder: the pool.
@@ -73,6 +74,7 @@ def _files(folder: Path) -> Iterator[tuple[str, float, int | None]]:
             for entry in _entries(inner):
                 with contextlib.suppress(FileNotFoundError):
                     found = entry.stat(follow_symlinks=False)
+                    keep_private(entry.path, found.st_mode)
                     yield entry.path, found.st_mtime, None if outer.name == OWNERS else found.st_size
 
 

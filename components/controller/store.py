@@ -11,6 +11,7 @@ import hashlib
 import os
 import re
 import shutil
+import stat
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -25,6 +26,8 @@ T = TypeVar("T")
 
 SHA1 = re.compile(r"[0-9a-f]{40}")
 BLOCK = 1 << 20
+# How packages and files of the pool are kept.
+PRIVATE = 0o640
 # What is handed to a client at once.
 SENT_BLOCK = 256 << 10
 # A pool entry's limits (section 1.9): 512 MB.
@@ -149,7 +152,7 @@ class Store:
 
     def _keep(self, scratch: Path, place: Path) -> None:
         place.parent.mkdir(parents=True, exist_ok=True)
-        scratch.chmod(0o644 if place.is_relative_to(self.droplets) else 0o640)
+        scratch.chmod(0o644 if place.is_relative_to(self.droplets) else PRIVATE)
         with scratch.open("rb") as written:
             os.fsync(written.fileno())
         scratch.replace(place)
@@ -284,6 +287,13 @@ def _used(place: Path, size: int) -> bool:
             os.utime(place)
         return True
     return False
+
+
+def keep_private(path: str, mode: int) -> None:
+    """Close a file that an earlier release let everybody read; one that is somebody else's stays as it is."""
+    if stat.S_ISREG(mode) and mode & 0o007:
+        with contextlib.suppress(OSError):
+            Path(path).chmod(PRIVATE)
 
 
 def full(error: BaseException) -> bool:

@@ -31,7 +31,7 @@ from components.controller.database import Database
 from components.controller.models import FAILED, RUNNING, App, AppRevision, Staging, Upload
 from components.controller.models_records import Identity
 from components.controller.staging import ABANDONED_SECONDS, silent
-from components.controller.store import SHA1, TRASH, Store
+from components.controller.store import SHA1, TRASH, Store, keep_private
 
 HELD = Counter(
     "ingot_controller_sweeps_held_total", "Sweeps that removed no droplet and no package, by why.", ["reason"]
@@ -155,7 +155,7 @@ class Sweeper:
             logger.warning("files_taken_back", count=back)
         # A sweep that is held must not keep it for ever: what is in there was judged when it came.
         store.empty_trash(now - TRASH_SECONDS)
-        there = {"packages": _names(store.packages), "droplets": _names(store.droplets)}
+        there = {"packages": _names(store.packages, private=True), "droplets": _names(store.droplets)}
         going = {
             "packages": unknown(there["packages"], packages, now),
             "droplets": unknown(there["droplets"], droplets, now),
@@ -226,13 +226,16 @@ def too_many(going: int, there: int) -> bool:
     return going >= HANDFUL and going * ONE_OF > there
 
 
-def _names(folder: Path) -> dict[str, float]:
+def _names(folder: Path, *, private: bool = False) -> dict[str, float]:
     found = {}
     with os.scandir(folder) as entries:
         for entry in entries:
             if SHA1.fullmatch(entry.name):
                 with contextlib.suppress(FileNotFoundError):
-                    found[entry.name] = entry.stat().st_mtime
+                    seen = entry.stat()
+                    found[entry.name] = seen.st_mtime
+                    if private:
+                        keep_private(entry.path, seen.st_mode)
     return found
 
 

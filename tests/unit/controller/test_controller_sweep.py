@@ -294,6 +294,22 @@ def put(store: Store, tmp_path: Path, content: bytes, used: float) -> Path:
     return store.resource(digest)
 
 
+def test_files_that_an_earlier_release_let_everybody_read_are_closed(
+    db: Database, sweeper: Sweeper, store: Store, tmp_path: Path
+) -> None:
+    fill(db, store)
+    packages = [path for path in store.packages.iterdir() if path.is_file()]
+    droplets = [path for path in store.droplets.iterdir() if path.is_file()]
+    old = [*packages, put(store, tmp_path, b"common", 60)]
+    assert packages
+    assert droplets
+    for path in (*old, *droplets):
+        path.chmod(0o644)
+    sweeper.sweep()
+    assert {path.stat().st_mode & 0o777 for path in old} == {0o640}
+    assert {path.stat().st_mode & 0o777 for path in droplets} == {0o644}, "DEAs read them"
+
+
 def test_what_nobody_uses_leaves_the_pool_and_what_is_used_stays(
     sweeper: Sweeper, store: Store, tmp_path: Path
 ) -> None:
