@@ -201,9 +201,10 @@ def holding(response: Response, places: Places) -> Response:
     """Return an answer that a client may take its time to read, for as long as there is a place for that.
 
     Raises:
-        BusyError: there is none.
+        BusyError: there is none; what the answer had open is closed.
     """
     if not places.take():
+        response.close()
         raise BusyError(REPEAT_SECONDS)
     # Else the server would send the file by itself, and nobody would hear of its end.
     response.direct_passthrough = False

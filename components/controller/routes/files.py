@@ -87,11 +87,7 @@ def _passed_on(url: str, credentials: tuple[str, str], path: str) -> Response:
     # Called also when the client goes before the end.
     response.call_on_close(answer.close)
     response.call_on_close(client.close)
-    try:
-        return holding(response, here().held.bodies)
-    except ApiError:
-        response.close()
-        raise
+    return holding(response, here().held.bodies)
 
 
 def _handle(name: str) -> Handle:
