@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from sqlalchemy.orm import Session
@@ -21,7 +21,7 @@ from components.controller.models import STARTED, STOPPED, App
 from components.controller.pool import Pool
 from components.controller.services_rows import Bound
 from components.controller.services_work import Fresh, Services
-from components.controller.update import Actions, Rules, Wanted, decide, growth, plan
+from components.controller.update import Actions, Rules, Wanted, check_room, decide, growth, plan
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +61,19 @@ class Changes:
         quotas.lock(session.connection(), app.owner_id)
         return apps.rules(session, app.owner_id, self._config, app)
 
+    def check_start(self, session: Session, app: App) -> None:
+        """Say whether an application may be started as it is: others may have started while it was staged.
+
+        Raises:
+            ApiError: 600, 603, 604, 607.
+        """
+        rules, now = self.rules(session, app), apps.wanted(session, app)
+        check_room(now, rules)
+        if rules.registered:
+            quotas.check_registered(
+                self._db, session, self._config, *growth(now, replace(now, state=STARTED))
+            )
+
     def bind_new(self, caller: Caller, name: str | None, body: Mapping[str, Any]) -> list[Fresh]:
         """Have gateways bind what a request adds, once it is known that nothing else is wrong with it.
 
@@ -91,7 +104,7 @@ class Changes:
             rules = self.rules(session, app)
             target = plan(current, body, rules)
             if rules.registered and target.state == STARTED:
-                quotas.check_registered(session.connection(), self._config, *growth(current, target))
+                quotas.check_registered(self._db, session, self._config, *growth(current, target))
             runtimes.check(self._pool, current, target)
             actions = decide(current, target)
             before = current

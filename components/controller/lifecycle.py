@@ -29,7 +29,7 @@ from components.controller.services_work import Services
 from components.controller.staging import Ends, Stagings, under_way
 from components.controller.starter import Starter
 from components.controller.store import Store
-from components.controller.update import Wanted, check_room
+from components.controller.update import Wanted
 from components.controller.updates_runner import Updates
 
 logger = log.get(__name__)
@@ -313,9 +313,7 @@ class Lifecycle:
                 # A parallel request has done it.
                 return
             try:
-                # Others may have started while this one was staged.
-                rules, now = self._changes.rules(session, app), apps.wanted(session, app)
-                check_room(now, rules)
+                self._changes.check_start(session, app)
             except ApiError as error:
                 refused.append(error)
                 return

@@ -95,8 +95,9 @@ class OneOffs:
             raise bad_request("command: want a text without NUL")
         timeout = whole(body, "timeout", DEFAULT_TIMEOUT, 1, self._config.max_task_seconds)
         with self._db.session() as session:
+            # The application first, as everywhere: a task's row holds it as well.
+            app = apps.find(session, caller, name, lock=True)
             owner = lock(session.connection(), caller.id)
-            app = apps.find(session, caller, name)
             start = apps.start_message(app, self._config, self._store)
             memory = whole(body, "memory", app.memory, LEAST_MEMORY, 1 << 20) or app.memory
             if not owner or not start.sha1:
@@ -110,7 +111,7 @@ class OneOffs:
             if has.disk + app.disk_quota > most.disk:
                 raise ApiError(604, has.disk + app.disk_quota, most.disk)
             if has.registered:
-                check_registered(session.connection(), self._config, memory, 1)
+                check_registered(self._db, session, self._config, memory, 1)
             _forget(session, app.id)
             task = Task(
                 id=secrets.token_hex(16),

@@ -12,6 +12,7 @@ from sqlalchemy.orm import Session
 
 from components.controller.asked import members, whole
 from components.controller.config import Capacity, ControllerConfig
+from components.controller.database import Database
 from components.controller.errors import ApiError
 from components.controller.models import RUNNING, STARTED, App, Route, ServiceConfig, Staging, User
 from components.controller.models_records import TASK_OPEN, Quota, Task
@@ -20,6 +21,8 @@ from components.controller.models_records import TASK_OPEN, Quota, Task
 OLD_NAMES = ("memory", "apps", "app_uris", "services")
 NAMES = (*OLD_NAMES, "instances", "disk", "routes", "builds")
 MOST = 1 << 30
+# The code of the error.
+TOO_MANY_BUILDS = 606
 _LOCK = select(User.id).where(User.id == bindparam("user_id")).with_for_update()
 _STARTED = (App.state == STARTED) & (App.id != bindparam("without"))
 # Open tasks are few, and asked for once.
@@ -75,6 +78,14 @@ _REGISTERED = (
     .join(User, User.id == App.owner_id)
     .where(User.registered, App.state == STARTED)
 )
+_REGISTERED_TASKS = (
+    select(func.sum(Task.memory), func.count())
+    .select_from(Task)
+    .join(App, App.id == Task.app_id)
+    .join(User, User.id == App.owner_id)
+    .where(User.registered, Task.state.in_(TASK_OPEN))
+)
+_REGISTERED_LOCK = "registered"
 _ACCOUNTS = select(func.count()).select_from(User).where(User.registered)
 _BUILDS = (
     select(func.count())
@@ -170,18 +181,25 @@ def shape(capacity: Capacity, names: tuple[str, ...] = NAMES) -> dict[str, int]:
     return {name: getattr(capacity, name) for name in names}
 
 
-def check_registered(asked: Connection, config: ControllerConfig, memory: int, instances: int) -> None:
+def check_registered(
+    db: Database, session: Session, config: ControllerConfig, memory: int, instances: int
+) -> None:
     """Say whether all accounts that registered themselves together may run so much more; one that runs nothing more may.
+
+    Until the transaction ends nobody else of them is judged. The application and its owner are locked before.
 
     Raises:
         ApiError: 607.
     """
     if memory <= 0 and instances <= 0:
         return
-    most, (used_memory, used) = config.registered_limit, asked.execute(_REGISTERED).one()
-    if int(used_memory or 0) + memory > most.memory:
+    db.lock(session, _REGISTERED_LOCK)
+    most, asked = config.registered_limit, session.connection()
+    used = zip(asked.execute(_REGISTERED).one(), asked.execute(_REGISTERED_TASKS).one(), strict=True)
+    used_memory, used_instances = (int(started or 0) + int(tasks or 0) for started, tasks in used)
+    if used_memory + memory > most.memory:
         raise ApiError(607, "memory")
-    if int(used or 0) + instances > most.instances:
+    if used_instances + instances > most.instances:
         raise ApiError(607, "instances")
 
 
@@ -211,4 +229,4 @@ def check_builds(asked: Connection, app: App, most: int, since: float) -> None:
     given = {"owner_id": app.owner_id, "app_id": app.id, "since": since}
     running = asked.execute(_BUILDS, given).scalar_one()
     if running >= most:
-        raise ApiError(606, running + 1, most)
+        raise ApiError(TOO_MANY_BUILDS, running + 1, most)

@@ -124,13 +124,18 @@ class Stagings:
         """Return when the application is staged, and what belongs to that was done.
 
         Raises:
-            ApiError: 310 with the reason and the end of the log; 301 when it was deleted meanwhile.
+            ApiError: 310 with the reason and the end of the log; 301 when it was deleted meanwhile; 606.
         """
-        while claim := self._claim(app_id, ends):
-            if claim.request is None:
-                self._await(claim)
-            elif self._build(claim, ends):
-                return
+        try:
+            while claim := self._claim(app_id, ends):
+                if claim.request is None:
+                    self._await(claim)
+                elif self._build(claim, ends):
+                    return
+        except ApiError as error:
+            if error.code == quotas.TOO_MANY_BUILDS and ends.failed is not None:
+                self._refuse(app_id, ends.failed, error.description)
+            raise
 
     def cancel(self, app_id: int) -> None:
         """Give up a running staging: its application was stopped."""
@@ -144,6 +149,17 @@ class Stagings:
             if row is None:
                 return None
             return self.live.text(app_id) if row.state == RUNNING else row.log
+
+    def _refuse(self, app_id: int, failed: Callable[[Session, App, str], bool], reason: str) -> None:
+        """Leave no files behind that would be built with the next change."""
+        with self._db.session() as session:
+            app, now = by_id(session, app_id, lock=True), self._db.now(session)
+            if app is None or app.package_state == STAGED or under_way(session, app_id, now):
+                # Another request was quicker, and what it builds is its own.
+                return
+            package = app.package_hash
+            failed(session, app, reason)
+        files.release(self._db, self._store, packages=[package])
 
     def _claim(self, app_id: int, ends: Ends) -> _Claim | None:
         with self._db.session() as session:

@@ -9,11 +9,13 @@ from typing import Any
 import pytest
 
 from components.controller import quotas
-from components.controller.apps import by_id
+from components.controller.apps import built_from, by_id
 from components.controller.context import Controller
 from components.controller.errors import ApiError
-from components.controller.models import RUNNING, STAGED, STARTED, STOPPED, Staging
+from components.controller.models import PENDING, RUNNING, STAGED, STARTED, STOPPED, Staging
+from components.controller.models_records import TASK_RUNNING, Task
 from components.controller.staging import ABANDONED_SECONDS
+from components.controller.starter import Starter
 from tests.contract.vmc_client import ADMIN, PASSWORD, Answer, Vmc, body_of, controller_in, served
 
 
@@ -40,6 +42,7 @@ def run(controller: Controller, user: Vmc, name: str, **columns: Any) -> int:
             "a" * 40,
             "b" * 40,
         )
+        app.staged_from = built_from(app)
         for column, value in columns.items():
             setattr(app, column, value)
     return id_
@@ -143,6 +146,26 @@ def test_builds_at_a_time_are_bounded(vmc: Vmc, controller: Controller) -> None:
     assert (refused.value.code, refused.value.status) == (606, 403)
 
 
+def test_a_push_that_may_not_be_built_now_leaves_no_files_behind(
+    vmc: Vmc, admin: Vmc, controller: Controller, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Starter, "has_deas", lambda *_: True)
+    user = account(vmc, "pushes@b.com")
+    assert user.call("POST", "/apps", body_of("pushed", uris=[])).status == 302
+    id_ = run(controller, user, "pushed", started_package_hash="b" * 40)
+    assert put(user, "pushed", env=["A=1"]).status == 200
+    run(controller, user, "pushed", package_hash="c" * 40, package_state=PENDING)
+    limit(admin, "pushes@b.com", builds=0)
+    assert put(user, "pushed", env=["A=2"]).code == (403, 606)
+    found = user.call("GET", "/apps/pushed").json()
+    assert (found["state"], found["env"]) == ("STARTED", ["A=1"])
+    assert put(user, "pushed", env=["A=3"]).status == 200, "nothing waits to be built"
+    with controller.db.session() as session:
+        app = by_id(session, id_)
+        assert app is not None
+        assert (app.package_hash, app.package_state) == ("a" * 40, STAGED)
+
+
 def test_accounts_that_registered_themselves_have_a_limit_together(tmp_path: Path) -> None:
     most = {"accounts": 2, "memory": 256, "instances": 3}
     with controller_in(tmp_path, registered_limit=most) as made, served(made) as vmc:
@@ -166,3 +189,46 @@ def test_accounts_that_registered_themselves_have_a_limit_together(tmp_path: Pat
         assert put(one, "a1", instances=4).code == (403, 607)
         assert put(one, "a1", instances=1).status == 200
         assert put(three, "a3", instances=9).status == 200, "an administrator has made that one"
+
+
+def test_tasks_and_starts_at_once_keep_the_limit_that_accounts_have_together(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    most = {"accounts": 2, "memory": 1024, "instances": 3}
+    with controller_in(tmp_path, registered_limit=most) as made, served(made) as vmc:
+        one, two = account(vmc, "one@b.com"), account(vmc, "two@b.com")
+        for user, name in ((one, "a1"), (two, "a2")):
+            assert user.call("POST", "/apps", body_of(name, resources={"memory": 64})).status == 302
+        first = run(made, one, "a1", instances=2)
+        run(made, two, "a2", state=STOPPED, instances=1)
+        with made.db.session() as session:
+            session.add(open_task(first))
+        assert put(two, "a2", state="STARTED").code == (403, 607), "a task counts"
+        with made.db.session() as session:
+            session.delete(session.get_one(Task, "t"))
+
+        def meanwhile(*_: object) -> bool:
+            run(made, one, "a1", instances=3)
+            return True
+
+        monkeypatch.setattr(Starter, "has_deas", meanwhile)
+        assert put(two, "a2", state="STARTED").code == (403, 607), "another was quicker"
+        assert two.call("GET", "/apps/a2").json()["state"] == STOPPED
+
+
+def open_task(app_id: int) -> Task:
+    return Task(
+        id="t",
+        app_id=app_id,
+        command="true",
+        memory=64,
+        timeout=60.0,
+        state=TASK_RUNNING,
+        detail="",
+        tail="",
+        dea="",
+        log_uri="",
+        credentials=[],
+        by="one@b.com",
+        created_at=0.0,
+    )
