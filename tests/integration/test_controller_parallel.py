@@ -7,14 +7,26 @@ import sys
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 from sqlalchemy import text
 
+from components.common.bus_thread import BusThread
+from components.common.config import BusConfig
+from components.controller import quotas
+from components.controller.apps import by_id
+from components.controller.auth import Caller
+from components.controller.config import ControllerConfig
 from components.controller.database import Database
+from components.controller.models import STAGED, STARTED, App, Base, User
+from components.controller.one_off import OneOffs
+from components.controller.pool import Pool
+from components.controller.store import Store
 from tests.integration import forked
 from tests.integration.controller_rig import ROOT, Client, ControllerProcess, Peers, until
 
@@ -125,6 +137,49 @@ def test_the_tables_are_made_once_by_controllers_that_start_together(postgres_ur
             assert session.execute(text("SELECT count(*) FROM app_updates")).scalar_one() == 0
     finally:
         db.close()
+
+
+def test_a_task_and_a_change_wait_for_each_other_in_one_order(postgres_url: str, tmp_path: Path) -> None:
+    db, pool = Database(postgres_url, 4), Pool()
+    Base.metadata.create_all(db.engine)
+    config = ControllerConfig(
+        bus=BusConfig(urls=["nats://127.0.0.1:1"]),
+        database_url=postgres_url,
+        share_path=str(tmp_path),
+        token_keys=["0123456789abcdef"],
+        bulk_password="b",
+        staging_password="s",
+    )
+    store = Store(tmp_path)
+    store.prepare()
+    store.droplet("a" * 40).write_bytes(b"")
+    with db.session() as session:
+        owner = User(email="o@example.org", crypted_password="x", created_at=0)
+        columns = {"framework": "wsgi", "runtime": "", "memory": 64, "instances": 1, "state": STARTED}
+        staged = {"package_state": STAGED, "package_hash": "b" * 40, "staged_package_hash": "a" * 40}
+        app = App(owner=owner, name="a0", created_at=1, updated_at=1, **columns, **staged)
+        session.add(app)
+    bus = BusThread(config.bus, "none")
+    bus.start()
+    tasks = OneOffs(config, db, store, bus, pool)
+    caller = Caller(owner.id, owner.email, admin=False)
+    try:
+        with ThreadPoolExecutor(1) as threads:
+            with db.session() as session:
+                assert by_id(session, app.id, lock=True) is not None
+                made = threads.submit(tasks.create, caller, "a0", {"command": "true"})
+                until(lambda: _waits(db), "the task waits")
+                assert quotas.lock(session.connection(), owner.id)
+            assert made.result(60)["state"] == "failed", "there is no DEA"
+    finally:
+        bus.close()
+        db.close()
+
+
+def _waits(db: Database) -> bool:
+    with db.asking() as asked:
+        query = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+        return bool(asked.execute(text(query)).scalar_one())
 
 
 def test_a_host_is_given_to_one(platform: Platform, client: Client) -> None:
