@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from components.controller.context import Controller
+from components.controller.store import Blocks
 from tests.contract.vmc_client import ADMIN, Vmc, body_of, controller_in
 
 
@@ -201,6 +202,26 @@ def test_a_field_of_resources_may_be_long(user: Vmc) -> None:
     assert len(many) > 500_000
     assert user.upload("long", {"x": b""}, many).status == 200
     user.call("DELETE", "/apps/long")
+
+
+def test_a_package_for_which_there_is_no_place_is_not_left_open(
+    user: Vmc, controller: Controller, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    closed = []
+    monkeypatch.setattr(Blocks, "close", lambda self: closed.append(self._file.close()))
+    assert user.call("POST", "/apps", body_of("placeless", uris=[])).status == 302
+    assert user.upload("placeless", {"a": b"1"}).status == 200
+    places, taken = controller.held.bodies, 0
+    while places.take():
+        taken += 1
+    try:
+        assert user.call("GET", "/apps/placeless/application").code == (503, 104)
+    finally:
+        for _ in range(taken):
+            places.give_back()
+    assert closed == [None]
+    assert user.call("GET", "/apps/placeless/application").body.startswith(b"PK")
+    assert user.call("DELETE", "/apps/placeless").status == 200
 
 
 def test_who_owns_what(user: Vmc, admin: Vmc) -> None:
