@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from flask import request
 from sqlalchemy import Connection
@@ -52,23 +52,33 @@ class Guess:
         if wait := self.controller.operations.logins.take(self.pair, time.monotonic()):
             raise TooManyError(wait)
 
-    def check(self, session: Session) -> None:
-        """Ask whether other processes have let through what there may be: one statement.
+    def check(self, session: Session) -> Guess:
+        """Ask what other processes have let through, and who is at home by what they saw; one statement.
+
+        Returns:
+            The guess, which counts for its address only where nobody is at home.
 
         Raises:
-            TooManyError: they have.
+            TooManyError: there were too many.
         """
-        wait = self.controller.operations.takings.wait(session.connection(), self._limits())
-        if wait:
-            self.forgive()
+        operations = self.controller.operations
+        waits, at_home = operations.takings.look(session.connection(), self.limits(), self.pair)
+        known = self
+        if self.door and at_home:
+            operations.doors.give_back(self.network, time.monotonic())
+            known = replace(self, door=False)
+        wait = max((waits.get(key, 0.0) for key in known.limits()), default=0.0)
+        if wait > 0:
+            known.forgive()
             raise TooManyError(wait)
+        return known
 
     def count(self) -> None:
         """Have all processes know that it failed."""
         takings = self.controller.operations.takings
         with self.controller.db.asking() as asked:
             # In one order: of those who count at once none waits in a circle.
-            for key, limit in sorted(self._limits().items()):
+            for key, limit in sorted(self.limits().items()):
                 takings.take(asked, key, limit)
 
     def forgive(self) -> None:
@@ -79,10 +89,16 @@ class Guess:
             operations.doors.give_back(self.network, now)
 
     def welcome(self) -> None:
-        """Remember that it succeeded."""
-        self.controller.operations.welcome.add(self.pair, time.monotonic())
+        """Remember that it succeeded: here, and once a day in ccdb for the others."""
+        operations, now = self.controller.operations, time.monotonic()
+        operations.welcome.add(self.pair, now)
+        if not operations.settled.knows(self.pair, now):
+            with self.controller.db.asking() as asked:
+                operations.takings.settle(asked, self.pair)
+            operations.settled.add(self.pair, now)
 
-    def _limits(self) -> dict[str, RateLimit]:
+    def limits(self) -> dict[str, RateLimit]:
+        """Return the keys it counts for, with their limits."""
         config = self.controller.config
         door = {_door(self.network): config.address_limit} if self.door else {}
         return {f"login {self.pair}": config.login_limit, **door}

@@ -23,13 +23,13 @@ from components.controller.places import Places
 from components.controller.pool import Pool
 from components.controller.rates import Buckets, Welcome
 from components.controller.store import Store
-from components.controller.takings import Takings
+from components.controller.takings import HOME_SECONDS, Takings
 from components.controller.workers import Workers
 
 LOOK_SECONDS = 2.0
 PRUNE_SECONDS = 600.0
-# Who logged in within that time from an address is let through there when others have used up what the address may.
-_WELCOME_SECONDS = 7 * 86_400.0
+# How often a process tells the others that somebody goes on logging in.
+_SETTLED_SECONDS = 86_400.0
 # Refusals of callers without a token that are written down as events: of one address, and of all.
 _REFUSED, _REFUSED_ALL = RateLimit(per_minute=30, burst=30), RateLimit(per_minute=120, burst=240)
 logger = log.get(__name__)
@@ -40,7 +40,7 @@ class Operations:
     """One worker's parts.
 
     `rates`: of users, a part of what all workers let through; `takings`: of strangers and uploads, at all workers; `logins`: failed ones, by address and account; `doors`: failed logins and registrations, by address;
-    `welcome`: logins that succeeded, by address and account; `refused`, `refused_all`: anonymous calls written down, by address and of all.
+    `welcome`: logins that succeeded, by address and account; `settled`: those of them that the other workers were told; `refused`, `refused_all`: anonymous calls written down, by address and of all.
     """
 
     config: ControllerConfig
@@ -50,6 +50,7 @@ class Operations:
     logins: Buckets
     doors: Buckets
     welcome: Welcome
+    settled: Welcome
     refused: Buckets
     refused_all: Buckets
     takings: Takings
@@ -80,7 +81,8 @@ class Operations:
             rates=Buckets(config.rate_limit),
             logins=Buckets(config.login_limit),
             doors=Buckets(config.address_limit),
-            welcome=Welcome(_WELCOME_SECONDS),
+            welcome=Welcome(HOME_SECONDS),
+            settled=Welcome(_SETTLED_SECONDS),
             refused=Buckets(_REFUSED),
             refused_all=Buckets(_REFUSED_ALL),
             takings=Takings(db, [config.login_limit, config.address_limit, config.upload_limit]),

@@ -14,6 +14,9 @@ from components.controller.models_records import Taking
 
 # More keys than that are forgotten, those first that took least lately: a forgotten one has a full bucket again.
 MOST_KEYS = 100_000
+# Who logged in within that time from an address is at home there: let through when others have used up what the address may.
+# The rows that say so are no buckets.
+_HOME, HOME_SECONDS = "home ", 7 * 86_400.0
 # Statements at once may overtake each other; a time farther ahead than that is one of another clock, and says nothing.
 _AHEAD_SECONDS = 60.0
 
@@ -40,24 +43,32 @@ class Takings:
             [60.0, *(limit.burst * 60 / limit.per_minute for limit in limits if limit.per_minute)]
         )
 
-    def wait(self, asked: Connection, limits: Mapping[str, RateLimit]) -> float:
-        """Return the seconds until each of the keys has one to take, 0.0 where all have; nothing is taken.
+    def look(
+        self, asked: Connection, limits: Mapping[str, RateLimit], pair: str = ""
+    ) -> tuple[dict[str, float], bool]:
+        """Return the seconds until each of the keys has one to take, at most 0.0 where it has, and whether a pair is at home.
+
+        Nothing is taken. One statement.
 
         Args:
             asked: a transaction, or a connection for single statements.
             limits: of each key.
+            pair: an address and an account, as `settle` has them.
         """
         wanted = {key: limit for key, limit in limits.items() if limit.per_minute}
         if not wanted:
-            return 0.0
+            return {}, False
+        home, waits, at_home = _HOME + pair, dict.fromkeys(limits, 0.0), False
         rows = asked.execute(
-            select(Taking.key, Taking.level, Taking.at, self._now()).where(Taking.key.in_(wanted))
+            select(Taking.key, Taking.level, Taking.at, self._now()).where(Taking.key.in_([*wanted, home]))
         )
-        waits = [0.0]
         for key, then, at, now in rows:
-            limit = wanted[key]
-            waits.append((1 - level(at, then, now, limit)) * 60 / limit.per_minute)
-        return max(waits)
+            if key == home:
+                at_home = abs(now - at) < HOME_SECONDS
+            else:
+                limit = wanted[key]
+                waits[key] = (1 - level(at, then, now, limit)) * 60 / limit.per_minute
+        return waits, at_home
 
     def take(self, asked: Connection, key: str, limit: RateLimit) -> float:
         """Take one; return 0.0 when there was one, else seconds within which there will be. One statement."""
@@ -76,14 +87,20 @@ class Takings:
         ).returning(Taking.level)
         return 0.0 if asked.execute(taken).one_or_none() is not None else 1 / rate
 
+    def settle(self, asked: Connection, pair: str) -> None:
+        """Have all workers know that an account logged in from an address. One statement."""
+        row = self._insert(Taking).values(key=_HOME + pair, level=0.0, at=self._now())
+        asked.execute(row.on_conflict_do_update(index_elements=[Taking.key], set_={"at": row.excluded.at}))
+
     def prune(self) -> None:
-        """Forget buckets that are full again, and all beyond the newest so many."""
+        """Forget buckets that are full again, who has not come home for long, and all beyond the newest so many."""
         with self._db.asking() as connection:
             now = connection.execute(select(self._now())).scalar_one()
             newest = select(Taking.at).order_by(Taking.at.desc()).offset(MOST_KEYS).limit(1)
             last = connection.execute(newest).scalar_one_or_none()
-        before = now - self._keep_seconds
-        self._db.prune(Taking, Taking.at < (before if last is None else max(before, last)))
+        bucket = ~Taking.key.startswith(_HOME)
+        old = or_(Taking.at < now - HOME_SECONDS, bucket & (Taking.at < now - self._keep_seconds))
+        self._db.prune(Taking, old if last is None else or_(old, Taking.at < last))
 
     def _now(self) -> ColumnElement[float]:
         if not self._db.postgresql:

@@ -7,12 +7,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from sqlalchemy import select
+
 from components.common.identity import Identity
 from components.controller.config import RateLimit
 from components.controller.context import Controller
 from components.controller.models_records import Taking
 from components.controller.rates import Buckets
-from components.controller.takings import Takings, level
+from components.controller.takings import HOME_SECONDS, Takings, level
 from components.controller.workers import Workers
 from tests.contract.vmc_client import Vmc, controller_in, served
 
@@ -68,6 +70,35 @@ def test_registrations_that_come_to_nothing_count_at_all_workers(tmp_path: Path)
         assert two.call("POST", "/users", {"email": "c@d.com", "password": "pw"}).code == (429, 429)
 
 
+def test_who_is_at_home_is_so_at_all_workers(tmp_path: Path) -> None:
+    limits: dict[str, Any] = {"address_limit": {"per_minute": 1, "burst": 6}}
+    with (
+        controller_in(tmp_path, **limits) as made,
+        other_worker(made) as twin,
+        served(made) as one,
+        served(twin) as two,
+    ):
+        for email in ("a@b.com", "c@d.com"):
+            assert one.call("POST", "/users", {"email": email, "password": "pw"}).status == 204
+        one.login("a@b.com", "pw")
+        assert [failed(one, f"x{number}@b.com") for number in range(5)] == [403] * 4 + [429]
+        assert failed(two, "x@b.com") == 429
+        assert two.login("a@b.com", "pw").token
+        assert failed(two, "a@b.com") == 403, "their own limit counts it"
+        assert two.call("POST", "/users/c@d.com/tokens", {"password": "pw"}).status == 429, "one who is not"
+        # A week later nobody is, and the row goes.
+        with made.db.session() as session:
+            home = session.scalars(select(Taking).where(Taking.key.startswith("home "))).one()
+            key = home.key
+            home.at -= HOME_SECONDS - 60
+        made.operations.takings.prune()
+        with made.db.session() as session:
+            session.get_one(Taking, key).at -= 120
+        made.operations.takings.prune()
+        with made.db.session() as session:
+            assert session.get(Taking, key) is None
+
+
 def test_uploads_of_an_account_are_counted(tmp_path: Path) -> None:
     with controller_in(tmp_path, upload_limit={"per_minute": 1, "burst": 2}) as made, served(made) as vmc:
         for email in ("a@b.com", "c@d.com"):
@@ -95,13 +126,14 @@ def test_a_bucket_fills_again_and_the_table_is_bounded(tmp_path: Path) -> None:
 
         def wait() -> float:
             with made.db.asking() as asked:
-                return takings.wait(asked, {"k": limit, "other": limit})
+                waits, _ = takings.look(asked, {"k": limit, "other": limit})
+                return max(waits.values())
 
-        assert wait() == 0.0
+        assert wait() <= 0.0
         assert [take(), take(), take()] == [True, True, False]
         assert 0.0 < wait() <= 1.0
         aged(1.0)
-        assert wait() == 0.0
+        assert wait() <= 0.0
         assert [take(), take()] == [True, False]
         aged(600.0)
         assert [take(), take(), take()] == [True, True, False], "no more than the burst"
@@ -109,7 +141,7 @@ def test_a_bucket_fills_again_and_the_table_is_bounded(tmp_path: Path) -> None:
         assert wait() > 0.0, "it is not full"
         # The clock was set back: the next taking goes by the new one.
         aged(-7200.0)
-        assert wait() == 0.0
+        assert wait() <= 0.0
         assert [take(), take(), take()] == [True, True, False]
         aged(61.0)
         takings.prune()

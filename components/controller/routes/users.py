@@ -81,7 +81,7 @@ def token(email: str) -> Response:
         guess.take()
     with controller.db.session() as session:
         if guess is not None:
-            guess.check(session)
+            guess = guess.check(session)
         found = find_user(session, email)
         stored, known, epoch = (
             (found.crypted_password, found.email, found.token_epoch) if found else (None, "", 0)
