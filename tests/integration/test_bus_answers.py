@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -13,6 +14,10 @@ from prometheus_client import REGISTRY
 
 from components.common.bus import Incoming
 from components.common.messages import DropletRef
+
+
+def refused_replies() -> float:
+    return REGISTRY.get_sample_value("ingot_bus_refused_replies_total", {"subject": "test.ask"}) or 0.0
 
 
 async def test_nobody_guesses_where_the_next_answer_goes(nats: NatsServer, closing: AsyncExitStack) -> None:
@@ -39,6 +44,7 @@ async def test_nobody_guesses_where_the_next_answer_goes(nats: NatsServer, closi
 
 async def test_an_answer_goes_to_an_inbox_and_nowhere_else(nats: NatsServer, closing: AsyncExitStack) -> None:
     asked, asker = bus_of(closing, nats), bus_of(closing, nats)
+    before = refused_replies()
     heard: list[str] = []
 
     async def answer(message: Incoming[Any]) -> None:
@@ -63,8 +69,30 @@ async def test_an_answer_goes_to_an_inbox_and_nowhere_else(nats: NatsServer, clo
     assert sorted(heard) == sorted(
         ["answered False"] * 2 + ["answered True"] * 2 + ["_INBOX.mine", "_INBOX_controller.mine"]
     )
-    refused = REGISTRY.get_sample_value("ingot_bus_refused_replies_total", {"subject": "test.ask"})
-    assert refused == 2
+    assert refused_replies() - before == 2
+
+
+async def test_an_answer_arrives_by_the_connection_after_the_one_of_the_question(
+    nats: NatsServer, closing: AsyncExitStack
+) -> None:
+    asked, asker = bus_of(closing, nats), bus_of(closing, nats)
+    questions: list[Incoming[Any]] = []
+
+    async def keep(message: Incoming[Any]) -> None:
+        questions.append(message)
+
+    asked.subscribe("test.ask", None, keep)
+    await up(asked)
+    await up(asker)
+    answer = asyncio.create_task(asker.request("test.ask", None, DropletRef, timeout=60))
+    closing.callback(answer.cancel)
+    await until(lambda: bool(questions), "the question is heard")
+    nats.stop()
+    await until(lambda: not asked.connected and not asker.connected, "the loss is noticed")
+    nats.start()
+    await until(lambda: asked.connected and asker.connected, "connected again")
+    assert await questions[0].respond(DropletRef(droplet=1))
+    assert (await answer).droplet == 1
 
 
 async def test_a_question_to_one_of_many_is_not_overheard(tmp_path: Path, closing: AsyncExitStack) -> None:
