@@ -131,6 +131,8 @@ class Connection:
             name=self._name,
             inbox_prefix=inbox_prefix(self._config.user).encode(),
             connect_timeout=_CONNECT_SECONDS,
+            # Else who publishes while much is pending waits for a connection that is lost for ever.
+            flush_timeout=_CONNECT_SECONDS,
             allow_reconnect=False,
             reconnect_time_wait=1,
             max_reconnect_attempts=1,
