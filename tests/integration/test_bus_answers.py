@@ -8,11 +8,13 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
+import pytest
 from common_rig import NatsServer, bus_of, until, up
 from nats import connect
 from prometheus_client import REGISTRY
 
-from components.common.bus import Incoming
+from components.common.bus import Bus, Incoming
+from components.common.bus_connection import Connection
 from components.common.messages import DropletRef
 
 
@@ -93,6 +95,43 @@ async def test_an_answer_arrives_by_the_connection_after_the_one_of_the_question
     await until(lambda: asked.connected and asker.connected, "connected again")
     assert await questions[0].respond(DropletRef(droplet=1))
     assert (await answer).droplet == 1
+
+
+async def test_who_unsubscribes_while_it_connects_is_no_deaf_member_of_a_group(
+    nats: NatsServer, closing: AsyncExitStack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    leaver, member, asker = (bus_of(closing, nats) for _ in range(3))
+    settle = Connection._settle
+
+    async def answer(message: Incoming[Any]) -> None:
+        await message.respond(DropletRef(droplet=1))
+
+    async def settle_and_leave(self: Connection) -> None:
+        await settle(self)
+        await leaver.unsubscribe("test.ask")
+
+    leaver.subscribe("test.ask", None, answer, queue="group")
+    member.subscribe("test.ask", None, answer, queue="group")
+    announced = asyncio.Event()
+
+    async def announce() -> None:
+        announced.set()
+
+    leaver.on_connect(announce)
+    with monkeypatch.context() as patch:
+        patch.setattr(Connection, "_settle", settle_and_leave)
+        await up(leaver)
+    await announced.wait()
+    await up(member)
+    await up(asker)
+    await until(lambda: _heard(leaver) == ["_INBOX"], "it has left")
+    for _ in range(20):
+        await asker.request("test.ask", None, DropletRef, timeout=20)
+
+
+def _heard(bus: Bus) -> list[str]:
+    assert bus._connection is not None
+    return [listening.subject.partition(".")[0] for listening, _ in bus._connection._live]
 
 
 async def test_a_question_to_one_of_many_is_not_overheard(tmp_path: Path, closing: AsyncExitStack) -> None:
