@@ -192,8 +192,7 @@ class Bus:
         self._subscriptions = [s for s in self._subscriptions if s.listening.subject != subject]
         if self._connection is not None:
             await self._connection.unlisten(subject)
-        for subscription in gone:
-            await subscription.end(_DRAIN_SECONDS)
+        await asyncio.gather(*(subscription.end(_DRAIN_SECONDS) for subscription in gone))
 
     async def start(self) -> None:
         """Begin to connect; returns at once."""
@@ -282,8 +281,7 @@ class Bus:
         self._inbox.close()
         if connection is not None:
             await connection.drain(_DRAIN_SECONDS)
-        for subscription in self._subscriptions:
-            await subscription.end(_DRAIN_SECONDS)
+        await asyncio.gather(*(subscription.end(_DRAIN_SECONDS) for subscription in self._subscriptions))
 
     async def _ask(self, subject: str, message: object, timeout: float, take: Take) -> None:
         if self._connection is None or not self._connection.connected:
@@ -308,7 +306,13 @@ class Bus:
             trouble = ""
             self._connection = connection
             self._arrived()
-            await connection.until_lost(self._announce)
+            try:
+                # What was unsubscribed while the connection was being made was not told to it, and a queue group would go on choosing it.
+                await connection.keep_only(self._heard(connection.client))
+                await connection.until_lost(self._announce)
+            except Exception:
+                # A bug must not end the only way back.
+                logger.exception("bus_watch_failed")
             self._connection = None
             self._lost_at = time.monotonic()
             CONNECTED.set(0)

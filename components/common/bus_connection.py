@@ -99,6 +99,11 @@ class Connection:
             with contextlib.suppress(nats.errors.Error, TimeoutError, OSError):
                 await (live.drain() if self.connected else live.unsubscribe())  # type: ignore[no-untyped-call]
 
+    async def keep_only(self, heard: list[Listening]) -> None:
+        """Take no more messages of what is heard no longer."""
+        for subject in {listening.subject for listening, _ in self._live} - {one.subject for one in heard}:
+            await self.unlisten(subject)
+
     async def until_lost(self, heard_again: Callable[[], None]) -> None:
         """Wait for the connection's end, and meanwhile try again to hear what the server does not let it hear.
 
@@ -131,6 +136,8 @@ class Connection:
             name=self._name,
             inbox_prefix=inbox_prefix(self._config.user).encode(),
             connect_timeout=_CONNECT_SECONDS,
+            # Else who publishes while much is pending waits for a connection that is lost for ever.
+            flush_timeout=_CONNECT_SECONDS,
             allow_reconnect=False,
             reconnect_time_wait=1,
             max_reconnect_attempts=1,
@@ -149,7 +156,7 @@ class Connection:
         await self.client.flush(_CONNECT_SECONDS)
 
     async def _hear_again(self) -> bool:
-        """Subscribe to what was refused; True when the server accepts all of it."""
+        """Subscribe to what was refused; True when the server accepts any of it."""
         refused, self._unheard = self._unheard, set()
         again = [listening for listening, _ in self._live if listening.subject.lower() in refused]
         try:
@@ -161,7 +168,7 @@ class Connection:
             self._unheard |= refused
             return False
         self._told &= self._unheard
-        return bool(again) and not self._unheard
+        return any(listening.subject.lower() not in self._unheard for listening in again)
 
     async def _on_error(self, error: Exception) -> None:
         text = str(error) or type(error).__name__

@@ -21,16 +21,17 @@ _RANDOM_BYTES = 16
 
 
 class Inbox:
-    """The answers to a bus's questions; each connection gives it an address of its own."""
+    """The answers to a bus's questions, at one address for all its connections: a question outlives the one it was sent by."""
 
     def __init__(self) -> None:
         self._address = ""
         self._open: dict[str, tuple[Take, asyncio.Future[None]]] = {}
 
     def listening(self, client: Client) -> Listening:
-        """Take a new address, and return what is to be heard there before the first question."""
-        # Of the client's own name only the beginning, the user's, is taken: the rest counts up from one name to the next.
-        self._address = f"{client.new_inbox().partition('.')[0]}.{secrets.token_hex(_RANDOM_BYTES)}"
+        """Return what is to be heard before the first question."""
+        if not self._address:
+            # Of the client's own name only the beginning, the user's, is taken: the rest counts up from one name to the next.
+            self._address = f"{client.new_inbox().partition('.')[0]}.{secrets.token_hex(_RANDOM_BYTES)}"
         return Listening(f"{self._address}.*", "", self._receive)
 
     async def ask(self, client: Client, subject: str, question: bytes, timeout: float, take: Take) -> None:

@@ -72,7 +72,7 @@ class Share:
         """Return what `work` returns, which touches the share on another thread. Work within work is done at once.
 
         Raises:
-            ShareUnwellError: the share does not answer.
+            ShareUnwellError: the share does not answer, or was closed.
         """
         if self._threads.here():
             return work()
@@ -103,13 +103,13 @@ class Share:
 
     def _submit(self, work: Callable[[], T]) -> Future[T]:
         self._start()
-        if self._hangs:
+        if self._hangs or self._ending.is_set():
             REFUSED.inc()
             raise ShareUnwellError
         return self._threads.submit(work)
 
     def _check(self, future: Future[Any]) -> None:
-        if self._hangs:
+        if self._hangs or self._ending.is_set():
             # What has not begun does not begin.
             future.cancel()
             REFUSED.inc()

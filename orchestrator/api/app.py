@@ -59,14 +59,14 @@ def _identify() -> None:
         return
     door.own_page(request)
     orchestrator = here()
-    comer = door.comer(request)
-    if wait := orchestrator.attempts.wait(comer):
+    comer, by_password = door.comer(request), door.by_password(request)
+    if wait := orchestrator.attempts.wait(comer, by_password=by_password):
         raise door.RefusedAtDoorError(f"too many failed logins: try again in {wait} s", 429, wait)
     try:
         g.caller = orchestrator.voucher.caller(request.headers, looks=request.method in door.LOOKING)
     except AuthError as error:
         if error.status == 401 and request.headers.get("Authorization"):
-            orchestrator.attempts.failed(comer)
+            orchestrator.attempts.failed(comer, by_password=by_password)
         raise
     orchestrator.attempts.succeeded(comer)
     door.json_only(request)

@@ -99,13 +99,20 @@ class Voucher:
                 logger.warning("controller_unreachable", url=url, reason=str(error) or type(error).__name__)
                 continue
             if answer.status_code in (401, 403):
+                self._prefer(url)
                 raise AuthError("this token is not, or no longer, valid: `ingot login`", 401)
             if not isinstance(said, dict) or not isinstance(said.get("email"), str):
                 logger.warning("controller_cannot_tell", url=url, status=answer.status_code)
                 continue
+            self._prefer(url)
             if said.get("admin") is not True:
                 raise AuthError(f"{said['email']} is not an administrator of the platform", 403)
             return str(said["email"])
         raise AuthError(
             "no controller answers, so nobody can vouch for a token: use the operator's password", 503
         )
+
+    def _prefer(self, url: str) -> None:
+        """Ask a controller that answered first from now on: a silent one would hold each request up."""
+        if self._controllers[0] != url:
+            self._controllers = [url, *(other for other in self._controllers if other != url)]

@@ -49,21 +49,28 @@ class Attempts:
         self._free: OrderedDict[Comer, float] = OrderedDict()
         self._welcome: OrderedDict[Comer, float] = OrderedDict()
 
-    def wait(self, comer: Comer) -> int:
-        """Return how many seconds a client has to wait for its next attempt; 0 for none."""
+    def wait(self, comer: Comer, *, by_password: bool = True) -> int:
+        """Return how many seconds a client has to wait for its next attempt; 0 for none.
+
+        Args:
+            comer: the client.
+            by_password: it names a password, which many clients together could guess. A token nobody guesses: what others try does
+                not keep it out.
+        """
         now = self._clock()
         with self._lock:
             own = self._free.get(comer, now) - now - (BURST - 1) * EACH_SECONDS
             everybody = self._free.get(_all(comer), now) - now - (ALL_BURST - 1) * ALL_EACH_SECONDS
-            if self._welcome.get(comer, -math.inf) > now - WELCOME_SECONDS:
+            if not by_password or self._welcome.get(comer, -math.inf) > now - WELCOME_SECONDS:
                 everybody = 0.0
         return max(0, math.ceil(max(own, everybody)))
 
-    def failed(self, comer: Comer) -> None:
-        """Count one."""
+    def failed(self, comer: Comer, *, by_password: bool = True) -> None:
+        """Count one; that of a token for its client alone."""
         now = self._clock()
+        counts = [(comer, EACH_SECONDS), *([(_all(comer), ALL_EACH_SECONDS)] if by_password else [])]
         with self._lock:
-            for key, each in ((comer, EACH_SECONDS), (_all(comer), ALL_EACH_SECONDS)):
+            for key, each in counts:
                 _keep(self._free, key, max(self._free.get(key, now), now) + each)
 
     def succeeded(self, comer: Comer) -> None:
@@ -78,6 +85,11 @@ def comer(request: Request) -> Comer:
     return request.remote_addr or "", _subscriber(said)
 
 
+def by_password(request: Request) -> bool:
+    """Return whether a request comes with a password, not with a token."""
+    return request.headers.get("Authorization", "").strip().lower().startswith("basic ")
+
+
 def own_page(request: Request) -> None:
     """Refuse what another site's page has a browser ask, with the password that the browser remembers.
 
@@ -88,7 +100,7 @@ def own_page(request: Request) -> None:
         return
     site, origin = request.headers.get("Sec-Fetch-Site"), request.headers.get("Origin")
     foreign = site not in (None, "same-origin", "none")
-    if foreign or (origin is not None and urlsplit(origin).netloc != request.host):
+    if foreign or (origin is not None and _host(origin) != request.host):
         raise RefusedAtDoorError("a page of another site may not ask for this", 403)
 
 
@@ -102,6 +114,14 @@ def json_only(request: Request) -> None:
         return
     if request.content_type or request.get_data(cache=True):
         raise RefusedAtDoorError("the body is taken as JSON alone: send Content-Type: application/json", 415)
+
+
+def _host(origin: str) -> str | None:
+    """Return the host and port of an origin; None where it is no URL."""
+    try:
+        return urlsplit(origin).netloc
+    except ValueError:
+        return None
 
 
 def _all(who: Comer) -> Comer:

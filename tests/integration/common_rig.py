@@ -115,6 +115,11 @@ class NatsServer:
             assert time.monotonic() < deadline, "nats-server does not reload"
             time.sleep(0.02)
 
+    def hang(self) -> None:
+        """Have it say and take nothing, with its connections open, until it is stopped."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGSTOP)
+
     def stop(self) -> None:
         if self._process is not None:
             self._process.kill()

@@ -17,7 +17,7 @@ from tests.unit.roles import firewall_rules
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="namespaces and other uids are root's")
 
-APPLICATION, NEIGHBOUR, BUILD = 50_000, 50_001, 49_000
+APPLICATION, NEIGHBOUR, BUILD, SERVER = 50_000, 50_001, 49_000, 48_003
 # The other machine, by each of its addresses: the one of the inventory, one of a second interface, one of IPv6; what is no
 # machine of the platform; and what answers on the cable itself.
 OTHER, SECOND, SIX, OUTSIDE, METADATA = (
@@ -29,7 +29,7 @@ OTHER, SECOND, SIX, OUTSIDE, METADATA = (
 )
 HERE, HERE_SECOND, HERE_SIX = "198.18.7.4", "198.18.8.4", "fd00:7::4"
 ROUTER_PORT, TLS_PORT, REDIS_PORT, MIRROR_PORT, BUS_PORT = 8080, 8443, 5500, 8081, 4222
-OWN_PORT, OWN_SIX_PORT, AGENT_PORT = 7777, 7778, 9051
+OWN_PORT, OWN_SIX_PORT, AGENT_PORT, SERVER_PORT = 7777, 7778, 9051, 5501
 # Where clouds answer machines beside that: Amazon and Google by IPv6, Azure, Alibaba, Oracle. Azure's serves names, too.
 AZURE = "168.63.129.16"
 CLOUDS = ("fd00:ec2::254", "fd20:ce::254", AZURE, "100.100.100.200", "192.0.0.192")
@@ -268,6 +268,24 @@ def test_what_guests_need_is_open_and_changed_ports_are_followed(machines: Machi
     # A mirror is open where it is, not on every machine; a service is one of a service node.
     closed: Calls = [("tcp", SECOND, MIRROR_PORT), ("udp", SECOND, 53), ("tcp", "127.0.0.1", REDIS_PORT)]
     check(machines, APPLICATION, dict.fromkeys(closed, "refused"))
+
+
+def test_a_server_of_data_is_called_and_calls_nobody(machines: Machines) -> None:
+    # Of IPv6 the own machine's are no addresses of a service node here.
+    machines.listen(0, SERVER, [("tcp", "0.0.0.0", SERVER_PORT)])
+    machines.listen(1, SERVER, [("tcp", "0.0.0.0", SERVER_PORT)])
+    machines.run(0, "nft", "add", "element", "inet", "ingot", "open", f"{{ {HERE} . tcp . {SERVER_PORT} }}")
+    machines.run(1, "nft", "-f", "-", given=table())
+    try:
+        for uid in (0, APPLICATION):
+            check(machines, uid, {("tcp", a, SERVER_PORT): "open" for a in (HERE, OTHER)})
+    finally:
+        machines.run(1, "nft", "flush", "ruleset")
+    away = [("tcp", a, p) for a in (OTHER, SIX, OUTSIDE, METADATA) for p in (BUS_PORT, ROUTER_PORT)]
+    away += [("udp", OTHER, 53), ("udp", "127.0.0.53", 53), ("tcp", OTHER, SERVER_PORT)]
+    away += [*within(AGENT_PORT), *within(AGENT_PORT, six=True), *within(OWN_PORT), *within(SERVER_PORT)]
+    for uid in (48_000, SERVER, 48_999):
+        check(machines, uid, dict.fromkeys(away, "refused"))
 
 
 def test_datagrams_within_the_machine_are_refused_but_to_a_resolver(machines: Machines) -> None:

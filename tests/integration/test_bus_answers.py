@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
+import pytest
 from common_rig import NatsServer, bus_of, until, up
 from nats import connect
 from prometheus_client import REGISTRY
 
-from components.common.bus import Incoming
+from components.common.bus import Bus, Incoming
+from components.common.bus_connection import Connection
 from components.common.messages import DropletRef
+
+
+def refused_replies() -> float:
+    return REGISTRY.get_sample_value("ingot_bus_refused_replies_total", {"subject": "test.ask"}) or 0.0
 
 
 async def test_nobody_guesses_where_the_next_answer_goes(nats: NatsServer, closing: AsyncExitStack) -> None:
@@ -39,6 +46,7 @@ async def test_nobody_guesses_where_the_next_answer_goes(nats: NatsServer, closi
 
 async def test_an_answer_goes_to_an_inbox_and_nowhere_else(nats: NatsServer, closing: AsyncExitStack) -> None:
     asked, asker = bus_of(closing, nats), bus_of(closing, nats)
+    before = refused_replies()
     heard: list[str] = []
 
     async def answer(message: Incoming[Any]) -> None:
@@ -63,8 +71,67 @@ async def test_an_answer_goes_to_an_inbox_and_nowhere_else(nats: NatsServer, clo
     assert sorted(heard) == sorted(
         ["answered False"] * 2 + ["answered True"] * 2 + ["_INBOX.mine", "_INBOX_controller.mine"]
     )
-    refused = REGISTRY.get_sample_value("ingot_bus_refused_replies_total", {"subject": "test.ask"})
-    assert refused == 2
+    assert refused_replies() - before == 2
+
+
+async def test_an_answer_arrives_by_the_connection_after_the_one_of_the_question(
+    nats: NatsServer, closing: AsyncExitStack
+) -> None:
+    asked, asker = bus_of(closing, nats), bus_of(closing, nats)
+    questions: list[Incoming[Any]] = []
+
+    async def keep(message: Incoming[Any]) -> None:
+        questions.append(message)
+
+    asked.subscribe("test.ask", None, keep)
+    await up(asked)
+    await up(asker)
+    answer = asyncio.create_task(asker.request("test.ask", None, DropletRef, timeout=60))
+    closing.callback(answer.cancel)
+    await until(lambda: bool(questions), "the question is heard")
+    nats.stop()
+    await until(lambda: not asked.connected and not asker.connected, "the loss is noticed")
+    nats.start()
+    await until(lambda: asked.connected and asker.connected, "connected again")
+    assert await questions[0].respond(DropletRef(droplet=1))
+    assert (await answer).droplet == 1
+
+
+async def test_who_unsubscribes_while_it_connects_is_no_deaf_member_of_a_group(
+    nats: NatsServer, closing: AsyncExitStack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    leaver, member, asker = (bus_of(closing, nats) for _ in range(3))
+    settle = Connection._settle
+
+    async def answer(message: Incoming[Any]) -> None:
+        await message.respond(DropletRef(droplet=1))
+
+    async def settle_and_leave(self: Connection) -> None:
+        await settle(self)
+        await leaver.unsubscribe("test.ask")
+
+    leaver.subscribe("test.ask", None, answer, queue="group")
+    member.subscribe("test.ask", None, answer, queue="group")
+    announced = asyncio.Event()
+
+    async def announce() -> None:
+        announced.set()
+
+    leaver.on_connect(announce)
+    with monkeypatch.context() as patch:
+        patch.setattr(Connection, "_settle", settle_and_leave)
+        await up(leaver)
+    await announced.wait()
+    await up(member)
+    await up(asker)
+    await until(lambda: _heard(leaver) == ["_INBOX"], "it has left")
+    for _ in range(20):
+        await asker.request("test.ask", None, DropletRef, timeout=20)
+
+
+def _heard(bus: Bus) -> list[str]:
+    assert bus._connection is not None
+    return [listening.subject.partition(".")[0] for listening, _ in bus._connection._live]
 
 
 async def test_a_question_to_one_of_many_is_not_overheard(tmp_path: Path, closing: AsyncExitStack) -> None:

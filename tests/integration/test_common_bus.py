@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
@@ -63,6 +64,24 @@ async def test_it_reconnects_announces_again_and_hears_again(
     assert listener.seconds_lost() == 0
     await speaker.publish("droplet.updated", DropletRef(droplet=3))
     await until(lambda: heard == [1, 3], "hears again")
+
+
+async def test_who_publishes_much_to_a_silent_server_is_let_go(
+    nats: NatsServer, closing: AsyncExitStack
+) -> None:
+    bus = bus_of(closing, nats)
+    await up(bus)
+    nats.hang()
+    held = 0.0
+    while bus.connected and held < 1:
+        began = time.monotonic()
+        # The buffers of two sockets, and the client's own.
+        await asyncio.wait_for(bus.publish("test.bulk", b"." * 1_000_000), 60)
+        held = time.monotonic() - began
+    # Given up by the bus, not by this test.
+    assert 1 <= held < 59
+    nats.stop()
+    await until(lambda: not bus.connected, "the loss is noticed")
 
 
 async def test_it_starts_before_its_server(tmp_path: Path, closing: AsyncExitStack) -> None:

@@ -93,10 +93,13 @@ async def test_a_daemon_that_starts_while_it_is_refused_comes_by_itself(
     await until(pair.hears, "the bus serves both")
 
 
+@pytest.mark.parametrize("never", [(), ("not.the.contracts",)])
 async def test_what_nobody_may_hear_for_a_while_is_heard_again(
-    strict: NatsServer, closing: AsyncExitStack
+    strict: NatsServer, closing: AsyncExitStack, never: tuple[str, ...]
 ) -> None:
     pair = Pair(closing, strict)
+    for subject in never:
+        pair.dea.subscribe(subject, None, pair._answer)
     await pair.connect()
     await until(lambda: pair.announced == 1, "announced")
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.api.door import BURST, Attempts
+from orchestrator.api.door import ALL_BURST, BURST, Attempts
 from tests.unit.orchestrator.api_rig import PASSWORD, Rig, basic
 
 GOOD = basic("operator", PASSWORD)
@@ -53,6 +53,7 @@ def test_without_a_body_no_form_is_asked_for(rig: Rig) -> None:
         ({"Sec-Fetch-Site": "same-site"}, 403),
         ({"Origin": "http://evil.example"}, 403),
         ({"Origin": "null"}, 403),
+        ({"Origin": "http://["}, 403),
         ({"Origin": "http://localhost", "Sec-Fetch-Site": "same-origin"}, 404),
         ({"Sec-Fetch-Site": "none"}, 404),
         ({}, 404),
@@ -97,6 +98,31 @@ def test_whoever_claims_ever_new_addresses_is_limited_as_one() -> None:
     assert attempts.wait(("198.18.0.8", "")) == 0
     clock.now += 5
     assert attempts.wait(("198.18.0.9", "one more")) == 0
+
+
+def test_what_cannot_be_guessed_is_not_kept_out_by_others_guesses() -> None:
+    attempts = Attempts(Clock())
+    for number in range(200):
+        attempts.failed(("198.18.0.9", str(number)), by_password=False)
+    assert attempts.wait(("198.18.0.9", "an operator")) == 0
+    for number in range(200):
+        attempts.failed(("198.18.0.9", str(number)))
+    assert attempts.wait(("198.18.0.9", "an operator")) > 0
+    assert attempts.wait(("198.18.0.9", "an administrator"), by_password=False) == 0
+    # Each is limited on its own.
+    for _ in range(BURST):
+        attempts.failed(("198.18.0.9", "an administrator"), by_password=False)
+    assert attempts.wait(("198.18.0.9", "an administrator"), by_password=False) > 0
+
+
+def test_a_valid_token_comes_in_while_others_guess(rig: Rig) -> None:
+    for number in range(ALL_BURST + 10):
+        headers = {"Authorization": GUESS, "X-Forwarded-For": f"10.1.{number}.1"}
+        assert rig.http.get("/v2/jobs", headers=headers).status_code in (401, 429)
+    came = {"X-Forwarded-For": "10.2.0.1"}
+    assert rig.http.get("/v2/jobs", headers={"Authorization": GOOD, **came}).status_code == 429
+    # No controller can be asked here: it got as far as that.
+    assert rig.http.get("/v2/jobs", headers={"Authorization": "a token", **came}).status_code == 503
 
 
 def test_a_network_of_ipv6_is_one_client(rig: Rig) -> None:

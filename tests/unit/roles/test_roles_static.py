@@ -187,6 +187,17 @@ def test_accounts_are_those_of_the_platform_page() -> None:
         )
     ]
     assert sorted(f"{first}-{last}" for first, last in ranges) == base["__base_guests"]
+    (servers,) = re.findall("^\\| `ingot-redis-<uid>` \\| (\\d+)\u2013(\\d+) \\|", page, re.MULTILINE)
+    assert "-".join(servers) == base["__base_servers"]
+
+
+@pytest.mark.parametrize(("capacity", "uids"), [(0, 200), (50, 200), (400, 410), (1000, 1000)])
+def test_a_redis_node_that_takes_few_or_no_instances_more_has_uids_for_those_it_has(
+    capacity: int, uids: int
+) -> None:
+    written = load(ROOT / "roles/service_redis/vars/main.yml")["__service_redis_uids"]
+    found = jinja2.Environment().from_string(written).render(service_redis_capacity=capacity)
+    assert json.loads(found) == list(range(48000, 48000 + uids))
 
 
 def test_the_firewall_supposes_the_defaults_of_the_roles_whose_ports_it_opens() -> None:
