@@ -48,8 +48,8 @@ RECONNECTS = Counter("ingot_bus_reconnects_total", "Connections made again after
 
 _RETRY_SECONDS = (0.2, 1.0)
 _DRAIN_SECONDS = 10
-# Of one subject; beyond it the client library holds messages, up to its own bound.
-_MOST_WAITING = 10_000
+# Of one subject, each of a megabyte at most; beyond it the client library holds messages, up to its own bound in bytes.
+_MOST_WAITING = 500
 # What decoding raises; the last for what is nested too deeply.
 _UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 logger = log.get(__name__)
