@@ -168,7 +168,7 @@ _TENANT: tuple[Attempt, ...] = (
     Web(TENANT, "have more memory than the quota", "POST", "/apps",
         {"name": "much", "staging": {"framework": "wsgi"}, "uris": [], "instances": 1, "resources": {"memory": 1 << 20}}),
     Web(TENANT, "have a thousand instances", "POST", "/apps",
-        {"name": "many", "staging": {"framework": "wsgi"}, "uris": [], "instances": 1000, "resources": {"memory": 1}}),
+        {"name": "many", "staging": {"framework": "wsgi"}, "uris": [], "instances": 1000, "resources": {"memory": 16}}, says="you are allowed"),
     Web(TENANT, "have a negative number of instances", "POST", "/apps",
         {"name": "minus", "staging": {"framework": "wsgi"}, "uris": [], "instances": -1, "resources": {"memory": 64}}),
     Web(TENANT, "have a name that is a path", "POST", "/apps",

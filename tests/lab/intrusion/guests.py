@@ -101,9 +101,9 @@ _EVERY_GUEST = (
 # Which ports a guest's own machine has for itself.
 _LOOPBACK = {APPLICATION: (22, 9051, 12345), TASK: (22, 9051, 12345), BUILD: (22, 9022, 9041, 9061)}
 _TASKS_ALONE = (
-    ("fill the disk", "fill('.', 6000)", 60),
-    ("fill the disk by /tmp", "fill('/tmp', 6000)", 60),
-    ("use up the disk's inodes", "inodes('.', 2000000)", 60),
+    ("fill the disk", "fill('.', 2500)", 60),
+    ("fill the disk by /tmp", "fill('/tmp', 2500)", 60),
+    ("use up the disk's inodes", "inodes('.', 400000)", 60),
     ("hold eight times its memory", "hog(512)", 40),
     ("have more processes than it may", "forks(3000)", 40),
     ("fill the disk with its log", "flood(3000)", 60),
@@ -118,7 +118,7 @@ _APPLICATION = (
     ("listen on the bus's port of its machine", "bind(4222, F['machines']['core1'])"),
 )
 _BUILD = (
-    ("read a neighbour's build", "entries('/var/lib/ingot/stager/work', (os.getcwd().split('/')[-2],))"),
+    ("read a neighbour's build", "entries('/var/lib/ingot/stager/tasks', os.getcwd().split('/'))"),
     ("read the password of the stager", "read('/etc/ingot/stager.yml')"),
     ("read the controller's database password", "read('/etc/ingot/controller.yml')"),
     ("write the cache of other users' builds", "write('/var/lib/ingot/stager/cache/intrusion')"),

@@ -32,6 +32,8 @@ T = TypeVar("T", bound=Attempt)
 _GUEST_SECONDS = 420.0
 _ALONE_SECONDS = 150.0
 _MARK = "ATTEMPT "
+# As a DEA says what a task was ended for.
+_ENDED_FOR = ("memory over", "disk over", "a file over", "too many", "files and folders")
 
 
 def tables() -> list[Attempt]:
@@ -104,7 +106,11 @@ def _reach(stage: Stage, row: Reach) -> Outcome:
     family = socket.AF_INET6 if row.version == 6 else socket.AF_INET
     address: tuple[Any, ...] = (facts["machines"][row.machine], row.port)
     if row.version == 6:
-        address = (facts["link_local"][row.machine], row.port, 0, interface(facts["gateway"]))
+        scope = interface(facts["gateway"])
+        assert scope, (
+            "the network's interface is not found, and nothing can be tried by its link-local addresses"
+        )
+        address = (facts["link_local"][row.machine], row.port, 0, scope)
     with socket.socket(family) as sock:
         sock.settimeout(3)
         try:
@@ -184,6 +190,12 @@ def _task(stage: Stage, command: str, seconds: float) -> tuple[dict[str, Any], s
 
 
 def _alone(stage: Stage, row: Guest) -> Outcome:
-    ended, _ = _task(stage, f"python3 probe.py {TASK} {row.name!r}", _ALONE_SECONDS)
-    got_through = ended["state"] == "endless" or ended.get("exit_status") == WON
-    return Outcome(row, not got_through, str(ended.get("detail") or ended["state"]))
+    ended, text = _task(stage, f"python3 probe.py {TASK} {row.name!r}", _ALONE_SECONDS)
+    said, status = str(ended.get("detail") or ended["state"]), ended.get("exit_status")
+    own = [result for result in _results(text) if result["name"] == row.name]
+    if own:
+        return _judged(row, own[0])
+    # Its own word may be lost in what it wrote: then its status has it, or the reason that it was ended for.
+    tried = status in (0, WON) or any(word in said for word in _ENDED_FOR)
+    refused = tried and status != WON and ended["state"] != "endless"
+    return Outcome(row, refused, said if tried else f"no result came back: {said}")
