@@ -171,7 +171,7 @@ class Agent:
         with contextlib.suppress(RuntimeError):
             for number in _SIGNALS:
                 asyncio.get_running_loop().remove_signal_handler(number)
-        await self._keeper.close()
+        await self._keeper.close(recovered=self._recovered)
         await self._gone.close()
         await self._droplets.close()
         self._logs.close()

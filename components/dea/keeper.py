@@ -143,8 +143,7 @@ class Keeper:
         logger.info("instance_stopping", **facts(instance))
         await asyncio.sleep(self._config.drain)
         starting = self._starting.get(instance.id)
-        if starting is not None:
-            # A thread may be unpacking: it sees the state and ends by itself.
+        if starting is not None:  # A thread may be unpacking: it sees the state and ends by itself.
             await asyncio.wait([starting])
         await self.end_unit(instance)
         await self.discard(instance)
@@ -235,12 +234,13 @@ class Keeper:
         task.add_done_callback(self._tasks.discard)
         return task
 
-    async def close(self) -> None:
-        """Let go of everything; the instances go on."""
+    async def close(self, *, recovered: bool) -> None:
+        """Let go of everything; the instances go on. Who has not `recovered` all of them leaves the records as they are."""
         await tasks.end(self._tasks)
         self._remains.close()
-        self.save()
-        self._holdings.save()
+        if recovered:
+            self.save()
+            self._holdings.save()
 
     def _resume(self, instance: Instance, status: UnitStatus | None) -> None:
         if instance.state is State.CRASHED:

@@ -74,3 +74,15 @@ def test_routers_are_told_where_applications_are_served(
     done = local_play.run(tmp_path, TELL, given, "-i", str(inventory))
     assert done.returncode == 0, done.stdout + done.stderr
     assert [str(network) for network in deas.read(target)] == wanted
+
+
+def test_an_address_that_a_run_cannot_tell_is_named_and_the_list_stays(tmp_path: Path) -> None:
+    inventory, target = tmp_path / "pool.yml", tmp_path / "router-deas"
+    inventory.write_text(POOL.replace("10.1.0.3", "\"{{ ansible_facts['ens4'].ipv4.address }}\""))
+    target.write_text("10.1.0.3\n")
+    done = local_play.run(
+        tmp_path, TELL, {"__router_deas": str(target), "__router_group": "root"}, "-i", str(inventory)
+    )
+    assert done.returncode != 0
+    assert "dea_address of dea3 cannot be told by this run" in done.stdout
+    assert target.read_text() == "10.1.0.3\n"

@@ -106,7 +106,7 @@ _TASKS_ALONE = (
     ("use up the disk's inodes", "inodes('.', 400000)", 60),
     ("hold eight times its memory", "hog(512)", 40),
     ("have more processes than it may", "forks(3000)", 40),
-    ("fill the disk with its log", "flood(3000)", 60),
+    ("fill the disk with its log", "flood(1500)", 60),
 )
 _APPLICATION = (
     (

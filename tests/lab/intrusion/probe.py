@@ -233,7 +233,11 @@ def raise_limit(which):
     soft, hard = resource.getrlimit(which)
     if hard == resource.RLIM_INFINITY:
         return False
-    resource.setrlimit(which, (soft, hard + 1))
+    try:
+        resource.setrlimit(which, (soft, hard + 1))
+    except ValueError as error:
+        # As CPython says EPERM.
+        raise PermissionError(str(error)) from None
     return True
 
 

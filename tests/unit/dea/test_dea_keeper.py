@@ -15,6 +15,7 @@ from components.common import trees
 from components.common.config import parse
 from components.common.gone import Gone
 from components.common.messages import DeaStart, Limits
+from components.common.units import UnitError
 from components.dea.config import DeaConfig
 from components.dea.errors import NoRoomError
 from components.dea.instance import Instance, State
@@ -42,6 +43,7 @@ class Rig:
         self.launcher = Launcher(config, base / "instances")
         self.gone = Gone(base / ".gone")
         nothing: Any = AsyncMock()
+        self.runner = nothing
         self.keeper = Keeper(
             config,
             disk_quota=nothing,
@@ -76,7 +78,7 @@ def instance(name: str, *uris: str, disk: int = 60) -> Instance:
 async def rig(tmp_path: Path) -> AsyncIterator[Rig]:
     found = Rig(tmp_path)
     yield found
-    await found.keeper.close()
+    await found.keeper.close(recovered=True)
     await found.gone.close()
 
 
@@ -142,8 +144,22 @@ async def test_an_agent_that_ends_breaks_off_what_it_does_to_files(
     monkeypatch.setattr(trees, "weigh", slow)
     rig.keeper.spawn(rig.keeper.crash(crashed, "why"), "crash")
     assert await asyncio.to_thread(begun.wait, 60)
-    await rig.keeper.close()
+    await rig.keeper.close(recovered=True)
     go_on.set()
     assert await asyncio.to_thread(ended.wait, 60)
     assert folder.exists()
     assert not crashed.released
+
+
+async def test_an_agent_that_could_not_begin_leaves_the_records_as_they_are(tmp_path: Path) -> None:
+    before = Rig(tmp_path)
+    before.add("a", state=State.RUNNING)
+    await before.keeper.close(recovered=True)
+    records = (tmp_path / "applications.json").read_bytes()
+    rig = Rig(tmp_path)
+    rig.runner.names.side_effect = UnitError("the system's D-Bus cannot be reached")
+    with pytest.raises(UnitError):
+        await rig.keeper.recover()
+    await rig.keeper.close(recovered=False)
+    assert (tmp_path / "applications.json").read_bytes() == records
+    await rig.gone.close()

@@ -35,7 +35,7 @@ def rules(
     """Render the file of machine `here`; `more` goes to the filter `ingot_firewall`."""
     plugin = filters()
     machines = plugin.ingot_machines(hostvars, groups)
-    known = plugin.ingot_remembered(machines, {})
+    known = plugin.ingot_remembered(machines, {}, networks)
     given = yaml.safe_load((BASE / "vars/main.yml").read_text())
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(BASE / "templates"),

@@ -10,11 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import jinja2
+import msgspec
 import pytest
 import yaml
 
 from components.common import subjects
 from components.common.platform_hosts import host_problems, platform_hosts
+from components.controller.config import ControllerConfig
 from tests.unit.roles import firewall_rules
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -280,3 +282,9 @@ def test_the_agent_that_reads_what_strangers_made_has_a_bound_of_memory() -> Non
     (line,) = (line for line in unit.splitlines() if line.startswith("MemoryMax="))
     # 512 MB, and for each of 1024 instances 512 K characters of four bytes and 2000 lines.
     assert jinja2.Template(line).render(defaults_of(role)) == "MemoryMax=3060M"
+
+
+def test_administrators_have_by_the_role_what_the_program_has_for_them() -> None:
+    given = load(ROOT / "roles" / "controller" / "vars" / "main.yml")["__controller_admin_capacity"]
+    (field,) = [f for f in msgspec.structs.fields(ControllerConfig) if f.name == "admin_capacity"]
+    assert given == msgspec.structs.asdict(field.default)
