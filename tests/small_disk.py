@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import itertools
 import os
 import subprocess
 from collections.abc import Iterator
@@ -33,13 +35,14 @@ def small_disk(folder: Path, mb: int = 64, inodes: int = 200_000) -> Iterator[Pa
 
 
 def fill(folder: Path, leave: int = 0) -> Path:
-    """Take all bytes that are left but some; gives the file."""
+    """Take all bytes that are left but some; gives the file. What others write meanwhile is theirs."""
     path = folder / "ballast"
-    left = os.statvfs(folder)
     with path.open("ab") as file:
-        wanted = left.f_bavail * left.f_frsize - leave
-        if wanted > 0:
-            os.posix_fallocate(file.fileno(), file.tell(), wanted)
+        while (wanted := _room(folder) - leave) > 0:
+            # Somebody was quicker: what is left is asked for anew.
+            with _room_for_others():
+                os.posix_fallocate(file.fileno(), file.tell(), wanted)
+                file.seek(0, os.SEEK_END)
     return path
 
 
@@ -47,9 +50,25 @@ def fill_inodes(folder: Path) -> Path:
     """Take all inodes that are left; gives the folder that holds them."""
     path = folder / "crowd"
     path.mkdir()
-    for number in range(os.statvfs(folder).f_favail):
-        (path / str(number)).touch()
+    with _room_for_others():
+        for number in itertools.count():
+            (path / str(number)).touch()
     return path
+
+
+def _room(folder: Path) -> int:
+    left = os.statvfs(folder)
+    return left.f_bavail * left.f_frsize
+
+
+@contextmanager
+def _room_for_others() -> Iterator[None]:
+    """Pass over that there is no room left."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
 
 
 def empty(path: Path) -> None:
