@@ -2,37 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from sqlalchemy import select
 
-from components.common.identity import Identity
 from components.controller.config import RateLimit
-from components.controller.context import Controller
 from components.controller.models_records import Taking
 from components.controller.rates import Buckets
 from components.controller.takings import HOME_SECONDS, Takings, level
 from components.controller.workers import Workers
-from tests.contract.vmc_client import Vmc, controller_in, served
+from tests.contract.vmc_client import Vmc, controller_in, served, worker
 
 
 def failed(vmc: Vmc, email: str) -> int:
     return vmc.call("POST", f"/users/{email}/tokens", {"password": "wrong"}).status
-
-
-@contextmanager
-def other_worker(controller: Controller) -> Iterator[Controller]:
-    made = Controller.build(controller.config, Identity.fresh("CloudController", 1))
-    made.bus.start()
-    try:
-        yield made
-    finally:
-        made.bus.close()
-        made.services.close()
-        made.db.close()
 
 
 def test_guesses_and_registrations_count_at_all_workers(tmp_path: Path) -> None:
@@ -42,7 +26,7 @@ def test_guesses_and_registrations_count_at_all_workers(tmp_path: Path) -> None:
     }
     with (
         controller_in(tmp_path, **limits) as made,
-        other_worker(made) as twin,
+        worker(made.config, 1) as twin,
         served(made) as one,
         served(twin) as two,
     ):
@@ -61,7 +45,7 @@ def test_registrations_that_come_to_nothing_count_at_all_workers(tmp_path: Path)
     limits: dict[str, Any] = {"address_limit": {"per_minute": 1, "burst": 5}}
     with (
         controller_in(tmp_path, **limits) as made,
-        other_worker(made) as twin,
+        worker(made.config, 1) as twin,
         served(made) as one,
         served(twin) as two,
     ):
@@ -74,7 +58,7 @@ def test_who_is_at_home_is_so_at_all_workers(tmp_path: Path) -> None:
     limits: dict[str, Any] = {"address_limit": {"per_minute": 1, "burst": 6}}
     with (
         controller_in(tmp_path, **limits) as made,
-        other_worker(made) as twin,
+        worker(made.config, 1) as twin,
         served(made) as one,
         served(twin) as two,
     ):

@@ -135,7 +135,14 @@ def controller_in(folder: Path, **more: Any) -> Iterator[Controller]:
         ControllerConfig,
     )
     prepare(config)
-    made = Controller.build(config, Identity.fresh("CloudController", 0))
+    with worker(config) as made:
+        yield made
+
+
+@contextmanager
+def worker(config: ControllerConfig, index: int = 0) -> Iterator[Controller]:
+    """Makes the parts of one worker of a controller whose ccdb and share are there."""
+    made = Controller.build(config, Identity.fresh("CloudController", index))
     made.bus.start()
     try:
         yield made

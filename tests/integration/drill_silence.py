@@ -155,7 +155,7 @@ def hanging(drill: Drill) -> Iterator[None]:
 
 
 def clock(seconds: int) -> Callable[[Drill], AbstractContextManager[None]]:
-    """Set ccdb's clock; an application is changed meanwhile, which asks for leases and timestamps."""
+    """Set ccdb's clock by so many seconds, which leases, stagings and updates go by."""
 
     @contextmanager
     def set_clock(drill: Drill) -> Iterator[None]:

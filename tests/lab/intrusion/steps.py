@@ -22,19 +22,20 @@ _GUESSES = 400
 _FOREIGN = "foreign"
 # Of 16 to 64 kinds, as many as hold some 128 bits.
 _RANDOM_LETTERS = 22
+# An application that the tenant makes to put something into it.
+_LOOT = {
+    "name": "loot",
+    "staging": {"framework": "wsgi"},
+    "uris": [],
+    "instances": 1,
+    "resources": {"memory": 64},
+}
 
 
 def stolen_resource(stage: Stage) -> str:
     """An upload names a file of the victim's by its digest, and does not have it."""
     token, facts = stage.tokens[TENANT], stage.facts
-    wish = {
-        "name": "loot",
-        "staging": {"framework": "wsgi"},
-        "uris": [],
-        "instances": 1,
-        "resources": {"memory": 64},
-    }
-    stage.ask("POST", "/apps", wish, token=token)
+    stage.ask("POST", "/apps", _LOOT, token=token)
     named = [{"sha1": facts["secret_sha1"], "size": facts["secret_size"], "fn": "stolen.txt"}]
     content, headers = upload(archive({"wsgi.py": "application = None\n"}), named)
     stage.ask("POST", "/apps/loot/application", content=content, headers=headers, token=token)
@@ -97,14 +98,7 @@ def squatting(stage: Stage) -> str:
 def filled_share(stage: Stage) -> str:
     """Uploads what nobody has again and again: two and a half gigabytes."""
     token = stage.tokens[TENANT]
-    wish = {
-        "name": "loot",
-        "staging": {"framework": "wsgi"},
-        "uris": [],
-        "instances": 1,
-        "resources": {"memory": 64},
-    }
-    stage.ask("POST", "/apps", wish, token=token)
+    stage.ask("POST", "/apps", _LOOT, token=token)
     try:
         for _ in range(10):
             content, headers = upload(
