@@ -27,6 +27,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import psycopg
 
 from components.common import trees
 from orchestrator.dev.harness import ROOT, Platform
@@ -98,6 +99,7 @@ class Case:
         ask: what the API is asked meanwhile.
         seconds: in which all is well again.
         away: seconds for which the part is away.
+        mended: what has to come about, beside what is well, once the part is back; its time counts.
     """
 
     name: str
@@ -105,6 +107,7 @@ class Case:
     ask: tuple[str, ...] = ("/apps", "/info")
     seconds: float = WELL_SECONDS
     away: float = AWAY_SECONDS
+    mended: Callable[[Drill], None] = lambda _drill: None
 
 
 @dataclass
@@ -160,6 +163,7 @@ def clock(seconds: int) -> Callable[[Drill], AbstractContextManager[None]]:
     @contextmanager
     def set_clock(drill: Drill) -> Iterator[None]:
         drill.clock.write_text(f"{seconds:+d}")
+        until(lambda: abs(ahead(drill) - seconds) < 60, "ccdb goes by another clock")
         try:
             yield
         finally:
@@ -168,8 +172,15 @@ def clock(seconds: int) -> Callable[[Drill], AbstractContextManager[None]]:
     return set_clock
 
 
+def ahead(drill: Drill) -> float:
+    """Return by how many seconds ccdb's clock is ahead of the machine's."""
+    with psycopg.connect(f"postgresql://ingot@127.0.0.1:{drill.database_port}/postgres") as connection:
+        row = connection.execute("SELECT extract(epoch FROM clock_timestamp())").fetchone()
+    return float(row[0] if row else 0) - time.time()
+
+
 def full(take: Callable[[Path], Path]) -> Callable[[Drill], AbstractContextManager[None]]:
-    """Fill the disks of all DEAs: a start is refused, a stop stops, and both are made good afterwards."""
+    """Fill the disks of all DEAs: a stop stops all the same."""
 
     @contextmanager
     def fill_disks(drill: Drill) -> Iterator[None]:
@@ -181,24 +192,29 @@ def full(take: Callable[[Path], Path]) -> Callable[[Drill], AbstractContextManag
         finally:
             for path in taken:
                 trees.remove(path)
-            until(lambda: state(drill.api, "spare", "STARTED") == 200, "its start is taken", PATIENCE)
-            until(
-                lambda: drill.api.running("spare") == 1,
-                "an instance starts where there is room again",
-                PATIENCE,
-            )
 
     return fill_disks
 
 
+def clock_is_right(drill: Drill) -> None:
+    """Wait until ccdb goes by the machine's clock again."""
+    until(lambda: abs(ahead(drill)) < 60, "ccdb's clock is right", PATIENCE)
+
+
+def spare_starts(drill: Drill) -> None:
+    """Start what was stopped on the full disk."""
+    until(lambda: state(drill.api, "spare", "STARTED") == 200, "its start is taken", PATIENCE)
+    until(lambda: drill.api.running("spare") == 1, "an instance starts where there is room again", PATIENCE)
+
+
 CASES = (
     Case("ccdb_packets_dropped", dropped),
-    Case("ccdb_clock_forth", clock(HOURS)),
-    Case("ccdb_clock_back", clock(-HOURS)),
+    Case("ccdb_clock_forth", clock(HOURS), mended=clock_is_right),
+    Case("ccdb_clock_back", clock(-HOURS), mended=clock_is_right),
     Case("share_hangs", hanging, ("/apps", "/info", "/apps/hello/application")),
     Case("bus_refuses", refused, seconds=BUS_SECONDS, away=4.0),
-    Case("dea_disks_full", full(fill)),
-    Case("dea_inodes_gone", full(fill_inodes)),
+    Case("dea_disks_full", full(fill), mended=spare_starts),
+    Case("dea_inodes_gone", full(fill_inodes), mended=spare_starts),
 )
 
 
@@ -240,6 +256,7 @@ def run(drill: Drill, case: Case) -> dict[str, Any]:
             for thread in threads:
                 thread.join()
         back = time.monotonic()
+        case.mended(drill)
         until(drill.well, f"{case.name}: all is well", PATIENCE)
         seconds = time.monotonic() - back
     return {
