@@ -37,6 +37,8 @@ class ActualTable:
         self.deas: dict[str, Dea] = {}
         self.listening_since = NEVER
         self.settling_since = NEVER
+        # DEAs that were there when the settling began.
+        self._awaited: frozenset[str] = frozenset()
         # STARTs in flight, by application, version and index, the oldest first: when they were asked for.
         self._starting: dict[tuple[int, str, int], float] = {}
         self._gone: dict[str, tuple[float, bool]] = {}
@@ -54,6 +56,18 @@ class ActualTable:
         self.listening_since = now
         if settle:
             self.settling_since = now
+            self._awaited = frozenset(name for name, dea in self.deas.items() if dea.lost_at is None)
+
+    def settled(self, now: float) -> bool:
+        """Return whether what happened unheard has been heard of since.
+
+        That is so after `settle` seconds, and after half of them where every DEA that was there before has been heard again.
+        After a start of one's own no DEA was there before, so the time is always the whole.
+        """
+        seconds = now - self.settling_since
+        awaited = [self.deas[name] for name in self._awaited if name in self.deas]
+        heard = bool(awaited) and all(dea.seen > self.settling_since for dea in awaited)
+        return seconds >= self.settings.settle / (2 if heard else 1)
 
     def heartbeat(self, message: Heartbeat, now: float) -> bool:
         """Take a `dea.heartbeat`; it may name all instances of a DEA or only one. True when the DEA came back."""

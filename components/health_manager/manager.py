@@ -287,7 +287,7 @@ class HealthManager:
         """Judge the picture itself: silent DEAs, and whether to trust what is left."""
         held = 0
         # Deaf, or just come: nobody's silence means anything yet.
-        if self._bus.connected and now - self.table.settling_since >= self._s.settle:
+        if self._bus.connected and self.table.settled(now):
             silence = self._pool.look(self.table, now)
             held = len(silence.held)
             for dea in silence.lost:

@@ -87,7 +87,7 @@ def doubts(
     found = []
     if not connected:
         found.append(BUS_LOST)
-    elif now - table.settling_since < settings.settle:
+    elif not table.settled(now):
         found.append(SETTLING)
     if not desired.loaded:
         found.append(NO_DESIRED)

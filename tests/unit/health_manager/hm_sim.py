@@ -167,7 +167,7 @@ class Sim(World):  # type: ignore[misc]  # a module of this folder, which mypy d
             self._attempt(mind)
             mind.next_attempt = now + mind.lease.wait(self.s.lease_renew, now)
         held = 0
-        if not self.bus_away and now - mind.table.settling_since >= self.s.settle:
+        if not self.bus_away and mind.table.settled(now):
             silence = mind.pool.look(mind.table, now)
             held = len(silence.held)
             for lost in silence.lost:
@@ -198,7 +198,7 @@ class Sim(World):  # type: ignore[misc]  # a module of this folder, which mypy d
 
     def _publish(self, mind: Mind, request: HmRequest) -> None:
         now = self.now
-        if self.bus_away or now - self.bus_back < self.s.settle:
+        if self.bus_away or now - self.bus_back < self.s.settle / 2:
             self.broken.append(f"{now}: {request.op} on a bus that is away or just back")
         if mind.desired.age(now) > self.s.desired_max_age:
             self.broken.append(f"{now}: {request.op} on what was wanted {mind.desired.age(now):.0f} s ago")

@@ -167,7 +167,7 @@ class World:
             if dea.up and dea.heard:
                 self._speak(dea, number)
         held = 0
-        if self.now - self.table.settling_since >= self.s.settle:
+        if self.table.settled(self.now):
             silence = self.pool.look(self.table, self.now)
             held = len(silence.held)
             for lost in silence.lost:

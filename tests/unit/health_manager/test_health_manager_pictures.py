@@ -298,3 +298,34 @@ def test_every_contradiction_is_reported():
 
 def test_the_shipped_timings_agree_with_each_other():
     assert Intervals().problems() == []
+
+
+# Settling.
+
+
+def test_settling_takes_its_whole_time_after_a_start_of_the_health_manager(table):
+    table.listen_from(100.0)
+    table.beat(beat(), 101.0)
+    assert not table.settled(104.9)
+    assert table.settled(105.0)
+
+
+def test_settling_takes_half_its_time_where_every_dea_of_before_is_heard(table):
+    table.beat(beat(dea="d1"), 99.0)
+    table.beat(beat(dea="d2"), 99.0)
+    table.listen_from(100.0)
+    table.beat(beat(dea="d1"), 101.0)
+    assert not table.settled(103.0)
+    table.beat(beat(dea="d2"), 103.0)
+    assert table.settled(103.0)
+    table.listen_from(104.0)
+    assert not table.settled(104.0)
+
+
+def test_a_dea_that_was_lost_before_is_not_waited_for(table):
+    table.beat(beat(dea="d1"), 99.0)
+    table.beat(beat(dea="d2"), 99.0)
+    table.lose(table.deas["d2"], 99.5)
+    table.listen_from(100.0)
+    table.beat(beat(dea="d1"), 101.0)
+    assert table.settled(102.5)

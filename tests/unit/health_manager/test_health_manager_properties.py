@@ -112,7 +112,8 @@ def test_nothing_is_ever_asked_on_a_picture_in_doubt(events, trouble):
                 dea.heard = False
                 world.table.deas[dea.id].seen = min(world.table.deas[dea.id].seen, world.now - 5)
         world.desired._touched.clear()
-        world.run(seconds if trouble == "bulk" else min(seconds, 4.0))
+        most = {"bulk": seconds, "bus": 0.4 * world.s.settle, "pool": 4.0}
+        world.run(min(seconds, most[trouble]))
         if trouble == "pool":
             break
     assert len(world.requests) == before

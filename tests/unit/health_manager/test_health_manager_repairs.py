@@ -313,8 +313,16 @@ def test_nothing_is_asked_on_stale_desired_data(world):
 def test_nothing_is_asked_while_settling(world):
     world.table.listen_from(world.now)
     world.exit(holder(world, 1, 0))
-    assert world.run(4.5) == []
+    assert world.run(2.3) == []
     assert starts(world.run(2)) == [(1, 0)]
+
+
+def test_settling_takes_its_whole_time_while_a_dea_of_before_is_not_heard(world):
+    world.deas["dea2"].heard = False
+    world.table.listen_from(world.now)
+    world.exit(holder(world, 1, 0))
+    assert world.run(4.8) == []
+    assert (1, 0) in starts(world.run(2))
 
 
 def test_too_many_silent_at_once_are_held_and_then_believed(world):
