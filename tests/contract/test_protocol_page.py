@@ -25,6 +25,8 @@ _HEADING = re.compile(rf"^#+ ({_NUMBER}) ", re.MULTILINE)
 _CITATION = re.compile(
     rf"\bprotocol ({_NUMBER}(?:(?:,? (?:and|to|or)|,) \d+\.\d+)*)\b(?!\.\d)", re.IGNORECASE
 )
+# How sections were cited before they had a page.
+_OLD_CITATION = re.compile(r"\bsections? \d+\.\d", re.IGNORECASE)
 ANY_METHOD = ("GET", "POST", "PUT", "DELETE")
 
 
@@ -79,6 +81,11 @@ def test_every_cited_section_is_there() -> None:
     assert missing == {}
 
 
+def test_citations_are_found() -> None:
+    cited = {number for _, text in files() for number in citations(text)}
+    assert {"1.8", "2.4", "4.4", "5.2", "5.4", "6.7", "7.5"} <= cited
+
+
 @pytest.mark.parametrize(
     ("text", "numbers"),
     [
@@ -92,6 +99,11 @@ def test_every_cited_section_is_there() -> None:
 )
 def test_a_citation_is_read(text: str, numbers: set[str]) -> None:
     assert citations(text) == numbers
+
+
+def test_no_section_is_cited_without_its_document() -> None:
+    found = {name for name, text in files() if _OLD_CITATION.search(text)}
+    assert found == set()
 
 
 def test_the_subjects_are_those_of_the_contract() -> None:
