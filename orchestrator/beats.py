@@ -15,7 +15,7 @@ from components.common.messages import DeaBeat, RouterRegister
 _INTERVALS, _AT_LEAST = 3.0, 3.0
 # DEAs that were silent for so long are forgotten.
 _KEPT_SECONDS = 3600.0
-# Routers prune an endpoint that is not registered again for two minutes (section 3 of the protocol); so do we.
+# Routers prune an endpoint that is not registered again for two minutes (protocol 3.2); so do we.
 _ENDPOINT_SECONDS = 120.0
 # Age changes without a message, so conditions are also asked again after so long.
 _LOOK_SECONDS = 0.5

@@ -1,4 +1,4 @@
-"""The orchestrator's own ends on the bus: it says that it is there, and keeps its route (sections 2.2 to 2.4)."""
+"""The orchestrator's own ends on the bus: it says that it is there, and keeps its route (protocol 2.2 to 2.4)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The controller's REST interface as typed calls (protocol sections 1.4 to 1.12, and `/v2`).
+"""The controller's REST interface as typed calls (protocol 1.4 to 1.12, and `/v2`).
 
 Application objects stay mappings: a client sends back the whole object it got, with what it changed.
 """
@@ -90,7 +90,7 @@ class Api(ApiV2):
         resources: Sequence[Mapping[str, Any]],
         sent: Callable[[int, int], None],
     ) -> None:
-        """`POST /apps/NAME/application` as a put (section 1.9)."""
+        """`POST /apps/NAME/application` as a put (protocol 1.9)."""
         upload = Upload.of(name, archive, resources)
         self._wish(
             "POST",
@@ -130,7 +130,7 @@ class Api(ApiV2):
         return self._members(self._object("GET", "/v2/machines"), "machines")
 
     def offerings(self) -> dict[str, Any]:
-        """`GET /info/services`: type → vendor → version → offering (section 1.5)."""
+        """`GET /info/services`: type → vendor → version → offering (protocol 1.5)."""
         return self._object("GET", "/info/services")
 
     def services(self) -> list[dict[str, Any]]:

@@ -109,7 +109,7 @@ def detect(names: Collection[str], read: Read, offered: Mapping[str, Mapping[str
 
 
 def _matches(detection: Collection[Mapping[str, bool | str]], names: Collection[str], read: Read) -> bool:
-    """Judge a `detection` list (section 1.5): glob → is there, is not there, or holds a pattern; all must hold."""
+    """Judge a `detection` list (protocol 1.5): glob → is there, is not there, or holds a pattern; all must hold."""
     rules = [(glob, rule) for item in detection for glob, rule in item.items()]
     return bool(rules) and all(_holds(glob, rule, names, read) for glob, rule in rules)
 

@@ -6,7 +6,7 @@ from typing import IO, Any
 
 import click
 
-# What to do about a controller's error, by its code (protocol section 1.3).
+# What to do about a controller's error, by its code (protocol 1.3).
 HINTS = {
     100: "client and platform may be of different releases: `ingot --version`, `ingot info`",
     102: "somebody else changed the application meanwhile: run the command again",
@@ -95,7 +95,7 @@ class ApiError(ClientError):
 
     Attributes:
         status: the HTTP status.
-        code: the error code of section 1.3; 0 where the answer carried none.
+        code: the error code of protocol 1.3; 0 where the answer carried none.
         description: the controller's own words.
     """
 

@@ -1,4 +1,4 @@
-"""One upload on the wire as `vmc` sends it (protocol section 1.9), streamed, its length known before."""
+"""One upload on the wire as `vmc` sends it (protocol 1.9), streamed, its length known before."""
 
 from __future__ import annotations
 

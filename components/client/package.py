@@ -23,7 +23,7 @@ ALWAYS_IGNORED = (
     *("*~", "\\#*#", "*.swp"),
 )
 EMPTY = ".__empty__"
-# Below this, asking what is known costs more than sending it all (section 1.9).
+# Below this, asking what is known costs more than sending it all (protocol 1.9).
 ASK_FROM_BYTES = 64 * 1024
 _EPOCH = (1980, 1, 1, 0, 0, 0)
 

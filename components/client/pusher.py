@@ -1,6 +1,6 @@
 """A push: pack, create or find, upload, stage, start, and leave nothing running when that fails.
 
-The calls are those of `vmc` (section 1.16): GET /info, GET /apps/N, POST /apps, POST /resources, POST
+The calls are those of `vmc` (protocol 1.16): GET /info, GET /apps/N, POST /apps, POST /resources, POST
 /apps/N/application, GET /apps/N, PUT /apps/N; then the instances are asked for until all run.
 """
 

@@ -105,7 +105,7 @@ def run(
 
     Args:
         name: component name, as in the configuration file's and the unit's name.
-        kind: the type it announces (section 2.2).
+        kind: the type it announces (protocol 2.2).
         config_type: its configuration.
         factory: makes the component from its configuration, the bus and its identity.
         identify: makes the identity; by default a fresh one for this run.

@@ -1,4 +1,4 @@
-"""Frameworks and runtimes: what an application may be, under which names, and how it is told (section 7.1).
+"""Frameworks and runtimes: what an application may be, under which names, and how it is told (protocol 7.1).
 
 Pure tables. The controller checks `staging.framework` and `staging.runtime` against them and shows them under `/info`;
 the stager's plugins build what they name; a DEA finds the interpreter that stands for `%VCAP_LOCAL_RUNTIME%` here.
@@ -48,7 +48,7 @@ class Runtime:
 class Framework:
     """A kind of application.
 
-    `runtimes` in order of preference; `default_runtime` None means the user names one. `detection` is section 7.1's:
+    `runtimes` in order of preference; `default_runtime` None means the user names one. `detection` is protocol 7.1's:
     file glob to True (is there), False (is not there) or a regular expression (some such file matches); all must hold.
     `looks_for` says the same to a person. `known_to_vmc`: `vmc` 0.3.17 crashes on a model that its own table lacks.
     """
@@ -315,7 +315,7 @@ def check_offered(runtime: str, versions: Mapping[str, str] | None) -> None:
 
 
 def info_frameworks(versions: Mapping[str, str] | None = None) -> dict[str, dict[str, object]]:
-    """Give the `frameworks` member of `/info` (section 1.5): those that some DEA can run.
+    """Give the `frameworks` member of `/info` (protocol 1.5): those that some DEA can run.
 
     Args:
         versions: see `offered`; None shows the whole table with its lowest versions.
@@ -333,7 +333,7 @@ def info_frameworks(versions: Mapping[str, str] | None = None) -> dict[str, dict
 
 
 def info_runtimes(versions: Mapping[str, str] | None = None) -> dict[str, dict[str, str]]:
-    """Give the body of `/info/runtimes` (section 1.5); `versions` as for `info_frameworks`."""
+    """Give the body of `/info/runtimes` (protocol 1.5); `versions` as for `info_frameworks`."""
     names = [r.name for r in RUNTIMES]
     return {r.name: {"version": _info_runtime(r, versions)["version"]} for r in _offered_of(names, versions)}
 

@@ -1,4 +1,4 @@
-"""Who a component is: its id, since when it runs, and how it says so (section 2.2 of the protocol)."""
+"""Who a component is: its id, since when it runs, and how it says so (protocol 2.2)."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ class Identity:
         )
 
     def varz(self) -> dict[str, object]:
-        """Give the part of `/varz` that all components share (section 3.5): memory in KB, cpu in percent of one core."""
+        """Give the part of `/varz` that all components share (protocol 3.5): memory in KB, cpu in percent of one core."""
         seconds = max(time.time() - self.started, 0.001)
         spent = os.times()
         return {

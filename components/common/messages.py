@@ -1,6 +1,6 @@
 """Messages of the bus, as structs.
 
-Names and units are the protocol's (section 2): `mem` and `disk` in limits are MB, quotas are bytes, `usage.mem` is KB,
+Names and units are those of protocol 2: `mem` and `disk` in limits are MB, quotas are bytes, `usage.mem` is KB,
 times are whole seconds since 1970. Unknown members are ignored, as a peer may be newer.
 """
 
@@ -176,7 +176,7 @@ class FindDroplet(_Message, frozen=True, omit_defaults=True):
 
 
 class FoundDroplet(_Message, frozen=True):
-    """One matching instance in answer to `dea.find.droplet`; `stats` is the shape of section 1.10."""
+    """One matching instance in answer to `dea.find.droplet`; `stats` is the shape of protocol 1.10."""
 
     dea: str
     version: str
@@ -314,7 +314,7 @@ class RouterRegister(_Message, frozen=True, omit_defaults=True):
 class StagingRequest(_Message, frozen=True):
     """`staging`: the stager fetches `download_uri` (a zip), answers when `upload_uri` has the droplet.
 
-    `properties` is section 7.2's environment: services, framework, runtime, resources, meta, environment.
+    `properties` is protocol 7.2's environment: services, framework, runtime, resources, meta, environment.
     """
 
     app_id: int
@@ -332,7 +332,7 @@ class StagingReply(_Message, frozen=True, omit_defaults=True):
 
 
 class ComponentAnnouncement(_Message, frozen=True, omit_defaults=True):
-    """`vcap.component.announce`, and with `uptime` the reply to `vcap.component.discover` (section 2.2)."""
+    """`vcap.component.announce`, and with `uptime` the reply to `vcap.component.discover` (protocol 2.2)."""
 
     type: str
     index: int

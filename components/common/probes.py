@@ -1,6 +1,6 @@
 """Probes: what a machine, an operator and a Prometheus ask of a daemon.
 
-`/healthz` (alive) and `/readyz` (fit to serve, and of which release) are open; `/varz` (section 3.5) and `/metrics` want the
+`/healthz` (alive) and `/readyz` (fit to serve, and of which release) are open; `/varz` (protocol 3.5) and `/metrics` want the
 announced credentials.
 """
 

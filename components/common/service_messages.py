@@ -1,6 +1,6 @@
-"""Messages between the gateway and the nodes of a data service (section 6.4), as structs.
+"""Messages between the gateway and the nodes of a data service (protocol 6.4), as structs.
 
-Credentials are mappings whose keys depend on the service (section 6.7); they hold passwords and never reach a log.
+Credentials are mappings whose keys depend on the service (protocol 6.7); they hold passwords and never reach a log.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The contract of the bus: every subject, who publishes it, who subscribes to it, and what it carries.
 
-Section 2 of the protocol reference, and ours under `ingot.`. The permissions of the NATS users are generated from this
+Protocol 2, and ours under `ingot.`. The permissions of the NATS users are generated from this
 table and from nothing else. A reply goes to the asker's inbox. The server allows it to the user that was asked, unless that user
 could ask itself: such a user has the askers' inboxes among its permissions. Which inbox is asked from is 128 random bits
 (`components/common/inbox.py`): who was not asked cannot answer.
@@ -22,7 +22,7 @@ SERVICES, ORCHESTRATOR, OPERATOR, PEER = "services", "orchestrator", "operator",
 # Users made on every bus; `peer` speaks all 2011 subjects and is switched on only where foreign clients exist.
 COMPONENTS = (CONTROLLER, DEA, HEALTH_MANAGER, ROUTER, STAGER, SERVICES, ORCHESTRATOR)
 EVERYONE = frozenset(COMPONENTS)
-# The data services there are, by their names on the bus (section 6.3). Each has rows of its own: a pattern such as
+# The data services there are, by their names on the bus (protocol 6.3). Each has rows of its own: a pattern such as
 # `*.provision.*` would let whoever may use it speak for services that nobody thought of.
 SERVICE_NAMES = ("RaaS",)
 
@@ -82,7 +82,7 @@ M, OPS, S = messages, operation_messages, service_messages
 
 
 def _service(name: str) -> tuple[Subject, ...]:
-    """Give the rows of one data service (section 6.4): its gateway asks, its nodes answer; both are `services`."""
+    """Give the rows of one data service (protocol 6.4): its gateway asks, its nodes answer; both are `services`."""
     both = _of(SERVICES)
     return (
         Subject(f"{name}.discover", both, both, S.ServiceDiscover, S.ServiceAnnouncement),

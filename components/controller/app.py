@@ -71,7 +71,7 @@ def create_app(controller: Controller) -> Flask:
     app.config["MAX_CONTENT_LENGTH"] = controller.config.max_upload_mb << 20
     app.extensions[EXTENSION] = controller
     app.json.sort_keys = False  # type: ignore[attr-defined]  # the default provider has it
-    # An encoded path may begin with a slash; it must not be answered with a redirect (section 1.12).
+    # An encoded path may begin with a slash; it must not be answered with a redirect (protocol 1.12).
     app.url_map.merge_slashes = False
     app.url_map.strict_slashes = False
     app.url_map.redirect_defaults = False

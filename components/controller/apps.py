@@ -1,4 +1,4 @@
-"""Applications as rows: finding, changing and showing them (sections 1.4 and 1.7)."""
+"""Applications as rows: finding, changing and showing them (protocol 1.4 and 1.7)."""
 
 from __future__ import annotations
 
@@ -170,7 +170,7 @@ def touch(app: App) -> None:
 
 
 def represent(app: View, running: int | None) -> dict[str, Any]:
-    """Show an application (section 1.7); `running` None: nobody knows."""
+    """Show an application (protocol 1.7); `running` None: nobody knows."""
     command = {"command": app.details["command"]} if "command" in app.details else {}
     return {
         "name": app.name,
@@ -195,7 +195,7 @@ def represent(app: View, running: int | None) -> dict[str, Any]:
 
 
 def start_message(app: App, config: ControllerConfig, store: Store) -> DeaStart:
-    """Give the start message of index 0 (section 2.4)."""
+    """Give the start message of index 0 (protocol 2.4)."""
     digest = app.staged_package_hash or ""
     return DeaStart(
         droplet=app.id,
@@ -225,7 +225,7 @@ def built_from(app: App) -> str:
 
 
 def restage_if_due(app: App, *, running: bool = False) -> None:
-    """Have the next start stage an application whose services are not those its droplet was built with (step 11).
+    """Have the next start stage an application whose services are not those its droplet was built with (protocol 1.8, step 11).
 
     One that runs stays staged: what stages it now would also restart it, and health managers look after staged ones only.
     It is asked again when it is stopped, or, `running`, when it is about to be restarted.

@@ -1,4 +1,4 @@
-"""What a stranger's zip may hold, judged before a byte of it is unpacked (section 1.9).
+"""What a stranger's zip may hold, judged before a byte of it is unpacked (protocol 1.9).
 
 Its names may point anywhere, its sizes may lie, its entries may be links, may overlap, may be there twice. The names are
 taken from the archive's directory; what the entries' own headers say must agree with it.

@@ -1,4 +1,4 @@
-"""What is asked of DEAs and health managers to answer a client (sections 1.10 and 1.12)."""
+"""What is asked of DEAs and health managers to answer a client (protocol 1.10 and 1.12)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Who changed what, from where, and how it ended: rows of ccdb, and `vcap.cc.events` (section 2.4)."""
+"""Who changed what, from where, and how it ended: rows of ccdb, and `vcap.cc.events` (protocol 2.4)."""
 
 from __future__ import annotations
 

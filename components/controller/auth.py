@@ -1,4 +1,4 @@
-"""Who asks: passwords, tokens, and the user of a request (sections 1.1 and 1.2)."""
+"""Who asks: passwords, tokens, and the user of a request (protocol 1.1 and 1.2)."""
 
 from __future__ import annotations
 
@@ -147,7 +147,7 @@ class Tokens:
 
 
 def caller_of(asked: Connection, request: Request, tokens: Tokens, config: ControllerConfig) -> Caller | None:
-    """Find out who asks; None for an anonymous one, and for a token that does not hold (section 1.1).
+    """Find out who asks; None for an anonymous one, and for a token that does not hold (protocol 1.1).
 
     Raises:
         ApiError: 200, 201 for PROXY-USER misused; 202 where HTTPS is demanded.

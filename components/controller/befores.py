@@ -1,4 +1,4 @@
-"""Applications as they were before changes that have not proved themselves, and the way back (section 1.11).
+"""Applications as they were before changes that have not proved themselves, and the way back (protocol 1.11).
 
 A change is noted in the transaction that makes it. It proves itself when the rolling update that brings it has ended; what
 fails before is taken back as far as no other request has changed the same since. All of it happens in the caller's

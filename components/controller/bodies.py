@@ -1,4 +1,4 @@
-"""Bodies of requests before any route reads them: the method a form names, and JSON that is not too large (section 1.1)."""
+"""Bodies of requests before any route reads them: the method a form names, and JSON that is not too large (protocol 1.1)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The change that a request makes to an application's row, and its undoing when it comes to nothing (section 1.8).
+"""The change that a request makes to an application's row, and its undoing when it comes to nothing (protocol 1.8).
 
 Nothing that runs is touched here: that is the life cycle's.
 """
@@ -47,7 +47,7 @@ class Changes:
         """Return a new application as it will be; its owner's row is locked.
 
         Raises:
-            ApiError: as section 1.8 says.
+            ApiError: as protocol 1.8 says.
         """
         if not quotas.lock(session.connection(), caller.id):
             raise denied()

@@ -14,7 +14,7 @@ SCHEMES = ("postgresql+psycopg://", "sqlite:///")
 
 
 class Capacity(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What an account may use (section 1.8): `memory` and `disk` MB over its started applications and tasks, and counts.
+    """What an account may use (protocol 1.8): `memory` and `disk` MB over its started applications and tasks, and counts.
 
     `app_uris` are those of one application, `routes` of all; `builds` are stagings that run at a time. By default 32 MB for each
     instance on average, and the 2 GB of disk that each reserves.

@@ -1,4 +1,4 @@
-"""Errors a client sees: one table (section 1.3), one exception."""
+"""Errors a client sees: one table (protocol 1.3), one exception."""
 
 from __future__ import annotations
 

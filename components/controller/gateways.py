@@ -1,7 +1,7 @@
-"""Service gateways over HTTP (section 6.2): create and remove instances, bind and unbind.
+"""Service gateways over HTTP (protocol 6.2): create and remove instances, bind and unbind.
 
 A gateway that does not answer in time may still have done what it was asked. Nothing here is repeated for that: what ccdb
-does not know is an orphan, which the gateway finds by comparing itself with its offering's handles (section 6.6).
+does not know is an orphan, which the gateway finds by comparing itself with its offering's handles (protocol 6.6).
 """
 
 from __future__ import annotations

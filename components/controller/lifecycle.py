@@ -1,4 +1,4 @@
-"""The life of an application: create, update, start, stop, delete (section 1.8).
+"""The life of an application: create, update, start, stop, delete (protocol 1.8).
 
 Transactions come first and are short; the bus is told afterwards. A start is written to ccdb only once the droplet is
 there: an application whose start fails, or whose controller dies meanwhile, was never started.
@@ -62,7 +62,7 @@ class Lifecycle:
         """Create an application; gives its name.
 
         Raises:
-            ApiError: as section 1.8 says; then there is no row.
+            ApiError: as protocol 1.8 says; then there is no row.
         """
         name = body.get("name")
         if not isinstance(name, str):
@@ -84,7 +84,7 @@ class Lifecycle:
         """Change an application; returns when it is staged and its starts are sent.
 
         Raises:
-            ApiError: as section 1.8 says, 310 when staging fails.
+            ApiError: as protocol 1.8 says, 310 when staging fails.
         """
         change = self._changes.change(caller, name, body)
         if change.after.state == STOPPED:
@@ -92,7 +92,7 @@ class Lifecycle:
         self._act(change, _who(caller))
 
     def roll(self, caller: Caller, name: str, body: Mapping[str, Any]) -> None:
-        """Stage if need be, and open a rolling update; returns when it has begun (section 1.11).
+        """Stage if need be, and open a rolling update; returns when it has begun (protocol 1.11).
 
         Raises:
             ApiError: 305 for one that is not started, 102, 302 without any DEA, 310; then what ran runs on.
@@ -240,7 +240,7 @@ class Lifecycle:
         files.release(self._db, self._store, packages=[old])
 
     def requested(self, request: HmRequest) -> None:
-        """Do what a health manager asks, where it still fits what is desired (section 2.4)."""
+        """Do what a health manager asks, where it still fits what is desired (protocol 2.4)."""
         with self._db.session() as session:
             app = apps.by_id(session, request.droplet)
             known = apps.handle(app) if app else None

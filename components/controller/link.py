@@ -1,4 +1,4 @@
-"""A worker's ends on the bus: what it hears, what it answers, and its route (sections 2.2 to 2.4)."""
+"""A worker's ends on the bus: what it hears, what it answers, and its route (protocol 2.2 to 2.4)."""
 
 from __future__ import annotations
 

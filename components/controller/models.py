@@ -1,4 +1,4 @@
-"""ccdb: what is desired, as rows. Column names are those of 2011 where the bulk API shows them (section 1.15)."""
+"""ccdb: what is desired, as rows. Column names are those of 2011 where the bulk API shows them (protocol 1.15)."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ class App(Base):
     disk_quota: Mapped[int] = mapped_column(default=DISK_QUOTA)
     file_descriptors: Mapped[int] = mapped_column(default=256)
     environment: Mapped[list[str]] = mapped_column(JSON, default=list)
-    # `debug`, `console`, `command`: section 1.7's free-form `meta`.
+    # `debug`, `console`, `command`: protocol 1.7's free-form `meta`.
     details: Mapped[dict[str, Any]] = mapped_column(JSON, default=dict)
     run_count: Mapped[int] = mapped_column(default=0)
     # The revision it was last started with; None before the first start.
@@ -94,7 +94,7 @@ class App(Base):
 
     @property
     def version(self) -> str:
-        """The version its instances carry: `<hash>-<run count>` (section 1.7)."""
+        """The version its instances carry: `<hash>-<run count>` (protocol 1.7)."""
         return version_of(self.id, self.staged_package_hash, self.package_hash, self.run_count)
 
     @property
@@ -121,7 +121,7 @@ class Route(Base):
 
 
 class Service(Base):
-    """An offering of a gateway (section 1.14); `name` is the vendor, `timeout` seconds, `last_seen` its last word."""
+    """An offering of a gateway (protocol 1.14); `name` is the vendor, `timeout` seconds, `last_seen` its last word."""
 
     __tablename__ = "services"
 

@@ -1,4 +1,4 @@
-"""What the routes take and give, for their description: one row for each view (docs/platform.md, protocol section 1)."""
+"""What the routes take and give, for their description: one row for each view (docs/platform.md, protocol 1)."""
 
 from __future__ import annotations
 

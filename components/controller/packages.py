@@ -1,4 +1,4 @@
-"""Uploads: a zip and a list of known resources become one package (section 1.9).
+"""Uploads: a zip and a list of known resources become one package (protocol 1.9).
 
 All that can be judged is judged before anything is written; what is written is the upload's own folder, until it is whole.
 """
@@ -142,7 +142,7 @@ def _source(store: Store, owner: int, resource: Resource, uploaded: dict[str, Pa
 def pack(folder: Path, archive: Path) -> str:
     """Write the package: sorted names, one date, so that equal content gives an equal file; gives its SHA-1.
 
-    Top-level dotfiles are left out, nested ones kept (section 1.9).
+    Top-level dotfiles are left out, nested ones kept (protocol 1.9).
     """
     with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as zipped:
         for path, name in _files(folder):

@@ -68,7 +68,7 @@ def has_droplet(session: Session, app: App, digest: str) -> bool:
 
 
 def begin(session: Session, app: App, by: str) -> tuple[AppRevision, Released]:
-    """Note that a staged application is started with its droplet, and give it its run count (section 1.8).
+    """Note that a staged application is started with its droplet, and give it its run count (protocol 1.8).
 
     The application's row is locked. A droplet that has run before counts on where it ended: no two starts share a version.
     """

@@ -1,4 +1,4 @@
-"""Services: what is offered to whom, and how offerings, instances and bindings are shown (1.5, 1.13, 1.14, 2.4). Pure."""
+"""Services: what is offered to whom, and how offerings, instances and bindings are shown (protocol 1.5, 1.13, 1.14, 2.4). Pure."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ Url = Annotated[str, msgspec.Meta(pattern=r"^https?://[^\s/]+\S*$", max_length=1
 
 
 class SchemaError(IngotError):
-    """A request about services is not what section 1.13 or 1.14 says; always 400, in each one's own shape."""
+    """A request about services is not what protocol 1.13 or 1.14 says; always 400, in each one's own shape."""
 
 
 class Acls(msgspec.Struct, frozen=True):
@@ -158,7 +158,7 @@ def offered(service: Service, email: str, now: float, silent_seconds: float) -> 
 
 
 def pick(offers: Iterable[Service], vendor: str, version: str) -> Service | None:
-    """Choose what an old client means: that very label, else the vendor's newest (section 1.13)."""
+    """Choose what an old client means: that very label, else the vendor's newest (protocol 1.13)."""
     of_vendor = [s for s in offers if s.name == vendor]
     exact = [s for s in of_vendor if s.version == version]
     return max(exact or of_vendor, key=lambda s: _version_key(s.version), default=None)
@@ -170,7 +170,7 @@ def type_of(vendor: str) -> str:
 
 
 def catalogue(offers: Iterable[Service]) -> dict[str, dict[str, dict[str, Any]]]:
-    """Give `/info/services`: type, vendor, version (section 1.5)."""
+    """Give `/info/services`: type, vendor, version (protocol 1.5)."""
     found: dict[str, dict[str, dict[str, Any]]] = {}
     for service in offers:
         versions = found.setdefault(type_of(service.name), {}).setdefault(service.name, {})
@@ -203,7 +203,7 @@ def offering_shape(service: Service) -> dict[str, Any]:
 
 
 def legacy_shape(config: ServiceConfig) -> dict[str, Any]:
-    """Show an instance as `vmc` wants it (section 1.13)."""
+    """Show an instance as `vmc` wants it (protocol 1.13)."""
     service = config.service
     return {
         "name": config.alias,
@@ -222,7 +222,7 @@ def legacy_shape(config: ServiceConfig) -> dict[str, Any]:
 
 
 def start_shape(binding: ServiceBinding) -> dict[str, Any]:
-    """Give the SERVICE object of a start message (section 2.4)."""
+    """Give the SERVICE object of a start message (protocol 2.4)."""
     config, service = binding.config, binding.config.service
     return {
         "name": config.alias,
@@ -238,7 +238,7 @@ def start_shape(binding: ServiceBinding) -> dict[str, Any]:
 
 
 def staging_shape(binding: ServiceBinding) -> dict[str, Any]:
-    """Give what staging is told of a bound instance (section 7.2)."""
+    """Give what staging is told of a bound instance (protocol 7.2)."""
     config, service = binding.config, binding.config.service
     return {
         "label": service.label,

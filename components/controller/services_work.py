@@ -1,8 +1,8 @@
-"""Instances and bindings of services: what is written to ccdb, what is asked of gateways, and in which order (1.14).
+"""Instances and bindings of services: what is written to ccdb, what is asked of gateways, and in which order (protocol 1.14).
 
 No transaction is open while a gateway works. An instance, or a binding, gets its row after its gateway made it; what then
 cannot be written is undone at the gateway. A controller killed in between leaves something that only the gateway knows:
-the gateway finds it, as its offering's handles do not list it (section 6.6). Rows go before the gateway is told; where it
+the gateway finds it, as its offering's handles do not list it (protocol 6.6). Rows go before the gateway is told; where it
 cannot be told, it finds that the same way.
 """
 

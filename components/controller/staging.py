@@ -1,4 +1,4 @@
-"""Staging: ask a stager, wait, and write down how it ended (sections 7.5 and 1.8 step 12).
+"""Staging: ask a stager, wait, and write down how it ended (protocol 7.5 and 1.8, step 12).
 
 The state lives in ccdb, so that parallel requests, to whichever controller, build once: one of them asks the stager,
 the others wait for it. A controller that dies stops renewing its row, and another request takes over.

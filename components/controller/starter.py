@@ -1,4 +1,4 @@
-"""Instances: sends start messages to DEAs, and stop and update messages to all of them (section 2.4)."""
+"""Instances: sends start messages to DEAs, and stop and update messages to all of them (protocol 2.4)."""
 
 from __future__ import annotations
 

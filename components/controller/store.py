@@ -30,7 +30,7 @@ BLOCK = 1 << 20
 PRIVATE = 0o640
 # What is handed to a client at once.
 SENT_BLOCK = 256 << 10
-# A pool entry's limits (section 1.9): 512 MB.
+# A pool entry's limits (protocol 1.9): 512 MB.
 LARGEST_RESOURCE = 512 << 20
 # How exactly the pool knows when a file was last used: not each use is written down.
 USED_SECONDS = 600.0
@@ -116,7 +116,7 @@ class Store:
         return self.packages / _checked(digest)
 
     def resource(self, digest: str) -> Path:
-        """Return a pool file's place (section 1.9)."""
+        """Return a pool file's place (protocol 1.9)."""
         number = int(_checked(digest), 16)
         return self.resources / str(number % 269) / str(number % 251) / digest
 

@@ -1,4 +1,4 @@
-"""What a POST or PUT of an application asks for, and what follows from it (section 1.8). Pure.
+"""What a POST or PUT of an application asks for, and what follows from it (protocol 1.8). Pure.
 
 `plan` reads the request against the application as it is and gives it as it will be, or the error of the first step
 that fails; `decide` says what must then be done outside the database.
@@ -97,7 +97,7 @@ def plan(current: Wanted, body: Mapping[str, Any], rules: Rules, *, create: bool
     """Give the application as it will be; unknown members are ignored, as clients send back all they got.
 
     Raises:
-        ApiError: the first of section 1.8's steps that fails.
+        ApiError: the first of protocol 1.8's steps that fails.
     """
     target = replace(current, lock_version=_next_version(current, body))
     target = replace(target, state=_state(current, body), instances=_instances(current, body))
@@ -115,7 +115,7 @@ def plan(current: Wanted, body: Mapping[str, Any], rules: Rules, *, create: bool
 
 
 def decide(current: Wanted, target: Wanted) -> Actions:
-    """Say what follows from a change (steps 12 to 14)."""
+    """Say what follows from a change (protocol 1.8, steps 12 to 14)."""
     if target.state != STARTED:
         return Actions(stop=current.state == STARTED)
     stage = target.has_package and target.package_state != STAGED

@@ -1,4 +1,4 @@
-"""Rolling updates as rows: opened, turned back, closed and shown (section 1.11; docs/decisions/0007-the-core.md).
+"""Rolling updates as rows: opened, turned back, closed and shown (protocol 1.11; docs/decisions/0007-the-core.md).
 
 All of it happens in the caller's transaction, which holds the application's row. Carrying an update on is
 `updates_runner`'s.

@@ -184,7 +184,7 @@ class Agent:
         return reasons if self._bus.connected else [*reasons, "there is no connection to the bus"]
 
     def varz(self) -> dict[str, object]:
-        """Give section 3.5's facts."""
+        """Give protocol 3.5's facts."""
         return {
             **self._answers.varz(),
             "disk_quota": "hard" if self._disk_quota.hard else "watched",

@@ -1,4 +1,4 @@
-"""What a DEA says of itself and its instances, and when it says it; the words of section 2 of the protocol."""
+"""What a DEA says of itself and its instances, and when it says it; the words of protocol 2."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from components.dea.instance import Instance, State
 from components.dea.registry import Registry
 from components.dea.renewal import Renewal
 
-# Section 2.4: who is stopped on request, and who is not.
+# Protocol 2.4: who is stopped on request, and who is not.
 STOPPED, CRASHED, EVACUATED = "STOPPED", "CRASHED", "DEA_EVACUATION"
 # Of the protocol, as DEAs of 2011 said it.
 VERSION = 0.99

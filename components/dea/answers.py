@@ -84,12 +84,12 @@ class Answers:
         return f"http://{self._announcer.address}:{self._files.port}/logs/{name}"
 
     def stats(self, instance: Instance) -> dict[str, Any]:
-        """Give the statistics of section 1.10; `usage` is missing until the first sample."""
+        """Give the statistics of protocol 1.10; `usage` is missing until the first sample."""
         facts = instance.facts(self._announcer.address, time.time())
         return {**facts, "cores": os.cpu_count() or 1, **self._usage(instance)}
 
     def varz(self) -> dict[str, object]:
-        """Give the DEA's part of `/varz` (section 3.5)."""
+        """Give the DEA's part of `/varz` (protocol 3.5)."""
         now = self._registry.capacity()
         shown: dict[str, object] = {
             "apps_max_memory": now.memory,

@@ -50,7 +50,7 @@ class Range(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class FilesConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Where files and logs of instances are served (section 4.9). Port 0 takes any."""
+    """Where files and logs of instances are served (protocol 4.9). Port 0 takes any."""
 
     host: str = "0.0.0.0"  # noqa: S104 - controllers ask it; the firewall narrows who
     port: int = 12345
@@ -69,7 +69,7 @@ class LogsConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class RuntimeConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """An interpreter (section 4.2): `executable version_flag` must print what `version` matches."""
+    """An interpreter (protocol 4.2): `executable version_flag` must print what `version` matches."""
 
     executable: str
     version: str = ""
@@ -116,14 +116,14 @@ class DeaConfig(DaemonConfig, frozen=True, forbid_unknown_fields=True, kw_only=T
     crash_keep: float = 3600
     # How long the log of a task can be read here after its end.
     task_keep: float = 60
-    # One file of an instance, MB (section 4.4); its whole disk is in its limits.
+    # One file of an instance, MB (protocol 4.4); its whole disk is in its limits.
     file_mb: int = 1024
     # Files and folders of an instance: each takes an inode, of which ext4 has one for 16 KB of the disk.
     most_files: int = 250_000
     # Who holds an instance to its disk. `auto`: the kernel, where the file system keeps quotas of users, the watch elsewhere;
     # `required`: the kernel, or the agent does not start; `watched`: the watch.
     disk_quota: Literal["auto", "required", "watched"] = "auto"
-    # Full enough to take no more instances, percent of the file system's bytes or of its inodes (section 4.1).
+    # Full enough to take no more instances, percent of the file system's bytes or of its inodes (protocol 4.1).
     disk_full: float = 95
     logs: LogsConfig = LogsConfig()
     files: FilesConfig = FilesConfig()

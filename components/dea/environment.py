@@ -1,4 +1,4 @@
-"""The environment of an instance (section 4.5), and what today's frameworks look for beside it; pure.
+"""The environment of an instance (protocol 4.5), and what today's frameworks look for beside it; pure.
 
 It is handed over as a map, never through a shell, so a quote in a value breaks nothing.
 """
@@ -157,7 +157,7 @@ def _todays(instance: Instance, address: str) -> dict[str, str]:
 def _urls(services: Iterable[Mapping[str, Any]]) -> dict[str, str]:
     """Give `DATABASE_URL` and `REDIS_URL`, each where one service can be meant: the only one, or the one that is called so.
 
-    "Called so" is section 7.4's rule: its alias ends in `production` or `prod`.
+    "Called so" is protocol 7.4's rule: its alias ends in `production` or `prod`.
     """
     found = {}
     services = list(services)

@@ -1,4 +1,4 @@
-"""Files and logs of instances over HTTP, with basic auth (section 4.9; `/logs/<instance>` is ours: docs/platform.md).
+"""Files and logs of instances over HTTP, with basic auth (protocol 4.9; `/logs/<instance>` is ours: docs/platform.md).
 
 The agent is root and the files are the applications': a path is resolved, judged, and then opened part by part without
 following a link, so that one swapped in between leads nowhere.

@@ -156,7 +156,7 @@ class Instance(msgspec.Struct, kw_only=True):
         indices: Collection[int] | None = None,
         states: Collection[str] | None = None,
     ) -> bool:
-        """Judge a filter (section 2.4); what is None matches all."""
+        """Judge a filter (protocol 2.4); what is None matches all."""
         return (
             (version is None or self.version == version)
             and (instances is None or self.id in instances)
@@ -192,7 +192,7 @@ class Instance(msgspec.Struct, kw_only=True):
         )
 
     def facts(self, address: str, now: float) -> dict[str, Any]:
-        """The part of its statistics that does not change (section 1.10); quotas are bytes."""
+        """The part of its statistics that does not change (protocol 1.10); quotas are bytes."""
         return {
             "name": self.name,
             "host": address,

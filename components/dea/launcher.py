@@ -1,4 +1,4 @@
-"""Making an instance's folder and the description of its unit (section 4.4, steps 4 to 8)."""
+"""Making an instance's folder and the description of its unit (protocol 4.4, steps 4 to 8)."""
 
 from __future__ import annotations
 
@@ -166,7 +166,7 @@ def task_script(startup: str, command: str) -> str:
     """Write what runs a one-off command in the application's folder; pure.
 
     Args:
-        startup: the droplet's script; what it exports and unsets for the application (section 7.3), the command gets too.
+        startup: the droplet's script; what it exports and unsets for the application (protocol 7.3), the command gets too.
         command: a line for the shell.
     """
     settings = [line for line in startup.splitlines() if line.startswith(("export ", "unset "))]

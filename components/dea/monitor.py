@@ -31,7 +31,7 @@ class Process:
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """A sample (section 4.7): percent of a core, KB, bytes; the next percentage is reckoned from `ticks` and `clock`.
+    """A sample (protocol 4.7): percent of a core, KB, bytes; the next percentage is reckoned from `ticks` and `clock`.
 
     `time` is shown, and may be set; `clock` only grows.
     """

@@ -1,4 +1,4 @@
-"""Whether an instance has come up (section 4.4, step 9; `meta.health` in docs/platform.md)."""
+"""Whether an instance has come up (protocol 4.4, step 9; `meta.health` in docs/platform.md)."""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@ from components.dea.instance import HOLDING, Instance, State
 
 # What a clock that is kept right may go back by.
 _CLOCK_SECONDS = 60.0
-# Section 4.3, milliseconds.
+# Protocol 4.3, milliseconds.
 _TAINT_PER_INSTANCE, _TAINT_FOR_MEMORY, _TAINT_CAP = 10, 100, 250
 
 # Of the disk, what crashed instances may hold: they are somebody's convenience, and others wait for the room.
@@ -180,7 +180,7 @@ class Registry:
 
 
 def answers_discover(query: DeaDiscover, registry: Registry, runtimes: Iterable[str]) -> bool:
-    """Judge whether to answer `dea.discover` (section 4.3); evacuation is for the caller to see."""
+    """Judge whether to answer `dea.discover` (protocol 4.3); evacuation is for the caller to see."""
     if query.runtime and query.runtime not in set(runtimes):
         return False
     try:

@@ -1,4 +1,4 @@
-"""Interpreters of this machine (section 4.2): those that are there and of the right version are offered."""
+"""Interpreters of this machine (protocol 4.2): those that are there and of the right version are offered."""
 
 from __future__ import annotations
 

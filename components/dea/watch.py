@@ -1,4 +1,4 @@
-"""The watch over what instances and tasks use (section 4.7): where the kernel sets no limit, this does."""
+"""The watch over what instances and tasks use (protocol 4.7): where the kernel sets no limit, this does."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The actual picture: what the DEAs say they run (section 5.3). A table fed by events; no I/O, no clock of its own."""
+"""The actual picture: what the DEAs say they run (protocol 5.3). A table fed by events; no I/O, no clock of its own."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The difference of the two pictures, and what to do about it (sections 5.2 to 5.4). Pure: no I/O, no clock, no memory.
+"""The difference of the two pictures, and what to do about it (protocol 5.2 to 5.4). Pure: no I/O, no clock, no memory.
 
 For one application at a time: `judge` takes what should run and what does, and says which indices to start and which
 instances to stop, each with its reason. It never changes what it is given.

@@ -1,4 +1,4 @@
-"""What others ask a health manager (`healthmanager.status`, `healthmanager.health`) and its `/varz` (section 5.5). Pure."""
+"""What others ask a health manager (`healthmanager.status`, `healthmanager.health`) and its `/varz` (protocol 5.5). Pure."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def health(query: HealthQuery, desired: DesiredTable, table: ActualTable) -> lis
 
 
 def varz(desired: DesiredTable, table: ActualTable, verdicts: Mapping[int, Verdict]) -> dict[str, Any]:
-    """Give the counts of section 5.5; those of instances are -1 before there is a picture."""
+    """Give the counts of protocol 5.5; those of instances are -1 before there is a picture."""
     total: dict[str, dict[str, Counter[str]]] = {
         "frameworks": defaultdict(Counter),
         "runtimes": defaultdict(Counter),

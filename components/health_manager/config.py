@@ -8,9 +8,9 @@ from components.common.config import DaemonConfig
 
 
 class Intervals(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """Timings in seconds, and the limits that go with them (section 5.1).
+    """Timings in seconds, and the limits that go with them (protocol 5.1).
 
-    The names are the reference's where it has one. A default that differs from 2012's is tighter, because the DEAs
+    The names are the protocol's where it has one. A default that differs from 2012's is tighter, because the DEAs
     beat every second, or gentler to an application that crashed once or twice.
     """
 
@@ -99,7 +99,7 @@ class HealthManagerConfig(DaemonConfig, frozen=True, forbid_unknown_fields=True,
     """What the health manager reads.
 
     `controllers` are base URLs, tried in turn. Without `bulk_password` the credentials are asked for on the bus
-    (`cloudcontroller.bulk.credentials`, section 1.15). Alerts go to the log, the metrics and each of `webhooks`.
+    (`cloudcontroller.bulk.credentials`, protocol 1.15). Alerts go to the log, the metrics and each of `webhooks`.
     """
 
     controllers: list[str]

@@ -118,7 +118,7 @@ class Controllers:
 async def read_apps(
     controllers: Controllers, batch: int, timeout: float = 10.0
 ) -> tuple[list[DesiredApp], float]:
-    """Read every application by the bulk API (section 1.15), page by page.
+    """Read every application by the bulk API (protocol 1.15), page by page.
 
     Returns:
         the applications, and the controller's clock when the first page was written.

@@ -1,4 +1,4 @@
-"""The desired picture: what the controllers' database says should run (sections 1.15 and 5.1). Pure; no I/O."""
+"""The desired picture: what the controllers' database says should run (protocol 1.15 and 5.1). Pure; no I/O."""
 
 from __future__ import annotations
 

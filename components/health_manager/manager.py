@@ -1,4 +1,4 @@
-"""The health manager: feeds the two pictures, compares them, and asks the controllers for what is missing (section 5).
+"""The health manager: feeds the two pictures, compares them, and asks the controllers for what is missing (protocol 5).
 
 Every manager keeps both pictures; only the one that holds the lease asks for anything, and only on a picture that can
 be trusted.
@@ -117,7 +117,7 @@ class HealthManager:
         return list(self._doubts)
 
     def varz(self) -> dict[str, object]:
-        """Give section 5.5's facts, and who leads."""
+        """Give protocol 5.5's facts, and who leads."""
         state = self._lease.state
         return {
             **answers.varz(self.desired, self.table, self.repairs.verdicts),

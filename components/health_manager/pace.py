@@ -25,7 +25,7 @@ class Request:
 
     @property
     def key(self) -> _Key:
-        """What makes two requests the same: `last_updated` does not (section 5.2)."""
+        """What makes two requests the same: `last_updated` does not (protocol 5.2)."""
         return (
             (self.droplet, self.start.version, self.start.index) if self.start else (self.droplet, "STOP", -1)
         )

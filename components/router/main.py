@@ -84,7 +84,7 @@ class Router:
         return reasons
 
     def varz(self) -> dict[str, object]:
-        """Section 3.5's names."""
+        """Protocol 3.5's names."""
         return {
             **self._teller.stats.varz(self._table.tags, self._table.host),
             "urls": self._table.hosts,

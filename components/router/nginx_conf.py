@@ -19,7 +19,7 @@ from components.common.platform_hosts import platform_hosts
 ROOT = Path(__file__).resolve().parents[2]
 ROLE = ROOT / "roles" / "router"
 LUA = Path(__file__).resolve().parent / "lua"
-# The reference's own (section 3.3).
+# The default of 2011 (protocol 3.3).
 SESSION_KEY = "14fbc303b76bacd1e0a3ab641c11d11400341c5d"
 
 

@@ -1,4 +1,4 @@
-"""The router on the bus: it greets, takes registrations, and lets routes age only while it can hear (section 2.3, 3.2)."""
+"""The router on the bus: it greets, takes registrations, and lets routes age only while it can hear (protocol 2.3, 3.2)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a registration on the bus means: clean hosts and addresses, or a refusal (protocol sections 2.3 and 3.2)."""
+"""What a registration on the bus means: clean hosts and addresses, or a refusal (protocol 2.3 and 3.2)."""
 
 from __future__ import annotations
 

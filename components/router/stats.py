@@ -1,4 +1,4 @@
-"""The router's numbers for `/varz` (section 3.5, and ours), from what nginx's workers count."""
+"""The router's numbers for `/varz` (protocol 3.5, and ours), from what nginx's workers count."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ class Stats:
         self.view = view
 
     def varz(self, tags: Tags = lambda _: {}, url: Url = lambda _: None) -> dict[str, object]:
-        """Give the numbers by their names of section 3.5; latency is a sum of milliseconds and its samples over a minute.
+        """Give the numbers by their names of protocol 3.5; latency is a sum of milliseconds and its samples over a minute.
 
         Args:
             tags: gives the tags registered for an address and port.

@@ -1,6 +1,6 @@
 """The route table: pure, told the time by its caller, and able to say which hosts changed.
 
-A route's key is (host, address, port) (protocol section 3.2). What becomes of the changes is the pusher's matter: it takes
+A route's key is (host, address, port) (protocol 3.2). What becomes of the changes is the pusher's matter: it takes
 the set of changed hosts and sends what each of them is then.
 """
 

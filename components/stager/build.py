@@ -135,7 +135,7 @@ class Build:
         return name, runtime, plugin, why
 
     def _drop_dot_files(self, app: Path) -> None:
-        # Section 7.3; it also keeps the stager's own folder out of an application's hands.
+        # Protocol 7.3; it also keeps the stager's own folder out of an application's hands.
         for path in sorted(app.glob(".*")):
             self._say(f"left out: {path.name}")
             path.rename(self._box / f"left-out-{path.name}")

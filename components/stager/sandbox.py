@@ -130,7 +130,7 @@ class Sandbox:
 
         Args:
             box: the task's.
-            properties: of the application, as the controller sent them (section 7.2).
+            properties: of the application, as the controller sent them (protocol 7.2).
 
         Raises:
             UnitError: the unit could not be started.

@@ -1,4 +1,4 @@
-"""The scripts `startup` and `stop` of a droplet (section 7.3)."""
+"""The scripts `startup` and `stop` of a droplet (protocol 7.3)."""
 
 from __future__ import annotations
 

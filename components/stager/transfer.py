@@ -1,4 +1,4 @@
-"""To and from the controller: the application's zip comes, the droplet goes (section 7.5)."""
+"""To and from the controller: the application's zip comes, the droplet goes (protocol 7.5)."""
 
 from __future__ import annotations
 

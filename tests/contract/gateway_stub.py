@@ -1,4 +1,4 @@
-"""A service gateway: a real HTTP server that answers section 6.2 and remembers what it was asked."""
+"""A service gateway: a real HTTP server that answers protocol 6.2 and remembers what it was asked."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What `ingot` sends about services, and what it says (protocol sections 1.13 and 1.16)."""
+"""What `ingot` sends about services, and what it says (protocol 1.13 and 1.16)."""
 
 import re
 

@@ -1,4 +1,4 @@
-"""What `ingot` puts on the wire, command by command (protocol section 1.16), and what it says."""
+"""What `ingot` puts on the wire, command by command (protocol 1.16), and what it says."""
 
 import json
 import socket

@@ -1,4 +1,4 @@
-"""Bindings on the wire: services of applications, tokens, and what gateways are told of them (sections 1.8, 1.14, 2.4)."""
+"""Bindings on the wire: services of applications, tokens, and what gateways are told of them (protocol 1.8, 1.14, 2.4)."""
 
 from __future__ import annotations
 

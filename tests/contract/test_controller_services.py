@@ -1,4 +1,4 @@
-"""Services on the wire, as `vmc`, gateways and later clients send and get them (sections 1.5, 1.13, 1.14, 6.2)."""
+"""Services on the wire, as `vmc`, gateways and later clients send and get them (protocol 1.5, 1.13, 1.14, 6.2)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The arrows of architecture section 3: who may import whom is read from the imports themselves."""
+"""The arrows of docs/architecture.md: who may import whom is read from the imports themselves."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Data services on the wire: sections 1.14, 6.2 and 6.4, and that gateway and controller mean the same."""
+"""Data services on the wire: protocol 1.14, 6.2 and 6.4, and that gateway and controller mean the same."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""No subject of section 2 is without a test that speaks it or hears it: which test, by its name, and that it says the subject."""
+"""No subject of protocol 2 is without a test that speaks it or hears it: which test, by its name, and that it says the subject."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ SHOWN: dict[str, list[str]] = {
     "vcap.cc.events": [CONTROLLER],
     "staging": [STAGER, CONTROLLER],
 }
-# Of ours, those that say what one of section 2 said before.
+# Of ours, those that say what one of protocol 2 said before.
 SUCCESSORS: dict[str, list[str]] = {
     "ingot.platform.register": [ROUTER, CONTROLLER],
     "ingot.platform.unregister": [ROUTER],

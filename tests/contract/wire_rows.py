@@ -1,4 +1,4 @@
-"""The table of the wire: for every route of sections 1.3 to 1.16 who may, what is refused, and with which code.
+"""The table of the wire: for every route of protocol 1.3 to 1.16 who may, what is refused, and with which code.
 
 The rows are sent in this order to one controller; `$NAME` is filled by the world (`wire_world`).
 """

@@ -1,4 +1,4 @@
-"""The table of the wire, continued: `/services/v1`, the broker's call, the bulk API and what a collector asks (1.14, 1.15)."""
+"""The table of the wire, continued: `/services/v1`, the broker's call, the bulk API and what a collector asks (protocol 1.14, 1.15)."""
 
 from __future__ import annotations
 

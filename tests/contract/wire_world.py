@@ -39,7 +39,7 @@ def basic(name: str, password: str) -> dict[str, str]:
 class Row:
     """One call and its answer.
 
-    `rule` is the route as section 1.4 has it; `who` is `-` nobody, `U` a@b.com, `O` another user, `A` the administrator,
+    `rule` is the route as protocol 1.4 has it; `who` is `-` nobody, `U` a@b.com, `O` another user, `A` the administrator,
     `S` the gateway's token, `B` the bulk password, `T` the stager's, `W` the watcher's. `body`: an object goes as JSON, bytes
     as they are with no content type, None is none. `status` and `code` are the answer; `says` is a part of its description.
     """

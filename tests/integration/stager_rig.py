@@ -67,7 +67,7 @@ def zipped(folder: Path | None, **more: str | bytes) -> bytes:
 
 
 class Controller:
-    """Hands out packages and takes droplets, at the addresses of section 7.5."""
+    """Hands out packages and takes droplets, at the addresses of protocol 7.5."""
 
     def __init__(self) -> None:
         self.packages: dict[str, bytes] = {}

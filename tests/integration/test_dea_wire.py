@@ -1,4 +1,4 @@
-"""Every subject a DEA hears, against a real agent on a real bus: the shapes of section 2.4."""
+"""Every subject a DEA hears, against a real agent on a real bus: the shapes of protocol 2.4."""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ from components.common.config import BusConfig
 from components.common.operation_messages import RouterUsage
 from tests.integration.router_rig import Backend, Rig, free_port, running, until
 
-# The reference's own (section 3.3): uri router_test.vcap.me, host 127.0.0.1, port 12345.
+# The example of protocol 3.3: uri router_test.vcap.me, host 127.0.0.1, port 12345.
 VECTOR = "zXiJv9VIyWW7kqrcqYUkzj+UEkC4UUHGaYX9fCpDMm2szLfOpt+aeRZMK7kfkpET+PDhvfKRP/M="
 
 
@@ -52,7 +52,7 @@ def cookie_of(headers: dict[str, str]) -> str:
 def test_every_endpoint_gets_its_share(rig: Rig) -> None:
     serve(rig, "shares.localhost", 10)
     seen = Counter(rig.get("shares.localhost").json()["name"] for _ in range(150))
-    # Section 9: every one takes part, each within 55 % of its fair share.
+    # Protocol 9: every one takes part, each within 55 % of its fair share.
     assert len(seen) == 10
     assert all(abs(n - 15) <= 15 * 0.55 for n in seen.values())
 

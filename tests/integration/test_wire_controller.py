@@ -1,4 +1,4 @@
-"""A controller among peers of 2011, on a real bus and a real server: its subjects of section 2, and the calls that need peers."""
+"""A controller among peers of 2011, on a real bus and a real server: its subjects of protocol 2, and the calls that need peers."""
 
 from __future__ import annotations
 

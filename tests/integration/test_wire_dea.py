@@ -1,4 +1,4 @@
-"""A DEA among peers of 2011: every subject of section 2 that it speaks or hears, member by member; and what is no message."""
+"""A DEA among peers of 2011: every subject of protocol 2 that it speaks or hears, member by member; and what is no message."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A health manager among peers of 2011: its subjects of section 2.4, member by member; and what is no message."""
+"""A health manager among peers of 2011: its subjects of protocol 2.4, member by member; and what is no message."""
 
 from __future__ import annotations
 

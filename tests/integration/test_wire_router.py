@@ -1,4 +1,4 @@
-"""A router among peers of 2011: section 2.3, member by member; and what is no message."""
+"""A router among peers of 2011: protocol 2.3, member by member; and what is no message."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ async def _route(rig: Rig, peer: Peer, host: str) -> None:
 
 
 async def _platform(rig: Rig, peer: Peer) -> None:
-    """Section 2.3's messages on subjects of ours: a peer of 2011 may not say them, and cannot say this host otherwise."""
+    """Protocol 2.3's messages on subjects of ours: a peer of 2011 may not say them, and cannot say this host otherwise."""
     host = "api.ingot.localhost"
     backend = await asyncio.to_thread(rig.backend, host)
     route = {

@@ -1,4 +1,4 @@
-"""A data service among peers of 2011: the subjects of section 6.4, member by member, at its node and its gateway; and what is no message."""
+"""A data service among peers of 2011: the subjects of protocol 6.4, member by member, at its node and its gateway; and what is no message."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A stager among peers of 2012 (section 7.5): the request, its answer, and what is no request."""
+"""A stager among peers of 2012 (protocol 7.5): the request, its answer, and what is no request."""
 
 from __future__ import annotations
 

@@ -19,7 +19,7 @@ from components.common.plain_http import NO_TLS
 from tests.integration import common_rig
 
 HUGE = 10**40
-# Members of every message of section 2, each of a kind it never has.
+# Members of every message of protocol 2, each of a kind it never has.
 WRONG: dict[str, Any] = {
     "droplet": "x", "droplets": 7, "version": ["v"], "instance": {}, "instances": 5, "index": "first", "indices": {"a": 1}, "state": 7,
     "states": "RUNNING", "state_timestamp": "now", "reason": None, "limits": [], "name": 9, "uris": "a.b", "host": 1, "port": "80", "id": [],
@@ -183,7 +183,7 @@ ANNOUNCEMENT = {
 
 
 async def check_discovery(peer: Peer, type_: str) -> None:
-    """Section 2.2: any request is answered, with `uptime` beside what was announced."""
+    """Protocol 2.2: any request is answered, with `uptime` beside what was announced."""
     answer = await peer.ask("vcap.component.discover", b"whatever")
     assert kinds(answer) == {**ANNOUNCEMENT, "uptime": "str"}
     assert answer["type"] == type_

@@ -131,7 +131,7 @@ def _read(api: Api, name: str, instance: str) -> dict[str, str]:
         ApiError: there is no such instance, or none of its logs can be had.
     """
     listing = api.file(name, instance, "logs")
-    # One name a line, first word (section 4.9); a folder's name ends with a slash.
+    # One name a line, first word (protocol 4.9); a folder's name ends with a slash.
     names = [row.split()[0] for row in listing.splitlines() if row.strip()]
     found = {}
     for log in [item for item in names if not item.endswith("/")] or _KNOWN:

@@ -1,4 +1,4 @@
-"""Applications: the four calls of a push, and what belongs to them (sections 1.7 to 1.11)."""
+"""Applications: the four calls of a push, and what belongs to them (protocol 1.7 to 1.11)."""
 
 from __future__ import annotations
 
@@ -145,7 +145,7 @@ def resources() -> Response:
 
 @blueprint.put("/apps/<name>/update")
 def roll(name: str) -> Response:
-    """Stage, and begin a rolling update (section 1.11)."""
+    """Stage, and begin a rolling update (protocol 1.11)."""
     here().lifecycle.roll(user(), name, json_object())
     return nothing(204)
 

@@ -1,4 +1,4 @@
-"""The bulk API: what health managers read (section 1.15)."""
+"""The bulk API: what health managers read (protocol 1.15)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Instances of an application, their figures and their files (sections 1.10 and 1.12)."""
+"""Instances of an application, their figures and their files (protocol 1.10 and 1.12)."""
 
 from __future__ import annotations
 

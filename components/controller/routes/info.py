@@ -1,4 +1,4 @@
-"""`/` and the `/info` family (section 1.5)."""
+"""`/` and the `/info` family (protocol 1.5)."""
 
 from __future__ import annotations
 

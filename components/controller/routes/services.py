@@ -1,4 +1,4 @@
-"""Services as `vmc` asks for them (section 1.13)."""
+"""Services as `vmc` asks for them (protocol 1.13)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Services as gateways and later clients ask for them (section 1.14).
+"""Services as gateways and later clients ask for them (protocol 1.14).
 
 Every call says `Content-Type: application/json`, those without a body too. Gateways show their token, all others are users.
 """

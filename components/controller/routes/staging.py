@@ -1,4 +1,4 @@
-"""What stagers and DEAs fetch and deliver (sections 7.5 and 8.2)."""
+"""What stagers and DEAs fetch and deliver (protocol 7.5 and 8.2)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Users and tokens (section 1.6)."""
+"""Users and tokens (protocol 1.6)."""
 
 from __future__ import annotations
 
@@ -121,7 +121,7 @@ def show(email: str) -> Response:
 def change(email: str) -> Response:
     """Change one's own password; anyone's, as an administrator. Tokens issued so far are void.
 
-    But for the one that asks: clients of 2011 go on with it (section 1.2).
+    But for the one that asks: clients of 2011 go on with it (protocol 1.2).
     """
     caller, controller = user(), here()
     if email.lower() != caller.email and not caller.admin:

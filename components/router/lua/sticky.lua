@@ -1,5 +1,5 @@
 -- Sticky sessions: the cookie __VCAP_ID__ says which endpoint holds a session, in the form the routers of 2011 gave it
--- (protocol section 3.3): base64 of Blowfish-CBC, zero IV, key = first 16 bytes of the session key, of Ruby's Marshal of
+-- (protocol 3.3): base64 of Blowfish-CBC, zero IV, key = first 16 bytes of the session key, of Ruby's Marshal of
 -- [uri, host, port]. Any router with the same key understands it.
 
 local ffi = require "ffi"

@@ -1,4 +1,4 @@
-"""Which node takes a new instance: a choice among what nodes announced (section 6.5, as in 2012); pure."""
+"""Which node takes a new instance: a choice among what nodes announced (protocol 6.5, as in 2012); pure."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a gateway asks of the controllers (section 1.14): the handles of its offering, and to offer it."""
+"""What a gateway asks of the controllers (protocol 1.14): the handles of its offering, and to offer it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Names and passwords that are made up, in the shapes of section 6.7."""
+"""Names and passwords that are made up, in the shapes of protocol 6.7."""
 
 from __future__ import annotations
 

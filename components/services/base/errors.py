@@ -1,4 +1,4 @@
-"""Errors of data services: an HTTP status with a code and a sentence, the same on the bus and over HTTP (section 6.2)."""
+"""Errors of data services: an HTTP status with a code and a sentence, the same on the bus and over HTTP (protocol 6.2)."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class ServiceError(IngotError):
         return {"code": self.code, "description": self.description}
 
     def wire(self) -> dict[str, Any]:
-        """Give the member `error` of a node's reply (section 6.4)."""
+        """Give the member `error` of a node's reply (protocol 6.4)."""
         return {"status": self.status, "msg": self.body()}
 
     @classmethod

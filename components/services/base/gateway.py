@@ -1,4 +1,4 @@
-"""A gateway: what controllers ask over HTTP becomes requests to nodes; base class of a service's own (section 6.2)."""
+"""A gateway: what controllers ask over HTTP becomes requests to nodes; base class of a service's own (protocol 6.2)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The handles of a service: every instance and every binding the controllers know of (section 1.14); pure."""
+"""The handles of a service: every instance and every binding the controllers know of (protocol 1.14); pure."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Handles(msgspec.Struct, frozen=True):
 
 
 def binding_key(credentials: Credentials) -> tuple[str, str]:
-    """Give what bindings are compared by (section 6.6): instance and user."""
+    """Give what bindings are compared by (protocol 6.6): instance and user."""
     return str(credentials.get("name", "")), str(credentials.get("username") or credentials.get("user") or "")
 
 

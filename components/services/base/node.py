@@ -1,4 +1,4 @@
-"""A node: makes and removes instances of a service on its machine; base class of a service's own (section 6.4).
+"""A node: makes and removes instances of a service on its machine; base class of a service's own (protocol 6.4).
 
 A provider subclasses `Node` and writes `provision`, `unprovision`, `bind`, `unbind`, `instances` and `bindings`; all may be
 asked for the same thing twice and then say the same. The base class takes requests from the bus, does one thing at a time to
@@ -51,7 +51,7 @@ class Node(abc.ABC, Generic[C]):
     """One node of a service, run by `components.common.daemon.run`.
 
     Attributes:
-        service_name: the service's name on the bus (section 6.3).
+        service_name: the service's name on the bus (protocol 6.3).
 
     Args:
         config: checked already.
@@ -81,7 +81,7 @@ class Node(abc.ABC, Generic[C]):
 
     @abc.abstractmethod
     async def provision(self, plan: str, credentials: Credentials | None) -> Credentials:
-        """Make an instance, and return its credentials (section 6.7), `name` among them.
+        """Make an instance, and return its credentials (protocol 6.7), `name` among them.
 
         Args:
             plan: one of the gateway's.

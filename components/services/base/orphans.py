@@ -1,4 +1,4 @@
-"""What nodes have and no controller knows of (section 6.6); pure.
+"""What nodes have and no controller knows of (protocol 6.6); pure.
 
 A first look stages what is unknown, a second one some minutes later keeps what is still unknown: what was being made during
 the first is known by then.

@@ -1,4 +1,4 @@
-"""The gateway's end on the bus: asks nodes, keeps the handles, leaves nothing half-made (section 6.4).
+"""The gateway's end on the bus: asks nodes, keeps the handles, leaves nothing half-made (protocol 6.4).
 
 Whatever a node made and nobody wants any more (its answer came too late, the asker had gone) is undone. Whatever cannot be
 undone at once, for want of the node, is remembered on disk and done when the node announces itself.
@@ -152,7 +152,7 @@ class Provisioner:
         self._owe(self._removal_of(handle))
 
     async def check_orphans(self, fetch: Fetch) -> None:
-        """Look twice for what no controller knows of (section 6.6); what is found shows in `orphans`.
+        """Look twice for what no controller knows of (protocol 6.6); what is found shows in `orphans`.
 
         Raises:
             IngotError: the controllers could not be asked.

@@ -1,6 +1,6 @@
 """What is still to be taken away from nodes that were not there when it was asked.
 
-Controllers forget a binding before they ask the gateway to end it, and never ask again (section 1.14). So whoever could not
+Controllers forget a binding before they ask the gateway to end it, and never ask again (protocol 1.14). So whoever could not
 be told is told later: "after unbinding, the credentials open nothing" holds also when the node was away.
 """
 

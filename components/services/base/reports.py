@@ -1,4 +1,4 @@
-"""A node's report of what it has, in messages that the bus carries (section 6.6); pure."""
+"""A node's report of what it has, in messages that the bus carries (protocol 6.6); pure."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The gateway's REST of section 6.2."""
+"""The gateway's REST of protocol 6.2."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Who may do what at an instance's server: the access list of Redis; pure.
 
 A binding is a user of its own with a password of its own, and its password is also one of the passwords of the user
-`default`. Why both: the credentials of 2011 know no user (section 6.7), so a client that was given only a password sends
+`default`. Why both: the credentials of 2011 know no user (protocol 6.7), so a client that was given only a password sends
 `AUTH password`, which Redis takes for `default`; and Redis knows of an open connection its user but not by which password
 it was opened. So
 

@@ -1,4 +1,4 @@
-"""Redis's own error codes (section 6.2: 31100 to 31110)."""
+"""Redis's own error codes (protocol 6.2: 31100 to 31110)."""
 
 SAVE_FAILED = (31100, 500)
 DESTROY_FAILED = (31101, 500)

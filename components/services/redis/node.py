@@ -109,7 +109,7 @@ class RedisNode(Node[RedisNodeConfig]):
         return {**super().varz(), "redis_version": self._version, "instance_table": table}
 
     def _credentials(self, record: Record, username: str, password: str) -> Credentials:
-        """Give credentials in the shape of section 6.7, and the user, whom 2011 did not know, besides."""
+        """Give credentials in the shape of protocol 6.7, and the user, whom 2011 did not know, besides."""
         return {
             "hostname": self.config.address,
             "host": self.config.address,

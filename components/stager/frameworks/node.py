@@ -14,7 +14,7 @@ from components.stager.procfile import given_command, own_command
 from components.stager.reading import MEND, json_of
 from components.stager.startup import Start
 
-# Section 7.3: the last present of these, unless there is but one script.
+# Protocol 7.3: the last present of these, unless there is but one script.
 _MAIN_FILES = ("server.js", "app.js", "index.js", "main.js", "application.js")
 MODULES_BIN = "node_modules/.bin"
 _LOCKS = ("package-lock.json", "npm-shrinkwrap.json")
@@ -74,7 +74,7 @@ def read_package(source: Path) -> dict[str, Any]:
 
 
 def start_command(source: Path, package: Mapping[str, Any], meta: Mapping[str, Any]) -> str:
-    """Return how an application is started: the command given, Procfile, the script `start`, package.json's `main`, or section 7.3's rule.
+    """Return how an application is started: the command given, Procfile, the script `start`, package.json's `main`, or protocol 7.3's rule.
 
     Raises:
         StagingError: none of them says.
@@ -96,7 +96,7 @@ def start_command(source: Path, package: Mapping[str, Any], meta: Mapping[str, A
 
 
 def main_file(source: Path) -> str | None:
-    """Find the main file by section 7.3's rule; None where there is no such file."""
+    """Find the main file by protocol 7.3's rule; None where there is no such file."""
     scripts = [p.name for p in source.glob("*.js")]
     if len(scripts) == 1:
         return scripts[0]

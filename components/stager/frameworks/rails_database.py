@@ -1,4 +1,4 @@
-"""Which bound database a Rails application gets, and the config/database.yml that says so (section 7.4); pure."""
+"""Which bound database a Rails application gets, and the config/database.yml that says so (protocol 7.4); pure."""
 
 from __future__ import annotations
 

@@ -78,7 +78,7 @@ class Sinatra:
 
 
 class Rails:
-    """A Rails application; its database is told it when it is bound to one (section 7.4)."""
+    """A Rails application; its database is told it when it is bound to one (protocol 7.4)."""
 
     def detect(self, source: Path, meta: Mapping[str, Any]) -> Detection:
         """See `Plugin.detect`."""

@@ -1,4 +1,4 @@
-"""Who a component is (section 2.2)."""
+"""Who a component is (protocol 2.2)."""
 
 import re
 

@@ -1,4 +1,4 @@
-"""The environment of an instance (section 4.5)."""
+"""The environment of an instance (protocol 4.5)."""
 
 from __future__ import annotations
 

@@ -115,7 +115,7 @@ def test_emptier_deas_answer_first() -> None:
 
 
 def test_taint_is_exact() -> None:
-    """Section 4.3: min(250, 10 x same + 100 x reserved / max) milliseconds; crashed ones hold nothing."""
+    """Protocol 4.3: min(250, 10 x same + 100 x reserved / max) milliseconds; crashed ones hold nothing."""
     found = registry(make(mem=64), make(mem=64), make(droplet=2, mem=32), make(State.CRASHED), memory=320)
     assert found.taint(1) == pytest.approx((10 * 2 + 100 * 160 / 320) / 1000)
     assert found.taint(2) == pytest.approx((10 * 1 + 50) / 1000)

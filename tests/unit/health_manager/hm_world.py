@@ -237,7 +237,7 @@ class World:
         )
 
     def _obey(self, request: HmRequest) -> None:
-        """What a controller does with a request (section 2.4)."""
+        """What a controller does with a request (protocol 2.4)."""
         of = self.rows.get(request.droplet)
         if request.op == "STOP":
             if of is None or of["last_updated"] == request.last_updated:

@@ -1,4 +1,4 @@
-"""The health manager's rules, one by one, on a simulated platform (sections 5.2 to 5.4)."""
+"""The health manager's rules, one by one, on a simulated platform (protocol 5.2 to 5.4)."""
 
 import pytest
 from hm_world import World
