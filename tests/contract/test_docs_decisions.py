@@ -16,11 +16,12 @@ PARTS = ("Context", "Decision", "Alternatives", "Consequences")
 NEEDED = ("Context", "Decision", "Consequences")
 _NAME = re.compile(r"\d{4}-[a-z0-9-]+\.md")
 _TITLE = re.compile(r"(\d+)\. (.+)")
-_STATE = re.compile(r"Date: (\d{4}-\d\d-\d\d)\. Status: (accepted|superseded)\b(.*)\.")
+_DATE = re.compile(r"Date: (\d{4}-\d\d-\d\d)\.")
+_STATUS = re.compile(r"Status: (accepted|superseded)\b.*\.")
 _REPLACED = re.compile(r"superseded by \[(\d+)\]\(([^)]+)\)")
 _REPLACES = re.compile(r"supersedes \[(\d+)\]\(([^)]+)\)")
 FEWEST_WORDS = 5
-GOOD = "# 1. A choice in so many words\n\nDate: 2026-01-01. Status: accepted.\n\n## Context\n\n## Decision\n\n## Consequences\n"
+GOOD = "# 1. A choice in so many words\n\nDate: 2026-01-01.\nStatus: accepted.\n\n## Context\n\n## Decision\n\n## Consequences\n"
 
 
 def number_of(path: Path) -> int:
@@ -41,12 +42,12 @@ def problems(number: int, text: str) -> list[str]:
         found.append(f"want the first line to be `# {number}. TITLE`")
     elif title[2].endswith(".") or len(title[2].split()) < FEWEST_WORDS:
         found.append("want the title to be the choice, in words")
-    state = _STATE.fullmatch(lines[2]) if len(lines) > 2 else None
-    if state is None:
-        found.append(
-            "want the third line to be `Date: YYYY-MM-DD. Status: accepted.` or `superseded by [N](FILE).`"
-        )
-    elif state[2] == "superseded" and not _REPLACED.search(lines[2]):
+    date, status = lines[2:4]
+    if not _DATE.fullmatch(date):
+        found.append("want the third line to be `Date: YYYY-MM-DD.`")
+    if not (state := _STATUS.fullmatch(status)):
+        found.append("want the fourth line to be `Status: accepted.` or `Status: superseded by [N](FILE).`")
+    elif state[1] == "superseded" and not _REPLACED.search(status):
         found.append("want the page that supersedes it")
     parts = [title for level, title in heads if level == 2]
     if parts != [part for part in PARTS if part in parts] or not set(NEEDED) <= set(parts):
@@ -69,8 +70,8 @@ def test_a_decision_has_its_form(path: Path) -> None:
 
 
 def test_dates_are_days_and_go_with_the_numbers() -> None:
-    states = [_STATE.fullmatch(path.read_text().splitlines()[2]) for path in DECISIONS]
-    dates = [dt.date.fromisoformat(state[1]) for state in states if state]
+    lines = [path.read_text().splitlines()[2] for path in DECISIONS]
+    dates = [dt.date.fromisoformat(match[1]) for line in lines if (match := _DATE.fullmatch(line))]
     assert len(dates) == len(DECISIONS)
     assert dates == sorted(dates)
 
@@ -78,7 +79,7 @@ def test_dates_are_days_and_go_with_the_numbers() -> None:
 def test_the_older_page_and_the_newer_one_name_each_other() -> None:
     older, newer = set(), set()
     for path in DECISIONS:
-        line = path.read_text().splitlines()[2]
+        line = path.read_text().splitlines()[3]
         older |= {(number_of(path), int(number), name) for number, name in _REPLACED.findall(line)}
         newer |= {(int(number), number_of(path), name) for number, name in _REPLACES.findall(line)}
     names = {number_of(path): path.name for path in DECISIONS}
@@ -103,6 +104,7 @@ def test_the_index_has_their_titles() -> None:
         ("words\n", "words.\n", "the choice"),
         ("2026-01-01", "in spring", "third line"),
         ("accepted", "superseded", "supersedes it"),
+        ("accepted", "agreed", "fourth line"),
         ("## Context\n", "## Was\n", "headings"),
         ("## Decision\n\n## Consequences", "## Consequences\n\n## Decision", "headings"),
         ("## Consequences", "## Consequences\n\n# Another", "one title"),
