@@ -13,9 +13,7 @@ ROOT = Path(__file__).resolve().parents[2]
 FOLDERS = ("components", "orchestrator")
 # They follow folder by folder.
 NOT_YET = (
-    "components/client",
     "components/controller",
-    "components/dea",
     "components/health_manager",
     "components/router",
     "components/services",
