@@ -14,7 +14,6 @@ FOLDERS = ("components", "orchestrator")
 # They follow folder by folder.
 NOT_YET = (
     "components/controller",
-    "components/router",
     "components/services",
     "components/stager",
     "orchestrator",
