@@ -15,7 +15,6 @@ FOLDERS = ("components", "orchestrator")
 NOT_YET = (
     "components/controller",
     "components/services",
-    "components/stager",
     "orchestrator",
 )
 _VERB = re.compile(r"Gives?\b")
