@@ -14,7 +14,6 @@ FOLDERS = ("components", "orchestrator")
 # They follow folder by folder.
 NOT_YET = (
     "components/controller",
-    "components/services",
     "orchestrator",
 )
 _VERB = re.compile(r"Gives?\b")
