@@ -81,7 +81,7 @@ class Provider(Protocol):
     name: str
     """As the configuration calls it."""
     driver: str
-    """Which kind it is: `static`, `lab`."""
+    """Its kind: `static`, `lab`."""
 
     def images(self) -> list[Image]:
         """Return the images that machines could be made from; empty where the provider has none."""

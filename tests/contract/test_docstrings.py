@@ -11,11 +11,8 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 FOLDERS = ("components", "orchestrator")
-# They follow folder by folder.
-NOT_YET = (
-    "components/controller",
-    "orchestrator/lab",
-)
+# This one follows when its modules have found their places.
+NOT_YET = ("components/controller",)
 _VERB = re.compile(r"Gives?\b")
 _SUBJECT = re.compile(r"(What|Who|Whom|Whose|Whoever|Whatever|Nobody|Somebody)\b")
 
