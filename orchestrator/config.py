@@ -126,12 +126,12 @@ class OrchestratorConfig(DaemonConfig, frozen=True, kw_only=True):
     operator_password: str
     parallel_jobs: int = 4
     jobs_days: int = 90
-    """Jobs, with their steps and lines, are known for so long after their end."""
+    """Days for which jobs, with their steps and lines, are kept after their end."""
     drain_seconds: float = 1.0
 
     ssh: SshConfig
     providers: dict[str, dict[str, Any]] = msgspec.field(default_factory=dict)
-    """By name; `driver` says which kind, the other keys are the driver's own."""
+    """Providers by name; `driver` is the kind, the other keys are the driver's own."""
     pools: dict[str, PoolConfig] = msgspec.field(default_factory=dict)
     deadlines: Deadlines = Deadlines()
 
