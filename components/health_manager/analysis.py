@@ -112,7 +112,7 @@ class View:
 
     @property
     def silent_since(self) -> float:
-        """Return the time before which an instance must have been seen to have expired: no DEA named it for too long."""
+        """Return the time of expiry: an instance not named since has expired; `NEVER` while listening is too recent."""
         lost = self.settings.droplet_lost
         return self.now - lost if self.now - self.listening_since > lost else NEVER
 
