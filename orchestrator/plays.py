@@ -108,8 +108,7 @@ class Play:
         playbook: file name in the release's `playbooks/`.
         limit: hosts; empty is all.
         variables: extra variables; may hold secrets.
-        release: the release of the plays, also passed as the extra variable `ingot_release`; None: the plays of the running
-            release, and `ingot_release` from the inventory.
+        release: of the plays, and the extra variable `ingot_release`; None: the running release, and the inventory's variable.
         seconds: the time limit; 0 is `deadlines.play` of the configuration.
     """
 

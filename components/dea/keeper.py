@@ -173,10 +173,7 @@ class Keeper:
             raise
 
     async def discard(self, instance: Instance) -> None:
-        """Remove the rest of an instance that is no longer alive; its resources are free at once, whatever the disk reports.
-
-        Files that are just being taken over stay: they are not removed while they are walked.
-        """
+        """Remove a dead instance, once no work on its files is under way; its resources do not wait for the disk."""
         await self._remains.settled(instance)
         self._cut.discard(instance.id)
         if instance.state is not State.DELETED:
