@@ -1,4 +1,4 @@
-"""What the DEAs say: who beats, what runs there, and which endpoints are registered with the routers."""
+"""The DEAs' beats and the endpoints registered with the routers, as heard on the bus."""
 
 from __future__ import annotations
 
@@ -11,30 +11,30 @@ from components.common.bus import Incoming
 from components.common.bus_thread import BusThread
 from components.common.messages import DeaBeat, RouterRegister
 
-# A DEA is believed for so many of its intervals, and never less than so many seconds: a loop may be late once.
+# A DEA counts as alive for so many of its intervals, and at least for so many seconds: a loop may be late once.
 _INTERVALS, _AT_LEAST = 3.0, 3.0
 # DEAs that were silent for so long are forgotten.
 _KEPT_SECONDS = 3600.0
-# Routers prune an endpoint that is not registered again for two minutes (protocol 3.2); so do we.
+# Routers prune an endpoint that is not registered again for two minutes (protocol 3.2); this module does too.
 _ENDPOINT_SECONDS = 120.0
-# Age changes without a message, so conditions are also asked again after so long.
+# Age changes without a message, so conditions are also checked again after so long.
 _LOOK_SECONDS = 0.5
 
 
 @dataclass(frozen=True, slots=True)
 class Dea:
-    """A DEA as its last beat has it. Memory in MB.
+    """A DEA as of its last beat. Memory in MB.
 
     Attributes:
         id: for `ingot.dea.<id>.evacuate`.
         address: of its machine.
-        release: that its agent runs.
+        release: of its agent.
         evacuating: takes no instances (or is stopping).
         droplets: live instances by application id (as text).
         memory: for instances.
-        reserved: of it.
-        max_instances: it takes at most.
-        zone: where it stands.
+        reserved: the reserved part of it.
+        max_instances: the largest number of instances.
+        zone: of its machine.
         age: seconds since the beat.
         fresh: the beat is not older than three of its intervals, or three seconds.
         tasks: ids of the one-off tasks that run there.
@@ -55,7 +55,7 @@ class Dea:
 
     @property
     def instances(self) -> int:
-        """How many live instances it has."""
+        """Return the number of its live instances."""
         return sum(self.droplets.values())
 
 
@@ -71,7 +71,7 @@ class Endpoint:
 
 
 class Beats:
-    """Listens on the bus. Make it before `bus.start()`: it subscribes at once.
+    """The present beats and endpoints. Make it before `bus.start()`: it subscribes at once.
 
     Args:
         bus: None in tests, which call `on_beat`, `on_register` and `on_unregister` themselves.
@@ -89,17 +89,17 @@ class Beats:
             bus.subscribe("router.unregister", RouterRegister, self._heard_unregister)
 
     def deas(self) -> list[Dea]:
-        """Give every DEA heard of in the last hour, by id."""
+        """Return every DEA heard of in the last hour, by id."""
         now = self._clock()
         with self._changed:
             return [_dea(beat, now - at) for _, (beat, at) in sorted(self._deas.items())]
 
     def at(self, address: str) -> Dea | None:
-        """Give the DEA of a machine, the one heard last: a new agent may have a new id."""
+        """Return the DEA of a machine, the one heard last: a new agent may have a new id."""
         return min((d for d in self.deas() if d.address == address), key=lambda d: d.age, default=None)
 
     def endpoints(self, address: str | None = None) -> list[Endpoint]:
-        """Give what is registered with the routers and not outdated, of one machine or of all."""
+        """Return the endpoints registered with the routers that are not outdated, of one machine or of all."""
         now = self._clock()
         with self._changed:
             return [
@@ -112,8 +112,8 @@ class Beats:
         """Wait until a condition holds.
 
         Args:
-            condition: asked again at every message, and now and then without one, as beats grow old. It looks at beats alone:
-                nothing is heard while it is asked.
+            condition: called at every message, and now and then without one, because beats grow old. It may use beats alone:
+                no message is handled while it runs.
             timeout: in seconds.
 
         Returns:
@@ -129,7 +129,7 @@ class Beats:
             return True
 
     def forget(self, address: str) -> None:
-        """Forget a machine that is no more; what comes to its address is heard anew."""
+        """Forget a removed machine; a new one at its address is heard anew."""
         with self._changed:
             for dea in [i for i, (beat, _) in self._deas.items() if beat.address == address]:
                 del self._deas[dea]
@@ -138,7 +138,7 @@ class Beats:
             self._changed.notify_all()
 
     def on_beat(self, beat: DeaBeat) -> None:
-        """Take a beat."""
+        """Record a beat."""
         now = self._clock()
         with self._changed:
             self._deas[beat.id] = (beat, now)
@@ -147,7 +147,7 @@ class Beats:
             self._changed.notify_all()
 
     def on_register(self, route: RouterRegister) -> None:
-        """Take what is registered; a port that belongs to another instance by now has changed hands."""
+        """Record a registration; a port that now belongs to another instance has changed hands."""
         now = self._clock()
         key = (route.host, route.port)
         instance = route.private_instance_id or ""
@@ -162,7 +162,7 @@ class Beats:
             self._changed.notify_all()
 
     def on_unregister(self, route: RouterRegister) -> None:
-        """Take what is unregistered; an endpoint without hosts is gone."""
+        """Record an unregistration; an endpoint without hosts is gone."""
         key = (route.host, route.port)
         with self._changed:
             known = self._endpoints.get(key)

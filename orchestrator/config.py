@@ -20,7 +20,7 @@ _PREFIX = re.compile(r"^[a-z]([a-z0-9-]{0,30}[a-z-])?$")
 
 
 class SshConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """How machines are reached. `deadline`: seconds until a started machine must have answered.
+    """The SSH access to machines. `deadline`: seconds until a started machine must have answered.
 
     `known_hosts` are the files the pinned host keys are written to; the first is the one that is read.
     """
@@ -32,7 +32,7 @@ class SshConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     deadline: float = 120.0
 
     def problems(self) -> list[str]:
-        """Files are named by whole paths, as plays run elsewhere."""
+        """Return a problem for each file without an absolute path: plays run in another folder."""
         found = [
             f"{key}: want an absolute path, not {value!r}"
             for key, value in [
@@ -53,7 +53,7 @@ class SshConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class PoolConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A pool: machines alike, made by one provider from one image; `floor` and `maximum` count all its members.
+    """A pool: equal machines, made by one provider from one image; `floor` and `maximum` count all its members.
 
     `groups` are the inventory's groups of its machines; the first is the one whose members are the pool's.
     `prefix` and a number make the names. `options` go to the provider with every machine it makes.
@@ -68,7 +68,7 @@ class PoolConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     options: dict[str, Any] = msgspec.field(default_factory=dict)
 
     def problems(self) -> list[str]:
-        """Say what the types cannot."""
+        """Return the problems that types cannot express."""
         found = [f"{key}: must not be empty" for key in ("provider", "image") if not getattr(self, key)]
         if not _PREFIX.match(self.prefix):
             found.append(
@@ -84,7 +84,7 @@ class PoolConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Deadlines(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """How long a step may take before it has failed, in seconds."""
+    """The seconds that a step may take before it has failed."""
 
     create: float = 300.0
     """A provider makes or deletes a machine."""
@@ -96,12 +96,12 @@ class Deadlines(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A draining DEA has no instance left."""
 
     def problems(self) -> list[str]:
-        """Nothing happens in no time."""
+        """Return a problem for each deadline that is not positive."""
         return [f"{k}: want more than 0 seconds" for k in self.__struct_fields__ if getattr(self, k) <= 0]
 
 
 class OrchestratorConfig(DaemonConfig, frozen=True, kw_only=True):
-    """Everything an orchestrator needs to know.
+    """The orchestrator's configuration.
 
     `status.user` and `status.password` guard `/varz` and `/metrics`, which are served on `port`; `status.host` and
     `status.port` are not used. `controllers` are URLs asked in turn whether a token is an administrator's.
@@ -126,22 +126,22 @@ class OrchestratorConfig(DaemonConfig, frozen=True, kw_only=True):
     operator_password: str
     parallel_jobs: int = 4
     jobs_days: int = 90
-    """Jobs, with their steps and lines, are known for so long after their end."""
+    """Days for which jobs, with their steps and lines, are kept after their end."""
     drain_seconds: float = 1.0
 
     ssh: SshConfig
     providers: dict[str, dict[str, Any]] = msgspec.field(default_factory=dict)
-    """By name; `driver` says which kind, the other keys are the driver's own."""
+    """Providers by name; `driver` is the kind, the other keys are the driver's own."""
     pools: dict[str, PoolConfig] = msgspec.field(default_factory=dict)
     deadlines: Deadlines = Deadlines()
 
     @property
     def api(self) -> str:
-        """The host the routers know the API by."""
+        """Return the API's host name at the routers."""
         return orchestrator_host(self.domain)
 
     def problems(self) -> list[str]:
-        """Say what the types cannot."""
+        """Return the problems that types cannot express."""
         found = []
         if not self.database_url.startswith(SCHEMES):
             found.append(f"database_url: want one of {', '.join(SCHEMES)}…")
@@ -181,7 +181,7 @@ class OrchestratorConfig(DaemonConfig, frozen=True, kw_only=True):
         return found
 
     def _driver_problems(self) -> list[str]:
-        # Drivers know this module; so it cannot know them before it is complete.
+        # Drivers import this module, so it can only import them when it is complete.
         from orchestrator import iaas  # noqa: PLC0415
 
         try:

@@ -1,4 +1,4 @@
-"""`make down`: removes what `make up` made, and puts the host's settings back."""
+"""`make down`: removes the machines and processes of `make up`, and restores the host's settings."""
 
 from __future__ import annotations
 

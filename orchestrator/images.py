@@ -1,4 +1,4 @@
-"""Images an operator registered: machines are made from these only. An import goes on in the background."""
+"""The register of images: machines are made from registered images only. An import goes on in the background."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ class Images:
     """The register of images.
 
     Args:
-        config: its pools' images are registered from the beginning.
-        db: where the register is kept.
+        config: its pools' images are registered at the start.
+        db: the database of the register.
         providers: by name.
-        redactor: makes what keeps secrets out of messages.
+        redactor: makes the filter that masks secrets in messages.
     """
 
     def __init__(
@@ -44,7 +44,7 @@ class Images:
         self._redactor = redactor
 
     def prepare(self) -> None:
-        """Register the images of the pools; an import that a process before us began is not under way any more."""
+        """Register the images of the pools; an import that an earlier process began counts as failed."""
         wanted = {(pool.provider, pool.image) for pool in self._config.pools.values()}
         with self._db.session() as session:
             cut = "the orchestrator ended while it was imported: register it again"
@@ -58,7 +58,7 @@ class Images:
                     session.add(Image(provider=provider, name=name, since=time.time()))
 
     def listed(self) -> list[Shown]:
-        """List the register: `state` is importing, failed, or what the provider says (ready, absent, outdated, unknown)."""
+        """Return the register: `state` is importing, failed, or the provider's (ready, absent, outdated, unknown)."""
         with self._db.session() as session:
             rows = list(session.scalars(select(Image).order_by(Image.provider, Image.name)))
         return [self._show(row) for row in rows]
@@ -132,8 +132,11 @@ class Images:
             state, message = FAILED, self._redactor()(str(error))
             logger.warning("image_not_imported", image=name, reason=message)
         except Exception as error:
-            # A thread that ends without a word would leave the image importing for ever.
-            state, message = FAILED, f"unexpected: {type(error).__name__}; the orchestrator's log says more"
+            # A thread that ends without a result would leave the image importing for ever.
+            state, message = (
+                FAILED,
+                f"unexpected: {type(error).__name__}; the orchestrator's log has the reason",
+            )
             logger.exception("image_not_imported", image=name)
         with self._db.session() as session:
             row = session.get(Image, (provider, name))

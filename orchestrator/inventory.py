@@ -1,4 +1,4 @@
-"""What a lab's inventory says beside its machines: secrets, made once and kept, and the release that runs."""
+"""The parts of a lab's inventory beside its machines: permanent secrets, and the running release."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ import yaml
 from components.common.subjects import COMPONENTS, OPERATOR, PEER
 from components.common.version import VERSION
 
-# An inventory source of its own: `group_vars` beside it is the checkout's and holds nothing that is secret.
+# An inventory source of its own: `group_vars` beside it belongs to the checkout and holds no secrets.
 SECRETS = "15-secrets.yml"
-# Which release runs: written by whoever installs or rolls one, here and by `playbooks/roll.yml`.
+# The running release: written by each program that installs or rolls one, here and by `playbooks/roll.yml`.
 RELEASE = "16-release.yml"
 # Data services whose gateways show the controllers a token.
 SERVICES = ("redis",)
-# What several servers of the bus show each other; a user of no client.
+# The secret between several servers of the bus; a user of no client.
 CLUSTER = "cluster"
 _HEADER = "# Made once for this lab; keep it to yourself.\n"
 _BYTES = 24
@@ -40,7 +40,7 @@ def generate_secrets(known: dict[str, Any] | None = None) -> dict[str, Any]:
 
 
 def lab_secrets(folder: Path) -> dict[str, Any]:
-    """Read the secrets of a lab's inventory, making what is missing.
+    """Return the secrets of a lab's inventory, making those that are missing.
 
     Args:
         folder: the inventory, `build/labs/NAME/inventory`.
@@ -59,7 +59,7 @@ def lab_secrets(folder: Path) -> dict[str, Any]:
 
 
 def recorded_release(folder: Path) -> str | None:
-    """Read which release an inventory says to run; None where it says nothing yet."""
+    """Return the release that an inventory records; None where it records none yet."""
     path = folder / RELEASE
     if not path.is_file():
         return None
@@ -67,7 +67,7 @@ def recorded_release(folder: Path) -> str | None:
 
 
 def was_rolled(folder: Path) -> bool:
-    """Say whether the recorded release came by a roll, which knows what ran before (`playbooks/roll_settle.yml`)."""
+    """Return whether the recorded release came by a roll, which knows the release before (`playbooks/roll_settle.yml`)."""
     path = folder / RELEASE
     return (
         path.is_file() and "ingot_release_previous" in yaml.safe_load(path.read_text("utf-8"))["all"]["vars"]
@@ -75,14 +75,14 @@ def was_rolled(folder: Path) -> bool:
 
 
 def record_release(folder: Path, version: str) -> None:
-    """Write which release the platform runs; a file that already says so is not touched."""
+    """Write the release that the platform runs; a file with the same content is not touched."""
     if recorded_release(folder) != version:
         text = "# The release that runs. `ingot platform roll` and `rollback` change it.\n"
         _write(folder / RELEASE, text + yaml.safe_dump({"all": {"vars": {"ingot_release": version}}}), 0o644)
 
 
 def recorded(folder: Path) -> dict[str, str]:
-    """Read what an inventory says of releases: which runs, which ran before, which a roll that did not end was going to.
+    """Return an inventory's releases: the running one, the one before, and the goal of an unfinished roll.
 
     Returns:
         `ingot_release`, and where there was a roll, `ingot_release_previous` (empty: nothing to go back to) and
@@ -96,7 +96,7 @@ def recorded(folder: Path) -> dict[str, str]:
 
 
 def return_release(folder: Path) -> str:
-    """Say which release a rollback goes to by itself: what runs, where a roll did not end, else what ran before; or ""."""
+    """Return the default release of a rollback: the running one during an unfinished roll, else the one before; or ""."""
     known = recorded(folder)
     name = "ingot_release" if "ingot_release_rolling" in known else "ingot_release_previous"
     return str(known.get(name, ""))
@@ -108,7 +108,7 @@ def record_rolling(folder: Path, version: str) -> None:
 
 
 def _record(folder: Path, facts: dict[str, str]) -> None:
-    # As playbooks/tasks/roll_record.yml writes it; at the end of a roll, that one does.
+    # In the form of playbooks/tasks/roll_record.yml, which writes it at the end of a roll.
     if facts != recorded(folder):
         text = "# The release that runs. `ingot platform roll` and `rollback` change it.\n"
         _write(folder / RELEASE, text + yaml.safe_dump({"all": {"vars": facts}}), 0o644)

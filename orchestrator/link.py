@@ -1,4 +1,4 @@
-"""The orchestrator's own ends on the bus: it says that it is there, and keeps its route (protocol 2.2 to 2.4)."""
+"""The orchestrator's presence on the bus: its announcement and its route (protocol 2.2 to 2.4)."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ REGISTER_SECONDS = 20.0
 
 
 class Link:
-    """Subscribes when it is made; `start` connects, `leave` takes the route away, `stop` ends.
+    """The presence on the bus: it subscribes when made; `start` connects, `leave` removes the route, `stop` ends.
 
     Args:
         config: domain, address and port.
-        identity: what is announced.
+        identity: the announced one.
         bus: not started yet.
     """
 
@@ -41,7 +41,7 @@ class Link:
         self._keeper.start()
 
     def leave(self) -> None:
-        """Take the route away; requests still come in for a moment and are served."""
+        """Remove the route; requests still arrive for a moment and are served."""
         if not self._leaving.is_set():
             self._leaving.set()
             for subject in UNREGISTER:

@@ -12,7 +12,7 @@ logger = log.get(__name__)
 
 
 def main() -> None:
-    """Run until SIGTERM or SIGINT; exits 1 where it cannot begin."""
+    """Run until SIGTERM or SIGINT; exit 1 where it cannot begin."""
     config = load_or_exit("orchestrator", OrchestratorConfig)
     log.configure("orchestrator", config.log.level, index=config.index, release=release())
     from orchestrator.server import serve  # noqa: PLC0415 - a check of the configuration needs none of it

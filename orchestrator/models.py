@@ -10,7 +10,7 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
 # States of a machine, in the order it goes through them.
 PLANNED, CREATING, REACHING, CONFIGURING, READY = "planned", "creating", "reaching", "configuring", "ready"
 DRAINING, LEAVING = "draining", "leaving"
-# What it may be found in instead: `failed` was left by a job and wants an operator, `lost` does not answer.
+# States beside the way: a job left a machine as `failed` and an operator is needed; a `lost` one does not answer.
 LOST = "lost"
 MACHINE_STATES = (PLANNED, CREATING, REACHING, CONFIGURING, READY, DRAINING, LEAVING, "failed", LOST)
 
@@ -18,22 +18,22 @@ MACHINE_STATES = (PLANNED, CREATING, REACHING, CONFIGURING, READY, DRAINING, LEA
 WAITING, RUNNING, SUCCEEDED, FAILED, DONE = "waiting", "running", "succeeded", "failed", "done"
 JOB_STATES = (WAITING, RUNNING, SUCCEEDED, FAILED)
 
-# States of an image, beside `failed`: of its import. Whether its provider has it, the provider says.
+# States of an image, beside `failed`: of its import. The provider tells whether it has the image.
 REGISTERED, IMPORTING = "registered", "importing"
 
-# SQLite counts only INTEGER keys up by itself.
+# SQLite numbers INTEGER keys only.
 Id = BigInteger().with_variant(Integer, "sqlite")
 
 
 class Base(DeclarativeBase):
-    """Root of the mapped classes."""
+    """The root of the mapped classes."""
 
 
 class Machine(Base):
     """A machine the orchestrator made, or is making; fixed ones are the inventory's and have no row.
 
-    `native` is what the provider needs to find it again, `since` when it came into its state (seconds since 1970),
-    `message` why it is in it where that is not plain, `job` the last job that changed it.
+    `native` is the provider's name of it, `since` the time of its state (seconds since 1970),
+    `message` the reason of the state where it is not plain, `job` the last job that changed it.
     """
 
     __tablename__ = "machines"
@@ -61,7 +61,7 @@ class Image(Base):
 
     provider: Mapped[str] = mapped_column(String(64), primary_key=True)
     name: Mapped[str] = mapped_column(String(255), primary_key=True)
-    # What it was imported from; empty where the provider had it already.
+    # The source of its import; empty where the provider had it already.
     source: Mapped[str] = mapped_column(Text, default="")
     state: Mapped[str] = mapped_column(String(16), default=REGISTERED)
     message: Mapped[str] = mapped_column(Text, default="")
@@ -69,7 +69,7 @@ class Image(Base):
 
 
 class Job(Base):
-    """One operation. `wish` is what was asked for, `facts` what is known meanwhile; times are seconds since 1970."""
+    """One operation. `wish` is the request, `facts` the present knowledge; times are seconds since 1970."""
 
     __tablename__ = "jobs"
     __table_args__ = {"sqlite_autoincrement": True}  # noqa: RUF012 - SQLAlchemy's own shape
@@ -85,7 +85,7 @@ class Job(Base):
     ended: Mapped[float | None] = mapped_column(Float)
     message: Mapped[str] = mapped_column(Text, default="")
     way_out: Mapped[str] = mapped_column(Text, default="")
-    # What it worked on, kept when the locks are freed: a job that is resumed takes them again.
+    # The locks of its work, kept when they are freed: a resumed job takes them again.
     locks: Mapped[list[str]] = mapped_column(JSON, default=list)
 
     steps: Mapped[list[Step]] = relationship(
@@ -111,7 +111,7 @@ class Step(Base):
 
 
 class Line(Base):
-    """One line of progress; `n` counts from 1 within its job, `step` names the step that said it."""
+    """One line of progress; `n` counts from 1 within its job, `step` names the step that wrote it."""
 
     __tablename__ = "lines"
 
@@ -123,7 +123,7 @@ class Line(Base):
 
 
 class Lock(Base):
-    """What a job works on, while it does: `pool:dea`, `machine:dea3`, `*`."""
+    """A lock that a job holds while it works: `pool:dea`, `machine:dea3`, `*`."""
 
     __tablename__ = "locks"
 

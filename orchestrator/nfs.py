@@ -1,4 +1,4 @@
-"""Who takes part in wiring the droplet share over NFS, in what order, and how far a wiring is. Pure."""
+"""The hosts of a wiring of the droplet share over NFS, their order, and the progress. Pure."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ class WiringError(IngotError):
 
 @dataclass(frozen=True, slots=True)
 class Wiring:
-    """Who takes part.
+    """The hosts of a wiring.
 
     Attributes:
-        server: the host that exports; None where a filer does that is no host of ours.
-        clients: who mounts, those that write first: what they write is what the others read back.
+        server: the host that exports; None where a filer outside of the inventory does.
+        clients: the hosts that mount, writers first: the others read back what they write.
     """
 
     server: str | None
@@ -34,13 +34,13 @@ class Wiring:
 
 
 def wiring(groups: Mapping[str, Collection[str]]) -> Wiring:
-    """Read it from the inventory.
+    """Return the wiring of an inventory.
 
     Args:
         groups: each host's groups.
 
     Raises:
-        WiringError: there are two servers, or nobody to mount anything.
+        WiringError: there are two servers, or no host that mounts.
     """
     servers = sorted(host for host, own in groups.items() if SERVER in own)
     if len(servers) > 1:
@@ -51,15 +51,15 @@ def wiring(groups: Mapping[str, Collection[str]]) -> Wiring:
     for group in (*WRITERS, *READERS):
         clients += sorted(h for h, own in groups.items() if group in own and h not in (*servers, *clients))
     if not clients:
-        raise WiringError("nobody is in the groups controller, stager and dea, so there is nothing to wire")
+        raise WiringError("no host is in the groups controller, stager and dea, so there is nothing to wire")
     return Wiring(servers[0] if servers else None, tuple(clients))
 
 
 def chosen(found: Wiring, wanted: Sequence[str], known: Collection[str]) -> tuple[str, ...]:
-    """Give those clients that are wanted, in the order of wiring; all where none are named.
+    """Return the named clients, in the order of wiring; all where none are named.
 
     Args:
-        found: who takes part.
+        found: the wiring.
         wanted: names; empty for all.
         known: all hosts of the inventory.
 
@@ -77,7 +77,7 @@ def chosen(found: Wiring, wanted: Sequence[str], known: Collection[str]) -> tupl
 
 
 def standing(clients: Sequence[str], done: Collection[str], word: str) -> str:
-    """Say how far a wiring or unwiring (`word`: `wired`, `unwired`) is."""
+    """Return in words how far a wiring or unwiring (`word`: `wired`, `unwired`) is."""
     ready = [host for host in clients if host in done]
     waiting = [host for host in clients if host not in done]
     return f"{word}: {', '.join(ready) or 'no host'}; not {word}: {', '.join(waiting) or 'no host'}"

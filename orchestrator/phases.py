@@ -17,7 +17,7 @@ _PROGRESS = Progress()
 
 @dataclass
 class Phases:
-    """Times named phases. `started` is when the whole began, seconds since 1970."""
+    """A timer of named phases. `started` is the beginning of the whole, seconds since 1970."""
 
     started: float = field(default_factory=time.time)
     done: list[dict[str, Any]] = field(default_factory=list)
@@ -34,11 +34,11 @@ class Phases:
         self.add(name, time.monotonic() - began)
 
     def add(self, name: str, seconds: float) -> None:
-        """Enter a phase that was timed elsewhere."""
+        """Add a phase that was timed elsewhere."""
         self.done.append({"name": name, "seconds": round(seconds, 1)})
 
     def write(self, path: Path, **facts: object) -> dict[str, Any]:
-        """Write `{"phases", "total_seconds", ...facts}`; give what was written."""
+        """Write `{"phases", "total_seconds", ...facts}`; return what was written."""
         report = {"phases": self.done, "total_seconds": round(time.time() - self.started, 1), **facts}
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
@@ -46,15 +46,15 @@ class Phases:
 
 
 def say(line: str) -> None:
-    """Write a line of progress that stays, now."""
+    """Write a permanent line of progress, now."""
     _PROGRESS.say(line)
 
 
 def step(line: str) -> None:
-    """Say what is going on; figures in brackets at its end are how far it is, and make no other step."""
+    """Show the present step; figures in brackets at its end tell its progress and do not make it another step."""
     _PROGRESS.step(*parts(line))
 
 
 def end_step() -> None:
-    """End what is going on: what anyone writes next begins a line."""
+    """End the present step: the next output begins a line."""
     _PROGRESS.end()

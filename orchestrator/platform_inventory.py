@@ -1,4 +1,4 @@
-"""The inventory's folder: whose machines there are, and the two files that are ours to write."""
+"""The inventory's folder: the machines of all writers, and the two files that the orchestrator writes."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class InventoryError(IngotError):
 
 @dataclass(frozen=True, slots=True)
 class Host:
-    """A host. `fixed`: of a file that is not ours, so it is never removed here; `address` is its `ansible_host`."""
+    """A host. `fixed`: from a file of another writer, so it is never removed here; `address` is its `ansible_host`."""
 
     name: str
     address: str
@@ -37,10 +37,10 @@ class Host:
 
 
 class PlatformInventory:
-    """The folder. Only variables of hosts are read, none of groups: enough to know who is there and where.
+    """The folder. Only variables of hosts are read, none of groups: enough to know the hosts and their addresses.
 
     Args:
-        folder: as it is given to Ansible.
+        folder: the folder that Ansible is given.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -48,7 +48,7 @@ class PlatformInventory:
         self._writing = threading.Lock()
 
     def hosts(self) -> dict[str, Host]:
-        """Read all hosts by name.
+        """Return all hosts by name.
 
         Raises:
             InventoryError: a file is not an inventory, or names hosts by ranges.
@@ -74,23 +74,23 @@ class PlatformInventory:
         }
 
     def members(self, group: str) -> list[Host]:
-        """Read a group's hosts, by name."""
+        """Return a group's hosts, by name."""
         return [host for host in self.hosts().values() if group in host.groups]
 
     def add(
         self, name: str, address: str, groups: list[str], variables: Mapping[str, Any] | None = None
     ) -> None:
-        """Write a machine of ours into `20-dea.yml`; one that is there already is replaced.
+        """Write a machine of the orchestrator into `20-dea.yml`; one that is there already is replaced.
 
         Raises:
-            InventoryError: another file has a host of this name, or ours cannot be read.
+            InventoryError: another file has a host of this name, or `20-dea.yml` cannot be read.
         """
         with self._writing:
             if (there := self.hosts().get(name)) is not None and there.fixed:
                 raise InventoryError(f"{self.folder}: {name} is a host of another file than {OWN}")
             tree = self._own()
             _take_out(tree, name)
-            # Its variables stand once: a host has the same ones in all of its groups.
+            # Its variables are written once: a host has the same ones in all of its groups.
             values: dict[str, Any] = {"ansible_host": address, **(variables or {})}
             for group in groups:
                 of = tree.setdefault("all", {}).setdefault("children", {}).setdefault(group, {})
@@ -99,18 +99,18 @@ class PlatformInventory:
             self._write(tree)
 
     def remove(self, name: str) -> None:
-        """Take a machine of ours out; one that is not there is no error."""
+        """Remove a machine of the orchestrator; a missing one is no error."""
         with self._writing:
             tree = self._own()
             if _take_out(tree, name):
                 self._write(tree)
 
     def release(self) -> str | None:
-        """Read the release that runs (`16-release.yml`); None where nothing says so."""
+        """Return the running release (`16-release.yml`); None where none is recorded."""
         return inventory.recorded_release(self.folder)
 
     def record_release(self, version: str) -> None:
-        """Write the release that runs."""
+        """Write the running release."""
         with self._writing:
             inventory.record_release(self.folder, version)
 
@@ -133,7 +133,7 @@ class PlatformInventory:
 
 
 class _Loader(yaml.SafeLoader):
-    """Reads around what only Ansible understands (`!vault`, `!unsafe`): no host is named by it."""
+    """A loader that skips values which only Ansible understands (`!vault`, `!unsafe`): they name no host."""
 
 
 def _ignored(_loader: _Loader, _suffix: str, _node: yaml.Node) -> None:
@@ -159,7 +159,7 @@ def _read(path: Path) -> dict[str, Any]:
 def _entries(
     tree: Mapping[str, Any], path: Path, above: frozenset[str] = frozenset()
 ) -> Iterator[tuple[frozenset[str], str, Mapping[str, Any]]]:
-    """Walk a tree of groups: each host's mention, with all groups above it."""
+    """Yield each mention of a host in a tree of groups, with all groups above it."""
     for group, content in tree.items():
         if content is None:
             continue
@@ -168,13 +168,13 @@ def _entries(
         groups = above | {str(group)}
         for name, values in (content.get("hosts") or {}).items():
             if "[" in str(name):
-                raise InventoryError(f"{path}: {name}: want one host a line, as ranges hide their names")
+                raise InventoryError(f"{path}: {name}: want one host a line, because ranges hide their names")
             yield groups, str(name), values or {}
         yield from _entries(content.get("children") or {}, path, groups)
 
 
 def _take_out(tree: dict[str, Any], name: str) -> bool:
-    """Remove a host from all groups of a tree, and groups that have nothing left; says whether it was there."""
+    """Remove a host from all groups of a tree, and groups that become empty; return whether it was there."""
     found = False
     for group in list(tree):
         content = tree[group]

@@ -1,7 +1,7 @@
-"""What a play says while it runs, reduced to what a journal keeps; pure.
+"""The events of a running play, reduced to the lines of a journal; pure.
 
-`reduce` makes a line of our own from one of ansible-runner's events, `Story` reads the lines again. What a task hides with
-`no_log` is hidden by Ansible before we see it, and is said to be.
+`reduce` makes a line from one of ansible-runner's events, `Story` reads the lines again. Results that a task hides with
+`no_log` are hidden by Ansible before they arrive here, and are marked as hidden.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ _LONGEST = 2000
 _HIDDEN = "hidden, as the task has no_log"
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 _TAIL_LINES = 60
-# Ansible's own first task of every role: nobody wrote it, and it says nothing unless it fails.
+# Ansible's own first task of every role; it tells nothing unless it fails.
 _UNNAMED = "Validating arguments against arg spec"
 
 
@@ -31,7 +31,7 @@ class Event(msgspec.Struct, omit_defaults=True):
     recap: dict[str, dict[str, int]] = {}
 
     def line(self) -> str:
-        """Say it in a line of progress; empty where it is no progress."""
+        """Return the line of progress; empty where it is no progress."""
         if self.kind == "play":
             return f"play: {self.name}"
         if self.kind == "task":
@@ -45,7 +45,7 @@ class Event(msgspec.Struct, omit_defaults=True):
 
 @dataclass(frozen=True, slots=True)
 class Recap:
-    """What a play did on one host, in tasks."""
+    """The result of a play on one host, in tasks."""
 
     ok: int = 0
     changed: int = 0
@@ -64,13 +64,13 @@ class Failure:
 
 @dataclass(slots=True)
 class Story:
-    """What was told so far."""
+    """The events so far."""
 
     recap: dict[str, Recap] = field(default_factory=dict)
     _failures: list[Failure] = field(default_factory=list)
 
     def hear(self, event: Event) -> None:
-        """Take one event."""
+        """Add an event."""
         if event.kind in ("failed", "unreachable"):
             self._failures.append(Failure(event.host, event.name, event.message))
         elif event.kind == "stats":
@@ -78,7 +78,7 @@ class Story:
 
     @property
     def failures(self) -> tuple[Failure, ...]:
-        """The failures of hosts that ended as failed: one that was rescued is none."""
+        """Return the failures of hosts that ended as failed: a rescued one is none."""
         if not self.recap:
             return tuple(self._failures)
         bad = {host for host, recap in self.recap.items() if recap.failed or recap.unreachable}
@@ -86,7 +86,7 @@ class Story:
 
 
 def reduce(event: Mapping[str, Any]) -> Event | None:
-    """Make a line from one of ansible-runner's events; None where the journal does not need it."""
+    """Return a line for one of ansible-runner's events; None where the journal does not need it."""
     data: Mapping[str, Any] = event.get("event_data") or {}
     match event.get("event"):
         case "playbook_on_play_start":
@@ -117,7 +117,7 @@ def _of_host(what: str, data: Mapping[str, Any]) -> Event | None:
 
 
 def message(result: object) -> str:
-    """Find the words in a task's result that say why it failed."""
+    """Return the words in a task's result that tell why it failed."""
     if not isinstance(result, Mapping):
         return ""
     if "censored" in result:
@@ -127,14 +127,14 @@ def message(result: object) -> str:
         return _short("; ".join(m for item in items if (m := message(item))))
     found = [result.get(key) for key in ("msg", "stderr", "module_stderr", "stdout", "reason")]
     words = [w for f in found if (w := _words(f))]
-    # What a command wrote says more than that its return code was not zero.
+    # The output of a command tells more than that its return code was not zero.
     return _short(
         ": ".join(words[:2]) if words[:1] == ["non-zero return code"] else words[0] if words else ""
     )
 
 
 def tail(output: str, lines: int = _TAIL_LINES) -> str:
-    """Give the end of a play's output without its colours."""
+    """Return the end of a play's output without its colours."""
     return "\n".join(_COLOUR.sub("", output).rstrip().splitlines()[-lines:])
 
 

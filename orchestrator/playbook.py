@@ -1,4 +1,4 @@
-"""Runs a playbook as an operator would, with `ansible-playbook`, and says what it did.
+"""A run of a playbook as an operator would do it, with `ansible-playbook`, and its result.
 
 The whole output goes to a file; the terminal gets a line for each play with how many of all tasks are done, and the end of the output
 where a play fails.
@@ -22,18 +22,18 @@ _RECAP = re.compile(
     r"^(?P<host>\S+)\s+: ok=(?P<ok>\d+)\s+changed=(?P<changed>\d+)\s+unreachable=(?P<unreachable>\d+)\s+failed=(?P<failed>\d+)"
 )
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
-# As playbooks/callback_plugins/ingot_progress.py writes it.
+# In the form of playbooks/callback_plugins/ingot_progress.py.
 _REACHED = re.compile(r"^\x1e(\d+)/(\d+)$")
 _TAIL = 60
 
 
 class PlaybookError(IngotError):
-    """A playbook failed; the text holds the end of its output and where the whole of it is."""
+    """A playbook failed; the text holds the end of its output and the file with the whole of it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Recap:
-    """What a playbook did on one host, in tasks."""
+    """The result of a playbook on one host, in tasks."""
 
     ok: int
     changed: int
@@ -42,7 +42,7 @@ class Recap:
 
 
 def parse_recap(lines: list[str]) -> dict[str, Recap]:
-    """Read Ansible's closing table."""
+    """Return Ansible's closing table."""
     recap = {}
     for line in lines:
         if found := _RECAP.match(_COLOUR.sub("", line)):

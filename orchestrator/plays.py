@@ -1,10 +1,10 @@
-"""Runs playbooks, each in a unit of its own that outlives the orchestrator. The only import of ansible_runner.
+"""Runs of playbooks, each in a unit of its own that outlives the orchestrator. The only import of ansible_runner.
 
     result = tools.plays.run(Play(f"{doing.job_id}-configure", "scale_out.yml", limit=("dea3",)), doing.say)
     result.check()
 
-A run is a folder `<state>/plays/<key>/<attempt>/`: what to do (`play.json`, and the variables in `env/extravars`, both for
-root alone), what happened so far (`events.jsonl`), how it ended (`result.json`), and Ansible's output. The unit's program is
+A run is a folder `<state>/plays/<key>/<attempt>/`: the order (`play.json`, and the variables in `env/extravars`, both for
+root alone), the events so far (`events.jsonl`), the result (`result.json`), and Ansible's output. The unit's program is
 this module, given that folder.
 """
 
@@ -41,7 +41,7 @@ _KEY = re.compile(r"^[A-Za-z0-9][A-Za-z0-9_-]{0,99}$")
 _PLAY, _EVENTS, _RESULT, _TOLD = "play.json", "events.jsonl", "result.json", "told"
 _VARIABLES = Path("env", "extravars")
 _OUTPUT = Path("artifacts", "run", "stdout")
-# Files of a run that nobody needs once it has ended; the first holds secrets.
+# Files of a run that are not needed once it has ended; the first holds secrets.
 _SPENT = ("env", "home", "artifacts/run/fact_cache")
 _LOOK_SECONDS = 0.25
 # The unit's own limit is Ansible's and this, for a program that hangs.
@@ -57,16 +57,16 @@ class PlayError(IngotError):
 
 @dataclass(frozen=True, slots=True)
 class PlayResult:
-    """How a play ended.
+    """The result of a play.
 
     Attributes:
         playbook: its file name.
-        status: `successful`, `failed`, `timeout`, or `lost` where its unit ended without a word.
+        status: `successful`, `failed`, `timeout`, or `lost` where its unit ended without a result.
         rc: of ansible-playbook; -1 where unknown.
         recap: by host.
         failures: in the order in which they happened; ignored and rescued ones are not among them.
         tail: the end of the output.
-        folder: where the whole output is, on the orchestrator's machine.
+        folder: the folder of the whole output, on the orchestrator's machine.
     """
 
     playbook: str
@@ -79,19 +79,19 @@ class PlayResult:
 
     @property
     def ok(self) -> bool:
-        """Whether it succeeded."""
+        """Return whether it succeeded."""
         return self.status == SUCCESSFUL
 
     def check(self) -> None:
-        """Pass where it succeeded.
+        """Raise an error unless it succeeded.
 
         Raises:
-            PlayError: it did not, with what failed and where the output is.
+            PlayError: it did not succeed; the text names the failures and the output.
         """
         if self.ok:
             return
         found = "; ".join(f"{f.host}: {f.task}: {f.message}" for f in self.failures)
-        # What broke before the first task is said nowhere else.
+        # A failure before the first task is reported nowhere else.
         found = found or self.tail or "it said nothing"
         raise PlayError(f"{self.playbook} {_ENDINGS[self.status]}: {found} (output: {self.folder / _OUTPUT})")
 
@@ -108,9 +108,8 @@ class Play:
         playbook: file name in the release's `playbooks/`.
         limit: hosts; empty is all.
         variables: extra variables; may hold secrets.
-        release: whose plays, also given as the extra variable `ingot_release`; None: the plays of the release that runs, and
-            `ingot_release` as the inventory says.
-        seconds: it may take; 0 is `deadlines.play` of the configuration.
+        release: of the plays, and the extra variable `ingot_release`; None: the running release, and the inventory's variable.
+        seconds: the time limit; 0 is `deadlines.play` of the configuration.
     """
 
     key: str
@@ -122,7 +121,7 @@ class Play:
 
 
 class _Order(msgspec.Struct):
-    """What the unit's program is told (`play.json`); the variables lie apart from it."""
+    """The order for the unit's program (`play.json`); the variables are in a file of their own."""
 
     playbook: str
     plays: str
@@ -132,20 +131,21 @@ class _Order(msgspec.Struct):
 
 
 class _Ending(msgspec.Struct):
-    """What the unit's program leaves (`result.json`)."""
+    """The result that the unit's program leaves (`result.json`)."""
 
     status: str
     rc: int
 
 
 class Plays:
-    """Runs playbooks as the configuration says. Calls block; safe from several threads, one at a time for a key."""
+    """The runner of playbooks. Calls block; safe from several threads, one at a time for a key."""
 
     def __init__(self, config: OrchestratorConfig, inventory: PlatformInventory) -> None:
         self._config = config
         self._inventory = inventory
         self._folder = Path(config.state_path) / "plays"
-        # Resolved, not through `current`: a roll of the orchestrator must not change what a play runs from.
+        # Resolved, not through `current`: a roll of the orchestrator must not change the environment of a running
+        # play.
         self._venv = Path(config.venv) if config.venv else Path(sys.executable).parent.resolve().parent
         self._keys: dict[str, threading.Lock] = {}
         self._keys_guard = threading.Lock()
@@ -153,12 +153,12 @@ class Plays:
     def run(self, play: Play, say: Say = lambda _: None) -> PlayResult:
         """Run a playbook, or attach to the run of this key that is under way.
 
-        A result that nobody was told yet, as the orchestrator ended meanwhile, is returned, and so is a success, always. A
-        run that failed and was told, or that ended unseen with its machine, is done again.
+        A successful result is always reused. A failure is reused only if no caller has seen it, because the orchestrator ended
+        meanwhile; otherwise, and after an unseen end with the machine, the play runs again.
 
         Args:
-            play: what to run.
-            say: gets a line for each play and task that begins, each change and each failure.
+            play: the playbook and its hosts.
+            say: called with a line for each play and task that begins, each change and each failure.
 
         Raises:
             PlayError: there is no such play, or it cannot be started.
@@ -198,7 +198,7 @@ class Plays:
             await runner.close()
 
     async def _follow(self, runner: Runner, unit: str, run: Path, say: Say) -> _Ending:
-        """Tell what happens until the unit has ended."""
+        """Report events until the unit has ended."""
         teller = _Teller(run, say)
         ended: asyncio.Task[UnitStatus] = asyncio.create_task(runner.wait(unit))
         while not ended.done():
@@ -213,7 +213,7 @@ class Plays:
         release = play.release or self._inventory.release()
         if release is None:
             raise PlayError(
-                f"{self._inventory.folder} says nowhere which release runs: `16-release.yml` is missing"
+                f"{self._inventory.folder} does not record the running release: `16-release.yml` is missing"
             )
         plays = Path(self._config.releases) / release / "plays"
         playbook = plays / "playbooks" / play.playbook
@@ -236,7 +236,7 @@ class Plays:
         _write(run / _VARIABLES, msgspec.json.encode(self._variables(play)))
 
     def _variables(self, play: Play) -> dict[str, Any]:
-        """Give the extra variables: they win over the inventory, whose paths may be those of another machine."""
+        """Return the extra variables: they win over the inventory, whose paths may be those of another machine."""
         ssh = self._config.ssh
         hosts = " ".join(ssh.known_hosts)
         found: dict[str, Any] = {
@@ -285,7 +285,7 @@ class Plays:
             return self._keys.setdefault(key, threading.Lock())
 
     def _clear(self) -> None:
-        """Remove the oldest runs that have ended."""
+        """Remove the oldest ended runs."""
         runs = [p for p in self._folder.glob("*/*") if p.name.isdigit() and (p / _TOLD).exists()]
         for old in sorted(runs, key=lambda p: p.stat().st_mtime, reverse=True)[KEPT:]:
             shutil.rmtree(old, ignore_errors=True)
@@ -294,7 +294,7 @@ class Plays:
 
 
 class _Teller:
-    """Says what is new in a run's events; how far it got is kept, so that nothing is said twice."""
+    """Reports the new events of a run; its position is kept, so that no event is reported twice."""
 
     def __init__(self, run: Path, say: Say) -> None:
         self._events = run / _EVENTS
@@ -306,7 +306,7 @@ class _Teller:
         try:
             for line in _complete(self._events, self._at).splitlines(keepends=True):
                 self._at += len(line)
-                # Whoever is told may end us here, after it has taken the line.
+                # The callback may end this process here, after it has taken the line.
                 if told := msgspec.json.decode(line, type=Event).line():
                     self._say(told)
         finally:
@@ -314,7 +314,7 @@ class _Teller:
 
 
 def _complete(path: Path, start: int = 0) -> bytes:
-    """Read the lines that are whole, from an offset on."""
+    """Return the complete lines from an offset on."""
     try:
         with path.open("rb") as file:
             file.seek(start)
@@ -350,7 +350,7 @@ def _spend(run: Path) -> None:
 
 
 def _write(path: Path, content: bytes) -> None:
-    """Write a file for root alone; it is there whole or not at all."""
+    """Write a file for root alone, whole or not at all."""
     fresh = path.with_name(f".{path.name}.new")
     fresh.unlink(missing_ok=True)
     fresh.touch(mode=0o600)
@@ -359,13 +359,13 @@ def _write(path: Path, content: bytes) -> None:
 
 
 def perform(run: Path) -> int:
-    """Do what a run's folder says; the program of its unit.
+    """Carry out the order in a run's folder; the program of its unit.
 
     Returns:
         The return code of ansible-playbook.
     """
     order = msgspec.json.decode((run / _PLAY).read_bytes(), type=_Order)
-    # A socket's path is short or refused, and state folders are deep.
+    # A socket's path must be short, and state folders are deep.
     with (
         (run / _EVENTS).open("ab", buffering=0) as events,
         tempfile.TemporaryDirectory(prefix="ingot-") as sockets,

@@ -1,4 +1,4 @@
-"""What a wish for a pool means: names for new machines, and whom a smaller pool can do without. Pure."""
+"""The planning of a pool's changes: names for new machines, and the machines that a smaller pool can lose. Pure."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ class Member:
 
     Attributes:
         name: of the inventory.
-        fixed: people or the lab made it: it is never deleted.
+        fixed: made by people or the lab, and never deleted.
         state: of its row; fixed ones are `ready`.
-        dea: what its DEA said last, if anything.
+        dea: its DEA's last beat, if any.
     """
 
     name: str
@@ -29,22 +29,22 @@ class Member:
 
     @property
     def beats(self) -> bool:
-        """Whether its DEA is heard."""
+        """Return whether its DEA is heard."""
         return self.dea is not None and self.dea.fresh
 
     @property
     def serves(self) -> bool:
-        """Whether it takes instances."""
+        """Return whether it takes instances."""
         return self.state == READY and self.dea is not None and self.dea.fresh and not self.dea.evacuating
 
     @property
     def instances(self) -> int:
-        """How many instances are to be moved when it leaves; none are known of one that is not heard."""
+        """Return the number of instances that must move when it leaves; none are known of a silent one."""
         return self.dea.instances if self.dea is not None and self.dea.fresh else 0
 
     @property
     def reserved(self) -> int:
-        """Their memory in MB."""
+        """Return the memory of its instances in MB."""
         return self.dea.reserved if self.dea is not None and self.dea.fresh else 0
 
 
@@ -60,12 +60,12 @@ class Pool:
 
     @property
     def lowest(self) -> int:
-        """The smallest size: the floor, and never less than the fixed machines."""
+        """Return the smallest size: the floor, and never less than the fixed machines."""
         return max(self.floor, sum(m.fixed for m in self.members))
 
 
 def grow(pool: Pool, count: int, taken: Collection[str]) -> list[str]:
-    """Name the machines that make a pool bigger.
+    """Return the names of the machines that make a pool bigger.
 
     Args:
         pool: as it stands.
@@ -96,10 +96,10 @@ def grow(pool: Pool, count: int, taken: Collection[str]) -> list[str]:
 
 
 def shrink(pool: Pool, count: int) -> list[str]:
-    """Name the machines a smaller pool can do without, the cheapest to empty first.
+    """Return the machines that a pool can lose, the cheapest to empty first.
 
-    First come machines that give nothing (failed, or not heard), then those that evacuate already, then those with the
-    fewest instances, the least memory, the highest number. One whose instances would not fit elsewhere is passed over.
+    First come machines without use (failed, or not heard), then those that evacuate already, then those with the
+    fewest instances, the least memory, the highest number. A machine whose instances would not fit elsewhere is passed over.
 
     Raises:
         RefusedError: the pool would fall below its floor, or not so many machines can be emptied.
@@ -125,7 +125,7 @@ def shrink(pool: Pool, count: int) -> list[str]:
 
 
 def without(pool: Pool, name: str) -> list[str]:
-    """Check whether a pool can do without one machine.
+    """Check whether a pool can lose one machine; return its name.
 
     Raises:
         RefusedError: it is unknown or fixed, the pool would fall below its floor, or its instances fit nowhere else.
@@ -148,7 +148,7 @@ def without(pool: Pool, name: str) -> list[str]:
 
 
 def occupied(pool: Pool, leaving: Sequence[str]) -> str:
-    """Say which one-off tasks run on machines that leave; empty where none does. A task cannot be moved."""
+    """Return in words the one-off tasks that run on leaving machines; empty where there are none. They cannot be moved."""
     return "; ".join(
         f"{member.name}: {busy(member.dea.tasks)}"
         for member in pool.members
@@ -157,14 +157,14 @@ def occupied(pool: Pool, leaving: Sequence[str]) -> str:
 
 
 def busy(tasks: Sequence[str]) -> str:
-    """Say what to do about one-off tasks that run on a machine that is to leave."""
+    """Return in words what to do about one-off tasks on a machine that is to leave."""
     return f"task {', '.join(tasks)} runs there; wait for its end, or end it (ingot stop-task APP TASK)"
 
 
 def crowded(pool: Pool, leaving: Sequence[str]) -> str:
-    """Say why the instances of machines that leave would not fit on those that stay; empty where they do.
+    """Return in words why the instances of leaving machines would not fit on the others; empty where they do.
 
-    Beats tell how much memory all instances of a machine have together, so each is taken for an average one.
+    Beats tell the memory of all instances of a machine together, so each counts as an average one.
     """
     room = [
         [m.dea.memory - m.dea.reserved, m.dea.max_instances - m.dea.instances]
@@ -223,7 +223,7 @@ def _above_floor(pool: Pool, count: int) -> None:
 
 
 def _heard(pool: Pool) -> None:
-    """Silence of all is silence of the bus: nobody could say who is empty."""
+    """Refuse where no machine is heard: the bus may be silent, and then it is unknown which machines are empty."""
     if any(m.state == READY for m in pool.members) and not any(m.beats for m in pool.members):
         raise RefusedError(
             f"no machine of pool {pool.name} is heard on the bus: nothing is removed blindly. See whether the bus answers",

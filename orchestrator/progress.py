@@ -1,4 +1,4 @@
-"""Lines that say how a long operation goes: on a terminal in place, in a file each thing once and what takes long now and then."""
+"""The progress of a long operation: on a terminal in place, in a file a line for each step, with repeats for long ones."""
 
 from __future__ import annotations
 
@@ -8,21 +8,21 @@ import time
 from collections.abc import Callable
 from typing import TextIO
 
-# In a file, what stays the same is said again with its figures after so many seconds.
+# In a file, an unchanged step is written again with its figures after so many seconds.
 EVERY_SECONDS = 15.0
 _CLEAR = "\r\x1b[K"
 
 
 class Progress:
-    """Writes lines that stay, and steps that change while they last."""
+    """A writer of permanent lines, and of steps that change while they last."""
 
     def __init__(
         self, stream: TextIO | None = None, now: Callable[[], float] = time.monotonic, columns: int = 0
     ) -> None:
-        """Say nothing yet.
+        """Begin with no output.
 
         Args:
-            stream: where to; by default standard output as it is at that time.
+            stream: the output; by default standard output at the time of writing.
             now: the clock.
             columns: a terminal's width; by default its own.
         """
@@ -34,16 +34,16 @@ class Progress:
         self._open = False
 
     def say(self, line: str) -> None:
-        """Write a line that stays, now."""
+        """Write a permanent line, now."""
         self.end()
         self._write(line + "\n")
 
     def step(self, words: str, figures: str = "") -> None:
-        """Say what is going on.
+        """Show the present step.
 
         Args:
-            words: what; other words are another step.
-            figures: how far it is, which changes all the time.
+            words: the step; other words are another step.
+            figures: its progress, which changes all the time.
         """
         text = f"{words} ({figures})" if figures else words
         same = words == self._words
@@ -59,7 +59,7 @@ class Progress:
         self._words = words
 
     def end(self) -> None:
-        """End the step that is going on: what is written next begins a line, and the same words would be another step."""
+        """End the present step: the next output begins a line, and the same words would be another step."""
         if self._open:
             self._write("\n")
         self._open, self._words = False, ""
@@ -74,7 +74,7 @@ class Progress:
 
 
 def parts(step: str) -> tuple[str, str]:
-    """Split a step that was said as one line into its words and the figures in brackets at its end.
+    """Split a step in one line into its words and the figures in brackets at its end.
 
     Returns:
         the words, and the figures or nothing.

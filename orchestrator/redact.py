@@ -1,4 +1,4 @@
-"""Keeps secrets out of what is kept and shown: their values are known, so wherever one turns up it is masked."""
+"""The masking of secrets in stored and shown texts, by their known values."""
 
 from __future__ import annotations
 
@@ -12,39 +12,39 @@ from components.common import log
 from orchestrator.config import OrchestratorConfig
 
 MASK = log.MASK
-# Shorter values are words that mean something elsewhere too.
+# Shorter values are words with other meanings too.
 SHORTEST = 6
-# Files of an inventory that hold nothing but secrets.
+# Files of an inventory that hold secrets only.
 PATTERN = "*secrets*.yml"
 _KEYS = ("password", "secret", "token", "credential", "api_key")
 logger = log.get(__name__)
 
 
 class Redactor:
-    """Masks the given values in texts.
+    """A filter that masks the given values in texts.
 
     Args:
         values: the secrets; short ones are left alone.
     """
 
     def __init__(self, values: Iterable[str]) -> None:
-        # The longest first: one may hold another.
+        # The longest first: one may contain another.
         secrets = sorted({v for v in values if len(v) >= SHORTEST}, key=len, reverse=True)
         self._pattern = re.compile("|".join(map(re.escape, secrets))) if secrets else None
 
     def __call__(self, text: str) -> str:
-        """Give the text with every secret masked."""
+        """Return the text with every secret masked."""
         return self._pattern.sub(MASK, text) if self._pattern else text
 
 
 def redactor(config: OrchestratorConfig) -> Redactor:
-    """Make the redactor of an orchestrator: its own secrets, its providers', and those of the inventory as it is now."""
+    """Return an orchestrator's redactor: for its own secrets, its providers', and the inventory's present ones."""
     own = [config.operator_password, config.bus.password, config.status.password]
     return Redactor([*own, *_named_secret(config.providers), *inventory_secrets(Path(config.inventory))])
 
 
 def inventory_secrets(folder: Path) -> set[str]:
-    """Read every text in the secrets files of an inventory; one that cannot be read is named in the log."""
+    """Return every text in the secrets files of an inventory; a file that cannot be read is named in the log."""
     found: set[str] = set()
     for path in sorted(folder.rglob(PATTERN)):
         try:

@@ -1,4 +1,4 @@
-"""Builds a release: everything a managed machine needs of Ingot, in one folder with checksums.
+"""The builder of a release: all parts of Ingot that a managed machine needs, in one folder with checksums.
 
 `build/releases/<version>/` holds `wheels/py<NN>/` (ours and every dependency at the versions of `constraints.txt`), `lua/` (the
 router's nginx side), one archive `py<NN>.tar` per target Python (what the `release` role pushes: one file instead of hundreds),
@@ -41,12 +41,13 @@ PLATFORMS = (
     "manylinux_2_17_x86_64",
     "manylinux2014_x86_64",
 )
-# pip installs the rest on machines that have none; setuptools builds our own wheel. Both as pinned in constraints.txt.
+# pip installs the rest on machines that have none; setuptools builds Ingot's own wheel. Both as pinned in
+# constraints.txt.
 INSTALLER, BUILDER = "pip", "setuptools"
-# Extras of pyproject.toml that some machines are given beside the rest.
+# Extras of pyproject.toml that some machines get beside the rest.
 EXTRAS = ("control",)
 PLAYS = "plays"
-# Marks a kept wheel as whole.
+# The mark of a complete wheel in the cache.
 _WHOLE = "complete"
 _LUA = Path("components/router/lua")
 _SOURCES = ("components", "orchestrator", "pyproject.toml", "README.md", "LICENSE")
@@ -57,7 +58,7 @@ _EPOCH = "315532800"
 
 
 class ReleaseError(IngotError):
-    """A release cannot be built; the text says what to do."""
+    """A release cannot be built; the text has the remedy."""
 
 
 def file_digest(path: Path) -> str:
@@ -86,7 +87,7 @@ def digests_below(folder: Path, base: Path | None = None) -> dict[str, str]:
 
 
 def source_digest(root: Path, names: Iterable[str] = (*_SOURCES, *_PLAYS, "constraints.txt")) -> str:
-    """Return the digest of all that decides what a release of this checkout becomes, or of what is named of it."""
+    """Return the digest of all sources that decide the content of a release, or of the named ones."""
     files: dict[str, str] = {}
     for name in names:
         path = root / name
@@ -98,7 +99,7 @@ def source_digest(root: Path, names: Iterable[str] = (*_SOURCES, *_PLAYS, "const
 
 
 def requirements(root: Path) -> tuple[list[str], dict[str, list[str]]]:
-    """Return what managed machines need, as `pyproject.toml` has it, and the installer; and what each extra adds.
+    """Return the requirements of managed machines and the installer from `pyproject.toml`, and the additions of each extra.
 
     Raises:
         ReleaseError: there is no readable pyproject.toml.
@@ -116,8 +117,8 @@ def write_archive(target: Path, folder: Path, members: Iterable[tuple[Path, str]
 
     Args:
         target: the archive.
-        folder: what the sources' paths are relative to.
-        members: (path below `folder`, name in the archive); a directory brings all below it.
+        folder: the base of the sources' paths.
+        members: (path below `folder`, name in the archive); a directory stands for everything below it.
     """
     found: dict[str, Path] = {}
     for source, name in members:
@@ -145,7 +146,7 @@ def _parents(name: str) -> list[str]:
 
 
 def is_current(folder: Path, source: str, pythons: Sequence[str]) -> bool:
-    """Return whether the release in this folder was built from these sources, for all of these Pythons, and is undamaged."""
+    """Return whether the release in this folder is undamaged and was built from these sources for all of these Pythons."""
     try:
         manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
         targets = [manifest["targets"][p] for p in pythons]
@@ -240,7 +241,7 @@ def _target(root: Path, work: Path, python: str, *, ours: Path, cache: Path) -> 
     for extra, wanted in offered.items():
         name = f"py{python}-{extra}"
         folder = work / "wheels" / name
-        # Resolved together with the rest, so that both fit; what all machines get anyway is not brought twice.
+        # Resolved together with the rest, so that both fit; packages that all machines get are not added again.
         shutil.copytree(_download(root, python, cache / name, [*base, *wanted]), folder)
         for known in wheels.iterdir():
             (folder / known.name).unlink(missing_ok=True)
@@ -260,7 +261,7 @@ def _target(root: Path, work: Path, python: str, *, ours: Path, cache: Path) -> 
 
 
 def _copy(root: Path, names: Iterable[str], target: Path) -> None:
-    """Copy files and folders of the checkout, those that are there, without bytecode."""
+    """Copy those files and folders of the checkout that exist, without bytecode."""
     target.mkdir()
     for name in names:
         if (root / name).is_dir():
@@ -279,14 +280,14 @@ def _replace(folder: Path, fresh: Path) -> None:
 
 
 def _own_wheel(root: Path, cache: Path, scratch: Path) -> Path:
-    """Return our wheel in `scratch`; where the sources are those of the last one, a copy of that, as a release's name is no part of it.
+    """Return Ingot's own wheel in `scratch`: a copy of the last one where the sources are the same.
 
-    It is built from a copy: building in the checkout leaves modules behind that were deleted since.
+    A release's name is no part of it. It is built from a copy: building in the checkout leaves deleted modules behind.
     """
     own = cache / "own"
     kept = own / source_digest(root, (*_SOURCES, "constraints.txt"))[:12]
     own.mkdir(parents=True, exist_ok=True)
-    # Folders of releases have a lock each, and this is shared by all of them.
+    # Each folder of a release has its own lock, and this folder is shared by all of them.
     with (cache / ".own.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not (kept / _WHOLE).is_file():
@@ -312,7 +313,7 @@ def _download(root: Path, python: str, cache: Path, wanted: Sequence[str]) -> Pa
 
 
 def _cached(folder: Path, wanted: Sequence[str], root: Path, options: Sequence[str]) -> Path:
-    """Return a folder with these wheels, downloaded anew only where the wish or the constraints changed."""
+    """Return a folder with these wheels, downloaded anew only where the packages or the constraints changed."""
     constraints = root / "constraints.txt"
     key = hashlib.sha256("\n".join([*wanted, *options, constraints.read_text("utf-8")]).encode()).hexdigest()
     wheels, stamp = folder / key[:12], folder / f"{key[:12]}.complete"

@@ -1,4 +1,4 @@
-"""In which order a release reaches the machines, as `playbooks/roll_machines.yml` has it. Pure."""
+"""The order in which a release reaches the machines, as `playbooks/roll_machines.yml` has it. Pure."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from dataclasses import dataclass
 CANARY, ROLL = "canary", "roll"
 DEFAULT_SHARE = 0.25
 CONTROLLER, DEA, ORCHESTRATOR = "controller", "dea", "orchestrator"
-# Tiers in their order; a machine in several is changed once, with the first of them.
+# The tiers in their order; a machine of several is changed once, with the first of them.
 TIERS = ((CONTROLLER, "stager", "health_manager"), ("router",), ("services",), (DEA,))
-# Whose machines hold nothing of a release, but what all others lean on.
+# The groups whose machines hold no part of a release, but which all others need.
 FOUNDATION = ("nats", "ccdb")
 
 
@@ -24,7 +24,7 @@ class Batch:
 
 
 def batches(groups: Mapping[str, Collection[str]], share: float = DEFAULT_SHARE) -> list[Batch]:
-    """Give who is changed with whom, in order: the canary, a machine at a time, DEAs in shares, the orchestrator's machine.
+    """Return the batches in order: the canary, a machine at a time, DEAs in shares, the orchestrator's machine.
 
     Args:
         groups: of every machine, by its name; machines go in the order of their names.
@@ -49,17 +49,17 @@ def batches(groups: Mapping[str, Collection[str]], share: float = DEFAULT_SHARE)
 
 
 def foundation(groups: Mapping[str, Collection[str]]) -> tuple[str, ...]:
-    """Give the machines of the bus and the database."""
+    """Return the machines of the bus and the database."""
     return tuple(name for name in sorted(groups) if set(FOUNDATION) & set(groups[name]))
 
 
 def left(machines: Sequence[str], done: Collection[str]) -> list[str]:
-    """Give the machines that are still to be changed, in order."""
+    """Return the machines that are still to be changed, in order."""
     return [name for name in machines if name not in done]
 
 
 def standing(machines: Sequence[str], done: Collection[str], release: str) -> str:
-    """Say how far a roll got, in a sentence's beginning."""
+    """Return in words how far a roll got, as the beginning of a sentence."""
     rest = left(machines, done)
     if not done:
         return f"no machine runs {release} for certain; {', '.join(rest)} are as they were, or half changed"

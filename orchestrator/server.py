@@ -1,4 +1,4 @@
-"""gunicorn, run from within: one worker of threads, which holds the engine. There is one writer of the journal."""
+"""The gunicorn server: one worker of threads, which holds the engine, so that the journal has one writer."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from orchestrator.link import Link
 
 KIND = "Orchestrator"
 GUARD = "engine.lock"
-# A step that has not ended at its next word by then is left to the next process.
+# A step that has not ended by then is left to the next process.
 STOP_SECONDS = 5.0
 logger = log.get(__name__)
 
@@ -48,7 +48,7 @@ class Server(gunicorn.app.base.BaseApplication):
         super().__init__()
 
     def load_config(self) -> None:
-        """Translate our configuration into gunicorn's."""
+        """Set gunicorn's configuration from the daemon's."""
         config = self._config
         settings: dict[str, Any] = {
             "bind": f"{config.host}:{config.port}",
@@ -73,7 +73,7 @@ class Server(gunicorn.app.base.BaseApplication):
                 self.cfg.set(name, value)
 
     def load(self) -> Any:
-        """Make the worker's application; called in the worker, after the fork."""
+        """Return the worker's application; called in the worker, after the fork."""
         self._orchestrator = build(self._config, self._identity)
         return create_app(self._orchestrator)
 
@@ -87,7 +87,7 @@ class Server(gunicorn.app.base.BaseApplication):
         drain = self._config.drain_seconds
 
         def leave(number: int, frame: FrameType | None) -> None:
-            # The route goes first; what is on its way through a router for a moment more is still served.
+            # The route goes first; requests on their way through a router are served for a moment more.
             orchestrator.stopping.set()
             threading.Thread(target=link.leave, name="leave", daemon=True).start()
             threading.Timer(drain, worker.handle_exit, (number, frame)).start()
@@ -104,14 +104,14 @@ class Server(gunicorn.app.base.BaseApplication):
             self._link.stop()
         orchestrator.voucher.close()
         if not ended:
-            # A step waits for something. The interpreter would wait for its threads; the journal needs no such kindness.
+            # A step is waiting. The interpreter would wait for its threads, which the journal does not need.
             logging.shutdown()
             os._exit(0)
         orchestrator.tools.db.close()
 
 
 def build(config: OrchestratorConfig, identity: Identity) -> Orchestrator:
-    """Make the daemon's parts; nothing connects yet.
+    """Return the daemon's parts; nothing connects yet.
 
     Raises:
         ConfigError: a provider's options are not its driver's.
@@ -120,7 +120,7 @@ def build(config: OrchestratorConfig, identity: Identity) -> Orchestrator:
     journal = Journal(parts.db)
 
     def redactor() -> redact.Redactor:
-        # Made anew each time: the inventory may have got a secret more.
+        # Made anew each time: the inventory may have a new secret.
         return redact.redactor(config)
 
     engine = Engine(

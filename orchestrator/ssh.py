@@ -1,4 +1,4 @@
-"""Proves that a machine answers SSH with its own key, and remembers that key."""
+"""The check that a machine answers SSH with its own key, which is then pinned."""
 
 from __future__ import annotations
 
@@ -19,30 +19,31 @@ from components.common.errors import IngotError
 from orchestrator.config import SshConfig
 
 _PORT = 22
-# One try: connect, exchange keys, log in. A machine that boots refuses at once; one that is cut off says nothing.
+# The time of one attempt: connect, exchange keys, log in. A booting machine refuses at once; an unreachable one is
+# silent.
 _TRY_SECONDS = 10.0
 _PAUSE_SECONDS = 0.3
-# Said again after so long while a machine does not answer.
+# The interval of messages while a machine does not answer.
 _SAY_SECONDS = 15.0
-# Its threads report every connection that a booting machine refuses.
+# Its threads log every connection that a booting machine refuses.
 logging.getLogger("paramiko").setLevel(logging.CRITICAL)
 
 
 class GateError(IngotError):
-    """A machine is not admitted; the text says why and what to do."""
+    """A machine is not admitted; the text has the reason and the remedy."""
 
 
 class HostKeyError(GateError):
-    """A machine shows another host key than the one that is known."""
+    """A machine shows another host key than the known one."""
 
 
 class _NotYetError(Exception):
-    """This try failed, the next may not."""
+    """This attempt failed, the next may succeed."""
 
 
 @dataclass(frozen=True, slots=True)
 class Admitted:
-    """A machine that let us in: its host key as in a known_hosts file (`ssh-ed25519 AAAA...`), and the seconds it took."""
+    """A machine that accepted the login: its host key as in known_hosts (`ssh-ed25519 AAAA...`), and the seconds taken."""
 
     host_key: str
     fingerprint: str
@@ -50,7 +51,7 @@ class Admitted:
 
 
 class Gate:
-    """Admits machines; writes the files `known_hosts` of the configuration (the first is read)."""
+    """The SSH check of machines; it writes the files `known_hosts` of the configuration (the first is read)."""
 
     def __init__(self, config: SshConfig) -> None:
         self._config = config
@@ -66,18 +67,18 @@ class Gate:
         deadline: float | None = None,
         say: Callable[[str], None] = lambda _: None,
     ) -> Admitted:
-        """Wait until a machine answers and lets us in, check its host key, and pin it.
+        """Wait until a machine answers and accepts the login, check its host key, and pin it.
 
         Args:
             name: the machine's, for messages and as a second name in known_hosts.
             address: IPv4 address.
-            expected: the key its provider tells; empty: trust what is seen first.
+            expected: the key that its provider reports; empty: trust the first key seen.
             deadline: seconds; by default the configuration's.
-            say: gets a line now and then while the machine does not answer.
+            say: called with a line now and then while the machine does not answer.
 
         Raises:
             HostKeyError: another key than the known or the expected one.
-            GateError: it did not answer, or does not let us in.
+            GateError: it did not answer, or does not accept the login.
         """
         seconds = self._config.deadline if deadline is None else deadline
         started = time.monotonic()
@@ -92,7 +93,7 @@ class Gate:
                 now = time.monotonic()
                 if now - started >= seconds:
                     raise GateError(
-                        f"{name} ({address}) did not let us in within {seconds:.0f} s: {error}. See whether it boots "
+                        f"{name} ({address}) did not accept the login within {seconds:.0f} s: {error}. See whether it boots "
                         f"(its provider's console), and whether {self._config.user} accepts {self._config.private_key}"
                     ) from error
                 if now - said >= _SAY_SECONDS:
@@ -105,14 +106,14 @@ class Gate:
         return Admitted(seen, fingerprint(seen), time.monotonic() - started)
 
     def known(self, address: str) -> str:
-        """Give the pinned key of an address, or an empty text."""
+        """Return the pinned key of an address, or an empty text."""
         for line in _lines(self._files[0]):
             if self._host(address) in _hosts(line):
                 return " ".join(line.split()[1:3])
         return ""
 
     def forget(self, address: str) -> None:
-        """Forget an address: the next machine there is another one."""
+        """Remove the key of an address: the next machine there is another one."""
         self._rewrite(address, None)
 
     def _private_key(self) -> paramiko.PKey:
@@ -144,7 +145,7 @@ class Gate:
                 raise self._changed(name, address, "", known, "is pinned") from error
             except (paramiko.SSHException, EOFError, OSError) as error:
                 raise _NotYetError(f"no SSH on port {self._config.port} ({error or 'it hung up'})") from error
-            # Before anything is shown to it.
+            # Before any credential is sent to it.
             if known and not _same(seen, known):
                 raise self._changed(name, address, seen, known, "is known")
             self._log_in(transport, key)
@@ -159,7 +160,9 @@ class Gate:
                 if (code := session.recv_exit_status()) != 0:
                     raise _NotYetError(f"its shell answers with status {code}")
         except paramiko.AuthenticationException as error:
-            raise _NotYetError(f"{self._config.user} is not let in with our key ({error})") from error
+            raise _NotYetError(
+                f"{self._config.user} is not accepted with the orchestrator's key ({error})"
+            ) from error
         except (paramiko.SSHException, EOFError, OSError) as error:
             raise _NotYetError(f"the connection broke ({error or 'it hung up'})") from error
 
@@ -175,7 +178,7 @@ class Gate:
         self._rewrite(address, f"{self._host(address)},{self._host(name)} {key}")
 
     def _rewrite(self, address: str, fresh: str | None) -> None:
-        """Replace an address's line in all files; other lines stay as they are, and a file that says so already untouched."""
+        """Replace an address's line in all files; other lines stay, and a file that has the line already is not touched."""
         host = self._host(address)
         with self._writing:
             for path in self._files:
@@ -190,7 +193,7 @@ class Gate:
 
 
 def fingerprint(key: str) -> str:
-    """Give a host key's fingerprint as OpenSSH prints it, its type before it."""
+    """Return a host key's fingerprint as OpenSSH prints it, with its type before it."""
     kind, _, rest = key.strip().partition(" ")
     try:
         blob = base64.b64decode(rest.split()[0], validate=True)
@@ -201,7 +204,7 @@ def fingerprint(key: str) -> str:
 
 
 def _ask_for(transport: paramiko.Transport, kind: str) -> None:
-    """Let the machine show its key of this kind; signatures of an RSA key have names of their own."""
+    """Ask the machine for its key of this kind; signatures of an RSA key have names of their own."""
     kinds = ("rsa-sha2-512", "rsa-sha2-256") if kind == "ssh-rsa" else (kind,)
     options = transport.get_security_options()
     if wanted := [k for k in kinds if k in options.key_types]:

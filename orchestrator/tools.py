@@ -1,4 +1,4 @@
-"""What jobs work with. Made once when the orchestrator starts; tests give parts of their own."""
+"""The parts that jobs work with, made once when the orchestrator starts; tests pass their own."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ from orchestrator.ssh import Gate
 
 @dataclass(frozen=True, slots=True)
 class Tools:
-    """The orchestrator's parts as jobs see them.
+    """The orchestrator's parts, as jobs use them.
 
     Attributes:
         config: all of it.
         db: machines, pools and jobs.
         bus: the bus; `bus.request("ingot.dea.<id>.evacuate", …)`.
-        beats: which DEAs beat, and what they say.
+        beats: the DEAs' beats and the routers' endpoints.
         inventory: reads the inventory's folder; writes `20-dea.yml` and `16-release.yml`.
         plays: runs playbooks, each in a unit of its own.
-        gate: proves that a machine answers SSH, and pins its host key.
-        providers: IaaS drivers by the name the configuration gives them.
+        gate: checks that a machine answers SSH, and pins its host key.
+        providers: IaaS drivers by their names in the configuration.
     """
 
     config: OrchestratorConfig
@@ -43,7 +43,7 @@ class Tools:
 
 
 def build(config: OrchestratorConfig) -> Tools:
-    """Make all parts; nothing connects yet. The caller starts the bus, and closes bus and database.
+    """Return all parts; nothing connects yet. The caller starts the bus, and closes bus and database.
 
     Raises:
         ConfigError: a provider's options are not its driver's.
@@ -53,7 +53,7 @@ def build(config: OrchestratorConfig) -> Tools:
     inventory = PlatformInventory(Path(config.inventory))
     return Tools(
         config=config,
-        # Handlers, jobs, and the few threads beside them.
+        # Request handlers, jobs, and the few threads beside them.
         db=Database(config.database_url, config.threads + config.parallel_jobs + 4),
         bus=bus,
         beats=Beats(bus),

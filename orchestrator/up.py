@@ -1,4 +1,4 @@
-"""`make up`: the whole platform on machines of this host, and an application that answers through it.
+"""`make up`: the whole platform on machines of this host, with an application that answers through it.
 
 Phases: packages and virtual environment (timed by `setup.sh`), images, machines, release, converge, application. Where machines cannot be
 made, the development harness runs the same components as plain processes. Ends with a table, and the same as JSON in
@@ -39,11 +39,11 @@ _ANSWER_SECONDS = 60.0
 
 
 class UpError(IngotError):
-    """`make up` did not get to the end; the text says at what and what to look at."""
+    """`make up` did not get to the end; the text names the failed part and the place to look at."""
 
 
 def main() -> None:
-    """Raise the platform; exits 1 with the reason where that fails."""
+    """Raise the platform; exit 1 with the reason where that fails."""
     facts = read_setup(BUILD / "setup.env")
     phases = Phases(started=time.time() - float(facts["PACKAGES_SECONDS"]) - float(facts["VENV_SECONDS"]))
     phases.add("packages", float(facts["PACKAGES_SECONDS"]))
@@ -71,16 +71,16 @@ def main() -> None:
 
 
 def read_setup(path: Path) -> dict[str, str]:
-    """Read what `setup.sh` left: `WAY`, `WHY`, `SUBNET`, `PACKAGES_SECONDS`, `VENV_SECONDS`."""
+    """Return the facts that `setup.sh` left: `WAY`, `WHY`, `SUBNET`, `PACKAGES_SECONDS`, `VENV_SECONDS`."""
     lines = path.read_text(encoding="utf-8").splitlines()
     return dict(line.split("=", 1) for line in lines if "=" in line)
 
 
 def up_machines(phases: Phases, name: str, image: str, port: int, subnet: str | None) -> dict[str, Any]:
-    """Raise lab, release, platform and application; give the report.
+    """Raise lab, release, platform and application; return the report.
 
     Raises:
-        IngotError: whatever stood in the way.
+        IngotError: the reason of a failure.
     """
     layout = Layout(DEFAULT.machines, image)
     with LabClient() as client, ThreadPoolExecutor(1) as pool:
@@ -120,9 +120,9 @@ def up_machines(phases: Phases, name: str, image: str, port: int, subnet: str | 
 
 
 def settled_release(folder: Path) -> tuple[str, Path]:
-    """Give the release to install and the folder of its plays: this checkout's, unless another one was rolled onto the platform.
+    """Return the release to install and the folder of its plays: this checkout's, unless a roll brought another one.
 
-    A release that was only installed by an older checkout does not stay: its plays are not the checkout's any more.
+    A release that an older checkout merely installed does not stay: its plays are not the checkout's any more.
     """
     recorded = inventory.recorded_release(folder)
     plays = BUILD / "releases" / str(recorded) / "plays"
@@ -136,7 +136,7 @@ def settled_release(folder: Path) -> tuple[str, Path]:
 
 
 def up_processes(phases: Phases, port: int, why: str) -> dict[str, Any]:
-    """Raise the development harness in the background, and the application on it; give the report."""
+    """Raise the development harness in the background, and the application on it; return the report."""
     state = BUILD / "dev"
     harness = [sys.executable, "-m", "orchestrator.dev"]
     with phases.phase("processes", "the components on loopback"):
@@ -169,7 +169,7 @@ def build_release(target: str) -> None:
     """Build the release of this checkout for one Python.
 
     Raises:
-        UpError: with the builder's last words.
+        UpError: with the end of the builder's output.
     """
     command = [
         sys.executable,
@@ -188,7 +188,7 @@ def build_release(target: str) -> None:
 
 
 def push_hello(port: int, password: str, home: Path) -> dict[str, Any]:
-    """See that `hello` runs, pushing it where it does not; give its answer through nginx.
+    """Make sure that `hello` runs, pushing it where it does not; return its answer through nginx.
 
     Raises:
         UpError: the push failed, or the application does not answer.
@@ -221,7 +221,7 @@ def ingot(home: Path, *arguments: str, **environment: str) -> None:
 
 
 def ask_hello(port: int, patience: float) -> dict[str, Any]:
-    """Ask the application through nginx until it answers or `patience` seconds are over.
+    """Request the application through nginx until it answers or `patience` seconds are over.
 
     Raises:
         UpError: it does not answer with its JSON.
@@ -229,7 +229,7 @@ def ask_hello(port: int, patience: float) -> dict[str, Any]:
     deadline = time.monotonic() + patience
     while True:
         try:
-            # Names below localhost are loopback (RFC 6761); the resolver here may not know.
+            # Names below localhost are loopback (RFC 6761); the resolver here may not know that.
             got = httpx.get(f"http://127.0.0.1:{port}/", headers={"Host": f"{HELLO}.{DOMAIN}"}, timeout=10)
             got.raise_for_status()
             answer: dict[str, Any] = got.json()
@@ -242,12 +242,12 @@ def ask_hello(port: int, patience: float) -> dict[str, Any]:
 
 
 def urls(port: int) -> dict[str, str]:
-    """Give what a person can open."""
+    """Return the addresses that a person can open."""
     return {"api": f"http://api.{DOMAIN}:{port}/", HELLO: f"http://{HELLO}.{DOMAIN}:{port}/"}
 
 
 def describe(lab: Raised, health: list[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Join the lab's machines with the daemons' own words: `[{"name", "address", "components": [...]}]`."""
+    """Return the lab's machines with the daemons' own facts: `[{"name", "address", "components": [...]}]`."""
     return [
         {
             "name": machine.name,
@@ -264,7 +264,7 @@ def describe(lab: Raised, health: list[Mapping[str, Any]]) -> list[dict[str, Any
 
 
 def write_secret(path: Path, secret: str) -> None:
-    """Write a file that only its owner reads."""
+    """Write a file that only its owner can read."""
     path.unlink(missing_ok=True)
     path.touch(mode=0o600)
     path.write_text(secret + "\n", encoding="utf-8")

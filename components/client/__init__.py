@@ -1,1 +1,1 @@
-"""The command `ingot`: everything a person types. It imports libraries only and speaks HTTP to a controller."""
+"""The command `ingot`, for everything that a person types. It imports libraries only and speaks HTTP to a controller."""

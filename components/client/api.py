@@ -23,7 +23,7 @@ SERVICE_TIMEOUT = httpx.Timeout(180, connect=10)
 
 
 class Api(ApiV2):
-    """The controller."""
+    """The controller's calls of the contract of 2011, and of `/v2`."""
 
     def info(self) -> dict[str, Any]:
         """`GET /info`; with a token that holds, `user`, `limits`, `usage` and `frameworks` are in it."""
@@ -80,7 +80,7 @@ class Api(ApiV2):
         self._wish("DELETE", self._path(name))
 
     def known_resources(self, fingerprints: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-        """`POST /resources`: those of the fingerprints whose files the controller has."""
+        """`POST /resources`: the fingerprints whose files the controller has."""
         return self._list("POST", "/resources", json=list(fingerprints))
 
     def upload(
@@ -122,7 +122,7 @@ class Api(ApiV2):
         ).text
 
     def staging_log(self, name: str) -> str:
-        """`GET /v2/apps/NAME/staging_log`: what the current or latest staging wrote so far."""
+        """`GET /v2/apps/NAME/staging_log`: the output of the current or latest staging so far."""
         return self._send("GET", f"/v2{self._path(name)}/staging_log", headers={"Accept": "text/plain"}).text
 
     def machines(self) -> list[dict[str, Any]]:
@@ -142,7 +142,7 @@ class Api(ApiV2):
         self._wish("POST", "/services", json=service, timeout=SERVICE_TIMEOUT)
 
     def delete_service(self, name: str) -> None:
-        """`DELETE /services/NAME`; whatever it is bound to is unbound."""
+        """`DELETE /services/NAME`; its bindings are removed with it."""
         self._wish("DELETE", f"/services/{segment(name)}", timeout=SERVICE_TIMEOUT)
 
     @staticmethod

@@ -16,25 +16,25 @@ from components.client.errors import ApiError, ClientError
 Record = dict[str, Any]
 # A controller holds a reader of logs for ten seconds at most.
 _WATCH_TIMEOUT = httpx.Timeout(40, connect=10)
-# It answers when what is new is staged.
+# The answer comes when the new version is staged.
 STAGING_TIMEOUT = httpx.Timeout(900, connect=10)
 _PAGE = 100
 
 
 def missing(error: ClientError) -> bool:
-    """Say whether an error means that the controller does not know the call, and so is older than this client."""
+    """Return whether an error means that the controller does not know the call, and so is older than this client."""
     return isinstance(error, ApiError) and error.status in {404, 405} and error.code == 0
 
 
 class ApiV2(Connection):
-    """What `/v2` offers, and the rolling update that goes with it."""
+    """The calls under `/v2`, and the rolling update that goes with them."""
 
     def begin_update(self, name: str) -> None:
-        """`PUT /apps/NAME/update`: stage what is new and replace the instances one after the other; returns when staged."""
+        """`PUT /apps/NAME/update`: stage the new version and replace the instances one by one; return when staged."""
         self._wish("PUT", f"/apps/{segment(name)}/update", json={}, timeout=STAGING_TIMEOUT)
 
     def change_and_update(self, name: str, changes: Mapping[str, Any]) -> None:
-        """`PUT /v2/apps/NAME/update`: change these members, and `begin_update`, in one step; nothing is half-done."""
+        """`PUT /v2/apps/NAME/update`: change these members and `begin_update`, in one step: all of it or nothing."""
         self._wish("PUT", f"{self._app(name)}/update", json=dict(changes), timeout=STAGING_TIMEOUT)
 
     def update_state(self, name: str) -> Record:
@@ -51,7 +51,7 @@ class ApiV2(Connection):
         return self._wish("POST", f"{self._app(name)}/rollback", json=wish).status_code == 202
 
     def logs(self, name: str, **wanted: str | int | None) -> Record:
-        """`GET /v2/apps/NAME/logs`: `{"lines","missed","cursor"}`; wants `tail`, or `cursor` and `wait`, and `instance`."""
+        """`GET /v2/apps/NAME/logs`: `{"lines","missed","cursor"}`; takes `tail`, or `cursor` and `wait`, and `instance`."""
         return self._page(f"{self._app(name)}/logs", wanted)
 
     def begin_task(self, name: str, wish: Mapping[str, Any]) -> Record:
@@ -75,7 +75,7 @@ class ApiV2(Connection):
         return self._page(f"{self._app(name)}/tasks/{segment(task)}/logs", wanted)
 
     def all_apps(self, owner: str = "") -> list[Record]:
-        """`GET /v2/apps`: everybody's, or those of one owner; administrators only."""
+        """`GET /v2/apps`: those of all users, or of one owner; administrators only."""
         return self._pages("/v2/apps", "apps", {"owner": owner} if owner else {"all": 1})
 
     def all_users(self) -> list[Record]:
@@ -91,15 +91,15 @@ class ApiV2(Connection):
         self._wish("PUT", f"/v2/users/{segment(email)}/quota", json=dict(changes))
 
     def end_tokens(self, email: str) -> None:
-        """`DELETE /v2/users/EMAIL/tokens`: no token issued so far holds any more."""
+        """`DELETE /v2/users/EMAIL/tokens`: all tokens issued so far become invalid."""
         self._wish("DELETE", f"/v2/users/{segment(email)}/tokens")
 
     def events(self, limit: int, **wanted: str | int | None) -> list[Record]:
-        """`GET /v2/events`, newest first, so many at most; wants `app`, `user`, `since`."""
+        """`GET /v2/events`, newest first, at most `limit`; takes `app`, `user`, `since`."""
         return self._pages("/v2/events", "events", wanted, limit)
 
     def usage(self, **wanted: str | None) -> list[Record]:
-        """`GET /v2/usage`: a row for each day, user and application; wants `from`, `to`, `user`, `app`."""
+        """`GET /v2/usage`: a row for each day, user and application; takes `from`, `to`, `user`, `app`."""
         return self._rows("/v2/usage", "usage", **wanted)
 
     def usage_csv(self, **wanted: str | None) -> str:

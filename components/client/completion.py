@@ -1,4 +1,4 @@
-"""What the shell completes: names of applications, from a memory of a minute beside the configuration."""
+"""Shell completion of application names, from a cache of one minute beside the configuration."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ from components.client.errors import ClientError
 
 FILE_NAME = "names.json"
 _FRESH = 60.0
-# Somebody waits with a finger on the key.
+# A person waits for the answer to a key.
 _TIMEOUT = httpx.Timeout(2.0, connect=1.0)
 
 
 class AppName(click.types.StringParamType):
-    """The name of an application; any text is taken, as the controller knows best."""
+    """The name of an application; any text is accepted, because only the controller knows the names."""
 
     name = "name"
 
     def shell_complete(
         self, ctx: click.Context, _param: click.Parameter, incomplete: str
     ) -> list[CompletionItem]:
-        """Return the user's applications that begin so; none where they cannot be had quickly."""
+        """Return the user's applications that begin with the text; none where they cannot be had quickly."""
         given = ctx.find_root().params.get("target") or os.environ.get("INGOT_TARGET")
         try:
             config = Config.load(home())
@@ -47,7 +47,7 @@ def names(config: Config, now: float | None = None) -> list[str]:
     """Return the names of the user's applications, at most a minute old.
 
     Raises:
-        ClientError: they are not remembered and the controller does not tell them.
+        ClientError: they are not in the cache and the controller does not return them.
     """
     now = time.time() if now is None else now
     path = config.folder / FILE_NAME
@@ -61,7 +61,7 @@ def names(config: Config, now: float | None = None) -> list[str]:
 
 
 def forget(config: Config) -> None:
-    """Forget the names: an application came or went."""
+    """Drop the cached names, because an application was made or deleted."""
     with contextlib.suppress(OSError):
         (config.folder / FILE_NAME).unlink()
 
@@ -78,7 +78,7 @@ def _remembered(path: Path, config: Config, now: float) -> list[str] | None:
 
 def _remember(path: Path, config: Config, found: Iterable[str], now: float) -> None:
     scratch = path.with_name(f".{path.name}.{os.getpid()}")
-    # A folder that cannot be written to costs a second question, no more.
+    # A folder that cannot be written to only costs another request.
     with contextlib.suppress(OSError):
         with os.fdopen(os.open(scratch, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as stream:
             json.dump({"for": _whose(config), "at": now, "names": list(found)}, stream)
@@ -86,5 +86,5 @@ def _remember(path: Path, config: Config, found: Iterable[str], now: float) -> N
 
 
 def _whose(config: Config) -> str:
-    # A mark of the token and not the token: one file that holds it is enough.
+    # The file holds a hash and not the token: one file with the token is enough.
     return f"{config.current} {hashlib.sha256(config.token.encode()).hexdigest()[:16]}"

@@ -1,4 +1,4 @@
-"""The client's memory: which target, and a token for each target, in one file of mode 0600."""
+"""The client's stored settings: the target, and a token for each target, in one file of mode 0600."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def normalise_target(text: str) -> str:
 
 @dataclass(slots=True)
 class Config:
-    """What is remembered between two commands; `override` takes the target's place and is not remembered."""
+    """The settings kept between two commands; `override` replaces the target for one run."""
 
     folder: Path
     target: str = ""
@@ -52,12 +52,12 @@ class Config:
 
     @property
     def current(self) -> str:
-        """The target of this run; empty when none is set."""
+        """Return the target of this run; empty when none is set."""
         return self.override or self.target
 
     @classmethod
     def load(cls, folder: Path) -> Config:
-        """Read the file; a missing one is an empty memory.
+        """Read the file; a missing one counts as empty.
 
         Raises:
             ConfigurationError: it is there and cannot be read.
@@ -96,7 +96,7 @@ class Config:
 
     @property
     def token(self) -> str:
-        """The token for the current target; empty when nobody is logged in there."""
+        """Return the token for the current target; empty when no user is logged in there."""
         return self.tokens.get(self.current, "")
 
     def require_target(self) -> str:
@@ -113,7 +113,7 @@ class Config:
         """Return the token for the current target.
 
         Raises:
-            ConfigurationError: nobody is logged in.
+            ConfigurationError: no user is logged in.
         """
         self.require_target()
         if not self.token:

@@ -15,7 +15,8 @@ from components.client.errors import ApiError, UnreachableError
 from components.client.resolve import LocalhostTransport, is_loopback
 
 TIMEOUT = httpx.Timeout(30, connect=10)
-# A daemon that is replaced closes the connections it holds; a question may be asked once more, a wish may not.
+# A daemon that is replaced closes its connections; a reading request may then be sent once more, a changing one may
+# not.
 _CUT = (httpx.ConnectError, httpx.ReadError, httpx.WriteError, httpx.RemoteProtocolError)
 _BUSY = 429
 _LONGEST_REST = 15.0
@@ -32,13 +33,13 @@ class Connection:
 
     Args:
         target: `scheme://host[:port]`.
-        token: sent with every call when there is one; nobody minds a stale one at a login.
+        token: sent with every call when there is one; a stale one does no harm at a login.
         transport: for tests.
-        timeout: for calls that say none of their own.
+        timeout: seconds, for calls that set none of their own.
         acting_for: the user whose applications are meant, where that is another; administrators only.
     """
 
-    # Who should answer, and what to do when nobody does.
+    # The expected peer, and a remedy for the case that no peer answers.
     WHO = "a controller"
     CHECK = "check the address with `ingot target`, and that the platform runs"
     sleep: Callable[[float], None] = staticmethod(time.sleep)
@@ -54,7 +55,7 @@ class Connection:
         self.target = target
         parts = urlsplit(target)
         loopback = is_loopback(parts.hostname or "")
-        # The machine's certificates take a tenth of a second to read; where no TLS is spoken that is for nothing.
+        # Reading the machine's certificates takes a tenth of a second, and without TLS they are not needed.
         verify = parts.scheme != "http"
         headers = {"User-Agent": "ingot", "Accept": "application/json"}
         if token:
@@ -65,7 +66,7 @@ class Connection:
             base_url=target,
             headers=headers,
             timeout=timeout,
-            # A proxy of the environment serves other machines, never this one.
+            # A proxy of the environment is for other machines, never for this one.
             trust_env=not loopback,
             verify=verify,
             transport=transport or (LocalhostTransport(verify=verify) if loopback else None),
@@ -80,7 +81,7 @@ class Connection:
         self.close()
 
     def close(self) -> None:
-        """Give the connections back."""
+        """Close the connections."""
         self._http.close()
 
     def _object(self, method: str, path: str, **options: Any) -> dict[str, Any]:
@@ -93,14 +94,14 @@ class Connection:
         return self._members({path: self._json(self._send(method, path, **options))}, path)
 
     def _wish(self, method: str, path: str, **options: Any) -> httpx.Response:
-        """Send a request whose answer tells nothing: blank, or JSON. Anything else is nobody of the platform's."""
+        """Send a request and ignore the answer, which must be empty or JSON."""
         response = self._send(method, path, **options)
         if response.text.strip():
             self._json(response)
         return response
 
     def _members(self, answer: dict[str, Any], key: str) -> list[dict[str, Any]]:
-        """Return a list of objects that is a member of an answer; none is an empty one."""
+        """Return a member that is a list of objects; a missing one is empty."""
         value = answer.get(key) or []
         if not isinstance(value, list) or not all(isinstance(item, dict) for item in value):
             raise self._nonsense(f"{key}: the answer is not a list of JSON objects")
@@ -116,7 +117,7 @@ class Connection:
         return UnreachableError(f"{self.target} does not answer as {self.WHO} does ({detail})", self.CHECK)
 
     def _send(self, method: str, path: str, **options: Any) -> httpx.Response:
-        """Send one request: a GET whose connection breaks once more, one that came too often when it may.
+        """Send one request; repeat a GET whose connection breaks once, and a request that came too often when it may.
 
         Raises:
             ApiError: the answer is an error.
@@ -147,7 +148,7 @@ class Connection:
             raise UnreachableError(f"{self.target} cannot be reached: {error}", self.CHECK) from error
 
     def failure(self, response: httpx.Response) -> ApiError:
-        """Read an error answer; daemons of the platform send `{"code","description"}`."""
+        """Return the error of an error answer; daemons of the platform send `{"code","description"}`."""
         try:
             body = response.json()
             # The calls about services leave the code out where a request makes no sense to them.
@@ -162,7 +163,7 @@ class Connection:
 
 
 def _rest(response: httpx.Response) -> float | None:
-    """Return the seconds after which a request that came too often may come again; None where it is not that, or too long."""
+    """Return the seconds after which a refused request may be repeated; None where it is not that, or too long."""
     if response.status_code != _BUSY:
         return None
     try:

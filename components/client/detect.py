@@ -1,4 +1,4 @@
-"""Which framework a folder is. Pure: names and a reader come in, a framework's name goes out.
+"""The detection of a folder's framework. Pure: it takes names and a reader, and returns a framework's name.
 
 First our own rules, as the stager has them; then, for frameworks these do not know, the platform's `detection`.
 """
@@ -68,7 +68,8 @@ def _standalone(names: Collection[str], read: Read) -> bool:
     return _web(names, read) or len([name for name in _top(names) if name.endswith(".jar")]) == 1
 
 
-# The order, as the stager has it, decides where a folder could be two things: what serves pages by itself comes last.
+# The order is the stager's and decides where a folder fits several: frameworks that serve pages by themselves come
+# last.
 _RULES: tuple[tuple[str, Callable[[Collection[str], Read], bool]], ...] = (
     ("java_web", _java_web),
     ("rails3", _rails),
@@ -84,11 +85,11 @@ _RULES: tuple[tuple[str, Callable[[Collection[str], Read], bool]], ...] = (
 
 
 def detect(names: Collection[str], read: Read, offered: Mapping[str, Mapping[str, Any]]) -> str:
-    """Name the framework of a folder.
+    """Return the framework of a folder.
 
     Args:
         names: its files, relative, with `/`.
-        read: gives a file's text.
+        read: returns a file's text.
         offered: the platform's `frameworks` (`GET /info`): name → `detection` and more.
 
     Raises:
@@ -109,7 +110,7 @@ def detect(names: Collection[str], read: Read, offered: Mapping[str, Mapping[str
 
 
 def _matches(detection: Collection[Mapping[str, bool | str]], names: Collection[str], read: Read) -> bool:
-    """Judge a `detection` list (protocol 1.5): glob → is there, is not there, or holds a pattern; all must hold."""
+    """Return whether a `detection` list (protocol 1.5) holds: glob → is there, is not there, or has a pattern; all must."""
     rules = [(glob, rule) for item in detection for glob, rule in item.items()]
     return bool(rules) and all(_holds(glob, rule, names, read) for glob, rule in rules)
 

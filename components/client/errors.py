@@ -1,4 +1,4 @@
-"""The client's errors: what went wrong, and what to do next. `main` shows them; the exit status is 1."""
+"""The client's errors, each with a reason and a next step. `main` shows them; the exit status is 1."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from typing import IO, Any
 
 import click
 
-# What to do about a controller's error, by its code (protocol 1.3).
+# The remedy of a controller's error, by its code (protocol 1.3).
 HINTS = {
     100: "client and platform may be of different releases: `ingot --version`, `ingot info`",
-    102: "somebody else changed the application meanwhile: run the command again",
+    102: "another client changed the application meanwhile: run the command again",
     201: "`ingot users` lists them (administrators only)",
     202: "this platform wants TLS: `ingot target https://api.DOMAIN`",
     300: "correct what the message names, and run the command again",
@@ -21,7 +21,7 @@ HINTS = {
     306: "the instance may be gone; `ingot app NAME` shows what runs",
     307: "`ingot runtimes` lists what there is",
     308: "`ingot frameworks` lists what there is",
-    309: "this platform lets nobody debug: leave the debug mode out",
+    309: "this platform has no debug mode: leave it out",
     310: "correct what the log of the staging names, and push again",
     400: "push a folder: `ingot push NAME --path DIR`",
     401: "push again: files that the platform had are gone from it",
@@ -29,7 +29,7 @@ HINTS = {
     500: "`ingot services` lists your services and what is offered",
     501: "`ingot app NAME` lists what is bound to it",
     502: "the token of the binding is gone: bind the service again",
-    503: "the service's gateway has trouble; try again, and if it stays, tell the platform's operator",
+    503: "the service's gateway has trouble; try again, and if the trouble stays, tell the platform's operator",
     504: "delete a service you no longer need: `ingot delete-service NAME`",
     505: "this service cannot do that",
     600: "stop or scale down an application, or ask an administrator for more memory",
@@ -76,7 +76,7 @@ class PackageError(ClientError):
 
 
 class PushError(ClientError):
-    """A push ended in the stage `stage`; its log, if there is one, is in `log`."""
+    """A push failed in the stage `stage`; its log, if there is one, is in `log`."""
 
     def __init__(self, stage: str, message: str, log: str = "", hint: str = "") -> None:
         super().__init__(f"{stage} failed: {message}", hint)
@@ -84,7 +84,7 @@ class PushError(ClientError):
         self.log = log
 
     def show(self, file: IO[Any] | None = None) -> None:
-        """Write the log before the sentence, so that the sentence is what stays on the screen."""
+        """Write the log before the sentence, so that the sentence stays on the screen."""
         if self.log:
             click.echo(self.log.rstrip("\n"), file=file, err=True)
         super().show(file)
@@ -107,21 +107,21 @@ class ApiError(ClientError):
 
     @staticmethod
     def advice(status: int, code: int) -> str:
-        """Say what to do about a status and a code; may be empty."""
+        """Return the remedy for a status and a code; may be empty."""
         if code == 200:
-            return f"not permitted; {LOGIN_HINT}, or as somebody who may do this"
+            return f"not permitted; {LOGIN_HINT}, or log in as a user who may do this"
         if status == 429:
             return "too many requests: wait a little and try again"
         if status in {404, 405} and code == 0:
             return "the platform may be older than this client and not know this call: `ingot info`"
         if status >= 500 and code in {0, 101, 103, 111}:
-            return "the platform has trouble; try again, and if it stays, tell its operator"
+            return "the platform has trouble; try again, and if the trouble stays, tell its operator"
         return HINTS.get(code, "")
 
 
 def away(error: ClientError) -> bool:
-    """Say whether an error belongs to a platform whose parts are being replaced, and goes by itself."""
+    """Return whether an error is due to parts of the platform being replaced, and passes by itself."""
     if isinstance(error, ApiError):
-        # A router that knows no controller at the moment begins so.
+        # The answer of a router that knows no controller at the moment begins so.
         return error.status >= 500 or error.description.startswith("VCAP ROUTER: ")
     return isinstance(error, UnreachableError)

@@ -1,4 +1,4 @@
-"""Follows a job of the orchestrator until it ends. What is shown is decided apart from asking and printing.
+"""Following a job of the orchestrator until it ends. Pure functions decide the lines that are shown.
 
 A roll restarts the routers, the controllers and the orchestrator itself, so an answer that does not come is waited for.
 """
@@ -28,7 +28,7 @@ _PASSING = frozenset({502, 503, 504})
 
 
 class JobError(ClientError):
-    """A job failed; the hint is the orchestrator's way out."""
+    """A job failed; the hint is the orchestrator's remedy."""
 
 
 class AwayError(ClientError):
@@ -36,7 +36,7 @@ class AwayError(ClientError):
 
 
 def passing(error: ClientError) -> bool:
-    """Say whether an error belongs to a platform that is being changed, and goes by itself."""
+    """Return whether an error is due to a platform that is being changed, and passes by itself."""
     if isinstance(error, OrchestratorError):
         return error.status in _PASSING or error.from_router
     return isinstance(error, UnreachableError) or (isinstance(error, ApiError) and error.status in _PASSING)
@@ -52,7 +52,7 @@ def phases(job: Mapping[str, Any]) -> dict[str, float]:
 
 
 def step_line(step: Mapping[str, Any]) -> str:
-    """Write a step that ended as one line."""
+    """Return a line for a step that ended."""
     seconds = format_seconds(float(step.get("seconds") or 0))
     line = f"{step['name']:<12} {seconds:>8}  {' '.join(step.get('machines') or [])}".rstrip()
     if step.get("state") == "failed":
@@ -62,7 +62,7 @@ def step_line(step: Mapping[str, Any]) -> str:
 
 @dataclass(slots=True)
 class Board:
-    """What of a job was shown already, and what is new."""
+    """The parts of a job that were shown already, and the new ones."""
 
     _shown: set[int] = field(default_factory=set)
 
@@ -79,7 +79,7 @@ class Board:
 
     @staticmethod
     def now(job: Mapping[str, Any], last: str) -> str:
-        """Return what goes on: the step under way and the last line of progress."""
+        """Return the present activity: the step under way and the last line of progress."""
         for step in job.get("steps") or []:
             if step.get("state") == "running":
                 words = [step["name"], *(step.get("machines") or [])]
@@ -93,7 +93,7 @@ class Follower:
 
     Args:
         api: the orchestrator.
-        patience: seconds without any answer after which it gives up.
+        patience: seconds without any answer after which following ends.
     """
 
     api: OrchestratorApi
@@ -121,7 +121,7 @@ class Follower:
                 for row in page.get("lines") or []:
                     after, last = max(after, int(row["n"])), str(row["text"])
                     if status is None:
-                        # Lines of a step come after the steps before it.
+                        # Lines of a step come after the earlier steps.
                         self._print(board.news(job, before=row.get("step")))
                         self.screen.print(Text(f"  | {last}", style="dim"))
                 self._print(board.news(job))
@@ -146,7 +146,7 @@ class Follower:
             for row in page.get("lines") or []:
                 after = max(after, int(row["n"]))
                 show(row)
-            # A page may be full; what comes last is asked for until there is nothing.
+            # A page may be full; further pages are requested until one is empty.
             if page.get("state") in ENDED and not page.get("lines"):
                 return str(page["state"])
             if not page.get("lines"):
@@ -174,7 +174,7 @@ class Follower:
 
 
 def verdict(job: Mapping[str, Any]) -> None:
-    """Let a failed job be an error.
+    """Raise an error for a failed job.
 
     Raises:
         JobError: it failed.

@@ -1,4 +1,4 @@
-"""An application's start, stop and change, with what is shown meanwhile. Push and the commands share it."""
+"""The start, stop and change of an application, with progress. Push and the commands share it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ SETTLE_SECONDS = 3.0
 LOG_LINES = 40
 T = TypeVar("T")
 _STAGING_CODES = frozenset({307, 308, 310, 800, 801})
-# Most telling first.
+# The most informative log first.
 _LOGS = ("logs/stderr.log", "logs/stdout.log", "logs/startup.log")
 _LISTEN_HINT = (
     "the application must listen on 0.0.0.0 and the port in $PORT; allow it longer with --timeout SECONDS"
@@ -28,14 +28,14 @@ _LISTEN_HINT = (
 
 
 def tail(text: str, lines: int = LOG_LINES) -> str:
-    """Return the last lines of a text, and how many are left out."""
+    """Return the last lines of a text, with the number of lines left out."""
     rows = text.splitlines()
     cut = [f"... {len(rows) - lines} lines more"] if len(rows) > lines else []
     return "\n".join([*cut, *rows[-lines:]])
 
 
 def instance_logs(api: Api, name: str, instance: str, files: Iterable[str] = _LOGS) -> str:
-    """Return the tails of an instance's logs, each under its name; those that cannot be had are left out."""
+    """Return the ends of an instance's logs, each under its name; those that cannot be read are left out."""
     parts = []
     for file in files:
         with contextlib.suppress(ClientError):
@@ -52,7 +52,7 @@ class Lifecycle:
         progress: shows the stages.
         timeout: seconds a start may take, staging not counted.
         procfile: whether the application's files hold a Procfile; None: they have to be asked.
-        stop_on_failure: an application whose new version does not come up is stopped again (a push wants that).
+        stop_on_failure: whether an application whose new version does not come up is stopped again (for a push).
     """
 
     api: Api
@@ -63,13 +63,13 @@ class Lifecycle:
     procfile: bool | None = None
 
     def change(self, **changes: Any) -> App:
-        """Put the application back with these members changed (of `meta`, the named ones); returns what was put."""
+        """Put the application back with these members changed (of `meta`, the named ones); return what was put."""
         app = self.api.app(self.name)
         if "meta" in changes:
-            # The version in it is what the controller compares.
+            # The controller compares the version in it.
             changes["meta"] = {**(app.get("meta") or {}), **changes["meta"]}
         if "command" in changes.get("staging", {}):
-            # An older controller goes by the command in `meta`.
+            # An older controller uses the command in `meta`.
             meta = changes.get("meta") or app.get("meta") or {}
             changes["meta"] = {**meta, "command": changes["staging"]["command"]}
         app = {**app, **changes}
@@ -77,20 +77,20 @@ class Lifecycle:
         return app
 
     def stop(self) -> None:
-        """Stop it; a stopped one stays so."""
+        """Stop the application; a stopped one stays so."""
         if self.api.app(self.name).get("state") != "STOPPED":
             self.change(state="STOPPED")
 
     def start(self, *, new: bool = False, **changes: Any) -> None:
         """Stage it if that is due, start it with these changes, and wait until all its instances run.
 
-        What runs already is restarted; it serves until the new version is staged. A `new` one never ran.
+        A running application is restarted; it serves until the new version is staged. A `new` one never ran.
 
         Raises:
             PushError: naming the stage, with its log.
         """
         old = self.api.app(self.name)
-        # The controller may take two seconds over this; it is looked at only when something goes wrong.
+        # The controller may take two seconds over this; crashes are requested only after a failure.
         with Background(frozenset[str] if new else self.crashed) as before, self._stopping(old):
             self.stage(lambda: self.change(state="STARTED", **changes))
             now = self.api.app(self.name)
@@ -102,16 +102,16 @@ class Lifecycle:
                 self.wait(int(now.get("instances") or 1), before.result, lambda: self._settle(now))
 
     def restart(self) -> None:
-        """Stop it and start it."""
+        """Stop the application and start it."""
         self.stop()
         self.start()
 
     def stage(self, change: Callable[[], object], then: str = "starting") -> None:
-        """Make a call that has the application staged where that is due; its log is shown as it grows.
+        """Make a call that stages the application where that is needed; show its log as it grows.
 
         Args:
             change: the call.
-            then: the stage that it ends with, to which its other errors belong.
+            then: the next stage, to which other errors belong.
 
         Raises:
             PushError: staging failed.
@@ -143,7 +143,7 @@ class Lifecycle:
         known_crashes: Callable[[], frozenset[str]] = frozenset,
         settle: Callable[[], float] = lambda: 0.0,
     ) -> None:
-        """Wait until `wanted` instances run, and have for the seconds that `settle` gives.
+        """Wait until `wanted` instances run, and have run for the seconds that `settle` returns.
 
         Raises:
             PushError: with the logs of an instance that did not.
@@ -157,8 +157,8 @@ class Lifecycle:
     def _settle(self, app: App) -> float:
         """Return the seconds that an application has to run on before its start is proven.
 
-        An answer of its health path proves it, and so does the port where a framework's own server opens it: that one has
-        loaded the application by then. What a developer's command starts may listen first and fail afterwards.
+        An answer of its health path proves it, and so does the port where a framework's own server opens it: such a server has
+        loaded the application by then. A server of a developer's command may listen first and fail afterwards.
         """
         meta, staging = app.get("meta") or {}, app.get("staging") or {}
         if (meta.get("health") or {}).get("path"):
@@ -173,7 +173,7 @@ class Lifecycle:
             except ApiError:
                 self.procfile = False
             except UnreachableError:
-                # Nobody knows, so nothing is proven.
+                # The start is unknown, so nothing is proven.
                 return True
         return self.procfile
 
@@ -197,19 +197,19 @@ class Lifecycle:
             yield
         except PushError:
             if self.stop_on_failure:
-                # What failed is the news; that it could not be stopped either is not.
+                # The failure is reported; that the application could not be stopped either is not.
                 with contextlib.suppress(ClientError):
                     if not self._still_runs(old):
                         self.stop()
             raise
 
     def _still_runs(self, old: App) -> bool:
-        """Return whether what ran before runs on, the new version having come to nothing before it was started."""
+        """Return whether the old version still runs, because the new one failed before it was started."""
         now = self.api.app(self.name)
         return (old.get("state"), old.get("version")) == ("STARTED", now.get("version"))
 
     def crashed(self) -> frozenset[str]:
-        """Return the ids of the instances that crashed lately; none where nobody knows."""
+        """Return the ids of the instances that crashed lately; none where they are not known."""
         with contextlib.suppress(ApiError):
             return frozenset(str(item.get("instance")) for item in self.api.crashes(self.name))
         return frozenset()
@@ -220,19 +220,19 @@ class Lifecycle:
         return ""
 
     def _show_log(self, earlier: str, shown: str) -> str:
-        """Show what the log holds beyond what is shown; `earlier` is the last staging's. Returns what is shown now."""
+        """Show the part of the log that is not shown yet; `earlier` is the last staging's. Return all that is shown now."""
         text = self._staging_log()
         if text == earlier or not text.startswith(shown):
             return shown
-        # What is shown may end within a line's end: the controller joins lines as they come.
+        # The shown part may end within a line's end: the controller joins lines as they come.
         self.progress.log(text[len(shown) :].lstrip("\n"))
         return text
 
 
 class Background(Generic[T]):
-    """A call in a thread of its own, so that the screen moves while it waits; gone when the program is.
+    """A call in a thread of its own, so that the screen moves meanwhile; the thread ends with the program.
 
-    As a context it is over when the context is, as what it uses may be; who presses Ctrl-C does not wait for it.
+    As a context manager it waits for the call at the end, because the call's resources may end there; Ctrl-C does not wait.
     """
 
     def __init__(self, call: Callable[[], T]) -> None:
@@ -252,12 +252,12 @@ class Background(Generic[T]):
             self._thread.join()
 
     def done(self, seconds: float) -> bool:
-        """Wait so long at most; say whether it has returned."""
+        """Wait at most `seconds`; return whether the call has returned."""
         self._thread.join(seconds)
         return not self._thread.is_alive()
 
     def result(self) -> T:
-        """Wait for what it returns, and return it, or raise what it raised."""
+        """Wait for the call; return its result or raise its error."""
         self._thread.join()
         if self._error is not None:
             raise self._error

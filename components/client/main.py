@@ -1,4 +1,4 @@
-"""The entry point `ingot`. Exit status: 0 done, 1 it failed, 2 the command line makes no sense."""
+"""The entry point `ingot`. Exit status: 0 done, 1 failed, 2 wrong command line."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ SECTIONS: dict[str, tuple[click.Command, ...]] = {
         *(push.push, push.update, listing.apps, listing.show, change.start, change.stop, change.restart),
         *(change.scale, change.env, change.map_url, change.unmap_url, *revisions.COMMANDS, change.delete),
     ),
-    "What they do": (
+    "Logs and activity": (
         *(logs.logs, logs.files, listing.stats, listing.crashes, logs.crashlogs),
         *(*tasks.COMMANDS, records.events, records.usage),
     ),
@@ -47,7 +47,7 @@ _WHOLE_SENTENCE = 400
 
 
 class Commands(click.Group):
-    """The group of all commands: its help is in sections, and an answer that makes no sense is an error in words."""
+    """The group of all commands: it shows its help in sections, and reports an unreadable answer as an error."""
 
     def format_commands(self, _ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the commands under their sections."""
@@ -63,7 +63,7 @@ class Commands(click.Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        """Find the command that is meant; one that goes by another name now is named and not run."""
+        """Find a command; one with another name now is named and not run."""
         if args and args[0] not in self.commands and (now := releases.MOVED.get(args[0])):
             ctx.fail(f"`ingot {args[0]}` is `{now}` now. Nothing was changed.")
         return super().resolve_command(ctx, args)
@@ -72,7 +72,7 @@ class Commands(click.Group):
         """Run a command.
 
         Raises:
-            ClientError: the platform answered in a shape that this client does not know.
+            ClientError: the platform's answer has a shape that this client does not know.
         """
         try:
             return super().invoke(ctx)
@@ -80,7 +80,7 @@ class Commands(click.Group):
             if os.environ.get("INGOT_DEBUG"):
                 raise
             raise ClientError(
-                f"the answer of the platform makes no sense here ({type(error).__name__}: {error})",
+                f"the answer of the platform cannot be read ({type(error).__name__}: {error})",
                 "client and platform may be of different releases: `ingot --version`, `ingot info`; "
                 "INGOT_DEBUG=1 shows where",
             ) from error
@@ -98,13 +98,13 @@ def _version() -> str:
     "--target",
     envvar="INGOT_TARGET",
     metavar="URL",
-    help="The platform to speak to, instead of the remembered one (`ingot target`).",
+    help="Platform for this command, instead of the stored one (`ingot target`).",
 )
 @click.option(
     "--orchestrator",
     envvar="INGOT_ORCHESTRATOR",
     metavar="URL",
-    help="The orchestrator, where it is not at orchestrator.DOMAIN of the platform.",
+    help="Orchestrator, if it is not at orchestrator.DOMAIN of the platform.",
 )
 @click.option(
     "--as",
@@ -115,7 +115,7 @@ def _version() -> str:
 @click.version_option(_version(), prog_name="ingot")
 @click.pass_context
 def cli(context: click.Context, target: str | None, orchestrator: str | None, acting_for: str | None) -> None:
-    """Push applications to an Ingot platform and look after them.
+    """Push applications to an Ingot platform and manage them.
 
     \b
     First:  ingot target http://api.DOMAIN && ingot login EMAIL

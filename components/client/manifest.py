@@ -1,4 +1,4 @@
-"""The manifest: what a push would otherwise be told by options. `ingot.yml`, or `manifest.yml` of any era.
+"""The manifest: settings of a push in a file, `ingot.yml` or a `manifest.yml` of any era.
 
     name: hello
     memory: 128M
@@ -56,7 +56,7 @@ _LONGEST_HEALTH = 600
 
 @dataclass(frozen=True, slots=True)
 class ServiceWish:
-    """A service an application is bound to; with a vendor (`redis`, `redis-7.0`) it is made where it is not there."""
+    """A service that an application is bound to; with a vendor (`redis`, `redis-7.0`) it is made if it is missing."""
 
     name: str
     vendor: str = ""
@@ -65,7 +65,7 @@ class ServiceWish:
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """What is known about a push; None is "not said". `memory` is MB, `health` what `meta.health` is to be."""
+    """The settings of a push; None means "not set". `memory` is MB, `health` is the value of `meta.health`."""
 
     name: str | None = None
     path: Path | None = None
@@ -137,7 +137,7 @@ def _checked(raw: Mapping[str, Any], path: Path) -> Settings:
 
 
 def _applications(raw: Any, path: Path) -> tuple[Mapping[str, Any], list[Mapping[str, Any]]]:
-    """Return what all share, and the applications; a mapping without `applications` is one."""
+    """Return the settings that all applications share, and the applications; a mapping without `applications` is one."""
     if raw is None:
         return {}, [{}]
     if not isinstance(raw, Mapping):
@@ -170,7 +170,7 @@ def _choose(raw: Any, name: str | None, path: Path) -> Mapping[str, Any]:
 
 
 def _unknown(where: str, key: object, known: Iterable[str], also: Iterable[str] = ()) -> str:
-    """Write that a key is none, and which one may be meant."""
+    """Return the message about an unknown key, with the key that may be meant."""
     near = get_close_matches(str(key), [*known, *also], 1)
     meant = f"did you mean {near[0]}?" if near else f"want {', '.join(sorted(known))}"
     return f"{where}{key}: not a key of a manifest ({meant})"
@@ -262,7 +262,7 @@ def health(path: object, timeout: object) -> dict[str, Any]:
     """Return `meta.health` of a path (None: the port alone) and a timeout in seconds (None: the platform's).
 
     Raises:
-        ValueError: one of them makes no sense.
+        ValueError: one of them is not valid.
     """
     wish: dict[str, Any] = {"path": path}
     if path is not None and not (
@@ -304,7 +304,7 @@ def _service(name: str, facts: Any, problems: list[str]) -> ServiceWish:
         if known not in _SERVICE_KEYS:
             problems.append(_unknown(f"services.{name}.", key, _SERVICE_KEYS))
         elif value is not None and (known == key or known not in said):
-            # What stands beside a vendor under an old name is a kind, and no news.
+            # A kind that stands beside a vendor under an old name adds nothing.
             said[known] = str(value)
     vendor = said.get("vendor", "")
     return ServiceWish(

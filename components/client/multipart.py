@@ -1,4 +1,4 @@
-"""One upload on the wire as `vmc` sends it (protocol 1.9), streamed, its length known before."""
+"""An upload in the format of `vmc` (protocol 1.9), streamed, with a length known in advance."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Upload:
 
     @classmethod
     def of(cls, name: str, archive: Path, resources: Sequence[Mapping[str, Any]]) -> Upload:
-        """Make an upload with a boundary of its own."""
+        """Return an upload with a boundary of its own."""
         return cls(name, archive, resources, secrets.token_hex(16))
 
     @property
@@ -43,7 +43,7 @@ class Upload:
         }
 
     def body(self, sent: Callable[[int, int], None]) -> Iterator[bytes]:
-        """Yield the body; `sent(bytes so far, bytes in all)` is called as the archive goes out."""
+        """Yield the body; call `sent(bytes so far, bytes in all)` as the archive goes out."""
         total = self.archive.stat().st_size
         yield self._head()
         done = 0

@@ -1,4 +1,4 @@
-"""What services can be made, read from the catalogue, and which one is meant. Pure."""
+"""The services on offer, read from the catalogue, and the choice of one. Pure."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ NONE_OFFERED = "no services are offered now"
 
 @dataclass(frozen=True, slots=True)
 class Offering:
-    """What can be made: `plans` in the platform's order."""
+    """A service on offer: `plans` in the platform's order."""
 
     type: str
     vendor: str
@@ -22,7 +22,7 @@ class Offering:
     plans: tuple[str, ...]
 
     def plan(self, wanted: str | None) -> str:
-        """Choose a plan: the wanted one, else `free`, else the first.
+        """Return the plan of that name; by default `free`, else the first.
 
         Raises:
             ClientError: there is no such plan.
@@ -37,7 +37,7 @@ class Offering:
 
 
 def offerings_of(catalogue: Mapping[str, Any]) -> list[Offering]:
-    """Read `GET /info/services`."""
+    """Return the services of `GET /info/services`."""
     return [
         Offering(
             kind,
@@ -54,10 +54,10 @@ def offerings_of(catalogue: Mapping[str, Any]) -> list[Offering]:
 
 
 def choose(offerings: Sequence[Offering], wanted: str) -> Offering:
-    """Find what is meant by `redis`, or by `redis-7.0`.
+    """Return the service that is meant by `redis`, or by `redis-7.0`.
 
     Raises:
-        ClientError: nothing; lists what there is.
+        ClientError: there is none; lists those on offer.
     """
     found = [o for o in offerings if wanted.lower() in {o.vendor, f"{o.vendor}-{o.version}"}]
     if found:
@@ -69,7 +69,7 @@ def choose(offerings: Sequence[Offering], wanted: str) -> Offering:
 
 
 def wish(offering: Offering, name: str, plan: str | None = None) -> dict[str, str]:
-    """Return what `POST /services` is told.
+    """Return the body of `POST /services`.
 
     Raises:
         ClientError: there is no such plan.

@@ -16,7 +16,7 @@ Job = dict[str, Any]
 OPERATOR = "operator"
 _API = "api."
 _NAME = "orchestrator."
-# A router that knows no such host, or no endpoint of it, begins so.
+# The answer of a router that knows no such host, or no endpoint of it, begins so.
 _ROUTER = "VCAP ROUTER: "
 _TOLD = {
     401: f"{LOGIN_HINT} as an administrator, or set INGOT_OPERATOR_PASSWORD",
@@ -26,7 +26,7 @@ _TOLD = {
 
 
 def orchestrator_of(target: str) -> str:
-    """Return where the orchestrator of a target is: `orchestrator.DOMAIN` for `api.DOMAIN`, at the same port.
+    """Return the address of a target's orchestrator: `orchestrator.DOMAIN` for `api.DOMAIN`, at the same port.
 
     Raises:
         ConfigurationError: the target's name does not begin with `api.`.
@@ -53,7 +53,7 @@ class OrchestratorError(ApiError):
         self.hint = _TOLD.get(status, "" if status == 404 else self.hint)
         if from_router:
             self.hint = (
-                "the orchestrator is away, or starting; it is reached directly, too: `--orchestrator "
+                "the orchestrator is away, or starting; it can also be reached directly: `--orchestrator "
                 "http://ADDRESS:9071` with INGOT_OPERATOR_PASSWORD"
             )
 
@@ -64,7 +64,7 @@ class OrchestratorApi(Connection):
     Args:
         target: `scheme://host[:port]`.
         token: an administrator's, as the controllers gave it.
-        password: the operator's, which holds where no controller answers; takes the token's place.
+        password: the operator's, which also works while no controller answers; used instead of the token.
         transport: for tests.
     """
 
@@ -96,7 +96,7 @@ class OrchestratorApi(Connection):
         return self._begin(f"/v2/pools/{segment(name)}/scale_out", {"count": count})
 
     def scale_in(self, name: str, count: int, machine: str = "") -> Job:
-        """`POST /v2/pools/NAME/scale_in`: a machine by its name, or so many of those that cost least to empty."""
+        """`POST /v2/pools/NAME/scale_in`: a machine by its name, or as many as `count` that cost least to empty."""
         wish = {"machine": machine} if machine else {"count": count}
         return self._begin(f"/v2/pools/{segment(name)}/scale_in", wish)
 
@@ -114,7 +114,7 @@ class OrchestratorApi(Connection):
         self._wish("DELETE", f"/v2/images/{segment(provider)}/{segment(name)}")
 
     def release(self) -> dict[str, Any]:
-        """`GET /v2/release`: what runs (`release`), where a roll that did not end was going (`rolling`), and the way `back`."""
+        """`GET /v2/release`: the running `release`, the goal of an unfinished roll (`rolling`), and the way `back`."""
         return self._object("GET", "/v2/release")
 
     def roll(self, release: str, share: float | None = None) -> Job:
@@ -151,7 +151,7 @@ class OrchestratorApi(Connection):
         return self._begin(f"/v2/jobs/{number}/resume", {})
 
     def failure(self, response: httpx.Response) -> ApiError:
-        """Read an error answer, and who gave it."""
+        """Return the error of an error answer, with its sender."""
         plain = super().failure(response)
         by_router = plain.description.startswith(_ROUTER)
         return OrchestratorError(plain.status, plain.code, plain.description, from_router=by_router)

@@ -1,4 +1,4 @@
-"""What a person sees: tables and lines, in a terminal, a narrow one, or a pipe; and JSON for programs."""
+"""Output for people (tables and lines, in a terminal, a narrow one, or a pipe) and for programs (JSON)."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-# In a pipe nothing is cut off: programs read it.
+# Nothing is cut off in a pipe, because programs read it.
 _PIPE_WIDTH = 4000
 _GAP = 2
 _STATES = {
@@ -37,7 +37,7 @@ _STATES = {
 
 
 def console(*, error: bool = False) -> Console:
-    """Make a console on standard output, or on standard error; `NO_COLOR` and pipes are seen by the library."""
+    """Return a console on standard output, or on standard error; the library handles `NO_COLOR` and pipes."""
     stream = sys.stderr if error else sys.stdout
     shown = is_terminal(stream)
     return Console(
@@ -50,23 +50,23 @@ def console(*, error: bool = False) -> Console:
 
 
 def is_terminal(stream: IO[str]) -> bool:
-    """Say whether a person looks at it."""
+    """Return whether a stream is a terminal."""
     return stream.isatty()
 
 
-# What moves the cursor or the colours of a terminal, and what cannot be seen.
+# Control characters, which move a terminal's cursor or change its colours, and invisible ones.
 _CONTROL = re.compile(
     r"\x1b\[[0-?]*[ -/]*[@-~]|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)?|[\x00-\x08\x0b-\x1f\x7f-\x9f]"
 )
 
 
 def clean(text: str) -> str:
-    """Return a line that somebody else wrote without what would steer the reader's terminal."""
+    """Return a foreign line without characters that would control the reader's terminal."""
     return _CONTROL.sub("", text)
 
 
 def line(text: str, style: str = "") -> None:
-    """Print one line of words on standard output; brackets in it are brackets."""
+    """Print one line of words on standard output; brackets have no special meaning."""
     console().print(Text(clean(text), style=style))
 
 
@@ -76,7 +76,7 @@ def data(value: Any) -> None:
 
 
 def result(value: Mapping[str, Any], text: str, *, as_json: bool) -> None:
-    """Say what a command did: as words, or as JSON."""
+    """Print a command's result: as words, or as JSON."""
     if as_json:
         data(value)
     else:
@@ -89,7 +89,7 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[object]], empty: str) 
     Args:
         columns: their headings.
         rows: a cell for each column; None is shown as `-`.
-        empty: said instead where there is no row.
+        empty: the text where there is no row.
     """
     names = [column.removeprefix("#") for column in columns]
     cells = [[_cell(value) for value in row] for row in rows]

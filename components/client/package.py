@@ -1,4 +1,4 @@
-"""What of a folder is pushed: files, ignore rules, fingerprints, and a zip that depends on the content alone."""
+"""The pushed part of a folder: files, ignore rules, fingerprints, and a zip that depends on the content alone."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ from pathspec import GitIgnoreSpec
 
 from components.client.errors import PackageError
 
-# The first that is there counts; the last is what clients of 2012 read.
+# The first that is there counts; clients of 2012 read the last.
 IGNORE_FILES = (".ingotignore", ".vcapignore", ".vmcignore")
-# What nobody means to push. A line `!name` in an ignore file takes one of these back.
+# Files that are never meant to be pushed. A line `!name` in an ignore file takes one of these back.
 ALWAYS_IGNORED = (
     *(".git/", ".hg/", ".svn/", ".bzr/", ".DS_Store", *(f"/{name}" for name in IGNORE_FILES)),
     *("__pycache__/", "*.pyc", ".venv/", ".mypy_cache/", ".pytest_cache/", ".ruff_cache/"),
     *("*~", "\\#*#", "*.swp"),
 )
 EMPTY = ".__empty__"
-# Below this, asking what is known costs more than sending it all (protocol 1.9).
+# Below this size, asking for known files costs more than sending them all (protocol 1.9).
 ASK_FROM_BYTES = 64 * 1024
 _EPOCH = (1980, 1, 1, 0, 0, 0)
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One file: its path relative to the folder (with `/`), where it lies, and what the controller asks of it."""
+    """One file: its path relative to the folder (with `/`), its real path, size, mode and digest."""
 
     name: str
     path: Path
@@ -39,7 +39,7 @@ class Entry:
     sha1: str = ""
 
     def fingerprint(self) -> dict[str, object]:
-        """Return the file as `/resources` wants it."""
+        """Return the file in the format of `/resources`."""
         return {"size": self.size, "sha1": self.sha1, "fn": self.name}
 
 
@@ -84,7 +84,7 @@ def collect(folder: Path, rules: GitIgnoreSpec) -> list[Entry]:
             for name in folders
             if name not in linked
             and not rules.match_file(f"{prefix}{name}/")
-            # A Python environment is of this machine and of no use on another.
+            # A Python environment belongs to this machine and is of no use on another.
             and not (here / name / "pyvenv.cfg").exists()
         )
         for name in [*files, *linked]:
@@ -98,7 +98,7 @@ def collect(folder: Path, rules: GitIgnoreSpec) -> list[Entry]:
 
 
 def fingerprint(entries: Iterable[Entry]) -> list[Entry]:
-    """Return the entries with their SHA-1 (the contract's digest, an address and no guard).
+    """Return the entries with their SHA-1 (the contract's digest: an address, not a guard).
 
     Raises:
         PackageError: a file cannot be read.
@@ -119,16 +119,16 @@ def fingerprint(entries: Iterable[Entry]) -> list[Entry]:
 
 
 def worth_asking(entries: Iterable[Entry]) -> bool:
-    """Say whether the controller should be asked which files it has."""
+    """Return whether the controller should be asked for the files that it has."""
     return sum(entry.size for entry in entries) > ASK_FROM_BYTES
 
 
 def split_known(
     entries: Sequence[Entry], known: Iterable[dict[str, object]]
 ) -> tuple[list[Entry], list[Entry]]:
-    """Divide the entries into those to send and those the controller has.
+    """Return the entries to send and those that the controller has.
 
-    An executable is always sent: the controller's pool keeps content, and no modes.
+    An executable is always sent: the controller's pool keeps contents without modes.
     """
     names = {item.get("fn") for item in known}
     send = [entry for entry in entries if entry.executable or entry.name not in names]

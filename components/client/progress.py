@@ -19,7 +19,7 @@ _NARROW = 60
 
 
 def bar(done: int, total: int, width: int) -> str:
-    """Draw `[####----]`, as wide as said with its brackets."""
+    """Return a bar `[####----]` of this width, brackets included."""
     room = max(1, width - 2)
     full = room if total <= 0 else min(room, room * done // total)
     return f"[{'#' * full}{'-' * (room - full)}]"
@@ -27,7 +27,7 @@ def bar(done: int, total: int, width: int) -> str:
 
 @dataclass(slots=True)
 class Progress:
-    """Shows stages and remembers how long each took.
+    """Shows stages and records how long each took.
 
     Attributes:
         seconds: stage → how long it took, in the order they ended.
@@ -41,7 +41,7 @@ class Progress:
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
-        """Run one stage; it counts, and its line is printed, when it ends well."""
+        """Run one stage; it is recorded, and its line is printed, when it succeeds."""
         self._stage, self._detail = name, ""
         begun = time.monotonic()
         if self.screen.is_terminal:
@@ -58,25 +58,25 @@ class Progress:
             self._stop()
 
     def detail(self, text: str) -> None:
-        """Say how far the stage is; the last word stays on its line."""
+        """Show how far the stage is; the last text stays on its line."""
         self._detail = text
         self._show(text)
 
     def part(self, done: int, total: int, text: str) -> None:
-        """Say how much of something measurable is done, with a bar where there is a screen to move it on."""
+        """Show how much of a measurable amount is done, with a bar on a terminal."""
         self._detail = text
         wide = _WIDEST_BAR if self.screen.width >= _NARROW else 10
         self._show(f"{bar(done, total, wide)} {text}")
 
     def count(self, done: int, total: int, what: str) -> None:
-        """Say that one more of several is done; elsewhere than in a terminal that is a line of its own."""
+        """Show that one more of several is done; outside of a terminal as a line of its own."""
         text = f"{done}/{total} {what}"
         self.part(done, total, text)
         if self._status is None and done:
             self.screen.print(Text(f"  | {text}", style="dim"))
 
     def note(self, text: str) -> None:
-        """Say something that the person should know, once."""
+        """Print a remark, once."""
         self.screen.print(Text(text, style="yellow"))
 
     def log(self, text: str) -> None:
@@ -89,7 +89,7 @@ class Progress:
         return round(sum(self.seconds.values()), 3)
 
     def summary(self) -> str:
-        """Write `4.2 s (packing 0.1 s, ...)`."""
+        """Return `4.2 s (packing 0.1 s, ...)`."""
         each = ", ".join(f"{name} {format_seconds(spent)}" for name, spent in self.seconds.items())
         return f"{format_seconds(self.total())} ({each})"
 
@@ -100,7 +100,7 @@ class Progress:
     def _show(self, text: str) -> None:
         if self._status is not None:
             line = Text(f"{self._stage}  {text}", no_wrap=True, overflow="ellipsis")
-            # The spinner and its gap take two cells; what is wider would be broken into lines that stay.
+            # The spinner and its gap take two cells; a wider text would be wrapped into lines that stay.
             line.truncate(max(1, self.screen.width - 3), overflow="ellipsis")
             self._status.update(line)
 

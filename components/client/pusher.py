@@ -1,4 +1,4 @@
-"""A push: pack, create or find, upload, stage, start, and leave nothing running when that fails.
+"""A push: pack, create or find, upload, stage and start; after a failure nothing new runs.
 
 The calls are those of `vmc` (protocol 1.16): GET /info, GET /apps/N, POST /apps, POST /resources, POST
 /apps/N/application, GET /apps/N, PUT /apps/N; then the instances are asked for until all run.
@@ -32,7 +32,7 @@ _TEXT_LIMIT = 256 * 1024
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What a push ended with: `app` as the controller shows it, the URL of its first route or an empty text.
+    """The result of a push: `app` as the controller shows it, the URL of its first route or an empty text.
 
     `how` is `updated` (without a pause), `started` (or restarted) or `uploaded` (and nothing more).
     """
@@ -49,7 +49,7 @@ def default_host(name: str, target: str) -> str:
 
 
 def app_url(host: str, target: str) -> str:
-    """Return the address of a route: behind the same front door as the controller, hence its scheme and port."""
+    """Return the address of a route: it has the controller's front door, hence its scheme and port."""
     parts = urlsplit(target)
     port = f":{parts.port}" if parts.port else ""
     return f"{parts.scheme}://{host}{port}/"
@@ -61,7 +61,7 @@ class Pusher:
 
     Args:
         folder: its files.
-        settings: what the user and the manifest say.
+        settings: the options and the manifest together.
     """
 
     lifecycle: Lifecycle
@@ -81,17 +81,17 @@ class Pusher:
         return self.lifecycle.progress
 
     def push(self, *, start: bool = True, hard: bool = False, known: bool = False) -> Outcome:
-        """Push. What runs is updated instance by instance, without a pause, unless it is to be `hard`; the rest is started.
+        """Push: update a running application instance by instance without a pause, unless `hard`; start any other.
 
         Args:
-            start: start what does not run; without it nothing that runs is touched either.
-            hard: stop what runs, then start it.
-            known: the application must be there already, and what is stopped stays so.
+            start: start the application; without it a running one is not touched either.
+            hard: stop a running application, then start it.
+            known: the application must exist already, and a stopped one stays so.
 
         Raises:
             PushError: staging, the start or the update failed. A start that failed leaves the application stopped, an
-                update that failed the version before running.
-            ClientError: the folder cannot be pushed, or the controller said no.
+                update that failed leaves the version before running.
+            ClientError: the folder cannot be pushed, or the controller refused.
         """
         with tempfile.TemporaryDirectory(prefix="ingot-push-") as scratch:
             archive = Path(scratch) / "application.zip"
@@ -125,28 +125,28 @@ class Pusher:
         return Outcome(final, app_url(str(hosts[0]), self._api.target) if hosts else "", how)
 
     def _may_roll(self, roller: Roller) -> bool:
-        """Say whether what runs can be replaced without a pause; where it cannot, say why."""
+        """Return whether a running application can be replaced without a pause; print the reason where it cannot."""
         if roller.possible():
             return True
         self._progress.note("this platform cannot update without a pause: the application is restarted")
         return False
 
     def _roll(self, roller: Roller, changes: Mapping[str, Any]) -> bool:
-        """Update what runs; False where the platform is too old to bring these changes so, and it was restarted."""
+        """Update a running application; return False where an older platform had to restart it for these changes."""
         try:
             roller.roll(changes)
         except ApiError as error:
             if not missing(error):
                 raise
             self._progress.note(
-                "this platform brings other settings by a restart alone: the application is restarted"
+                "this platform changes settings only with a restart: the application is restarted"
             )
             self.lifecycle.start(**changes)
             return False
         return True
 
     def _make_services(self) -> None:
-        """Make the services of the manifest that are not there yet."""
+        """Make the services of the manifest that do not exist yet."""
         wishes = self.settings.services or ()
         if not wishes:
             return
@@ -157,7 +157,7 @@ class Pusher:
             if not wanted.vendor:
                 raise ClientError(
                     f"you have no service {wanted.name!r}, which the manifest binds",
-                    f"make it: `ingot create-service VENDOR {wanted.name}`, or say its vendor in the manifest",
+                    f"make it: `ingot create-service VENDOR {wanted.name}`, or name its vendor in the manifest",
                 )
             with self._progress.stage("creating"):
                 offering = choose(offerings_of(self._api.offerings()), wanted.vendor)
@@ -165,7 +165,7 @@ class Pusher:
                 self._progress.detail(f"{wanted.name} ({offering.vendor} {offering.version})")
 
     def _framework(self, entries: Sequence[Entry], offered: dict[str, Any], app: App | None) -> str:
-        """Return the framework: as said, as it was, by its command, or as detected."""
+        """Return the framework: from the settings, the application, its command, or detection."""
         if not entries:
             raise PackageError(f"{self.folder} holds nothing to push", "name the folder with --path DIR")
         if said := self.settings.framework:
@@ -203,14 +203,14 @@ class Pusher:
         self._progress.detail(f"{format_bytes(size)} compressed, {what}")
 
     def _staging(self, framework: str) -> dict[str, Any]:
-        # Null is the framework's default.
+        # Null stands for the framework's default.
         staging: dict[str, Any] = {"framework": framework, "runtime": self.settings.runtime}
         if self.settings.command is not None:
             staging["command"] = self.settings.command
         return staging
 
     def _description(self, framework: str) -> dict[str, Any]:
-        """Describe a new application for `POST /apps`."""
+        """Return the body of `POST /apps` for a new application."""
         said = self.settings
         description: dict[str, Any] = {
             "name": self._name,
@@ -228,7 +228,7 @@ class Pusher:
         return description
 
     def _changes(self, app: App, framework: str) -> dict[str, Any]:
-        """Say what is new about an application that was there before."""
+        """Return the changes of an application that exists already."""
         said = self.settings
         wanted: dict[str, Any] = {}
         staging, meta = app.get("staging") or {}, app.get("meta") or {}

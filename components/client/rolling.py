@@ -1,4 +1,4 @@
-"""A rolling update, watched to its end: new instances run before old ones leave. The judgement is pure."""
+"""A rolling update, watched to its end: new instances run before old ones leave. The decisions are pure."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _SUCCEEDED, _UPDATING = "SUCCEEDED", "UPDATING"
 
 @dataclass(frozen=True, slots=True)
 class Update:
-    """An update at one moment: `replaced` of `instances` instances run what is new."""
+    """An update at one moment: `replaced` of `instances` instances run the new version."""
 
     state: str
     replaced: int = 0
@@ -29,7 +29,7 @@ class Update:
 
     @classmethod
     def of(cls, answer: Mapping[str, Any]) -> Update:
-        """Read `GET /v2/apps/NAME/update`."""
+        """Return the update of an answer to `GET /v2/apps/NAME/update`."""
         return cls(
             str(answer.get("state") or "NONE"),
             int(answer.get("replaced") or 0),
@@ -39,16 +39,16 @@ class Update:
 
     @property
     def over(self) -> bool:
-        """Whether nothing more will happen."""
+        """Return whether the update has ended."""
         return self.state != _UPDATING
 
     @property
     def failed(self) -> bool:
-        """Whether it ended, and not well; NONE is an update there was nothing to do for."""
+        """Return whether the update ended without success; NONE is an update that had nothing to do."""
         return self.state not in {_UPDATING, _SUCCEEDED, "NONE"}
 
     def text(self) -> str:
-        """Write `1/3 replaced`."""
+        """Return `1/3 replaced`."""
         return f"{self.replaced}/{self.instances} replaced"
 
 
@@ -65,7 +65,7 @@ class Roller:
     sleep: Callable[[float], None] = time.sleep
 
     def possible(self) -> bool:
-        """Say whether the controller can do it; an older one stops all and starts all."""
+        """Return whether the controller can do it; an older one stops all and starts all."""
         try:
             self.life.api.update_state(self.life.name)
         except ApiError as error:
@@ -76,16 +76,16 @@ class Roller:
         return True
 
     def roll(self, changes: Mapping[str, Any] | None = None) -> Update:
-        """Have what is new staged and every instance replaced; returns the update as it ended.
+        """Stage the new version and have every instance replaced; return the update as it ended.
 
         Args:
-            changes: members of the application that the new instances are to have, where there are any.
+            changes: changed members of the application, if any.
 
         Raises:
-            PushError: staging or the update failed; what ran before still runs.
-            ApiError: `missing` where there are changes, and the controller is too old to bring them so.
+            PushError: staging or the update failed; the version before still runs.
+            ApiError: `missing` where there are changes, and the controller is too old to make them in an update.
         """
-        # The controller may take two seconds over this; it is looked at only when something goes wrong.
+        # The controller may take two seconds over this; crashes are requested only after a failure.
         with Background(self.life.crashed) as before:
             try:
                 self.life.stage(partial(self._begin, changes), STAGE)
@@ -106,7 +106,7 @@ class Roller:
         """Wait until the update under way has ended.
 
         Args:
-            crashed_before: gives the ids of the instances that had crashed before it began; asked once it matters.
+            crashed_before: returns the ids of the instances that had crashed before; called only when needed.
 
         Raises:
             PushError: it failed, or takes longer than its instances may.
@@ -117,7 +117,7 @@ class Roller:
                 try:
                     update = Update.of(self.life.api.update_state(self.life.name))
                 except (ApiError, UnreachableError) as error:
-                    # A controller that is being replaced is no reason to give up: another carries the update on.
+                    # A controller that is being replaced is no failure: another carries the update on.
                     if not away(error):
                         raise
                 if update.replaced != replaced and update.instances:
@@ -145,5 +145,5 @@ class Roller:
             reason,
             logs,
             f"{_STILL}; correct the application and push it again (--hard needs no room for both)"
-            + ("; the last words of the new one are above" if logs else ""),
+            + ("; the last lines of its log are above" if logs else ""),
         )

@@ -1,4 +1,4 @@
-"""What a command works with: the configuration, the connection, the options that all share."""
+"""The context of a command: the configuration, the connection, and the common options."""
 
 from __future__ import annotations
 
@@ -38,31 +38,31 @@ class Session:
 
     @cached_property
     def config(self) -> Config:
-        """The configuration, read when a command first wants it: help needs none."""
+        """Return the configuration, read when a command first needs it: help needs none."""
         config = Config.load(home())
         if self._target:
             config.override = normalise_target(self._target)
         return config
 
     def anonymous(self, target: str | None = None) -> Api:
-        """Connect without wanting to be logged in."""
+        """Return a connection that needs no login."""
         address = target or self.config.require_target()
         return Api(address, self.config.tokens.get(address, ""))
 
     def api(self) -> Api:
-        """Connect as the user who is logged in.
+        """Return a connection of the logged-in user.
 
         Raises:
-            ConfigurationError: no target is set, or nobody is logged in.
+            ConfigurationError: no target is set, or no user is logged in.
         """
         token = self.config.require_token()
         return Api(self.config.current, token, acting_for=self.acting_for)
 
     def orchestrator(self) -> OrchestratorApi:
-        """Connect to the orchestrator: with `INGOT_OPERATOR_PASSWORD` as its operator, else as who is logged in.
+        """Return a connection to the orchestrator: as operator with `INGOT_OPERATOR_PASSWORD`, else as the logged-in user.
 
         Raises:
-            ConfigurationError: its address cannot be told, or nobody is logged in.
+            ConfigurationError: its address is not known, or no user is logged in.
         """
         given = self._orchestrator
         address = normalise_target(given) if given else orchestrator_of(self.config.require_target())
@@ -71,10 +71,10 @@ class Session:
         return OrchestratorApi(address, self.config.require_token())
 
     def user(self, api: Api) -> str:
-        """Return the e-mail address of who is logged in.
+        """Return the e-mail address of the logged-in user.
 
         Raises:
-            ConfigurationError: the token does not hold any more.
+            ConfigurationError: the token is no longer valid.
         """
         user = api.info().get("user")
         if not user:
@@ -91,7 +91,7 @@ def json_option(function: F) -> F:
 
 
 def app_argument(function: F) -> F:
-    """Add the argument NAME, an application's, which the shell completes."""
+    """Add the argument NAME, an application, which the shell completes."""
     return click.argument("name", type=AppName())(function)
 
 
@@ -112,16 +112,16 @@ def force_option(function: F) -> F:
 
 
 def confirm(question: str, *, force: bool) -> None:
-    """Go on only where a person says yes, or `force` says it for them.
+    """Continue only after a person's consent, or with `force`.
 
     Raises:
-        click.UsageError: there is nobody to ask.
-        click.Abort: they said no.
+        click.UsageError: there is no terminal to ask in.
+        click.Abort: the person refused.
     """
     if force:
         return
     if not interactive():
-        raise click.UsageError("nobody can be asked here: add --force")
+        raise click.UsageError("there is no terminal to ask in: add --force")
     click.confirm(question, abort=True, err=True)
 
 
@@ -133,7 +133,7 @@ def instance_option(function: F) -> F:
 
 
 def interactive() -> bool:
-    """Say whether a person can be asked."""
+    """Return whether there is a terminal to ask in."""
     return sys.stdin.isatty()
 
 
@@ -141,7 +141,7 @@ def ask_password(given: str | None, *, from_stdin: bool, confirm: bool = False) 
     """Return a password from standard input's first line, `given` (the environment or an option), or a prompt.
 
     Raises:
-        click.UsageError: there is none, and nobody to ask.
+        click.UsageError: there is none, and no terminal to ask in.
     """
     if from_stdin:
         given = sys.stdin.readline().rstrip("\r\n")
@@ -153,7 +153,7 @@ def ask_password(given: str | None, *, from_stdin: bool, confirm: bool = False) 
 
 
 def password_options(function: F) -> F:
-    """Add the ways to give a password; none puts it into the process list unless the user insists."""
+    """Add the ways to pass a password; only an explicit option puts it into the process list."""
     function = click.option(
         "--password-stdin", is_flag=True, help="Read the password from standard input's first line."
     )(function)
@@ -161,5 +161,5 @@ def password_options(function: F) -> F:
         "--password",
         envvar="INGOT_PASSWORD",
         metavar="TEXT",
-        help="The password; others on this machine may see it, so rather set INGOT_PASSWORD.",
+        help="The password; other users of this machine may see it, so better set INGOT_PASSWORD.",
     )(function)

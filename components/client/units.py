@@ -1,4 +1,4 @@
-"""Sizes, counts and durations, to and from what people write. Pure."""
+"""Sizes, counts and durations, parsed from and formatted for people. Pure."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ _BINARY = ("B", "K", "M", "G", "T")
 
 
 def parse_memory(text: str) -> int:
-    """Read `128`, `128M` or `2G` as MB.
+    """Return the MB of `128`, `128M` or `2G`.
 
     Raises:
         ValueError: it is none of these, or zero; the text says what is wanted.
@@ -22,14 +22,14 @@ def parse_memory(text: str) -> int:
 
 
 def format_memory(megabytes: float) -> str:
-    """Write MB as `128M` or `2G`."""
+    """Return MB as `128M` or `2G`."""
     if megabytes >= 1024 and megabytes % 1024 == 0:
         return f"{megabytes / 1024:.0f}G"
     return f"{megabytes:.0f}M"
 
 
 def format_bytes(count: float) -> str:
-    """Write bytes as `12B`, `1.5K`, `2.0M`."""
+    """Return bytes as `12B`, `1.5K`, `2.0M`."""
     for unit in _BINARY:
         if count < 1024 or unit == _BINARY[-1]:
             break
@@ -38,7 +38,7 @@ def format_bytes(count: float) -> str:
 
 
 def parse_count(text: str, current: int) -> int:
-    """Read `4`, `+2` or `-1` against the current count.
+    """Return the count of `4`, or of `+2` or `-1` relative to the current count.
 
     Raises:
         ValueError: it is not a count, or would be less than 1.
@@ -49,12 +49,12 @@ def parse_count(text: str, current: int) -> int:
     number = int(match[2])
     wanted = {"": number, "+": current + number, "-": current - number}[match[1]]
     if wanted < 1:
-        raise ValueError(f"{wanted} instances make no sense: to stop an application, `ingot stop NAME`")
+        raise ValueError(f"{wanted} instances are too few: to stop an application, `ingot stop NAME`")
     return wanted
 
 
 def format_seconds(seconds: float) -> str:
-    """Write a duration as `0.4 s`, `12 s`, `3 min 5 s` or `2 d 4 h`."""
+    """Return a duration as `0.4 s`, `12 s`, `3 min 5 s` or `2 d 4 h`."""
     if seconds < 10:
         return f"{seconds:.1f} s"
     whole = int(seconds)

@@ -1,4 +1,4 @@
-"""Wait until an application runs as often as it should, or is known never to. The judgement is pure."""
+"""The wait until an application runs as often as it should, or cannot. The decisions are pure."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from components.client.api import Api
 from components.client.errors import ApiError, UnreachableError, away
 
 _PERIODS = (0.15, 0.25, 0.4, 0.6, 1.0)
-# Asking for crashes may take the controller two seconds, so not while all may yet be well.
+# Asking for crashes may take the controller two seconds, so it is not done while all may yet be well.
 _CRASHES_AFTER = 1.0
 
 
 class Verdict(enum.Enum):
-    """The meaning of a picture of an application for the caller that waits."""
+    """The decision of a caller that waits, from a picture of the application."""
 
     RUNNING = "running"
     WAIT = "wait"
@@ -32,7 +32,7 @@ class Picture:
         wanted: how many instances there should be.
         states: state → how many are in it.
         crashes: ids of instances that crashed since the wait began, newest last.
-        ids: what tells an instance from its successor: its index, and since when it is in its state.
+        ids: the index and the time of the state of each instance, which differ between it and its successor.
     """
 
     wanted: int
@@ -42,11 +42,11 @@ class Picture:
 
     @property
     def running(self) -> int:
-        """How many run."""
+        """Return how many instances run."""
         return self.states["RUNNING"]
 
     def verdict(self) -> Verdict:
-        """Judge: all run; or one crashed and none runs, or one flaps; or wait on."""
+        """Return the decision: all run; one crashed and none runs, or one flaps; or wait on."""
         if self.running >= self.wanted:
             return Verdict.RUNNING
         if self.states["FLAPPING"] or (self.crashes and not self.running):
@@ -54,7 +54,7 @@ class Picture:
         return Verdict.WAIT
 
     def text(self) -> str:
-        """Write `1/2 running, 1 starting`."""
+        """Return `1/2 running, 1 starting`."""
         others = [
             f"{count} {state.lower()}" for state, count in sorted(self.states.items()) if state != "RUNNING"
         ]
@@ -63,7 +63,7 @@ class Picture:
 
 @dataclass(frozen=True, slots=True)
 class _Settling:
-    """Instances that all run since `begun`, and have to for some seconds."""
+    """Instances that all run since `begun` and must go on for some seconds."""
 
     ids: frozenset[tuple[str, str]]
     begun: float
@@ -78,9 +78,9 @@ class Waiter:
         api: the controller.
         name: the application.
         wanted: how many instances should run.
-        settle: asked once when all run: the seconds they have to run on before they count.
-        known_crashes: gives the ids of the instances that had crashed before; asked once it matters.
-        show: told of every picture.
+        settle: called once when all run; returns the seconds they must run on before they count.
+        known_crashes: returns the ids of the instances that had crashed before; called only when needed.
+        show: called with every picture.
     """
 
     api: Api
@@ -93,7 +93,7 @@ class Waiter:
     sleep: Callable[[float], None] = time.sleep
 
     def wait(self, seconds: float) -> tuple[Verdict, Picture]:
-        """Wait at most so long; the verdict is WAIT where the time ran out first."""
+        """Wait at most `seconds`; the verdict is WAIT where the time ran out first."""
         begun = self.clock()
         attempt = 0
         picture = Picture(self.wanted)
@@ -102,7 +102,7 @@ class Waiter:
             try:
                 picture = self._look(self.clock() - begun)
             except (ApiError, UnreachableError) as error:
-                # A controller that is being replaced is no reason to give up.
+                # A controller that is being replaced is no failure.
                 if not away(error):
                     raise
             self.show(picture.text())
@@ -112,7 +112,7 @@ class Waiter:
                     settling = _Settling(picture.ids, self.clock(), self.settle())
                     seconds += settling.seconds
                 elif settling.ids != picture.ids:
-                    # One was replaced since the last look.
+                    # An instance was replaced since the last look.
                     picture = self._look(self.clock() - begun, crashes=True)
                     settling = _Settling(picture.ids, self.clock(), settling.seconds)
                 if picture.crashes:

@@ -1,6 +1,6 @@
-"""Log lines as they come: pages of a controller, gaps shown where they are, colours for instances.
+"""Log lines as they arrive: pages of a controller, with gaps marked and a colour for each instance.
 
-A cursor is good at every controller, so one that is replaced meanwhile costs a pause and no line.
+A cursor is valid at every controller, so one that is replaced meanwhile costs a pause and no line.
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ from components.client.errors import ClientError, away
 from components.client.output import clean, console
 
 PATIENCE = 120.0
-# What a controller may hold the question for, in seconds; and how soon an empty answer is followed by the next question.
+# The longest time for which a controller may hold the request, in seconds, and the pause before the next request
+# after an empty answer.
 _WAIT = 5
 _PAUSE = 0.5
 _COLOURS = ("cyan", "green", "magenta", "yellow", "blue", "bright_cyan", "bright_green", "bright_magenta")
@@ -27,7 +28,7 @@ Row = Mapping[str, Any]
 
 
 def rows(page: Mapping[str, Any]) -> Iterator[Row]:
-    """Yield a page's lines; before the first one of an instance what of it was missed (it has a `count`), the rest last."""
+    """Yield a page's lines; a gap of an instance (it has a `count`) comes before its first line, or at the end."""
     gaps = {gap.get("id"): gap for gap in page.get("missed") or []}
     for line in page.get("lines") or []:
         if (gap := gaps.pop(line.get("id"), None)) is not None:
@@ -37,7 +38,7 @@ def rows(page: Mapping[str, Any]) -> Iterator[Row]:
 
 
 def words(row: Row) -> str:
-    """Write a row without its instance: the line's text, or what was missed."""
+    """Return a row without its instance: the line's text, or the number of missed lines."""
     if "count" in row:
         count = int(row["count"])
         return f"… {count} {'line' if count == 1 else 'lines'} missed (instance {row.get('instance')})"
@@ -45,7 +46,7 @@ def words(row: Row) -> str:
 
 
 def rendered(row: Row, *, times: bool = False) -> Text:
-    """Write a row as it is shown: `[0] text`, `[0!] text` for standard error, an instance always in one colour."""
+    """Return a row as it is shown: `[0] text`, `[0!] text` for standard error, an instance always in one colour."""
     index = row.get("instance")
     colour = _COLOURS[index % len(_COLOURS)] if isinstance(index, int) else "dim"
     if "count" in row:
@@ -59,7 +60,7 @@ def rendered(row: Row, *, times: bool = False) -> Text:
 
 @dataclass(slots=True)
 class Screen:
-    """Shows rows on a console (by default standard output)."""
+    """A screen that shows rows on a console (by default standard output)."""
 
     times: bool = False
     screen: Console = field(default_factory=console)
@@ -75,9 +76,9 @@ class Reader:
     """Reads pages, one after the other.
 
     Args:
-        ask: a call that takes `tail`, or `cursor` and `wait`, and gives a page.
-        say: told once when the platform is away, and once when it is back.
-        patience: seconds without any answer after which it gives up.
+        ask: a call that takes `tail`, or `cursor` and `wait`, and returns a page.
+        say: called once when the platform is away, and once when it is back.
+        patience: seconds without any answer after which reading ends.
     """
 
     ask: Callable[..., Page]
@@ -87,10 +88,10 @@ class Reader:
     sleep: Callable[[float], None] = time.sleep
 
     def pages(self, tail: int, *, follow: bool) -> Iterator[Page]:
-        """Yield the last lines, then what comes, until what is read has ended; only the first page without `follow`.
+        """Yield the last lines, then new ones until the log ends; only the first page without `follow`.
 
         Raises:
-            ClientError: the platform was away too long, or does not let us look.
+            ClientError: the platform was away too long, or refuses access.
         """
         page = self._insist(tail=tail)
         yield page
@@ -105,7 +106,7 @@ class Reader:
                 self.sleep(_PAUSE)
 
     def once(self) -> Page:
-        """Ask one question that needs nothing, until it is answered.
+        """Ask one question that changes nothing, until it is answered.
 
         Raises:
             ClientError: as `pages` does.

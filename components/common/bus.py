@@ -1,8 +1,10 @@
-"""The bus: typed messages over NATS, connected for ever, never fatal.
+"""A component's connection to the bus: typed messages over NATS, with reconnection in the background.
 
-A component registers its subscriptions, then calls `start`, which returns at once: the connection is made, and made
-again, in the background. What cannot be decoded is counted and dropped. What cannot be sent for want of a connection is
-not queued: hints are worthless later, and everyone re-announces on reconnect.
+A component registers its subscriptions and calls `start`, which returns at once.
+The connection is made, and made again after a loss, in the background; its failures are never fatal.
+A message that cannot be decoded is counted and dropped.
+A message that cannot be sent for want of a connection is not queued: an old announcement is worthless, and every component
+announces itself again when it has reconnected.
 """
 
 from __future__ import annotations
@@ -48,19 +50,23 @@ RECONNECTS = Counter("ingot_bus_reconnects_total", "Connections made again after
 
 _RETRY_SECONDS = (0.2, 1.0)
 _DRAIN_SECONDS = 10
-# Of one subject, each of a megabyte at most; beyond it the client library holds messages, up to its own bound in bytes.
+# Per subject. A message has a megabyte at most; beyond this number the client library holds messages, up to its own
+# bound in bytes.
 _MOST_WAITING = 500
-# What decoding raises; the last for what is nested too deeply.
+# The errors of decoding; RecursionError is for a document that is nested too deeply.
 _UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 logger = log.get(__name__)
 
 
 class BusNoAnswerError(BusError):
-    """A request was sent and nobody answered within its time."""
+    """A request was sent and no answer came within its time."""
 
 
 class Incoming(Generic[T]):
-    """One message: `subject`, the decoded `body`, and a way to answer at `reply`, the sender's inbox, empty where it has none."""
+    """One message: its `subject` and decoded `body`, and a way to answer.
+
+    `reply` is the sender's inbox, empty where the sender has none.
+    """
 
     __slots__ = ("_bus", "body", "reply", "subject")
 
@@ -72,18 +78,18 @@ class Incoming(Generic[T]):
 
     @property
     def wants_reply(self) -> bool:
-        """True when the sender waits for an answer."""
+        """Return whether the sender waits for an answer."""
         return bool(self.reply)
 
     async def respond(self, message: object) -> bool:
-        """Answer the sender; does nothing when no answer is wanted."""
+        """Answer the sender; do nothing when no answer is wanted."""
         return bool(self.reply) and await self._bus.publish(self.reply, message)
 
 
 class _Subscription:
-    """What is heard of a subject, and who handles it: the handler outlives the connection that a message came by.
+    """A subscription and its handler; the handler outlives the connection that a message came by.
 
-    The client library ends its own handlers with the connection, in the middle of what they do.
+    The client library ends its own handlers with the connection, in the middle of their work.
     """
 
     def __init__(self, subject: str, queue: str, handle: Receive) -> None:
@@ -96,7 +102,7 @@ class _Subscription:
         self._work = asyncio.create_task(self._run(), name=f"bus-{self.listening.subject}")
 
     async def end(self, seconds: float) -> None:
-        """Handle what has arrived, in a bounded time, and end."""
+        """Handle the messages that have arrived, in a bounded time, and end."""
         if self._work is not None:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._waiting.join(), seconds)
@@ -133,15 +139,15 @@ class Bus:
 
     @property
     def connected(self) -> bool:
-        """True while messages flow."""
+        """Return whether messages flow."""
         return self._connection is not None and self._connection.connected
 
     def seconds_lost(self) -> float:
-        """Give how long there has been no connection; 0.0 while there is one."""
+        """Return for how many seconds there has been no connection; 0.0 while there is one."""
         return 0.0 if self.connected or self._lost_at is None else time.monotonic() - self._lost_at
 
     def on_connect(self, hook: Hook) -> None:
-        """Have a coroutine run after every connection made, the first included: the place to re-announce."""
+        """Register a coroutine that runs after every connection, the first included; a component re-announces there."""
         self._hooks.append(hook)
 
     @overload
@@ -173,7 +179,7 @@ class Bus:
                 return
             reply = message.reply
             if reply and not is_inbox(reply):
-                # Whoever sent it would have us say something there, with our rights.
+                # The sender would make this process publish there, with this process's rights.
                 REFUSED_REPLIES.labels(subject).inc()
                 logger.warning("reply_subject_refused", subject=message.subject, reply=reply[:80])
                 reply = ""
@@ -223,7 +229,7 @@ class Bus:
 
         Raises:
             BusUnavailableError: no connection.
-            BusNoAnswerError: nobody answered within `timeout` seconds, or nobody listens.
+            BusNoAnswerError: no answer came within `timeout` seconds, or there is no subscriber.
             MessageError: the answer is not a `kind`.
         """
         answers: list[bytes] = []
@@ -250,9 +256,9 @@ class Bus:
         *,
         enough: Callable[[list[T]], bool] | None = None,
     ) -> list[T]:
-        """Ask everybody and collect the answers until `expected` are there or `timeout` seconds passed.
+        """Ask all subscribers and collect answers until `expected` are there or `timeout` seconds have passed.
 
-        Answers that break the contract are counted and left out. `enough`, asked after every answer, ends it early too.
+        Answers that break the contract are counted and left out. `enough` is called after every answer; True ends the wait too.
 
         Raises:
             BusUnavailableError: no connection.
@@ -307,7 +313,8 @@ class Bus:
             self._connection = connection
             self._arrived()
             try:
-                # What was unsubscribed while the connection was being made was not told to it, and a queue group would go on choosing it.
+                # A subscription that ended while the connection was being made is still known to the server, and a
+                # queue group would go on choosing it.
                 await connection.keep_only(self._heard(connection.client))
                 await connection.until_lost(self._announce)
             except Exception:
@@ -332,7 +339,7 @@ class Bus:
         self._announce()
 
     def _announce(self) -> None:
-        # In a task: what is announced may ask others, and meanwhile the connection may be lost.
+        # In a task: a hook may ask other components, and the connection may be lost meanwhile.
         task = asyncio.create_task(self._run_hooks(), name="bus-hooks")
         self._background.add(task)
         task.add_done_callback(self._background.discard)
@@ -346,7 +353,7 @@ class Bus:
 
 
 def encode(message: object) -> bytes:
-    """Give a message as it goes over the wire; bytes are taken for one that is encoded."""
+    """Return a message as it goes over the wire; bytes are taken as already encoded."""
     if message is None:
         return b""
     return message if isinstance(message, bytes) else msgspec.json.encode(message)

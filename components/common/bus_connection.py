@@ -1,4 +1,4 @@
-"""One connection to NATS: made once. When it is lost, for whatever reason, it is over, and the bus makes another.
+"""One connection to NATS, made once; after a loss the bus makes another.
 
 The client library can connect again by itself, but not always: a server that refuses a client it had let in (its password was
 changed, there are too many connections) ends that client for good. So the library's own way is not used, and there is one way back.
@@ -24,7 +24,7 @@ from components.common.subjects import inbox_prefix
 
 REFUSED = Counter("ingot_bus_refused_total", "Attempts to connect that the bus did not accept or answer.")
 _CONNECT_SECONDS = 2
-# The client says how it ended; looking makes good what it does not say.
+# The client reports how the connection ended; a regular check covers the cases that it does not report.
 _LOOK_SECONDS = 1.0
 _AGAIN_SECONDS = 2.0
 _UNHEARD = re.compile(r'permissions violation for subscription to "([^"]+)"', re.IGNORECASE)
@@ -34,7 +34,7 @@ logger = log.get(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Listening:
-    """What is heard: `subject`, the queue group or "", and who takes each message."""
+    """A subscription to be made: `subject`, the queue group or "", and the function that receives each message."""
 
     subject: str
     queue: str
@@ -42,7 +42,7 @@ class Listening:
 
 
 class Connection:
-    """A connection.
+    """A connection to one NATS server.
 
     Args:
         config: addresses, user and password.
@@ -50,7 +50,7 @@ class Connection:
 
     Attributes:
         client: the library's.
-        trouble: the last that went wrong, in words; "" where nothing did.
+        trouble: the last failure, in words; "" where there was none.
     """
 
     def __init__(self, config: BusConfig, name: str) -> None:
@@ -58,7 +58,8 @@ class Connection:
         self._config = config
         self._name = name
         self._live: list[tuple[Listening, Subscription]] = []
-        # What the server refuses to let it hear, in lower case, as the client library reports it; and what was said of it.
+        # The subjects that the server refuses to this user, in lower case as the client library reports them, with
+        # the reason.
         self._unheard: set[str] = set()
         self._told: set[str] = set()
         self._ended = asyncio.Event()
@@ -66,28 +67,29 @@ class Connection:
 
     @property
     def connected(self) -> bool:
-        """True while messages flow."""
+        """Return whether messages flow."""
         return self.client.is_connected
 
     async def open(self, heard: Callable[[Client], list[Listening]]) -> str:
-        """Connect and listen; returns "", or why it failed.
+        """Connect and listen; return "", or the reason of the failure.
 
         Args:
-            heard: returns what to listen to, once there is a connection.
+            heard: returns the subscriptions to make, once there is a connection.
         """
-        # Half of one server's time for what follows the connection.
+        # Half of one server's time is left for the steps that follow the connection.
         seconds = _CONNECT_SECONDS * (len(self._config.urls) + 0.5)
         try:
             await asyncio.wait_for(self._open(heard), seconds)
         except Exception as error:  # noqa: BLE001 - said, and tried again
-            # Whatever it is, for instance what a stranger on the server's port answers: the next attempt may be luckier.
+            # Any error, for instance from the answer of another program on the server's port: the next attempt may
+            # succeed.
             await self.close()
             REFUSED.inc()
             return self.trouble or str(error) or type(error).__name__
         return ""
 
     async def listen(self, listening: Listening) -> None:
-        """Hear a subject from now on."""
+        """Subscribe to a subject."""
         live = await self.client.subscribe(listening.subject, queue=listening.queue, cb=listening.receive)
         self._live.append((listening, live))
 
@@ -100,12 +102,12 @@ class Connection:
                 await (live.drain() if self.connected else live.unsubscribe())  # type: ignore[no-untyped-call]
 
     async def keep_only(self, heard: list[Listening]) -> None:
-        """Take no more messages of what is heard no longer."""
+        """Unsubscribe from all subjects that are not in `heard`."""
         for subject in {listening.subject for listening, _ in self._live} - {one.subject for one in heard}:
             await self.unlisten(subject)
 
     async def until_lost(self, heard_again: Callable[[], None]) -> None:
-        """Wait for the connection's end, and meanwhile try again to hear what the server does not let it hear.
+        """Wait for the end of the connection, and retry refused subscriptions meanwhile.
 
         Args:
             heard_again: called when a subject that was refused is heard.
@@ -117,14 +119,14 @@ class Connection:
                 heard_again()
 
     async def drain(self, seconds: float) -> None:
-        """Send what is pending, take what is under way, and end; at once where it is lost."""
+        """Send pending messages, handle those under way, and end; end at once where the connection is lost."""
         with contextlib.suppress(nats.errors.Error, TimeoutError, OSError):
-            # The library's own end of draining waits longer where the server says nothing.
+            # The library's own drain waits longer than this where the server is silent.
             await asyncio.wait_for(self.client.drain(), seconds)
         await self.close()
 
     async def close(self) -> None:
-        """End it at once."""
+        """End the connection at once."""
         with contextlib.suppress(Exception):
             await self.client.close()
 
@@ -136,7 +138,7 @@ class Connection:
             name=self._name,
             inbox_prefix=inbox_prefix(self._config.user).encode(),
             connect_timeout=_CONNECT_SECONDS,
-            # Else who publishes while much is pending waits for a connection that is lost for ever.
+            # Otherwise a publisher with many pending messages waits for ever for a connection that is lost.
             flush_timeout=_CONNECT_SECONDS,
             allow_reconnect=False,
             reconnect_time_wait=1,
@@ -151,12 +153,12 @@ class Connection:
         await self._settle()
 
     async def _settle(self) -> None:
-        """Wait until the server has judged what was said; a first PING may overtake what is queued, a second follows it."""
+        """Wait until the server has judged the subscriptions: a second PING follows all queued commands."""
         await self.client.flush(_CONNECT_SECONDS)
         await self.client.flush(_CONNECT_SECONDS)
 
     async def _hear_again(self) -> bool:
-        """Subscribe to what was refused; True when the server accepts any of it."""
+        """Subscribe to the refused subjects again; return whether the server accepts any of them."""
         refused, self._unheard = self._unheard, set()
         again = [listening for listening, _ in self._live if listening.subject.lower() in refused]
         try:

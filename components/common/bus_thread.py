@@ -1,4 +1,4 @@
-"""The bus for synchronous programs: a loop in a thread of its own, and calls that wait for it.
+"""The bus for synchronous programs: an event loop in a thread of its own, and calls that wait for it.
 
 gunicorn's workers start one after the fork; Flask's handlers then publish and ask without knowing of asyncio.
 """
@@ -18,7 +18,7 @@ T = TypeVar("T")
 
 
 class BusThread:
-    """A `Bus` with a thread around it. Handlers and hooks registered here run in that thread's loop."""
+    """A `Bus` in a thread of its own. Handlers and hooks registered here run in that thread's loop."""
 
     def __init__(self, config: BusConfig, name: str) -> None:
         self.bus = Bus(config, name)
@@ -50,18 +50,18 @@ class BusThread:
         return asyncio.run_coroutine_threadsafe(work, self._loop)
 
     def publish(self, subject: str, message: object = None) -> bool:
-        """Send a message, in the order of the calls, without waiting until it has left; False when there is no connection."""
+        """Send a message, in the order of the calls and without waiting; return False when there is no connection."""
         self._loop.call_soon_threadsafe(self._send, subject, encode(message))
         return self.bus.connected
 
     def request(self, subject: str, message: object, kind: type[T], timeout: float = 2.0) -> T:
-        """As `Bus.request`."""
+        """Do the same as `Bus.request`."""
         return self.run(self.bus.request(subject, message, kind, timeout))
 
     def request_many(
         self, subject: str, message: object, kind: type[T], timeout: float = 2.0, expected: int | None = None
     ) -> list[T]:
-        """As `Bus.request_many`."""
+        """Do the same as `Bus.request_many`."""
         return self.run(self.bus.request_many(subject, message, kind, timeout, expected))
 
     def close(self) -> None:

@@ -1,4 +1,4 @@
-"""What every component answers on `ingot.component.logs`: the last lines of its own log."""
+"""The answer of every component to `ingot.component.logs`: the last lines of its own log."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ from components.common.bus import Bus, Incoming
 from components.common.operation_messages import LogQuery, LogReply
 
 SUBJECT = "ingot.component.logs"
-# A reply stays well below what the bus carries.
+# A reply stays well below the largest message of the bus.
 LARGEST_REPLY = 256 << 10
 
 
 def answer_logs(bus: Bus, component: str, id_: str, ring: log.Ring | None = None) -> None:
-    """Subscribe; call before the bus starts.
+    """Answer queries for this component's log; call before the bus starts.
 
-    One that a query does not mean answers without lines: who asks tells silence from having nothing to say.
+    A component that the query is not about answers with no lines, so that the caller can tell it from one that is down.
 
     Args:
         bus: the component's own.
         component: its name, as in its lines.
-        id_: what it announces itself as.
-        ring: this process's by default.
+        id_: the id it announces.
+        ring: its lines; by default those of this process.
     """
     host = socket.gethostname()
     kept = ring or log.RING
@@ -35,12 +35,12 @@ def answer_logs(bus: Bus, component: str, id_: str, ring: log.Ring | None = None
 
 
 def meant(query: LogQuery, component: str, host: str) -> bool:
-    """Say whether a query is about this component on this machine."""
+    """Return whether a query is about this component on this machine."""
     return query.component in (None, component) and query.host in (None, host)
 
 
 def matching(ring: log.Ring, query: LogQuery) -> list[str]:
-    """Give the lines a query asks for, oldest first; the newest ones where they are too many for a reply."""
+    """Return the lines that a query asks for, oldest first; the newest ones where there are too many for a reply."""
     limit = max(0, min(query.limit, log.KEPT_LINES))
     lines = ring.lines(since=query.since, limit=limit, level=query.level, contains=query.contains)
     size = 0

@@ -1,7 +1,7 @@
-"""Configuration: one YAML file per daemon, checked as a whole, every problem reported at once.
+"""The configuration of a daemon: one YAML file, checked as a whole, with every problem reported at once.
 
 A daemon declares its configuration as a frozen `msgspec.Struct`; `load` turns a file into it or raises
-`ConfigError` with one sentence per problem, each naming the key and what is wanted.
+`ConfigError` with one sentence per problem, each naming the key and the value that is wanted.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ T = TypeVar("T", bound=msgspec.Struct)
 
 
 class BusConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """How to reach the bus. `user` is also the inbox prefix (`_INBOX_<user>`), so that permissions hold."""
+    """The way to the bus. `user` is also the inbox prefix (`_INBOX_<user>`), so that permissions hold."""
 
     urls: list[str]
     user: str = ""
     password: str = ""
 
     def problems(self) -> list[str]:
-        """Say what msgspec's types cannot: addresses must be NATS addresses."""
+        """Return the problems that types cannot express: addresses must be NATS addresses."""
         if not self.urls:
             return ["urls: want at least one nats://host:port"]
         return [
@@ -38,7 +38,7 @@ class BusConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class StatusConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Where the probes listen. Port 0 takes any; an empty password makes one up (announced on the bus)."""
+    """The address of the probes: port 0 takes any; an empty password becomes a random one, announced on the bus."""
 
     host: str = "0.0.0.0"  # noqa: S104 - probes are asked by peers; the firewall narrows who
     port: int = 0
@@ -46,23 +46,23 @@ class StatusConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     password: str = ""
 
     def problems(self) -> list[str]:
-        """A port is a port."""
+        """Return a problem for a port outside of 0 to 65535."""
         return [] if 0 <= self.port <= 65535 else [f"port: want 0 to 65535, not {self.port}"]
 
 
 class LogConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What is logged."""
+    """The settings of the log."""
 
     level: str = "info"
 
     def problems(self) -> list[str]:
-        """Only the four levels."""
+        """Return a problem for an unknown level."""
         known = ("debug", "info", "warning", "error")
         return [] if self.level in known else [f"level: want one of {', '.join(known)}, not {self.level!r}"]
 
 
 class DaemonConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """What every daemon has; each derives its own from it."""
+    """The settings that every daemon has; each daemon derives its own from it."""
 
     bus: BusConfig
     status: StatusConfig = StatusConfig()
@@ -71,11 +71,11 @@ class DaemonConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
     address: str = "127.0.0.1"
 
     def problems(self) -> list[str]:
-        """Cross-field rules of a daemon; overridden, never called by users of the object."""
+        """Return problems between several keys; daemons override it, and only `parse` calls it."""
         return []
 
     def lacking(self) -> list[str]:
-        """Return what the daemon needs of its machine and does not find, each with its remedy; it is asked at the start."""
+        """Return everything that the daemon's machine lacks, each with its remedy; called at the start."""
         return []
 
 
@@ -157,7 +157,7 @@ def _convert(
 
 
 def _entries(hint: object, raw: object) -> type[msgspec.Struct] | None:
-    """Give the struct that each entry of a `dict[str, struct]` is, where the value is such a mapping."""
+    """Return the struct of each entry of a `dict[str, struct]`, where the value is such a mapping."""
     inner = typing.get_args(hint)
     named = (
         typing.get_origin(hint) is dict and isinstance(raw, Mapping) and all(isinstance(k, str) for k in raw)

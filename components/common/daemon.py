@@ -3,8 +3,8 @@
     def main() -> None:
         run("dea", "DEA", DeaConfig, Agent)
 
-`--check-config` reads the configuration, reports every problem of it, and whatever the machine lacks for it, on standard error and
-exits 2, or exits 0.
+`--check-config` reads the configuration and reports on standard error every problem of it and everything that the machine
+lacks for it. It exits 2 where there is one, else 0.
 """
 
 from __future__ import annotations
@@ -37,19 +37,19 @@ logger = log.get(__name__)
 
 
 class Component(Protocol):
-    """What `run` runs. The factory registers subscriptions on the bus; `start` begins, `stop` ends cleanly."""
+    """The component that `run` runs: the factory registers subscriptions, `start` begins, `stop` ends cleanly."""
 
     async def start(self) -> None:
-        """Begin; the bus may not be connected yet, and that is no reason to fail."""
+        """Begin. The bus may not be connected yet; this must not make it fail."""
 
     async def stop(self) -> None:
-        """End: finish what is at work, leave nothing behind that a restart would trip over."""
+        """Finish work in progress and leave nothing behind that disturbs a restart."""
 
     def ready(self) -> list[str]:
-        """Give the reasons why this component cannot do its work now; empty when it can."""
+        """Return the reasons why this component cannot do its work now; empty when it can."""
 
     def varz(self) -> dict[str, object]:
-        """Give the component's own facts for `/varz`."""
+        """Return the component's own facts for `/varz`."""
 
 
 @runtime_checkable
@@ -57,14 +57,14 @@ class Serving(Protocol):
     """A component that serves more than the probes on its port."""
 
     def routes(self) -> list[web.RouteDef]:
-        """Give what it serves."""
+        """Return the routes that it serves."""
 
 
 Factory = Callable[[C, Bus, Identity], Component]
 
 
 def load_or_exit(name: str, kind: type[C], argv: Sequence[str] | None = None) -> C:
-    """Parse a daemon's arguments and read its configuration; exits 0 or 2 where that is all that was asked."""
+    """Parse a daemon's arguments and read its configuration; exit 0 or 2 where only a check was asked for."""
     parser = argparse.ArgumentParser(prog=f"ingot-{name.replace('_', '-')}")
     parser.add_argument(
         "--config", type=Path, default=Path(f"/etc/ingot/{name}.yml"), help="YAML configuration file"
@@ -150,7 +150,7 @@ async def serve(name: str, config: C, identity: Identity, factory: Factory[C]) -
 
 
 def announce(bus: Bus, identity: Identity, address: str, probes: Probes) -> None:
-    """Say `vcap.component.announce` at every connection, and answer `vcap.component.discover`."""
+    """Publish `vcap.component.announce` at every connection, and answer `vcap.component.discover`."""
 
     async def hello() -> None:
         await bus.publish(
@@ -167,7 +167,7 @@ def announce(bus: Bus, identity: Identity, address: str, probes: Probes) -> None
 
 
 def notify(state: str) -> None:
-    """Tell systemd (sd_notify(3)); does nothing where no service manager listens."""
+    """Tell systemd (sd_notify(3)) a state; do nothing where no service manager listens."""
     address = os.environ.get("NOTIFY_SOCKET")
     if not address:
         return

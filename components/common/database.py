@@ -35,12 +35,14 @@ from sqlalchemy.orm import DeclarativeBase, Session, sessionmaker
 from components.common import log
 from components.common.errors import IngotError
 
-# A connection that was used so recently is taken to be there still.
+# A connection that was used within this time is assumed to be alive.
 _FRESH_SECONDS = 1.0
-# One that ended while idle is refused at once. Where that takes longer, nothing comes back from the server at all.
+# A connection that ended while idle is refused at once. A longer wait means that nothing comes back from the server
+# at all.
 _SILENT_SECONDS = 1.0
-# How long a network that drops packets is waited for (milliseconds), and how often a server that computes is asked
-# whether it is there (seconds). The API has five seconds to say that it cannot, a new connection included.
+# The time after which a network that drops packets ends a connection (milliseconds), and the interval of keepalives
+# while a server computes (seconds). The API has five seconds to report that it cannot answer, a new connection
+# included.
 _SILENCE: dict[str, Any] = {
     "connect_timeout": 4,
     "tcp_user_timeout": 2500,
@@ -63,7 +65,7 @@ _SERVER: dict[str, int] = {
     "tcp_keepalives_count": 3,
 }
 _POOL_SECONDS = 4.0
-# Rows that one statement removes: far fewer than one may take within `statement_timeout`.
+# Rows that one statement removes: far fewer than fit into `statement_timeout`.
 BATCH = 10_000
 _UNBOUNDED = ("statement_timeout", "lock_timeout")
 logger = log.get(__name__)
@@ -74,12 +76,12 @@ class DatabaseUnavailableError(IngotError):
 
 
 class Database:
-    """The database of one kind of daemon, by any number of threads and processes.
+    """The database of one kind of daemon, shared by any number of threads and processes.
 
     Args:
         url: an SQLAlchemy URL, `postgresql+psycopg://…` or `sqlite:///…`.
         migrations: the folder of Alembic's revisions.
-        locks: what the names of its locks begin with, so that others may use the same PostgreSQL.
+        locks: the prefix of its locks' names, so that others may use the same PostgreSQL.
         connections: how many threads may use it at once.
         synchronous: SQLite's `PRAGMA synchronous`; NORMAL may lose the last transactions when the machine loses power.
     """
@@ -93,8 +95,9 @@ class Database:
         self._synchronous = synchronous
         # Seconds: SQLite's patience with another writer.
         patience: dict[str, Any] = _patience(url) if self.postgresql else {"timeout": 30}
-        # In the pool a connection makes each statement a transaction of its own: that is how most are used, and it
-        # takes nothing to hand out and to take back. The one used last is handed out first: it is known to be there.
+        # In the pool each statement of a connection is a transaction of its own: most connections are used in this
+        # way, and one costs nothing to hand out and to take back. The most recently used is handed out first, because
+        # it is known to be alive.
         modes: dict[str, Any] = {
             "isolation_level": "AUTOCOMMIT",
             "skip_autocommit_rollback": True,
@@ -120,7 +123,7 @@ class Database:
 
     @contextmanager
     def session(self) -> Iterator[Session]:
-        """Open a transaction: committed at the end, rolled back on an exception. Rows stay readable afterwards.
+        """Open a transaction, committed at the end and rolled back on an exception. Rows stay readable afterwards.
 
         Keep it short: with SQLite a transaction keeps all others out.
         """
@@ -128,29 +131,29 @@ class Database:
             yield session
 
     def asking(self) -> AbstractContextManager[Connection]:
-        """Open a connection for a caller that wants columns and no objects, and does not need its statements to agree with each other.
+        """Open a connection for columns instead of objects, without a common snapshot.
 
-        With PostgreSQL each statement is a transaction of its own, without the two round trips of one: what it writes is
-        kept at once. With SQLite all of them are one.
+        On PostgreSQL each statement commits by itself, without the two round trips of a transaction.
+        On SQLite all of them are one transaction.
         """
         return self._pool.connect() if self.postgresql else self._pool.begin()
 
     def now(self, session: Session) -> float:
-        """Read the clock that all who use the database share: its own; seconds since 1970."""
+        """Return the time of the clock that all users of the database share, its own, in seconds since 1970."""
         if not self.postgresql:
             return time.time()
         return float(session.execute(text("SELECT extract(epoch FROM clock_timestamp())")).scalar_one())
 
     def lock(self, session: Session, name: str) -> None:
-        """Hold a named lock until the transaction ends; with SQLite every transaction holds the only one there is."""
+        """Hold a named lock until the transaction ends; with SQLite every transaction holds the only lock."""
         if self.postgresql:
             session.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": self._key(name)})
 
     def prune(self, table: type[DeclarativeBase], *which: ColumnElement[bool]) -> int:
-        """Remove the rows of which all that is true, however many there are; return how many they were.
+        """Remove the rows for which all conditions hold, however many they are; return their number.
 
         A table may have grown beyond what one statement removes in its time, so it shrinks by batches, each a transaction.
-        Those who prune at once share the work.
+        Concurrent callers share the work.
         """
         key = inspect(table).primary_key
         some = select(*key).where(*which).limit(BATCH).with_for_update(skip_locked=True)
@@ -162,10 +165,10 @@ class Database:
         return count
 
     def check(self) -> None:
-        """Ask whether it answers.
+        """Check that the database answers.
 
         Raises:
-            DatabaseUnavailableError: it does not.
+            DatabaseUnavailableError: it does not answer.
         """
         try:
             with self.asking() as connection:
@@ -174,10 +177,10 @@ class Database:
             raise DatabaseUnavailableError(_reason(error)) from error
 
     def wait(self, seconds: float) -> None:
-        """Wait until it answers.
+        """Wait until the database answers.
 
         Raises:
-            DatabaseUnavailableError: not within that many seconds.
+            DatabaseUnavailableError: it does not answer within that many seconds.
         """
         deadline = time.monotonic() + seconds
         while True:
@@ -192,11 +195,11 @@ class Database:
                 return
 
     def migrate(self) -> None:
-        """Bring the tables to this release's shape; daemons that start together do it once, one after another."""
+        """Bring the tables to this release's shape; of daemons that start together one does it, and the others wait."""
         with self._one_migrator(), self.engine.connect() as connection:
             key = {"key": self._key("migrations")}
             if self.postgresql:
-                # A large table takes its time, and a daemon that waits for another migrator waits for that.
+                # A large table takes long, and a daemon that waits for another migrator waits as long.
                 for name in _UNBOUNDED:
                     connection.execute(text(f"SET {name} = 0"))
                 connection.execute(text("SELECT pg_advisory_lock(:key)"), key)
@@ -219,7 +222,7 @@ class Database:
         return config
 
     def close(self) -> None:
-        """Give up all connections."""
+        """Close all connections."""
         self.engine.dispose()
 
     def _key(self, name: str) -> int:
@@ -241,16 +244,16 @@ class Database:
         unknown = set(MigrationContext.configure(connection).get_current_heads()) - known
         connection.rollback()
         if unknown:
-            # After a roll back: a newer release has been here. What a release adds, those before it do not mind.
+            # A newer release has run here and was rolled back. Older releases ignore the additions of newer ones.
             logger.warning("database_is_newer", revisions=sorted(unknown))
             return
         alembic.command.upgrade(config, "head")
         connection.commit()
 
     def _ask_if_idle(self, connection: Any, record: Any, _proxy: object) -> None:
-        """Find a connection that died while nobody used it: the pool makes a new one. One used just now is not asked.
+        """Replace a connection that died while idle; one that was used just now is not checked.
 
-        Of a server that is silent no new one is asked for: the caller has waited long enough.
+        Where the server is silent, no new connection is tried: the caller has waited long enough.
         """
         asked = time.monotonic()
         if asked - record.info.get("used", 0.0) < _FRESH_SECONDS:
@@ -263,7 +266,7 @@ class Database:
             raise DisconnectionError("the database has closed an idle connection") from error
 
     def _sqlite_connect(self, connection: Any, _record: object) -> None:
-        # The driver's own BEGIN comes too late and too weak; _sqlite_begin says it instead.
+        # The driver's own BEGIN comes too late and too weak; _sqlite_begin issues it.
         connection.isolation_level = None
         connection.execute("PRAGMA journal_mode=WAL")
         connection.execute(f"PRAGMA synchronous={self._synchronous}")
@@ -271,15 +274,15 @@ class Database:
 
 
 def unavailable(error: SQLAlchemyError) -> bool:
-    """Return whether it is the database that is away, silent, full or too busy, and not the statement that is wrong."""
+    """Return whether an error means that the database is away, silent, full or busy, and not that the statement is wrong."""
     if getattr(getattr(error, "orig", None), "sqlite_errorcode", None) == sqlite3.SQLITE_ERROR:
-        # SQLite's word for both.
+        # SQLite's message for both.
         return False
     return isinstance(error, OperationalError | exc.InterfaceError | exc.TimeoutError)
 
 
 def _patience(url: str) -> dict[str, Any]:
-    """Return how long PostgreSQL is waited for; what the URL itself says of it stays."""
+    """Return the timeouts of PostgreSQL; a value that the URL itself sets stays."""
     server = " ".join(f"-c {name}={value}" for name, value in _SERVER.items())
     said = make_url(url).query
     return {name: value for name, value in {**_SILENCE, "options": server}.items() if name not in said}

@@ -1,4 +1,4 @@
-"""What is left of a file system: bytes, and the inodes that each file and folder takes one of."""
+"""The room that is left on a file system: bytes and inodes."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ _MB = 1024 * 1024
 
 @dataclass(frozen=True, slots=True)
 class Room:
-    """What there is for daemons that are not the system's own.
+    """The room on a file system for daemons that are not the system's own.
 
     Attributes:
         free_mb: MB.
-        used: percent of the bytes that are taken, as `df` reckons: what is kept for root is no room.
-        used_inodes: percent of the inodes that are taken; 0 where the file system makes them as it needs them.
+        used: percent of the bytes that are taken, as `df` counts them: bytes reserved for root are no room.
+        used_inodes: percent of the inodes that are taken; 0 where the file system makes them on demand.
     """
 
     free_mb: int
@@ -24,7 +24,7 @@ class Room:
     used_inodes: float
 
     def lacks(self, percent: float) -> str | None:
-        """Say of what more than so many percent are taken, in words; None where there is room."""
+        """Return in words the part of which more than `percent` is taken, bytes or inodes; None where there is room."""
         if self.used > percent:
             return f"{self.used:.0f} percent of its bytes are taken"
         if self.used_inodes > percent:
@@ -33,7 +33,7 @@ class Room:
 
 
 def room(folder: Path) -> Room:
-    """Look at the file system of a folder. Blocks briefly.
+    """Return the room on the file system of a folder. Blocks briefly.
 
     Raises:
         OSError: the folder is not there.

@@ -1,4 +1,4 @@
-"""The one tree of errors: everything Ingot raises on purpose derives from `IngotError`."""
+"""The root of Ingot's errors and the errors that several packages share."""
 
 from __future__ import annotations
 

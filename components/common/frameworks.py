@@ -1,7 +1,7 @@
-"""Frameworks and runtimes: what an application may be, under which names, and how it is told (protocol 7.1).
+"""The frameworks and runtimes of the platform, with their names and aliases (protocol 7.1).
 
 Pure tables. The controller checks `staging.framework` and `staging.runtime` against them and shows them under `/info`;
-the stager's plugins build what they name; a DEA finds the interpreter that stands for `%VCAP_LOCAL_RUNTIME%` here.
+the stager's plugins build applications of these kinds; a DEA finds the interpreter that stands for `%VCAP_LOCAL_RUNTIME%` here.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ from dataclasses import dataclass
 from components.common.errors import IngotError
 
 UNKNOWN = "unknown"
-# What clients of 2011 send where the user named no framework; the stager then looks for itself.
+# The name that clients of 2011 send where the user named no framework; the stager then detects it.
 _UNKNOWN_NAMES = frozenset({"", UNKNOWN, "http://b20nine.com/unknown"})
 
 
 class InvalidFrameworkError(IngotError):
-    """A framework or runtime that does not exist or does not go with the other; the text lists what does."""
+    """A framework or runtime that does not exist, or two that do not fit; the text lists those that do."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,8 +27,8 @@ class Runtime:
 
     `version` is the lowest offered; `executable` the interpreter's path on Debian; `version_pattern` what
     `executable version_flag` must print; `environment` what the application gets unless the user sets it;
-    `commands` the names under which a start command may call the interpreter. Called so it gets `options`, and after
-    `heap_option` the part of the instance's memory that its heap may take, before what the command says.
+    `commands` the names under which a start command may call the interpreter. The interpreter then gets `options`, and after
+    `heap_option` the part of the instance's memory that its heap may take, before the command's own arguments.
     """
 
     name: str
@@ -219,7 +219,7 @@ _FRAMEWORK_BY_NAME = {name: f for f in FRAMEWORKS for name in (f.name, *f.aliase
 
 
 def find_framework(name: str | None) -> Framework | None:
-    """Give a framework by its name or an alias; None for the names that mean "not named" (the stager detects it).
+    """Return a framework by its name or an alias; None for the names that mean "not named" (the stager detects it).
 
     Raises:
         InvalidFrameworkError: there is none of that name; lists those there are.
@@ -233,7 +233,7 @@ def find_framework(name: str | None) -> Framework | None:
 
 
 def find_runtime(name: str) -> Runtime:
-    """Give a runtime by its name or an alias.
+    """Return a runtime by its name or an alias.
 
     Raises:
         InvalidFrameworkError: there is none of that name; lists those there are.
@@ -246,7 +246,7 @@ def find_runtime(name: str) -> Runtime:
 
 
 def resolve(framework: str | None, runtime: str | None) -> tuple[Framework | None, Runtime | None]:
-    """Check what a user asked for and give what it really is.
+    """Resolve the names that a user gave to a framework and a runtime.
 
     Args:
         framework: a name, an alias, or None or `unknown` to have it detected.
@@ -273,18 +273,18 @@ def resolve(framework: str | None, runtime: str | None) -> tuple[Framework | Non
 
 
 def describe(frameworks: Iterable[Framework] = FRAMEWORKS) -> str:
-    """List frameworks with what each looks for, for an error's text."""
+    """List frameworks with the files that each looks for, for an error's text."""
     return "; ".join(f"{f.name} ({f.looks_for})" for f in frameworks)
 
 
 def offered(said: Iterable[tuple[Iterable[str], Mapping[str, str]]]) -> dict[str, str] | None:
-    """Give the runtimes that DEAs have, name to version; the lowest version where they differ.
+    """Return the runtimes that DEAs offer, name to version; the lowest version where they differ.
 
     Args:
-        said: of each DEA the names it goes by and the versions it told.
+        said: per DEA its runtimes' names and the versions it reported.
 
     Returns:
-        None where nobody is known, or somebody did not say: then nothing can be ruled out.
+        None where no DEA is known or one did not report its versions: then no runtime can be ruled out.
     """
     found: dict[str, str] = {}
     nobody = True
@@ -303,11 +303,11 @@ def check_offered(runtime: str, versions: Mapping[str, str] | None) -> None:
     """Refuse a runtime that no DEA has.
 
     Args:
-        runtime: its real name; empty for none in particular.
+        runtime: its name without aliases; empty for none in particular.
         versions: see `offered`.
 
     Raises:
-        InvalidFrameworkError: names those that are there.
+        InvalidFrameworkError: lists those that are there.
     """
     if runtime and versions is not None and runtime not in versions:
         there = ", ".join(f"{n} {versions[n]}" for n in sorted(versions)) or "none"
@@ -315,7 +315,7 @@ def check_offered(runtime: str, versions: Mapping[str, str] | None) -> None:
 
 
 def info_frameworks(versions: Mapping[str, str] | None = None) -> dict[str, dict[str, object]]:
-    """Give the `frameworks` member of `/info` (protocol 1.5): those that some DEA can run.
+    """Return the `frameworks` member of `/info` (protocol 1.5): those that some DEA can run.
 
     Args:
         versions: see `offered`; None shows the whole table with its lowest versions.
@@ -333,7 +333,7 @@ def info_frameworks(versions: Mapping[str, str] | None = None) -> dict[str, dict
 
 
 def info_runtimes(versions: Mapping[str, str] | None = None) -> dict[str, dict[str, str]]:
-    """Give the body of `/info/runtimes` (protocol 1.5); `versions` as for `info_frameworks`."""
+    """Return the body of `/info/runtimes` (protocol 1.5); `versions` as for `info_frameworks`."""
     names = [r.name for r in RUNTIMES]
     return {r.name: {"version": _info_runtime(r, versions)["version"]} for r in _offered_of(names, versions)}
 

@@ -1,4 +1,4 @@
-"""What is to go: renamed out of the way at once, and removed in the background however long that takes."""
+"""Removal in the background: a path is renamed out of the way at once, and removed however long that takes."""
 
 from __future__ import annotations
 
@@ -16,22 +16,23 @@ logger = log.get(__name__)
 
 
 class Gone:
-    """A folder of root's on the disk of what is to go.
+    """A removal queue: a folder of root's on the same disk as the paths to be removed.
 
     Args:
-        folder: made when it is needed; what an earlier daemon left there goes too.
+        folder: made when it is needed; entries that an earlier daemon left there are removed too.
     """
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._ended = threading.Event()
         self._news = asyncio.Event()
-        # A removal may take minutes, and is nothing that others should wait behind.
+        # A removal may take minutes, and no other work should wait behind it.
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="gone")
         self._task: asyncio.Task[None] | None = None
-        # What could not even be renamed.
+        # Paths that could not even be renamed.
         self._left: set[Path] = set()
-        # Entries that wait, and whether they are being removed; those that could not be wait for their next turn.
+        # Number of entries that wait, and whether a removal is under way; entries that could not be removed wait for
+        # their next turn.
         self.waiting = 0
         self.busy = False
 
@@ -40,18 +41,18 @@ class Gone:
         self._task = asyncio.create_task(self._run(), name="gone")
 
     async def close(self) -> None:
-        """End; what is left is the next daemon's."""
+        """End; the next daemon removes the rest."""
         self._ended.set()
         if self._task is not None:
             await tasks.end([self._task])
         self._thread.shutdown(wait=False)
 
     async def take(self, path: Path, *, again: bool = True) -> bool:
-        """Take a file or folder out of the way; whatever the disk says, nothing is raised.
+        """Move a file or folder out of the way; never raise, whatever the disk reports.
 
         Args:
-            path: it.
-            again: no other will have its name, so that it is removed later where it cannot be moved now.
+            path: the file or folder.
+            again: no other file will have its name, so it is removed later where it cannot be moved now.
 
         Returns:
             Whether its name is free.
@@ -63,13 +64,13 @@ class Gone:
         return moved
 
     def wake(self) -> None:
-        """Begin with what has been moved."""
+        """Begin to remove the entries that have been moved."""
         self.waiting += 1
         self.busy = True
         self._news.set()
 
     def move(self, path: Path) -> bool:
-        """Rename something that is to go; says whether its name is free. Blocks; `wake` is for the caller."""
+        """Rename a path that is to be removed; return whether its name is free. Blocks; `wake` is for the caller."""
         try:
             self._folder.mkdir(mode=0o700, exist_ok=True)
             path.rename(self._folder / new_id())
@@ -81,7 +82,7 @@ class Gone:
         return True
 
     def clear(self) -> None:
-        """Remove what waits; what cannot be removed waits on. Blocks."""
+        """Remove the entries that wait; those that cannot be removed wait on. Blocks."""
         failed = 0
         for path in self._waiting():
             try:

@@ -1,4 +1,4 @@
-"""gunicorn's lines among ours, for the daemons that answer with Flask."""
+"""Gunicorn's lines in the log of the daemons that answer with Flask."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ import gunicorn.glogging
 
 
 class GunicornLogger(gunicorn.glogging.Logger):
-    """gunicorn's own lines go where all others go (its setting `logger_class`)."""
+    """A logger that sends gunicorn's own lines where all others go (its setting `logger_class`)."""
 
     def setup(self, cfg: Any) -> None:
-        """Give gunicorn's lines to our log; called by gunicorn."""
+        """Connect gunicorn's loggers to the daemon's log; called by gunicorn."""
         self.error_log.propagate = True
         self.error_log.handlers[:] = []
         self.error_log.setLevel(cfg.loglevel.upper())
@@ -19,4 +19,4 @@ class GunicornLogger(gunicorn.glogging.Logger):
         self.access_log.propagate = False
 
     def access(self, *_args: object, **_options: object) -> None:
-        """Nothing: the application writes a line for each request itself."""
+        """Do nothing: the application writes a line for each request itself."""

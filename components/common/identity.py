@@ -1,4 +1,4 @@
-"""Who a component is: its id, since when it runs, and how it says so (protocol 2.2)."""
+"""The identity of a component: its id, its start time, and its announcement (protocol 2.2)."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from components.common.messages import ComponentAnnouncement
 
 
 def new_id() -> str:
-    """Make an id: 32 lower-case hex characters, 16 random bytes."""
+    """Return a new id: 32 lower-case hex characters, 16 random bytes."""
     return secrets.token_hex(16)
 
 
 def persistent_id(path: Path, index: int) -> str:
-    """Read a component's id from a file, made at its first start, so that a restart is recognised as the same.
+    """Return a component's id from a file, made at its first start, so that a restart is recognised as the same.
 
     Args:
         path: the file; its folder must exist.
@@ -48,13 +48,13 @@ class Identity:
 
     @classmethod
     def fresh(cls, kind: str, index: int) -> Identity:
-        """Make one for this run."""
+        """Return a new identity for this run."""
         return cls(kind, index, f"{index}-{new_id()}")
 
     def announcement(
         self, host: str, credentials: list[str], *, uptime: bool = False
     ) -> ComponentAnnouncement:
-        """Say it on the bus; `host` is `address:port` of the probes."""
+        """Return the announcement for the bus; `host` is `address:port` of the probes."""
         start = datetime.fromtimestamp(self.started).astimezone().strftime("%Y-%m-%d %H:%M:%S %z")
         return ComponentAnnouncement(
             type=self.kind,
@@ -67,7 +67,7 @@ class Identity:
         )
 
     def varz(self) -> dict[str, object]:
-        """Give the part of `/varz` that all components share (protocol 3.5): memory in KB, cpu in percent of one core."""
+        """Return the part of `/varz` that all components share (protocol 3.5): memory in KB, cpu in percent of one core."""
         seconds = max(time.time() - self.started, 0.001)
         spent = os.times()
         return {
@@ -83,12 +83,12 @@ class Identity:
 
 
 def format_uptime(seconds: float) -> str:
-    """Write a duration as `0d:1h:2m:3s`."""
+    """Return a duration as `0d:1h:2m:3s`."""
     whole = int(seconds)
     return f"{whole // 86400}d:{whole // 3600 % 24}h:{whole // 60 % 60}m:{whole % 60}s"
 
 
 def resident_kb() -> int:
-    """Read this process's resident memory, in KB."""
+    """Return this process's resident memory, in KB."""
     pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
     return pages * os.sysconf("SC_PAGE_SIZE") // 1024

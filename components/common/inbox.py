@@ -1,7 +1,7 @@
-"""Where the answers to questions arrive: one subscription for all of them, made with the connection.
+"""The inbox of a bus connection: one subscription for the answers to all requests.
 
-A subscription for each question would cost asker and server several messages more than the question does. Each question has a
-name of 128 random bits below it: whoever was asked once could else forge the answers to other questions.
+A subscription for each request would cost several messages more than the request itself. Each request has a
+name of 128 random bits below the inbox: otherwise a component that was asked once could forge the answers to other requests.
 """
 
 from __future__ import annotations
@@ -15,27 +15,28 @@ from nats.aio.msg import Msg
 
 from components.common.bus_connection import Listening
 
-# Takes an answer; True when it was the last that is wanted.
+# Takes an answer; returns True when it was the last that is wanted.
 Take = Callable[[bytes], bool]
 _RANDOM_BYTES = 16
 
 
 class Inbox:
-    """The answers to a bus's questions, at one address for all its connections: a question outlives the one it was sent by."""
+    """The open requests of a bus, at one address for all its connections: a request outlives its connection."""
 
     def __init__(self) -> None:
         self._address = ""
         self._open: dict[str, tuple[Take, asyncio.Future[None]]] = {}
 
     def listening(self, client: Client) -> Listening:
-        """Return what is to be heard before the first question."""
+        """Return the subscription that must be made before the first request."""
         if not self._address:
-            # Of the client's own name only the beginning, the user's, is taken: the rest counts up from one name to the next.
+            # Only the beginning of the client's own name, the user's, is taken: the rest counts up from one name to
+            # the next.
             self._address = f"{client.new_inbox().partition('.')[0]}.{secrets.token_hex(_RANDOM_BYTES)}"
         return Listening(f"{self._address}.*", "", self._receive)
 
     async def ask(self, client: Client, subject: str, question: bytes, timeout: float, take: Take) -> None:
-        """Ask, and hand every answer to `take` until it has enough, nobody listens, or `timeout` seconds passed.
+        """Ask, and pass every answer to `take` until it has enough, there is no subscriber, or `timeout` seconds have passed.
 
         Raises:
             nats.errors.Error: the question could not be sent.
@@ -52,7 +53,7 @@ class Inbox:
             del self._open[address]
 
     def close(self) -> None:
-        """End all questions: there will be no more answers."""
+        """End all requests: there will be no more answers."""
         for _, ended in self._open.values():
             _end(ended)
 
@@ -60,7 +61,7 @@ class Inbox:
         take, ended = self._open.get(answer.subject, (None, None))
         if take is None or ended is None or ended.done():
             return
-        # The server's word that nobody listens.
+        # The server's report that there is no subscriber.
         if answer.headers and not answer.data:
             _end(ended)
             return

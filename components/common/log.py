@@ -1,4 +1,4 @@
-"""Logs: one JSON object a line on standard output, secrets masked whatever a caller passes."""
+"""The log: one JSON object a line on standard output, with secrets masked."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _LOGIN = re.compile(r"://([^\s/:@\"']*):[^\s/@\"']+@")
 
 
 class Ring:
-    """The last lines of this process, as they went out; a line longer than `LONGEST_KEPT` characters is cut.
+    """The last lines of this process, as they were written; a line longer than `LONGEST_KEPT` characters is cut.
 
     Args:
         size: how many lines are kept.
@@ -42,7 +42,7 @@ class Ring:
     def lines(
         self, *, since: float = 0, limit: int = 200, level: str | None = None, contains: str | None = None
     ) -> list[str]:
-        """Give the newest matching lines, oldest first.
+        """Return the newest matching lines, oldest first.
 
         Args:
             since: seconds since 1970; older lines are left out.
@@ -63,12 +63,12 @@ class Ring:
         return found[::-1]
 
 
-# This process's.
+# The ring of this process.
 RING = Ring()
 
 
 class _Output(logging.StreamHandler[TextIO]):
-    """Standard output; what goes there is kept as well."""
+    """Standard output, with a copy of every line in the ring."""
 
     def format(self, record: logging.LogRecord) -> str:
         text = super().format(record)
@@ -103,7 +103,7 @@ def configure(component: str, level: str = "info", **bound: object) -> None:
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         structlog.processors.StackInfoRenderer(),
-        # Without the frames' variables: those may hold secrets under any name.
+        # Without the frames' variables: they may hold secrets under any name.
         structlog.processors.ExceptionRenderer(
             structlog.tracebacks.ExceptionDictTransformer(show_locals=False)
         ),
@@ -122,7 +122,7 @@ def configure(component: str, level: str = "info", **bound: object) -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(number)
-    # The library announces every reconnect attempt as an error of its own; the bus logs them once, in our words.
+    # The library logs every reconnect attempt as an error of its own; the bus logs them once.
     logging.getLogger("nats").setLevel(logging.CRITICAL)
     logging.getLogger("aiohttp.access").setLevel(logging.WARNING)
     structlog.configure(
@@ -134,7 +134,7 @@ def configure(component: str, level: str = "info", **bound: object) -> None:
 
 
 def get(name: str) -> structlog.stdlib.BoundLogger:
-    """Give the logger of a module."""
+    """Return the logger of a module."""
     logger: structlog.stdlib.BoundLogger = structlog.get_logger(name)
     return logger
 

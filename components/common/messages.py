@@ -1,4 +1,4 @@
-"""Messages of the bus, as structs.
+"""The messages of the bus, as structs.
 
 Names and units are those of protocol 2: `mem` and `disk` in limits are MB, quotas are bytes, `usage.mem` is KB,
 times are whole seconds since 1970. Unknown members are ignored, as a peer may be newer.
@@ -42,11 +42,11 @@ __all__ = [
 
 
 class _Message(msgspec.Struct, kw_only=True, frozen=True):
-    """Every message: members by name, unknown ones ignored."""
+    """The base of every message: members go by name, unknown ones are ignored."""
 
 
 class Limits(_Message, frozen=True):
-    """What one instance may use: `mem` MB, `disk` MB, `fds` open files."""
+    """The limits of one instance: `mem` MB, `disk` MB, `fds` open files."""
 
     mem: int
     disk: int = 2048
@@ -54,7 +54,7 @@ class Limits(_Message, frozen=True):
 
 
 class Capacity(_Message, frozen=True):
-    """What a DEA has and what is reserved on it, MB and counts."""
+    """The capacity of a DEA and the part that is reserved, in MB and counts."""
 
     memory: int
     memory_reserved: int = 0
@@ -82,11 +82,11 @@ class DeaBeat(_Message, frozen=True):
     index: int = 0
     host: str = ""
     release: str = ""
-    # The one-off tasks that run here, by id.
+    # The one-off tasks that run on this DEA, by id.
     tasks: list[str] = msgspec.field(default_factory=list)
-    # What its interpreters said they are, by the runtime's name without aliases.
+    # The versions that its interpreters reported, by the runtime's name without aliases.
     runtime_versions: dict[str, str] = msgspec.field(default_factory=dict)
-    # Instances that ask for a successor while the DEA itself stays, by id.
+    # The instances that ask for a successor while the DEA itself stays, by id.
     leaving: list[str] = msgspec.field(default_factory=list)
 
 
@@ -96,7 +96,7 @@ class DeaHello(_Message, frozen=True, omit_defaults=True):
     id: str
     ip: str
     port: int
-    # Not 0.99: what equals its default is left out, and peers of 2011 look for it.
+    # Not 0.99: a member that equals its default is left out, and peers of 2011 look for it.
     version: float = 0
     max_memory: int | None = None
     reserved_memory: int | None = None
@@ -116,7 +116,10 @@ class DeaDiscover(_Message, frozen=True):
 
 
 class HealthCheck(_Message, frozen=True):
-    """How an instance proves that it is up: `path` answers 2xx or 3xx within `timeout` seconds of its start; no path: the port is open."""
+    """The proof that an instance is up.
+
+    `path` answers 2xx or 3xx within `timeout` seconds of its start; without a path, the port is open.
+    """
 
     path: str | None = None
     timeout: float = 60
@@ -142,7 +145,7 @@ class DeaStart(_Message, frozen=True):
     debug: str | None = None
     console: bool | None = None
     flapping: bool = False
-    # Ours: how a DEA knows that the instance is up, `{"path": "/up" or null, "timeout": seconds}`; null: its port answers.
+    # Ours: the proof that the instance is up, `{"path": "/up" or null, "timeout": seconds}`; null: its port answers.
     health: HealthCheck | None = None
 
 
@@ -154,7 +157,7 @@ class DeaUpdate(_Message, frozen=True):
 
 
 class DeaStop(_Message, frozen=True, omit_defaults=True):
-    """`dea.stop`: every member but `droplet` narrows the choice; omitted ones match all."""
+    """`dea.stop`: every member but `droplet` narrows the selection; omitted ones match all."""
 
     droplet: int
     version: str | None = None
@@ -176,7 +179,7 @@ class FindDroplet(_Message, frozen=True, omit_defaults=True):
 
 
 class FoundDroplet(_Message, frozen=True):
-    """One matching instance in answer to `dea.find.droplet`; `stats` is the shape of protocol 1.10."""
+    """The reply to `dea.find.droplet` for one instance; `stats` is the shape of protocol 1.10."""
 
     dea: str
     version: str
@@ -193,7 +196,7 @@ class FoundDroplet(_Message, frozen=True):
     console_ip: str | None = None
     console_port: int | None = None
     stats: dict[str, Any] | None = None
-    # Ours: where its numbered lines are read, with the same credentials (docs/platform.md).
+    # Ours: the address of its numbered lines, with the same credentials (docs/platform.md).
     log_uri: str = ""
 
 
@@ -226,7 +229,7 @@ class DropletExited(_Message, frozen=True, omit_defaults=True):
     reason: str
     crash_timestamp: int | None = None
     cc_partition: str = msgspec.field(default="")
-    # Ours: why, in words a person can act on (for example "memory over 64 MB").
+    # Ours: the reason, in words that a person can act on (for example "memory over 64 MB").
     detail: str = ""
 
 
@@ -263,7 +266,7 @@ class HealthQuery(_Message, frozen=True):
 
 
 class HealthReply(_Message, frozen=True):
-    """One application's healthy (running) instances; one reply for each known application asked about."""
+    """One application's healthy (running) instances; one reply for each known application of the query."""
 
     droplet: int
     version: str

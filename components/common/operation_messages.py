@@ -1,5 +1,6 @@
-"""Messages beyond the contract of 2011: one-off tasks, usage samples, the components' own logs (docs/decisions/0007-the-core.md).
+"""The messages beyond the contract of 2011: one-off tasks, usage samples, the components' own logs.
 
+docs/decisions/0007-the-core.md says why they are needed.
 Times are seconds since 1970, memory is MB.
 """
 
@@ -11,11 +12,11 @@ from components.common.messages import DeaStart
 
 
 class _Message(msgspec.Struct, kw_only=True, frozen=True):
-    """Every message: members by name, unknown ones ignored."""
+    """The base of every message: members go by name, unknown ones are ignored."""
 
 
 class TaskStart(_Message, frozen=True):
-    """`ingot.dea.<uuid>.task`: run `command` once, in the sandbox an instance by `start` would have; `timeout` in seconds."""
+    """`ingot.dea.<uuid>.task`: run `command` once, in the sandbox of an instance; `timeout` in seconds."""
 
     task: str
     command: str
@@ -24,7 +25,7 @@ class TaskStart(_Message, frozen=True):
 
 
 class TaskReply(_Message, frozen=True, omit_defaults=True):
-    """Reply to `ingot.dea.<uuid>.task`: `error` says why it was not taken; `log_uri` as in `dea.find.droplet`."""
+    """Reply to `ingot.dea.<uuid>.task`: `error` is the reason of a refusal; `log_uri` as in `dea.find.droplet`."""
 
     task: str
     error: str | None = None
@@ -39,9 +40,9 @@ class TaskRef(_Message, frozen=True):
 
 
 class TaskEnded(_Message, frozen=True, omit_defaults=True):
-    """`ingot.task.ended`: `exit_status` is None where a signal, a limit or the timeout ended it, and `detail` says which.
+    """`ingot.task.ended`: `exit_status` is None where a signal, a limit or the timeout ended it; `detail` says which.
 
-    `tail` is the last of what it wrote, at most 64 KiB.
+    `tail` is the end of its output, at most 64 KiB.
     """
 
     task: str
@@ -52,9 +53,9 @@ class TaskEnded(_Message, frozen=True, omit_defaults=True):
 
 
 class UsageSample(_Message, frozen=True):
-    """One instance or task in a DEA's sample: `reserved` and `used` are MB, `cpu` seconds, since the sample before.
+    """One instance or task in a DEA's sample: `reserved` and `used` are MB, `cpu` seconds since the sample before.
 
-    `restarted`: it crashed meanwhile, so that it is started again, here or elsewhere.
+    `restarted`: it crashed meanwhile and is started again, on this DEA or another.
     """
 
     droplet: int
@@ -66,7 +67,7 @@ class UsageSample(_Message, frozen=True):
 
 
 class DeaUsage(_Message, frozen=True):
-    """`ingot.dea.usage`: what each instance had for the last `seconds`; `at` is the end of them."""
+    """`ingot.dea.usage`: the usage of each instance in the last `seconds`; `at` is the end of them."""
 
     dea: str
     at: int
@@ -75,7 +76,10 @@ class DeaUsage(_Message, frozen=True):
 
 
 class RouterUsage(_Message, frozen=True):
-    """`ingot.router.usage`: requests answered for each application (by id, as text) in the last `seconds`; `at` is the end of them."""
+    """`ingot.router.usage`: requests answered for each application (by id, as text).
+
+    The counts are those of the last `seconds`; `at` is the end of them.
+    """
 
     router: str
     at: int
@@ -84,7 +88,7 @@ class RouterUsage(_Message, frozen=True):
 
 
 class LogQuery(_Message, frozen=True, omit_defaults=True):
-    """`ingot.component.logs`: what is left out matches all; `since` is a time in seconds, `limit` counts lines, the newest win."""
+    """`ingot.component.logs`: an omitted member matches all; `since` is in seconds, `limit` counts lines, the newest win."""
 
     component: str | None = None
     host: str | None = None

@@ -1,4 +1,4 @@
-"""YAML that somebody else wrote: small, without aliases and merge keys, which make much out of little, and not deep."""
+"""A reader of untrusted YAML: small, not deep, without aliases and merge keys, which expand a little to much."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ import yaml
 
 MOST_BYTES = 64 * 1024
 _DEEPEST = 32
-# A date that no calendar has, a number of a thousand digits, an empty one and the like are no YAML errors: what the parser stumbles over
-# is whatever its own code raises.
+# A date that no calendar has, a number of a thousand digits, an empty one and the like raise no YAML error but the
+# errors of the parser's own code.
 _FAULTS = (
     yaml.YAMLError,
     ValueError,
@@ -22,14 +22,14 @@ _FAULTS = (
 
 
 class PlainYamlError(ValueError):
-    """It is not YAML, or not plain; the text says which."""
+    """The text is not YAML, or not plain; the message says which."""
 
 
 def load(content: bytes) -> Any:
     """Read a document.
 
     Raises:
-        PlainYamlError: see there.
+        PlainYamlError: it is not YAML, or not plain.
     """
     if len(content) > MOST_BYTES:
         raise PlainYamlError(f"longer than {MOST_BYTES} bytes")
@@ -42,7 +42,7 @@ def load(content: bytes) -> Any:
 
 
 class _NotPlainError(yaml.YAMLError):
-    """What the safe loader would take."""
+    """A construct that the safe loader would accept and this one does not."""
 
 
 class _Loader(yaml.SafeLoader):

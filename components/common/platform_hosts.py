@@ -1,7 +1,7 @@
-"""The hosts of the platform itself, which no application has, and the subjects their routes are registered on.
+"""The hosts of the platform itself, which no application has, and the subjects of their routes.
 
-A subject of their own, as whoever may register applications could else take the platform's requests. `router.register` is
-for routers of a release that knew no other; routers of this one take nothing from it.
+Their routes have a subject of their own, because a component that may register applications could otherwise take the platform's requests.
+`router.register` is for routers of a release that knew no other; routers of this one take no such route from it.
 """
 
 from __future__ import annotations
@@ -10,8 +10,8 @@ import re
 from collections.abc import Iterable, Sequence
 
 PLATFORM_REGISTER, PLATFORM_UNREGISTER = "ingot.platform.register", "ingot.platform.unregister"
-# Controllers and orchestrator register on these subjects in this order: a router that takes the first then knows that the second
-# is the same sender's.
+# Controllers and the orchestrator register on these subjects in this order: a router that takes the first then knows
+# that the second is from the same sender.
 REGISTER = (PLATFORM_REGISTER, "router.register")
 UNREGISTER = (PLATFORM_UNREGISTER, "router.unregister")
 _LABEL = r"(?!-)[a-z0-9_-]{1,63}(?<!-)"
@@ -33,13 +33,16 @@ def platform_hosts(domain: str, further: Iterable[str] = ()) -> frozenset[str]:
 
     Args:
         domain: of the platform, which is one of its hosts.
-        further: what the operator serves beside.
+        further: hosts that the operator serves beside it.
     """
     return frozenset({domain, api_host(domain), orchestrator_host(domain), *further})
 
 
 def host_problems(key: str, hosts: Sequence[str]) -> list[str]:
-    """Return a problem for each name under a configuration's key that is no whole host name in lower case, the one way to write it."""
+    """Return a problem for each name under a key of the configuration that is not a whole host name in lower case.
+
+    This is the only accepted spelling.
+    """
     return [
         f"{key}: want whole host names in lower case, without wildcard, port and final dot, not {host!r}"
         for host in hosts

@@ -1,6 +1,6 @@
-"""Probes: what a machine, an operator and a Prometheus ask of a daemon.
+"""Probes: HTTP endpoints of a daemon for machines, operators and Prometheus.
 
-`/healthz` (alive) and `/readyz` (fit to serve, and of which release) are open; `/varz` (protocol 3.5) and `/metrics` want the
+`/healthz` (alive) and `/readyz` (fit to serve, and of which release) are open; `/varz` (protocol 3.5) and `/metrics` need the
 announced credentials.
 """
 
@@ -24,7 +24,7 @@ Varz = Callable[[], Mapping[str, Any]]
 
 
 def authorised(header: str | None, user: str, password: str) -> bool:
-    """Judge an `Authorization: Basic` header, in constant time."""
+    """Return whether an `Authorization: Basic` header is right; takes constant time."""
     scheme, _, blob = (header or "").partition(" ")
     if scheme.lower() != "basic":
         return False
@@ -36,13 +36,13 @@ def authorised(header: str | None, user: str, password: str) -> bool:
 
 
 class Probes:
-    """The HTTP end of a daemon.
+    """The HTTP server of a daemon's probes.
 
     Args:
-        config: where to listen and who may read.
-        ready: gives the reasons against serving; an empty list means ready.
-        varz: gives the facts for `/varz`.
-        routes: what else is served on this port.
+        config: address, user and password.
+        ready: returns the reasons against serving; an empty list means ready.
+        varz: returns the facts for `/varz`.
+        routes: further routes on this port.
     """
 
     def __init__(
@@ -58,7 +58,7 @@ class Probes:
 
     @property
     def credentials(self) -> list[str]:
-        """User and password, as announced on the bus."""
+        """Return user and password, as announced on the bus."""
         return [self._config.user, self._password]
 
     async def start(self) -> None:

@@ -1,4 +1,4 @@
-"""Messages between the gateway and the nodes of a data service (protocol 6.4), as structs.
+"""The messages between the gateway and the nodes of a data service (protocol 6.4), as structs.
 
 Credentials are mappings whose keys depend on the service (protocol 6.7); they hold passwords and never reach a log.
 """
@@ -13,7 +13,7 @@ Credentials = dict[str, Any]
 
 
 class _Message(msgspec.Struct, kw_only=True, frozen=True, omit_defaults=True):
-    """Every message: members by name, unknown ones ignored, absent ones left out."""
+    """The base of every message: members go by name, unknown ones are ignored, absent ones left out."""
 
 
 class ServiceDiscover(_Message, frozen=True):
@@ -25,8 +25,8 @@ class ServiceDiscover(_Message, frozen=True):
 class ServiceAnnouncement(_Message, frozen=True):
     """`X.announce`, and the reply to `X.discover`.
 
-    A node of 2012 says `plan`, `available_capacity` and `capacity_unit` (what one instance takes of it); one of 2011 says
-    `available_memory` (MB) or `available_storage` (bytes). Ours says both.
+    A node of 2012 sends `plan`, `available_capacity` and `capacity_unit` (the part of one instance); one of 2011 sends
+    `available_memory` (MB) or `available_storage` (bytes). Ours sends both.
     """
 
     id: str
@@ -60,7 +60,7 @@ class ServiceBind(_Message, frozen=True):
 
 
 class ServiceUnbind(_Message, frozen=True):
-    """`X.unbind.<node>`: the credentials that bind gave."""
+    """`X.unbind.<node>`: the credentials that the binding returned."""
 
     credentials: Credentials
 
@@ -74,7 +74,7 @@ class ServiceReply(_Message, frozen=True):
 
 
 class NodeHandles(_Message, frozen=True):
-    """`X.node_handles`: what a node has, in one or several messages; bindings without their passwords."""
+    """`X.node_handles`: the handles of a node, in one or several messages; bindings without their passwords."""
 
     node_id: str
     instances_list: list[str] = msgspec.field(default_factory=list)
@@ -82,7 +82,7 @@ class NodeHandles(_Message, frozen=True):
 
 
 class PurgeOrphan(_Message, frozen=True):
-    """`X.purge_orphan.<node>`: what the node is to remove."""
+    """`X.purge_orphan.<node>`: the handles that the node must remove."""
 
     orphan_ins_list: list[str] = msgspec.field(default_factory=list)
     orphan_binding_list: list[Credentials] = msgspec.field(default_factory=list)

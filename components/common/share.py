@@ -1,8 +1,8 @@
-"""A file system that may hang: who asks it waits no longer than it is well, whatever becomes of the thread that asks.
+"""Access to a file system that may hang, with waits that end while it does.
 
-A mount whose server is silent holds whoever touches it, for ever and beyond any signal. So the share is touched on threads of its
-own, and another one asks it every second whether it is there. While that question is unanswered nobody begins anything on the
-share, and those who wait are let go with an error; when it is answered all goes on by itself.
+A mount whose server is silent blocks every thread that touches it, for ever and beyond any signal. So the share is touched on
+threads of its own, and a probe checks every second whether it answers. While the probe is unanswered, no work begins on the
+share, and callers that wait get an error; when it is answered, work goes on by itself.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ T = TypeVar("T")
 UNWELL = Gauge("ingot_share_unwell", "1 while the share does not answer.", multiprocess_mode="livemax")
 REFUSED = Counter("ingot_share_refused_total", "What was not done, or given up, as the share did not answer.")
 HANGS = "the share does not answer"
-# A file server under load answers within this; a request has five seconds for its 503.
+# A file server under load answers within this time; a request has five seconds for its 503.
 PATIENCE_SECONDS = 3.0
 _PROBE_SECONDS = 1.0
 _LOOK_SECONDS = 0.2
@@ -33,17 +33,17 @@ logger = log.get(__name__)
 
 
 class ShareUnwellError(IngotError, OSError):
-    """The share does not answer; what was asked of it may or may not have been done."""
+    """The share does not answer; the work may or may not have been done."""
 
     def __init__(self) -> None:
         super().__init__(HANGS)
 
 
 class Share:
-    """The way to a share.
+    """The access to a share.
 
     Args:
-        probe: asks the share, and returns what is wrong with it, or None; called about every second.
+        probe: checks the share, and returns its trouble or None; called about every second.
         threads: how many may touch it at once; those that hang count.
         patience: seconds that a probe may take.
     """
@@ -63,13 +63,13 @@ class Share:
         self._found = ""
 
     def trouble(self) -> str:
-        """Return what is wrong with the share as it was last seen; empty when all is well. Waits for the first look only."""
+        """Return the trouble of the share as last seen; empty when there is none. Waits for the first probe only."""
         self._start()
         looked = self._looked.wait(self._patience)
         return HANGS if self._hangs or not looked else self._found
 
     def run(self, work: Callable[[], T]) -> T:
-        """Return what `work` returns, which touches the share on another thread. Work within work is done at once.
+        """Return the result of `work`, which touches the share on another thread. Nested work is done at once.
 
         Raises:
             ShareUnwellError: the share does not answer, or was closed.
@@ -86,17 +86,17 @@ class Share:
                 self._check(future)
 
     async def run_async(self, work: Callable[[], T]) -> T:
-        """As `run`, for an event loop."""
+        """Do the same as `run`, for an event loop."""
         future = self._submit(work)
         waiting = asyncio.wrap_future(future)
-        # Asked for, or asyncio would complain of one that is given up that nobody did.
+        # The exception is read here; otherwise asyncio would complain that it was never retrieved.
         waiting.add_done_callback(lambda done: done.cancelled() or done.exception())
         while not (await asyncio.wait({waiting}, timeout=_LOOK_SECONDS))[0]:
             self._check(future)
         return waiting.result()
 
     def close(self) -> None:
-        """End the threads that do not hang; those that do hold nothing up."""
+        """End the threads that do not hang; those that do delay no exit."""
         self._ending.set()
         for threads in (self._threads, self._probing):
             threads.close()
@@ -110,7 +110,7 @@ class Share:
 
     def _check(self, future: Future[Any]) -> None:
         if self._hangs or self._ending.is_set():
-            # What has not begun does not begin.
+            # Work that has not begun does not begin.
             future.cancel()
             REFUSED.inc()
             raise ShareUnwellError
@@ -126,7 +126,7 @@ class Share:
                 self._look_once()
                 self._ending.wait(_PROBE_SECONDS)
         finally:
-            # The process may live on, and nobody in it looks any more.
+            # The process may live on, and no thread in it checks any more.
             UNWELL.set(0)
 
     def _look_once(self) -> None:
@@ -149,7 +149,7 @@ class Share:
 
 
 class _Threads:
-    """A bounded number of threads, begun as they are needed. They are daemons: one that hangs does not keep a program from ending."""
+    """A bounded number of threads, begun on demand. They are daemons: one that hangs delays no exit."""
 
     def __init__(self, most: int, name: str) -> None:
         self._most = most
@@ -159,11 +159,11 @@ class _Threads:
         self._lock = threading.Lock()
 
     def here(self) -> bool:
-        """Return whether this is one of them."""
+        """Return whether the current thread is one of them."""
         return threading.current_thread() in self._begun
 
     def submit(self, work: Callable[[], T]) -> Future[T]:
-        """Have one of them do something."""
+        """Run a function on one of them."""
         future: Future[T] = Future()
         self._work.put((future, work))
         with self._lock:
@@ -174,7 +174,7 @@ class _Threads:
         return future
 
     def close(self) -> None:
-        """End each when it has done what it does."""
+        """End each thread after its current work."""
         for _ in self._begun:
             self._work.put(None)
 
@@ -187,12 +187,12 @@ class _Threads:
                 future.set_result(work())
             except BaseException as error:  # noqa: BLE001 - whoever waits gets it, whatever it is
                 future.set_exception(error)
-            # Nothing of it is kept until the next work comes.
+            # No reference to the work is kept until the next work comes.
             del future, work, item
 
 
 def answers(root: Path) -> str | None:
-    """Ask a file system for its size, which no cache answers; returns why it says none."""
+    """Ask a file system for its size, which no cache answers; return the reason of a failure, or None."""
     try:
         os.statvfs(root)
     except OSError as error:

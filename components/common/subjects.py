@@ -1,9 +1,9 @@
-"""The contract of the bus: every subject, who publishes it, who subscribes to it, and what it carries.
+"""The contract of the bus: every subject with its publishers, subscribers and messages.
 
-Protocol 2, and ours under `ingot.`. The permissions of the NATS users are generated from this
+These are the subjects of protocol 2, and ours under `ingot.`. The permissions of the NATS users are generated from this
 table and from nothing else. A reply goes to the asker's inbox. The server allows it to the user that was asked, unless that user
-could ask itself: such a user has the askers' inboxes among its permissions. Which inbox is asked from is 128 random bits
-(`components/common/inbox.py`): who was not asked cannot answer.
+could ask itself: such a user has the askers' inboxes among its permissions. An inbox has 128 random bits in its name
+(`components/common/inbox.py`), so only a component that was asked can answer.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ SERVICES, ORCHESTRATOR, OPERATOR, PEER = "services", "orchestrator", "operator",
 # Users made on every bus; `peer` speaks all 2011 subjects and is switched on only where foreign clients exist.
 COMPONENTS = (CONTROLLER, DEA, HEALTH_MANAGER, ROUTER, STAGER, SERVICES, ORCHESTRATOR)
 EVERYONE = frozenset(COMPONENTS)
-# The data services there are, by their names on the bus (protocol 6.3). Each has rows of its own: a pattern such as
-# `*.provision.*` would let whoever may use it speak for services that nobody thought of.
+# The data services, by their names on the bus (protocol 6.3). Each has rows of its own: a pattern such as
+# `*.provision.*` would let a user speak for services that do not exist yet.
 SERVICE_NAMES = ("RaaS",)
 
 
@@ -33,12 +33,12 @@ class Subject:
 
     Attributes:
         name: of the subject.
-        publishers: users that may say it.
-        subscribers: users that may hear it.
-        carries: what a message holds.
-        reply: what an answer holds.
-        queue: the group in which subscribers hear it, so that one of them has each message. Nobody hears it outside of the group
-            but who is in `all_heard`, and the peers of 2011.
+        publishers: users that may send it.
+        subscribers: users that may receive it.
+        carries: the content of a message.
+        reply: the content of an answer.
+        queue: the group in which subscribers hear it, so that one of them has each message. Outside of the group only
+            the users in `all_heard` and the peers of 2011 hear it.
         all_heard: subscribers that hear every message.
     """
 
@@ -52,11 +52,11 @@ class Subject:
 
     @property
     def ours(self) -> bool:
-        """True where a 2011 peer never meets it."""
+        """Return whether the subject is unknown to peers of 2011."""
         return self.name.startswith("ingot.")
 
     def heard_as(self, user: str) -> str:
-        """Return what nats-server lets a subscriber hear: the subject, or `SUBJECT GROUP`, which it takes for the group alone."""
+        """Return the subscription that nats-server allows: the subject, or `SUBJECT GROUP` for that group alone."""
         bound = self.queue is not None and user in self.subscribers - self.all_heard
         return f"{self.name} {self.queue}" if bound else self.name
 
@@ -82,7 +82,7 @@ M, OPS, S = messages, operation_messages, service_messages
 
 
 def _service(name: str) -> tuple[Subject, ...]:
-    """Give the rows of one data service (protocol 6.4): its gateway asks, its nodes answer; both are `services`."""
+    """Return the rows of one data service (protocol 6.4): its gateway asks, its nodes answer; both are `services`."""
     both = _of(SERVICES)
     return (
         Subject(f"{name}.discover", both, both, S.ServiceDiscover, S.ServiceAnnouncement),
@@ -138,7 +138,7 @@ CONTRACT: tuple[Subject, ...] = (
     Subject("healthmanager.status", _of(CONTROLLER), _of(HEALTH_MANAGER), M.StatusQuery),
     Subject("healthmanager.health", _of(CONTROLLER), _of(HEALTH_MANAGER), M.HealthQuery, M.HealthReply),
     Subject("healthmanager.nats.ping", _of(HEALTH_MANAGER), _of(HEALTH_MANAGER)),
-    # Health managers that do not lead listen as well: whoever takes over knows what is in flight.
+    # Health managers that do not lead listen as well: a new leader then knows the requests in flight.
     Subject(
         "cloudcontrollers.hm.requests",
         _of(HEALTH_MANAGER),
@@ -182,26 +182,26 @@ _INBOX = re.compile(r"_INBOX(_[a-z_]+)?(\.[^\s.*>]+)+")
 
 
 def inbox_prefix(user: str) -> str:
-    """Where a user's answers arrive: a prefix of its own, so that no other user can listen."""
+    """Return a user's inbox prefix; each user has its own, so that no other can listen."""
     return f"_INBOX_{user}" if user and user != PEER else "_INBOX"
 
 
 def is_inbox(subject: str) -> bool:
-    """Return whether a subject is one where somebody awaits an answer.
+    """Return whether a subject is an inbox, where a component awaits an answer.
 
-    An answer anywhere else would be a message to whoever listens there, with the rights of the user that was asked.
+    An answer to any other subject would be a message to its subscribers, with the rights of the user that was asked.
     """
     return _INBOX.fullmatch(subject) is not None
 
 
 def permissions(user: str) -> Permissions:
-    """Derive what a user may do from the table.
+    """Derive the permissions of a user from the table.
 
     Args:
         user: one of `COMPONENTS`, `operator` or `peer`.
 
     Raises:
-        ValueError: nobody of that name is in the contract.
+        ValueError: no user of that name is in the contract.
     """
     if user not in {*COMPONENTS, OPERATOR, PEER}:
         raise ValueError(f"{user}: not a user of the bus")
@@ -209,7 +209,8 @@ def permissions(user: str) -> Permissions:
     heard = {s.heard_as(user) for s in CONTRACT if user in _with_peer(s, s.subscribers)}
     listen = heard | {f"{inbox_prefix(user)}.>"}
     if user == STAGER:
-        # The server forgets whom it allowed to answer when it restarts; a droplet's answer takes minutes and must not be lost.
+        # When the server restarts, it forgets which users it allowed to answer; a droplet's answer takes minutes and
+        # must not be lost.
         publish.add(f"{inbox_prefix(CONTROLLER)}.>")
     asks_itself = overlap(publish, listen)
     if asks_itself:
@@ -218,7 +219,7 @@ def permissions(user: str) -> Permissions:
 
 
 def overlap(some: Iterable[str], others: Iterable[str]) -> bool:
-    """Return whether a subject may match a pattern of both, whatever group hears it; pure."""
+    """Return whether a subject may match a pattern of both, in any queue group; pure."""
     return any(_meet(_tokens(a), _tokens(b)) for a, b in product(some, others))
 
 
@@ -236,12 +237,12 @@ def _meet(one: list[str], other: list[str]) -> bool:
 
 
 def _with_peer(subject: Subject, users: frozenset[str]) -> frozenset[str]:
-    """Return the users of a row; a 2011 peer does all that is not ours."""
+    """Return the users of a row; a 2011 peer is one of them unless the row is ours."""
     return users if subject.ours else users | {PEER}
 
 
 def _inboxes_answered(user: str) -> set[str]:
-    """Return the inboxes of all that may ask the user something."""
+    """Return the inboxes of all users that may ask this user."""
     answered = [s for s in CONTRACT if s.reply is not None and user in _with_peer(s, s.subscribers)]
     return {f"{inbox_prefix(asker)}.>" for s in answered for asker in _with_peer(s, s.publishers)}
 

@@ -1,4 +1,4 @@
-"""Ending tasks: cancelled until they are done."""
+"""Cancellation of tasks, repeated until they have ended."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ _AGAIN_SECONDS = 0.2
 
 
 async def end(tasks: Iterable[asyncio.Task[Any]]) -> None:
-    """Cancel tasks and wait until all have ended; what they raised is dropped.
+    """Cancel tasks and wait until all have ended; their exceptions are dropped.
 
-    Cancelled again and again: before Python 3.12, `asyncio.wait_for` loses a cancellation that meets the end of what it waits
+    The cancellation is repeated: before Python 3.12, `asyncio.wait_for` loses a cancellation that meets the end of what it waits
     for, and a task that is asked once would then run on.
     """
     left = {task for task in tasks if not task.done()}
@@ -22,5 +22,5 @@ async def end(tasks: Iterable[asyncio.Task[Any]]) -> None:
         done, left = await asyncio.wait(left, timeout=_AGAIN_SECONDS)
         for task in done:
             if not task.cancelled():
-                # Asked for, or asyncio would complain that nobody did.
+                # The exception is read here; otherwise asyncio would complain that it was never retrieved.
                 task.exception()

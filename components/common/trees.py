@@ -1,4 +1,4 @@
-"""Folders that a guest filled, whatever it left there: weighed, given to another owner and removed.
+"""Folders that a guest filled, with any content: measuring, changing the owner, removing.
 
 They are walked by descriptors, so that neither a path's length nor a name's bytes matter and no link is followed, and without
 recursion, so that depth does not matter. One folder is open at a time. The way back up is `..`, which counts only where it
@@ -23,21 +23,21 @@ _OWNER_MAY = 0o700
 
 
 class MovedError(OSError):
-    """A folder was moved elsewhere while it was walked."""
+    """A folder was moved elsewhere during the walk."""
 
 
 class CrowdedError(OSError):
-    """A tree holds more files and folders than were allowed for."""
+    """A tree holds more files and folders than allowed."""
 
 
 @dataclass(frozen=True, slots=True)
 class Weight:
-    """What a tree takes.
+    """The size of a tree.
 
     Attributes:
         size: bytes on the disk.
         count: files and folders in it.
-        whole: all was counted; False where there was more than asked for, or folders were moved meanwhile.
+        whole: everything was counted; False where there was more than asked for, or folders were moved meanwhile.
     """
 
     size: int = 0
@@ -45,7 +45,7 @@ class Weight:
     whole: bool = True
 
     def __add__(self, other: Weight) -> Weight:
-        """Take two trees as one."""
+        """Return the weight of two trees together."""
         return Weight(self.size + other.size, self.count + other.count, self.whole and other.whole)
 
 
@@ -54,12 +54,12 @@ def _always() -> bool:
 
 
 def weigh(folder: Path, most: int, wanted: Callable[[], bool] = _always) -> Weight:
-    """Weigh what is in a folder; what vanishes meanwhile, or is not there at all, weighs nothing. Blocks.
+    """Weigh the content of a folder; files that vanish meanwhile, and a missing folder, weigh nothing. Blocks.
 
     Args:
         folder: may be a guest's.
         most: files and folders that are counted.
-        wanted: asked again and again.
+        wanted: called again and again; False breaks off.
 
     Raises:
         InterruptedError: it was no longer wanted.
@@ -75,7 +75,7 @@ def weigh(folder: Path, most: int, wanted: Callable[[], bool] = _always) -> Weig
 
 
 def seize(folder: Path, uid: int, most: int, wanted: Callable[[], bool] = _always) -> None:
-    """Make one uid and gid the owner of a folder and all that is in it. Blocks.
+    """Make one uid and gid the owner of a folder and its content. Blocks.
 
     Raises:
         OSError: CrowdedError where there is more than `most`; then a part has its new owner.
@@ -85,7 +85,7 @@ def seize(folder: Path, uid: int, most: int, wanted: Callable[[], bool] = _alway
 
 
 def hand_over(folder: Path, uid: int, most: int) -> None:
-    """Give a folder to another guest: plain files and folders get its uid, all else is removed. Blocks.
+    """Hand a folder over to another guest: plain files and folders get its uid, all else is removed. Blocks.
 
     Raises:
         OSError: CrowdedError where there is more than `most`; then a part has its new owner.
@@ -97,8 +97,8 @@ def remove(path: Path, wanted: Callable[[], bool] = _always) -> None:
     """Remove a file or a folder with all that is in it; one that is not there is no error. Blocks.
 
     Args:
-        path: what is above it must not be a guest's.
-        wanted: asked again and again; where it says no, the rest stays.
+        path: no folder above it may be a guest's.
+        wanted: called again and again; where it returns False, the rest stays.
 
     Raises:
         OSError: something could not be removed; everything else is gone.
@@ -113,13 +113,16 @@ def remove(path: Path, wanted: Callable[[], bool] = _always) -> None:
     except NotADirectoryError:
         path.unlink(missing_ok=True)
     except OSError as error:
-        # What was in the way says more than a folder that is not empty.
+        # The error of the entry says more than that its folder is not empty.
         raise walk.failed or error from None
 
 
 @dataclass(slots=True)
 class _Level:
-    """A folder on the way down: `below` it are folders still to be walked; `mark` is what was done when it was looked at."""
+    """A folder on the way down.
+
+    `below` are its folders still to be walked; `mark` is the result of the first look at it.
+    """
 
     name: str
     identity: tuple[int, int]
@@ -129,7 +132,7 @@ class _Level:
 
 
 class _Walk:
-    """A walk; what is done on the way is its kinds' business."""
+    """A walk; its subclasses define the work in each folder."""
 
     # Whether permissions that are in the way are changed.
     forces = False
@@ -139,14 +142,14 @@ class _Walk:
         self.done = 0
 
     def enter(self, folder: int) -> tuple[list[str], bool]:
-        """Look at a folder; gives names of folders to walk, and whether to look again when that is done."""
+        """Look at a folder; return the names of folders to walk, and whether to look again after them."""
         raise NotImplementedError
 
     def leave(self, above: int, name: str) -> None:
-        """A folder has been walked."""
+        """Handle the end of a folder's walk."""
 
     def run(self, top: Path) -> None:
-        """Walk."""
+        """Walk the tree below `top`."""
         here = self._open(os.fspath(top))
         trail = [self._level("", here)]
         try:
@@ -188,7 +191,7 @@ class _Walk:
                 raise
         handle = os.open(name, _FOLDER | os.O_PATH, dir_fd=above)
         try:
-            # The only way to change what cannot be opened without following a link that took its place.
+            # The only way to change a file that cannot be opened without following a link that took its place.
             Path(f"/proc/self/fd/{handle}").chmod(_OWNER_MAY)
         finally:
             os.close(handle)
@@ -218,7 +221,7 @@ class _Weighing(_Walk):
         try:
             return super()._open(name, above)
         except PermissionError as error:
-            # Where daemons are not root, what they may not see is not counted.
+            # Where daemons are not root, files that they may not see are not counted.
             raise FileNotFoundError(name) from error
 
 
@@ -245,11 +248,11 @@ class _Seizing(_Walk):
         return below, False
 
     def folder(self, folder: int) -> None:
-        """Give a folder."""
+        """Change the owner of a folder."""
         os.fchown(folder, self._uid, self._uid)
 
     def file(self, entry: os.DirEntry[str], folder: int) -> None:
-        """Give what is no folder."""
+        """Change the owner of an entry that is no folder, or remove it."""
         os.chown(entry.name, self._uid, self._uid, dir_fd=folder, follow_symlinks=False)
 
 

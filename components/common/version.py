@@ -1,4 +1,4 @@
-"""The version of the one distribution; a release is named after it unless the operator names it otherwise."""
+"""The version of the distribution; a release is named after it unless the operator chooses another name."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ VERSION = "0.1.0"
 
 
 def release() -> str:
-    """Return the name of the release this process runs: the same checkout may be built under several.
+    """Return the name of the release that this process runs.
 
-    A unit says it (`INGOT_RELEASE`); without one, the release folder that holds this virtual environment does; elsewhere
-    it is the checkout's version.
+    The same checkout may be built under several names. A unit passes the name (`INGOT_RELEASE`); without it, the release folder
+    that holds this virtual environment has it; elsewhere it is the checkout's version.
     """
     if said := os.environ.get("INGOT_RELEASE"):
         return said

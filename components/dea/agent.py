@@ -1,4 +1,4 @@
-"""The DEA's agent: what it hears on the bus, and what it does again and again."""
+"""The DEA's agent: its subscriptions on the bus and its periodic work."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ TO_REMOVE = Gauge("ingot_dea_folders_to_remove", "Folders of ended instances tha
 _TICK_SECONDS = 1.0
 _LONGEST_PRUNE = 3600
 _GREET_SECONDS = 2.0
-# What a machine's own people send, where no bus is needed: evacuate, and take instances again.
+# The signals with which the machine's administrators, without a bus, have it evacuate and take instances again.
 _SIGNALS = {signal.SIGUSR2: True, signal.SIGUSR1: False}
 logger = log.get(__name__)
 
@@ -131,7 +131,7 @@ class Agent:
         self._subscribe()
 
     async def start(self) -> None:
-        """Find the runtimes, recover, and begin to serve files and to beat."""
+        """Find the runtimes, recover the instances, and begin to serve files and to send beats."""
         self._keeper.runtimes = await discover(self._config.runtimes)
         self._announcer.runtimes = self._keeper.runtimes.names
         self._announcer.runtime_versions = self._keeper.runtimes.versions
@@ -164,7 +164,7 @@ class Agent:
         ]
 
     async def stop(self) -> None:
-        """Go; the instances stay."""
+        """Stop the agent; the instances go on."""
         self._announcer.stopping = True
         await self._announcer.say_beat()
         await tasks.end(self._loops)
@@ -179,12 +179,12 @@ class Agent:
         await self._runner.close()
 
     def ready(self) -> list[str]:
-        """Give the reasons against serving."""
+        """Return the reasons against serving."""
         reasons = [] if self._recovered else ["the instances of an earlier agent are not found again yet"]
         return reasons if self._bus.connected else [*reasons, "there is no connection to the bus"]
 
     def varz(self) -> dict[str, object]:
-        """Give protocol 3.5's facts."""
+        """Return the facts of protocol 3.5."""
         return {
             **self._answers.varz(),
             "disk_quota": "hard" if self._disk_quota.hard else "watched",
@@ -213,7 +213,7 @@ class Agent:
 
     async def _connected(self) -> None:
         say = self._announcer
-        # Before anything is registered: while no agent was there, nobody looked.
+        # Before anything is registered: no agent checked the ports while none was there.
         await self._guard.look()
         await say.say_hello()
         await say.say_beat()
@@ -225,7 +225,7 @@ class Agent:
         if say.evacuating:
             await self._tell_evacuation()
         with contextlib.suppress(IngotError):
-            # No answer means that no router is there, or one of 2011, which asks by itself.
+            # No answer means that there is no router, or one of 2011, which asks by itself.
             self._heed(await self._bus.request("router.greet", None, RouterHello, _GREET_SECONDS))
 
     async def _on_start(self, message: Incoming[DeaStart]) -> None:
@@ -294,10 +294,10 @@ class Agent:
         await self._announcer.register_all()
 
     def _heed(self, router: RouterHello) -> None:
-        """Register as often as a router wants it, and let ports rest as long as it may hold their routes."""
+        """Register as often as a router wants, and let ports rest for as long as it may hold their routes."""
         wanted = max(1.0, router.minimumRegisterIntervalInSeconds)
         self._register_seconds = min(self._config.intervals.register, wanted)
-        # Nor for ever, whatever somebody says who is no router.
+        # The upper bound is a guard against a sender that is no router.
         held = min(router.pruneThresholdInSeconds, _LONGEST_PRUNE)
         self._keeper.ports.rest = max(self._config.port_rest, 2 * held)
 
@@ -314,14 +314,14 @@ class Agent:
         self._keeper.spawn(self._evacuate(evacuating), "evacuate")
 
     async def _evacuate(self, evacuating: bool) -> None:
-        """Take no more instances, and ask for those here to be started elsewhere; they are stopped when told so."""
+        """Take no more instances, and ask for successors of those here on other DEAs; they are stopped on request."""
         if evacuating != self._announcer.evacuating:
             logger.info(
                 "evacuating" if evacuating else "evacuation_over", instances=len(self._registry.live())
             )
         self._announcer.evacuating = evacuating
         self._snapshot.evacuating = evacuating
-        # The beat goes first: whoever hears of the exits knows already why.
+        # The beat goes first, so that a subscriber that hears of the exits knows the reason already.
         await self._announcer.say_beat()
         if evacuating:
             await self._tell_evacuation()
@@ -350,7 +350,7 @@ class Agent:
         await self._reaper.relieve()
 
     async def _say_usage(self) -> None:
-        """`ingot.dea.usage`; what cannot be sent is part of the next."""
+        """Publish `ingot.dea.usage`; a sample that cannot be sent is part of the next."""
         now = time.monotonic()
         if await self._announcer.say_usage(time.time(), now - self._metered, self._meter.samples()):
             self._meter.reset()
@@ -384,7 +384,7 @@ def _runner(config: DeaConfig) -> Runner:
 
 
 async def _repeat(work: Callable[[], Awaitable[None]], seconds: Callable[[], float]) -> None:
-    """Do something for ever, at a steady pace; what it raises is logged and ends nothing."""
+    """Call a function for ever, at a steady pace; its exceptions are logged and end nothing."""
     due = time.monotonic()
     while True:
         due = max(due + seconds(), time.monotonic())

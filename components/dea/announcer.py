@@ -1,4 +1,4 @@
-"""What a DEA says of itself and its instances, and when it says it; the words of protocol 2."""
+"""The DEA's announcements about itself and its instances (protocol 2)."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from components.dea.instance import Instance, State
 from components.dea.registry import Registry
 from components.dea.renewal import Renewal
 
-# Protocol 2.4: who is stopped on request, and who is not.
+# Protocol 2.4: the reasons for an exit on request, and for one that was not requested.
 STOPPED, CRASHED, EVACUATED = "STOPPED", "CRASHED", "DEA_EVACUATION"
-# Of the protocol, as DEAs of 2011 said it.
+# The names of the protocol, as DEAs of 2011 sent them.
 VERSION = 0.99
 _BEATING = (State.STARTING, State.RUNNING, State.CRASHED)
 
 
 class Announcer:
-    """Publishes.
+    """The publisher of a DEA's messages.
 
     Args:
-        bus: where.
+        bus: the component's own.
         dea: the DEA's id.
         address: the machine's.
         registry: the instances.
@@ -50,7 +50,7 @@ class Announcer:
         self.files_port = 0
 
     def beat(self) -> DeaBeat:
-        """Give `ingot.dea.beat`."""
+        """Return `ingot.dea.beat`."""
         return DeaBeat(
             id=self.dea,
             address=self.address,
@@ -70,25 +70,25 @@ class Announcer:
         )
 
     def hello(self) -> DeaHello:
-        """Give `dea.start`."""
+        """Return `dea.start`."""
         return DeaHello(id=self.dea, ip=self.address, port=self.files_port, version=VERSION)
 
     async def say_beat(self) -> None:
-        """`ingot.dea.beat`: every interval, full or empty."""
+        """Publish `ingot.dea.beat`: every interval, full or empty."""
         await self._bus.publish("ingot.dea.beat", self.beat())
 
     async def say_hello(self) -> None:
-        """`dea.start`."""
+        """Publish `dea.start`."""
         await self._bus.publish("dea.start", self.hello())
 
     async def say_heartbeat(self, only: Instance | None = None) -> None:
-        """`dea.heartbeat` for all instances or one; nothing where there is none."""
+        """Publish `dea.heartbeat` for all instances or one; nothing where there is none."""
         chosen = self._registry.in_state(*_BEATING) if only is None else [only]
         if chosen:
             await self._bus.publish("dea.heartbeat", Heartbeat([i.entry() for i in chosen], dea=self.dea))
 
     async def say_advertise(self) -> None:
-        """`dea.advertise`: only while there is room for something."""
+        """Publish `dea.advertise`, only while there is room for an instance."""
         now = self._registry.capacity()
         free = now.memory - now.memory_reserved
         if (
@@ -102,24 +102,24 @@ class Announcer:
             )
 
     async def register(self, instance: Instance, uris: list[str] | None = None) -> None:
-        """`router.register` for an instance's routes, or some of them."""
+        """Publish `router.register` for an instance's routes, or some of them."""
         route = instance.route(self.dea, self.address, uris)
         if route is not None:
             await self._bus.publish("router.register", route)
 
     async def unregister(self, instance: Instance, uris: list[str] | None = None) -> None:
-        """`router.unregister`."""
+        """Publish `router.unregister` for an instance's routes, or some of them."""
         route = instance.route(self.dea, self.address, uris)
         if route is not None:
             await self._bus.publish("router.unregister", route)
 
     async def register_all(self) -> None:
-        """`router.register` for all that run."""
+        """Publish `router.register` for all running instances."""
         for instance in self._registry.in_state(State.RUNNING):
             await self.register(instance)
 
     async def exited(self, instance: Instance, reason: str) -> None:
-        """`droplet.exited`, once for an instance; one that could not be sent is sent when the bus is back."""
+        """Publish `droplet.exited`, once for an instance; one that cannot be sent is sent when the bus is back."""
         if instance.told or instance.evacuated:
             return
         crashed = instance.state_timestamp if reason == CRASHED else None
@@ -142,15 +142,15 @@ class Announcer:
             instance.told = sent
 
     async def task_ended(self, ended: TaskEnded) -> bool:
-        """`ingot.task.ended`; False where there is no bus."""
+        """Publish `ingot.task.ended`; return False where there is no bus."""
         return await self._bus.publish("ingot.task.ended", ended)
 
     async def say_usage(self, at: float, seconds: float, samples: list[UsageSample]) -> bool:
-        """`ingot.dea.usage`; False where there is no bus."""
+        """Publish `ingot.dea.usage`; return False where there is no bus."""
         usage = DeaUsage(dea=self.dea, at=int(at), seconds=round(seconds, 1), samples=samples)
         return await self._bus.publish("ingot.dea.usage", usage)
 
     async def exited_untold(self) -> None:
-        """Send what could not be sent of crashes while the bus was away."""
+        """Publish the exits that could not be sent while the bus was away."""
         for instance in self._registry.in_state(State.CRASHED):
             await self.exited(instance, CRASHED)

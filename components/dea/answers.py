@@ -1,4 +1,4 @@
-"""What a DEA answers when asked about its instances, and its `/varz`."""
+"""The DEA's replies about its instances, and its `/varz`."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from components.dea.watch import Watch
 
 
 class Answers:
-    """Answers of a DEA.
+    """The handlers of a DEA's questions.
 
     Args:
         registry: the instances.
         announcer: the DEA's id and address.
-        watch: what instances use.
-        files: where their files are served.
+        watch: the usage of instances.
+        files: the server of their files.
     """
 
     def __init__(self, registry: Registry, announcer: Announcer, watch: Watch, files: FileServer) -> None:
@@ -32,11 +32,11 @@ class Answers:
         self._announcer = announcer
         self._watch = watch
         self._files = files
-        # What the kernel holds to; the rest is watched only.
+        # The limits that the kernel enforces; others are watched only.
         self._hard = [name for name in ("cpu", "memory", "pids") if name in controllers()]
 
     async def on_find(self, message: Incoming[FindDroplet]) -> None:
-        """`dea.find.droplet`: an answer for each instance that matches."""
+        """Answer `dea.find.droplet` for each instance that matches."""
         for instance in self._registry.asked_for(message.body):
             with_stats = message.body.include_stats and instance.state is State.RUNNING
             await message.respond(
@@ -57,7 +57,7 @@ class Answers:
             )
 
     async def on_status(self, message: Incoming[object]) -> None:
-        """`dea.status`."""
+        """Answer `dea.status`."""
         now = self._registry.capacity()
         await message.respond(
             DeaHello(
@@ -74,22 +74,22 @@ class Answers:
         )
 
     async def on_droplet_status(self, message: Incoming[object]) -> None:
-        """`droplet.status`: an answer for each live instance."""
+        """Answer `droplet.status` for each live instance."""
         for instance in self._registry.live():
             facts = instance.facts(self._announcer.address, time.time())
             await message.respond({**facts, **self._usage(instance)})
 
     def log_uri(self, name: str) -> str:
-        """Give where the numbered lines of an instance or a task are read."""
+        """Return the address of the numbered lines of an instance or a task."""
         return f"http://{self._announcer.address}:{self._files.port}/logs/{name}"
 
     def stats(self, instance: Instance) -> dict[str, Any]:
-        """Give the statistics of protocol 1.10; `usage` is missing until the first sample."""
+        """Return the statistics of protocol 1.10; `usage` is missing until the first sample."""
         facts = instance.facts(self._announcer.address, time.time())
         return {**facts, "cores": os.cpu_count() or 1, **self._usage(instance)}
 
     def varz(self) -> dict[str, object]:
-        """Give the DEA's part of `/varz` (protocol 3.5)."""
+        """Return the DEA's part of `/varz` (protocol 3.5)."""
         now = self._registry.capacity()
         shown: dict[str, object] = {
             "apps_max_memory": now.memory,

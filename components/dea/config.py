@@ -14,12 +14,12 @@ from components.common.frameworks import RUNTIMES
 from components.common.units import accounts
 
 _MB = 1024 * 1024
-# Left to the system when the machine's memory is handed out.
+# The part that is left to the system when the machine's memory is handed out.
 _KEPT_MB = 512
 
 
 class Intervals(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Seconds between what is done again and again."""
+    """Seconds between two runs of periodic work."""
 
     beat: float = 1.0
     heartbeat: float = 5.0
@@ -31,7 +31,7 @@ class Intervals(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     usage: float = 60.0
 
     def problems(self) -> list[str]:
-        """All are positive."""
+        """Return a problem for each value that is not positive."""
         return [
             f"{name}: want more than 0 seconds" for name in self.__struct_fields__ if getattr(self, name) <= 0
         ]
@@ -44,32 +44,32 @@ class Range(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     last: int
 
     def problems(self) -> list[str]:
-        """In order."""
+        """Return a problem for numbers out of order."""
         ordered = 0 < self.first <= self.last
         return [] if ordered else [f"first: want 1 to last ({self.last}), not {self.first}"]
 
 
 class FilesConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Where files and logs of instances are served (protocol 4.9). Port 0 takes any."""
+    """The address of the server of instances' files and logs (protocol 4.9). Port 0 takes any."""
 
     host: str = "0.0.0.0"  # noqa: S104 - controllers ask it; the firewall narrows who
     port: int = 12345
 
 
 class LogsConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What is kept of an instance's log: the newest lines, KB of them, and MB of each of its log files."""
+    """The bounds of an instance's log: the newest lines, KB of them, and MB of each of its log files."""
 
     lines: int = 2000
     kb: int = 512
     file_mb: int = 8
 
     def problems(self) -> list[str]:
-        """All are positive."""
+        """Return a problem for each value that is not positive."""
         return [f"{name}: want more than 0" for name in self.__struct_fields__ if getattr(self, name) <= 0]
 
 
 class RuntimeConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """An interpreter (protocol 4.2): `executable version_flag` must print what `version` matches."""
+    """An interpreter (protocol 4.2): the output of `executable version_flag` must match `version`."""
 
     executable: str
     version: str = ""
@@ -79,7 +79,7 @@ class RuntimeConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 def default_runtimes() -> dict[str, RuntimeConfig]:
-    """Give the platform's runtimes."""
+    """Return the platform's runtimes."""
     return {
         r.name: RuntimeConfig(
             r.executable, r.version_pattern, r.version_flag, list(r.aliases), dict(r.environment)
@@ -89,7 +89,7 @@ def default_runtimes() -> dict[str, RuntimeConfig]:
 
 
 class DeaConfig(DaemonConfig, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """The DEA's configuration; memory, disk and cache are MB, 0 takes what the machine has."""
+    """The DEA's configuration; memory, disk and cache are MB, 0 takes all that the machine has."""
 
     base_dir: str = "/var/lib/ingot/dea"
     run_dir: str = "/run/ingot-dea"
@@ -105,7 +105,8 @@ class DeaConfig(DaemonConfig, frozen=True, forbid_unknown_fields=True, kw_only=T
     ports: Range = Range(61001, 64999)
     # Longer than two prune thresholds of the routers; they may announce more.
     port_rest: float = 240
-    # Twice as many as instances, as one that crashed holds its own a little longer; the role makes an account for each.
+    # Twice as many as instances, because a crashed one holds its uid a little longer; the role makes an account for
+    # each.
     uids: Range = Range(50000, 52047)
     tasks: int = 512
     start_timeout: float = 60
@@ -114,27 +115,27 @@ class DeaConfig(DaemonConfig, frozen=True, forbid_unknown_fields=True, kw_only=T
     drain: float = 0.5
     stop_grace: float = 5
     crash_keep: float = 3600
-    # How long the log of a task can be read here after its end.
+    # How long a task's log can be read here after its end.
     task_keep: float = 60
     # One file of an instance, MB (protocol 4.4); its whole disk is in its limits.
     file_mb: int = 1024
     # Files and folders of an instance: each takes an inode, of which ext4 has one for 16 KB of the disk.
     most_files: int = 250_000
-    # Who holds an instance to its disk. `auto`: the kernel, where the file system keeps quotas of users, the watch elsewhere;
-    # `required`: the kernel, or the agent does not start; `watched`: the watch.
+    # How an instance is held to its disk. `auto`: by the kernel, where the file system keeps quotas of users,
+    # elsewhere by the watch; `required`: by the kernel, or the agent does not start; `watched`: by the watch.
     disk_quota: Literal["auto", "required", "watched"] = "auto"
-    # Full enough to take no more instances, percent of the file system's bytes or of its inodes (protocol 4.1).
+    # The percentage of the file system's bytes or inodes beyond which no instance is taken (protocol 4.1).
     disk_full: float = 95
     logs: LogsConfig = LogsConfig()
     files: FilesConfig = FilesConfig()
     runtimes: dict[str, RuntimeConfig] = msgspec.field(default_factory=default_runtimes)
-    # What applications find programs by.
+    # The search path of applications' programs.
     path: str = "/usr/local/bin:/usr/bin:/bin"
-    # What they must not enter, beyond their neighbours.
+    # The folders that instances must not enter, beside those of their neighbours.
     hidden: list[str] = msgspec.field(default_factory=lambda: ["/etc/ingot", "/srv/ingot", "/root"])
 
     def lacking(self) -> list[str]:
-        """Instances and tasks run under accounts of the machine."""
+        """Return the accounts that the machine lacks for instances and tasks."""
         if self.sandbox != "systemd":
             return []
         return accounts.problems(
@@ -142,7 +143,7 @@ class DeaConfig(DaemonConfig, frozen=True, forbid_unknown_fields=True, kw_only=T
         )
 
     def problems(self) -> list[str]:
-        """Rules across fields."""
+        """Return problems between several keys."""
         found = []
         if self.sandbox not in {"systemd", "process"}:
             found.append(f"sandbox: want systemd or process, not {self.sandbox!r}")
@@ -179,7 +180,7 @@ class DeaConfig(DaemonConfig, frozen=True, forbid_unknown_fields=True, kw_only=T
 
     @property
     def memory_mb(self) -> int:
-        """Memory for instances."""
+        """Return the MB of memory for instances."""
         if self.max_memory:
             return self.max_memory
         whole = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // _MB
@@ -187,5 +188,5 @@ class DeaConfig(DaemonConfig, frozen=True, forbid_unknown_fields=True, kw_only=T
 
     @property
     def disk_mb(self) -> int:
-        """Disk for instances: nine tenths of the file system, unless configured."""
+        """Return the MB of disk for instances: nine tenths of the file system, unless configured."""
         return self.max_disk or shutil.disk_usage(self.base_dir).total * 9 // 10 // _MB

@@ -1,4 +1,4 @@
-"""The disk of an instance as the kernel holds it: a quota of its uid, where the file system keeps such (quotactl(2), setquota(8)).
+"""Disk quotas of instances' uids, where the file system keeps them (quotactl(2), setquota(8)).
 
 The quota is the user's and not the project's: the owner of a file may give it to another project, but not to another user.
 """
@@ -20,28 +20,28 @@ _MOUNTS = Path("/proc/self/mountinfo")
 _UNITS = "ingot-quota-"
 _KB_IN_MB = 1024
 _NO_LIMIT = (0, 0)
-# As mounts of ext4 and XFS say that users' quotas are enforced; `uqnoenforce` only counts.
+# The mount options with which ext4 and XFS enforce users' quotas; `uqnoenforce` only counts.
 _ENFORCED, _JOURNALED = "usrquota", "usrjquota="
 logger = log.get(__name__)
 
 
 class DiskQuota:
-    """Sets the quotas of instances' uids.
+    """The quotas of instances' uids.
 
-    Setting one takes a capability that the agent lacks, so it is done by a unit of its own, which has no other.
+    Setting one takes a capability that the agent lacks, so a unit with that capability alone does it.
 
     Args:
         config: the DEA's.
         runner: of the agent's units.
 
     Attributes:
-        hard: whether the kernel refuses an instance what is over its quota; elsewhere the watch ends it.
+        hard: whether the kernel refuses writes over an instance's quota; otherwise the watch ends the instance.
     """
 
     def __init__(self, config: DeaConfig, runner: Runner) -> None:
         self._config = config
         self._runner = runner
-        # What the file system of the instances is mounted from, where it keeps quotas.
+        # The device of the instances' file system, where it keeps quotas.
         self._source = ""
         self.hard = False
 
@@ -68,9 +68,9 @@ class DiskQuota:
         logger.info("disk_quota_hard" if self.hard else "disk_quota_lifted", source=self._source)
 
     async def adopt(self, instances: Iterable[Instance]) -> None:
-        """Hold those that live already, as an agent with another configuration may have started them."""
+        """Set the quotas of living instances, because an agent with another configuration may have started them."""
         for instance in instances:
-            # One that ended meanwhile has no uid any more.
+            # An instance that ended meanwhile has no uid any more.
             if instance.live:
                 try:
                     await self.hold(instance.uid, instance.limits.disk)
@@ -78,7 +78,7 @@ class DiskQuota:
                     logger.warning("disk_quota_not_set", reason=str(error), **facts(instance))
 
     async def hold(self, uid: int | None, mb: int) -> None:
-        """Let a uid have so much of the disk, whatever it had before; where the watch looks after it, the kernel lets it have all.
+        """Set the quota of a uid, whatever it had before; where the watch does the work, lift it.
 
         Raises:
             StartError: the quota cannot be set.
@@ -94,7 +94,7 @@ class DiskQuota:
             logger.warning("disk_quota_not_lifted", reason=str(error))
 
     async def _found(self, held: Collection[int | None]) -> str:
-        """Return what the file system is mounted from, once a quota was really set there."""
+        """Return the device of the file system, once a quota was really set there."""
         source = _mounted_from(Path(self._config.base_dir))
         for left in await self._runner.names(_UNITS):
             await self._runner.stop(left, 0)
@@ -137,7 +137,7 @@ def _mounted_from(base: Path) -> str:
 
 
 def source_of(device: int, mounts: Iterable[str]) -> str:
-    """Return what a file system with enforced quotas of users is mounted from; empty where it enforces none. Pure.
+    """Return the device of a file system with enforced quotas of users; empty where it enforces none. Pure.
 
     Args:
         device: of the file system, as `st_dev` has it.

@@ -1,4 +1,4 @@
-"""Droplets on this machine: taken from the share, else over HTTP, always with their digest checked; a bounded cache."""
+"""The cache of droplets: each comes from the share, else over HTTP, and its digest is always checked."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from components.dea.errors import DropletError
 _MB = 1024 * 1024
 _CHUNK = _MB
 _SHA1 = re.compile(r"[0-9a-f]{40}")
-# Copies from the share at once.
+# The number of concurrent copies from the share.
 _SHARE_THREADS = 4
 _TOTAL_SECONDS, _SILENT_SECONDS = 600, 30
 FETCHED = Counter("ingot_dea_droplets_total", "Droplets had, by where they came from.", ["source"])
@@ -29,7 +29,7 @@ logger = log.get(__name__)
 
 
 def evicted(entries: Iterable[tuple[Path, int, float]], limit: int) -> list[Path]:
-    """Choose what must go; pure.
+    """Return the entries that must go; pure.
 
     Args:
         entries: path, bytes, time of last use.
@@ -47,12 +47,12 @@ def evicted(entries: Iterable[tuple[Path, int, float]], limit: int) -> list[Path
 
 
 class Droplets:
-    """The cache.
+    """A bounded cache of droplets.
 
     Args:
-        directory: where it lies; made if missing.
+        directory: the cache's folder; made if missing.
         share: the droplet share; nothing outside it is ever copied.
-        limit_mb: what it may hold.
+        limit_mb: its largest size.
     """
 
     def __init__(self, directory: Path, share: Path, limit_mb: int) -> None:
@@ -68,15 +68,15 @@ class Droplets:
             left.unlink()
 
     async def get(self, sha1: str, file: str, uri: str) -> Path:
-        """Have a droplet; starts that want the same one share one transfer.
+        """Return a droplet's path; starts that want the same one share one transfer.
 
         Args:
             sha1: its digest, and its name here.
             file: its path on the share.
-            uri: where to GET it otherwise.
+            uri: its address for the case that the share lacks it.
 
         Raises:
-            DropletError: it is nowhere, or not what its digest says.
+            DropletError: it is nowhere, or has another digest.
         """
         if not _SHA1.fullmatch(sha1):
             raise DropletError("the droplet has no digest")
@@ -122,10 +122,10 @@ class Droplets:
         return path
 
     async def _from_share(self, file: str, target: Path) -> str | None:
-        """Copy from the share; None where it is not there, or the share does not answer."""
+        """Copy a droplet from the share; return None where it is not there, or the share does not answer."""
         if not file:
             return None
-        # Of its own: a copy that hangs may come to its end while the droplet comes by another way.
+        # A file of its own: a copy that hangs may end while the droplet arrives by HTTP.
         own = target.with_suffix(f".{next(self._copies)}.pending")
         given_up = threading.Event()
 
@@ -147,7 +147,7 @@ class Droplets:
         return digest
 
     def _copy(self, file: str, target: Path) -> str | None:
-        """Copy from the share; None where it is not there."""
+        """Copy a droplet from the share; return None where it is not there."""
         source = Path(os.path.realpath(file)) if file else None
         if source is None or not source.is_relative_to(os.path.realpath(self._share)):
             return None
@@ -158,7 +158,7 @@ class Droplets:
                     digest.update(chunk)
                     writer.write(chunk)
         except OSError as error:
-            # A share that is gone or stale is no reason to fail: there is HTTP.
+            # A missing or stale share is no failure, because there is HTTP.
             logger.warning("droplet_not_on_share", file=file, reason=error.strerror or str(error))
             return None
         return digest.hexdigest()

@@ -1,4 +1,4 @@
-"""The environment of an instance (protocol 4.5), and what today's frameworks look for beside it; pure.
+"""The environment of an instance (protocol 4.5), with further variables for today's frameworks; pure.
 
 It is handed over as a map, never through a shell, so a quote in a value breaks nothing.
 """
@@ -21,9 +21,10 @@ _SERVICE_MEMBERS = ("name", "label", "plan", "tags", "plan_option", "credentials
 _OLD_SERVICE_MEMBERS = ("name", "type", "vendor", "version", "tier")
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _REFERENCE = re.compile(r"\$(?:\{([A-Za-z_][A-Za-z0-9_]*)\}|([A-Za-z_][A-Za-z0-9_]*))")
-# No program's environment can carry them to it through every sandbox.
+# No sandbox can pass these names to a program's environment.
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]")
-# What says "not a developer's machine" to frameworks, and keeps their logs and files where the platform finds them.
+# The variables that tell frameworks that this is no developer's machine, and keep their logs and files where the
+# platform finds them.
 _PRODUCTION = {
     "APP_ENV": "production",
     "NODE_ENV": "production",
@@ -32,9 +33,9 @@ _PRODUCTION = {
     "RAILS_LOG_TO_STDOUT": "enabled",
     "RAILS_SERVE_STATIC_FILES": "enabled",
 }
-# The platform's own word, which its user reads but does not write.
+# The platform's own variable, which its user reads but does not write.
 _OURS = re.compile(r"(VCAP|VMC|INGOT)_.*")
-# Vendors of a relational database, as URLs name them.
+# The vendors of a relational database, by their names in URLs.
 _DATABASES = {"mysql": "mysql2", "postgresql": "postgres"}
 _OLD_NAMES = "All VMC_* environment variables are deprecated, please use VCAP_* versions."
 
@@ -50,17 +51,17 @@ def environment(
     temporary: str,
     runtime: Mapping[str, str],
 ) -> dict[str, str]:
-    """Build the map.
+    """Return the environment.
 
     Args:
-        message: what the controller sent.
+        message: the controller's message.
         instance: its record, with its port.
-        directory: where it lives.
+        directory: its folder.
         address: the DEA's address.
         dea: the DEA's id.
-        path: where programs are found.
-        temporary: its folder for what need not last.
-        runtime: what its runtime adds.
+        path: the search path of programs.
+        temporary: its folder for temporary files.
+        runtime: the variables that its runtime adds.
     """
     application = _json(application_facts(message, instance, address))
     port = "" if instance.port is None else str(instance.port)
@@ -100,7 +101,7 @@ def environment(
 
 
 def application_facts(message: DeaStart, instance: Instance, address: str) -> dict[str, Any]:
-    """Give `VCAP_APPLICATION`."""
+    """Return `VCAP_APPLICATION`."""
     return {
         "instance_id": instance.id,
         "instance_index": instance.index,
@@ -122,7 +123,7 @@ def application_facts(message: DeaStart, instance: Instance, address: str) -> di
 
 
 def services_by_label(services: Iterable[Mapping[str, Any]]) -> dict[str, list[dict[str, Any]]]:
-    """Give `VCAP_SERVICES`: what is bound, by label; members that are null are left out."""
+    """Return `VCAP_SERVICES`: the bound services by label; members that are null are left out."""
     found: dict[str, list[dict[str, Any]]] = {}
     for service in services:
         shown = {m: service[m] for m in _SERVICE_MEMBERS if service.get(m) is not None}
@@ -136,7 +137,7 @@ def _old_service(service: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _todays(instance: Instance, address: str) -> dict[str, str]:
-    """Return what platforms since 2011 agree on; the first three as the instance's own `/etc/passwd` says."""
+    """Return the variables that platforms since 2011 agree on; the first three as in the instance's own `/etc/passwd`."""
     found = {
         "USER": "app",
         "LOGNAME": "app",
@@ -155,9 +156,9 @@ def _todays(instance: Instance, address: str) -> dict[str, str]:
 
 
 def _urls(services: Iterable[Mapping[str, Any]]) -> dict[str, str]:
-    """Give `DATABASE_URL` and `REDIS_URL`, each where one service can be meant: the only one, or the one that is called so.
+    """Return `DATABASE_URL` and `REDIS_URL`, each where one service can be meant: the only one, or the one marked by its name.
 
-    "Called so" is protocol 7.4's rule: its alias ends in `production` or `prod`.
+    Protocol 7.4 has the rule of the mark: the alias ends in `production` or `prod`.
     """
     found = {}
     services = list(services)
@@ -187,7 +188,7 @@ def _url(scheme: str, credentials: Mapping[str, Any]) -> str:
 
 
 def _vendors(services: Iterable[Mapping[str, Any]]) -> dict[str, str]:
-    """Give `VMC_<VENDOR>`: `host:port` of each service that has both."""
+    """Return `VMC_<VENDOR>`: `host:port` of each service that has both."""
     found = {}
     for service in services:
         credentials = service.get("credentials") or {}
@@ -206,12 +207,12 @@ def _pairs(env: Iterable[str]) -> Iterable[tuple[str, str]]:
 
 
 def _expand(value: str, known: Mapping[str, str]) -> str:
-    """Do what the double quotes of 2011 did: expand variables, unless the value comes in single quotes."""
+    """Expand variables as the double quotes of 2011 did, unless the value is in single quotes."""
     if len(value) >= 2 and value[0] == "'" == value[-1]:
         return value[1:-1]
     if len(value) >= 2 and value[0] == '"' == value[-1]:
         value = value[1:-1]
-    # A name that nobody set stays as it is: more likely a password with a dollar than a reference.
+    # An unknown name stays as it is: it is more likely part of a password with a dollar than a reference.
     return _REFERENCE.sub(lambda m: known.get(m[1] or m[2], m[0]), value)
 
 

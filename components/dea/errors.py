@@ -1,4 +1,4 @@
-"""What goes wrong on a DEA."""
+"""The errors of a DEA."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ class NoRoomError(DeaError):
 
 
 class StartError(DeaError):
-    """An instance could not be started; the text is what its owner is told."""
+    """An instance could not be started; the text is for its owner."""
 
 
 class DiskQuotaError(DeaError):
-    """A disk quota cannot be set; the text says why and what to do."""
+    """A disk quota cannot be set; the text has the reason and the remedy."""
 
 
 class DropletError(StartError):
-    """A droplet could not be had, or is not what it says it is."""
+    """A droplet could not be fetched, or has another digest than expected."""
 
 
 class TransitionError(DeaError):

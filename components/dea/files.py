@@ -38,12 +38,12 @@ class _Asked(msgspec.Struct):
 
 
 class FileServer:
-    """Serves the folders of instances.
+    """The HTTP server of instances' folders.
 
     Args:
-        host: where it listens.
+        host: its address.
         port: 0 takes any.
-        find: gives an instance's folder by its `staged` name; None for one that is not here.
+        find: returns an instance's folder by its `staged` name; None for one that is not here.
         logs: the numbered lines.
         credentials: user and password.
     """
@@ -119,7 +119,7 @@ class FileServer:
         except PermissionError:
             return web.Response(status=403, text="Not permitted\n")
         except ConnectionError:
-            # The asker went away in the middle of it.
+            # The client went away in the middle of the answer.
             raise
         except OSError:
             return _not_found()
@@ -170,7 +170,7 @@ def open_inside(root: Path, path: str) -> tuple[int, bool]:
 
 
 def listing(handle: int, at_root: bool) -> str:
-    """List an open folder: a line for each entry, name in 35 columns, size in 10; dot files are not shown. Blocks."""
+    """Return the listing of an open folder: a line per entry, name in 35 columns, size in 10; no dot files. Blocks."""
     lines = []
     for name in sorted(os.listdir(handle)):
         if name.startswith(".") or (at_root and name not in _SHOWN_AT_ROOT) or name in _NEVER_SHOWN:
@@ -186,7 +186,7 @@ def listing(handle: int, at_root: bool) -> str:
 
 
 def human(size: int) -> str:
-    """Write a size as `12B`, `1.5K`, `2.0M` or `1.0G`."""
+    """Return a size as `12B`, `1.5K`, `2.0M` or `1.0G`."""
     if size < 1024:
         return f"{size}B"
     value = float(size)

@@ -1,4 +1,4 @@
-"""Headers of a droplet's archive, bounded before they are read: tarfile takes as much into memory as one says it has."""
+"""Headers of a droplet's archive, bounded before they are read: tarfile reads as much into memory as a header claims."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ from typing import Any
 
 from components.dea.errors import DropletError
 
-# Two paths of the greatest length there is, and what stands around them.
+# Two paths of the greatest possible length, with the parts around them.
 _LONGEST = 16 * 1024
-# Of all pax headers together: the stager writes none, and some Pythons take long over hostile ones.
+# For all pax headers together: the stager writes none, and some Pythons take long over hostile ones.
 _MOST_PAX = 1024 * 1024
-# In front of one member; tarfile reads them by recursion.
+# Headers in front of one member; tarfile reads them by recursion.
 _MOST_IN_A_ROW = 4
 _PAX = (tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE)
 _LONG = (tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK)
 
 
 class _Member(tarfile.TarInfo):
-    """A member; what reads further headers is private in tarfile, and has had these names in every Python 3."""
+    """A member; the method that reads further headers is private in tarfile, and has had this name in every Python 3."""
 
     def _proc_member(self, archive: Archive) -> Any:
         if self.size < 0:
@@ -41,7 +41,7 @@ class Archive(tarfile.TarFile):
     _in_a_row = 0
 
     def admit(self, kind: bytes, size: int) -> None:
-        """Judge a header before what belongs to it is read.
+        """Check a header before its content is read.
 
         Raises:
             DropletError: it is too long, or one too many.
@@ -55,7 +55,7 @@ class Archive(tarfile.TarFile):
             raise DropletError("the droplet has headers longer than any path")
 
     def following(self) -> tarfile.TarInfo | None:
-        """Give the next member, and keep none of those before; None at the end."""
+        """Return the next member, and keep none of those before; None at the end."""
         member = self.next()
         self.members.clear()
         return member

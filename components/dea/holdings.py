@@ -1,4 +1,4 @@
-"""The port and the uid that an instance or a task holds: handed out, found again by the next agent, given back."""
+"""The ports and uids of instances and tasks: handed out, found again by the next agent, given back."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from components.dea.snapshot import Snapshot
 
 
 class Holdings:
-    """Hands out ports and uids.
+    """The ports and uids that are handed out.
 
     Args:
         config: the DEA's.
-        snapshot: where it is written down which was handed out last.
+        snapshot: the file that records which was handed out last.
 
     Attributes:
         ports: the ring of ports.
@@ -23,14 +23,14 @@ class Holdings:
     def __init__(self, config: DeaConfig, snapshot: Snapshot) -> None:
         ports, uids = config.ports, config.uids
         self.ports = Ring(ports.first, ports.last, config.port_rest, state=snapshot.load_ports())
-        # No uid rests; but what is still removed of its last holder would count against the disk of the next, so that an
-        # agent that returns does not begin anew.
+        # No uid rests; but files of its last holder that are still being removed would count against the disk of the
+        # next, so a returning agent does not begin at the first uid.
         self._uids = Ring(uids.first, uids.last, state=snapshot.load_uids())
         self._root = config.sandbox == "systemd"
         self._snapshot = snapshot
 
     def take(self, instance: Instance) -> None:
-        """Give an instance what it needs.
+        """Assign an instance its port and uid.
 
         Raises:
             NoRoomError: there is none; nothing is taken.
@@ -46,14 +46,14 @@ class Holdings:
         self._snapshot.save_uids(self._uids.state())
 
     def claim(self, instance: Instance) -> None:
-        """Take what an instance found at a start has."""
+        """Mark the port and uid of an instance that was found at a start as taken."""
         if instance.released:
             return
         self.ports.claim([] if instance.port is None else [instance.port])
         self._uids.claim([] if instance.uid is None else [instance.uid])
 
     def give_back(self, instance: Instance) -> None:
-        """Return what an instance holds."""
+        """Take back an instance's port and uid."""
         if instance.released:
             return
         instance.released = True
@@ -64,6 +64,6 @@ class Holdings:
             self._uids.give_back(instance.uid)
 
     def save(self) -> None:
-        """Write down where the rings stand."""
+        """Write the positions of the rings down."""
         self._snapshot.save_ports(self.ports.state())
         self._snapshot.save_uids(self._uids.state())

@@ -1,4 +1,4 @@
-"""One instance of an application: what is known of it, and the states it may pass through; pure."""
+"""One instance of an application: its record, and the states that it may pass through; pure."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _MB = 1024 * 1024
 
 
 class State(StrEnum):
-    """As on the wire; STOPPING and DELETED never leave the DEA."""
+    """The state of an instance, as on the wire; STOPPING and DELETED never leave the DEA."""
 
     STARTING = "STARTING"
     RUNNING = "RUNNING"
@@ -34,14 +34,14 @@ _NEXT: dict[State, frozenset[State]] = {
     State.DELETED: frozenset(),
 }
 LIVE = frozenset({State.STARTING, State.RUNNING})
-# What still holds memory and disk.
+# The states in which an instance holds memory and disk.
 HOLDING = LIVE | {State.STOPPING}
 
 
 class TaskFacts(msgspec.Struct, kw_only=True):
-    """What only a one-off task has: `timeout` in seconds, its `deadline` since 1970, and, once it has ended, how.
+    """The facts of a one-off task: `timeout` in seconds, its `deadline` since 1970, and, after its end, the result.
 
-    `ends` is the deadline by the clock that counts from the machine's start and that nobody sets; an agent of an earlier release
+    `ends` is the deadline by the clock that counts from the machine's start and cannot be set; an agent of an earlier release
     knows the other one only.
     """
 
@@ -62,21 +62,21 @@ class TaskFacts(msgspec.Struct, kw_only=True):
 
 
 class Instance(msgspec.Struct, kw_only=True):
-    """A record; what the snapshot holds of an instance. It holds nothing of its environment.
+    """The record of an instance, as the snapshot holds it, without the environment.
 
     Attributes:
         id: 32 hex characters.
         droplet: the application's id.
-        started: when the start was asked for, seconds since 1970.
+        started: when the start was requested, seconds since 1970.
         port: None for one that has no routes.
         uid: None where the sandbox gives none.
         state_file: named by `droplet.yaml`, relative to its folder.
         detail: why it ended, for a person.
         told: `droplet.exited` has been sent.
         released: port and uid have been given back.
-        kept_mb: of a crashed one, what its folder takes of the disk.
-        health: how it proves that it is up.
-        task: it is no instance but a one-off task; then `id` is the task's.
+        kept_mb: of a crashed one, the size of its folder.
+        health: the proof that it is up.
+        task: set for a one-off task; then `id` is the task's.
     """
 
     id: str
@@ -105,7 +105,7 @@ class Instance(msgspec.Struct, kw_only=True):
 
     @classmethod
     def of(cls, message: DeaStart, instance_id: str, now: float) -> Instance:
-        """Make the record of a start message."""
+        """Return the record of a start message."""
         return cls(
             id=instance_id,
             droplet=message.droplet,
@@ -124,24 +124,24 @@ class Instance(msgspec.Struct, kw_only=True):
 
     @property
     def unit(self) -> str:
-        """The name of its unit."""
+        """Return the name of its unit."""
         return (UNIT_PREFIX if self.task is None else TASK_PREFIX) + self.id
 
     @property
     def staged(self) -> str:
-        """Its name in the file server's paths."""
+        """Return its name in the file server's paths."""
         return f"{self.name}-{self.index}-{self.id}"
 
     @property
     def live(self) -> bool:
-        """True while it starts or runs."""
+        """Return whether it starts or runs."""
         return self.state in LIVE
 
     def move(self, state: State, now: float, detail: str = "") -> None:
         """Go to another state.
 
         Raises:
-            TransitionError: it cannot from where it is.
+            TransitionError: its present state does not allow that.
         """
         if state not in _NEXT[self.state]:
             raise TransitionError(f"instance {self.id} cannot go from {self.state} to {state}")
@@ -156,7 +156,7 @@ class Instance(msgspec.Struct, kw_only=True):
         indices: Collection[int] | None = None,
         states: Collection[str] | None = None,
     ) -> bool:
-        """Judge a filter (protocol 2.4); what is None matches all."""
+        """Return whether it matches a filter (protocol 2.4); None matches all."""
         return (
             (version is None or self.version == version)
             and (instances is None or self.id in instances)
@@ -165,7 +165,7 @@ class Instance(msgspec.Struct, kw_only=True):
         )
 
     def entry(self) -> HeartbeatEntry:
-        """Its line in a heartbeat."""
+        """Return its entry in a heartbeat."""
         return HeartbeatEntry(
             droplet=self.droplet,
             version=self.version,
@@ -176,7 +176,7 @@ class Instance(msgspec.Struct, kw_only=True):
         )
 
     def route(self, dea: str, address: str, uris: list[str] | None = None) -> RouterRegister | None:
-        """Its routes, for `router.register` and `router.unregister`; None when it has none."""
+        """Return its routes, for `router.register` and `router.unregister`; None when it has none."""
         wanted = self.uris if uris is None else uris
         if self.port is None or not wanted:
             return None
@@ -192,7 +192,7 @@ class Instance(msgspec.Struct, kw_only=True):
         )
 
     def facts(self, address: str, now: float) -> dict[str, Any]:
-        """The part of its statistics that does not change (protocol 1.10); quotas are bytes."""
+        """Return the constant part of its statistics (protocol 1.10); quotas are bytes."""
         return {
             "name": self.name,
             "host": address,
@@ -206,7 +206,7 @@ class Instance(msgspec.Struct, kw_only=True):
 
 
 def facts(instance: Instance) -> dict[str, object]:
-    """Give what every line of the log says of an instance."""
+    """Return the facts that every line of the log has about an instance."""
     return {
         "instance": instance.id,
         "app": instance.droplet,

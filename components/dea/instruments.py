@@ -1,4 +1,4 @@
-"""What is counted of starts and crashes."""
+"""The counters of starts and crashes."""
 
 from __future__ import annotations
 
@@ -18,6 +18,6 @@ logger = log.get(__name__)
 
 
 def refused(message: DeaStart, why: str) -> None:
-    """Count a start that was refused, and say why."""
+    """Count a refused start, and log the reason."""
     STARTS.labels("refused").inc()
     logger.warning("start_refused", app=message.droplet, instance_index=message.index, reason=why)

@@ -38,19 +38,19 @@ logger = log.get(__name__)
 
 
 class Keeper:
-    """Keeps instances.
+    """The supervisor of instances.
 
     Args:
         config: the DEA's.
-        registry: where their records are.
+        registry: their records.
         runner: runs their units.
         launcher: makes their folders.
         droplets: has their droplets.
-        snapshot: where records are written down.
-        gone: takes folders away.
-        announcer: tells others.
-        logs: keeps what they write.
-        meter: is told of crashes.
+        snapshot: the file of records.
+        gone: removes folders.
+        announcer: publishes events.
+        logs: keeps their output.
+        meter: counts crashes.
     """
 
     def __init__(
@@ -80,21 +80,21 @@ class Keeper:
         self._announcer = announcer
         self._logs = logs
         self._meter = meter
-        # Says whether an instance met its limit of tasks; the watch, once there is one.
+        # Returns whether an instance met its limit of tasks; set once there is a watch.
         self.crowded: Callable[[str], int | None] = lambda _instance: None
         self.runtimes = Runtimes({})
         self._holdings = Holdings(config, snapshot)
-        # For those beside: the agent lets time pass for ports, and tasks end by themselves.
+        # For other parts: the agent lets time pass for ports, and tasks end by themselves.
         self.ports, self.give_back = self._holdings.ports, self._holdings.give_back
         self._starting: dict[str, asyncio.Task[None]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
-        # What an instance ended for, where this agent ended it.
+        # The reasons for which this agent ended instances.
         self._verdicts: dict[str, str] = {}
-        # Those of whose files logs alone are to stay.
+        # The instances of whose files only logs are kept.
         self._cut: set[str] = set()
 
     def start(self, message: DeaStart) -> Instance | None:
-        """Begin to start an instance; None, with the reason logged, where it cannot be here."""
+        """Begin to start an instance; return None, with the reason logged, where it cannot run here."""
         if not (message.sha1 and (message.executableFile or message.executableUri)):
             refused(message, "the message names no droplet")
             return None
@@ -111,7 +111,7 @@ class Keeper:
         return instance
 
     def admit(self, instance: Instance) -> None:
-        """Reserve what an instance or a task needs, and take it in.
+        """Reserve the resources of an instance or a task, and register it.
 
         Raises:
             NoRoomError: there is not enough of something; nothing is reserved.
@@ -128,7 +128,7 @@ class Keeper:
             self.spawn(self.discard(other), f"discard-{other.id}")
 
     async def stop(self, instance: Instance) -> None:
-        """Stop a live instance, or remove a crashed one: tell others first, then end it, then clean up."""
+        """Stop a live instance, or remove a crashed one: announce it first, then end it, then clean up."""
         if instance.state is State.CRASHED:
             if not instance.released:
                 await self.end_unit(instance)
@@ -149,12 +149,12 @@ class Keeper:
         await self.discard(instance)
 
     async def end(self, instance: Instance, why: str, *, cut: bool = False) -> None:
-        """End a live instance that broke a rule; it counts as crashed, `why` is what its owner reads.
+        """End a live instance that broke a rule; it counts as crashed, and its owner reads `why`.
 
         Args:
             instance: may have ended already.
             why: also written to its log.
-            cut: its files are too much: of them logs alone stay.
+            cut: its files are too large: only its logs stay.
         """
         if not instance.live or instance.id in self._verdicts:
             return
@@ -168,15 +168,12 @@ class Keeper:
         try:
             await self._runner.kill(instance.unit)
         except UnitError:
-            # The next look finds it too much again.
+            # Otherwise the next check finds it too large again.
             del self._verdicts[instance.id]
             raise
 
     async def discard(self, instance: Instance) -> None:
-        """Remove what is left of an instance that is no longer alive; what it held is free at once, whatever the disk says.
-
-        Unless its files are just being taken over: they are not removed while they are walked.
-        """
+        """Remove a dead instance, once no work on its files is under way; its resources do not wait for the disk."""
         await self._remains.settled(instance)
         self._cut.discard(instance.id)
         if instance.state is not State.DELETED:
@@ -189,7 +186,7 @@ class Keeper:
         logger.info("instance_removed", **facts(instance))
 
     async def recover(self) -> None:
-        """Find again what an earlier agent left: adopt what lives, report what died, end what nobody knows.
+        """Recover the instances of an earlier agent: adopt living ones, report dead ones, end unknown ones.
 
         Raises:
             UnitError: the service manager cannot be asked.
@@ -210,18 +207,18 @@ class Keeper:
         self.save()
 
     def save(self) -> bool:
-        """Write the records down; says whether the disk has them."""
+        """Write the records down; return whether the disk has them."""
         return self._snapshot.save(self._registry)
 
     def save_again(self) -> None:
-        """Write down what the disk did not take before."""
+        """Write the records down that the disk refused before."""
         if self._snapshot.problem is not None:
             self.save()
             self._holdings.save()
             self._snapshot.evacuating = self._announcer.evacuating
 
     def spawn(self, work: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
-        """Run something beside the bus's messages; what it raises is logged."""
+        """Run a coroutine in the background; its exceptions are logged."""
 
         async def guarded() -> None:
             try:
@@ -235,7 +232,7 @@ class Keeper:
         return task
 
     async def close(self, *, recovered: bool) -> None:
-        """Let go of everything; the instances go on. Who has not `recovered` all of them leaves the records as they are."""
+        """Close everything; the instances go on. Without `recovered`, the records stay as they are."""
         await tasks.end(self._tasks)
         self._remains.close()
         if recovered:
@@ -251,7 +248,7 @@ class Keeper:
         elif instance.state is State.STOPPING:
             self.spawn(self._finish_stop(instance), f"stop-{instance.id}")
         elif status is not None and status.state is not UnitState.MISSING:
-            # Alive, or ended while nobody looked: the supervisor finds out which.
+            # It is alive, or ended while no agent was there: the supervisor finds out which.
             old = outdated(instance, status)
             logger.info("instance_adopted", old_unit=old, **facts(instance))
             if old:
@@ -276,7 +273,7 @@ class Keeper:
         except Exception as error:
             if not isinstance(error, (StartError, UnitError)):
                 logger.exception("start_broken", **facts(instance))
-            # What the droplet brought is no news to its owner.
+            # Output that came with the droplet is no news to its owner.
             self._cut.add(instance.id)
             await self.crash(
                 instance, str(error) if isinstance(error, IngotError) else "the agent's own fault"
@@ -285,10 +282,10 @@ class Keeper:
         await self._run(instance)
 
     async def prepare(self, instance: Instance, message: DeaStart, launcher: Launcher) -> bool:
-        """Fetch the droplet, make the folder, begin to keep the log; False when it is no longer wanted.
+        """Fetch the droplet, make the folder, begin to keep the log; return False when it is no longer wanted.
 
         Raises:
-            StartError: the text is what the owner reads.
+            StartError: the text is for the owner.
         """
         droplet = await self._droplets.get(message.sha1, message.executableFile, message.executableUri)
         if instance.state is not State.STARTING:
@@ -300,7 +297,7 @@ class Keeper:
         return instance.state is State.STARTING
 
     def variables(self, instance: Instance, message: DeaStart, launcher: Launcher) -> dict[str, str]:
-        """Give the whole environment of an instance or a task."""
+        """Return the whole environment of an instance or a task."""
         runtime = self.runtimes.find(message.runtime)
         return environment(
             message,
@@ -314,7 +311,7 @@ class Keeper:
         )
 
     async def _run(self, instance: Instance) -> None:
-        """Bring an instance whose unit is there to RUNNING."""
+        """Bring an instance whose unit exists to RUNNING."""
         supervisor = self.spawn(self._supervise(instance), f"watch-{instance.id}")
         late = ""
         try:
@@ -342,17 +339,18 @@ class Keeper:
             if why is None:
                 why = ending(status, instance.limits, self._config.file_mb, self.crowded(instance.id))
                 if why != status.describe():
-                    # A limit that the kernel holds to: its owner finds that where the agent's own verdicts are.
+                    # A limit that the kernel enforces: its owner finds the message where the agent's own verdicts
+                    # are.
                     await asyncio.to_thread(self._launcher.complain, instance, [f"FATAL: {why}"])
             await self.crash(instance, why)
 
     async def crash(self, instance: Instance, detail: str, *, verdict: bool = False) -> None:
-        """Take a live instance for crashed: out of the routes, told to others, its unit ended.
+        """Treat a live instance as crashed: remove its routes, announce it, end its unit.
 
         Args:
-            instance: counts as crashed from the first turn of this on.
-            detail: why.
-            verdict: of the agent's own, which stands in its log, too.
+            instance: counts as crashed from the first step of this on.
+            detail: the reason.
+            verdict: whether the agent itself decided it; then the reason is in its log too.
         """
         if not instance.live:
             return
@@ -372,11 +370,11 @@ class Keeper:
         await self._settle(instance)
 
     async def _settle(self, instance: Instance) -> None:
-        """Make a crashed instance's unit, port and uid free; its files stay for a while."""
+        """Free a crashed instance's unit, port and uid; its files stay for a while."""
         await self.end_unit(instance)
         await self._logs.finish(instance.id)
         if instance.state is not State.CRASHED:
-            # Discarded meanwhile: nothing is left to keep.
+            # It was discarded meanwhile: nothing is left to keep.
             return
         cut = instance.id in self._cut
         if instance.flapping:
@@ -388,7 +386,7 @@ class Keeper:
         self.save()
 
     async def end_unit(self, instance: Instance) -> None:
-        """End and forget a unit, however long the service manager cannot be reached."""
+        """End and forget a unit, and retry while the service manager cannot be reached."""
         while True:
             try:
                 await self._runner.stop(instance.unit, self._config.stop_grace)

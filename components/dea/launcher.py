@@ -1,4 +1,4 @@
-"""Making an instance's folder and the description of its unit (protocol 4.4, steps 4 to 8)."""
+"""The making of an instance's folder and of its unit's description (protocol 4.4, steps 4 to 8)."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ from components.dea.errors import StartError
 from components.dea.instance import Instance
 from components.dea.unpack import unpack
 
-# A command that is longer could not be handed to a program.
+# A longer command could not be passed to a program.
 _MOST_STARTUP = 128 * 1024
 _RUNTIME_MARK = b"%VCAP_LOCAL_RUNTIME%"
 _STDOUT, _STDERR, _ERRORS = "stdout.log", "stderr.log", "err.log"
-# Beside `app`, so that what it puts into /tmp counts against its disk and goes with it.
+# Beside `app`, so that its files in /tmp count against its disk and are removed with it.
 _TEMPORARY = ".tmp"
 _LOGS = (_STDOUT, _STDERR, _ERRORS)
 
 
 class Launcher:
-    """Folders and units of instances.
+    """The folders and unit descriptions of instances.
 
     Args:
         config: the DEA's.
@@ -40,20 +40,20 @@ class Launcher:
         instances.mkdir(mode=0o711, parents=True, exist_ok=True)
 
     def directory(self, instance: Instance) -> Path:
-        """Where an instance lives."""
+        """Return an instance's folder."""
         return self.path(instance.id)
 
     def path(self, name: str) -> Path:
-        """Where something of `known` is."""
+        """Return the path of a name of `known`."""
         return self._instances / name
 
     def temporary(self, instance: Instance) -> str:
-        """The folder for temporary files, as the instance sees it."""
+        """Return the folder for temporary files, as the instance sees it."""
         inside = self._config.sandbox == "systemd"
         return "/tmp" if inside else str(self.directory(instance) / _TEMPORARY)  # noqa: S108 - its own, see the unit
 
     def known(self) -> list[str]:
-        """Names of what is in the folder of instances: their ids."""
+        """Return the names in the folder of instances: their ids."""
         return [path.name for path in self._instances.iterdir()]
 
     def prepare(self, instance: Instance, droplet: Path, executable: str | None) -> None:
@@ -62,10 +62,10 @@ class Launcher:
         Args:
             instance: its `state_file` is set from `droplet.yaml`.
             droplet: the archive.
-            executable: stands for `%VCAP_LOCAL_RUNTIME%`.
+            executable: the value of `%VCAP_LOCAL_RUNTIME%`.
 
         Raises:
-            StartError: the droplet is not one, or the disk refuses.
+            StartError: the droplet is not valid, or the disk refuses.
         """
         directory = self.directory(instance)
         try:
@@ -93,13 +93,13 @@ class Launcher:
             raise StartError(f"its folder cannot be made: {error.strerror or error}") from error
 
     def spec(self, instance: Instance, environment: Mapping[str, str]) -> UnitSpec:
-        """Describe its unit."""
+        """Return the description of an instance's unit."""
         directory = self.directory(instance)
         port = [] if instance.port is None else ["-p", str(instance.port)]
         return self._spec(instance, environment, ["/bin/bash", str(directory / "startup"), *port], again=True)
 
     def task_spec(self, instance: Instance, environment: Mapping[str, str], command: str) -> UnitSpec:
-        """Describe the unit of a one-off task: the command, with what `startup` would have set before. Blocks.
+        """Return the description of a one-off task's unit: the command, with the variables of `startup`. Blocks.
 
         Raises:
             StartError: the disk refuses.
@@ -139,7 +139,7 @@ class Launcher:
             nofile=instance.limits.fds,
             file_mb=self._config.file_mb,
             cpu_weight=max(1, min(10_000, instance.limits.mem)),
-            # Of everything Ingot keeps on this machine, it sees its own folder alone.
+            # Of all that Ingot keeps on this machine, it sees its own folder alone.
             empty=[Path("/var/lib/ingot"), *_outside(self._instances, Path("/var/lib/ingot"))],
             hidden=[Path(p) for p in self._config.hidden],
             temporary=directory / _TEMPORARY,
@@ -148,7 +148,7 @@ class Launcher:
         )
 
     def complain(self, instance: Instance, lines: list[str]) -> None:
-        """Write to an instance's `logs/err.log`, which is in the hands of the application: follow no link. Blocks."""
+        """Append lines to an instance's `logs/err.log`, which the application controls: follow no link. Blocks."""
         with contextlib.suppress(OSError), contextlib.ExitStack() as handles:
             handle = os.open(self.directory(instance), os.O_DIRECTORY | os.O_NOFOLLOW)
             handles.callback(os.close, handle)
@@ -163,10 +163,10 @@ class Launcher:
 
 
 def task_script(startup: str, command: str) -> str:
-    """Write what runs a one-off command in the application's folder; pure.
+    """Return the script that runs a one-off command in the application's folder; pure.
 
     Args:
-        startup: the droplet's script; what it exports and unsets for the application (protocol 7.3), the command gets too.
+        startup: the droplet's script; its exports and unsets for the application (protocol 7.3) hold for the command too.
         command: a line for the shell.
     """
     settings = [line for line in startup.splitlines() if line.startswith(("export ", "unset "))]
@@ -195,7 +195,7 @@ def _fill_in(script: Path, executable: str | None) -> None:
 
 
 def _make_logs(directory: Path) -> None:
-    """Make the log files anew: what a droplet brought under their names would be its own to read, run and write."""
+    """Make the log files anew: files of the droplet under their names could be read, run and written by it."""
     logs = directory / "logs"
     if logs.is_symlink():
         raise StartError("the droplet's logs are a link")
@@ -219,7 +219,7 @@ def _state_file(directory: Path) -> str | None:
 
 
 def _read(path: Path, most: int) -> bytes:
-    """Read a file of the droplet, and no more of it than it can have."""
+    """Read a file of the droplet up to its largest allowed size."""
     with path.open("rb") as file:
         content = file.read(most + 1)
     if len(content) > most:

@@ -1,4 +1,4 @@
-"""Numbered lines of an instance's log: how output is cut into lines, and the window that is kept of them; pure."""
+"""Numbered lines of an instance's log: the cutting of output into lines, and the window of kept lines; pure."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import msgspec
 
 # A longer line becomes several.
 MOST_CHARACTERS = 8192
-# What a line takes beside its text.
+# The overhead of a line beside its text.
 _OVERHEAD = 64
 
 
@@ -24,7 +24,7 @@ class Line(msgspec.Struct, frozen=True, array_like=True):
 
     @property
     def size(self) -> int:
-        """What it takes of a window's bytes."""
+        """Return the line's part of a window's bytes."""
         return len(self.text) + _OVERHEAD
 
 
@@ -45,19 +45,19 @@ class Window:
 
     @property
     def first(self) -> int:
-        """The number of the oldest line kept; where there is none, of the next one."""
+        """Return the number of the oldest kept line; where there is none, of the next one."""
         return self._lines[0].n if self._lines else self.following
 
     @property
     def last(self) -> int:
-        """The number of the newest line there was; 0 before the first."""
+        """Return the number of the newest line so far; 0 before the first."""
         return self.following - 1
 
     def take(self, lines: Sequence[Line], following: int | None = None) -> None:
-        """Take in lines, oldest first.
+        """Add lines, oldest first.
 
         Args:
-            lines: where their numbers do not follow those kept, these are forgotten: a reader then sees what it missed.
+            lines: where their numbers do not follow the kept ones, those are dropped: a reader then sees the gap.
             following: the next line's number, where it is not the one after the last.
         """
         if lines and lines[0].n != self.following:
@@ -75,12 +75,12 @@ class Window:
             self._held -= self._lines.popleft().size
 
     def after(self, number: int, limit: int) -> list[Line]:
-        """Give the lines with a higher number, oldest first, at most `limit`."""
+        """Return the lines with a higher number, oldest first, at most `limit`."""
         start = max(0, number + 1 - self.first)
         return list(islice(self._lines, start, start + limit))
 
     def newest(self, size: int) -> str:
-        """Give the end of the log as text of at most `size` bytes, cut at a line where one fits."""
+        """Return the end of the log as text of at most `size` bytes, cut at a line where one fits."""
         chosen: list[str] = []
         left = size
         for line in reversed(self._lines):
@@ -91,7 +91,7 @@ class Window:
         return "".join(f"{text}\n" for text in reversed(chosen))
 
     def all(self) -> list[Line]:
-        """Give all that are kept."""
+        """Return all kept lines."""
         return list(self._lines)
 
 
@@ -99,12 +99,12 @@ def split(content: bytes, *, final: bool = False) -> tuple[list[str], int]:
     """Cut output into lines.
 
     Args:
-        content: begins where a line begins.
-        final: what has no end is a line, too, as nothing will follow.
+        content: output from the beginning of a line.
+        final: an unended rest is a line too, because nothing will follow.
 
     Returns:
-        The lines, and how many bytes they are; what is left begins the next ones. A piece that is too long for a line is
-        not left.
+        The lines, and their bytes; the rest begins the next ones. A piece that is too long for a line is
+        not left over.
     """
     end = content.rfind(b"\n") + 1
     if final or len(content) - end > MOST_CHARACTERS:
@@ -112,7 +112,7 @@ def split(content: bytes, *, final: bool = False) -> tuple[list[str], int]:
     lines: list[str] = []
     whole = content[:end]
     for piece in whole.removesuffix(b"\n").split(b"\n") if whole else ():
-        # NUL: what is left where a file was truncated under a program that does not append.
+        # NUL bytes are left where a file was truncated under a program that does not append.
         text = piece.decode("utf-8", errors="replace").replace("\0", "").rstrip("\r")
         lines.extend(
             text[start : start + MOST_CHARACTERS] for start in range(0, max(len(text), 1), MOST_CHARACTERS)

@@ -1,4 +1,4 @@
-"""Who listens on the TCP ports of this machine, and whether a port is in the hands of the instance it was given to."""
+"""The listeners on the TCP ports of this machine, and the check that an instance's port is its own."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def read(folder: Path = Path("/proc/net")) -> Table:
     """Return the uids that listen, by port, on whatever address. Blocks.
 
     Args:
-        folder: of the kernel's tables; there is none for IPv6 where that is switched off.
+        folder: the folder of the kernel's tables; there is none for IPv6 where that is switched off.
     """
     found: dict[int, set[int]] = {}
     for name in _TABLES:
@@ -36,12 +36,12 @@ def rows(lines: Iterable[str]) -> Iterator[tuple[int, int]]:
     """Yield port and uid of each listener; pure.
 
     Args:
-        lines: of one table. The kernel writes listeners first, so that what thousands of connections follow is never read.
+        lines: the lines of one table. The kernel writes listeners first, so the connections behind them are never read.
     """
     for line in lines:
         fields = line.split()
         if len(fields) < 8 or not fields[0].endswith(":"):
-            # The heading.
+            # The heading of the table.
             continue
         if fields[3] != _LISTENS:
             return
@@ -51,7 +51,7 @@ def rows(lines: Iterable[str]) -> Iterator[tuple[int, int]]:
 def strangers(instance: Instance, table: Table) -> list[int]:
     """Return the uids other than the instance's own that listen on its port.
 
-    An address is no excuse: who holds the port on one alone takes what is sent to that one.
+    Every address counts: a listener on one of them receives the traffic of that one.
     """
     return sorted(set(_holders(instance, table)) - {_uid(instance)})
 
@@ -62,7 +62,7 @@ def holds(instance: Instance, table: Table) -> bool:
 
 
 def taken(instance: Instance, uids: Collection[int]) -> str:
-    """Say that others have an instance's port, in words for its owner and for operators."""
+    """Return the message that others have an instance's port, for its owner and for operators."""
     whose = ", ".join(str(uid) for uid in uids)
     return f"another program of this machine (uid {whose}) listens on its port {instance.port}"
 
@@ -72,5 +72,5 @@ def _holders(instance: Instance, table: Table) -> Collection[int]:
 
 
 def _uid(instance: Instance) -> int:
-    # Without uids of their own, instances run with the agent's.
+    # Without uids of their own, instances run under the agent's.
     return os.geteuid() if instance.uid is None else instance.uid

@@ -1,4 +1,4 @@
-"""The logs of all instances and tasks of a DEA, and who waits for a line of them."""
+"""The logs of all instances and tasks of a DEA, and the readers that wait for new lines."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from components.common import log
 from components.dea.lines import Line
 from components.dea.spool import Bounds, Spool
 
-# A reader that asked for no more is answered with as much.
+# The number of lines for a reader that names none.
 _MOST_LINES = 5000
 _LONGEST_WAIT = 30.0
 logger = log.get(__name__)
 
 
 class _Shown(msgspec.Struct):
-    """A line as readers get it."""
+    """A line in the form for readers."""
 
     n: int
     at: float
@@ -28,7 +28,7 @@ class _Shown(msgspec.Struct):
 
 
 class Page(msgspec.Struct):
-    """The answer of `GET /logs/INSTANCE`: `first` and `last` are the numbers that are kept."""
+    """The answer of `GET /logs/INSTANCE`: `first` and `last` are the numbers of the kept lines."""
 
     instance: str
     first: int
@@ -37,17 +37,17 @@ class Page(msgspec.Struct):
 
 
 class LogBook:
-    """Keeps logs.
+    """The logs of instances and tasks.
 
     Args:
-        directory: where spools lie; made if missing.
+        directory: the folder of spools; made if missing.
         bounds: of each log.
     """
 
     def __init__(self, directory: Path, bounds: Bounds) -> None:
         self._directory, self._bounds = directory, bounds
         self._spools: dict[str, Spool] = {}
-        # Those that write; the others are only read.
+        # The logs that still grow; the others are only read.
         self._growing: set[str] = set()
         self._news = asyncio.Event()
         self._busy = asyncio.Lock()
@@ -55,13 +55,13 @@ class LogBook:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
 
     async def follow(self, name: str, folder: Path, uid: int | None, *, grows: bool = True) -> None:
-        """Begin to keep a log, or go on where an earlier agent stopped.
+        """Begin to keep a log, or continue that of an earlier agent.
 
         Args:
             name: the instance's or the task's id.
             folder: its own.
             uid: its own, where it has one.
-            grows: False for one that has ended.
+            grows: False after its end.
         """
         async with self._busy:
             if name not in self._spools:
@@ -72,31 +72,31 @@ class LogBook:
             self._growing.add(name)
 
     async def look(self) -> None:
-        """Read what was written since."""
+        """Read the lines written since the last look."""
         async with self._busy:
             found = await asyncio.to_thread(self._read, [n for n in self._growing if n in self._spools])
             self._take(found)
 
     async def finish(self, name: str) -> None:
-        """Read the last of one that has ended; it stays readable."""
+        """Read the rest of an ended log; it stays readable."""
         async with self._busy:
             if name in self._growing:
                 self._growing.discard(name)
                 self._take(await asyncio.to_thread(self._read, [name], final=True))
 
     async def drop(self, name: str) -> None:
-        """Forget one."""
+        """Forget a log."""
         async with self._busy:
             self._growing.discard(name)
             spool = self._spools.pop(name, None)
             if spool is not None:
-                # One that cannot be removed is the next agent's to tidy away.
+                # The next agent removes a spool that cannot be removed now.
                 with contextlib.suppress(OSError):
                     await asyncio.to_thread(spool.remove)
             self._tell()
 
     async def tidy(self) -> None:
-        """Remove the spools of instances that nobody knows any more."""
+        """Remove the spools of unknown instances."""
         async with self._busy:
             for path in self._directory.iterdir():
                 if path.name not in self._spools:
@@ -105,16 +105,16 @@ class LogBook:
 
     @property
     def unwritten(self) -> int:
-        """How many logs the disk does not take; their lines can be read while this agent lives."""
+        """Return how many logs the disk does not take; their lines can be read while this agent lives."""
         return sum(spool.unwritten for spool in self._spools.values())
 
     async def page(self, name: str, after: int, limit: int, wait: float) -> Page | None:
-        """Give lines; None where there is no such log.
+        """Return lines; None where there is no such log.
 
         Args:
             name: the instance's or the task's id.
-            after: lines with a higher number.
-            limit: at most so many.
+            after: only lines with a higher number.
+            limit: largest number of lines.
             wait: seconds to wait for one, where there is none yet.
         """
         loop = asyncio.get_running_loop()
@@ -130,12 +130,12 @@ class LogBook:
         return None
 
     def close(self) -> None:
-        """Answer all who wait."""
+        """Answer all waiting readers."""
         self._closed = True
         self._tell()
 
     def tail(self, name: str, size: int) -> str:
-        """Give the end of a log as text of at most `size` bytes."""
+        """Return the end of a log as text of at most `size` bytes."""
         spool = self._spools.get(name)
         return "" if spool is None else spool.window.newest(size)
 
@@ -152,7 +152,7 @@ class LogBook:
             self._tell()
 
     def _tell(self) -> None:
-        """Wake all who wait; those who come later wait for the next."""
+        """Wake all waiting readers; later ones wait for the next event."""
         self._news.set()
         self._news = asyncio.Event()
 

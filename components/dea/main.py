@@ -11,7 +11,7 @@ from components.dea.config import DeaConfig
 
 
 def identify(config: DeaConfig) -> Identity:
-    """Give the DEA the id it had before: a restarted agent is the same DEA."""
+    """Return the DEA's former identity: a restarted agent is the same DEA."""
     base = Path(config.base_dir)
     base.mkdir(mode=0o711, parents=True, exist_ok=True)
     return Identity("DEA", config.index, persistent_id(base / "id", config.index))

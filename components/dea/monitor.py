@@ -1,4 +1,4 @@
-"""What instances use: memory and processor time from /proc, disk from their folders; and what is too much."""
+"""The usage of instances: memory and processor time from /proc, disk from their folders, and the excess over limits."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Process:
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """A sample (protocol 4.7): percent of a core, KB, bytes; the next percentage is reckoned from `ticks` and `clock`.
+    """A sample (protocol 4.7): percent of a core, KB, bytes; the next percentage is computed from `ticks` and `clock`.
 
     `time` is shown, and may be set; `clock` only grows.
     """
@@ -45,7 +45,7 @@ class Usage:
 
 
 def processes(root: Path = Path("/proc")) -> list[Process]:
-    """Read all processes; those that end meanwhile are left out."""
+    """Return all processes; those that end meanwhile are left out."""
     found = []
     for folder in root.iterdir():
         if not folder.name.isdigit():
@@ -64,7 +64,7 @@ def processes(root: Path = Path("/proc")) -> list[Process]:
 
 
 def proportional_kb(pids: Iterable[int], root: Path = Path("/proc")) -> int:
-    """Sum memory with shared pages divided among those who share them; dear, so asked only when it matters."""
+    """Return their memory with shared pages divided among processes; costly, so used only when it matters."""
     total = 0
     for pid in pids:
         try:
@@ -76,7 +76,7 @@ def proportional_kb(pids: Iterable[int], root: Path = Path("/proc")) -> int:
 
 
 def unlinked_bytes(pids: Iterable[int], device: int, root: Path = Path("/proc")) -> int:
-    """Sum files of a device that have no name any more but are held open; of very many, some are looked at."""
+    """Return the size of a device's files that have no name but are held open; of very many, a part is checked."""
     seen: dict[int, int] = {}
     looked = 0
     for pid in pids:
@@ -98,12 +98,12 @@ def unlinked_bytes(pids: Iterable[int], device: int, root: Path = Path("/proc"))
 def _control_group(pid: int, controller: str, root: Path, groups: Path) -> Path:
     lines = (root / str(pid) / "cgroup").read_text(encoding="ascii", errors="replace").splitlines()
     places = {names: path for _number, names, path in (line.split(":", 2) for line in lines)}
-    # The whole hierarchy of version 2, or the controller's own of version 1.
+    # The whole hierarchy of version 2, or the pids controller's own of version 1.
     return groups / controller / places[controller][1:] if controller in places else groups / places[""][1:]
 
 
 def refused_tasks(pid: int, root: Path = Path("/proc"), groups: Path = Path("/sys/fs/cgroup")) -> int:
-    """Read how often the control group of a process refused it a task; 0 where there is no such controller."""
+    """Return how often the control group of a process refused it a task; 0 where there is no such controller."""
     try:
         lines = (_control_group(pid, "pids", root, groups) / "pids.events").read_text(encoding="ascii")
         events = dict(line.split() for line in lines.splitlines())
@@ -113,7 +113,7 @@ def refused_tasks(pid: int, root: Path = Path("/proc"), groups: Path = Path("/sy
 
 
 def held_memory(pid: int, root: Path = Path("/proc"), groups: Path = Path("/sys/fs/cgroup")) -> int | None:
-    """Read how many bytes the kernel holds the control group of a process to; None where it does not."""
+    """Return the bytes to which the kernel limits the control group of a process; None where it does not."""
     try:
         return int((_control_group(pid, "memory", root, groups) / "memory.max").read_text(encoding="ascii"))
     except (OSError, KeyError, ValueError):
@@ -121,7 +121,7 @@ def held_memory(pid: int, root: Path = Path("/proc"), groups: Path = Path("/sys/
 
 
 def controllers(groups: Path = Path("/sys/fs/cgroup")) -> list[str]:
-    """List what this kernel limits by control groups of version 2; empty where it has none of them."""
+    """Return the controllers of version 2 of this kernel; empty where it has none."""
     try:
         return sorted((groups / "cgroup.controllers").read_text(encoding="ascii").split())
     except OSError:
@@ -129,7 +129,7 @@ def controllers(groups: Path = Path("/sys/fs/cgroup")) -> list[str]:
 
 
 def group(found: Iterable[Process], owner: Callable[[Process], str | None]) -> Mapping[str, list[Process]]:
-    """Sort processes by the instance they belong to."""
+    """Return processes by the instance that they belong to."""
     table: dict[str, list[Process]] = {}
     for process in found:
         name = owner(process)
@@ -139,18 +139,18 @@ def group(found: Iterable[Process], owner: Callable[[Process], str | None]) -> M
 
 
 def sample(own: Iterable[Process], disk: int, now: float, clock: float, before: Usage | None) -> Usage:
-    """Reckon an instance's usage from its processes and its previous sample; `now` is since 1970, `clock` only grows."""
+    """Return an instance's usage from its processes and its previous sample; `now` is since 1970, `clock` only grows."""
     own = list(own)
     ticks = sum(p.ticks for p in own)
     cpu = 0.0
     if before is not None and clock > before.clock:
-        # A process that ended took its time with it: no negative percentages.
+        # The time of a process that ended is gone with it; a percentage is never negative.
         cpu = max(0.0, 100 * (ticks - before.ticks) / _TICKS / (clock - before.clock))
     return Usage(now, round(cpu, 1), float(sum(p.rss_kb for p in own)), disk, ticks, clock)
 
 
 def excess(memory_kb: float, disk: int, limits: Limits) -> str | None:
-    """Say what an instance has too much of, in words; None when nothing."""
+    """Return in words the limit that an instance exceeds; None when there is none."""
     if memory_kb > limits.mem * 1024:
         return f"memory over {limits.mem} MB ({memory_kb / 1024:.0f} MB)"
     if disk > limits.disk * _MB:
@@ -159,12 +159,12 @@ def excess(memory_kb: float, disk: int, limits: Limits) -> str | None:
 
 
 def overcrowded(threads: int, refused: int, limit: int) -> str | None:
-    """Say that an instance stands at its limit of tasks; one that met it and came off it again may go on.
+    """Return in words that an instance stands at its limit of tasks; one that met it and left it again may go on.
 
     Args:
-        threads: it has now.
-        refused: how often its control group refused it one since the last look.
-        limit: tasks it may have.
+        threads: their present number.
+        refused: how often its control group refused one since the last look.
+        limit: largest number of tasks.
     """
     full = threads >= limit or (refused > 0 and threads >= limit * 9 // 10)
     return too_many(limit) if full else None

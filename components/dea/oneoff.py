@@ -1,4 +1,4 @@
-"""One-off tasks: a command run once, in the sandbox an instance of its application would have (docs/decisions/0007-the-core.md)."""
+"""One-off tasks: a command that runs once in an application's sandbox (docs/decisions/0007-the-core.md)."""
 
 from __future__ import annotations
 
@@ -27,24 +27,24 @@ from components.dea.verdict import ending
 TASKS = Counter("ingot_dea_tasks_total", "One-off tasks, by how they ended.", ["result"])
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 _TAIL_BYTES = 64 * 1024
-# The service manager ends one that is too long, also while no agent is there; where it cannot, the agent does.
+# The service manager ends a task that runs too long, also while there is no agent; where it cannot, the agent does.
 _SLACK_SECONDS = 2.0
 _STOPPED = "stopped"
 logger = log.get(__name__)
 
 
 class Tasks:
-    """Runs tasks.
+    """The runner of tasks.
 
     Args:
         config: the DEA's.
         keeper: reserves, prepares and cleans up as for instances.
-        registry: has their records, beside those of instances.
+        registry: their records, beside those of instances.
         runner: runs their units.
         launcher: makes their folders.
-        gone: takes them away.
-        announcer: tells how they ended.
-        logs: keeps what they write.
+        gone: removes them.
+        announcer: announces their ends.
+        logs: keeps their output.
     """
 
     def __init__(
@@ -67,11 +67,11 @@ class Tasks:
         self._gone = gone
         self._announcer = announcer
         self._logs = logs
-        # What a task ended for, where this agent ended it.
+        # The reasons for which this agent ended tasks.
         self._verdicts: dict[str, str] = {}
 
     def start(self, message: TaskStart) -> TaskReply:
-        """Take a task, or say why not. One that is here already is not run again."""
+        """Accept a task, or return the reason of a refusal. A task that is here already is not run again."""
         known = self._registry.get(message.task)
         if known is not None and known.task is not None:
             return TaskReply(task=message.task)
@@ -79,7 +79,7 @@ class Tasks:
         if problem is None:
             now = time.time()
             record = Instance.of(message.start, message.task, now)
-            # Nobody routes to it, so it has no port and proves nothing.
+            # It has no route, so it has no port and proves nothing.
             record.uris, record.health = [], None
             record.task = TaskFacts(
                 timeout=message.timeout, deadline=now + message.timeout, ends=_running() + message.timeout
@@ -95,7 +95,7 @@ class Tasks:
         return TaskReply(task=message.task, error=problem)
 
     async def stop(self, task: str) -> TaskReply:
-        """End a task: gently, then by force; that it ended is told like any end."""
+        """End a task: gently, then by force; its end is announced like any other."""
         record = self._registry.get(task)
         if record is None or record.task is None:
             return TaskReply(task=task, error="no such task runs here")
@@ -118,7 +118,7 @@ class Tasks:
             raise
 
     async def recover(self) -> None:
-        """Go on with what an earlier agent left; after `Keeper.recover`, which has read the records.
+        """Continue the tasks of an earlier agent; call after `Keeper.recover`, which has read the records.
 
         Raises:
             UnitError: the service manager cannot be asked.
@@ -134,9 +134,9 @@ class Tasks:
         await clear_unknown(self._launcher, self._registry, self._gone)
 
     async def tell_untold(self) -> None:
-        """Tell of ends that could not be told while the bus was away."""
+        """Announce the ends that could not be announced while the bus was away."""
         for record in self._registry.tasks():
-            # One that is being cleaned up tells by itself.
+            # A task that is being cleaned up announces its end by itself.
             if record.state is State.DELETED:
                 await self._tell(record)
 
@@ -175,11 +175,11 @@ class Tasks:
                 await self._finish(record, None, self._verdicts[record.id])
                 return
             record.move(State.RUNNING, time.time())
-            # Before it begins: whatever happens now, it is not begun a second time.
+            # Recorded before it begins: whatever happens now, it is not begun a second time.
             self._note_begin()
             await self._runner.start(spec)
             if record.id in self._verdicts:
-                # Told to end in the very moment.
+                # It was stopped in this very moment.
                 await self._runner.kill(record.unit)
         except Exception as error:
             if not isinstance(error, (StartError, UnitError)):
@@ -217,7 +217,7 @@ class Tasks:
         await self._finish(record, None, why or ending(status, record.limits, self._config.file_mb, None))
 
     async def _finish(self, record: Instance, exit_status: int | None, detail: str) -> None:
-        """Note how it ended, once, and wind it up."""
+        """Record the result of a task, once, and wind it up."""
         assert record.task is not None
         if record.task.ended is not None:
             return
@@ -237,7 +237,7 @@ class Tasks:
         await self._wind_up(record)
 
     async def _wind_up(self, record: Instance) -> None:
-        """Clean up after a task that has ended, and tell of it."""
+        """Clean up after an ended task, and announce its end."""
         await self._keeper.end_unit(record)
         self._verdicts.pop(record.id, None)
         if record.state is not State.DELETED:
@@ -246,7 +246,7 @@ class Tasks:
         self._keeper.save()
         await self._gone.take(self._launcher.directory(record))
         if record.told:
-            # An earlier agent told it, and was gone before the log was.
+            # An earlier agent announced it, and ended before it removed the log.
             await self._forget(record)
         else:
             await self._tell(record)
@@ -257,7 +257,7 @@ class Tasks:
         self._keeper.save()
 
     async def _linger(self, record: Instance) -> None:
-        """Keep the log for those who read it to its end."""
+        """Keep the log for readers that read it to its end."""
         await asyncio.sleep(self._config.task_keep)
         await self._forget(record)
 
@@ -266,7 +266,7 @@ class Tasks:
         assert record.task.ended is not None
         if record.told:
             return
-        # Before the attempt: the bus may come back, and ask for it again, in the middle of it.
+        # Before the attempt: the bus may come back in the middle of it and ask for it again.
         record.told = True
         record.told = await self._announcer.task_ended(record.task.ended)
         if record.told:
@@ -275,7 +275,7 @@ class Tasks:
 
 
 def _running() -> float:
-    """Return the seconds since the machine's start, which the next agent counts alike."""
+    """Return the seconds since the machine's start, a clock that the next agent shares."""
     return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 

@@ -1,4 +1,4 @@
-"""The guard of instances' ports: a route leads to the instance it was made for, or nowhere."""
+"""The guard of instances' ports: a route leads to its instance or nowhere."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ logger = log.get(__name__)
 
 
 class PortGuard:
-    """Looks after the ports of all that run.
+    """The guard of all running instances' ports.
 
     Args:
         registry: the instances.
-        lose: begins to take an instance out of the routes and to end it as crashed, with the reason its owner reads.
-        read: gives who listens; blocks.
+        lose: begins to remove an instance's routes and to end it as crashed, with a reason for its owner.
+        read: returns the listeners; blocks.
     """
 
     def __init__(
@@ -32,7 +32,7 @@ class PortGuard:
         self._lose, self._read = lose, read
 
     async def look(self) -> None:
-        """Look once at who listens, however many instances there are, and end those whose port others have."""
+        """Check all listeners once, and end the instances whose port is taken by others."""
         routed = [i for i in self._registry.in_state(State.RUNNING) if i.port is not None]
         if not routed:
             return
@@ -42,5 +42,5 @@ class PortGuard:
             if others and instance.state is State.RUNNING:
                 logger.error("port_taken", instance=instance.id, port=instance.port, uids=others)
                 self._lose(instance, listeners.taken(instance, others))
-        # What was begun has its first turn: none of them counts as running when whoever asked goes on.
+        # Each of these has run its first step: none of the instances counts as running when the caller goes on.
         await asyncio.sleep(0)

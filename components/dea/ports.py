@@ -1,4 +1,4 @@
-"""Numbers that are handed out in turn and rest before they are handed out again: ports and uids; pure, but for `port_free`.
+"""Ports and uids: numbers that are handed out in turn and rest before their next use; pure, but for `port_free`.
 
 A port that went back rests for two prune thresholds of the routers, and time passes only while the bus is there, so
 that no router that still holds an old route can meet another application behind it.
@@ -14,12 +14,12 @@ import msgspec
 
 from components.dea.errors import NoRoomError
 
-# How a machine says that it does without IPv6.
+# The error of a machine without IPv6.
 _NO_IPV6 = {errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL}
 
 
 class RingState(msgspec.Struct):
-    """What is kept: where the ring stands, and the seconds each resting number has left."""
+    """The saved state of a ring: its position, and the seconds that each resting number has left."""
 
     next: int
     resting: dict[int, float] = msgspec.field(default_factory=dict)
@@ -31,7 +31,7 @@ class Ring:
     Args:
         first: the lowest.
         last: the highest.
-        rest: seconds that one returned is kept back.
+        rest: seconds for which a returned number is kept back.
         state: of an earlier ring.
     """
 
@@ -59,30 +59,30 @@ class Ring:
         raise NoRoomError(f"all numbers from {self._first} to {self._last} are taken or rest")
 
     def claim(self, numbers: Iterable[int]) -> None:
-        """Take what instances found at a start hold already."""
+        """Mark the numbers as taken that instances found at a start hold."""
         for number in numbers:
             self._taken.add(number)
             self._resting.pop(number, None)
 
     def give_back(self, number: int) -> None:
-        """Return a number: it rests from now on."""
+        """Return a number to the ring: it rests from now on."""
         self._taken.discard(number)
         if self.rest > 0 and self._first <= number <= self._last:
             self._resting[number] = self.rest
 
     def advance(self, seconds: float) -> None:
-        """Let time pass for those that rest."""
+        """Let time pass for resting numbers."""
         self._resting = {n: left - seconds for n, left in self._resting.items() if left > seconds}
 
     def state(self) -> RingState:
-        """Give what is to be kept."""
+        """Return the state to be saved."""
         return RingState(self._next, dict(self._resting))
 
 
 def port_free(port: int) -> bool:
-    """Judge whether nobody has a TCP port of this machine, on any address of either protocol.
+    """Return whether a TCP port of this machine is free, on all addresses of both protocols.
 
-    Without SO_REUSEADDR the kernel refuses a port that somebody merely bound, too: who has one may listen the moment it is
+    Without SO_REUSEADDR the kernel also refuses a port that is merely bound, whose holder may listen the moment it is
     handed out. No table of the kernel shows such a socket.
     """
     for family in (socket.AF_INET, socket.AF_INET6):

@@ -1,4 +1,4 @@
-"""Whether an instance has come up (protocol 4.4, step 9; `meta.health` in docs/platform.md)."""
+"""The check that an instance has come up (protocol 4.4, step 9; `meta.health` in docs/platform.md)."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ from components.dea.errors import StartError
 from components.dea.instance import Instance, State
 
 _CONNECT_SECONDS = 0.25
-# Quick at first, as most are; then as patient as 2011's.
+# Short at first, because most start fast; then as patient as DEAs of 2011.
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 0.5
 _MOST_STATE_BYTES = 64 * 1024
-# One question of a health check; an application may be slow at first.
+# The timeout of one health request; an application may be slow at first.
 _ANSWER_SECONDS = 10.0
 _MOST_HEAD_BYTES = 16 * 1024
 _LONGEST_TIMEOUT = 3600.0
 
 
 class NotReadyError(StartError):
-    """An instance did not come up in its time; the text is what its owner reads."""
+    """An instance did not come up in its time; the text is for its owner."""
 
 
 async def ready(instance: Instance, directory: Path, config: DeaConfig) -> bool:
-    """Wait until an instance serves; False when it is no longer starting.
+    """Wait until an instance serves; return False when it is no longer starting.
 
     Raises:
         NotReadyError: it does not in its time, or another program has its port.
@@ -67,10 +67,10 @@ async def _serves(instance: Instance, directory: Path, config: DeaConfig) -> boo
 
 
 async def _itself(instance: Instance) -> bool:
-    """Judge whether it was the instance that answered. One that says so in a file need not listen yet.
+    """Return whether the instance itself answered. One with a state file need not listen yet.
 
     Raises:
-        NotReadyError: others listen on its port, and no waiting makes that good.
+        NotReadyError: others listen on its port, and waiting does not help.
     """
     if instance.port is None:
         return True
@@ -90,9 +90,9 @@ def _late(instance: Instance, path: str | None, last: str) -> str:
 
 
 async def answer(address: str, instance: Instance, path: str, seconds: float) -> str:
-    """Ask an instance over HTTP; gives the status it answered with, or in words why there is none."""
+    """Send an HTTP request to an instance; return the status of its answer, or in words why there is none."""
     host = instance.uris[0] if instance.uris else address
-    # The path is a user's: nothing in it may begin a header of its own.
+    # The path is a user's: no part of it may begin a header.
     target = quote(path if path.startswith("/") else f"/{path}", safe="/%?&=+:;,@!~*'()$-._")
     asked = f"GET {target} HTTP/1.1\r\nHost: {quote(host, safe=':.-_')}\r\nUser-Agent: ingot-dea\r\nAccept: */*\r\nConnection: close\r\n\r\n"
     try:
@@ -119,7 +119,7 @@ def _seconds(instance: Instance, config: DeaConfig, health: HealthCheck | None) 
 
 
 async def listens(address: str, port: int) -> bool:
-    """Judge whether somebody answers at a port."""
+    """Return whether a port is open."""
     try:
         _reader, writer = await asyncio.wait_for(asyncio.open_connection(address, port), _CONNECT_SECONDS)
     except (OSError, TimeoutError):
@@ -131,7 +131,7 @@ async def listens(address: str, port: int) -> bool:
 
 
 def says_running(path: Path) -> bool:
-    """Judge a state file: JSON `{"state": "RUNNING"}`. It is the application's: no link is followed. Blocks."""
+    """Return whether a state file is JSON `{"state": "RUNNING"}`. The application controls it: no link is followed. Blocks."""
     try:
         handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
     except OSError:

@@ -1,4 +1,4 @@
-"""Removing crashed instances: when their time is over, and earlier where others need the room."""
+"""The removal of crashed instances: when their time is over, and earlier where others need the room."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ logger = log.get(__name__)
 
 
 class Reaper:
-    """Removes crashed instances.
+    """The removal of crashed instances.
 
     Args:
         registry: all instances.
-        gone: says whether a removal has shown its effect.
-        keep: seconds that a crashed one stays.
+        gone: tells whether a removal has shown its effect.
+        keep: seconds for which a crashed one stays.
         discard: removes one.
     """
 
@@ -29,12 +29,12 @@ class Reaper:
         self._registry, self._gone, self._keep, self._discard = registry, gone, keep, discard
 
     async def reap(self) -> None:
-        """Remove those whose time is over, and the oldest where all together hold too much."""
+        """Remove crashed instances whose time is over, and the oldest where all together hold too much."""
         for instance in self._registry.expired(time.time(), self._keep):
             await self._try(instance)
 
     async def relieve(self) -> None:
-        """On a disk that is full, remove the oldest; the next one when that has shown its effect."""
+        """On a full disk, remove the oldest; the next one after that has shown its effect."""
         if self._registry.disk_full and not self._gone.busy:
             for instance in self._registry.crashed()[:1]:
                 logger.warning("disk_full", reason=self._registry.disk_full, discarded=instance.id)

@@ -1,4 +1,4 @@
-"""All instances of a DEA, and what they have reserved; pure."""
+"""The instances of a DEA, and their reservations; pure."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from components.common.messages import Capacity, DeaDiscover, FindDroplet, Limit
 from components.dea.errors import NoRoomError
 from components.dea.instance import HOLDING, Instance, State
 
-# What a clock that is kept right may go back by.
+# The largest step back of a clock that is kept right.
 _CLOCK_SECONDS = 60.0
 # Protocol 4.3, milliseconds.
 _TAINT_PER_INSTANCE, _TAINT_FOR_MEMORY, _TAINT_CAP = 10, 100, 250
 
-# Of the disk, what crashed instances may hold: they are somebody's convenience, and others wait for the room.
+# The part of the disk that crashed instances may hold: they are a convenience, and others wait for the room.
 _KEPT_SHARE = 10
 
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """What the machine gives: MB, MB, and a number."""
+    """The limits of the machine: MB, MB, and a number."""
 
     memory: int
     disk: int
@@ -32,48 +32,48 @@ class Registry:
     """Instances and one-off tasks by id; only `tasks`, `watched`, `capacity` and iteration know of tasks.
 
     Args:
-        bounds: what may be reserved.
+        bounds: the limits of reservations.
     """
 
     def __init__(self, bounds: Bounds) -> None:
         self.bounds = bounds
-        # What the file system lacks, whatever was reserved of it; empty where it has room.
+        # The file system's shortage, whatever was reserved of it; empty where it has room.
         self.disk_full = ""
         self._instances: dict[str, Instance] = {}
 
     def __iter__(self) -> Iterator[Instance]:
-        """All, as they were added; a copy, so that they may be removed meanwhile."""
+        """Iterate over all records in the order of their addition; a copy, so that they may be removed meanwhile."""
         return iter(list(self._instances.values()))
 
     def __len__(self) -> int:
         return len(self._instances)
 
     def get(self, instance_id: str) -> Instance | None:
-        """Find one."""
+        """Return the record of an id."""
         return self._instances.get(instance_id)
 
     def add(self, instance: Instance) -> None:
-        """Take one in, whatever the room: ask `check_room` before."""
+        """Add a record, without a check of the room: call `check_room` before."""
         self._instances[instance.id] = instance
 
     def remove(self, instance: Instance) -> None:
-        """Forget one."""
+        """Forget a record."""
         self._instances.pop(instance.id, None)
 
     def live(self) -> list[Instance]:
-        """Instances that start or run."""
+        """Return the instances that start or run."""
         return [i for i in self if i.live and i.task is None]
 
     def in_state(self, *states: State) -> list[Instance]:
-        """Instances in one of the states."""
+        """Return the instances in one of the states."""
         return [i for i in self if i.state in states and i.task is None]
 
     def tasks(self) -> list[Instance]:
-        """One-off tasks, ended ones that are still here included."""
+        """Return the one-off tasks, including ended ones that are still here."""
         return [i for i in self if i.task is not None]
 
     def watched(self) -> list[Instance]:
-        """Instances and tasks that have processes."""
+        """Return the instances and tasks that have processes."""
         return [i for i in self if i.live]
 
     def find(
@@ -85,7 +85,7 @@ class Registry:
         indices: Collection[int] | None = None,
         states: Collection[str] | None = None,
     ) -> list[Instance]:
-        """Those of an application that match every filter given; what is being stopped is not found."""
+        """Return an application's instances that match every given filter, but none that is being stopped."""
         return [
             i
             for i in self
@@ -96,7 +96,7 @@ class Registry:
         ]
 
     def asked_for(self, query: FindDroplet) -> list[Instance]:
-        """Answer `dea.find.droplet`; both names of the list of instances are honoured."""
+        """Return the instances for `dea.find.droplet`; both names of the list of instances are honoured."""
         wanted = query.instances if query.instances is not None else query.instance_ids
         return self.find(
             query.droplet,
@@ -107,7 +107,7 @@ class Registry:
         )
 
     def capacity(self) -> Capacity:
-        """What there is and what is taken; crashed instances take disk alone, and of a disk that is full all is taken."""
+        """Return the capacity and its taken part; crashed instances take disk alone, and a full disk counts as all taken."""
         holding = [i for i in self if i.state in HOLDING]
         disk = sum(i.limits.disk for i in holding) + sum(i.kept_mb for i in self.crashed())
         return Capacity(
@@ -120,7 +120,7 @@ class Registry:
         )
 
     def check_room(self, limits: Limits) -> None:
-        """Judge whether one more fits.
+        """Check that one more instance fits.
 
         Raises:
             NoRoomError: naming what is lacking.
@@ -132,35 +132,35 @@ class Registry:
             raise NoRoomError(f"the file system of instances is nearly full: {self.disk_full}")
         if now.memory_reserved + limits.mem > now.memory:
             raise NoRoomError(f"{limits.mem} MB of memory wanted, {now.memory - now.memory_reserved} MB free")
-        # What is kept of crashed ones goes where somebody needs the room.
+        # Remains of crashed instances give way where an instance needs the room.
         free = now.disk - now.disk_reserved + sum(i.kept_mb for i in self.crashed())
         if limits.disk > free:
             raise NoRoomError(f"{limits.disk} MB of disk wanted, {free} MB free")
 
     def taint(self, droplet: int) -> float:
-        """Give the seconds to wait before answering `dea.discover`: emptier DEAs answer first."""
+        """Return the seconds to wait before answering `dea.discover`: emptier DEAs answer first."""
         same = sum(1 for i in self.live() if i.droplet == droplet)
         reserved = self.capacity().memory_reserved / max(self.bounds.memory, 1)
         return min(_TAINT_CAP, _TAINT_PER_INSTANCE * same + _TAINT_FOR_MEMORY * reserved) / 1000
 
     def counts(self) -> dict[str, int]:
-        """Live instances by application, for the beat."""
+        """Return the live instances by application, for the beat."""
         return dict(Counter(str(i.droplet) for i in self.live()))
 
     def crashed(self) -> list[Instance]:
-        """Crashed ones that hold nothing but their folder; the oldest first."""
+        """Return the crashed instances that hold nothing but their folder, oldest first."""
         ended = [i for i in self.in_state(State.CRASHED) if i.released]
         return sorted(ended, key=lambda i: i.state_timestamp)
 
     def in_the_way(self, limits: Limits) -> list[Instance]:
-        """Crashed ones that have to go for one more instance to have its disk."""
+        """Return the crashed instances that must go to free the disk for one more instance."""
         now = self.capacity()
         return self._oldest(now.disk_reserved + limits.disk - now.disk)
 
     def expired(self, now: float, keep: float) -> list[Instance]:
-        """Crashed ones whose time is over, and the oldest where all together hold more than their share of the disk.
+        """Return the crashed instances whose time is over, and the oldest where all hold more than their share of the disk.
 
-        The time of one is not known where the clock was set back since: it is over.
+        Where the clock was set back since, the time of an instance is unknown and counts as over.
         """
         crashed = self.in_state(State.CRASHED)
         late = [i for i in crashed if not -_CLOCK_SECONDS < now - i.state_timestamp < keep]
@@ -168,7 +168,7 @@ class Registry:
         return late + [i for i in self._oldest(held - self.bounds.disk // _KEPT_SHARE) if i not in late]
 
     def _oldest(self, excess: int) -> list[Instance]:
-        """Choose crashed ones that hold so many MB."""
+        """Return the oldest crashed instances that together hold so many MB."""
         chosen = []
         for instance in self.crashed():
             if excess <= 0:
@@ -180,7 +180,7 @@ class Registry:
 
 
 def answers_discover(query: DeaDiscover, registry: Registry, runtimes: Iterable[str]) -> bool:
-    """Judge whether to answer `dea.discover` (protocol 4.3); evacuation is for the caller to see."""
+    """Return whether to answer `dea.discover` (protocol 4.3); the caller checks for evacuation."""
     if query.runtime and query.runtime not in set(runtimes):
         return False
     try:

@@ -1,4 +1,4 @@
-"""What is kept of an instance that crashed, for its owner to read: its folder, or where the disk is at stake its logs alone."""
+"""The remains of a crashed instance, for its owner to read: its folder, or where the disk is short its logs alone."""
 
 from __future__ import annotations
 
@@ -23,29 +23,29 @@ logger = log.get(__name__)
 
 
 class Remains:
-    """Keeps remains.
+    """The keeper of crashed instances' files.
 
     Args:
         gone: removes the rest.
-        most_files: of an instance; one that left more is cut to its logs.
-        log_mb: of one log file; a longer one is not kept.
+        most_files: largest number of files; an instance that left more is cut to its logs.
+        log_mb: size of one log file; a longer one is not kept.
     """
 
     def __init__(self, gone: Gone, most_files: int, log_mb: int) -> None:
         self._gone, self._most, self._log = gone, most_files, log_mb * _MB
-        # Apart from the threads that everything else is done by: a hostile folder takes minutes.
+        # Apart from the threads of all other work: a hostile folder takes minutes.
         self._threads = ThreadPoolExecutor(2, thread_name_prefix="remains")
-        # By instance, those whose folder is being taken over.
+        # By instance: the folders that are being taken over.
         self._under_way: dict[str, asyncio.Event] = {}
         self._closed = threading.Event()
 
     async def keep(self, instance: Instance, folder: Path, *, cut: bool) -> None:
-        """Take over a folder whose instance has no processes any more, and note its size; nothing is raised.
+        """Take over the folder of an instance that has no processes any more, and record its size; never raise.
 
         Args:
             instance: its uid may serve another afterwards.
             folder: its own.
-            cut: only logs are to stay.
+            cut: whether only logs are kept.
         """
         done = self._under_way[instance.id] = asyncio.Event()
         try:
@@ -55,7 +55,7 @@ class Remains:
             done.set()
 
     async def settled(self, instance: Instance) -> None:
-        """Wait until nothing is done to an instance's folder."""
+        """Wait until no work on an instance's folder is under way."""
         under_way = self._under_way.get(instance.id)
         if under_way is not None:
             await under_way.wait()
@@ -74,7 +74,7 @@ class Remains:
         return size
 
     def close(self) -> None:
-        """Begin no more, and break off what is under way: the next agent does it again."""
+        """Begin no more work, and break off the present one: the next agent does it again."""
         self._closed.set()
         self._threads.shutdown(wait=False, cancel_futures=True)
 
@@ -91,14 +91,14 @@ class Remains:
         return not self._closed.is_set()
 
     def _cut(self, folder: Path) -> None:
-        """Put a new folder with the logs into the place of an old one."""
+        """Replace a folder by a new one with its logs."""
         old = folder.with_name(f".cut-{folder.name}")
         folder.rename(old)
         try:
             try:
                 _make(folder)
             except OSError:
-                # No room for two folders: the rest goes first.
+                # There is no room for two folders: the other files go first.
                 for path in sorted(old.iterdir()):
                     if path.name != "logs":
                         trees.remove(path, self._wanted)
@@ -112,7 +112,7 @@ class Remains:
                 trees.remove(old, self._wanted)
 
     def _keep_logs(self, old: Path, new: Path) -> None:
-        """Keep the platform's own logs where they are plain files of allowed size; nothing else that an instance put there."""
+        """Keep the platform's own logs where they are plain files of allowed size, and no other file of the instance."""
         try:
             source = os.open(old, _FOLDER)
         except OSError:
@@ -137,7 +137,7 @@ def _make(folder: Path) -> None:
 
 
 async def clear_unknown(launcher: Launcher, registry: Registry, gone: Gone) -> None:
-    """Remove folders that an earlier agent left and nobody knows any more."""
+    """Remove unknown folders that an earlier agent left."""
     for name in launcher.known():
         if registry.get(name) is None:
             logger.warning("folder_unknown", folder=name)

@@ -1,9 +1,9 @@
-"""Instances whose unit was made as earlier releases made it: how many are left, and which of them asks for a successor; pure.
+"""The replacement of instances whose unit was made by an earlier release, one after the other; pure.
 
-One at a time is named in the DEA's beat (`leaving`). The health manager has a successor started, and the old one stopped when the
-successor runs, exactly as for an instance on a DEA that evacuates. It is named until it is gone: the health manager takes the
-successor of one that is named no more for a duplicate, and stops it. One without a successor after the longest start that is allowed,
-because there is no room for it or it does not start, lets the next have its turn.
+The DEA's beat names one at a time (`leaving`). The health manager has a successor started, and the old one stopped when the
+successor runs, exactly as for an instance on a DEA that evacuates. It is named until it is gone: the health manager takes a
+successor of an unnamed instance for a duplicate, and stops it. One without a successor after the longest allowed start,
+because there is no room for it or it does not start, gives way to the next.
 """
 
 from __future__ import annotations
@@ -13,12 +13,13 @@ from collections.abc import Collection
 from components.common.units import UnitStatus
 from components.dea.instance import Instance
 
-# A start may take as long as a health check's longest timeout, 600 s, and before it come the request and the droplet's way to its DEA.
+# A start may take as long as the longest timeout of a health check, 600 s, after the request and the transfer of the
+# droplet.
 _PATIENCE_SECONDS = 900.0
 
 
 def outdated(instance: Instance, status: UnitStatus) -> bool:
-    """Return whether a unit that was found runs under no account, which is how earlier releases made them."""
+    """Return whether the unit of a recovered instance runs under no account, as units of earlier releases do."""
     return instance.uid is not None and status.alive and status.user != str(instance.uid)
 
 
@@ -35,11 +36,11 @@ class Renewal:
         self._named: tuple[str, float] | None = None
 
     def add(self, instance: str) -> None:
-        """Take one in."""
+        """Add an instance."""
         self._old.append(instance)
 
     def left(self, live: Collection[str]) -> int:
-        """Return how many are still there.
+        """Return how many of them are still alive.
 
         Args:
             live: ids of the instances that start or run.
@@ -47,7 +48,7 @@ class Renewal:
         return sum(1 for name in self._old if name in live)
 
     def turn(self, live: Collection[str], now: float) -> list[str]:
-        """Return the one whose turn it is, or nothing.
+        """Return the instance whose turn it is, or an empty list.
 
         Args:
             live: ids of the instances that start or run; others are forgotten.

@@ -1,4 +1,4 @@
-"""Interpreters of this machine (protocol 4.2): those that are there and of the right version are offered."""
+"""The interpreters of this machine (protocol 4.2): those that exist in the right version are offered."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Runtimes:
 
     Args:
         usable: by name.
-        versions: what each said it is, by name.
+        versions: the version that each reported, by name.
     """
 
     def __init__(
@@ -32,15 +32,15 @@ class Runtimes:
 
     @property
     def names(self) -> list[str]:
-        """All names they go by, aliases included."""
+        """Return all their names, aliases included."""
         return sorted(self._by_name)
 
     def offers(self, name: str | None) -> bool:
-        """Judge whether an application that wants `name` can run here."""
+        """Return whether an application that wants `name` can run here."""
         return not name or name in _NONE or name in self._by_name
 
     def find(self, name: str | None) -> RuntimeConfig | None:
-        """Give one by its name or an alias; None where there is none of that name."""
+        """Return a runtime by its name or an alias; None where there is none of that name."""
         return self._by_name.get(name or "")
 
 
@@ -54,7 +54,7 @@ async def discover(configured: Mapping[str, RuntimeConfig]) -> Runtimes:
 
 
 async def _version(name: str, runtime: RuntimeConfig) -> str | None:
-    """Ask an interpreter what it is; None where it is not usable."""
+    """Return the version that an interpreter reports; None where it is not usable."""
     try:
         process = await asyncio.create_subprocess_exec(
             runtime.executable,

@@ -1,4 +1,4 @@
-"""What a DEA's agent writes down, so that the next one knows the instances, the ports that rest and the uids that were handed out last."""
+"""The saved state of a DEA's agent for the next one: the instances, the resting ports and the last uid."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ logger = log.get(__name__)
 class Snapshot:
     """The files `applications.json` and `tasks.json` (application id to id to record), `ports.json`, `uids.json`, `files.json`, `evacuating`.
 
-    A disk that takes nothing more stops nobody: what could not be written is in `problem`, and is written when the disk has room
-    and somebody asks again.
+    A full disk stops no caller: a failed write is in `problem`, and is repeated when the disk has room
+    and a caller asks again.
 
     Args:
         directory: must exist.
@@ -33,7 +33,7 @@ class Snapshot:
         self._tasks = directory / "tasks.json"
         self._evacuating = directory / "evacuating"
         self._credentials = directory / "files.json"
-        # By file, why it could not be written the last time.
+        # By file: the reason of its last failed write.
         self._problems: dict[str, str] = {}
         self._evacuates = self._evacuating.exists()
 
@@ -43,7 +43,7 @@ class Snapshot:
 
     @property
     def problem(self) -> str | None:
-        """Why something is not written down; None where all is."""
+        """Return in words the failed writes; None where there is none."""
         return next((f"{name}: {why}" for name, why in self._problems.items()), None)
 
     def save(self, instances: Iterable[Instance]) -> bool:
@@ -64,23 +64,23 @@ class Snapshot:
         return saved
 
     def load_ports(self) -> RingState | None:
-        """Read where the ports' ring stood."""
+        """Return the saved state of the ports' ring."""
         return _read_ring(self._ports)
 
     def save_ports(self, state: RingState) -> None:
-        """Write where the ports' ring stands."""
+        """Save the state of the ports' ring."""
         self._write(self._ports, msgspec.json.encode(state))
 
     def load_uids(self) -> RingState | None:
-        """Read where the uids' ring stood."""
+        """Return the saved state of the uids' ring."""
         return _read_ring(self._uids)
 
     def save_uids(self, state: RingState) -> None:
-        """Write where the uids' ring stands."""
+        """Save the state of the uids' ring."""
         self._write(self._uids, msgspec.json.encode(state))
 
     def credentials(self) -> list[str]:
-        """Give user and password of the files' port; made up once, so that a reader goes on over a restart of the agent."""
+        """Return user and password of the files' port; made once, so that a reader goes on over a restart of the agent."""
         try:
             known = msgspec.json.decode(self._credentials.read_bytes(), type=tuple[str, str])
         except (FileNotFoundError, msgspec.MsgspecError):
@@ -90,7 +90,7 @@ class Snapshot:
 
     @property
     def evacuating(self) -> bool:
-        """A DEA that evacuates goes on doing so after a restart, until told otherwise."""
+        """Return whether the DEA evacuates; it goes on doing so after a restart, until told otherwise."""
         return self._evacuates
 
     @evacuating.setter

@@ -1,4 +1,4 @@
-"""Reading what an instance writes to its log files, numbering it, and keeping both files and numbers bounded. Blocks.
+"""The log of one instance: its files are read, numbered, and kept bounded together with the numbered lines. Blocks.
 
 The files are the application's: none is read or cut that is a link, has a second name, or belongs to another uid. The
 numbered lines are kept in a file of the agent's (the spool), so that the next agent goes on where this one stopped: a
@@ -24,19 +24,19 @@ LINES = Counter("ingot_dea_log_lines_total", "Lines that instances wrote to thei
 DROPPED = Counter(
     "ingot_dea_log_lines_dropped_total", "Lines numbered but not kept: written faster than read."
 )
-# What the agent has to say to the owner stands in err.log.
+# The agent's own messages to the owner go to err.log.
 FILES = {"stdout.log": "stdout", "stderr.log": "stderr", "err.log": "stderr"}
-# What is cut off a file that is too long lies beside it, half as long.
+# The cut-off part of a file that is too long lies beside it, half as long.
 _OLDER = ".1"
 _CHUNK = 1024 * 1024
-# Of a file that grew by more than is read at once, lines are counted up to here and reckoned beyond.
+# Of a file that grew by more than one read, lines are counted up to this size and estimated beyond.
 _MOST_COUNTED = 16 * _CHUNK
 logger = log.get(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """What is kept: lines, their bytes, bytes of one log file, and bytes read of one file at a time."""
+    """The bounds of a log: lines, their bytes, bytes of one log file, and bytes of one read."""
 
     lines: int = 2000
     size: int = 512 * 1024
@@ -45,14 +45,14 @@ class Bounds:
 
 
 class _Place(msgspec.Struct, array_like=True):
-    """How far a file was read."""
+    """The read position in a file."""
 
     inode: int = 0
     offset: int = 0
 
 
 class _Reached(msgspec.Struct):
-    """Stands behind each batch in the spool."""
+    """The record that ends each batch in the spool."""
 
     places: dict[str, _Place]
     following: int
@@ -71,7 +71,7 @@ class Spool:
     def __init__(self, directory: Path, path: Path, uid: int | None, bounds: Bounds) -> None:
         self._directory, self._path, self._uid, self._bounds = directory, path, uid, bounds
         self._places: dict[str, _Place] = {}
-        # Set where the spool on the disk is not what it should be: it is written anew.
+        # Set where the spool on the disk is not as it should be: it is written anew.
         self._stale = True
         # The last write failed.
         self.unwritten = False
@@ -80,13 +80,13 @@ class Spool:
         self._following = self.window.following
 
     def look(self, *, final: bool = False) -> tuple[list[Line], int]:
-        """Read what is new, and put it into the spool.
+        """Read new output, and add it to the spool.
 
         Args:
-            final: nothing will follow; what has no line's end is a line.
+            final: nothing will follow; an unended rest is a line.
 
         Returns:
-            What `Window.take` is to be given: the lines, and the number that follows.
+            The arguments of `Window.take`: the lines, and the number that follows.
         """
         lines: list[Line] = []
         places = dict(self._places)
@@ -99,13 +99,13 @@ class Spool:
         return lines, self._following
 
     def remove(self) -> None:
-        """Forget it."""
+        """Remove the spool."""
         self._path.unlink(missing_ok=True)
 
     def _read(
         self, name: str, stream: str, places: dict[str, _Place], before: list[Line], *, final: bool
     ) -> list[Line]:
-        """Read one file; gives all lines of this look that are worth keeping."""
+        """Read one file; return all lines of this look that are worth keeping."""
         place = places.get(name, _Place())
         facts = os.lstat(self._directory / "logs" / name)
         if (facts.st_ino, facts.st_size) == (place.inode, place.offset):
@@ -121,14 +121,14 @@ class Spool:
             skipped = max(0, facts.st_size - offset - self._bounds.once)
             missed = _newlines(handle, offset, skipped) if skipped else 0
             if missed:
-                # The window would have a gap: what was read before it in this look is part of what is missed.
+                # The window would have a gap: lines read before it in this look are part of the missed ones.
                 self._following += missed
                 DROPPED.inc(missed + len(before))
                 before = []
             offset += skipped
             texts, used = split(_pread(handle, offset, facts.st_size - offset), final=final or too_long)
             if too_long:
-                # Programs that append go on at its beginning.
+                # Programs that append continue at its beginning.
                 os.ftruncate(handle, 0)
             places[name] = _Place(facts.st_ino, 0 if too_long else offset + used)
         now = round(time.time(), 3)
@@ -141,7 +141,7 @@ class Spool:
         """Open a log file of the application's.
 
         Raises:
-            OSError: it is none, or not the application's alone.
+            OSError: it is no plain file, or not the application's alone.
         """
         logs = _opened(os.open(self._directory / "logs", os.O_DIRECTORY | os.O_NOFOLLOW), handles)
         flags = os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK
@@ -153,7 +153,7 @@ class Spool:
         return handle
 
     def _put_aside(self, name: str, handle: int, handles: contextlib.ExitStack) -> None:
-        """Keep the end of a file that is to be emptied beside it."""
+        """Keep the end of a file that is to be emptied in a file beside it."""
         size = os.fstat(handle).st_size
         start = max(0, size - self._bounds.file // 2)
         logs = _opened(os.open(self._directory / "logs", os.O_DIRECTORY | os.O_NOFOLLOW), handles)
@@ -187,7 +187,7 @@ class Spool:
             self.window.take(batch, reached.following)
             batch = []
         if reached is None:
-            # Nobody knows how far the numbers had come: further than seconds there cannot have been lines.
+            # The last number is unknown; the time in seconds is one that no log has reached.
             self.window.following = int(time.time())
             logger.warning("log_spool_unreadable", spool=self._path.name)
         else:
@@ -207,7 +207,7 @@ class Spool:
                 with self._path.open("ab", buffering=0) as file:
                     file.write(_records(lines, reached))
         except OSError as error:
-            # A full disk keeps nobody from reading on; the numbers are safe again with the next write that succeeds.
+            # A full disk does not stop reading; the numbers are safe again with the next write that succeeds.
             self._stale = True
             if not self.unwritten:
                 logger.warning("log_spool_not_written", spool=self._path.name, reason=error.strerror)
@@ -237,7 +237,7 @@ def _records(lines: list[Line], reached: bytes) -> bytes:
 
 
 def _newlines(handle: int, offset: int, size: int) -> int:
-    """Count lines of a stretch; beyond the first part, reckon."""
+    """Count the lines of a stretch; beyond the first part, estimate."""
     counted = 0
     end = offset + min(size, _MOST_COUNTED)
     at = offset
@@ -249,7 +249,7 @@ def _newlines(handle: int, offset: int, size: int) -> int:
 
 
 def _data(handle: int, offset: int) -> int:
-    """Skip a hole: a program that does not append left one when its file was cut."""
+    """Skip a hole, which a program that does not append leaves when its file is cut."""
     try:
         return os.lseek(handle, offset, os.SEEK_DATA)
     except OSError:

@@ -1,4 +1,4 @@
-"""Unpacking a droplet without trusting it: nothing is written outside its folder, whatever the archive says."""
+"""The unpacking of an untrusted droplet: nothing is written outside its folder, whatever the archive contains."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def unpack(archive: Path, target: Path, limit_mb: int, owner: int | None = None)
     Args:
         archive: the droplet.
         target: an empty folder that only root and the owner may enter.
-        limit_mb: refused if it would take more.
+        limit_mb: largest size; a larger droplet is refused.
         owner: uid and gid of everything in it; None keeps one's own.
 
     Raises:
@@ -55,7 +55,7 @@ def _extract(tar: Archive, target: Path, room: int, owner: int | None) -> None:
             continue
         path = root / name
         folders.make(name.parent)
-        # A link unpacked earlier may stand in the way; nothing is written through one that leads out.
+        # A link unpacked earlier may stand in the way; no write goes through one that leads out.
         if not _below(path.parent, root):
             raise DropletError(f"the droplet writes through a link: {member.name}")
         _place(tar, member, path, root)
@@ -96,7 +96,7 @@ def _place(tar: tarfile.TarFile, member: tarfile.TarInfo, path: Path, root: Path
 
 
 def _room_after(member: tarfile.TarInfo, room: int) -> int:
-    # A pax header may say so where the member's own did not.
+    # A pax header may set this where the member's own did not.
     if member.size < 0:
         raise DropletError("the droplet is damaged: a file has less than no bytes")
     if member.size > room:
@@ -105,7 +105,7 @@ def _room_after(member: tarfile.TarInfo, room: int) -> int:
 
 
 class _Folders:
-    """Makes the folders an archive does not name itself.
+    """The folders that an archive does not name itself.
 
     Args:
         root: of the droplet.
@@ -118,7 +118,7 @@ class _Folders:
         self.made = 0
 
     def make(self, below: PurePosixPath) -> None:
-        """Make one with all above it."""
+        """Make a folder with all folders above it."""
         self._steps += len(below.parts)
         if self._steps > _MOST_STEPS:
             raise DropletError("the folders of the droplet lie too deep")
@@ -135,7 +135,7 @@ class _Folders:
 
 
 def _inside(name: str) -> PurePosixPath | None:
-    """Give a member's path; None for the folder itself."""
+    """Return a member's path; None for the folder itself."""
     path = PurePosixPath(name)
     if path.is_absolute() or ".." in path.parts:
         raise DropletError(f"the droplet holds a path that leads out of it: {name}")

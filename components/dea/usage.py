@@ -1,4 +1,4 @@
-"""What instances used since the last sample, for `ingot.dea.usage`; pure."""
+"""The usage of instances since the last sample, for `ingot.dea.usage`; pure."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class _Row:
 
 
 class Meter:
-    """Adds up what the watch sees, until a sample is sent."""
+    """A sum of the watch's samples, until it is sent."""
 
     def __init__(self) -> None:
         self._rows: dict[str, _Row] = {}
@@ -33,15 +33,15 @@ class Meter:
         row = self._row(instance)
         row.looks += 1
         row.memory_kb += now.mem
-        # The first look only says where the clock stands: an agent that has just come counts no time twice.
+        # The first look only sets the beginning: a new agent counts no time twice.
         row.ticks += max(0, now.ticks - before.ticks) if before is not None else 0
 
     def crashed(self, instance: Instance) -> None:
-        """An instance ended unasked: it is started again, here or elsewhere."""
+        """Record a crash: the instance is started again, on this DEA or another."""
         self._row(instance).crashed = True
 
     def samples(self) -> list[UsageSample]:
-        """Give what was added up."""
+        """Return the sums."""
         return [
             UsageSample(
                 droplet=row.droplet,
@@ -55,7 +55,7 @@ class Meter:
         ]
 
     def reset(self) -> None:
-        """Begin anew: the sample was sent."""
+        """Begin anew, after the sample was sent."""
         self._rows.clear()
 
     def _row(self, instance: Instance) -> _Row:

@@ -1,4 +1,4 @@
-"""Why an instance or a task ended, in words that its owner can act on; pure."""
+"""The reason of an instance's or a task's end, in words that its owner can act on; pure."""
 
 from __future__ import annotations
 
@@ -7,17 +7,17 @@ import signal
 from components.common.messages import Limits
 from components.common.units import UnitStatus
 
-# What a shell reports of a child that a signal ended.
+# The status with which a shell reports that a signal ended a child.
 _BY_SIGNAL = 128
 
 
 def ending(status: UnitStatus, limits: Limits, file_mb: int, crowded: int | None) -> str:
-    """Say why a unit ended.
+    """Return the reason of a unit's end.
 
     Args:
-        status: how it ended.
-        limits: it had.
-        file_mb: how long one of its files could be, MB.
+        status: its end.
+        limits: its limits.
+        file_mb: the largest size of one of its files, MB.
         crowded: its limit of tasks, if it ever met it; None where it did not.
     """
     if status.result == "oom-kill":
@@ -29,5 +29,5 @@ def ending(status: UnitStatus, limits: Limits, file_mb: int, crowded: int | None
 
 
 def too_many(tasks: int) -> str:
-    """Say that the limit of processes and threads was met."""
+    """Return in words that the limit of processes and threads was met."""
     return f"too many tasks ({tasks})"

@@ -1,4 +1,4 @@
-"""The watch over what instances and tasks use (protocol 4.7): where the kernel sets no limit, this does."""
+"""The watch over the usage of instances and tasks (protocol 4.7), for limits that the kernel does not enforce."""
 
 from __future__ import annotations
 
@@ -29,17 +29,17 @@ from components.dea.monitor import (
 from components.dea.registry import Registry
 from components.dea.usage import Meter
 
-# A folder that takes long to look through is looked through less often.
+# A folder that takes long to walk is walked less often.
 _DISK_REST = 10
-# An end so soon after it met its limit of tasks is put down to it.
+# An end so soon after the limit of tasks was met is attributed to it.
 _OF_LATE = 60.0
-# Looks in a row that met folders which were moved away under them: one is chance, and so many are meant.
+# Consecutive walks that met folders moved away under them: one is chance, so many are intended.
 _MOST_MOVES = 5
 
 
 @dataclass(slots=True)
 class _Disk:
-    """What was found in an instance's folder, when it is looked at again, and how often in a row that could not be done."""
+    """The measurement of an instance's folder, the time of the next, and the number of failed ones in a row."""
 
     size: int = 0
     count: int = 0
@@ -48,15 +48,15 @@ class _Disk:
 
 
 class Watch:
-    """Samples all live instances and tasks, and has those ended that take too much.
+    """The watch: it samples all live instances and tasks, and has those ended that exceed a limit.
 
     Args:
         registry: the instances.
         runner: knows their main processes.
         config: says whether they have uids of their own, and what bounds there are.
-        folder: gives an instance's.
-        end: ends one, with the reason its owner reads, and whether its files are too much.
-        meter: adds up what is used.
+        folder: returns an instance's folder.
+        end: ends one, with a reason for its owner, and whether its files are too large.
+        meter: sums the usage up.
     """
 
     def __init__(
@@ -76,17 +76,17 @@ class Watch:
         self._by_uid = config.sandbox == "systemd"
         self._samples: dict[str, Usage] = {}
         self._disks: dict[str, _Disk] = {}
-        # How often each was refused a task, and when that was seen to happen last.
+        # How often each was refused a task, and when that was last seen.
         self._refused: dict[str, int] = {}
         self._crowds: dict[str, float] = {}
         self._began = time.time()
 
     def usage(self, instance_id: str) -> Usage | None:
-        """Give an instance's last sample."""
+        """Return an instance's last sample."""
         return self._samples.get(instance_id)
 
     def crowded(self, instance_id: str) -> int | None:
-        """Give the limit of tasks where an instance has met it of late; None where it has not."""
+        """Return the limit of tasks where an instance has met it lately; None where it has not."""
         when = self._crowds.get(instance_id)
         return self._config.tasks if when is not None and time.monotonic() - when < _OF_LATE else None
 
@@ -109,7 +109,7 @@ class Watch:
             await self._judge(instance, own.get(instance.id, []))
 
     async def _owners(self, live: list[Instance]) -> dict[int, str]:
-        """Map what a process is known by, its uid or its session, to its instance."""
+        """Return the instance of each process's key, its uid or its session."""
         if self._by_uid:
             return {i.uid: i.id for i in live if i.uid is not None}
         statuses = [(i.id, await self._runner.status(i.unit)) for i in live]
@@ -124,10 +124,11 @@ class Watch:
         memory = usage.mem
         over = memory > instance.limits.mem * 1024
         if over and await asyncio.to_thread(self._held, own, instance.limits.mem):
-            # The kernel ends it at the limit, and says so; which of both comes first must not decide what its owner reads.
+            # The kernel ends it at the limit, and reports it; the message must not depend on which of both comes
+            # first.
             memory = 0.0
         elif over:
-            # Workers of one server share most of their pages: count these once before a verdict.
+            # Workers of one server share most of their pages: these are counted once before a verdict.
             memory = await asyncio.to_thread(proportional_kb, [p.pid for p in own]) or memory
         reason = excess(memory, disk.size, instance.limits)
         much = excess(0, disk.size, instance.limits) or self._many(disk)
@@ -136,7 +137,7 @@ class Watch:
             await self._end(instance, reason, much is not None)
 
     def _many(self, disk: _Disk) -> str | None:
-        """Judge the number of files, of which each takes an inode that others need."""
+        """Return in words that there are too many files, each of which takes an inode that others need."""
         if disk.count > self._config.most_files:
             return f"more than {self._config.most_files} files and folders"
         if disk.moved >= _MOST_MOVES:
@@ -144,17 +145,17 @@ class Watch:
         return None
 
     def _held(self, own: list[Process], mem: int) -> bool:
-        """Tell whether the kernel holds an instance to its MB of memory, or it has ended meanwhile."""
+        """Return whether the kernel holds an instance to its MB of memory, or it has ended meanwhile."""
         living = [p.pid for p in own if Path(f"/proc/{p.pid}").exists()]
         held = held_memory(living[0]) if living else 0
         return held is not None and held <= mem * 1024 * 1024
 
     def _crowd(self, instance: Instance, own: list[Process]) -> str | None:
-        """Judge how many tasks there are; a kernel that can has refused it more."""
+        """Return in words that there are too many tasks; where it can, the kernel has refused further ones."""
         if not self._by_uid or not own:
             return None
         refused = refused_tasks(own[0].pid)
-        # What an earlier agent saw of an adopted one is over.
+        # The observations of an earlier agent about an adopted instance are over.
         since = refused - self._refused.get(instance.id, 0 if instance.started > self._began else refused)
         self._refused[instance.id] = refused
         if since > 0:
@@ -162,7 +163,7 @@ class Watch:
         return overcrowded(sum(p.threads for p in own), since, self._config.tasks)
 
     def _disk(self, instance: Instance, pids: list[int]) -> _Disk:
-        """Measure an instance's files, those without a name too. Blocks."""
+        """Measure an instance's files, including those without a name. Blocks."""
         known = self._disks.setdefault(instance.id, _Disk())
         began = time.monotonic()
         if began >= known.due:
@@ -176,7 +177,7 @@ class Watch:
             if found.whole or found.count > self._config.most_files:
                 known.size, known.count, known.moved = size, found.count, 0
             else:
-                # A part of it, so it holds no less than that.
+                # Only a part was counted, so the instance holds no less than that.
                 known.size, known.count = max(known.size, size), max(known.count, found.count)
                 known.moved += 1
             now = time.monotonic()
@@ -185,5 +186,5 @@ class Watch:
 
 
 def _lack(directory: Path, percent: float) -> str:
-    """Say what a file system lacks to take more instances; empty where it has room. Blocks."""
+    """Return in words why a file system has no room for more instances; empty where it has room. Blocks."""
     return room(directory).lacks(percent) or ""

@@ -1,4 +1,4 @@
-"""The actual picture: what the DEAs say they run (protocol 5.3). A table fed by events; no I/O, no clock of its own."""
+"""The actual state: the instances that DEAs report (protocol 5.3). A table fed by events; no I/O, no clock of its own."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _BEAT_BOUNDS = (0.2, 60.0)
 
 
 class ActualTable:
-    """All instances and all DEAs, by what was heard."""
+    """The instances and DEAs heard of so far."""
 
     def __init__(self, settings: Intervals) -> None:
         self.settings = settings
@@ -37,17 +37,17 @@ class ActualTable:
         self.deas: dict[str, Dea] = {}
         self.listening_since = NEVER
         self.settling_since = NEVER
-        # DEAs that were there when the settling began.
+        # The DEAs that were known when the settling began.
         self._awaited: frozenset[str] = frozenset()
-        # STARTs in flight, by application, version and index, the oldest first: when they were asked for.
+        # STARTs in flight, by application, version and index, oldest first: the times of the requests.
         self._starting: dict[tuple[int, str, int], float] = {}
         self._gone: dict[str, tuple[float, bool]] = {}
         self._dirty: set[int] = set()
 
-    # What is heard.
+    # Events.
 
     def listen_from(self, now: float, *, settle: bool = True) -> None:
-        """Begin to listen (again): no silence is counted from before.
+        """Begin to listen (again): earlier silence does not count.
 
         Args:
             now: the time.
@@ -59,10 +59,10 @@ class ActualTable:
             self._awaited = frozenset(name for name, dea in self.deas.items() if dea.lost_at is None)
 
     def settled(self, now: float) -> bool:
-        """Return whether what happened unheard has been heard of since.
+        """Return whether the events missed before listening began have been made up for.
 
         That is so after `settle` seconds, and after half of them where every DEA that was there before has been heard again.
-        After a start of one's own no DEA was there before, so the time is always the whole.
+        After a start of this process no DEA was known before, so the whole time passes.
         """
         seconds = now - self.settling_since
         awaited = [self.deas[name] for name in self._awaited if name in self.deas]
@@ -70,7 +70,7 @@ class ActualTable:
         return seconds >= self.settings.settle / (2 if heard else 1)
 
     def heartbeat(self, message: Heartbeat, now: float) -> bool:
-        """Take a `dea.heartbeat`; it may name all instances of a DEA or only one. True when the DEA came back."""
+        """Record a `dea.heartbeat`, which names all instances of a DEA or one; return whether the DEA came back."""
         back = self._hear(message.dea, now) if message.dea else False
         home = self.deas.get(message.dea)
         # One string for all of them: it is kept with each instance.
@@ -81,14 +81,14 @@ class ActualTable:
             app = self.apps.get(entry.droplet)
             known = app.live.get(entry.instance) if app is not None else None
             if known is not None and known.state == entry.state and known.dea == name:
-                # As it was, which is what most of them say.
+                # Unchanged, as most entries are.
                 known.since, known.seen = entry.state_timestamp, now
             else:
                 self._entry(entry, name, now)
         return back
 
     def beat(self, message: DeaBeat, now: float) -> bool:
-        """Take an `ingot.dea.beat`. True when the DEA came back from being lost."""
+        """Record an `ingot.dea.beat`; return whether the DEA came back from being lost."""
         back = self._hear(message.id, now)
         dea = self.deas[message.id]
         dea.interval = min(max(message.interval, _BEAT_BOUNDS[0]), _BEAT_BOUNDS[1])
@@ -104,7 +104,7 @@ class ActualTable:
         return back
 
     def exited(self, message: DropletExited, now: float) -> None:
-        """Take a `droplet.exited`: an instance is gone, and its reason is the reason for what follows."""
+        """Record a `droplet.exited`: an instance is gone, and its reason is that of the repairs that follow."""
         key = (message.version, message.index)
         app = self._app(message.droplet)
         crashed = message.reason == CRASHED
@@ -116,7 +116,7 @@ class ActualTable:
             return
         known = app.live.get(message.instance)
         if message.reason == _EVACUATION and known is not None and known.dea:
-            # It runs on, and serves, until its successor does. Its DEA says so in its beats, if it sends any.
+            # It runs on and serves until its successor does. Its DEA says so in its beats, if it sends any.
             self.deas[known.dea].evacuating = True
             self._dirty.add(message.droplet)
             return
@@ -126,7 +126,7 @@ class ActualTable:
             self._remove(message.droplet, known, why, now, exited=True, since=message.crash_timestamp or 0)
         else:
             self._gone[message.instance] = (now, True)
-            # Not known yet, so it is the one last asked for: that request has been answered.
+            # An unknown instance is the one requested last: that request has been answered.
             if why != STOPPED and not any((i.version, i.index) == key for i in app.live.values()):
                 index.requested, index.why = NEVER, why
                 self._starting.pop((message.droplet, *key), None)
@@ -134,14 +134,14 @@ class ActualTable:
                 self._count(index, message.crash_timestamp or 0, now)
         self._dirty.add(message.droplet)
 
-    # What is concluded.
+    # Conclusions.
 
     def silence(self, dea: Dea, now: float) -> float:
-        """Give the seconds for which a DEA could have been heard and was not."""
+        """Return the seconds for which a DEA could have been heard and was not."""
         return now - max(dea.seen, self.listening_since)
 
     def lose(self, dea: Dea, now: float) -> int:
-        """Take a DEA for lost, and its instances with it; gives their number."""
+        """Mark a DEA as lost, and its instances with it; return their number."""
         dea.lost_at = now
         dea.counts, dea.named, dea.short = {}, {}, {}
         for droplet in dea.unnamed:
@@ -150,7 +150,7 @@ class ActualTable:
         return self.drop([(droplet, i) for i, droplet in dea.instances.items()], now)
 
     def drop(self, lost: Iterable[tuple[int, str]], now: float) -> int:
-        """Take instances, `(application, id)`, for gone without a word of theirs; gives how many were known."""
+        """Mark instances, `(application, id)`, as gone without an exit of theirs; return how many were known."""
         number = 0
         for droplet, name in lost:
             app = self.apps.get(droplet)
@@ -161,20 +161,20 @@ class ActualTable:
         return number
 
     def forget(self, dea: Dea) -> None:
-        """Strike a lost DEA from the list."""
+        """Remove a lost DEA from the table."""
         del self.deas[dea.id]
 
-    # What is asked for.
+    # Requests.
 
     def request_start(self, droplet: int, version: str, index: int, now: float) -> None:
-        """Remember that a START for this index is in flight."""
+        """Record that a START for this index is in flight."""
         memory = self._app(droplet).index(version, index)
         memory.requested, memory.tries = now, memory.tries + 1
         self._starting.pop((droplet, version, index), None)
         self._starting[droplet, version, index] = now
 
     def in_flight(self, now: float) -> int:
-        """Count the STARTs that were asked for, have not been answered and have not timed out."""
+        """Return the number of STARTs that have been neither answered nor timed out."""
         while self._starting:
             key, asked = next(iter(self._starting.items()))
             if now - asked < self.settings.restart_timeout:
@@ -183,22 +183,22 @@ class ActualTable:
         return len(self._starting)
 
     def request_stop(self, droplet: int, instances: Iterable[str], now: float) -> None:
-        """Remember that these instances have been asked to stop."""
+        """Record that these instances have been asked to stop."""
         self._app(droplet).stop_requested.update(dict.fromkeys(instances, now))
 
     # Housekeeping.
 
     def take_dirty(self) -> set[int]:
-        """Hand over the applications about which something has changed."""
+        """Return the applications that have changed since the last call."""
         dirty, self._dirty = self._dirty, set()
         return dirty
 
     def mark(self, droplets: Iterable[int]) -> None:
-        """Have applications looked at again."""
+        """Mark applications for another look."""
         self._dirty.update(droplets)
 
     def tidy(self, droplet: int, version: str | None, now: float) -> None:
-        """Forget what no longer matters of an application; `version` is its live one, None when it is unknown."""
+        """Drop the outdated records of an application; `version` is its live one, None when it is unknown."""
         app = self.apps.get(droplet)
         if app is None:
             return
@@ -219,7 +219,7 @@ class ActualTable:
             del self.apps[droplet]
 
     def prune(self, now: float) -> None:
-        """Forget instances that went long ago."""
+        """Drop instances that went long ago."""
         for name in [n for n, (when, _) in self._gone.items() if now - when > _GONE_MEMORY]:
             del self._gone[name]
 
@@ -269,7 +269,7 @@ class ActualTable:
             returned = self._gone.pop(entry.instance, None) is not None
             if index is not None:
                 index.why, index.tries = "", 0
-                # One that was lost and is back is not the one that was asked for: that may still come.
+                # A lost instance that is back is not the requested one, which may still come.
                 if not returned:
                     index.requested = NEVER
                     self._starting.pop((entry.droplet, entry.version, entry.index), None)
@@ -314,7 +314,7 @@ class ActualTable:
         index.crashed_at, index.crashed_since = now, since
 
     def _compare(self, dea: Dea, now: float) -> bool:
-        """Hold a DEA's counts against what is known of it; True while they differ."""
+        """Compare a DEA's counts with the known instances; return whether they still differ."""
         counts = {int(d): n for d, n in dea.counts.items() if d.isdigit()}
         unnamed: set[int] = set()
         short: dict[int, int] = {}
@@ -329,7 +329,7 @@ class ActualTable:
                 app = self._app(droplet)
                 app.unnamed[dea.id] = (counted - len(known), app.unnamed.get(dea.id, (0, now))[1])
             elif counted < len(known):
-                # Twice in a row, as a beat may have been written just before an instance came.
+                # Twice in a row, because a beat may have been written just before an instance came.
                 short[droplet] = dea.short.get(droplet, 0) + 1
                 live, named_at = self.apps[droplet].live, dea.named.get(droplet, NEVER)
                 silent = [i for i in known if not counted or live[i].seen != named_at]

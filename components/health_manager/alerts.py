@@ -1,7 +1,7 @@
-"""Alerts: what an operator should know, said once when it begins and once when it ends.
+"""Alerts for operators, each reported once at its beginning and once at its end.
 
 A log event `alert` with `alert`, `subject` and the facts, `alert_over` when it has passed; counted in
-`ingot_hm_alerts_total` and, while they last, in `ingot_hm_alerts_active`; and handed to whoever carries them on (webhooks).
+`ingot_hm_alerts_total` and, while they last, in `ingot_hm_alerts_active`; and passed to the webhooks.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class Alert:
 
 
 class Alerts:
-    """The alerts that last, by kind and subject.
+    """The present alerts, by kind and subject.
 
     Args:
         told: called with each beginning and each end.
@@ -54,18 +54,18 @@ class Alerts:
             ACTIVE.labels(kind).set(0)
 
     def active(self, kind: str) -> list[str]:
-        """Give the subjects of the alerts of a kind that last."""
+        """Return the subjects of a kind's present alerts."""
         return sorted(self._active[kind])
 
     def lasting(self) -> list[dict[str, Any]]:
-        """Give all alerts that last, the oldest first, as `/varz` shows them."""
+        """Return all present alerts, the oldest first, as `/varz` shows them."""
         alerts = sorted((a for of in self._active.values() for a in of.values()), key=lambda a: a.since)
         return [
             {"alert": a.kind, "subject": a.subject, "since": int(a.since), "facts": a.facts} for a in alerts
         ]
 
     def set(self, kind: str, subject: str, *, on: bool, **facts: object) -> None:
-        """Raise or end an alert; does nothing when that is already so."""
+        """Raise or end an alert; do nothing when that is already so."""
         active = self._active[kind]
         if on == (subject in active):
             return

@@ -1,6 +1,6 @@
-"""The difference of the two pictures, and what to do about it (protocol 5.2 to 5.4). Pure: no I/O, no clock, no memory.
+"""The repair of differences between desired and actual state (protocol 5.2 to 5.4). Pure: no I/O, clock or memory.
 
-For one application at a time: `judge` takes what should run and what does, and says which indices to start and which
+For one application at a time: `judge` takes both states, and returns the indices to start and the
 instances to stop, each with its reason. It never changes what it is given.
 """
 
@@ -35,7 +35,7 @@ EXTRA, DUPLICATE, OLD_VERSION, STOPPED_APP, UNKNOWN_APP = (
     "stopped_app",
     "unknown_app",
 )
-# Where a reason is known, an owner's change cannot be the cause: these do not wait for `stable_state`.
+# Where one of these reasons is known, an owner's change cannot be the cause: they do not wait for `stable_state`.
 _URGENCY = {EXITED: 0, EVACUATING: 0, LOST: 1, CRASH: 2, MISSING: 3, STOPPED: 3, FLAPPING: 4}
 _AT_ONCE = frozenset((EXITED, EVACUATING, LOST, CRASH, FLAPPING))
 _NOTHING = AppActual()
@@ -43,9 +43,9 @@ _NOTHING = AppActual()
 
 @dataclass(frozen=True, slots=True)
 class Start:
-    """Start one index.
+    """A start of one index.
 
-    Lower `priority` goes first: what was asked for in vain least often, then applications with nothing running before
+    Lower `priority` goes first: indices requested in vain least often, then applications without running instances before
     all others, then by reason.
     """
 
@@ -57,7 +57,7 @@ class Start:
 
 @dataclass(frozen=True, slots=True)
 class Stop:
-    """Stop one instance."""
+    """A stop of one instance."""
 
     instance: str
     reason: str
@@ -65,10 +65,10 @@ class Stop:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What was found for one application.
+    """The decision about one application.
 
-    `expired` are instances nobody has named for `droplet_lost`; `flapping` and `given_up` are indices; `missing`
-    counts wanted indices with nothing that starts or runs.
+    `expired` are instances that no DEA has named for `droplet_lost`; `flapping` and `given_up` are indices; `missing`
+    counts wanted indices without a starting or running instance.
     """
 
     starts: tuple[Start, ...] = ()
@@ -82,37 +82,37 @@ class Verdict:
 
 @cache
 def calm(running: int) -> Verdict:
-    """Give the verdict on an application with which all is well: one object for all of a size."""
+    """Return the decision about an application that is as wanted: one object for all of a size."""
     return Verdict(running=running)
 
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """What all applications' judgements share."""
+    """The facts that the decisions about all applications share."""
 
     evacuating: AbstractSet[str]  # DEAs
     listening_since: float
     now: float
     settings: Intervals
-    # False where too much of what runs is unknown at once: then it is the desired picture that is wrong.
+    # False where too many running instances are unknown at once: then the desired state is wrong.
     stop_unknown: bool = True
-    # When the desired picture was read: what came later may be of a version it could not know.
+    # The time at which the desired state was read: later events may be of a version it could not know.
     read_at: float = math.inf
-    # Instances that ask for a successor, though their DEAs stay.
+    # The instances that ask for a successor, though their DEAs stay.
     leaving: AbstractSet[str] = frozenset()
 
     @property
     def quiet(self) -> bool:
-        """Return True where no instance leaves its place."""
+        """Return whether no instance leaves its place."""
         return not (self.evacuating or self.leaving)
 
     def leaves(self, instance: Instance) -> bool:
-        """Judge whether an instance is to stay only until its successor runs."""
+        """Return whether an instance is to stay only until its successor runs."""
         return instance.dea in self.evacuating or instance.id in self.leaving
 
     @property
     def silent_since(self) -> float:
-        """What was seen before this and not since has expired: nobody has named it for too long, and one could have heard."""
+        """Return the time of expiry: an instance not named since has expired; `NEVER` while listening is too recent."""
         lost = self.settings.droplet_lost
         return self.now - lost if self.now - self.listening_since > lost else NEVER
 
@@ -121,10 +121,10 @@ def judge(app: DesiredApp | None, actual: AppActual | None, view: View, *, fresh
     """Compare one application's two sides.
 
     Args:
-        app: as it should be; None when the desired picture does not know it.
-        actual: as it is; None when nothing is known of it.
-        view: who evacuates, the time and the settings.
-        fresh: False when the application has been said to change after `app` was read.
+        app: the desired state; None when it does not know the application.
+        actual: the actual state; None when nothing is known of it.
+        view: the evacuating DEAs, the time and the settings.
+        fresh: False when a change of the application was reported after `app` was read.
     """
     actual = actual or _NOTHING
     if app is None:
@@ -150,13 +150,13 @@ def judge(app: DesiredApp | None, actual: AppActual | None, view: View, *, fresh
 
 
 def restart_delay(crashes: int, s: Intervals) -> float:
-    """Give how long a crashed index waits, in seconds: 0 until it flaps, then doubling up to a bound (V12)."""
+    """Return the seconds for which a crashed index waits: 0 until it flaps, then doubling up to a bound (V12)."""
     over = crashes - s.flapping_death - 1
     return 0.0 if over < 0 else min(s.min_restart_delay * 2.0 ** min(over, 64), s.max_restart_delay)
 
 
 def _as_wanted(app: DesiredApp, actual: AppActual, running: set[int]) -> bool:
-    """True when every index has one running instance of the live version, and there is nothing else to remember."""
+    """Return whether every index has one running instance of the live version, and there is nothing else to remember."""
     return (
         len(actual.live) == app.instances == len(running)
         and not actual.indices
@@ -226,10 +226,10 @@ def _started(
 
 @dataclass(slots=True)
 class _Found:
-    """A started application's instances, sorted by what they are to it.
+    """A started application's instances, sorted by their part in it.
 
     While an update rolls, `served` and `leaving` are the indices where the version before runs, on DEAs that stay and on
-    such as evacuate: neither missing nor surplus, the update replaces them itself.
+    evacuating ones: neither missing nor surplus, because the update replaces them itself.
     """
 
     places: dict[int, list[Instance]] = field(default_factory=dict)
@@ -256,7 +256,7 @@ def _sorted(app: DesiredApp, actual: AppActual, view: View) -> _Found:
 
 
 def _memory(app: DesiredApp, actual: AppActual, number: int) -> Index | None:
-    """What is remembered of an index; while an update rolls, of the version before where the new one was not there yet."""
+    """Return the record of an index; during an update, that of the version before where the new one was not there yet."""
     memory = actual.indices.get((app.version, number))
     if memory is None and app.updating:
         memory = actual.indices.get((app.updating, number))
@@ -264,7 +264,7 @@ def _memory(app: DesiredApp, actual: AppActual, number: int) -> Index | None:
 
 
 def _surplus(staying: list[Instance], leaving: list[Instance]) -> list[Stop]:
-    """Of one index, all but the senior instance go; those on DEAs that evacuate when a successor runs, so that these get empty."""
+    """Return the stops of one index's surplus instances; one on an evacuating DEA stops when a successor runs."""
     staying.sort(key=_seniority)
     gone = leaving if staying[0].state == RUNNING else []
     return [
@@ -284,7 +284,7 @@ def _starts(
 ) -> list[Start]:
     s, now = view.settings, view.now
     starts: list[Start] = []
-    # Instances that DEAs count and have not named: requests that are being answered right now.
+    # Instances that DEAs count and have not named: answers to requests that are still under way.
     coming = sum(n for n, since in actual.unnamed.values() if now - since <= s.droplet_lost)
     in_flight = 0
     covered = app.instances - len(wanted)
@@ -306,7 +306,7 @@ def _starts(
         starts.append(Start(number, app.version, reason, (tries, covered + len(starts), _URGENCY[reason])))
     spare = max(coming - in_flight, 0)
     if spare:
-        # What has no name yet may be what is merely missing; what was said to have gone it is not.
+        # An unnamed instance may be the missing one, unless that one was reported as gone.
         starts.sort(key=lambda start: start.reason == MISSING)
     return starts[: max(len(starts) - spare, 0)]
 
@@ -314,14 +314,14 @@ def _starts(
 def _stops_of_old(
     app: DesiredApp, old: list[Instance], places: Mapping[int, list[Instance]], view: View, *, stable: bool
 ) -> list[Stop]:
-    """An old version goes when its successor runs, when its index is not wanted, or when it has had its time."""
+    """Return the stops of an old version: when its successor runs, its index is not wanted, or its time is over."""
     if not stable:
         return []
     late = view.now - app.changed_at >= view.settings.version_grace
     return [
         Stop(i.id, OLD_VERSION)
         for i in old
-        # One that came after the reading is of a version the reading could not know.
+        # An instance that came after the reading is of a version that the reading could not know.
         if i.first_seen < view.read_at
         if late or i.index >= app.instances or any(n.state == RUNNING for n in places.get(i.index, ()))
     ]
@@ -340,7 +340,7 @@ def _crashers(app: DesiredApp, actual: AppActual, view: View) -> tuple[tuple[int
 
 
 def _may_stop(actual: AppActual, instance: str, view: View) -> bool:
-    """A request to stop is repeated, but not before the last one had its time; what has expired is not asked."""
+    """Return whether an instance may be asked to stop: not before the last request timed out, and not when expired."""
     asked = actual.stop_requested.get(instance, NEVER)
     return (
         view.now - asked >= view.settings.restart_timeout and actual.live[instance].seen >= view.silent_since
@@ -348,5 +348,5 @@ def _may_stop(actual: AppActual, instance: str, view: View) -> bool:
 
 
 def _seniority(instance: Instance) -> tuple[bool, float, int, str]:
-    """Order the instances of one index: who runs before who starts, then the longest known."""
+    """Return the order of one index's instances: running before starting, then the longest known."""
     return (instance.state != RUNNING, instance.first_seen, instance.since, instance.id)

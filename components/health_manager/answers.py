@@ -1,4 +1,4 @@
-"""What others ask a health manager (`healthmanager.status`, `healthmanager.health`) and its `/varz` (protocol 5.5). Pure."""
+"""The replies to `healthmanager.status` and `healthmanager.health`, and `/varz` (protocol 5.5). Pure."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from components.health_manager.records import RUNNING
 def status(
     query: StatusQuery, desired: DesiredTable, table: ActualTable, now: float, s: Intervals
 ) -> IndicesReply | InstancesReply | None:
-    """Answer `healthmanager.status`: None, which is silence, for an unknown application or state."""
+    """Return the reply to `healthmanager.status`; None, which is silence, for an unknown application or state."""
     app = desired.apps.get(query.droplet)
     if app is None:
         return None
@@ -42,7 +42,7 @@ def status(
 
 
 def health(query: HealthQuery, desired: DesiredTable, table: ActualTable) -> list[HealthReply]:
-    """Answer `healthmanager.health`: one reply for each known application; healthy is running in the asked version."""
+    """Return the replies to `healthmanager.health`, one per known application; healthy is running in the asked version."""
     replies = []
     for asked in query.droplets:
         app = desired.apps.get(asked.get("droplet", -1))
@@ -62,7 +62,7 @@ def health(query: HealthQuery, desired: DesiredTable, table: ActualTable) -> lis
 
 
 def varz(desired: DesiredTable, table: ActualTable, verdicts: Mapping[int, Verdict]) -> dict[str, Any]:
-    """Give the counts of protocol 5.5; those of instances are -1 before there is a picture."""
+    """Return the counts of protocol 5.5; those of instances are -1 before the first reading."""
     total: dict[str, dict[str, Counter[str]]] = {
         "frameworks": defaultdict(Counter),
         "runtimes": defaultdict(Counter),

@@ -1,4 +1,4 @@
-"""Whether the pool has room left, by what the DEAs last said of themselves. Pure."""
+"""The room that is left in the pool, from the DEAs' last reports. Pure."""
 
 from __future__ import annotations
 
@@ -11,13 +11,16 @@ from components.health_manager.records import Dea
 
 # The subjects of the alert.
 POOL, LARGEST = "pool", "largest_app"
-# What has been reported is over when there is so much more than asked for: an alert must not come and go with every start.
+# A reported shortage is over when so much more is free than needed: an alert must not come and go with every start.
 _RELIEF = 1.1
 
 
 @dataclass(frozen=True, slots=True)
 class Room:
-    """Memory in MB: of all DEAs that take instances, and the most that one of them has free; the largest started application's need."""
+    """The room for instances, in MB of memory.
+
+    The room of all DEAs that take instances, the largest free part of one of them, and the largest started application's need.
+    """
 
     memory: int = 0
     free: int = 0
@@ -26,7 +29,7 @@ class Room:
     largest_name: str = ""
 
     def low(self, subject: str, s: Intervals, *, already: bool) -> bool:
-        """Say whether there is too little room.
+        """Return whether there is too little room.
 
         Args:
             subject: `POOL`, a share of the pool's memory; `LARGEST`, one more instance of the largest application on one DEA.
@@ -40,7 +43,7 @@ class Room:
 
 
 def room(deas: Iterable[Dea], apps: Iterable[DesiredApp]) -> Room | None:
-    """Sum up the pool; None where no DEA says what it has."""
+    """Return the room of the pool; None where no DEA reports its memory."""
     memory = free = most = 0
     known = False
     for dea in deas:

@@ -8,7 +8,7 @@ from components.common.config import DaemonConfig
 
 
 class Intervals(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """Timings in seconds, and the limits that go with them (protocol 5.1).
+    """Timings in seconds, and related limits (protocol 5.1).
 
     The names are the protocol's where it has one. A default that differs from 2012's is tighter, because the DEAs
     beat every second, or gentler to an application that crashed once or twice.
@@ -50,7 +50,7 @@ class Intervals(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
     nats_ping: float = 10.0
 
     def problems(self) -> list[str]:
-        """Timings that contradict each other."""
+        """Return the timings that contradict each other."""
         found = [
             f"{name}: want more than 0, not {getattr(self, name):g}"
             for name in (
@@ -77,14 +77,14 @@ class Intervals(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
 
 
 class Webhook(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """Where alerts are posted to; `secret`, where there is one, is sent as the header of that name."""
+    """The receiver of alerts: a URL, and optionally the header `header` with `secret`."""
 
     url: str
     header: str = "Authorization"
     secret: str = ""
 
     def problems(self) -> list[str]:
-        """An address, and a header that is one; neither is shown, as both may be secret."""
+        """Return a problem for an invalid URL or header; neither is shown, because both may be secret."""
         found = []
         if not self.url.startswith(("http://", "https://")) or any(c.isspace() for c in self.url):
             found.append("url: want http://... or https://...")
@@ -96,9 +96,9 @@ class Webhook(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
 
 
 class HealthManagerConfig(DaemonConfig, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """What the health manager reads.
+    """The health manager's configuration.
 
-    `controllers` are base URLs, tried in turn. Without `bulk_password` the credentials are asked for on the bus
+    `controllers` are base URLs, tried in turn. Without `bulk_password` the credentials come from the bus
     (`cloudcontroller.bulk.credentials`, protocol 1.15). Alerts go to the log, the metrics and each of `webhooks`.
     """
 
@@ -110,7 +110,7 @@ class HealthManagerConfig(DaemonConfig, frozen=True, forbid_unknown_fields=True,
     webhooks: list[Webhook] = msgspec.field(default_factory=list)
 
     def problems(self) -> list[str]:
-        """Addresses are HTTP addresses."""
+        """Return a problem for each address that is no HTTP address."""
         found = [
             f"controllers: want http://host:port, not {u!r}"
             for u in self.controllers

@@ -1,4 +1,4 @@
-"""HTTP to the controllers: any of them will do, so each is tried in turn, the last good one first."""
+"""The HTTP client of the controllers: any of them can answer, so each is tried in turn, the last good one first."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Credentials = Callable[[bool], Awaitable[BulkCredentials]]
 
 
 class ControllersError(IngotError):
-    """No controller gave a usable answer."""
+    """No controller returned a usable answer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,11 +36,11 @@ class Answer:
 
 
 class Controllers:
-    """A client of whichever controller answers.
+    """A client of all controllers, which uses one that answers.
 
     Args:
         urls: base URLs.
-        credentials: gives user and password; asked again, with True, after a 401.
+        credentials: returns user and password; called again, with True, after a 401.
     """
 
     def __init__(self, urls: list[str], credentials: Credentials) -> None:
@@ -66,7 +66,7 @@ class Controllers:
         """Ask one controller after the other until one answers with less than 500.
 
         Raises:
-            ControllersError: none did; the text says what each one's trouble was.
+            ControllersError: none did; the text has the trouble of each.
         """
         troubles = []
         for turn in range(len(self._urls)):
@@ -124,8 +124,8 @@ async def read_apps(
         the applications, and the controller's clock when the first page was written.
 
     Raises:
-        ControllersError: no controller answered, or an answer is not what the contract says. Then nothing is known:
-            half a picture would make the other half look deleted.
+        ControllersError: no controller answered, or an answer breaks the contract. Then nothing is known:
+            a partial reading would make the other applications look deleted.
     """
     apps: list[DesiredApp] = []
     token: dict[str, Any] = {}
@@ -150,7 +150,7 @@ async def read_apps(
 
 
 async def count_users(controllers: Controllers, timeout: float = 5.0) -> int | None:
-    """Ask `GET /bulk/counts?model=user`; None where nobody knows."""
+    """Return the count of `GET /bulk/counts?model=user`; None where it is not known."""
     try:
         answer = await controllers.call("GET", "/bulk/counts", params={"model": "user"}, timeout=timeout)
     except ControllersError:

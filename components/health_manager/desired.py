@@ -1,4 +1,4 @@
-"""The desired picture: what the controllers' database says should run (protocol 1.15 and 5.1). Pure; no I/O."""
+"""The desired state: the applications of the controllers' database (protocol 1.15 and 5.1). Pure; no I/O."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ STARTED, STOPPED, INVALID = "STARTED", "STOPPED", "INVALID"
 
 @dataclass(frozen=True, slots=True)
 class DesiredApp:
-    """One application as it should be.
+    """The desired state of one application.
 
-    `version` is the live version: what the controller says, or `<staged_package_hash>-<run_count>`; empty where neither
+    `version` is the live version: the controller's, or `<staged_package_hash>-<run_count>`; empty where neither
     is known. `changed_at` is when its owner changed it last, on this process's monotonic clock. `updating` is the version
     before while a rolling update runs (docs/decisions/0007-the-core.md), else empty.
     """
@@ -35,11 +35,11 @@ class DesiredApp:
     updating: str = ""
 
     def serves(self, version: str) -> bool:
-        """True for the live version, and while an update rolls for the one before."""
+        """Return whether a version serves: the live one, and during an update the one before."""
         return version == self.version or (version == self.updating and version != "")
 
     def same(self, other: DesiredApp | None) -> bool:
-        """True when nothing differs that could ask for an action."""
+        """Return whether no difference could ask for an action."""
         return other is not None and (
             (self.state, self.instances, self.version, self.staged, self.last_updated, self.updating)
             == (other.state, other.instances, other.version, other.staged, other.last_updated, other.updating)
@@ -47,9 +47,9 @@ class DesiredApp:
 
 
 def parse_row(droplet: int, row: Mapping[str, Any]) -> DesiredApp:
-    """Read one row of `GET /bulk/apps`.
+    """Return the application of one row of `GET /bulk/apps`.
 
-    A row that makes no sense is kept as state INVALID: nothing is done about it, and it is not taken for deleted.
+    An invalid row is kept as state INVALID: nothing is done about it, and it does not count as deleted.
     """
     try:
         digest = str(row.get("staged_package_hash") or "")
@@ -75,7 +75,7 @@ def parse_row(droplet: int, row: Mapping[str, Any]) -> DesiredApp:
 
 
 def epoch(value: object) -> int:
-    """Read a time as controllers write it: seconds since 1970, or ISO 8601 (UTC where no zone is given).
+    """Return the seconds of a time in controllers' forms: seconds since 1970, or ISO 8601 (UTC where no zone is given).
 
     Raises:
         ValueError: it is neither.
@@ -91,7 +91,7 @@ def epoch(value: object) -> int:
 
 
 class DesiredTable:
-    """All applications of the last complete reading, and which of them have been said to be out of date since."""
+    """The applications of the last complete reading, and those that were reported as changed since."""
 
     def __init__(self) -> None:
         self.apps: dict[int, DesiredApp] = {}
@@ -101,23 +101,23 @@ class DesiredTable:
 
     @property
     def loaded(self) -> bool:
-        """True once there was a complete reading."""
+        """Return whether there was a complete reading."""
         return self.fetched_at > NEVER
 
     def age(self, now: float) -> float:
-        """Give the seconds since the last complete reading began."""
+        """Return the seconds since the last complete reading began."""
         return now - self.fetched_at
 
     def touch(self, droplet: int, now: float) -> None:
-        """Note that an application has changed: nothing is decided about it on a reading begun before."""
+        """Record that an application has changed: no reading begun before counts for it."""
         self._touched[droplet] = now
 
     def fresh(self, droplet: int) -> bool:
-        """True when the reading is younger than the last word of a change."""
+        """Return whether the reading is younger than the last report of a change."""
         return self.fetched_at > self._touched.get(droplet, NEVER)
 
     def load(self, apps: Iterable[DesiredApp], began: float, wall: float) -> list[int]:
-        """Take over a complete reading.
+        """Replace the desired state by a complete reading.
 
         Args:
             apps: every application.
@@ -142,7 +142,7 @@ class DesiredTable:
                 changed.append(app.id)
         changed.extend(before.keys() - after.keys())
         self.apps, self.fetched_at = after, began
-        # What was said to change before this reading is answered by it, and worth another look.
+        # Changes reported before this reading are in it, and worth another look.
         for droplet in [d for d, when in self._touched.items() if when < began]:
             del self._touched[droplet]
             changed.append(droplet)

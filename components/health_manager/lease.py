@@ -1,6 +1,6 @@
-"""Which health manager leads: a lease in ccdb, taken and renewed through any controller (docs/platform.md).
+"""The lease that decides which health manager leads: a row of ccdb, taken through any controller (docs/platform.md).
 
-`LeaseState` decides, without I/O; `Lease` asks.
+`LeaseState` decides, without I/O; `Lease` sends the requests.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ logger = log.get(__name__)
 
 @dataclass(slots=True)
 class LeaseState:
-    """What is known of the lease.
+    """The known state of the lease.
 
     Time is counted from before the request was sent, so this side always ends first. `token` grows with every change
-    of holder; it is shown, so that an operator can tell one reign from the next.
+    of holder; it is shown, so that an operator can distinguish terms of leadership.
     """
 
     holder: str
@@ -36,19 +36,20 @@ class LeaseState:
     token: int = -1
     other: str = ""
     other_until: float = NEVER
-    # Whether this one speaks for all: who led last does, also while no controller can be reached and nobody leads.
+    # Whether this manager sends the alerts: the last leader does, also while no controller can be reached and no
+    # manager leads.
     speaks: bool = False
 
     def leads(self, now: float) -> bool:
-        """True while this one may act."""
+        """Return whether this manager may act."""
         return now < self.until
 
     def someone_else_leads(self, now: float) -> bool:
-        """True while another one is known to lead."""
+        """Return whether another manager is known to lead."""
         return now < self.other_until
 
     def granted(self, token: int, sent: float, now: float) -> None:
-        """The lease is ours: taken, or renewed. An answer that came too late gives no time."""
+        """Record that the lease is granted or renewed. An answer that came too late gives no time."""
         if not self.leads(now):
             self.since = now
         self.token, self.until = token, sent + self.ttl - _MARGIN
@@ -56,29 +57,29 @@ class LeaseState:
         self.speaks = True
 
     def refused(self, holder: str, token: int, expires_in: float, now: float) -> None:
-        """Another one has it: stop at once."""
+        """Record that another manager holds the lease: stop at once."""
         self.token, self.until = token, NEVER
         self.other, self.other_until = holder, now + expires_in
         self.speaks = False
 
     def released(self) -> None:
-        """Give it up."""
+        """Record that the lease is given back."""
         self.until = NEVER
         self.speaks = False
 
     def wait(self, renew: float, now: float) -> float:
-        """Give the seconds until the next attempt: earlier when another one's lease is about to end."""
+        """Return the seconds until the next attempt: earlier when another manager's lease is about to end."""
         if self.someone_else_leads(now):
             return max(min(renew, self.other_until - now + 0.05), 0.1)
         return renew if self.leads(now) else min(renew, 0.5)
 
 
 class Lease:
-    """Takes, renews and gives back the lease.
+    """The holder of a lease: it takes, renews and gives it back.
 
     Args:
-        controllers: whom to ask.
-        state: what is decided upon.
+        controllers: the client of the controllers.
+        state: the state that decides.
         renew: seconds between attempts.
         turned: called whenever leading begins or ends.
     """
@@ -93,7 +94,7 @@ class Lease:
         self.state = state
 
     async def run(self) -> None:
-        """Hold on to the lease, or watch for it, until cancelled."""
+        """Hold the lease, or try to take it, until cancelled."""
         trouble = ""
         while True:
             try:
@@ -107,14 +108,14 @@ class Lease:
             await asyncio.sleep(self.state.wait(self._renew, time.monotonic()))
 
     def check(self) -> None:
-        """Say so when leading has begun or ended."""
+        """Report when leading has begun or ended."""
         leads = self.state.leads(time.monotonic())
         if leads != self._led:
             self._led = leads
             self._turned(leads)
 
     async def release(self) -> None:
-        """Give the lease back, so that another need not wait for its end."""
+        """Release the lease, so that another manager need not wait for its end."""
         if not self.state.leads(time.monotonic()):
             return
         self.state.released()

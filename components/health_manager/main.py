@@ -1,4 +1,4 @@
-"""`ingot-health-manager`: watches that what should run does run."""
+"""`ingot-health-manager`: keeps the wanted instances running."""
 
 from __future__ import annotations
 

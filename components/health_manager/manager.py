@@ -1,6 +1,6 @@
-"""The health manager: feeds the two pictures, compares them, and asks the controllers for what is missing (protocol 5).
+"""The health manager: tracks desired and actual state, compares them, and requests repairs from controllers (protocol 5).
 
-Every manager keeps both pictures; only the one that holds the lease asks for anything, and only on a picture that can
+Every manager tracks both states; only the one that holds the lease sends requests, and only on a state that can
 be trusted.
 """
 
@@ -39,7 +39,7 @@ from components.health_manager.repairs import Repairs
 from components.health_manager.webhooks import Webhooks
 
 _TICK = 0.1
-# A loop that stood still for so long heard nothing: not the DEAs were silent, it was deaf.
+# A loop that stood still for so long heard nothing: its silence is not the DEAs'.
 _PAUSE = 1.5
 
 LEADER = Gauge("ingot_hm_leader", "1 while this health manager leads.")
@@ -60,7 +60,7 @@ class HealthManager:
         self.desired = DesiredTable()
         self.table = ActualTable(s)
         self._pool = trust.PoolWatch(s)
-        # Half of it may pass until another one leads, and a little until it knows.
+        # Half of it may pass until another manager leads, and a little more until that one knows.
         self._webhooks = Webhooks(config.webhooks, config.address, 2 * s.lease_ttl)
         self._alerts = Alerts(self._webhooks.tell)
         self.repairs = Repairs(s, self.desired, self.table, self._alerts, time.monotonic())
@@ -86,7 +86,7 @@ class HealthManager:
         bus.subscribe("healthmanager.health", HealthQuery, self._on_health)
         bus.subscribe("healthmanager.nats.ping", None, self._on_ping)
 
-    # The component's life.
+    # Life cycle.
 
     async def start(self) -> None:
         """Begin to read, to listen and to watch the lease."""
@@ -109,15 +109,15 @@ class HealthManager:
 
     @property
     def leads(self) -> bool:
-        """True while this one may act."""
+        """Return whether this manager may act."""
         return self._lease.state.leads(time.monotonic())
 
     def ready(self) -> list[str]:
-        """Give the reasons why the picture cannot be trusted; leading or not is no reason."""
+        """Return the reasons why the state cannot be trusted; leading or not is no reason."""
         return list(self._doubts)
 
     def varz(self) -> dict[str, object]:
-        """Give protocol 5.5's facts, and who leads."""
+        """Return the facts of protocol 5.5, and the leader."""
         state = self._lease.state
         return {
             **answers.varz(self.desired, self.table, self.repairs.verdicts),
@@ -132,13 +132,13 @@ class HealthManager:
             "alerts": self._alerts.lasting(),
         }
 
-    # What is heard.
+    # Subscriptions.
 
     async def _connected(self) -> None:
         now = time.monotonic()
         self.table.listen_from(now)
         await self._bus.publish("healthmanager.start")
-        # Once more in a while: DEAs that lost the bus as well may come back a moment later.
+        # Repeated after a while: DEAs that lost the bus as well may come back a moment later.
         self._greet_again = now + self._s.settle / 3
 
     async def _on_heartbeat(self, message: Incoming[Heartbeat]) -> None:
@@ -155,7 +155,7 @@ class HealthManager:
         now = time.monotonic()
         self.table.exited(message.body, now)
         if message.body.reason == "STOPPED":
-            # Somebody wanted that: decide on what is wanted now.
+            # An owner wanted that: the decision needs the present desired state.
             self.desired.touch(message.body.droplet, now)
             self._read_now.set()
 
@@ -165,7 +165,7 @@ class HealthManager:
         self._read_now.set()
 
     async def _on_request(self, message: Incoming[HmRequest]) -> None:
-        # The leader's requests: whoever takes over must know what is in flight.
+        # The leader's requests: a successor must know the STARTs in flight.
         if self.leads:
             return
         request, now = message.body, time.monotonic()
@@ -182,7 +182,7 @@ class HealthManager:
 
     async def _on_health(self, message: Incoming[HealthQuery]) -> None:
         self._heard["healthmanager_health_request_msgs"] += 1
-        # Everyone answers, leader or not: an asker takes the first word on each application.
+        # Every manager answers, leader or not: an asker takes the first reply about each application.
         if not self._doubts:
             for reply in answers.health(message.body, self.desired, self.table):
                 await message.respond(reply)
@@ -200,7 +200,7 @@ class HealthManager:
         LEADER.set(leads)
         logger.info("lease_taken" if leads else "lease_lost", reign=self._lease.state.token)
 
-    # The desired picture.
+    # Desired state.
 
     async def _bulk_credentials(self, renew: bool) -> BulkCredentials:
         config = self._config
@@ -234,7 +234,7 @@ class HealthManager:
                 self._note_unknown(time.monotonic())
                 users = await count_users(self._controllers)
                 self.desired.total_users = users if users is not None else 0
-            # A storm of changes is read once, and reading takes a third of the time at most.
+            # Many changes are read once, and reading takes a third of the time at most.
             pause = max(min(0.5, self._s.desired_interval), 2 * (time.monotonic() - began))
             await asyncio.sleep(pause)
             with contextlib.suppress(TimeoutError):
@@ -247,14 +247,14 @@ class HealthManager:
             elif actual.unknown_since is None:
                 actual.unknown_since = now
 
-    # The comparison.
+    # Comparison.
 
     async def _tick_forever(self) -> None:
         while True:
             try:
                 await self._tick(time.monotonic())
             except Exception:
-                # The next tick sees a picture that has moved on; ending here would end all repairs.
+                # The next tick sees a newer state; ending here would end all repairs.
                 logger.exception("tick_failed")
             await asyncio.sleep(_TICK)
 
@@ -284,9 +284,9 @@ class HealthManager:
         return not self._doubts and state.leads(now) and now - state.since >= self._s.lead_settle
 
     def _watch(self, now: float) -> None:
-        """Judge the picture itself: silent DEAs, and whether to trust what is left."""
+        """Check the state itself: silent DEAs, and whether the rest can be trusted."""
         held = 0
-        # Deaf, or just come: nobody's silence means anything yet.
+        # Without a connection, or just after one began, silence of a DEA means nothing.
         if self._bus.connected and self.table.settled(now):
             silence = self._pool.look(self.table, now)
             held = len(silence.held)
@@ -309,7 +309,7 @@ class HealthManager:
         TRUSTED.set(not doubts)
         self._doubted = {d: self._doubted.get(d, now) for d in doubts}
         for doubt in (trust.BUS_LOST, trust.STALE, trust.SILENT):
-            # The bus is away for a moment at every start, and when its server restarts: no alert for that.
+            # The bus is briefly away at every start, and when its server restarts: no alert for that.
             patience = self._s.settle if doubt == trust.BUS_LOST else 0.0
             on = now - self._doubted.get(doubt, now + 1) >= patience
             self._alerts.set(alerts.PICTURE_STALE, doubt, on=on, held_deas=held)

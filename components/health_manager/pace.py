@@ -1,4 +1,4 @@
-"""The pace of requests: first one instance of every application, then the rest, no more than so many a second. Pure."""
+"""The pace of requests: first one instance of every application, then the rest, at a limited rate. Pure."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from components.health_manager.analysis import Start, Stop
 
-# Stops go after the starts of applications that have nothing running.
+# Stops go after the starts of applications without running instances.
 _STOP_PRIORITY = (0, 1, 0)
 _Entry = tuple[tuple[int, int, int], int, int, "Request"]
 _Key = tuple[int, str, int]
@@ -16,7 +16,7 @@ _Key = tuple[int, str, int]
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One message that waits its turn: a START of one index, or a STOP of instances. `last_updated` is the application's."""
+    """A request that waits its turn: a START of one index, or a STOP of instances. `last_updated` is the application's."""
 
     droplet: int
     last_updated: int
@@ -25,7 +25,7 @@ class Request:
 
     @property
     def key(self) -> _Key:
-        """What makes two requests the same: `last_updated` does not (protocol 5.2)."""
+        """Return the identity of a request, which does not include `last_updated` (protocol 5.2)."""
         return (
             (self.droplet, self.start.version, self.start.index) if self.start else (self.droplet, "STOP", -1)
         )
@@ -56,7 +56,7 @@ class PaceQueue:
     def replace(
         self, droplet: int, last_updated: int, starts: Iterable[Start] = (), stops: Iterable[Stop] = ()
     ) -> None:
-        """Let these be all that waits for an application; what waited and is not among them is dropped."""
+        """Replace all waiting requests of an application; those that are not among the new ones are dropped."""
         for key in self._by_droplet.pop(droplet, ()):
             del self._waiting[key]
         for start in starts:
@@ -65,14 +65,14 @@ class PaceQueue:
             self._push(Request(droplet, last_updated, stops=chosen), _STOP_PRIORITY)
 
     def clear(self) -> None:
-        """Forget everything."""
+        """Drop all requests."""
         self._starts.clear()
         self._stops.clear()
         self._waiting.clear()
         self._by_droplet.clear()
 
     def take(self, now: float, *, starts: bool = True) -> Request | None:
-        """Hand out the next request; None when nothing waits or the rate is used up.
+        """Return the next request; None when nothing waits or the rate is used up.
 
         Args:
             now: the time.
@@ -95,7 +95,7 @@ class PaceQueue:
         return request
 
     def _prune(self, heap: list[_Entry]) -> bool:
-        """Drop what has been replaced from the top; True when something is left."""
+        """Drop replaced requests from the top; return whether any request is left."""
         while heap and self._waiting.get(heap[0][-1].key) is not heap[0][-1]:
             heapq.heappop(heap)
         return bool(heap)
@@ -104,6 +104,6 @@ class PaceQueue:
         self._waiting[request.key] = request
         self._by_droplet.setdefault(request.droplet, set()).add(request.key)
         self._count += 1
-        # Of equal priority the application goes first that has been unchanged for longest.
+        # Of equal priority, the application goes first that has been unchanged for longest.
         heap = self._starts if request.start else self._stops
         heapq.heappush(heap, (priority, request.last_updated, self._count, request))

@@ -1,4 +1,4 @@
-"""What is remembered of instances, indices, applications and DEAs. Plain records; `actual.ActualTable` keeps them.
+"""Records of instances, indices, applications and DEAs; `actual.ActualTable` keeps them.
 
 Times are monotonic seconds, except those named `since`, which are the wire's (whole seconds since 1970).
 """
@@ -13,14 +13,14 @@ from components.health_manager.config import Intervals
 NEVER = float("-inf")
 LIVE = frozenset(("STARTING", "RUNNING"))
 RUNNING, CRASHED = "RUNNING", "CRASHED"
-# Why an index has nothing: what became of the instance it had.
+# The reason why an index is empty: the end of its instance.
 LOST, EXITED, STOPPED = "lost", "dea_exit", "stopped"
 CRASH = "crashed"
 
 
 @dataclass(slots=True)
 class Instance:
-    """One instance that starts or runs."""
+    """One starting or running instance."""
 
     id: str
     version: str
@@ -44,10 +44,10 @@ class Crash:
 
 @dataclass(slots=True)
 class Index:
-    """What is remembered of one index of one version: the START in flight, its crashes, why it is empty."""
+    """The record of one index of one version: the START in flight, its crashes, the reason why it is empty."""
 
     requested: float = NEVER
-    # Requests since something was last there.
+    # Requests since an instance was last there.
     tries: int = 0
     crashes: int = 0
     crashed_at: float = NEVER
@@ -55,18 +55,18 @@ class Index:
     why: str = ""
 
     def gave_up(self, s: Intervals) -> bool:
-        """True when it has crashed so often that it is not started again before its owner changes it."""
+        """Return whether it has crashed so often that it is not started again before its owner changes it."""
         return 0 <= s.giveup_crash_number < self.crashes and self.crashes > s.flapping_death
 
     def flapping(self, now: float, s: Intervals) -> bool:
-        """True when it has crashed too often too recently."""
+        """Return whether it has crashed too often too recently."""
         recent = now - self.crashed_at <= s.flapping_timeout
         return self.crashes > s.flapping_death and (recent or self.gave_up(s))
 
 
 @dataclass(slots=True)
 class AppActual:
-    """Everything known of one application's instances."""
+    """The known state of one application's instances."""
 
     live: dict[str, Instance] = field(default_factory=dict)
     crashed: dict[str, Crash] = field(default_factory=dict)
@@ -74,21 +74,21 @@ class AppActual:
     # DEA -> (instances it counts in its beats and has not named yet, since when).
     unnamed: dict[str, tuple[int, float]] = field(default_factory=dict)
     stop_requested: dict[str, float] = field(default_factory=dict)
-    # Since when the desired picture has not known this application.
+    # The time since which the desired state has not known this application.
     unknown_since: float | None = None
 
     def index(self, version: str, number: int) -> Index:
-        """Give the memory of an index, made at need."""
+        """Return the record of an index, made if needed."""
         return self.indices.setdefault((version, number), Index())
 
     def empty(self) -> bool:
-        """True when there is nothing left to remember."""
+        """Return whether there is nothing left to remember."""
         return not (self.live or self.crashed or self.indices or self.unnamed)
 
 
 @dataclass(slots=True)
 class Dea:
-    """One DEA as heard. `interval` is None for one that sends no `ingot.dea.beat`."""
+    """One DEA. `interval` is None for one that sends no `ingot.dea.beat`."""
 
     id: str
     seen: float
@@ -97,20 +97,20 @@ class Dea:
     stopping: bool = False
     lost_at: float | None = None
     capacity: Capacity | None = None
-    # Of its instances, those that ask for a successor while it stays itself.
+    # Those of its instances that ask for a successor while it stays itself.
     leaving: frozenset[str] = frozenset()
-    # Its instances, and of which application each is.
+    # Its instances, with the application of each.
     instances: dict[str, int] = field(default_factory=dict)
     counts: dict[str, int] = field(default_factory=dict)
-    # Application -> when its last heartbeat named live instances of it; these were `seen` then.
+    # Application -> time of the last heartbeat with live instances of it; these were `seen` then.
     named: dict[int, float] = field(default_factory=dict)
-    # Application -> beats in a row that counted fewer instances than are known.
+    # Application -> number of consecutive beats that counted fewer instances than are known.
     short: dict[int, int] = field(default_factory=dict)
     unnamed: set[int] = field(default_factory=set)
     moved: bool = False
 
     def limit(self, s: Intervals) -> float:
-        """Give the silence after which it is lost, in seconds."""
+        """Return the silence after which it is lost, in seconds."""
         if self.interval is None:
             return s.droplet_lost
         limit = s.beats_missed * self.interval

@@ -1,6 +1,6 @@
-"""From pictures to requests: which application is looked at when, and what is then asked of the controllers.
+"""The comparison of both states: the order of applications, and the requests that follow.
 
-What has changed is looked at immediately; everything is looked at from time to time, a slice of computing time a call,
+Changed applications are checked immediately; all are checked from time to time, a slice of computing time a call,
 so that messages and the lease have their turn however large the platform is. No I/O.
 """
 
@@ -44,13 +44,13 @@ logger = log.get(__name__)
 
 
 class Repairs:
-    """Compares the two pictures and keeps what is to be asked for.
+    """The comparison of both states, with the requests that wait.
 
     Args:
         settings: timings and limits.
-        desired: the one picture.
-        table: the other.
-        flags: where flapping applications are reported.
+        desired: the desired state.
+        table: the actual state.
+        flags: the alerts for flapping applications.
         now: the time, monotonic.
     """
 
@@ -68,15 +68,15 @@ class Repairs:
         self._acting = False
 
     def look(self, now: float, *, trusted: bool, acting: bool) -> None:
-        """Look at what has changed, and go on with the pass.
+        """Check changed applications, and continue the pass.
 
         Args:
             now: the time.
-            trusted: whether the pictures may be acted upon.
+            trusted: whether the states may be acted upon.
             acting: whether this health manager is the one to act; implies `trusted`.
         """
         if acting != self._acting:
-            # What was found while it could not act, or before it had to stop, counts for nothing.
+            # Findings from a time when it could not act, or before it had to stop, do not count.
             self._acting = acting
             self.queue.clear()
             self._ahead.clear()
@@ -111,11 +111,11 @@ class Repairs:
 
     @property
     def left(self) -> int:
-        """How many applications are still to be looked at, in this pass or because something has changed."""
+        """Return how many applications are still to be checked, in this pass or because they have changed."""
         return len(self._changed) + len(self._ahead)
 
     def next_request(self, now: float) -> HmRequest | None:
-        """Give the next message for the controllers, noted as sent; None when nothing waits or the pace forbids it."""
+        """Return the next message for the controllers, recorded as sent; None when nothing waits or the pace forbids it."""
         request = self.queue.take(now, starts=self._table.in_flight(now) < self._s.starts_in_flight)
         if request is None:
             return None
@@ -151,7 +151,7 @@ class Repairs:
         desired, table = self._desired.apps, self._table
         for droplet in self.verdicts.keys() - desired.keys() - table.apps.keys():
             del self.verdicts[droplet]
-        # All of them, what has changed first.
+        # All of them, changed ones first.
         every = desired.keys() | table.apps.keys()
         self._ahead.extend(self._changed & every)
         self._ahead.extend(every - self._changed)

@@ -1,4 +1,4 @@
-"""Whether the picture may be acted upon. Pure."""
+"""The decision whether the known state may be acted upon. Pure."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ BUS_LOST, SETTLING, NO_DESIRED, STALE, SILENT, UNKNOWN = (
 )
 # DEAs lost within so many seconds of each other are one event.
 _TOGETHER = 30.0
-# Half way to being lost: counted where the question is whether many went at once.
+# Half the silence of a lost DEA: used for the question whether many fell silent at once.
 _SUSPECT = 0.6
 # Fewer applications than this may all be deleted at once.
 _MANY_UNKNOWN = 5
@@ -27,21 +27,21 @@ _MANY_UNKNOWN = 5
 
 @dataclass(slots=True)
 class Silence:
-    """DEAs not heard for too long: `lost` are to be given up now, `held` are as silent, but too many at once."""
+    """DEAs not heard for too long: `lost` count as lost now, `held` are as silent, but too many at once."""
 
     lost: list[Dea] = field(default_factory=list)
     held: list[Dea] = field(default_factory=list)
 
 
 class PoolWatch:
-    """Tells a lost DEA from a lost bus: too many silent at once are held back for a while, and then believed."""
+    """The distinction between lost DEAs and a lost bus: too many silent at once are held back for a while, then lost."""
 
     def __init__(self, settings: Intervals) -> None:
         self._settings = settings
         self._held_since = self._held_at = NEVER
 
     def look(self, table: ActualTable, now: float) -> Silence:
-        """Sort the DEAs that have been silent for too long."""
+        """Return the DEAs that have been silent for too long."""
         s = self._settings
         silent: list[Dea] = []
         gone: list[Dea] = []
@@ -50,7 +50,7 @@ class PoolWatch:
             if dea.lost_at is not None and now - dea.lost_at > _TOGETHER:
                 continue
             if not dea.instances and (dea.evacuating or dea.stopping):
-                # It said it would go, and had nothing left.
+                # It announced its end, and had no instances left.
                 if dea.lost_at is None and table.silence(dea, now) > dea.limit(s):
                     gone.append(dea)
                 continue
@@ -74,7 +74,7 @@ class PoolWatch:
 
 
 def many_unknown(desired: DesiredTable, table: ActualTable, settings: Intervals) -> bool:
-    """True when so much of what runs is unknown to the desired picture that the picture must be wrong."""
+    """Return whether so many running instances are unknown to the desired state that it must be wrong."""
     running = [d for d, app in table.apps.items() if app.live]
     unknown = sum(1 for d in running if d not in desired.apps)
     return unknown >= _MANY_UNKNOWN and unknown > settings.silent_share * len(running)
@@ -83,7 +83,7 @@ def many_unknown(desired: DesiredTable, table: ActualTable, settings: Intervals)
 def doubts(
     *, desired: DesiredTable, table: ActualTable, connected: bool, held: int, now: float, settings: Intervals
 ) -> list[str]:
-    """Give the reasons not to act; empty when the picture can be trusted."""
+    """Return the reasons not to act; empty when the state can be trusted."""
     found = []
     if not connected:
         found.append(BUS_LOST)

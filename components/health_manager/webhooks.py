@@ -1,7 +1,7 @@
 """Alerts by webhook: each beginning and each end is posted once, by the health manager that speaks for all.
 
-Every manager sees every alert. One that does not speak remembers the last few seconds' worth, and sends these when it
-begins to speak: what the one before may have died without saying. A receiver tells repetitions by `key` and `state`.
+Every manager sees every alert. One that does not speak keeps those of the last seconds, and sends them when it
+begins to speak: the one before may have died without sending them. A receiver recognises repetitions by `key` and `state`.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from components.common import log, tasks
 from components.health_manager.alerts import Alert
 from components.health_manager.config import Webhook
 
-# Alerts that wait for one receiver; of more the oldest goes.
+# The most alerts that wait for one receiver; beyond it the oldest goes.
 _LIMIT = 1000
 _TIMEOUT = 10.0
 _FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 60.0
-# What has not been taken for so long is of no use any more.
+# An alert that was not accepted for so long is of no use any more.
 _TOO_OLD = 3600.0
 SENT = Counter("ingot_hm_webhook_total", "Alerts for webhooks, by what became of them.", ["result"])
 WAITING = Gauge("ingot_hm_webhook_queue_length", "Alerts that wait to be sent.")
@@ -38,7 +38,7 @@ class _Due:
 
 
 def body(alert: Alert, sender: str) -> dict[str, Any]:
-    """Give what is posted: `key` names the alert, `state` is `begun` or `over`, `since` is seconds since 1970."""
+    """Return the body of a post: `key` names the alert, `state` is `begun` or `over`, `since` is seconds since 1970."""
     return {
         "key": f"{alert.kind}/{alert.subject}",
         "alert": alert.kind,
@@ -95,7 +95,7 @@ class _Receiver:
                 self._queue.popleft()
 
     async def _post(self, session: aiohttp.ClientSession, content: dict[str, Any]) -> str:
-        """Send one; gives `sent`, `refused` where repeating is no use, or nothing where it is."""
+        """Send one alert; return `sent`, `refused` where repeating does not help, or an empty text where it does."""
         headers = {self._hook.header: self._hook.secret} if self._hook.secret else {}
         try:
             async with session.post(
@@ -118,12 +118,12 @@ class _Receiver:
 
 
 class Webhooks:
-    """Takes alerts without ever waiting, and sends them while this manager speaks.
+    """The sender of alerts: it takes them without waiting, and sends them while this manager speaks.
 
     Args:
-        hooks: where to.
-        sender: who says it: this manager's machine.
-        memory: seconds for which one that does not speak remembers.
+        hooks: the receivers.
+        sender: the name of this manager's machine.
+        memory: seconds for which a manager that does not speak keeps alerts.
     """
 
     def __init__(self, hooks: list[Webhook], sender: str, memory: float) -> None:
@@ -145,13 +145,13 @@ class Webhooks:
             self._tasks = [asyncio.create_task(r.run(self._session), name="webhook") for r in self._receivers]
 
     async def stop(self) -> None:
-        """End; what is still waiting is for the next who speaks."""
+        """End; the next manager that speaks sends the rest."""
         await tasks.end(self._tasks)
         if self._session is not None:
             await self._session.close()
 
     def tell(self, alert: Alert) -> None:
-        """Take a beginning or an end."""
+        """Take the beginning or the end of an alert."""
         if self._receivers:
             due = _Due(body(alert, self._sender), time.monotonic())
             self._unsaid.append(due)
@@ -159,7 +159,7 @@ class Webhooks:
                 self._flush(due.at)
 
     def speak(self, *, speaks: bool) -> None:
-        """Say whether this manager is the one to send."""
+        """Set whether this manager is the one that sends."""
         if speaks and not self._speaks:
             self._flush(time.monotonic())
         self._speaks = speaks

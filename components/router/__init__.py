@@ -1,1 +1,1 @@
-"""The router: the route table, its way to and from the bus, and its way into nginx."""
+"""The router: the route table, its exchange with the bus, and its exchange with nginx."""

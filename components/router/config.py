@@ -11,7 +11,7 @@ from components.router.errors import RouteError
 
 
 class RouterConfig(DaemonConfig, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """Keys of the router.
+    """The router's configuration.
 
     Args:
         platform_hosts: the platform's own hosts, `api.<domain>` and `orchestrator.<domain>` among them: their routes are taken from
@@ -19,11 +19,11 @@ class RouterConfig(DaemonConfig, frozen=True, forbid_unknown_fields=True, kw_onl
         dea_addresses_file: the addresses and networks that an application's route may carry, one a line; a changed file counts within
             seconds. An empty file, and no file, let a route carry any address.
         run_path: the folder of both sockets; the flag file `drain` in it takes the router out of readiness.
-        prune_seconds: age at which a route nobody confirmed is dropped.
+        prune_seconds: age at which an unconfirmed route is dropped.
         sweep_seconds: between two looks for such routes.
         start_seconds: between two `router.start`.
         register_seconds: how often peers that greet are asked to register.
-        drain_seconds: how long those in front of a drained router are given to notice before its WebSockets are told to go.
+        drain_seconds: the time for balancers in front of a drained router to notice, before its WebSockets are told to go.
         websocket_drain_seconds: from the first told to the last.
         hold_seconds: how long a request for an unknown host waits while routes are still being learned.
         settle_seconds: after the first connection to the bus, how long routes count as still being learned.
@@ -48,7 +48,7 @@ class RouterConfig(DaemonConfig, frozen=True, forbid_unknown_fields=True, kw_onl
     endpoint_metrics: bool = True
 
     def problems(self) -> list[str]:
-        """Ages must leave room for a few registrations."""
+        """Return a problem for ages that leave no room for a few registrations."""
         found = [
             f"{name}: want more than 0"
             for name in (
@@ -67,7 +67,7 @@ class RouterConfig(DaemonConfig, frozen=True, forbid_unknown_fields=True, kw_onl
             if getattr(self, name) < 0
         ]
         if not self.platform_hosts:
-            found.append("platform_hosts: want the platform's own hosts, or anybody takes them")
+            found.append("platform_hosts: want the platform's own hosts, or any application can take them")
         found.extend(host_problems("platform_hosts", self.platform_hosts))
         if self.prune_seconds <= self.start_seconds:
             found.append("prune_seconds: want more than start_seconds, or live routes are dropped")
@@ -82,7 +82,7 @@ class RouterConfig(DaemonConfig, frozen=True, forbid_unknown_fields=True, kw_onl
         return found
 
     def lacking(self) -> list[str]:
-        """The addresses of DEAs, where a file is named."""
+        """Return a problem for a missing file of DEAs' addresses."""
         if not self.dea_addresses_file:
             return []
         try:

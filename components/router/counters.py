@@ -1,4 +1,4 @@
-"""Reads what nginx's workers count: each keeps a file of plain numbers mapped, which is mapped here too (lua/endpoints.lua writes it).
+"""A reader of nginx's counters: files of plain numbers that each worker and this module map (lua/endpoints.lua).
 
 Numbers of a worker that ended, and of endpoints that are gone, are kept: totals only grow.
 """
@@ -18,15 +18,15 @@ _HEADER = struct.Struct("=6d")
 _SUMS = struct.Struct("=24d")
 _TOLD = struct.Struct("=2d")
 _NUMBERS = struct.Struct("=4d23IB3x")
-# Rows read before others get their turn.
+# Rows that are read before other coroutines get their turn.
 SLICE = 2048
-# Upper bounds of the latency histogram in milliseconds; what is slower is in one more bucket.
+# Upper bounds of the latency histogram in milliseconds; one more bucket counts slower requests.
 BOUNDS = (1, 2, 5, 10, 25, 50, 100, 250, 1000, 5000, 30000)
 CLASSES = ("xxx", "1xx", "2xx", "3xx", "4xx", "5xx")
 
 
 class Numbers(msgspec.Struct):
-    """What was counted of an endpoint, an application, or everything.
+    """The counters of an endpoint, an application, or everything.
 
     Args:
         status: requests by class, as in `CLASSES`.
@@ -45,11 +45,11 @@ class Numbers(msgspec.Struct):
 
     @property
     def requests(self) -> float:
-        """All of them."""
+        """Return the number of requests."""
         return sum(self.status)
 
     def add(self, other: Numbers, *, lasting: bool = False) -> None:
-        """Add another's; with `lasting` only what was counted, not what is open."""
+        """Add another's numbers; with `lasting` only totals, not open requests."""
         for i, value in enumerate(other.status):
             self.status[i] += value
         for i, value in enumerate(other.buckets):
@@ -65,7 +65,7 @@ class Numbers(msgspec.Struct):
 
 
 class Name(msgspec.Struct, frozen=True):
-    """Whose numbers a row holds."""
+    """The owner of a row's numbers."""
 
     app: str
     instance: str
@@ -74,7 +74,7 @@ class Name(msgspec.Struct, frozen=True):
 
     @property
     def peer(self) -> str:
-        """As nginx writes it."""
+        """Return the address and port as nginx writes them."""
         return f"{self.address}:{self.port}"
 
 
@@ -104,17 +104,17 @@ class Worker:
         self._last: dict[int, Numbers] = {}
 
     def close(self) -> None:
-        """Unmap it."""
+        """Unmap the file."""
         self._map.close()
 
     @property
     def used(self) -> int:
-        """Rows that were ever used, row 0 among them, which is none."""
+        """Return the number of rows that were ever used, including row 0, which is no endpoint."""
         return int(_HEADER.unpack_from(self._map)[3])
 
     @property
     def alive(self) -> bool:
-        """False when its worker ended."""
+        """Return whether its worker runs."""
         try:
             os.kill(self.pid, 0)
         except ProcessLookupError:
@@ -125,23 +125,23 @@ class Worker:
 
     @property
     def current(self) -> bool:
-        """False when another worker, of the same process id, has put its own file in this one's place."""
+        """Return whether the file is current: a later worker of the same process id may have replaced it."""
         try:
             return self.path.stat().st_ino == self.inode
         except FileNotFoundError:
             return False
 
     def extra(self) -> tuple[float, float]:
-        """Give the bad requests and those a limit turned away."""
+        """Return the numbers of bad requests and of those that a limit refused."""
         return _HEADER.unpack_from(self._map)[4:6]
 
     def told(self) -> tuple[float, float]:
-        """Give the WebSockets that were told to go elsewhere, and those that did not and were ended."""
+        """Return the numbers of WebSockets told to go elsewhere, and of those that did not go and were ended."""
         told, ended = _TOLD.unpack_from(self._map, _HEADER.size + _SUMS.size)
         return told, ended
 
     def total(self) -> Numbers:
-        """Everything this worker answered."""
+        """Return the sum of everything that this worker answered."""
         values = _SUMS.unpack_from(self._map, _HEADER.size)
         return Numbers(
             status=list(values[:6]),
@@ -155,10 +155,10 @@ class Worker:
         )
 
     def rows(self, gone: dict[str, Numbers]) -> Iterator[list[tuple[Name, Numbers, bool]]]:
-        """Give every endpoint's numbers, a slice at a time, and whether it is still served.
+        """Yield every endpoint's numbers, a slice at a time, with whether it is still served.
 
         Args:
-            gone: by application; what a row held for an endpoint before its present one is added there.
+            gone: by application; the numbers of a row's former endpoints are added there.
         """
         for start in range(1, self.used, SLICE):
             yield [self._row(row, gone) for row in range(start, min(start + SLICE, self.used))]
@@ -168,7 +168,8 @@ class Worker:
         known = self._names.get(row)
         if known is None or known[0] != generation:
             if known is not None:
-                # A row rests before it is used again, longer than it takes to come by here: this was its last word.
+                # A row rests before its next use for longer than one round of reading, so these were its last
+                # numbers.
                 last = self._last.pop(row, None)
                 if last is not None:
                     gone.setdefault(known[1].app, Numbers()).add(last, lasting=True)
@@ -225,10 +226,10 @@ class View(msgspec.Struct):
 
 
 class Counters:
-    """All workers of this machine's nginx.
+    """The counters of all workers of this machine's nginx.
 
     Args:
-        folder: where their files lie.
+        folder: the folder of their files.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -239,11 +240,11 @@ class Counters:
         self._reading = False
 
     def rows(self) -> int:
-        """Give how many rows there are to read."""
+        """Return the number of rows to read."""
         return sum(w.used for w in self._workers.values())
 
     def find(self) -> None:
-        """Map the files of new workers; take over and remove those of workers that ended, unless they are being read."""
+        """Map the files of new workers; take over and remove those of ended workers, unless they are being read."""
         for path, worker in list(self._workers.items()) if not self._reading else ():
             if not worker.alive or not worker.current:
                 self._bury(worker)
@@ -253,11 +254,11 @@ class Counters:
                 try:
                     self._workers[path] = Worker(path)
                 except (OSError, ValueError):
-                    # Not whole yet, or left by another release: it is looked at again.
+                    # The file is not complete yet, or of another release: it is read again later.
                     continue
 
     def totals(self) -> View:
-        """Read the sums only, which costs nothing."""
+        """Return a reading of the sums only, which costs nothing."""
         before = self._before
         view = View(
             bad_requests=before.bad_requests, limited=before.limited, told=before.told, ended=before.ended
@@ -268,7 +269,7 @@ class Counters:
         return view
 
     def read(self) -> Generator[View | None]:
-        """Read everything: gives None where others may have their turn, and at the end the reading. One at a time."""
+        """Read everything: yield None where other coroutines may run, and the reading at the end. One at a time."""
         self._reading = True
         try:
             yield from self._read()

@@ -1,6 +1,6 @@
-"""The addresses that serve applications: a route of an application to any other is not taken.
+"""The addresses that serve applications: a route of an application to another address is refused.
 
-They stand in a file of their own, which a change of the pool writes anew: a changed file counts within seconds, without a restart.
+They are in a file of their own, which every change of the pool rewrites; a changed file counts within seconds.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ logger = log.get(__name__)
 
 
 def read(path: Path) -> list[Network]:
-    """Return the networks of a file, an address or network a line; what follows a `#` is a comment.
+    """Return the networks of a file, an address or network a line; a `#` begins a comment.
 
     Raises:
         RouteError: the file cannot be read, or a line is neither.
@@ -30,7 +30,7 @@ def read(path: Path) -> list[Network]:
     try:
         text = path.read_text(encoding="ascii")
     except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "not a text of ASCII"
+        reason = error.strerror if isinstance(error, OSError) else "not ASCII text"
         raise RouteError(f"{path}: {reason}") from error
     return parse(text.splitlines(), str(path))
 
@@ -46,7 +46,7 @@ def parse(lines: Iterable[str], source: str) -> list[Network]:
         if not (entry := line.partition("#")[0].strip()):
             continue
         try:
-            # The address of a machine with the length of its network is how people write a network, too.
+            # People also write a network as the address of a machine with the length of its network.
             found.append(ipaddress.ip_network(entry, strict=False))
         except ValueError as error:
             raise RouteError(
@@ -56,7 +56,7 @@ def parse(lines: Iterable[str], source: str) -> list[Network]:
 
 
 class DeaAddresses:
-    """Which addresses an application's route may carry.
+    """The addresses that an application's route may carry.
 
     Args:
         path: the file; None: every address may be carried.
@@ -75,7 +75,7 @@ class DeaAddresses:
             )
 
     def __len__(self) -> int:
-        """Return how many addresses and networks there are; 0 where every address may be carried."""
+        """Return the number of addresses and networks; 0 where every address may be carried."""
         return len(self._networks)
 
     def allow(self, address: str) -> bool:
@@ -96,7 +96,7 @@ class DeaAddresses:
         logger.info("dea_addresses_read", entries=len(self._networks))
 
     async def watch_for_ever(self) -> None:
-        """Follow the file."""
+        """Follow changes of the file."""
         while True:
             await asyncio.sleep(LOOK_SECONDS)
             self.refresh()

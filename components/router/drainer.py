@@ -1,4 +1,4 @@
-"""A drained router's WebSockets: when nginx is to tell them to go elsewhere."""
+"""The drain of a router's WebSockets: the times at which nginx tells them to go elsewhere."""
 
 from __future__ import annotations
 
@@ -12,27 +12,27 @@ from components.router.errors import NginxError
 
 logger = log.get(__name__)
 
-# Well within the time for which nginx remembers (lua/control.lua, TELLING_SECONDS).
+# Well within the time for which nginx keeps the order (lua/control.lua, TELLING_SECONDS).
 _PERIOD_SECONDS = 1.0
-# What a clock that is kept right may go back by.
+# The largest step back of a clock that is kept right.
 _CLOCK_SECONDS = 60.0
 
 
 class Telling(Protocol):
-    """What nginx is asked (`components.router.nginx.Nginx`)."""
+    """The call to nginx (`components.router.nginx.Nginx`)."""
 
     async def tell(self, seconds: float) -> None:
-        """Have its WebSockets told, spread over so many seconds; 0 ends it."""
+        """Have its WebSockets told to go, spread over so many seconds; 0 ends it."""
 
 
 class Drainer:
-    """Follows the flag file: first those in front are given time to notice, then WebSockets are told.
+    """The drain that a flag file begins: first balancers get time to notice, then WebSockets are told.
 
     The file's own time counts, so that a restart of this process begins nothing anew.
 
     Args:
         flag: the file.
-        nginx: is told.
+        nginx: the client of the data socket.
         notice_seconds: from the flag to the first WebSocket.
         spread_seconds: from the first WebSocket to the last.
     """
@@ -46,11 +46,11 @@ class Drainer:
 
     @property
     def draining(self) -> bool:
-        """Whether the flag is there."""
+        """Return whether the flag is there."""
         return self._flag.exists()
 
     async def run(self) -> None:
-        """Look every second; silence of nginx is the pusher's to report."""
+        """Look every second; the pusher reports when nginx is silent."""
         while True:
             try:
                 await self.step(time.time())
@@ -59,13 +59,13 @@ class Drainer:
             await asyncio.sleep(_PERIOD_SECONDS)
 
     async def step(self, now: float) -> None:
-        """Say to nginx what follows from the flag at `now`, in seconds since 1970.
+        """Send nginx the order that follows from the flag at `now`, in seconds since 1970.
 
         Raises:
-            NginxError: it does not answer; it is told again at the next step.
+            NginxError: it does not answer; the next step repeats the order.
         """
         try:
-            # One from the future: the clock was set back since, and nobody knows how long ago that is.
+            # A time in the future: the clock was set back since, by an unknown amount.
             due = not -_CLOCK_SECONDS < now - self._flag.stat().st_mtime < self._notice_seconds
         except FileNotFoundError:
             due = False

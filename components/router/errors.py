@@ -1,4 +1,4 @@
-"""What can go wrong in the router."""
+"""The errors of the router."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ class RouterError(IngotError):
 
 
 class RouteError(RouterError):
-    """A registration names no route that could ever be served."""
+    """A registration names no possible route."""
 
 
 class NginxError(RouterError):
-    """nginx did not take, or did not give, what it was asked; `status` is its answer, 0 when there was none."""
+    """nginx refused a call or did not answer; `status` is its answer, 0 when there was none."""
 
     def __init__(self, what: str, status: int = 0) -> None:
         super().__init__(what)

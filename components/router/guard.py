@@ -1,4 +1,4 @@
-"""Which hosts of a registration count: the platform's by the subject it came on, an application's by the address it names."""
+"""The check of registrations: the platform's hosts by the subject they came on, applications' by the address they name."""
 
 from __future__ import annotations
 
@@ -21,7 +21,8 @@ REFUSED = Counter(
 STRANGE = Counter(
     "ingot_router_refused_addresses_total", "Registrations of an application at an address that is no DEA's."
 )
-# A registration is repeated every few seconds, or as often as its sender likes: one line says it for all until the next.
+# A registration is repeated every few seconds, or as often as its sender likes: one line stands for all until the
+# next.
 LOG_SECONDS = 60.0
 _PLATFORM = (PLATFORM_REGISTER, PLATFORM_UNREGISTER)
 
@@ -29,7 +30,7 @@ logger = log.get(__name__)
 
 
 class Complaints:
-    """Refusals of one kind: each is counted, and now and then one is told, with how many there were since.
+    """Refusals of one kind: each is counted, and now and then one is logged, with the number since the last.
 
     Args:
         event: its name in the log.
@@ -37,7 +38,7 @@ class Complaints:
         clock: seconds that only grow.
 
     Attributes:
-        count: how many there were.
+        count: their number.
     """
 
     def __init__(self, event: str, counter: Counter, clock: Callable[[], float]) -> None:
@@ -49,7 +50,7 @@ class Complaints:
         self.count = 0
 
     def add(self, subject: str, hosts: Sequence[str], endpoint: Endpoint) -> None:
-        """Count one."""
+        """Count a refusal."""
         self._counter.inc()
         self.count += 1
         self._unsaid += 1
@@ -69,16 +70,16 @@ class Complaints:
 
 
 class Guard:
-    """Judges by the subject, as permissions on the bus do, and by the address: what else a message says of itself anybody can say.
+    """The check of a registration's subject and address: any sender can forge the other members of a message.
 
     Args:
-        table: knows the platform's hosts, and who serves them.
-        deas: knows where applications are served.
+        table: knows the platform's hosts and their endpoints.
+        deas: knows the addresses that serve applications.
         clock: seconds that only grow.
 
     Attributes:
         platform: registrations of the platform's hosts that were refused.
-        strange: registrations of applications that were refused, as no DEA is at their address.
+        strange: registrations of applications that were refused, because no DEA is at their address.
     """
 
     def __init__(self, table: Table, deas: DeaAddresses, clock: Callable[[], float] = time.monotonic) -> None:
@@ -91,7 +92,7 @@ class Guard:
         """Return the hosts that may be registered on this subject.
 
         Raises:
-            RouteError: somebody registers as the platform what is none of its hosts.
+            RouteError: a sender registers as the platform a host that is not the platform's.
         """
         good = self.unregistered(subject, hosts)
         others = [host for host in hosts if host not in good]
@@ -112,5 +113,5 @@ class Guard:
         return [host for host in hosts if (host in self._table.platform) == platform]
 
     def _known(self, host: str, endpoint: Endpoint) -> bool:
-        # Controllers and orchestrator say it on both subjects, for routers of the release before.
+        # Controllers and orchestrator send it on both subjects, for routers of the release before.
         return any(route.peer == endpoint.peer for route in self._table.routes(host))

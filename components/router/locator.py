@@ -1,4 +1,4 @@
-"""Answers nginx's question about a host it does not know (docs/platform.md, "The router's two sockets")."""
+"""The answer to nginx's question about an unknown host (docs/platform.md, "The router's two sockets")."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from components.router.table import Table
 
 ASKED = Counter("ingot_router_misses_total", "Questions of nginx about an unknown host.", ["answer"])
 
-# nginx's location for a request whose route it now has.
+# nginx's location for a request whose route it has meanwhile received.
 KNOWN = "@known"
 _LOOK_SECONDS = 0.05
 
@@ -27,8 +27,8 @@ class Locator:
 
     Args:
         socket: where to listen.
-        table: what is known.
-        pusher: brings it to nginx.
+        table: the route table.
+        pusher: sends it to nginx.
         settled: whether a host that is not in the table is unknown for certain.
         hold_seconds: how long a request may wait for a route to be learned and pushed.
     """

@@ -1,4 +1,4 @@
-"""`ingot-router`: owns the route table, feeds nginx, answers what nginx does not know."""
+"""`ingot-router`: keeps the route table, sends it to nginx, and answers nginx's questions about unknown hosts."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class Router:
         self._tasks: list[asyncio.Task[None]] = []
 
     async def start(self) -> None:
-        """Begin: take over what nginx serves, then listen."""
+        """Take over the routes that nginx serves, then listen."""
         await self._nginx.open()
         await self._pusher.step()
         await self._locator.start()
@@ -66,17 +66,17 @@ class Router:
             self._tasks.append(self._keep(job))
 
     async def stop(self) -> None:
-        """End; nginx goes on serving what it was given."""
+        """End; nginx goes on serving the routes it has."""
         await tasks.end(self._tasks)
         await self._locator.stop()
         await self._nginx.close()
 
     def ready(self) -> list[str]:
-        """Ready: nginx holds the table, the table was learned or taken over whole, and nobody asked to drain."""
+        """Return the reasons against serving: nginx lacks the table, the table is not complete, or the router is drained."""
         reasons = []
         if self._pusher.problem is not None:
             reasons.append(self._pusher.problem)
-        # A process that starts anew while the bus is away serves what its predecessor did.
+        # A process that starts anew while the bus is away serves the routes of its predecessor.
         if not self._registrar.settled and not self._pusher.inherited:
             reasons.append("routes are still being learned from the bus")
         if self._drainer.draining:
@@ -84,7 +84,7 @@ class Router:
         return reasons
 
     def varz(self) -> dict[str, object]:
-        """Protocol 3.5's names."""
+        """Return the facts of protocol 3.5."""
         return {
             **self._teller.stats.varz(self._table.tags, self._table.host),
             "urls": self._table.hosts,
@@ -104,7 +104,8 @@ class Router:
 
 def _report(task: asyncio.Task[None]) -> None:
     if not task.cancelled() and (error := task.exception()) is not None:
-        # A router that no longer follows the bus must not look alive; its successor takes over what nginx serves.
+        # A router that no longer follows the bus must not look alive; its successor takes over the routes that nginx
+        # serves.
         logger.critical("router_task_failed", reason=str(error), exc_info=error)
         signal.raise_signal(signal.SIGTERM)
 

@@ -1,4 +1,4 @@
-"""What nginx's workers count, as Prometheus metrics: in all, by application, and by endpoint."""
+"""The counters of nginx's workers as Prometheus metrics: in all, by application, and by endpoint."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ _GAUGES: tuple[_Column, ...] = (
 
 
 class Exporter(Collector):
-    """Gives the last reading when somebody scrapes.
+    """A collector that exports the last reading.
 
     Args:
-        view: gives the reading.
+        view: returns the reading.
         endpoints: whether endpoints have metrics of their own.
     """
 
@@ -36,19 +36,19 @@ class Exporter(Collector):
         self._endpoints = endpoints
 
     def register(self) -> None:
-        """Take part in the process's metrics."""
+        """Register the collector with the process's metrics."""
         REGISTRY.register(self)
 
     def unregister(self) -> None:
-        """Leave them."""
+        """Remove the collector from the process's metrics."""
         REGISTRY.unregister(self)
 
     def describe(self) -> list[Metric]:
-        """Nothing is known before the first reading."""
+        """Return nothing: no metric is known before the first reading."""
         return []
 
     def collect(self) -> Iterator[Metric]:
-        """Give every family."""
+        """Yield every family."""
         view = self._view()
         yield _one("ingot_router_bad_requests", "Requests for no host that is known.", view.bad_requests)
         yield _one("ingot_router_limited_requests", "Requests a limit turned away.", view.limited)

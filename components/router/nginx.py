@@ -1,4 +1,4 @@
-"""The router process's view of nginx: the calls of the data socket (docs/platform.md, "The router's two sockets")."""
+"""A client of nginx's data socket (docs/platform.md, "The router's two sockets")."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Delta(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Held(msgspec.Struct, frozen=True):
-    """What nginx holds: of which epoch, up to which delta, and whether it was ever given a whole table."""
+    """The state of nginx: the epoch and the delta it has reached, and whether it was ever given a whole table."""
 
     epoch: str | None = None
     seq: int = 0
@@ -62,39 +62,39 @@ class Nginx:
 
     async def open(self) -> None:
         """Get ready to call; connects to nothing yet."""
-        # One, always: nginx counts it among its connections, and it is taken off again (teller.py).
+        # Always one connection: nginx counts it among its own, and it is subtracted again (teller.py).
         self._session = aiohttp.ClientSession(
             connector=aiohttp.UnixConnector(path=str(self._socket), limit=1),
             timeout=aiohttp.ClientTimeout(total=30, sock_connect=2),
         )
 
     async def close(self) -> None:
-        """Give up the connections."""
+        """Close the connections."""
         if self._session is not None:
             await self._session.close()
 
     async def state(self) -> Held:
-        """Ask what nginx holds.
+        """Return the state of nginx.
 
         Raises:
-            NginxError: no answer, or none that makes sense; so for the other calls.
+            NginxError: no answer, or one that cannot be read; the same for the other calls.
         """
         return await self._call("GET", "/state", Held)
 
     async def routes(self) -> Dump:
-        """Ask for every route nginx holds."""
+        """Return every route that nginx holds."""
         return await self._call("GET", "/routes", Dump)
 
     async def stats(self) -> dict[str, float]:
-        """Ask for the counters."""
+        """Return the counters."""
         return await self._call("GET", "/stats", dict[str, float])
 
     async def tell(self, seconds: float) -> None:
-        """Have every WebSocket told to go elsewhere, spread over so many seconds; to be said again, or it ends. 0 ends it now."""
+        """Have every WebSocket told to go elsewhere, spread over so many seconds; the order must be repeated. 0 ends it."""
         await self._call("POST", "/drain", dict[str, Any], msgspec.json.encode({"seconds": seconds}))
 
     async def push(self, delta: Delta) -> Held:
-        """Hand over a delta.
+        """Send a delta.
 
         Raises:
             NginxError: with status 409 when nginx holds something else than this delta continues, 507 when its memory

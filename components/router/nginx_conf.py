@@ -1,6 +1,6 @@
-"""Renders the role's nginx.conf without Ansible: for the development harness, tests and benchmarks.
+"""A renderer of the role's nginx.conf without Ansible: for the development harness, tests and benchmarks.
 
-The template and the inputs' defaults are the role's (`roles/router`), so that what is tested is what is installed.
+The template and the inputs' defaults are the role's (`roles/router`), so that tests use the installed configuration.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ SESSION_KEY = "14fbc303b76bacd1e0a3ab641c11d11400341c5d"
 
 
 def render(inputs: Mapping[str, Any], role: Path = ROLE) -> str:
-    """Fill in the template.
+    """Return the template with its inputs.
 
     Args:
         inputs: the role's inputs by name (`router_...`); those left out have the role's defaults.
@@ -37,7 +37,7 @@ def render(inputs: Mapping[str, Any], role: Path = ROLE) -> str:
     defaults = yaml.safe_load((role / "defaults" / "main.yml").read_text(encoding="utf-8"))
     plain = {k: v for k, v in defaults.items() if not (isinstance(v, str) and "{{" in v)}
     further = inputs.get("router_reserved_hosts", plain["router_reserved_hosts"])
-    # As the role's vars say it.
+    # The same value as in the role's vars.
     plain["__router_platform_hosts"] = sorted(platform_hosts(inputs["router_domain"], further))
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(role / "templates"),
@@ -50,7 +50,7 @@ def render(inputs: Mapping[str, Any], role: Path = ROLE) -> str:
 
 
 def write(folder: Path, port: int, domain: str, **inputs: Any) -> Path:
-    """Lay out everything an unprivileged nginx needs under one folder, which must be short: sockets live in it.
+    """Write all files of an unprivileged nginx to one folder, whose path must be short: it holds sockets.
 
     Start it with `nginx -p FOLDER -c FILE -g 'daemon off;' -e FOLDER/error.log`; the router process's `run_path` is
     the same folder.
@@ -72,7 +72,7 @@ def write(folder: Path, port: int, domain: str, **inputs: Any) -> Path:
             "router_release": "development",
             "router_address": "127.0.0.1",
             "router_port": f"127.0.0.1:{port}",
-            # As root, workers would become nobody, whom the router process's socket shuts out.
+            # As root, workers would run as the user nobody, who may not use the router process's socket.
             "router_nginx_user": "root" if os.geteuid() == 0 else "",
             "router_workers": 1,
             "router_worker_connections": 2048,

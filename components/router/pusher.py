@@ -1,4 +1,4 @@
-"""Keeps nginx's routes equal to the table: deltas as they arise, the whole table whenever nginx holds something else."""
+"""The synchronisation of nginx's routes with the table: deltas as they arise, the whole table whenever nginx differs."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ DELTAS = Counter("ingot_router_deltas_total", "Changes handed to nginx.")
 FULLS = Counter("ingot_router_full_tables_total", "Whole tables handed to nginx.")
 SYNCED = Gauge("ingot_router_nginx_synced", "1 while nginx holds this process's table.")
 
-# One delta is taken in by one worker between two requests: small ones do not show in the others' latency.
+# One worker takes one delta between two requests: small ones do not show in the other requests' latency.
 MAX_ENDPOINTS = 250
 _CHECK_SECONDS = 1.0
 
@@ -30,7 +30,7 @@ logger = log.get(__name__)
 
 
 class Pusher:
-    """One epoch's worth of deltas.
+    """The sender of one epoch's deltas.
 
     Args:
         nginx: the data socket's client.
@@ -43,7 +43,7 @@ class Pusher:
     """
 
     def __init__(self, nginx: Nginx, table: Table, batch_seconds: float = 0.01) -> None:
-        # A table is told by its epoch to be one in which the platform's hosts were kept to the platform.
+        # The epoch shows that a table was made with the same hosts of the platform.
         self._kept = _mark(table.platform)
         self.epoch = f"{self._kept}{new_id()}"
         self._nginx = nginx
@@ -60,15 +60,15 @@ class Pusher:
 
     @property
     def synced(self) -> bool:
-        """True while nginx holds the table as it was a moment ago."""
+        """Return whether nginx holds the table as it was a moment ago."""
         return self.problem is None
 
     def wake(self) -> None:
-        """Say that the table changed."""
+        """Signal that the table changed."""
         self._wake.set()
 
     async def flush(self, timeout: float) -> bool:
-        """Wait until nginx holds everything the table holds now; False when it does not within `timeout` seconds."""
+        """Wait until nginx holds the present table; return False when it does not within `timeout` seconds."""
         self._asked += 1
         mine = self._asked
         self._wake.set()
@@ -88,7 +88,7 @@ class Pusher:
             await self.step()
 
     async def step(self) -> None:
-        """Bring nginx up to date once, and note in `problem` why that failed."""
+        """Bring nginx up to date once, and record in `problem` why that failed."""
         asked = self._asked
         try:
             await self._bring_up_to_date()
@@ -98,7 +98,7 @@ class Pusher:
             self.problem = str(error)
             SYNCED.set(0)
             if error.status == 507:
-                # A full memory does not empty itself: sending the table again at once would only cost.
+                # A full memory does not empty itself: sending the table again at once would only cost time.
                 await asyncio.sleep(_CHECK_SECONDS)
             return
         if self.problem is not None:
@@ -112,7 +112,8 @@ class Pusher:
     async def _bring_up_to_date(self) -> None:
         held = await self._nginx.state()
         if not self._contact:
-            # Loaded or not: a predecessor that ended while it sent a whole table leaves both halves, and nginx serves them.
+            # Loaded or not: a predecessor that ended while it sent a whole table leaves both parts, and nginx serves
+            # them.
             if held.epoch is not None and held.epoch != self.epoch:
                 await self._adopt(platform=held.loaded and held.epoch.startswith(self._kept))
                 self.inherited = held.loaded
@@ -124,7 +125,7 @@ class Pusher:
                 await self._push_changes()
             except NginxError as error:
                 if error.status != 409:
-                    # Whether nginx took it is unknown: the next state, or a whole table, tells.
+                    # It is unknown whether nginx took it: the next state, or a whole table, tells.
                     self._seq = -1
                     raise
                 await self._push_all()
@@ -142,7 +143,7 @@ class Pusher:
             DELTAS.inc()
 
     async def _push_all(self) -> None:
-        """Send the whole table in parts; what changes meanwhile stays in the changes and follows as deltas."""
+        """Send the whole table in parts; changes meanwhile stay in the set of changes and follow as deltas."""
         self._table.take_changes()
         started = time.monotonic()
         self._seq = max(self._seq, 0)
@@ -181,6 +182,6 @@ class Pusher:
 
 
 def _mark(platform: Iterable[str]) -> str:
-    """Return what the epochs of all processes begin with that keep the same hosts."""
+    """Return the common beginning of the epochs of all processes that keep the same hosts."""
     digest = hashlib.sha256("\n".join(sorted(platform)).encode()).hexdigest()
     return f"{digest[:16]}-"

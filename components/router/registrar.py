@@ -1,4 +1,4 @@
-"""The router on the bus: it greets, takes registrations, and lets routes age only while it can hear (protocol 2.3, 3.2)."""
+"""The router's handlers on the bus: greeting, registrations, and ageing of routes (protocol 2.3, 3.2)."""
 
 from __future__ import annotations
 
@@ -27,15 +27,15 @@ logger = log.get(__name__)
 
 
 class Registrar:
-    """Feeds the table from the bus.
+    """The handlers that feed the table from the bus.
 
     Args:
         config: periods and ages.
         bus: its subscriptions are made here.
-        identity: whose id is said in `router.start`.
-        table: what is fed.
+        identity: its id is in `router.start`.
+        table: the route table.
         changed: called after the table may have changed.
-        deas: know where applications are served.
+        deas: knows the addresses that serve applications.
     """
 
     def __init__(
@@ -69,25 +69,25 @@ class Registrar:
 
     @property
     def settled(self) -> bool:
-        """True when everyone on the bus has had time to register: from then on an unknown host is one."""
+        """Return whether all components have had time to register: from then on an unknown host counts as unknown."""
         since = self._heard_since
         return since is not None and time.monotonic() - since >= self._config.settle_seconds
 
     async def greet_for_ever(self) -> None:
-        """Say `router.start` every period; every listener answers by registering again."""
+        """Publish `router.start` every period; every listener answers by registering again."""
         while True:
             await asyncio.sleep(self._config.start_seconds)
             if self._bus.connected:
                 await self._bus.publish("router.start", self._hello)
 
     async def prune_for_ever(self) -> None:
-        """Drop what nobody confirmed, unless the bus is away and nobody could."""
+        """Drop unconfirmed routes, unless the bus is away and no confirmation can arrive."""
         while True:
             await asyncio.sleep(self._config.sweep_seconds)
             self.prune(time.monotonic())
 
     def prune(self, now: float) -> None:
-        """One look for routes past their age."""
+        """Drop routes past their age, once."""
         if not self._bus.connected:
             return
         dropped = self._table.prune(now)

@@ -1,4 +1,4 @@
-"""What a registration on the bus means: clean hosts and addresses, or a refusal (protocol 2.3 and 3.2)."""
+"""The parsing of registrations: clean hosts and addresses, or a refusal (protocol 2.3 and 3.2)."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from components.router.errors import RouteError
 _LABEL = r"(?!-)[a-z0-9_-]{1,63}(?<!-)"
 _HOST = re.compile(rf"(\*\.)?{_LABEL}(\.{_LABEL})*")
 _INSTANCE = re.compile(r"[\x21-\x7e]{1,64}")
-# What a double holds exactly: nginx's side knows no other numbers.
+# The largest integer that a double holds exactly: the Lua code knows no other numbers.
 _MAX_APP = 2**53 - 1
 
 
 class Registration(msgspec.Struct, frozen=True):
-    """`router.register` and `router.unregister` as a router takes them.
+    """`router.register` and `router.unregister` as a router accepts them.
 
-    Wider than what ours send (`RouterRegister`): the router of 2011 looked at nothing but host, port and uris, so its peers
-    were free to write numbers as texts, and null for what they did not have.
+    Wider than Ingot's own (`RouterRegister`): the router of 2011 looked at nothing but host, port and uris, so its peers
+    were free to write numbers as texts, and null for missing values.
     """
 
     host: str
@@ -34,12 +34,12 @@ class Registration(msgspec.Struct, frozen=True):
 
 
 class Endpoint(msgspec.Struct, frozen=True, omit_defaults=True):
-    """One place where a host is served.
+    """One endpoint of a host.
 
     Args:
         address: an IP address.
         port: 1 to 65535.
-        app: the application's id, None for what is no application.
+        app: the application's id, None for other endpoints.
         instance: the `private_instance_id`, None where the peer sent none.
         tags: as registered.
     """
@@ -52,26 +52,26 @@ class Endpoint(msgspec.Struct, frozen=True, omit_defaults=True):
 
     @property
     def peer(self) -> tuple[str, int]:
-        """The address and port: with the host, the key of a route."""
+        """Return address and port, which with the host are the key of a route."""
         return self.address, self.port
 
 
 def normal_host(uri: str) -> str:
-    """Bring a registered uri to the form requests are looked up by: lower case, no port, no final dot.
+    """Return a registered uri in the form for look-ups: lower case, no port, no final dot.
 
     Raises:
         RouteError: it is not a host name, nor a wildcard `*.x.y`.
     """
     host, _, port = uri.strip().lower().partition(":")
     host = host.removesuffix(".")
-    # Letters beyond ASCII have lower cases within it.
+    # Non-ASCII letters may have lower cases within ASCII.
     if not uri.isascii() or len(host) > 253 or not _HOST.fullmatch(host) or (port and not port.isdigit()):
         raise RouteError(f"{uri[:80]!r} is not a host")
     return host
 
 
 def normal_address(host: str) -> str:
-    """Check an endpoint's address: an IP address, or `localhost`, which is one.
+    """Return an endpoint's address: an IP address, also for `localhost`.
 
     nginx connects to addresses only, and a router that resolves names for strangers could be made to wait for them.
 
@@ -88,7 +88,7 @@ def normal_address(host: str) -> str:
 
 
 def parse(message: Registration) -> tuple[list[str], Endpoint]:
-    """Take a registration apart.
+    """Return the hosts and the endpoint of a registration.
 
     Returns:
         its hosts, each once, and the endpoint that serves them.
@@ -121,14 +121,14 @@ def parse(message: Registration) -> tuple[list[str], Endpoint]:
 
 
 def _number(value: float | str) -> int | None:
-    """Read a whole number, also from a text; None for what is none."""
+    """Return a whole number, also of a text; None where it is none."""
     if isinstance(value, str):
         return int(value) if value.isascii() and value.isdigit() and len(value) < 20 else None
     return int(value) if value == value // 1 else None
 
 
 def from_dump(routes: Mapping[str, list[Endpoint]]) -> list[tuple[str, Endpoint]]:
-    """Flatten what nginx says it holds, leaving out what a registration could not have brought."""
+    """Return the routes of nginx's dump as pairs, without those that no registration could have brought."""
     pairs: list[tuple[str, Endpoint]] = []
     for host, endpoints in routes.items():
         try:

@@ -1,4 +1,4 @@
-"""The router's numbers for `/varz` (protocol 3.5, and ours), from what nginx's workers count."""
+"""The router's numbers for `/varz` (protocol 3.5, and ours), from the counters of nginx's workers."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _TOP = 10
 
 
 def describe(numbers: Numbers) -> dict[str, object]:
-    """Give one endpoint's or application's numbers by name; `latency_buckets` is not cumulative, the last is the rest."""
+    """Return one endpoint's or application's numbers by name; `latency_buckets` is not cumulative, the last is the rest."""
     bounds = [*(str(b) for b in BOUNDS), "more"]
     return {
         "requests": int(numbers.requests),
@@ -37,7 +37,7 @@ class Stats:
     """Totals, rates over the last minute, and each application's and endpoint's numbers.
 
     Args:
-        most_endpoints: where there are more, `/varz` tells only the applications and how many endpoints it left out.
+        most_endpoints: beyond that, `/varz` has only the applications and the number of omitted endpoints.
     """
 
     def __init__(self, most_endpoints: int = 2000) -> None:
@@ -49,14 +49,14 @@ class Stats:
         self.view = View()
 
     def add(self, totals: View, connections: float, now: float) -> None:
-        """Take in a reading of the totals, and how many clients nginx says are connected."""
+        """Add a reading of the totals, and nginx's number of connected clients."""
         self._totals, self._connections = totals, connections
         self._history.append((now, totals.total.requests, totals.total.latency_ms))
         while self._history[0][0] < now - WINDOW_SECONDS:
             self._history.popleft()
 
     def add_view(self, view: View, seconds: float) -> None:
-        """Take in a reading of everything, `seconds` after the one before."""
+        """Add a reading of everything, `seconds` after the one before."""
         before = self.view.apps
         self._rates = {
             app: max(0.0, n.requests - before[app].requests if app in before else 0.0) / max(seconds, 0.001)
@@ -65,11 +65,11 @@ class Stats:
         self.view = view
 
     def varz(self, tags: Tags = lambda _: {}, url: Url = lambda _: None) -> dict[str, object]:
-        """Give the numbers by their names of protocol 3.5; latency is a sum of milliseconds and its samples over a minute.
+        """Return the numbers by their names of protocol 3.5; latency is a sum of milliseconds and its samples over a minute.
 
         Args:
-            tags: gives the tags registered for an address and port.
-            url: gives a host that is served there.
+            tags: returns the tags registered for an address and port.
+            url: returns a host that is served there.
         """
         total = self._totals.total
         rate, latency, samples = 0.0, 0.0, 0
@@ -106,7 +106,7 @@ class Stats:
         told: dict[str, object] = {
             "apps": {app: describe(n) for app, n in view.apps.items()},
             "top10_app_requests": [
-                # Who asks is not counted: nobody is the client of these.
+                # The connection of the caller is not counted: no client uses it.
                 {"url": self._url_of(app, url), "app": app, "rps": round(rps, 2), "clients": []}
                 for app, rps in top
                 if rps
@@ -124,12 +124,12 @@ class Stats:
         return told
 
     def _url_of(self, app: str, url: Url) -> str:
-        """Give one of an application's hosts; nothing for what is no application's."""
+        """Return one of an application's hosts; empty for other endpoints."""
         peer = next(iter(self.view.endpoints.get(app, ())), None) if app != "0" else None
         return (url(_split(peer)) or "") if peer else ""
 
     def _by_tag(self, tags: Tags) -> dict[str, dict[str, object]]:
-        """Give the numbers by tag and its value; all endpoints of an application have the tags of one."""
+        """Return the numbers by tag and value; all endpoints of an application have the tags of one."""
         sums: dict[str, dict[str, Numbers]] = {}
         for app, endpoints in self.view.endpoints.items():
             parts: Iterable[tuple[str, Numbers]] = endpoints.items()
@@ -154,16 +154,16 @@ def _split(peer: str) -> tuple[str, int]:
 
 
 class Usage:
-    """What each application was asked since the sample before (`ingot.router.usage`)."""
+    """The requests of each application since the last sample (`ingot.router.usage`)."""
 
     def __init__(self) -> None:
         self._told: dict[str, float] | None = None
         self._at = 0.0
 
     def sample(self, view: View, now: float) -> tuple[float, dict[str, int]] | None:
-        """Give the seconds and requests by application id since the last `told`; None when nothing was told before.
+        """Return the seconds and requests by application id since the last `told`; None before the first.
 
-        What is served without an application's id is nobody's.
+        Requests served without an application's id are not counted.
         """
         if self._told is None:
             return None
@@ -181,7 +181,7 @@ class Usage:
 
 
 def cumulative(numbers: Numbers) -> list[tuple[str, float]]:
-    """Give the latency histogram as Prometheus wants it: upper bound in seconds, requests up to it."""
+    """Return the latency histogram in Prometheus' form: upper bound in seconds, requests up to it."""
     sums = [0.0]
     for n in numbers.buckets:
         sums.append(sums[-1] + n)

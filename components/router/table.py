@@ -1,7 +1,7 @@
-"""The route table: pure, told the time by its caller, and able to say which hosts changed.
+"""The route table: pure, with the time from its caller, and a record of changed hosts.
 
-A route's key is (host, address, port) (protocol 3.2). What becomes of the changes is the pusher's matter: it takes
-the set of changed hosts and sends what each of them is then.
+A route's key is (host, address, port) (protocol 3.2). The pusher handles the changes: it takes
+the set of changed hosts and sends the present routes of each.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ Peer = tuple[str, int]
 
 
 class _Route:
-    """An endpoint and when it was last confirmed."""
+    """An endpoint and the time of its last confirmation."""
 
     __slots__ = ("endpoint", "seen")
 
@@ -36,7 +36,7 @@ class Table:
     def __init__(self, max_age: float = 120.0, platform: Iterable[str] = ()) -> None:
         self._max_age = max_age
         self.platform = frozenset(platform)
-        # When the platform last registered anything.
+        # The time of the platform's last registration.
         self._platform_seen = -math.inf
         self._hosts: dict[str, dict[Peer, _Route]] = {}
         self._peers: dict[Peer, set[str]] = {}
@@ -47,12 +47,12 @@ class Table:
 
     @property
     def hosts(self) -> int:
-        """Return how many hosts there are; `urls` in the varz."""
+        """Return the number of hosts; `urls` in the varz."""
         return len(self._hosts)
 
     @property
     def endpoints(self) -> int:
-        """Return how many different endpoints there are; `droplets` in the varz."""
+        """Return the number of different endpoints; `droplets` in the varz."""
         return len(self._peers)
 
     def names(self) -> list[str]:
@@ -73,7 +73,7 @@ class Table:
         return min(self._peers.get(peer, ()), default=None)
 
     def find(self, host: str) -> str | None:
-        """Return which entry serves a host: its own, or the nearest wildcard above it, which is an application's."""
+        """Return the entry that serves a host: its own, or the nearest wildcard above it, which is an application's."""
         if host in self._hosts:
             return host
         if host in self.platform:
@@ -90,14 +90,14 @@ class Table:
     ) -> None:
         """Add routes or confirm them.
 
-        A route that is there keeps its tags and is confirmed. If the same address and port now belong to another instance
+        An existing route keeps its tags and is confirmed. If the same address and port now belong to another instance
         or application, every route of the former is dropped: a port that is used again never serves an old host.
 
         Args:
             hosts: only the platform's, or none of the platform's.
-            endpoint: where they are served.
-            now: when that was said.
-            platform: whether the platform said it; its routes and applications' do not touch each other.
+            endpoint: of these hosts.
+            now: the time of the registration.
+            platform: whether the platform registers; its routes and applications' do not affect each other.
         """
         self._expel(endpoint, platform=platform)
         if platform:
@@ -105,22 +105,22 @@ class Table:
         self._add(hosts, endpoint, now)
 
     def unregister(self, hosts: Iterable[str], endpoint: Endpoint) -> None:
-        """Remove routes; those of another instance that has the address and port by now stay."""
+        """Remove routes; those of another instance that now has the address and port stay."""
         for host in hosts:
             route = self._hosts.get(host, {}).get(endpoint.peer)
             if route is not None and not _differ(route.endpoint.instance, endpoint.instance):
                 self._remove(host, endpoint.peer)
 
     def adopt(self, pairs: Iterable[tuple[str, Endpoint]], now: float, *, platform: bool) -> int:
-        """Take over routes nginx still serves, unless the table has them; they age from now on.
+        """Take over routes that nginx still serves, unless the table has them; they age from now on.
 
         Args:
-            pairs: hosts and where they are served.
-            now: when.
+            pairs: hosts and their endpoints.
+            now: the time.
             platform: whether the platform's hosts are taken over, too.
 
         Returns:
-            how many were taken over.
+            the number of routes taken over.
         """
         taken = 0
         for host, endpoint in pairs:
@@ -134,8 +134,8 @@ class Table:
     def prune(self, now: float) -> int:
         """Remove routes older than the age; return how many.
 
-        The platform's age while the platform is heard: where all of it falls silent, as on a bus that does not let its
-        subject through, what was known last is better than nothing.
+        The platform's routes age while the platform is heard: where all of it falls silent, as on a bus that does not let its
+        subject through, the last known routes are better than none.
         """
         limit, platform_limit = now - self._max_age, self._platform_seen - self._max_age
         stale = [
@@ -149,7 +149,7 @@ class Table:
         return len(stale)
 
     def refresh(self, now: float) -> None:
-        """Confirm everything: the bus was away, so no registration could arrive."""
+        """Confirm all routes: the bus was away, so no registration could arrive."""
         for routes in self._hosts.values():
             for route in routes.values():
                 route.seen = now
@@ -161,7 +161,7 @@ class Table:
 
     @property
     def changed(self) -> bool:
-        """Return True when `take_changes` has something to give."""
+        """Return whether `take_changes` would return any host."""
         return bool(self._changed)
 
     def _add(self, hosts: Iterable[str], endpoint: Endpoint, now: float) -> None:
@@ -207,5 +207,5 @@ class Table:
 
 
 def _differ(old: object, new: object) -> bool:
-    """Return True when both are known and not the same."""
+    """Return whether both values are known and differ."""
     return old is not None and new is not None and old != new

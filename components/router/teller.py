@@ -1,4 +1,4 @@
-"""Reads nginx's numbers while the router runs, and tells the bus what each application was asked."""
+"""The reporter of nginx's numbers while the router runs, with each application's requests for the bus."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ from components.router.nginx import Nginx
 from components.router.stats import Stats, Usage
 
 _TOTALS_SECONDS = 2.0
-# Everything is read this often: so that it takes some hundredths of this process's time, and often enough that no row of an
-# endpoint that is gone is used again unread (lua/endpoints.lua, REST_SECONDS).
+# Everything is read this often: it takes some hundredths of this process's time, and no row of a removed endpoint is
+# used again unread (lua/endpoints.lua, REST_SECONDS).
 _FEW_ROWS, _MANY_SECONDS = 5000, 15.0
 
 
 class Teller:
-    """The numbers' way from nginx to `/varz`, `/metrics` and the bus.
+    """The transfer of nginx's numbers to `/varz`, `/metrics` and the bus.
 
     Args:
         config: periods.
-        bus: where usage is told.
-        identity: whose id is said with it.
-        nginx: asked for what only it knows.
+        bus: for usage.
+        identity: its id goes with the usage.
+        nginx: the source of the number of connections.
     """
 
     def __init__(self, config: RouterConfig, bus: Bus, identity: Identity, nginx: Nginx) -> None:
@@ -48,9 +48,9 @@ class Teller:
         """Read the sums every two seconds."""
         while True:
             connections = 0.0
-            # Silence of nginx is the pusher's to report.
+            # The pusher reports when nginx is silent.
             with contextlib.suppress(NginxError):
-                # The one that asks is no client's.
+                # The connection that asks is no client's.
                 connections = max(0.0, (await self._nginx.stats()).get("client_connections", 0) - 1)
             self._counters.find()
             self.stats.add(self._counters.totals(), connections, time.monotonic())
@@ -71,7 +71,7 @@ class Teller:
             self._exporter.unregister()
 
     async def usage_for_ever(self) -> None:
-        """Tell the bus what was asked; a sample that cannot be told is part of the next."""
+        """Publish the requests; a sample that cannot be sent is part of the next."""
         self._usage.told(await self._read(), time.monotonic())
         while True:
             await asyncio.sleep(self._config.usage_seconds)
@@ -100,7 +100,7 @@ class Teller:
             with contextlib.closing(self._counters.read()) as parts:
                 for part in parts:
                     if part is None:
-                        # Registrations and misses are not to wait for this.
+                        # Registrations and misses must not wait for this.
                         await asyncio.sleep(0)
                     else:
                         view = part

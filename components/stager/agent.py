@@ -1,4 +1,4 @@
-"""The stager on the bus: takes requests in the queue group `staging`, runs tasks beside each other, answers."""
+"""The stager on the bus: it takes requests in the queue group `staging`, runs tasks side by side, and answers."""
 
 from __future__ import annotations
 
@@ -40,8 +40,8 @@ class Agent:
     Args:
         config: the stager's.
         bus: not started yet.
-        identity: who this is.
-        sandbox: where builds run; by default the one the configuration describes.
+        identity: announced by the daemon.
+        sandbox: for builds; by default the one of the configuration.
     """
 
     def __init__(
@@ -63,7 +63,7 @@ class Agent:
         await self._sandbox.prepare()
 
     async def stop(self) -> None:
-        """Take no more requests, finish those taken within `stop_seconds`, end the rest with an answer."""
+        """Take no more requests, finish the accepted ones within `stop_seconds`, end the rest with an answer."""
         self._stopping = True
         await self._bus.unsubscribe(SUBJECT)
         if self._tasks:
@@ -103,7 +103,7 @@ class Agent:
         }
 
     async def _take(self, message: Incoming[StagingRequest]) -> None:
-        """Begin a task of its own for a request."""
+        """Start a task of its own for a request."""
         work = asyncio.create_task(self._work(message), name=f"staging-{message.body.app_id}")
         self._tasks.add(work)
         work.add_done_callback(self._forget)
@@ -154,7 +154,7 @@ class Agent:
                 ACTIVE.set(self._active)
 
     async def _answer(self, message: Incoming[StagingRequest], reply: StagingReply) -> None:
-        """Answer, waiting a while for a bus that is away; the upload has told the controller what matters."""
+        """Answer, waiting a while for a bus that is away; the upload has told the controller the result already."""
         if not message.wants_reply:
             return
         deadline = time.monotonic() + (1 if self._stopping else self._config.reply_seconds)

@@ -1,4 +1,4 @@
-"""The two archives: the application's zip, unpacked with suspicion, and the droplet's tgz, packed the same every time."""
+"""The two archives: the application's zip, which is not trusted, and the droplet's tgz, which is reproducible."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from components.stager.errors import StagingError
 _MB = 1024 * 1024
 _CHUNK = 1024 * 1024
 _LONGEST_NAME = 1024
-# Of a droplet's entry: what a DEA puts before it still fits into the longest path there is.
+# The longest name of a droplet's entry: with the DEA's folder before it, it still fits into the longest path.
 _LONGEST_PATH = 3072
 # 1980-01-01, the oldest date a zip can hold: every entry of every droplet has it.
 MTIME = 315532800
@@ -28,7 +28,7 @@ _PUSH_AGAIN = "Remove it from the application and push again."
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """How large an application may be once unpacked, and its droplet once packed."""
+    """The largest sizes of an application once unpacked, and of its droplet once packed."""
 
     files: int = 100_000
     unpacked_mb: int = 2048
@@ -41,7 +41,7 @@ def unpack(package: Path, target: Path, limits: Limits) -> int:
     Args:
         package: the zip.
         target: an empty folder.
-        limits: refused beyond them, counted in bytes that really came out.
+        limits: the largest sizes, counted in bytes that were really unpacked.
 
     Returns:
         The number of files.
@@ -71,7 +71,7 @@ def unpack(package: Path, target: Path, limits: Limits) -> int:
 
 
 def check_name(name: str) -> PurePosixPath:
-    """Give an entry's path, or refuse one that could leave the folder.
+    """Return an entry's path, or refuse one that could leave the folder.
 
     Raises:
         StagingError: absolute, with `..`, a backslash, a control character, a drive letter, or too long.
@@ -118,7 +118,7 @@ def _copy(source: BinaryIO, target: Path, room: int, name: PurePosixPath) -> int
     with target.open("xb") as sink:
         while block := source.read(_CHUNK):
             written += len(block)
-            # Counted as it comes: the sizes that an archive declares are its author's word.
+            # Counted as it is unpacked: the sizes that an archive declares cannot be trusted.
             if written > room:
                 raise StagingError(
                     "unpack",
@@ -132,7 +132,7 @@ def _copy(source: BinaryIO, target: Path, room: int, name: PurePosixPath) -> int
 def pack(tree: Path, droplet: Path, limits: Limits) -> int:
     """Pack a tree as a droplet: same tree, same bytes.
 
-    Names in order, one date, owner 0, modes reduced to what matters (0755, 0644; `startup` and `stop` 0500), links
+    Names in order, one date, owner 0, modes reduced to 0755 and 0644 (`startup` and `stop` 0500), links
     kept where they stay inside.
 
     Returns:
@@ -170,7 +170,7 @@ def pack(tree: Path, droplet: Path, limits: Limits) -> int:
 
 
 def _walk(folder: Path) -> Iterator[Path]:
-    """Give what is in a folder, in the order of names, folders before what is in them; without recursion."""
+    """Yield the entries of a folder in the order of names, folders before their entries; without recursion."""
     pending = [(folder, True)]
     while pending:
         path, is_folder = pending.pop()

@@ -1,7 +1,7 @@
 """One build, as a program of its own: `python -m components.stager.build JOB.json`, run by the agent in a sandbox.
 
-It unpacks the application, finds its framework, compiles, and packs the droplet. Its output is the task's log; what it has
-to say to the agent is `result.json` in its box, rewritten at every stage, so that one that was killed tells where it was.
+It unpacks the application, finds its framework, compiles, and packs the droplet. Its output is the task's log; its report
+to the agent is `result.json` in its box, rewritten at every stage, so that a killed build also tells its stage.
 """
 
 from __future__ import annotations
@@ -24,15 +24,15 @@ DROPLET, RESULT = "droplet.tgz", "result.json"
 
 
 class Job(msgspec.Struct, frozen=True):
-    """What the agent asks of a build; no secret is in it.
+    """The order of the agent for a build; it holds no secret.
 
     Attributes:
         package: the application's zip.
         box: the only folder the build may write to besides `cache`; holds the droplet and the result in the end.
         cache: kept from one staging of an application to its next.
-        framework: as the user named it; may be an alias, or empty to have it detected.
-        runtime: as the user named it; empty for the framework's default.
-        services: what is bound, without credentials.
+        framework: the user's; may be an alias, or empty to have it detected.
+        runtime: the user's; empty for the framework's default.
+        services: the bound ones, without credentials.
     """
 
     package: str
@@ -47,7 +47,7 @@ class Job(msgspec.Struct, frozen=True):
 
 
 class Result(msgspec.Struct):
-    """What a build came to; `stage` is the one it is in, or failed in."""
+    """The result of a build; `stage` is the one it is in, or failed in."""
 
     stage: str = "unpack"
     ok: bool = False
@@ -67,7 +67,7 @@ class Build:
         self.result = Result()
 
     def run(self) -> bool:
-        """Build; whether it worked, and why not, is in `result` and on disk."""
+        """Build; return whether it worked. The reason of a failure is in `result` and on disk."""
         try:
             self._stages()
             self.result.ok = True
@@ -121,7 +121,7 @@ class Build:
     def _detect(self, source: Path) -> tuple[str, Runtime | None, Any, str]:
         job = self._job
         try:
-            # An operator may have installed plugins that the table does not know; those choose their runtime by name.
+            # An operator may have installed plugins that the table does not know; they choose their runtime by name.
             known = None if job.framework in installed() else find_framework(job.framework)
             wanted = known.name if known else job.framework if job.framework in installed() else None
             name, plugin, why = choose(source, wanted, job.meta)
@@ -135,7 +135,7 @@ class Build:
         return name, runtime, plugin, why
 
     def _drop_dot_files(self, app: Path) -> None:
-        # Protocol 7.3; it also keeps the stager's own folder out of an application's hands.
+        # Protocol 7.3; it also keeps applications from writing to the stager's own folder.
         for path in sorted(app.glob(".*")):
             self._say(f"left out: {path.name}")
             path.rename(self._box / f"left-out-{path.name}")
@@ -161,7 +161,7 @@ class Build:
         self._lines.append(f"-----> {stage.capitalize()}")
 
     def _say(self, line: str) -> None:
-        """Write a line that goes into the droplet too: the same for every build of the same application."""
+        """Write a line that also goes into the droplet: the same for every build of the same application."""
         self._lines.append(f"       {line}")
         self._print(f"       {line}")
 
@@ -181,7 +181,7 @@ def _write_script(path: Path, content: str) -> None:
 
 
 def main() -> None:
-    """Run the job named as argument; exits 0 when a droplet is there, 1 otherwise."""
+    """Run the job named as argument; exit 0 when a droplet is there, 1 otherwise."""
     job = msgspec.json.decode(Path(sys.argv[1]).read_bytes(), type=Job)
     os.umask(0o022)
     raise SystemExit(0 if Build(job).run() else 1)

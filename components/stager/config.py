@@ -34,8 +34,8 @@ class StagerConfig(DaemonConfig, frozen=True, forbid_unknown_fields=True, kw_onl
         work_dir: holds tasks while they run and the caches of package managers.
         max_tasks: builds at a time; up to `max_waiting` more wait their turn.
         max_seconds: longest build; it is ended then.
-        stop_seconds: how long a stager that is told to go waits for its builds.
-        reply_seconds: how long an answer is kept for a bus that is away.
+        stop_seconds: how long a stager that is to end waits for its builds.
+        reply_seconds: how long an answer waits for a bus that is away.
         transfer_seconds: longest download or upload.
         memory_mb: of one build.
         processes: of one build.
@@ -43,7 +43,7 @@ class StagerConfig(DaemonConfig, frozen=True, forbid_unknown_fields=True, kw_onl
         most_files: files and folders of one build and its application's package cache; every one takes an inode of the disk.
         sandbox: `systemd` (a transient unit for each build, root needed) or `process` (no isolation: development).
         first_uid: builds run as this uid and the following, one each.
-        hidden_paths: what no build sees; other builds are hidden besides.
+        hidden_paths: hidden from every build, beside the other builds.
         python: the interpreter whose pip installs; the same version as the DEAs' `python3`.
         npm: the program.
         pip_index_url: this platform's index of Python packages; empty for pip's own settings.
@@ -54,7 +54,7 @@ class StagerConfig(DaemonConfig, frozen=True, forbid_unknown_fields=True, kw_onl
         java: the program.
         tomcat: the folder of Tomcat's jars.
         environment_file: `NAME=value` lines, read for each task; proxy, authorities, pip's and npm's settings count.
-        keep_caches: of how many applications the package cache is kept.
+        keep_caches: number of applications whose package cache is kept.
         min_free_mb: builds are ended while the work folder's disk has less.
     """
 
@@ -90,7 +90,7 @@ class StagerConfig(DaemonConfig, frozen=True, forbid_unknown_fields=True, kw_onl
     min_free_mb: int = 512
 
     def problems(self) -> list[str]:
-        """Counts are positive, uids stay in their range, paths are absolute."""
+        """Return problems: counts must be positive, uids in their range, paths absolute."""
         found = [f"{n}: want at least 1, not {getattr(self, n)}" for n in _COUNTS if getattr(self, n) < 1]
         found += [
             f"{n}: want at least 0, not {getattr(self, n)}"
@@ -110,11 +110,11 @@ class StagerConfig(DaemonConfig, frozen=True, forbid_unknown_fields=True, kw_onl
 
     @property
     def uids(self) -> range:
-        """One for each build, and one more, as the next may begin before the last is cleared away."""
+        """Return the uids of builds: one for each, and one more, because the next may begin before the last is cleared away."""
         return range(self.first_uid, self.first_uid + self.max_tasks + 1)
 
     def lacking(self) -> list[str]:
-        """Builds run under accounts of the machine."""
+        """Return the accounts that the machine lacks for builds."""
         if self.sandbox != "systemd":
             return []
         return accounts.problems("first_uid", self.uids, role="stager", prefix="ingot-build-")

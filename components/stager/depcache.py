@@ -1,4 +1,4 @@
-"""What package managers installed, kept for an application's next staging under the digest of its lock file.
+"""A cache of installed packages for an application's next staging, under the digest of its lock file.
 
 It lies in the application's own cache, which no other application's build can write to; two of a kind are kept, none
 larger than `MOST_BYTES` or of more than `_MOST_FILES`.
@@ -25,7 +25,7 @@ _MOST_LOCK = 16 * 1024 * 1024
 
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """One installation, there or not."""
+    """One installation in the cache, which may be missing."""
 
     context: Context
     kind: str
@@ -33,13 +33,13 @@ class Kept:
 
     @classmethod
     def of(cls, context: Context, kind: str, files: Iterable[Path], *facts: str) -> Kept:
-        """Name the installation that follows from these files.
+        """Return the installation that follows from these files.
 
         Args:
             context: the build's.
             kind: of package manager.
             files: lock files; one that is not there counts as empty.
-            facts: what else decides it.
+            facts: further facts that decide it.
         """
         digest = hashlib.sha256("\0".join((kind, *facts)).encode())
         for path in files:
@@ -48,13 +48,14 @@ class Kept:
         return cls(context, kind, context.cache / "installed" / f"{kind}-{digest.hexdigest()[:32]}.tar")
 
     def restore(self, folder: Path) -> bool:
-        """Lay it out as `folder`; False where it is not kept."""
+        """Restore the installation as `folder`; return False where it is not in the cache."""
         if not self.archive.is_file():
             return False
         folder.mkdir(parents=True, exist_ok=True)
         try:
             with tarfile.open(self.archive) as archive:
-                # What every patched Python has; the box is this build's alone, so an old one may do without.
+                # Every patched Python has this filter; the box is this build's alone, so an old Python may do
+                # without.
                 archive.extraction_filter = getattr(tarfile, "tar_filter", None)
                 archive.extractall(folder)  # noqa: S202 - filtered above
         except (OSError, tarfile.TarError):
@@ -65,7 +66,7 @@ class Kept:
         return True
 
     def keep(self, folder: Path) -> None:
-        """Keep what is in `folder`, unless it is too large; forget the oldest of its kind."""
+        """Keep a copy of `folder`, unless it is too large; forget the oldest of its kind."""
         if not folder.is_dir():
             return
         weight = trees.weigh(folder, _MOST_FILES)

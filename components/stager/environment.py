@@ -1,4 +1,4 @@
-"""The environment of a build: proxy, authorities and package indexes, and nothing else of the agent's own; pure."""
+"""The environment of a build: of the agent's own only proxy, authorities and package indexes; pure."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _PATH = "/usr/local/bin:/usr/bin:/bin"
 
 
 def parse(text: str) -> dict[str, str]:
-    """Read `NAME=value` lines as systemd's EnvironmentFile does: comments skipped, one pair of quotes taken off."""
+    """Return the variables of `NAME=value` lines as systemd's EnvironmentFile does: no comments, one pair of quotes removed."""
     found: dict[str, str] = {}
     for line in text.splitlines():
         if (match := _LINE.match(line)) is None:
@@ -37,7 +37,7 @@ def parse(text: str) -> dict[str, str]:
 
 
 def allowed(variables: Mapping[str, str]) -> dict[str, str]:
-    """Keep what concerns how packages are fetched; a build runs foreign code, and learns nothing else."""
+    """Return the variables for fetching packages; a build runs foreign code and gets no others."""
     return {
         k: v for k, v in variables.items() if (upper := k.upper()) in _NAMES or upper.startswith(_PREFIXES)
     }
@@ -46,7 +46,7 @@ def allowed(variables: Mapping[str, str]) -> dict[str, str]:
 def build_environment(
     own: Mapping[str, str], file: str, home: Path, pip_index_url: str = "", npm_registry: str = ""
 ) -> dict[str, str]:
-    """Put together a build's environment.
+    """Return a build's environment.
 
     Args:
         own: the agent's.
@@ -64,7 +64,7 @@ def build_environment(
         **found,
         "PATH": _PATH,
         "HOME": str(home),
-        # As its `/etc/passwd` says; systemd would name the machine's account.
+        # As in its `/etc/passwd`; systemd would name the machine's account.
         "USER": "app",
         "LOGNAME": "app",
         "SHELL": "/bin/bash",

@@ -1,4 +1,4 @@
-"""How staging fails: always in a named stage, for a reason, with a remedy."""
+"""The failure of staging: always in a named stage, with a reason and a remedy."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ class StagingError(IngotError):
 
     Args:
         stage: download, unpack, detect, compile, pack, upload or queue.
-        reason: what went wrong, in a sentence without its full stop.
-        remedy: what the developer, or the operator, can do about it.
+        reason: the failure, in a sentence without its full stop.
+        remedy: the action for the developer, or the operator.
     """
 
     def __init__(self, stage: str, reason: str, remedy: str = "") -> None:
@@ -21,5 +21,5 @@ class StagingError(IngotError):
         self.remedy = remedy
 
     def with_log(self, tail: str) -> str:
-        """Give the text for the developer: the failure, then the last lines of the log."""
+        """Return the text for the developer: the failure, then the last lines of the log."""
         return f"{self}\n{tail}" if tail else str(self)

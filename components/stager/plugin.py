@@ -1,4 +1,4 @@
-"""What a framework's plugin is: `detect` says whether an application is its kind, `compile` makes it ready to run.
+"""The interface of frameworks' plugins: `detect` recognises an application, `compile` makes it ready to run.
 
 A plugin is a class with no arguments, found by the entry point group `ingot.frameworks` under the framework's name. It
 runs inside the sandbox, in the process of one build. Its row in `components/common/frameworks.py` tells controllers.
@@ -26,7 +26,7 @@ _IN_TABLE = frozenset(f.name for f in FRAMEWORKS)
 
 @dataclass(frozen=True, slots=True)
 class Detection:
-    """Whether an application is of a kind, and by what one sees it."""
+    """The result of a detection, with the fact that decided it."""
 
     fits: bool
     why: str
@@ -34,7 +34,7 @@ class Detection:
 
 @dataclass(frozen=True, slots=True)
 class Tools:
-    """Programs of the stager's machine, and the package managers' settings; see `StagerConfig`."""
+    """The programs of the stager's machine, and the settings of package managers; see `StagerConfig`."""
 
     python: str = "/usr/bin/python3"
     npm: str = "/usr/bin/npm"
@@ -47,7 +47,7 @@ class Tools:
 
 @dataclass(frozen=True, slots=True)
 class Service:
-    """A bound instance of a data service: the name its owner gave it, and its kind (`postgresql-15`)."""
+    """A bound instance of a data service: its owner's name for it, and its kind (`postgresql-15`)."""
 
     name: str
     label: str
@@ -55,17 +55,17 @@ class Service:
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """What a plugin works with.
+    """The context of a plugin.
 
     Attributes:
         app: the droplet's `app/`, holding the application's source; the plugin changes it in place.
         cache: a folder that this application's next staging finds again.
-        runtime: what the application runs on; None for a standalone command that names none.
-        meta: what the user said beyond framework and runtime, such as `command`.
+        runtime: of the application; None for a standalone command that names none.
+        meta: the user's further settings, such as `command`.
         tools: package managers.
         say: writes a line to the log that goes into the droplet: nothing that differs between equal builds.
         tell: writes a line to the task's log only.
-        services: what is bound to the application.
+        services: those bound to the application.
     """
 
     app: Path
@@ -92,7 +92,7 @@ class Context:
             raise StagingError("compile", f"`{tool}{dots}` ended with status {status}", remedy)
 
     def ask(self, argv: Sequence[str]) -> str:
-        """Give what a tool prints; empty where it fails.
+        """Return the output of a tool; empty where it fails.
 
         Raises:
             StagingError: it cannot be run.
@@ -117,7 +117,7 @@ class Context:
             raise StagingError(
                 "compile",
                 f"the stager cannot run {argv[0]}: {error.strerror}",
-                "This is the operator's to mend.",
+                "The operator must repair this.",
             ) from error
 
 
@@ -128,7 +128,7 @@ class Plugin(Protocol):
         """Look at the source, changing nothing."""
 
     def compile(self, context: Context) -> Start:
-        """Make `context.app` ready to run and say how it is started.
+        """Make `context.app` ready to run and return its start.
 
         Raises:
             StagingError: it cannot be made ready.
@@ -136,14 +136,14 @@ class Plugin(Protocol):
 
 
 def installed() -> dict[str, EntryPoint]:
-    """Find the plugins by name, in the order of the table of frameworks, others after them."""
+    """Return the plugins by name, in the order of the table of frameworks, others after them."""
     found = {point.name: point for point in entry_points(group=GROUP)}
     known = [f.name for f in FRAMEWORKS if f.name in found]
     return {name: found[name] for name in (*known, *sorted(set(found) - set(known)))}
 
 
 def load(name: str) -> Plugin:
-    """Make the plugin of a framework.
+    """Return the plugin of a framework.
 
     Raises:
         StagingError: there is none of that name.
@@ -156,13 +156,13 @@ def load(name: str) -> Plugin:
 
 
 def choose(source: Path, wanted: str | None, meta: Mapping[str, Any]) -> tuple[str, Plugin, str]:
-    """Verify the framework a user named, or find out which it is.
+    """Verify the framework that a user named, or detect it.
 
     Returns:
-        The framework's name, its plugin, and by what it was seen.
+        The framework's name, its plugin, and the fact that decided.
 
     Raises:
-        StagingError: the application does not look like what was named, or like nothing known.
+        StagingError: the application does not fit the named framework, or none fits.
     """
     if wanted is not None:
         plugin = load(wanted)
@@ -187,7 +187,8 @@ def choose(source: Path, wanted: str | None, meta: Mapping[str, Any]) -> tuple[s
 
 
 def _first_fit(source: Path, meta: Mapping[str, Any], names: Iterable[str]) -> tuple[str, Plugin, str] | None:
-    # A command says how an application is started, not what it is: of those in the table only standalone is known by it.
+    # A command tells how an application is started, not its kind: of those in the table only standalone is recognised
+    # by it.
     rest = {key: value for key, value in meta.items() if key != "command"}
     for name in names:
         plugin = load(name)

@@ -1,4 +1,4 @@
-"""How an application's owner says that it is started: by a command at push, or a line `web: COMMAND` in its `Procfile`."""
+"""The owner's start command: given at push, or in a line `web: COMMAND` of the application's `Procfile`."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _LINE = re.compile(r"^web:[ \t]*(\S.*?)\s*$", re.MULTILINE)
 
 
 def web_command(source: Path) -> str | None:
-    """Read the command of the line `web:`; None where there is no such line or no such file."""
+    """Return the command of the line `web:`; None where there is no such line or no such file."""
     try:
         found = _LINE.search(text(source / "Procfile", "detect", _MOST_BYTES))
     except (FileNotFoundError, IsADirectoryError):
@@ -23,11 +23,11 @@ def web_command(source: Path) -> str | None:
 
 
 def given_command(meta: Mapping[str, Any]) -> str | None:
-    """Read the command that was given at push; None where there is none."""
+    """Return the command that was given at push; None where there is none."""
     given = meta.get("command")
     return given.strip() if isinstance(given, str) and given.strip() else None
 
 
 def own_command(source: Path, meta: Mapping[str, Any]) -> str | None:
-    """Read the command that goes before all that a framework would run: the one given at push, else the Procfile's."""
+    """Return the command that replaces the framework's: the one given at push, else the Procfile's."""
     return given_command(meta) or web_command(source)

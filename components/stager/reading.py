@@ -1,4 +1,4 @@
-"""Reading what an application brought, no more of it than such a file can sensibly have."""
+"""Reading of an application's files, up to a sensible size each."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 from components.stager.errors import StagingError
 
 _MB = 1024 * 1024
-MEND = "Mend it and push again."
+MEND = "Correct it and push again."
 
 
 def content(path: Path, stage: str = "compile", most: int = _MB) -> bytes:
@@ -18,7 +18,7 @@ def content(path: Path, stage: str = "compile", most: int = _MB) -> bytes:
     Args:
         path: the file's.
         stage: in which it is read.
-        most: bytes it may have.
+        most: the largest size in bytes.
 
     Raises:
         FileNotFoundError: it is not there.
@@ -41,7 +41,7 @@ def json_of(path: Path) -> Any:
 
     Raises:
         FileNotFoundError: it is not there.
-        StagingError: it is no JSON, or longer or deeper than a person's.
+        StagingError: it is not JSON, or too long or too deep.
     """
     try:
         return json.loads(content(path))

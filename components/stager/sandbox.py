@@ -1,4 +1,4 @@
-"""Where a build happens: a box on disk for each task, and the unit that runs in it.
+"""The sandbox of a build: a box on disk for each task, and the unit that runs in it.
 
 On disk: `tasks/<task id>/` is root's and holds `output.log`; `box/` in it is the build's own uid's. `cache/<app id>/` is
 what package managers keep, one for each application, so that no application can feed another a forged package. `.gone/` is
@@ -35,18 +35,18 @@ PREFIX = "ingot-staging-"
 SLICE = "ingot-staging.slice"
 _MB = 1024 * 1024
 _MOST_RESULT = 64 * 1024
-# How far one file may get between two looks at the disk, which end the build and say why.
+# The growth of one file between two looks at the disk, which end the build and give the reason.
 _BEYOND_MB = 1024
 _OPEN_FILES = 4096
 _RETRY_SECONDS = 5.0
-# Percent; of inodes there is no number that suits each disk.
+# Percent; no number of inodes suits every disk.
 _MOST_INODES = 99
 logger = log.get(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class Box:
-    """One task's place: `path` is the build's, `output` its log, `cache` its application's package cache."""
+    """The folders of one task: `path` is the build's, `output` its log, `cache` its application's package cache."""
 
     task_id: str
     path: Path
@@ -56,17 +56,17 @@ class Box:
 
     @property
     def package(self) -> Path:
-        """Where the application's zip belongs."""
+        """Return the path for the application's zip."""
         return self.path / "package.zip"
 
     @property
     def unit(self) -> str:
-        """The name of the unit."""
+        """Return the name of the unit."""
         return f"{PREFIX}{self.task_id}"
 
 
 class Sandbox:
-    """Makes boxes, runs builds in them, and takes them away.
+    """The sandbox: it makes boxes, runs builds in them, and removes them.
 
     Args:
         config: the stager's.
@@ -85,7 +85,7 @@ class Sandbox:
         self._ending: set[asyncio.Task[None]] = set()
 
     async def prepare(self) -> None:
-        """Make the work folder, and remove what a stager that died left behind.
+        """Make the work folder, and remove the remains of a stager that died.
 
         Raises:
             OSError: the work folder cannot be made.
@@ -196,7 +196,7 @@ class Sandbox:
         await self._runner.kill(box.unit)
 
     async def close(self, box: Box) -> None:
-        """End what still runs in the box, and take it away; the cache stays. Whatever is in the way, nothing is raised."""
+        """End all processes in the box, and remove it; the cache stays. Never raises."""
         try:
             await self._runner.stop(box.unit, 0)
         except IngotError as error:
@@ -213,13 +213,13 @@ class Sandbox:
             logger.exception("box_not_cleared", task=box.task_id)
 
     async def shut(self) -> None:
-        """Let go of the service manager."""
+        """Close the connection to the service manager."""
         await tasks.end(self._ending)
         await self._gone.close()
         await self._runner.close()
 
     def room_problem(self) -> str | None:
-        """Say what the work folder's disk lacks; None where it has room. Blocks briefly."""
+        """Return in words why the work folder's disk is full; None where it has room. Blocks briefly."""
         found, least = room(self._root), self._config.min_free_mb
         if found.free_mb < least:
             return f"it has less than {least} MB left"
@@ -229,16 +229,16 @@ class Sandbox:
 
     @property
     def waiting(self) -> int:
-        """How many boxes and caches wait for their removal."""
+        """Return how many boxes and caches wait for their removal."""
         return self._gone.waiting
 
     def used(self, box: Box) -> trees.Weight:
-        """Give what a build and its cache take of the disk. Blocks."""
+        """Return the size of a build and its cache on the disk. Blocks."""
         most = self._config.most_files + 1
         return trees.weigh(box.path, most) + trees.weigh(box.cache, most)
 
     async def _end(self, box: Box) -> None:
-        """End a build whose service manager could not be reached; its uid is nobody else's while it may live."""
+        """End a build whose service manager could not be reached; its uid is not reused while it may live."""
         while True:
             await asyncio.sleep(_RETRY_SECONDS)
             with contextlib.suppress(IngotError):
@@ -247,7 +247,7 @@ class Sandbox:
                 return
 
     async def _tidy(self, box: Box) -> None:
-        """Remove a cache that takes so much that the next build had no room, and those that were not used for long."""
+        """Remove a cache that would leave no room for the next build, and those that were not used for long."""
         config = self._config
         weight = await asyncio.to_thread(trees.weigh, box.cache, config.most_files // 2)
         if not weight.whole or weight.size > config.disk_mb // 2 * _MB:
@@ -256,7 +256,7 @@ class Sandbox:
             await self._gone.take(path, again=False)
 
     async def _hand_cache(self, box: Box, uid: int) -> None:
-        """Give an application's cache to the uid of its next build; one that cannot be given goes."""
+        """Hand an application's cache over to the uid of its next build; remove one that cannot be handed over."""
         try:
             await asyncio.to_thread(trees.hand_over, box.cache, uid, self._config.most_files)
         except OSError as error:
@@ -283,7 +283,7 @@ class Sandbox:
 
 
 def bound(services: object) -> tuple[Service, ...]:
-    """Give name and kind of the bound services; their credentials have no business in a build."""
+    """Return name and kind of the bound services; a build does not get their credentials."""
     items = services if isinstance(services, list) else []
     return tuple(
         Service(str(s.get("name") or ""), str(s.get("label") or "")) for s in items if isinstance(s, dict)
@@ -291,7 +291,7 @@ def bound(services: object) -> tuple[Service, ...]:
 
 
 def read_result(box: Box) -> Result:
-    """Read what a build says it came to; a build that wrote nonsense is one that came to nothing."""
+    """Return a build's result; an invalid one counts as no result."""
     try:
         with os.fdopen(open_plain(box.path / RESULT), "rb") as file:
             return msgspec.json.decode(file.read(_MOST_RESULT), type=Result)
@@ -300,7 +300,7 @@ def read_result(box: Box) -> Result:
 
 
 def open_droplet(box: Box, most_mb: int) -> int:
-    """Open the droplet of a build that ended; gives a file descriptor.
+    """Open the droplet of a build that ended; return a file descriptor.
 
     Raises:
         StagingError: there is none, or it is not a plain file of allowed size.
@@ -346,7 +346,7 @@ def _make_cache(box: Box) -> None:
 
 
 def _unused(caches: Path, keep: int) -> list[Path]:
-    """List the caches beyond `keep`, which were used least lately."""
+    """Return the caches beyond `keep`, least recently used."""
     used = []
     for path in caches.iterdir():
         with contextlib.suppress(FileNotFoundError):

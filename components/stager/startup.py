@@ -9,14 +9,14 @@ from dataclasses import dataclass, field
 from components.common.frameworks import RUNTIMES, Runtime
 
 RUNTIME_MARK = "%VCAP_LOCAL_RUNTIME%"
-# The stager's own folder in `app/`; an application's top-level dot files are not copied, so nothing meets it there.
+# The stager's own folder in `app/`; an application's top-level dot files are not copied, so none is in its way.
 OWN = ".ingot"
 _SYSTEM_PATH = "/usr/local/bin:/usr/bin:/bin"
 
 
 @dataclass(frozen=True, slots=True)
 class Start:
-    """How an application is started.
+    """The start of an application.
 
     Attributes:
         command: a line for the shell, run in `app/`; `$VCAP_APP_PORT` and the like are expanded when it starts.
@@ -32,7 +32,7 @@ class Start:
 
 
 def startup(start: Start, runtime: Runtime | None) -> str:
-    """Render `startup`: runs the command in the background, notes its pid, waits, ends with its exit status."""
+    """Return the script `startup`: it runs the command in the background, notes its pid, and ends with its exit status."""
     environment = {**dict(runtime.environment if runtime else ()), **start.environment}
     folders = [f"{OWN}/bin", *start.path]
     lines = [
@@ -47,7 +47,7 @@ def startup(start: Start, runtime: Runtime | None) -> str:
         *(f'export {k}="$PWD/{v}${{{k}:+:${k}}}"' for k, v in sorted(start.prepend.items())),
         f'export PATH="{"".join(f"$PWD/{f}:" for f in folders)}${{PATH:-{_SYSTEM_PATH}}}"',
         "mkdir -p ../logs",
-        # A signal interrupts `wait`; waiting again gives the application's own status, even if it is gone by then.
+        # A signal interrupts `wait`; waiting again returns the application's own status, even if it is gone by then.
         'started="" signalled=""',
         'trap \'signalled=1; [ -z "$started" ] || kill -TERM "$started" 2>/dev/null\' TERM INT',
         f"bash -c {shlex.quote(start.command)} </dev/null >>../logs/stdout.log 2>>../logs/stderr.log &",
@@ -65,7 +65,7 @@ def startup(start: Start, runtime: Runtime | None) -> str:
 
 
 def stop() -> str:
-    """Render `stop`: ends the process whose id is its argument, gently for five seconds."""
+    """Return the script `stop`: it ends the process of its argument, gently for five seconds."""
     return """#!/bin/bash
 # stop [PID]: ends the application. Written when it was staged.
 pid="${1:-$(tail -n 1 "$(dirname "${BASH_SOURCE[0]}")/run.pid" 2>/dev/null)}"
@@ -81,7 +81,7 @@ exit 0
 
 
 def commands(runtime: Runtime | None) -> dict[str, str]:
-    """Give the small scripts for `.ingot/bin`, so that `python` or `node` in a command is the DEA's interpreter.
+    """Return the small scripts for `.ingot/bin`, so that `python` or `node` in a command is the DEA's interpreter.
 
     Returns:
         Name to content. With no runtime named, every runtime's commands stand for its usual place.
@@ -94,8 +94,9 @@ def commands(runtime: Runtime | None) -> dict[str, str]:
 def _command(runtime: Runtime, executable: str) -> str:
     if not runtime.heap_option:
         return f'#!/bin/sh\nexec {" ".join((executable, *runtime.options))} "$@"\n'
-    # Five eighths of the limit: what is no heap (classes, code, stacks) needs the rest. From the limit as the application
-    # is told it, because not every kernel shows a program its limit. What the command itself says comes later and wins.
+    # Five eighths of the limit: memory outside the heap (classes, code, stacks) needs the rest. The limit comes from
+    # the application's variables, because not every kernel shows a program its limit. Options of the command itself
+    # come later and win.
     options = " ".join(("${heap:+" + runtime.heap_option + "${heap}m}", *runtime.options))
     return f"""#!/bin/bash
 limit='"mem": ?([0-9]+)' heap=

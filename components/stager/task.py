@@ -27,7 +27,7 @@ from components.stager.transfer import download, upload
 _LOOK_SECONDS = 0.1
 _WEIGH_SECONDS = 1.0
 _BLOCK = 64 * 1024
-# A build that writes more than this to its log has lost its way.
+# A build that writes more than this to its log is ended.
 _MOST_OUTPUT = 32 * 1024 * 1024
 _MB = 1024 * 1024
 _OPERATOR = "Tell the operator."
@@ -49,9 +49,9 @@ class Task:
     """The work on one request.
 
     Args:
-        request: what the controller asks.
+        request: the controller's.
         config: the stager's.
-        sandbox: where builds run.
+        sandbox: for builds.
         publish: sends a message to a subject; may fail quietly.
     """
 
@@ -69,11 +69,11 @@ class Task:
         self._weigh_at = 0.0
 
     async def run(self) -> StagingReply:
-        """Do it; a failure is in the reply, never raised."""
+        """Run the task; a failure is in the reply, never raised."""
         try:
             size = await self._stage()
         except StagingError as error:
-            # Before the log says it too: the text holds it once.
+            # Before the failure is added to the log: the text contains it once.
             text = error.with_log(self._log.tail())
             await self._say(f"-----> {error}")
             logger.warning("staging_failed", app=self.request.app_id, task=self.id, stage=error.stage)
@@ -85,7 +85,7 @@ class Task:
         return StagingReply(self.id, self._log.text())
 
     def failed(self, error: StagingError) -> StagingReply:
-        """Give the reply for a failure, with the log's end in its text."""
+        """Return the reply for a failure, with the log's end in its text."""
         return StagingReply(self.id, self._log.text(), error.with_log(self._log.tail()))
 
     async def _stage(self) -> int:
@@ -132,18 +132,18 @@ class Task:
             raise problem
 
     async def _follow(self, box: Box, ended: asyncio.Event) -> None:
-        """Send lines on as the build writes them, and end a build that fills the disk."""
+        """Publish lines as the build writes them, and end a build that fills the disk."""
         decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
         rest, taken = "", 0
         with box.output.open("rb") as file:
             while True:
-                # Asked before reading, so that what was written last is not missed.
+                # Checked before reading, so that the last output is not missed.
                 last = ended.is_set()
                 block = file.read(_BLOCK)
                 taken += len(block)
                 *lines, rest = (rest + decoder.decode(block)).split("\n")
                 if len(rest) > _BLOCK:
-                    # A line without an end is one all the same: nobody is shown so much of it.
+                    # An unended line of this length is published as one, because it may never end.
                     lines, rest = [*lines, rest], ""
                 for line in lines:
                     await self._say(line)
@@ -179,13 +179,13 @@ class Task:
             await self._sandbox.kill(box)
 
     async def _too_much(self, box: Box) -> str | None:
-        """Say what of the disk the build takes too much of; None when nothing, or when it was looked at a moment ago."""
+        """Return in words which limit of the disk the build exceeds; None when none, or when it was checked a moment ago."""
         now = time.monotonic()
         if now < self._weigh_at:
             return None
         began = now
         used = await asyncio.to_thread(self._sandbox.used, box)
-        # A folder that takes long to look through is looked through less often.
+        # A folder that takes long to walk is walked less often.
         self._weigh_at = time.monotonic() + max(_WEIGH_SECONDS, 10 * (time.monotonic() - began))
         return too_much(used, self._config)
 
@@ -199,7 +199,7 @@ class Task:
 
 
 def too_much(used: Weight, config: StagerConfig) -> str | None:
-    """Say what a build takes too much of, in words; None when nothing; pure."""
+    """Return in words which limit a build exceeds; None when none; pure."""
     if used.size > config.disk_mb * _MB:
         return f"took more than {config.disk_mb} MB of disk"
     if used.count > config.most_files:
@@ -208,7 +208,7 @@ def too_much(used: Weight, config: StagerConfig) -> str | None:
 
 
 def judge(status: UnitStatus, result: Result, config: StagerConfig) -> StagingError | None:
-    """Say from a unit's end and a build's own words whether it failed, and why; pure."""
+    """Return the failure of a build from its unit's end and its own result, None when it succeeded; pure."""
     if status.result == "timeout":
         return StagingError(
             result.stage,
@@ -225,4 +225,4 @@ def judge(status: UnitStatus, result: Result, config: StagerConfig) -> StagingEr
         return StagingError(result.stage, result.reason, result.remedy)
     if status.exit_code == 0 and result.ok:
         return None
-    return StagingError(result.stage, f"the build {status.describe()} without a word", _OPERATOR)
+    return StagingError(result.stage, f"the build {status.describe()} without a result", _OPERATOR)

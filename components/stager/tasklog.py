@@ -6,7 +6,7 @@ import re
 from collections import deque
 
 LONGEST_LINE = 2000
-# Lines sent to whoever watches, and what the reply carries; NATS takes messages of 1 MB, JSON needs room for escapes.
+# Lines sent to readers, and the size of the reply; NATS takes messages of 1 MB, and JSON needs room for escapes.
 MOST_SENT = 1024 * 1024
 MOST_KEPT = 128 * 1024
 TAIL_LINES = 20
@@ -16,15 +16,15 @@ _USERINFO = re.compile(r"(?<=://)[^/@\s]+@")
 
 
 def clean(line: str) -> str:
-    """Make a line fit to be shown: no terminal codes, no control characters, no password in an address, bounded."""
-    # A progress bar rewrites its line: its last state is what counts.
+    """Return a line fit to be shown: no terminal codes, no control characters, no password in an address, bounded."""
+    # A progress bar rewrites its line: only its last state counts.
     line = line.rstrip("\r\n").rpartition("\r")[2]
     line = _USERINFO.sub("***@", _CONTROL.sub("", _ANSI.sub("", line)))
     return line if len(line) <= LONGEST_LINE else line[:LONGEST_LINE] + " ..."
 
 
 class TaskLog:
-    """Collects lines; the first and the last are kept when there are too many."""
+    """A collection of lines; the first and the last are kept when there are too many."""
 
     def __init__(self) -> None:
         self._head: list[str] = []
@@ -36,7 +36,7 @@ class TaskLog:
         self.count = 0
 
     def add(self, line: str) -> str | None:
-        """Take a line; gives it, cleaned, if it is still to be sent to watchers, else None."""
+        """Add a line; return it, cleaned, if it is still to be sent to readers, else None."""
         line = clean(line)
         self.count += 1
         size = len(line.encode()) + 1
@@ -56,10 +56,10 @@ class TaskLog:
         return "... (more lines follow; they are not shown)" if before <= MOST_SENT else None
 
     def text(self) -> str:
-        """Give the whole log, or its beginning and its end."""
+        """Return the whole log, or its beginning and its end."""
         gap = [f"... ({self._left_out} lines left out)"] if self._left_out else []
         return "\n".join([*self._head, *gap, *self._tail])
 
     def tail(self) -> str:
-        """Give the last lines, for an error's text."""
+        """Return the last lines, for an error's text."""
         return "\n".join([*self._head, *self._tail][-TAIL_LINES:])

@@ -1,4 +1,4 @@
-"""To and from the controller: the application's zip comes, the droplet goes (protocol 7.5)."""
+"""Transfers from and to the controller: the application's zip, and the droplet (protocol 7.5)."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ FIELD = "upload[droplet]"
 _CHUNK = 256 * 1024
 _MB = 1024 * 1024
 _FIRST_WAIT, _LONGEST_WAIT = 0.25, 4.0
-# A controller that restarts, or a proxy before one, answers these for a moment.
+# The statuses of a controller that restarts, or of a proxy before it.
 _PASSING = frozenset({502, 503, 504})
 _OPERATOR = "The controller and this stager must reach each other; tell the operator if it stays so."
 
 
 class _PassingError(Exception):
-    """Worth another try."""
+    """A failure that is worth another try."""
 
 
 def safe_uri(uri: str) -> str:
-    """Give an address without its user and password, for logs."""
+    """Return an address without its user and password, for logs."""
     parts = urlsplit(uri)
     return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
 
@@ -34,17 +34,17 @@ def safe_uri(uri: str) -> str:
 async def download(
     session: aiohttp.ClientSession, uri: str, target: Path, most_mb: int, seconds: float
 ) -> int:
-    """Fetch the application's zip; gives its size in bytes.
+    """Fetch the application's zip; return its size in bytes.
 
     Args:
         session: for the request.
         uri: may hold user and password.
-        target: written to; must not exist.
-        most_mb: refused beyond.
+        target: the file, which must not exist.
+        most_mb: the largest size.
         seconds: for all tries together.
 
     Raises:
-        StagingError: it cannot be had, or is too large.
+        StagingError: it cannot be fetched, or is too large.
     """
 
     async def attempt() -> int:
@@ -80,7 +80,7 @@ async def upload(session: aiohttp.ClientSession, uri: str, droplet: int, seconds
     """
 
     async def attempt() -> int:
-        # The form closes what it is given.
+        # The form closes the file that it is given.
         file = os.fdopen(os.dup(droplet), "rb")
         file.seek(0)
         with file:
@@ -116,7 +116,7 @@ async def _persist(attempt: Callable[[], Awaitable[int]], stage: str, uri: str, 
         except TimeoutError as error:
             raise StagingError(stage, f"{safe_uri(uri)} took longer than {seconds:g} s", _OPERATOR) from error
         except (aiohttp.InvalidURL, aiohttp.NonHttpUrlClientError) as error:
-            raise StagingError(stage, "the controller sent an address that is none", _OPERATOR) from error
+            raise StagingError(stage, "the controller sent an invalid address", _OPERATOR) from error
         except (aiohttp.ClientError, OSError, _PassingError) as error:
             if loop.time() + wait >= deadline:
                 reason = str(error) if isinstance(error, _PassingError) else type(error).__name__

@@ -1,4 +1,4 @@
-"""The Flask application: families of calls, one shape of errors, and who asks."""
+"""The Flask application: the families of calls, one shape of errors, and authentication."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ from orchestrator.iaas.provider import ProviderError
 from orchestrator.jobs.kinds import RefusedError
 
 REQUESTS = Counter("ingot_orchestrator_requests_total", "Requests answered.", ["method", "route", "status"])
-SECONDS = Histogram("ingot_orchestrator_request_seconds", "How long requests took.", ["method", "route"])
-# Asked every second; open, or guarded by the probes' own password.
+SECONDS = Histogram("ingot_orchestrator_request_seconds", "Duration of requests.", ["method", "route"])
+# Requested every second; open, or guarded by the probes' own password.
 _PROBES = ("/healthz", "/readyz", "/metrics", "/varz")
 MAX_BODY = 1 << 20
 logger = log.get(__name__)
 
 
 def create_app(orchestrator: Orchestrator) -> Flask:
-    """Make the application."""
+    """Return the application."""
     app = Flask("ingot_orchestrator", static_folder=None)
     app.config["MAX_CONTENT_LENGTH"] = MAX_BODY
     app.extensions[EXTENSION] = orchestrator
@@ -48,7 +48,7 @@ def create_app(orchestrator: Orchestrator) -> Flask:
 
 
 def failure(status: int, description: str) -> tuple[Response, int]:
-    """Give the one shape of an error."""
+    """Return an error in the common shape."""
     return jsonify({"code": status, "description": description}), status
 
 
@@ -77,7 +77,7 @@ def _record(response: Response) -> Response:
     seconds = time.monotonic() - g.get("begun", time.monotonic())
     REQUESTS.labels(request.method, rule, str(response.status_code)).inc()
     SECONDS.labels(request.method, rule).observe(seconds)
-    # Who watches a job asks for its log many times a second.
+    # A client that follows a job asks for its log many times a second.
     if request.path not in _PROBES and (request.method != "GET" or response.status_code >= 400):
         logger.info(
             "request",
@@ -111,9 +111,9 @@ def _http_error(error: HTTPException) -> tuple[Response, int]:
 
 def _database_error(error: SQLAlchemyError) -> tuple[Response, int]:
     logger.error("database_error", reason=type(error).__name__, exc_info=error)
-    return failure(503, "the orchestrator's database does not answer as it should; its log says more")
+    return failure(503, "the orchestrator's database fails; the orchestrator's log has the reason")
 
 
 def _unexpected(error: Exception) -> tuple[Response, int]:
     logger.error("request_failed", path=request.path, exc_info=error)
-    return failure(500, "unexpected: the orchestrator's log says more")
+    return failure(500, "unexpected error: the orchestrator's log has the reason")

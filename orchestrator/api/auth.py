@@ -1,4 +1,4 @@
-"""Who may operate: administrators whose token a controller vouches for, and `operator` with their password."""
+"""Authentication of operators: administrators whose token a controller confirms, and `operator` with a password."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from components.common.probes import authorised
 from orchestrator.config import OrchestratorConfig
 
 OPERATOR = "operator"
-# How long a token that was vouched for may still look, while no controller can be asked.
+# How long a confirmed token still allows reading while no controller can be asked.
 LOOK_SECONDS = 30.0
 _CACHED_AT_MOST = 1000
 logger = log.get(__name__)
 
 
 class AuthError(IngotError):
-    """Who asks may not; `status` is 401, 403, or 503 where nobody can tell."""
+    """The caller may not do this; `status` is 401, 403, or 503 where it cannot be decided."""
 
     def __init__(self, text: str, status: int) -> None:
         super().__init__(text)
@@ -31,10 +31,10 @@ class AuthError(IngotError):
 
 
 class Voucher:
-    """Finds out who asks.
+    """The authentication of callers.
 
     Args:
-        config: the controllers that vouch for tokens, and the operator's password.
+        config: the controllers that confirm tokens, and the operator's password.
         clock: seconds that only grow.
     """
 
@@ -47,20 +47,20 @@ class Voucher:
         self._http = httpx.Client(timeout=config.controller_timeout, trust_env=False)
 
     def close(self) -> None:
-        """Give up the connections."""
+        """Close the connections."""
         self._http.close()
 
     def caller(self, headers: Headers, *, looks: bool = False) -> str:
-        """Give the administrator's email, or `operator`.
+        """Return the administrator's email, or `operator`.
 
-        A controller is asked each time: who is revoked there is refused here at once.
+        A controller is asked each time: a user revoked there is refused here at once.
 
         Args:
             headers: of the request.
-            looks: the request changes nothing; then a token that was good lately will do where no controller answers.
+            looks: the request changes nothing; then a token confirmed lately is enough where no controller answers.
 
         Raises:
-            AuthError: 401 nobody, or a wrong password; 403 not an administrator; 503 no controller answers.
+            AuthError: 401 no login, or a wrong password; 403 not an administrator; 503 no controller answers.
         """
         given = headers.get("Authorization", "").strip()
         if not given:
@@ -109,10 +109,10 @@ class Voucher:
                 raise AuthError(f"{said['email']} is not an administrator of the platform", 403)
             return str(said["email"])
         raise AuthError(
-            "no controller answers, so nobody can vouch for a token: use the operator's password", 503
+            "no controller answers, so a token cannot be checked: use the operator's password", 503
         )
 
     def _prefer(self, url: str) -> None:
-        """Ask a controller that answered first from now on: a silent one would hold each request up."""
+        """Ask this controller first from now on: a silent one would delay each request."""
         if self._controllers[0] != url:
             self._controllers = [url, *(other for other in self._controllers if other != url)]

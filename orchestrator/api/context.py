@@ -1,4 +1,4 @@
-"""What request handlers work with, and how they reach it."""
+"""The context of request handlers: the daemon's parts, the caller, the body and the query."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ T = TypeVar("T", bound=msgspec.Struct)
 
 
 class Body(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Root of what bodies may hold; anything else in one is refused by name."""
+    """The base of bodies; unknown members are refused by name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,17 +45,17 @@ class Orchestrator:
 
 
 def here() -> Orchestrator:
-    """Give the parts of the daemon that handles this request."""
+    """Return the parts of the daemon that handles this request."""
     return cast("Orchestrator", current_app.extensions[EXTENSION])
 
 
 def operator() -> str:
-    """Give who asks: an administrator's email, or `operator`."""
+    """Return the caller: an administrator's email, or `operator`."""
     return cast("str", g.caller)
 
 
 def body(kind: type[T]) -> T:
-    """Read the body; an empty one is an empty object.
+    """Return the body; an empty one is an empty object.
 
     Raises:
         RefusedError: 400, naming what is wrong.
@@ -68,7 +68,7 @@ def body(kind: type[T]) -> T:
 
 
 def number(name: str, default: int, lowest: int, highest: int) -> int:
-    """Read a number of the query.
+    """Return a number of the query.
 
     Raises:
         RefusedError: 400 where it is none, or not within its bounds.
@@ -82,12 +82,12 @@ def number(name: str, default: int, lowest: int, highest: int) -> int:
 
 
 def accepted(job_id: int) -> tuple[Response, int]:
-    """Answer with a job that was queued."""
+    """Return the answer for a job that was queued."""
     return jsonify({"job": here().journal.job(job_id)}), 202
 
 
 def submit(kind: str, wish: dict[str, Any], *about: str) -> tuple[Response, int]:
-    """Queue an operation of who asks, and answer with its job."""
+    """Queue the caller's operation, and return the answer with its job."""
     return accepted(here().engine.submit(kind, wish, operator(), about))
 
 

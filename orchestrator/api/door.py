@@ -1,4 +1,4 @@
-"""Who is let as far as the question of who they are: no other site's page, no guesser; and in what form they ask."""
+"""Checks before authentication: pages of other sites, guessing of passwords, and the form of the body."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from flask import Request
 
 from components.common.errors import IngotError
 
-# What changes nothing.
+# The methods that change nothing.
 LOOKING = ("GET", "HEAD", "OPTIONS")
-# Failed logins of one client at once, and seconds until there is one more.
+# Failed logins that one client has at once, and seconds until there is one more.
 BURST, EACH_SECONDS = 10, 10.0
-# The same for all clients that come through one machine, as those of a router do.
+# The same for all clients that come through one machine, such as a router.
 ALL_BURST, ALL_EACH_SECONDS = 100, 1.0
-# Who got in lately may try again, whatever others of their address do.
+# For so long a client that logged in may try again, whatever other clients of its address do.
 WELCOME_SECONDS = 7 * 86_400.0
 _MOST_KEYS = 10_000
 Comer = tuple[str, str]
 
 
 class RefusedAtDoorError(IngotError):
-    """Answered with `status`; `wait` is how many seconds to wait, 0 where that does not help."""
+    """A refusal with `status`; `wait` is the seconds to wait, 0 where waiting does not help."""
 
     def __init__(self, text: str, status: int, wait: int = 0) -> None:
         super().__init__(text)
@@ -36,7 +36,7 @@ class RefusedAtDoorError(IngotError):
 
 
 class Attempts:
-    """Counts failed logins by client.
+    """A count of failed logins by client.
 
     Args:
         clock: seconds that only grow.
@@ -45,7 +45,7 @@ class Attempts:
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._lock = threading.Lock()
-        # When a key's failures are all forgiven.
+        # The time at which all failures of a key are forgiven.
         self._free: OrderedDict[Comer, float] = OrderedDict()
         self._welcome: OrderedDict[Comer, float] = OrderedDict()
 
@@ -54,8 +54,8 @@ class Attempts:
 
         Args:
             comer: the client.
-            by_password: it names a password, which many clients together could guess. A token nobody guesses: what others try does
-                not keep it out.
+            by_password: it names a password, which many clients together could guess. A token cannot be guessed, so the
+                attempts of others do not keep it out.
         """
         now = self._clock()
         with self._lock:
@@ -66,7 +66,7 @@ class Attempts:
         return max(0, math.ceil(max(own, everybody)))
 
     def failed(self, comer: Comer, *, by_password: bool = True) -> None:
-        """Count one; that of a token for its client alone."""
+        """Count a failure; that of a token counts for its client alone."""
         now = self._clock()
         counts = [(comer, EACH_SECONDS), *([(_all(comer), ALL_EACH_SECONDS)] if by_password else [])]
         with self._lock:
@@ -74,13 +74,13 @@ class Attempts:
                 _keep(self._free, key, max(self._free.get(key, now), now) + each)
 
     def succeeded(self, comer: Comer) -> None:
-        """Remember who got in."""
+        """Remember a client that logged in."""
         with self._lock:
             _keep(self._welcome, comer, self._clock())
 
 
 def comer(request: Request) -> Comer:
-    """Return whom a request comes through, and whom that one says it comes from: a router names its client last."""
+    """Return the machine that a request comes through, and the client that it names: a router names its client last."""
     said = request.headers.get("X-Forwarded-For", "").rpartition(",")[2].strip()
     return request.remote_addr or "", _subscriber(said)
 
@@ -91,7 +91,7 @@ def by_password(request: Request) -> bool:
 
 
 def own_page(request: Request) -> None:
-    """Refuse what another site's page has a browser ask, with the password that the browser remembers.
+    """Refuse a request that another site's page makes a browser send, with the password that the browser remembers.
 
     Raises:
         RefusedAtDoorError: 403.
@@ -105,7 +105,7 @@ def own_page(request: Request) -> None:
 
 
 def json_only(request: Request) -> None:
-    """Refuse a body in another form than JSON, which a page's form could send; one without a body needs no form.
+    """Refuse a body in another form than JSON, which a page could send; a request without a body needs no type.
 
     Raises:
         RefusedAtDoorError: 415.
@@ -129,7 +129,7 @@ def _all(who: Comer) -> Comer:
 
 
 def _subscriber(address: str) -> str:
-    """Return what one subscriber comes from: the address, of IPv6 its /64, which holds any number of them."""
+    """Return the network of one subscriber: the address, or for IPv6 its /64, which holds any number of addresses."""
     try:
         known = ipaddress.ip_address(address)
     except ValueError:

@@ -1,4 +1,4 @@
-"""Images that machines are made from."""
+"""Calls for the images that machines are made from."""
 
 from __future__ import annotations
 
@@ -36,6 +36,6 @@ def register() -> tuple[Response, int]:
 
 @blueprint.delete("/v2/images/<provider>/<path:name>")
 def remove(provider: str, name: str) -> tuple[Response, int]:
-    """Forget an image, and remove it from its provider."""
+    """Remove an image from the register and from its provider."""
     here().images.remove(provider, name)
     return Response(), 204

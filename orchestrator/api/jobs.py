@@ -1,4 +1,4 @@
-"""Jobs: what is done, what was done, and how far it is."""
+"""Calls for jobs: listing, progress, resuming."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def listed() -> Response:
 
 @blueprint.get("/v2/jobs/<int:job_id>")
 def one(job_id: int) -> Response:
-    """Give a job with its steps."""
+    """Return a job with its steps."""
     job = here().journal.job(job_id)
     if job is None:
         raise _unknown(job_id)
@@ -32,7 +32,7 @@ def one(job_id: int) -> Response:
 
 @blueprint.get("/v2/jobs/<int:job_id>/log")
 def log(job_id: int) -> Response:
-    """Give the lines of progress after a number."""
+    """Return the lines of progress after a number."""
     lines = here().journal.lines(job_id, number("after", 0, 0, _HIGHEST))
     if lines is None:
         raise _unknown(job_id)
@@ -41,7 +41,7 @@ def log(job_id: int) -> Response:
 
 @blueprint.post("/v2/jobs/<int:job_id>/resume")
 def resume(job_id: int) -> tuple[Response, int]:
-    """Go on with a failed job."""
+    """Resume a failed job."""
     body(Body)
     here().engine.resume(job_id, operator())
     return accepted(job_id)

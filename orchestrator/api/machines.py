@@ -1,4 +1,4 @@
-"""Machines: all that the platform has."""
+"""Calls for machines: all that the platform has."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from orchestrator.api import views
 from orchestrator.api.context import Orchestrator, here
 
 blueprint = Blueprint("machines", __name__)
-# A DEA beats every second; one that is not heard for so long after we began to listen does not.
+# A DEA beats every second; one that was not heard for so long since the orchestrator began to listen does not beat.
 LISTEN_SECONDS = 5.0
 
 
@@ -22,7 +22,7 @@ def listed() -> Response:
 
 
 def everything(orchestrator: Orchestrator) -> list[dict[str, Any]]:
-    """Give all machines as the API shows them."""
+    """Return all machines as the API shows them."""
     since = time.monotonic() - orchestrator.begun
     listening = orchestrator.tools.bus.bus.connected and since > LISTEN_SECONDS
     return views.machines(orchestrator.tools, listening=listening)

@@ -1,4 +1,4 @@
-"""Operations on the platform as a whole: its release, and the share."""
+"""Calls for operations on the whole platform: its release, and the share."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ blueprint = Blueprint("operations", __name__)
 
 
 class RollBody(Body, frozen=True):
-    """`POST /v2/roll`; `share` of a pool that is rolled at a time."""
+    """`POST /v2/roll`; `share` is the part of a pool that is rolled at a time."""
 
     release: str
     share: float | msgspec.UnsetType = msgspec.UNSET
@@ -35,7 +35,7 @@ class WireBody(Body, frozen=True):
 
 @blueprint.get("/v2/release")
 def release() -> Response:
-    """Return which release runs, which a roll that did not end was going to, and which a rollback without a name goes to."""
+    """Return the running release, the goal of an unfinished roll, and the default of a rollback."""
     folder = here().tools.inventory.folder
     known = inventory.recorded(folder)
     return jsonify(

@@ -1,4 +1,4 @@
-"""Pools: how many machines there are, and making them more or fewer."""
+"""Calls for pools: their sizes, and growing and shrinking them."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class OutBody(Body, frozen=True):
 
 
 class InBody(Body, frozen=True):
-    """`POST /v2/pools/NAME/scale_in`; a machine by name, or how many."""
+    """`POST /v2/pools/NAME/scale_in`; a machine by name, or a number of machines."""
 
     count: int | msgspec.UnsetType = msgspec.UNSET
     machine: str | msgspec.UnsetType = msgspec.UNSET
@@ -50,18 +50,18 @@ def listed() -> Response:
 
 @blueprint.get("/v2/pools/<name>")
 def one(name: str) -> Response:
-    """Give a pool."""
+    """Return a pool."""
     orchestrator = here()
     return jsonify(_view(orchestrator, name, _known(name), everything(orchestrator)))
 
 
 @blueprint.put("/v2/pools/<name>")
 def resize(name: str) -> tuple[Response, int]:
-    """Bring a pool to a size."""
+    """Resize a pool."""
     orchestrator, pool, wanted = here(), _known(name), body(SizeBody).size
     about = f"pool:{name}"
     for _ in range(_TRIES):
-        # The size read here must be that of the plan: a job that ends in between sends us round again.
+        # The size read here must be that of the plan: if a job ends in between, it is read again.
         mark = orchestrator.journal.mark()
         view = _view(orchestrator, name, pool, everything(orchestrator))
         if not view["floor"] <= wanted <= view["maximum"]:
@@ -93,7 +93,7 @@ def scale_out(name: str) -> tuple[Response, int]:
 
 @blueprint.post("/v2/pools/<name>/scale_in")
 def scale_in(name: str) -> tuple[Response, int]:
-    """Take machines away."""
+    """Remove machines."""
     _known(name)
     wish = body(InBody)
     if wish.machine is msgspec.UNSET:

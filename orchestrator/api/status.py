@@ -1,4 +1,4 @@
-"""Probes of this daemon, on the API's own port (docs/platform.md)."""
+"""The probes of this daemon, on the API's own port (docs/platform.md)."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ blueprint = Blueprint("status", __name__)
 
 @blueprint.get("/healthz")
 def healthz() -> Response:
-    """Alive."""
+    """Return 200 while the process lives."""
     return Response("ok\n", mimetype="text/plain")
 
 
 @blueprint.get("/readyz")
 def readyz() -> tuple[Response, int]:
-    """Fit to serve, or why not."""
+    """Return whether the daemon is fit to serve, with the reasons where it is not."""
     reasons = problems(here())
     answer = {"ready": not reasons, "reasons": reasons, "release": release()}
     return jsonify(answer), 503 if reasons else 200
@@ -31,7 +31,7 @@ def readyz() -> tuple[Response, int]:
 
 @blueprint.get("/varz")
 def varz() -> Response:
-    """Give the daemon's figures."""
+    """Return the daemon's figures."""
     refusal = _status_only()
     if refusal is not None:
         return refusal
@@ -51,7 +51,7 @@ def varz() -> Response:
 
 @blueprint.get("/metrics")
 def metrics() -> Response:
-    """Give the daemon's metrics."""
+    """Return the daemon's metrics."""
     refusal = _status_only()
     if refusal is not None:
         return refusal
@@ -59,7 +59,7 @@ def metrics() -> Response:
 
 
 def problems(orchestrator: Orchestrator) -> list[str]:
-    """Give the reasons against operating."""
+    """Return the reasons against operating."""
     found = []
     if orchestrator.stopping.is_set():
         found.append("this orchestrator is being stopped")

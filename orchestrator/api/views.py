@@ -1,4 +1,4 @@
-"""Machines and pools as the API shows them: what the inventory lists, what was made, and what beats, put together."""
+"""Machines and pools as the API shows them: the inventory, the rows and the beats together."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ DEA = "dea"
 
 
 def machines(tools: Tools, *, listening: bool) -> list[dict[str, Any]]:
-    """Give every machine, by name.
+    """Return every machine, by name.
 
     Args:
         tools: inventory, database, beats and pools.
@@ -27,7 +27,7 @@ def machines(tools: Tools, *, listening: bool) -> list[dict[str, Any]]:
     with tools.db.session() as session:
         shown = {row.name: made(row) for row in session.scalars(select(Machine))}
     for host in tools.inventory.hosts().values():
-        # One of ours without a row is somebody else's by now: it is counted, and never deleted.
+        # One of ours without a row now belongs to another writer: it is counted, and never deleted.
         if host.name not in shown:
             shown[host.name] = fixed(host, tools.config.pools, tools.gate.known(host.address))
     for view in shown.values():
@@ -36,7 +36,7 @@ def machines(tools: Tools, *, listening: bool) -> list[dict[str, Any]]:
 
 
 def made(row: Machine) -> dict[str, Any]:
-    """Show a machine the orchestrator made."""
+    """Return the view of a machine that the orchestrator made."""
     return {
         "name": row.name,
         "address": row.address,
@@ -54,7 +54,7 @@ def made(row: Machine) -> dict[str, Any]:
 
 
 def fixed(host: Host, pools: Mapping[str, PoolConfig], host_key: str) -> dict[str, Any]:
-    """Show a machine of the inventory that people or the lab made."""
+    """Return the view of a machine of the inventory that people or the lab made."""
     return {
         "name": host.name,
         "address": host.address,
@@ -72,7 +72,7 @@ def fixed(host: Host, pools: Mapping[str, PoolConfig], host_key: str) -> dict[st
 
 
 def judge(view: dict[str, Any], dea: Dea | None, *, listening: bool) -> None:
-    """Add what a DEA says of itself; one that ought to be heard and is not is lost."""
+    """Add the facts of a DEA's beat; a machine that ought to be heard and is not is lost."""
     if dea is not None and dea.fresh:
         view.update(instances=dea.instances, release=dea.release or None)
         if view["state"] == READY and dea.evacuating:
@@ -82,12 +82,12 @@ def judge(view: dict[str, Any], dea: Dea | None, *, listening: bool) -> None:
 
 
 def pool_of(host: Host, pools: Mapping[str, PoolConfig]) -> str | None:
-    """Give the pool a host belongs to: the one whose first group it is in."""
+    """Return the pool that a host belongs to: the one whose first group it is in."""
     return next((name for name, pool in pools.items() if pool.groups[0] in host.groups), None)
 
 
 def pool(name: str, config: PoolConfig, everything: list[dict[str, Any]], job: int | None) -> dict[str, Any]:
-    """Show a pool; its floor is never lower than the number of its fixed machines, which are not deleted."""
+    """Return the view of a pool; its floor is never lower than the number of its fixed machines."""
     members = [machine for machine in everything if machine["pool"] == name]
     return {
         "name": name,

@@ -20,7 +20,7 @@ _REPLY_SECONDS = 180
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """Everything decided: what is wanted, with which secrets, on which ports, sockets in which (short) folder."""
+    """The plan of a platform: settings, secrets, ports, and the (short) folder of sockets."""
 
     settings: Settings
     secrets: Mapping[str, str]
@@ -28,17 +28,17 @@ class Plan:
     run: Path
 
     def component(self, name: str) -> str:
-        """Return the component a process is one of: `dea` for `dea-0`."""
+        """Return a process's component: `dea` for `dea-0`."""
         return "dea" if name in self.settings.dea_names else name.replace("-", "_")
 
 
 def dea_address(index: int) -> str:
-    """Return a DEA's address: each has one of its own on loopback, so that they can be told apart."""
+    """Return a DEA's address: each has one of its own on loopback, so that they differ."""
     return f"127.0.0.{11 + index}"
 
 
 def configurations(plan: Plan) -> dict[str, dict[str, Any]]:
-    """Return process name → configuration, as each daemon wants it; `nats` is nats-server's own."""
+    """Return process name → configuration, in each daemon's form; `nats` is nats-server's own."""
     state, ports = plan.settings.state, plan.ports
     controller = f"http://{LOOPBACK}:{ports['controller']}"
     found: dict[str, dict[str, Any]] = {
@@ -97,13 +97,13 @@ def configurations(plan: Plan) -> dict[str, dict[str, Any]]:
 
 
 def write(plan: Plan) -> dict[str, Path]:
-    """Write all of them; returns process name → file. They hold secrets: only their owner reads them."""
+    """Write all of them; return process name → file. They hold secrets, so only their owner can read them."""
     folder = plan.settings.state / "config"
     folder.mkdir(exist_ok=True)
     paths = {}
     for name, configuration in configurations(plan).items():
         paths[name] = folder / ("nats.conf" if name == "nats" else f"{name}.yml")
-        # nats-server's format holds JSON.
+        # JSON is valid in nats-server's format.
         text = json.dumps(configuration, indent=2) if name == "nats" else yaml.safe_dump(configuration)
         write_private(paths[name], text)
     return paths
@@ -123,7 +123,7 @@ def _daemon(plan: Plan, name: str, address: str = LOOPBACK) -> dict[str, Any]:
 
 
 def _nats(plan: Plan) -> dict[str, Any]:
-    """Every component has its own user and the contract's permissions, as on machines."""
+    """Return nats-server's configuration: every component has its own user and the contract's permissions."""
     users = []
     for user in COMPONENTS:
         allowed = permissions(user)

@@ -6,4 +6,4 @@ from components.common.errors import IngotError
 
 
 class DevError(IngotError):
-    """The platform on loopback could not be raised, or is not as it should be; the text says what to look at."""
+    """The platform on loopback could not be started, or is not as it should be; the text names the place to look at."""

@@ -1,4 +1,4 @@
-"""`Platform`: raises all components on loopback, waits for each, and ends them with everything they started."""
+"""`Platform`: starts all components on loopback, waits for each, and ends them with everything they started."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ ROOT = Path(__file__).resolve().parents[2]
 START_SECONDS = 60.0
 STOP_SECONDS = 15.0
 _LOOK_SECONDS = 0.1
-# Room for `/router.sock.PID` and the like below the 107 characters a Unix socket's path may have.
+# The room for `/router.sock.PID` and the like below the 107 characters of a Unix socket's path.
 _RUN_PATH_LENGTH = 80
 _PROGRAMS = {"nats-server": "nats-server", "nginx": "nginx libnginx-mod-http-lua lua-cjson"}
 Report = Callable[[str], None]
@@ -40,7 +40,7 @@ Report = Callable[[str], None]
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One process as `status` shows it; `reasons` says why it is not ready."""
+    """A process as `status` shows it; `reasons` are those why it is not ready."""
 
     name: str
     pid: int
@@ -57,8 +57,8 @@ class Platform:
             platform.get("hello", "/")
 
     Args:
-        settings: what is wanted.
-        report: told of every step.
+        settings: of the platform.
+        report: called with every step.
     """
 
     def __init__(self, settings: Settings, report: Report = lambda _line: None) -> None:
@@ -79,7 +79,7 @@ class Platform:
 
     @classmethod
     def attach(cls, folder: Path, report: Report = lambda _line: None) -> Platform | None:
-        """Find the platform that an earlier process started in a folder; None where there is none."""
+        """Return the platform that an earlier process started in a folder; None where there is none."""
         known = state.load(folder)
         if known is None:
             return None
@@ -92,7 +92,7 @@ class Platform:
 
     @property
     def plan(self) -> Plan:
-        """What was decided at the start.
+        """Return the plan made at the start.
 
         Raises:
             DevError: it was not started.
@@ -103,27 +103,27 @@ class Platform:
 
     @property
     def port(self) -> int:
-        """The front door's port."""
+        """Return the front door's port."""
         return self.plan.ports["front"]
 
     @property
     def api_url(self) -> str:
-        """The controller's address, through the front door."""
+        """Return the controller's address, through the front door."""
         return f"http://api.{self.settings.domain}:{self.port}"
 
     @property
     def admin_password(self) -> str:
-        """The administrator's password."""
+        """Return the administrator's password."""
         return self.plan.secrets["admin"]
 
     def up(self, *, watched: bool = True) -> None:
         """Start everything and wait until it serves.
 
         Args:
-            watched: this process stays and looks after it; else it is left to run by itself.
+            watched: this process stays and watches over it; otherwise it runs by itself.
 
         Raises:
-            DevError: it is up already, a program or a port is missing, or a process does not get ready; then nothing
+            DevError: it is up already, a program or a port is missing, or a process does not get ready; then no part
                 of it runs any more.
         """
         self._plan = self._prepare()
@@ -150,7 +150,7 @@ class Platform:
             raise
 
     def down(self) -> None:
-        """End everything, applications included; what lies in the folder stays."""
+        """End everything, applications included; the data in the folder stay."""
         order = ["health-manager", "stager", *self.settings.dea_names]
         order += [name for name in ("controller", "router", "nginx", "nats") if name not in order]
         for name in order:
@@ -170,7 +170,7 @@ class Platform:
         return self._processes[name].pid
 
     def log_path(self, name: str) -> Path:
-        """Return where a process's output goes."""
+        """Return the path of a process's output."""
         return self.settings.state / "logs" / f"{name}.log"
 
     def kill(self, name: str) -> None:
@@ -182,7 +182,7 @@ class Platform:
         self._processes[name].stop(STOP_SECONDS)
 
     def start(self, name: str, *, wait: bool = True) -> None:
-        """Start a process that was ended; returns when it is ready unless told not to wait.
+        """Start a process that was ended; return when it is ready, or at once without `wait`.
 
         Raises:
             DevError: it does not get ready.
@@ -205,7 +205,7 @@ class Platform:
         return [managed for managed in self._processes.values() if not managed.alive]
 
     def rows(self) -> list[Row]:
-        """Look at every process."""
+        """Return every process with its state."""
         found = []
         for name, managed in self._processes.items():
             alive = managed.alive
@@ -214,19 +214,19 @@ class Platform:
         return found
 
     def get(self, host: str, path: str = "/", **options: Any) -> httpx.Response:
-        """Ask through the front door; a host without a dot is an application of the platform's domain.
+        """Send a request through the front door; a host without a dot is an application of the platform's domain.
 
         Raises:
             httpx.TransportError: nginx did not answer.
         """
         name = host if "." in host else f"{host}.{self.settings.domain}"
         headers = {**options.pop("headers", {}), "Host": f"{name}:{self.port}"}
-        # Straight to loopback: neither a resolver nor a proxy of the environment has a say.
+        # Straight to loopback, past resolvers and proxies of the environment.
         with httpx.Client(trust_env=False, verify=NO_TLS, timeout=options.pop("timeout", 10)) as client:
             return client.get(f"http://{LOOPBACK}:{self.port}{path}", headers=headers, **options)
 
     def wait_ready(self, name: str, seconds: float = START_SECONDS) -> None:
-        """Wait until a process says that it can do its work.
+        """Wait until a process reports that it is ready.
 
         Raises:
             DevError: it ended, or does not get ready in time; with the end of its log.
@@ -257,7 +257,7 @@ class Platform:
                 raise DevError(
                     f"a platform runs in {folder} already: `ingot-lab dev status`, `ingot-lab dev down`"
                 )
-            # Its owner was killed: what it started is cleared before anything new is.
+            # Its owner was killed: the processes it started are ended before new ones are started.
             left = Platform.attach(folder, self._report)
             if left is not None:
                 left.down()
@@ -352,7 +352,7 @@ class Platform:
 
 
 async def _end_units(folder: Path) -> None:
-    """End the applications or builds that an agent started: they outlive it on purpose."""
+    """End the applications or builds of an agent, which outlive it on purpose."""
     runner = ProcessRunner(folder)
     for name in await runner.names("ingot-"):
         await runner.stop(name, 1.0)
@@ -364,7 +364,7 @@ def _path() -> str:
 
 
 def wait_for_signal(platform: Platform, report: Report) -> None:
-    """Look after a platform until SIGINT or SIGTERM: nothing is restarted silently, a death is reported once."""
+    """Watch over a platform until SIGINT or SIGTERM: nothing is restarted silently, and a death is reported once."""
     asked: list[int] = []
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda received, _frame: asked.append(received))

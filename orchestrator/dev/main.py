@@ -20,7 +20,7 @@ _state = click.option(
     "folder",
     type=click.Path(file_okay=False, path_type=Path),
     default=ROOT / "build" / "dev",
-    help="Folder of everything; by default build/dev of the checkout.",
+    help="Folder of the platform; by default build/dev of the checkout.",
 )
 
 
@@ -41,7 +41,7 @@ def dev() -> None:
 @click.option("--detach", is_flag=True, help="Return when it runs; `down` ends it.")
 @_state
 def up(port: int, deas: int, database_url: str, folder: Path, *, detach: bool) -> None:
-    """Start everything, wait until it serves, and look after it until Ctrl-C."""
+    """Start everything, wait until it serves, and watch over it until Ctrl-C."""
     platform = Platform(Settings(folder.resolve(), port, deas, database_url), say)
     platform.up(watched=not detach)
     show(platform)
@@ -58,7 +58,7 @@ def up(port: int, deas: int, database_url: str, folder: Path, *, detach: bool) -
 @dev.command()
 @_state
 def down(folder: Path) -> None:
-    """End everything, applications included; data stay for the next `up`."""
+    """End everything, applications included; the data stay for the next `up`."""
     platform = Platform.attach(folder.resolve(), say)
     if platform is None:
         say("nothing runs")
@@ -79,7 +79,7 @@ def status(folder: Path) -> None:
 
 
 def show(platform: Platform) -> bool:
-    """Print the table and how to get in; returns whether everything is ready."""
+    """Print the table and the ways to log in; return whether everything is ready."""
     table = Table(box=None, header_style="bold", pad_edge=False)
     for column in ("process", "pid", "address", "state", "log"):
         table.add_column(column, overflow="fold")
@@ -113,7 +113,7 @@ def _short(path: Path) -> Path:
 
 
 def main() -> None:
-    """Run the command; errors of ours end in one line and status 1."""
+    """Run the command; errors of Ingot end in one line and status 1."""
     try:
         dev(prog_name="ingot-lab dev")
     except IngotError as error:

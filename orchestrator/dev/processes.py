@@ -1,4 +1,4 @@
-"""One process of the harness: started in a session of its own, found again by number and birth, ended whole."""
+"""A process of the harness: started in a session of its own, found again by number and birth, ended with its children."""
 
 from __future__ import annotations
 
@@ -51,18 +51,18 @@ class Managed:
 
     @property
     def pid(self) -> int:
-        """Its number."""
+        """Return its number."""
         return self.process.pid
 
     @property
     def alive(self) -> bool:
-        """True while it runs."""
+        """Return whether it runs."""
         if self.child is not None:
             return self.child.poll() is None
         return lives(self.process)
 
     def ending(self) -> str:
-        """Say how it ended, as far as that is known."""
+        """Return in words how it ended, as far as that is known."""
         code = self.child.poll() if self.child is not None else None
         if code is None:
             return "has ended"
@@ -74,19 +74,19 @@ class Managed:
             os.kill(self.pid, number)
 
     def kill(self) -> None:
-        """End it and all it started with SIGKILL, as a power cut would."""
+        """End it and its children with SIGKILL, as a power cut would."""
         if self.alive:
             os.killpg(self.pid, signal.SIGKILL)
         self.wait(5)
 
     def stop(self, seconds: float) -> None:
-        """Ask it to end; what is left after so long is killed."""
+        """Ask it to end; kill what is left after so many seconds."""
         self.signal(signal.SIGTERM)
         if not self.wait(seconds):
             self.kill()
 
     def wait(self, seconds: float) -> bool:
-        """Wait for its end; False when it still runs after so long."""
+        """Wait for its end; return False when it still runs after so many seconds."""
         deadline = time.monotonic() + seconds
         while self.alive:
             if time.monotonic() >= deadline:

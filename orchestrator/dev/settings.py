@@ -1,4 +1,4 @@
-"""What a platform on loopback is made of: settings, secrets that stay, and ports that the kernel gave."""
+"""The parts of a platform on loopback: settings, permanent secrets, and ports that the kernel gave."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ SLICE = 200
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """What is wanted.
+    """The settings of a platform.
 
     Attributes:
-        state: the folder of everything.
+        state: the platform's folder.
         port: of the front door, on 127.0.0.1; 0 takes any.
-        deas: how many.
+        deas: number of DEAs.
         database_url: ccdb; empty for SQLite in the folder.
         dea_memory: MB that each DEA hands out.
         overrides: component → configuration keys that win over the harness's (`dea` counts for every DEA).
@@ -42,19 +42,19 @@ class Settings:
 
     @property
     def dea_names(self) -> list[str]:
-        """`dea-0` and so on."""
+        """Return `dea-0` and so on."""
         return [f"dea-{index}" for index in range(self.deas)]
 
     @property
     def admin_email(self) -> str:
-        """The administrator's address."""
+        """Return the administrator's address."""
         return f"admin@{self.domain}"
 
 
 def load_secrets(state: Path) -> dict[str, str]:
     """Return the platform's secrets, made at the first start: name → text. The file is its owner's alone.
 
-    Besides, the administrator's password is written to `admin_password`, for people and scripts.
+    The administrator's password is also written to `admin_password`, for people and scripts.
     """
     path = state / "secrets.json"
     names = ("admin", "bulk", "staging", "status", "token_key", *(f"bus_{user}" for user in COMPONENTS))
@@ -67,7 +67,7 @@ def load_secrets(state: Path) -> dict[str, str]:
 
 
 def choose_ports(settings: Settings) -> dict[str, int]:
-    """Give every listener a port: `front` the wanted one, the others what the kernel has to give.
+    """Return a port for every listener: `front` the wanted one, the others free ones of the kernel.
 
     `NAME.files` is where a DEA serves files, `NAME.first` where its instances' ports begin.
     """
@@ -75,7 +75,7 @@ def choose_ports(settings: Settings) -> dict[str, int]:
     names += [f"{name}.files" for name in settings.dea_names]
     ports = dict(zip(names, _free(len(names)), strict=True))
     ports["front"] = settings.port or _free(1)[0]
-    # Several harnesses may run on one machine: each begins somewhere else.
+    # Several harnesses may run on one machine: each begins at another port.
     slices = len(INSTANCE_PORTS) // SLICE
     first = secrets.randbelow(slices)
     for number, name in enumerate(settings.dea_names):
@@ -84,7 +84,7 @@ def choose_ports(settings: Settings) -> dict[str, int]:
 
 
 def port_is_free(port: int) -> bool:
-    """Say whether 127.0.0.1:PORT can be listened on."""
+    """Return whether 127.0.0.1:PORT can be listened on."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
@@ -95,7 +95,7 @@ def port_is_free(port: int) -> bool:
 
 
 def write_private(path: Path, text: str) -> None:
-    """Write a file that only its owner reads, whole or not at all."""
+    """Write a file that only its owner can read, whole or not at all."""
     scratch = path.with_name(f".{path.name}.{os.getpid()}")
     with os.fdopen(os.open(scratch, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as stream:
         stream.write(text.rstrip("\n") + "\n")

@@ -1,4 +1,4 @@
-"""What is remembered of a platform that runs, so that `down` and `status` of another process find it."""
+"""The record of a running platform, by which `down` and `status` of another process find it."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ FILE = "state.json"
 
 
 class State(msgspec.Struct, kw_only=True):
-    """Attributes.
+    """The record.
 
-    owner: who watches it; None where it was left to run by itself.
+    owner: the process that watches it; None where it runs by itself.
     run: the folder of the sockets.
-    ports: as `choose_ports` gave them.
+    ports: as `choose_ports` returned them.
     processes: by name, in the order of their start.
     """
 
@@ -29,12 +29,12 @@ class State(msgspec.Struct, kw_only=True):
     processes: dict[str, Process] = msgspec.field(default_factory=dict)
 
     def save(self, folder: Path) -> None:
-        """Write it."""
+        """Write the record."""
         write_private(folder / FILE, msgspec.json.format(msgspec.json.encode(self)).decode())
 
 
 def load(folder: Path) -> State | None:
-    """Read it; None where nothing was started.
+    """Return the record; None where nothing was started.
 
     Raises:
         DevError: the file is broken.
@@ -45,9 +45,11 @@ def load(folder: Path) -> State | None:
     except FileNotFoundError:
         return None
     except msgspec.MsgspecError as error:
-        raise DevError(f"{path} is broken ({error}); end what it names, and remove it") from error
+        raise DevError(
+            f"{path} is broken ({error}); end the processes that it names, and remove it"
+        ) from error
 
 
 def forget(folder: Path) -> None:
-    """Remove it."""
+    """Remove the record."""
     (folder / FILE).unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""Infrastructure drivers: `make` gives one for each provider of the configuration."""
+"""Infrastructure drivers: `make` returns one for each provider of the configuration."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ DRIVERS: Mapping[str, Maker] = {"lab": _lab, "static": _static}
 
 
 def make(config: OrchestratorConfig) -> dict[str, Provider]:
-    """Make the drivers, by the names the configuration gives them; nothing is connected yet.
+    """Return the drivers, by their names in the configuration; nothing is connected yet.
 
     Raises:
         ConfigError: an unknown driver, options that are not its own, or an image where there is none; all problems at once.

@@ -1,8 +1,8 @@
-"""The driver `lab`: the small IaaS of `ingot-lab serve`, met through its Unix socket as any provider through its API.
+"""The driver `lab`: the small IaaS of `ingot-lab serve`, used through its Unix socket as any provider through its API.
 
 Its options: `socket` (the daemon's `lab.sock`), `lab` (the lab's name) and `binds`, a list of `{source, target, read_only}`:
-directories of the lab's host that its machines see, a relative source lying in the lab's folder there. A pool's `options` may
-have more `binds`. A machine it makes is marked, and it touches no other.
+directories of the lab's host that its machines see, a relative source lying in the lab's folder there. The `options` of a
+pool may have more `binds`. A machine it makes is marked, and it touches no other.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from orchestrator.lab.folder import LabFolder
 from orchestrator.lab.journal import Bind
 from orchestrator.lab.paths import Paths
 
-# What the lab keeps with every machine: who made it.
+# The mark of the maker, which the lab keeps with every machine.
 MAKER = "orchestrator"
 _SOCKET = "lab.sock"
 _STATES = {"ready": READY, "absent": ABSENT, "building": IMPORTING, "outdated": OUTDATED}
@@ -47,7 +47,7 @@ class LabOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     binds: list[Bind] = []
 
     def problems(self) -> list[str]:
-        """The socket's name is the lab's."""
+        """Return a problem for a socket of another name than the lab's."""
         path = Path(self.socket)
         if path.is_absolute() and path.name == _SOCKET:
             return []
@@ -55,11 +55,11 @@ class LabOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class LabProvider:
-    """See `Provider`.
+    """The driver of a lab; see `Provider`.
 
     Args:
-        name: as the configuration calls it.
-        options: which lab.
+        name: its name in the configuration.
+        options: the socket, the lab and the binds.
     """
 
     driver = "lab"
@@ -70,20 +70,20 @@ class LabProvider:
         self._binds = options.binds
         self._socket = options.socket
         run = Path(options.socket).parent
-        # Of the daemon's directories, a client needs only that of the socket: it never starts one.
+        # A client needs only the directory of the socket: it never starts a daemon.
         self._client = LabClient(Paths(state=run, run=run, cache=run, log=run / "lab.log"), start=False)
 
     def images(self) -> list[Image]:
-        """List what the lab knows, built or not."""
+        """Return the images that the lab knows, built or not."""
         with self._typed():
             return [Image(i["name"], _STATES.get(i["state"], i["state"])) for i in self._client.images()]
 
     def find_image(self, name: str) -> Image | None:
-        """Look an image up."""
+        """Return an image by its name."""
         return next((i for i in self.images() if i.name == name), None)
 
     def import_image(self, name: str, source: str = "", say: Callable[[str], None] = lambda _: None) -> Image:
-        """Let the lab build an image; it knows how by the name alone."""
+        """Have the lab build an image, which needs its name only."""
         if source:
             raise ProviderError(
                 f"{self.name}: the lab builds {name} itself and takes no source", "leave the source out"
@@ -112,7 +112,7 @@ class LabProvider:
                     maker=MAKER,
                 )
             except ConflictError:
-                # Made by a call of ours whose answer was lost, or not to be made at all.
+                # An earlier call made it and its answer was lost; or it must not be made at all.
                 if (there := self._view(wish.name)) is None:
                     raise
                 made = there
@@ -138,21 +138,21 @@ class LabProvider:
             self._client.delete_machine(self._lab, name)
 
     def machines(self) -> list[Given]:
-        """List the machines that carry our mark."""
+        """Return the machines that carry the orchestrator's mark."""
         with self._typed():
             lab = self._client.lab(self._lab)
         return [self._given(m) for m in lab.machines if m.maker == MAKER]
 
     def find(self, name: str) -> Given | None:
-        """Look up a machine that carries our mark."""
+        """Return a machine that carries the orchestrator's mark."""
         return next((m for m in self.machines() if m.name == name), None)
 
     def address(self, name: str) -> str:
-        """Give a machine's address."""
+        """Return a machine's address."""
         return self._ours(name).address
 
     def last_words(self, name: str) -> str:
-        """Give the tail of a machine's console, where its SSH does not answer."""
+        """Return the tail of a machine's console, for a machine whose SSH does not answer."""
         try:
             self._client.wait(self._lab, name, 0)
         except NotReadyError as error:
@@ -162,18 +162,18 @@ class LabProvider:
         return ""
 
     def _view(self, name: str) -> wire.MachineView | None:
-        """Give a machine of ours as the lab sees it; one of the same name that is not ours is refused."""
+        """Return the lab's view of a machine with the mark; one of the same name without it is refused."""
         with self._typed():
             try:
                 view = self._client.machine(self._lab, name)
             except NotFoundError:
-                # A lab that is gone is another matter than a machine that is.
+                # A missing lab is another matter than a missing machine.
                 self._client.lab(self._lab)
                 return None
         if view.maker != MAKER:
             raise ProviderError(
                 f"lab {self._lab}: machine {name} was not made by the orchestrator",
-                "it is left alone; remove it with ingot-lab, or let the pool have another prefix",
+                "it is not touched; remove it with ingot-lab, or configure another prefix for the pool",
             )
         return view
 
@@ -184,7 +184,7 @@ class LabProvider:
             more = msgspec.convert(wish.options.get("binds", []), list[Bind])
         except msgspec.ValidationError as error:
             raise ProviderError(f"{self.name}: options of the pool: binds: {error}") from error
-        # Where that folder is, the lab knows: its path here may be another one.
+        # Only the lab knows that folder: its path here may be another one.
         folder = LabFolder(Path(self._client.lab(self._lab).owner), self._lab).path
         return [Bind(str(folder / b.source), b.target, b.read_only) for b in (*self._binds, *more)]
 

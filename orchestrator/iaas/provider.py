@@ -1,7 +1,7 @@
-"""What the orchestrator asks of an infrastructure: images and machines, by name, in calls that may be made again.
+"""The interface of an infrastructure: images and machines, by name, in calls that may be repeated.
 
-Every call finds its work half done or done: creating what is there returns it, deleting what is gone is no error. So a step
-that was cut short is simply run again.
+Every call accepts that its work is half done or done: creating an existing machine returns it, deleting a missing one is
+no error. So a step that was cut short is simply run again.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ RUNNING, STOPPED = "running", "stopped"
 
 
 class ProviderError(IngotError):
-    """A provider could not do what was asked.
+    """A provider could not carry out a call.
 
     Args:
         text: what happened, in the provider's own words where it has some.
@@ -33,7 +33,7 @@ class ProviderError(IngotError):
 
 @dataclass(frozen=True, slots=True)
 class Image:
-    """An image as its provider sees it; `state` is ready, absent, importing or outdated."""
+    """An image, from its provider; `state` is ready, absent, importing or outdated."""
 
     name: str
     state: str
@@ -58,11 +58,11 @@ class Wish:
 
 @dataclass(frozen=True, slots=True)
 class Given:
-    """A machine as its provider sees it.
+    """A machine, from its provider.
 
     Attributes:
-        name: ours.
-        native: what the provider calls it.
+        name: in the platform.
+        native: its name or number at the provider.
         address: IPv4, empty while it has none.
         state: `running` or `stopped`.
         host_key: the SSH host key where the provider knows it (`ssh-ed25519 AAAA...`), else empty.
@@ -81,22 +81,22 @@ class Provider(Protocol):
     name: str
     """As the configuration calls it."""
     driver: str
-    """Which kind it is: `static`, `lab`."""
+    """Its kind: `static`, `lab`."""
 
     def images(self) -> list[Image]:
-        """List what machines could be made from; empty where the provider has no images."""
+        """Return the images that machines could be made from; empty where the provider has none."""
 
     def find_image(self, name: str) -> Image | None:
-        """Look an image up; None where the provider cannot have one of that name."""
+        """Return an image by its name; None where the provider cannot have one of that name."""
 
     def import_image(self, name: str, source: str = "", say: Callable[[str], None] = lambda _: None) -> Image:
-        """Bring an image in (from `source` where it is given) and wait until it is ready; one that is ready is returned."""
+        """Import an image (from `source` where it is given) and wait until it is ready; one that is ready is returned."""
 
     def remove_image(self, name: str) -> None:
         """Remove an image; machines made from it stay as they are."""
 
     def create(self, wish: Wish) -> Given:
-        """Make a machine, which does not run yet; one of that name that we made is returned as it stands."""
+        """Make a machine, which does not run yet; one of that name that the orchestrator made is returned as it stands."""
 
     def start(self, name: str) -> Given:
         """Start a machine, which may be running; its SSH need not answer yet."""
@@ -105,16 +105,16 @@ class Provider(Protocol):
         """Stop a machine, in good order within so many seconds, by force afterwards."""
 
     def delete(self, name: str) -> None:
-        """Remove a machine we made, running or not; one that is gone is no error."""
+        """Remove a machine that the orchestrator made, running or not; a missing one is no error."""
 
     def machines(self) -> list[Given]:
-        """List the machines we made, and no others."""
+        """Return the machines that the orchestrator made, and no others."""
 
     def find(self, name: str) -> Given | None:
-        """Look up a machine we made."""
+        """Return a machine that the orchestrator made."""
 
     def address(self, name: str) -> str:
-        """Give a machine's IPv4 address; a machine that does not exist or has none is an error."""
+        """Return a machine's IPv4 address; a machine that does not exist or has none is an error."""
 
     def last_words(self, name: str) -> str:
-        """Give the end of a machine's console, for the operator to see why it does not answer; empty where there is none."""
+        """Return the end of a machine's console, for the operator to see why it does not answer; empty without one."""

@@ -1,7 +1,7 @@
-# ruff: noqa: ARG002 - it has all calls of a provider, and hosts that are there already need less of them
-"""The driver `static`: machines that are there already, given out one by one and taken back.
+# ruff: noqa: ARG002 - it has all calls of a provider, and existing hosts need fewer arguments
+"""The driver `static`: existing machines, assigned one by one and taken back.
 
-Its options: `hosts`, a list of `{address, host_key}` (the key is optional). They run whether given out or not, so starting and
+Its options: `hosts`, a list of `{address, host_key}` (the key is optional). They run whether assigned or not, so starting and
 stopping them is for the operator. It has no images; a pool on it has the image `none`.
 """
 
@@ -19,7 +19,7 @@ NO_IMAGE = "none"
 
 
 class HostOption(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A host that may be given out. `host_key` as in a known_hosts file, without the host."""
+    """A host that may be assigned. `host_key` as in a known_hosts file, without the host."""
 
     address: str
     host_key: str = ""
@@ -32,19 +32,19 @@ class StaticOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     hosts: list[HostOption]
 
     def problems(self) -> list[str]:
-        """Each host once."""
+        """Return a problem for each host that is listed twice."""
         addresses = [h.address for h in self.hosts]
         twice = sorted({a for a in addresses if addresses.count(a) > 1})
-        return [f"hosts: {a} is there twice" for a in twice]
+        return [f"hosts: {a} is listed twice" for a in twice]
 
 
 class StaticProvider:
-    """See `Provider`.
+    """The driver of existing hosts; see `Provider`.
 
     Args:
-        name: as the configuration calls it.
+        name: its name in the configuration.
         options: its hosts.
-        book: file that remembers who has which host.
+        book: the file that records the assigned hosts.
     """
 
     driver = "static"
@@ -56,23 +56,23 @@ class StaticProvider:
         self._guard = threading.Lock()
 
     def images(self) -> list[Image]:
-        """There are none."""
+        """Return no images."""
         return []
 
     def find_image(self, name: str) -> Image | None:
-        """Know the name that stands for no image."""
+        """Return an image only for the name that stands for none."""
         return Image(NO_IMAGE, READY) if name == NO_IMAGE else None
 
     def import_image(self, name: str, source: str = "", say: Callable[[str], None] = lambda _: None) -> Image:
-        """Refuse: its hosts are installed already."""
+        """Refuse: the hosts are installed already."""
         raise self._no_images()
 
     def remove_image(self, name: str) -> None:
-        """Refuse."""
+        """Refuse: there are no images."""
         raise self._no_images()
 
     def create(self, wish: Wish) -> Given:
-        """Give out a free host; whoever has one already keeps it."""
+        """Assign a free host; a machine that has one keeps it."""
         with self._guard:
             taken = self._read()
             address = taken.get(wish.name)
@@ -80,7 +80,7 @@ class StaticProvider:
                 address = next((a for a in self._hosts if a not in taken.values()), None)
                 if address is None:
                     raise ProviderError(
-                        f"{self.name}: all {len(self._hosts)} hosts are given out",
+                        f"{self.name}: all {len(self._hosts)} hosts are assigned",
                         f"add one to providers.{self.name}.hosts, or scale a pool in",
                     )
                 self._write({**taken, wish.name: address})
@@ -91,7 +91,7 @@ class StaticProvider:
         return self._of(name)
 
     def stop(self, name: str, deadline: float = 60.0) -> Given:
-        """Return the host: what runs on it was stopped by a play, and its power is the operator's."""
+        """Return the host: a play stopped its services, and its power is the operator's."""
         return self._of(name)
 
     def delete(self, name: str) -> None:
@@ -102,20 +102,20 @@ class StaticProvider:
                 self._write(taken)
 
     def machines(self) -> list[Given]:
-        """List the hosts that are given out."""
+        """Return the assigned hosts."""
         with self._guard:
             return [self._given(name, address) for name, address in sorted(self._read().items())]
 
     def find(self, name: str) -> Given | None:
-        """Look up a host that is given out."""
+        """Return an assigned host."""
         return next((m for m in self.machines() if m.name == name), None)
 
     def address(self, name: str) -> str:
-        """Give a host's address."""
+        """Return a host's address."""
         return self._of(name).address
 
     def last_words(self, name: str) -> str:
-        """There is no console."""
+        """Return nothing: there is no console."""
         return ""
 
     def _of(self, name: str) -> Given:

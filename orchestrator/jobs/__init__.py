@@ -1,1 +1,1 @@
-"""Jobs: what an operation is made of, the journal it is written to, and the engine that works through it."""
+"""Jobs: the parts of an operation, the journal that records them, and the engine that carries them out."""

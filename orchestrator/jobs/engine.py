@@ -1,6 +1,6 @@
 """The engine: takes jobs from the journal and works through their steps, each job in a thread of its own.
 
-It may end at any moment. What it had begun stays `running` in the journal, and the next engine goes on from the first step
+It may end at any moment. A begun step stays `running` in the journal, and the next engine continues from the first step
 that is not done.
 """
 
@@ -27,11 +27,11 @@ from orchestrator.tools import Tools
 JOBS = Counter("ingot_orchestrator_jobs_total", "Jobs that ended.", ["kind", "state"])
 STEP_SECONDS = Histogram(
     "ingot_orchestrator_step_seconds",
-    "How long the steps of jobs took.",
+    "Duration of the steps of jobs.",
     ["kind", "step"],
     buckets=(0.1, 0.5, 1, 3, 10, 30, 60, 120, 300, 600, 1800),
 )
-# Jobs are taken at once when they are submitted; this is for those that could not be.
+# Jobs are taken at once when they are submitted; this interval is for those that could not be.
 LOOK_SECONDS = 1.0
 PRUNE_SECONDS = 3600.0
 LONGEST_LINE = 2000
@@ -40,7 +40,7 @@ logger = log.get(__name__)
 
 
 class Work:
-    """One job at work: what its steps see as `Doing`."""
+    """One job at work: the `Doing` of its steps."""
 
     def __init__(
         self,
@@ -62,8 +62,8 @@ class Work:
         self._mutex = threading.Lock()
 
     def say(self, line: str) -> None:
-        """As `Doing.say`."""
-        # Before it is cut: half a secret would not be known for one.
+        """Do the same as `Doing.say`."""
+        # Before the line is cut: half a secret would not be recognised.
         lines = [text[:LONGEST_LINE] for text in self.redact(line).splitlines() if text.strip()]
         if lines:
             with self._mutex:
@@ -71,7 +71,7 @@ class Work:
         self.check()
 
     def save(self) -> None:
-        """As `Doing.save`."""
+        """Do the same as `Doing.save`."""
         with self._mutex:
             self._journal.save(self.job_id, self.facts)
         self.check()
@@ -83,17 +83,17 @@ class Work:
 
 
 class Engine:
-    """Works through the journal's jobs.
+    """The engine of the journal's jobs.
 
     Args:
-        tools: given to every kind and step.
-        journal: where jobs lie.
+        tools: passed to every kind and step.
+        journal: the store of jobs.
         kinds: by name.
         resumable: names of the kinds whose failed jobs can be resumed.
-        redactor: makes what keeps secrets out of a job's texts; asked once for each run of a job.
-        guard: a file; whoever locks it is the one engine of this journal.
-        parallel: how many jobs run at once.
-        keep_seconds: how long jobs are known after their end.
+        redactor: makes the filter that masks secrets in a job's texts; called once for each run of a job.
+        guard: a file; the process that locks it is the one engine of this journal.
+        parallel: number of jobs that run at once.
+        keep_seconds: seconds for which jobs are kept after their end.
     """
 
     def __init__(
@@ -122,14 +122,14 @@ class Engine:
         self._mutex = threading.Lock()
         self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
         self.works = False
-        """True while this engine is the one that takes jobs."""
+        """Whether this engine is the one that takes jobs."""
 
     def start(self) -> None:
         """Begin; jobs that an earlier process left are taken first."""
         self._thread.start()
 
     def stop(self, seconds: float) -> bool:
-        """End: no step is begun any more, and a step at work ends at its next word.
+        """End: no further step is begun, and a running step ends at its next line of progress.
 
         Returns:
             Whether all have ended within so many seconds; those that have not are left to the next process.
@@ -153,20 +153,20 @@ class Engine:
         about: Collection[str] = (),
         mark: Mark | None = None,
     ) -> int:
-        """Plan a wish and queue it.
+        """Plan a request and queue it.
 
         Args:
             kind: the verb.
             wish: see `kinds`.
-            by: who asks.
-            about: locks the operation is known to want, so that it is refused before it is planned.
-            mark: of the journal when the wish was made from what there is; None when it does not depend on that.
+            by: the caller.
+            about: locks that the operation needs, so that it is refused before it is planned.
+            mark: of the journal when the request was made from its present state; None when it does not depend on that.
 
         Returns:
             The job's number.
 
         Raises:
-            RefusedError: it cannot or must not be begun; HeldError where another job is in the way.
+            RefusedError: it cannot or must not begin; HeldError where another job is in the way.
             StaleError: a job ended since `mark`.
         """
         for lock in about:
@@ -205,7 +205,7 @@ class Engine:
         job = self._journal.job(job_id)
         if job is not None and job["kind"] not in self._resumable:
             raise RefusedError(
-                f"a failed {job['kind']} is not resumed: what it had begun was put right; begin a new one",
+                f"a failed {job['kind']} is not resumed: its changes were undone; begin a new one",
                 409,
             )
         self._journal.again(job_id)
@@ -230,7 +230,7 @@ class Engine:
                 except OperationalError as error:
                     logger.warning("journal_not_read", reason=str(error.orig))
                 self._wake.wait(LOOK_SECONDS)
-            # The guard is held until the threads are done with the journal, or the process is gone.
+            # The guard is held until the threads no longer use the journal, or the process is gone.
             for thread in self._threads():
                 thread.join()
         self.works = False
@@ -290,9 +290,9 @@ class Engine:
             self._wake.set()
 
     def _break_off(self, job_id: int, error: Exception) -> None:
-        """End a job that the engine itself cannot go on with, such as one whose facts cannot be written."""
+        """End a job that the engine itself cannot continue, for example because its facts cannot be written."""
         message = self._redactor()(f"the engine failed: {type(error).__name__}: {error}")
-        way_out = "Nothing was put right. The orchestrator's log says more; look at the machines of this job before you go on."
+        way_out = "Nothing was undone. The orchestrator's log has the reason; check the machines of this job before you go on."
         try:
             self._journal.end(job_id, None, message, way_out)
         except SQLAlchemyError:
@@ -330,7 +330,7 @@ class Engine:
         self._end(work, name)
 
     def _step(self, work: Work, kind: str, position: int, step: Step) -> str | None:
-        """Run a step; why it failed, or None."""
+        """Run a step; return the reason of its failure, or None."""
         logger.info("step_begins", job=work.job_id, step=step.name, machines=list(step.machines))
         self._journal.step_begins(work.job_id, position, work.facts)
         why = None
@@ -352,9 +352,7 @@ class Engine:
             raise
         except Exception as error:  # noqa: BLE001 - whatever it is, the job must end in a clear state
             left = _reason(error, work.job_id)
-            way_out = (
-                f"Cleaning up failed as well: {left}. Look at the machines of this job before you go on."
-            )
+            way_out = f"Cleaning up failed as well: {left}. Check the machines of this job before you go on."
         self._end(work, kind.name, f"{step.name}: {why}", way_out)
 
     def _end(self, work: Work, kind: str, message: str = "", way_out: str | None = None) -> None:
@@ -367,7 +365,7 @@ class Engine:
 
 
 def _nothing(_doing: object) -> None:
-    """Stand for the step that could not be named."""
+    """Stand in for a step that is not known."""
 
 
 def _reason(error: Exception, job_id: int) -> str:

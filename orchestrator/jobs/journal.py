@@ -1,6 +1,6 @@
 """The journal of jobs: every read and every write of jobs, steps, progress lines and locks.
 
-One orchestrator writes it. What belongs together is one transaction: a job and its locks, its end and their release.
+One orchestrator writes it. A job and its locks are one transaction, and so are its end and their release.
 """
 
 from __future__ import annotations
@@ -18,16 +18,16 @@ from orchestrator.jobs.kinds import PLATFORM, Facts, Planned, RefusedError, Step
 from orchestrator.models import DONE, FAILED, RUNNING, SUCCEEDED, WAITING, Job, Line, Lock
 from orchestrator.models import Step as StepRow
 
-# Jobs that ended, lines of a job, and letters of a line that are kept.
+# The largest numbers of ended jobs, of a job's lines, and of a line's letters.
 MOST_JOBS, MOST_LINES, MOST_LETTERS = 5000, 20_000, 10_000
 _JOBS_AT_ONCE = 100
-# The name under which PostgreSQL's writers of locks queue up.
+# The name of the lock at which PostgreSQL's writers of locks queue up.
 _LOCKS = "locks"
 Mark = tuple[int, float]
 
 
 class HeldError(RefusedError):
-    """What the operation would work on is held by another job, whose number is `job`."""
+    """Another job, whose number is `job`, holds a lock that the operation needs."""
 
     def __init__(self, lock: str, job: int, kind: str) -> None:
         what = "the whole platform" if lock == PLATFORM else lock.replace(":", " ")
@@ -36,12 +36,12 @@ class HeldError(RefusedError):
 
 
 class StaleError(Exception):
-    """A job ended while a wish was being planned: the plan may not hold any more."""
+    """A job ended while a request was being planned: the plan may not hold any more."""
 
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """What the journal says of a step: its position, name, state and message."""
+    """The journal's record of a step: its position, name, state and message."""
 
     position: int
     name: str
@@ -50,17 +50,17 @@ class Known:
 
 
 class Journal:
-    """All of it.
+    """The journal.
 
     Args:
-        db: where it is kept.
+        db: its database.
     """
 
     def __init__(self, db: Database) -> None:
         self._db = db
 
     def mark(self) -> Mark:
-        """Give what changes whenever a job ends or is resumed: a plan holds as long as this does."""
+        """Return a mark that changes whenever a job ends or is resumed: a plan holds as long as it stays the same."""
         with self._db.session() as session:
             return _mark(session)
 
@@ -69,9 +69,9 @@ class Journal:
 
         Args:
             kind: its verb.
-            wish: what was asked for.
+            wish: the request.
             planned: from the kind.
-            by: who asked.
+            by: the caller.
             mark: `mark()` as it was before the plan was made.
 
         Returns:
@@ -79,7 +79,7 @@ class Journal:
 
         Raises:
             HeldError: another job holds one of the locks.
-            StaleError: plan again.
+            StaleError: the plan must be made again.
         """
         now = time.time()
         with self._db.session() as session:
@@ -95,7 +95,7 @@ class Journal:
             return job.id
 
     def again(self, job_id: int) -> None:
-        """Let a failed job wait once more, with its locks, from its failed step on.
+        """Queue a failed job again, with its locks, from its failed step on.
 
         Raises:
             RefusedError: 404 for an unknown one; 409 for one that has not failed, whose locks are held, or that is out of
@@ -124,7 +124,7 @@ class Journal:
                     step.started = step.ended = None
 
     def unended(self) -> list[tuple[int, str]]:
-        """Give number and state of the jobs that wait or run, oldest first."""
+        """Return number and state of the jobs that wait or run, oldest first."""
         with self._db.session() as session:
             rows = session.execute(
                 select(Job.id, Job.state).where(Job.state.in_((WAITING, RUNNING))).order_by(Job.id)
@@ -132,7 +132,7 @@ class Journal:
             return [(row.id, row.state) for row in rows]
 
     def begin(self, job_id: int) -> tuple[str, Facts]:
-        """Note that a job runs; give its kind and its facts."""
+        """Record that a job runs; return its kind and its facts."""
         with self._db.session() as session:
             job = session.get_one(Job, job_id)
             job.state = RUNNING
@@ -140,9 +140,9 @@ class Journal:
             return job.kind, dict(job.facts)
 
     def steps(self, job_id: int, steps: Sequence[Step]) -> list[Known]:
-        """Note a job's steps, and give what is known of them.
+        """Record a job's steps, and return their records.
 
-        Those that were noted before keep their state, found by name and machines: a newer release may have other steps
+        Steps recorded before keep their state, found by name and machines: a newer release may have other steps
         for a job that an older one began.
         """
         with self._db.session() as session:
@@ -160,7 +160,7 @@ class Journal:
             return [Known(row.position, row.name, row.state, row.message) for row in rows]
 
     def step_begins(self, job_id: int, position: int, facts: Facts) -> None:
-        """Note that a step runs; one that ran before keeps the time it began."""
+        """Record that a step runs; one that ran before keeps the time of its beginning."""
         with self._db.session() as session:
             session.get_one(Job, job_id).facts = dict(facts)
             row = session.get_one(StepRow, (job_id, position))
@@ -168,7 +168,7 @@ class Journal:
             row.started = row.started or time.time()
 
     def step_ends(self, job_id: int, position: int, facts: Facts, failure: str | None = None) -> float:
-        """Note that a step is done, or failed and why; give the seconds it took."""
+        """Record that a step is done, or the reason of its failure; return the seconds it took."""
         with self._db.session() as session:
             session.get_one(Job, job_id).facts = dict(facts)
             row = session.get_one(StepRow, (job_id, position))
@@ -192,14 +192,14 @@ class Journal:
                 for i, text in enumerate(lines, 1)
             )
             if last + len(lines) > MOST_LINES:
-                # The oldest go: how a job ended is in the newest.
+                # The oldest lines go: the result of a job is in the newest.
                 over = last + len(lines) - MOST_LINES
                 session.execute(delete(Line).where(Line.job_id == job_id, Line.n <= over))
 
     def end(self, job_id: int, facts: Facts | None, message: str = "", way_out: str | None = None) -> str:
-        """Note how a job ended and free its locks: failed where a way out is given, else succeeded.
+        """Record the end of a job and free its locks: failed where a way out is given, else succeeded.
 
-        Without facts, those that were written last are kept.
+        Without facts, the ones written last are kept.
         """
         with self._db.session() as session:
             job = session.get_one(Job, job_id)
@@ -213,8 +213,8 @@ class Journal:
     def prune(self, before: float) -> int:
         """Forget jobs that ended before that time, and those beyond `MOST_JOBS`, with their steps and lines; return how many.
 
-        Those that wait or run stay, however old they are. A job goes after what hangs on it, and a few at a time: each statement
-        ends in its time however large the journal has become.
+        Jobs that wait or run stay, however old they are. A job is removed after its dependents, and a few at a time, so that
+        each statement ends in its time however large the journal has become.
         """
         ended = select(Job.id).where(Job.state.in_((SUCCEEDED, FAILED)))
         count = 0
@@ -230,13 +230,13 @@ class Journal:
             count += self._db.prune(Job, Job.id.in_(some), Job.state.in_((SUCCEEDED, FAILED)))
 
     def job(self, job_id: int) -> dict[str, Any] | None:
-        """Give a job with its steps as the API shows it (docs/platform.md), or None."""
+        """Return a job with its steps as the API shows it (docs/platform.md), or None."""
         with self._db.session() as session:
             job = session.get(Job, job_id)
             return None if job is None else {**_job(job), "steps": [_step(row) for row in job.steps]}
 
     def jobs(self, limit: int, state: str | None = None) -> list[dict[str, Any]]:
-        """Give the newest jobs without their steps, newest first."""
+        """Return the newest jobs without their steps, newest first."""
         query = select(Job).order_by(Job.id.desc()).limit(limit)
         if state is not None:
             query = query.where(Job.state == state)
@@ -244,7 +244,7 @@ class Journal:
             return [_job(job) for job in session.scalars(query)]
 
     def lines(self, job_id: int, after: int) -> dict[str, Any] | None:
-        """Give a job's state and its lines after the given one as the API shows them, or None for an unknown job."""
+        """Return a job's state and its lines after the given one as the API shows them, or None for an unknown job."""
         with self._db.session() as session:
             job = session.get(Job, job_id)
             if job is None:
@@ -254,19 +254,19 @@ class Journal:
             return {"lines": lines, "state": job.state}
 
     def holder(self, lock: str) -> int | None:
-        """Give the job that holds a lock, or the whole platform."""
+        """Return the job that holds a lock, or the whole platform."""
         with self._db.session() as session:
             return session.scalar(select(Lock.job_id).where(Lock.name.in_((lock, PLATFORM))).limit(1))
 
     def counts(self) -> dict[str, int]:
-        """Count the jobs by state."""
+        """Return the number of jobs by state."""
         with self._db.session() as session:
             rows = session.execute(select(Job.state, func.count()).group_by(Job.state))
             return {row[0]: row[1] for row in rows}
 
 
 def collides(some: Collection[str], others: Collection[str]) -> bool:
-    """Tell whether two sets of locks cannot be held at once."""
+    """Return whether two sets of locks cannot be held at once."""
     if not some or not others:
         return False
     return PLATFORM in some or PLATFORM in others or not set(some).isdisjoint(others)

@@ -1,12 +1,12 @@
-"""What a kind of job is: one operation with one verb, planned at once, then done step by step.
+"""The kinds of jobs: a kind is one operation with one verb, planned at once, then done step by step.
 
 A job survives its process: its facts and its steps lie in the journal, and a step that was under way when the orchestrator
-ended is run again by the next one. So every step must be able to find its work half done or done. Steps run one after
+ended is run again by the next one. So every step must accept that its work is half done or done. Steps run one after
 another; a step that works on several machines at once does so by itself.
 
-What a wish holds, by kind; the API has refused unknown members and wrong types already:
+The members of a request, by kind; the API has refused unknown members and wrong types already:
 
-| kind | wish |
+| kind | request |
 |---|---|
 | `scale_out` | `{"pool": "dea", "count": 1}` |
 | `scale_in` | `{"pool": "dea", "count": 1}` or `{"pool": "dea", "machine": "dea3"}` |
@@ -32,11 +32,11 @@ PLATFORM = "*"
 
 
 class RefusedError(IngotError):
-    """A wish that is not begun; the text names the field and the remedy.
+    """A request that is refused; the text names the field and the remedy.
 
     Args:
         text: for the operator.
-        status: of the API's answer: 400 makes no sense, 404 names something unknown, 409 not now.
+        status: of the API's answer: 400 invalid, 404 names something unknown, 409 not now.
     """
 
     def __init__(self, text: str, status: int = 400) -> None:
@@ -45,15 +45,15 @@ class RefusedError(IngotError):
 
 
 class StepError(IngotError):
-    """A step failed; the text says what was found. The job ends as `failed` unless its kind can go on."""
+    """A step failed; the text has the findings. The job ends as `failed` unless its kind can go on."""
 
 
 class EngineStops(BaseException):
-    """The orchestrator ends. Steps let it pass: the job goes on from this step when the next process starts."""
+    """The orchestrator ends. Steps must not catch it: the next process continues the job from this step."""
 
 
 class Doing(Protocol):
-    """What a step gets: the job it belongs to, and the tools."""
+    """The context of a step: the job it belongs to, and the tools."""
 
     job_id: int
     facts: Facts
@@ -61,13 +61,13 @@ class Doing(Protocol):
     tools: Tools
 
     def say(self, line: str) -> None:
-        """Add a line of progress to the journal: shown while the step runs, kept afterwards. Never a secret.
+        """Add a line of progress to the journal: shown while the step runs, kept afterwards. It must not hold a secret.
 
         May be called by several threads. Raises EngineStops, after it has written, where the orchestrator ends.
         """
 
     def save(self) -> None:
-        """Write the facts to the journal now, before something that must not be done twice unawares.
+        """Write the facts to the journal now, before an action that must not be repeated unawares.
 
         Raises EngineStops, after it has written, where the orchestrator ends.
         """
@@ -75,7 +75,7 @@ class Doing(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One step: `name` is a verb of the field (`create`, `reach`, `configure`), `machines` whom it concerns."""
+    """One step: `name` is a verb of the field (`create`, `reach`, `configure`), `machines` are those it works on."""
 
     name: str
     run: Callable[[Doing], None]
@@ -84,9 +84,9 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Planned:
-    """A wish that holds: the facts to begin with, and what nobody else may work on meanwhile.
+    """A valid request: the initial facts, and the locks that no other job may hold meanwhile.
 
-    Locks are words such as `pool:dea`, `machine:dea3` or `PLATFORM`; a wish whose locks are held is refused with 409
+    Locks are words such as `pool:dea`, `machine:dea3` or `PLATFORM`; a request whose locks are held is refused with 409
     and the number of the job that holds them.
     """
 
@@ -99,21 +99,21 @@ class Kind(Protocol):
 
     @property
     def name(self) -> str:
-        """The verb: `scale_out`, `scale_in`, `wire_nfs`, `unwire_nfs`, `roll`, `rollback`."""
+        """Return the verb: `scale_out`, `scale_in`, `wire_nfs`, `unwire_nfs`, `roll`, `rollback`."""
 
     def plan(self, tools: Tools, wish: Mapping[str, Any]) -> Planned:
-        """Check a wish against what there is; nothing is changed.
+        """Check a request against the present state; nothing is changed.
 
         Raises:
-            RefusedError: it cannot or must not be begun.
+            RefusedError: it cannot or must not begin.
         """
 
     def steps(self, tools: Tools, facts: Facts) -> Sequence[Step]:
-        """Give all steps in order, from the facts alone: the same again after a restart."""
+        """Return all steps in order, from the facts alone: the same again after a restart."""
 
     def give_up(self, doing: Doing, failed: Step, why: str) -> str:
-        """Put right what a failed job must not leave (machines above all); may run again after a restart.
+        """Undo what a failed job must not leave (machines above all); may run again after a restart.
 
         Returns:
-            The way out, for the operator: what was left as it is, how to go on, how to go back.
+            The way out, for the operator: the present state, how to go on, how to go back.
         """

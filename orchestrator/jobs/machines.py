@@ -1,4 +1,4 @@
-"""What jobs do with machines of pools: their rows, and the ways out of the platform that several jobs share."""
+"""Work on pools' machines that several jobs share: their rows, and their removal from the platform."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from orchestrator.tools import Tools
 
 # An agent answers at once, or is not there; a bus that is away comes back.
 _ASK_SECONDS, _ASK_TRIES = 2.0, 5
-# The engine may end meanwhile: nothing waits longer without looking.
+# The engine may end meanwhile: no wait is longer than this without a check.
 LOOK_SECONDS = 2.0
 
 
 def known(tools: Tools, name: str) -> PoolConfig:
-    """Give a pool's configuration.
+    """Return a pool's configuration.
 
     Raises:
         RefusedError: there is none of that name.
@@ -37,7 +37,7 @@ def known(tools: Tools, name: str) -> PoolConfig:
 
 
 def pool(tools: Tools, name: str) -> Pool:
-    """Give a pool as it stands: the machines it made, and the others of its group."""
+    """Return a pool as it stands: the machines that it made, and the others of its group."""
     config = known(tools, name)
     made = {row.name: row for row in rows(tools) if row.pool == name}
     members = [
@@ -55,21 +55,21 @@ def pool(tools: Tools, name: str) -> Pool:
 
 
 def rows(tools: Tools, names: Sequence[str] | None = None) -> list[Machine]:
-    """Read machines' rows, all of them or those of some names."""
+    """Return machines' rows, all of them or those of some names."""
     with tools.db.session() as session:
         wanted = select(Machine).order_by(Machine.name)
         return list(session.scalars(wanted if names is None else wanted.where(Machine.name.in_(names))))
 
 
 def row(tools: Tools, name: str) -> Machine:
-    """Read a machine's row.
+    """Return a machine's row.
 
     Raises:
         StepError: it has none.
     """
     if found := rows(tools, [name]):
         return found[0]
-    raise StepError(f"{name} is in nobody's books any more")
+    raise StepError(f"{name} is no longer in the orchestrator's database")
 
 
 def change(tools: Tools, name: str, **values: Any) -> None:
@@ -84,10 +84,10 @@ def change(tools: Tools, name: str, **values: Any) -> None:
 
 
 def each(names: Iterable[str], work: Callable[[str], None]) -> dict[str, str]:
-    """Do something with several machines at once.
+    """Call a function for several machines at once.
 
     Returns:
-        Why it failed, by machine.
+        The reason of each failure, by machine.
     """
     listed = list(names)
     if not listed:
@@ -127,13 +127,13 @@ def evacuate(tools: Tools, address: str, *, evacuating: bool = True) -> DeaBeat 
 
 
 def wait(doing: Doing, condition: Callable[[], bool], seconds: float, tell: Callable[[], str]) -> bool:
-    """Wait until something holds of the beats, telling now and then how far it is.
+    """Wait until a condition of the beats holds, with lines of progress now and then.
 
     Args:
         doing: the step.
-        condition: asked at every message.
+        condition: called at every message.
         seconds: at most.
-        tell: gives a line; the same one is said once.
+        tell: returns a line; the same line is written once.
 
     Returns:
         Whether it holds.
@@ -146,23 +146,23 @@ def wait(doing: Doing, condition: Callable[[], bool], seconds: float, tell: Call
         if (line := tell()) != said:
             doing.say(line)
             said = line
-        # Also notices that the engine ends.
+        # This also notices that the engine ends.
         doing.save()
     return True
 
 
 def forget(tools: Tools, name: str, address: str) -> None:
-    """Take a machine out of the inventory, and its key out of what is trusted."""
+    """Remove a machine from the inventory, and its key from the trusted ones."""
     tools.inventory.remove(name)
     if address:
         tools.gate.forget(address)
 
 
 def remove(tools: Tools, name: str) -> None:
-    """Remove a machine that was made here and its row; gone already is fine.
+    """Remove a machine that the orchestrator made, and its row; a missing one is no error.
 
     Raises:
-        IngotError: something refuses; the row stays, as failed and with the reason.
+        IngotError: the removal failed; the row stays, as failed and with the reason.
     """
     for there in rows(tools, [name]):
         change(tools, name, state=LEAVING)
@@ -180,7 +180,7 @@ def remove(tools: Tools, name: str) -> None:
 
 
 def provider(tools: Tools, name: str) -> Provider:
-    """Give a driver.
+    """Return a driver.
 
     Raises:
         StepError: the configuration has none of that name any more.

@@ -1,4 +1,4 @@
-"""The kinds of jobs there are, by name."""
+"""The kinds of jobs, by name."""
 
 from __future__ import annotations
 
@@ -9,11 +9,12 @@ from orchestrator.jobs.scale_in import ScaleIn
 from orchestrator.jobs.scale_out import ScaleOut
 from orchestrator.jobs.wire_nfs import UnwireNfs, WireNfs
 
-# Whose failed jobs go on from the failed step. The others leave nothing to go on from: `give_up` has put it right.
+# The kinds that can be resumed from the failed step. The others clean up on failure (`give_up`) and must be started
+# anew.
 RESUMABLE = frozenset({"roll", "rollback", "wire_nfs", "unwire_nfs"})
 
 
 def kinds() -> dict[str, Kind]:
-    """Make one of each."""
+    """Return one instance of each kind."""
     made: list[Kind] = [ScaleOut(), ScaleIn(), Roll(), Rollback(), WireNfs(), UnwireNfs()]
     return {kind.name: kind for kind in made}

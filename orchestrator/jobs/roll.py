@@ -13,15 +13,15 @@ from orchestrator.tools import Tools
 
 
 class Roll:
-    """To another release."""
+    """The roll to another release."""
 
     name = "roll"
 
     def plan(self, tools: Tools, wish: Mapping[str, Any]) -> Planned:
-        """As `Kind.plan`.
+        """Do the same as `Kind.plan`.
 
         Args:
-            tools: the folder of releases and the inventory are asked.
+            tools: the folder of releases and the inventory are read.
             wish: `release`, and `share` of the DEAs at a time.
 
         Raises:
@@ -39,11 +39,11 @@ class Roll:
         return rolling.planned(tools, release, share=float(wish.get("share", DEFAULT_SHARE)))
 
     def steps(self, tools: Tools, facts: Facts) -> Sequence[Step]:
-        """As `Kind.steps`."""
+        """Do the same as `Kind.steps`."""
         del tools
         return rolling.steps(facts)
 
     def give_up(self, doing: Doing, failed: Step, why: str) -> str:
-        """As `Kind.give_up`; nothing is undone by itself, as what serves is not to be touched twice."""
+        """Do the same as `Kind.give_up`; nothing is undone, because running services must not be touched twice."""
         del why
         return rolling.way_out(doing, failed)

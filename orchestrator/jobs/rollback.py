@@ -1,4 +1,4 @@
-"""The job that goes back to the release before, from wherever a roll got to."""
+"""The job that goes back to the release before, from any stage of a roll."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from orchestrator.tools import Tools
 
 
 class Rollback:
-    """To an earlier release; machines need not be well."""
+    """The roll back to an earlier release; machines need not be well."""
 
     name = "rollback"
 
     def plan(self, tools: Tools, wish: Mapping[str, Any]) -> Planned:
-        """As `Kind.plan`.
+        """Do the same as `Kind.plan`.
 
         Args:
-            tools: the folder of releases and the inventory are asked.
-            wish: `release`; by default, what a roll that did not end was to replace, or else the release before.
+            tools: the folder of releases and the inventory are read.
+            wish: `release`; by default, the one that an unfinished roll was to replace, else the release before.
 
         Raises:
             RefusedError: 409 nothing to go back to; 404 there is no such release; 400 all of the platform runs it.
@@ -40,11 +40,11 @@ class Rollback:
         return rolling.planned(tools, release, back=True)
 
     def steps(self, tools: Tools, facts: Facts) -> Sequence[Step]:
-        """As `Kind.steps`."""
+        """Do the same as `Kind.steps`."""
         del tools
         return rolling.steps(facts)
 
     def give_up(self, doing: Doing, failed: Step, why: str) -> str:
-        """As `Kind.give_up`; nothing is undone by itself."""
+        """Do the same as `Kind.give_up`; nothing is undone."""
         del why
         return rolling.way_out(doing, failed)

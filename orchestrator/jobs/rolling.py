@@ -1,4 +1,4 @@
-"""What `roll` and `rollback` have in common: the releases there are, and the steps, each one of the playbooks' parts."""
+"""Common parts of `roll` and `rollback`: the known releases, and the steps, each a part of the playbooks."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _PART = "roll_machines.yml"
 
 
 def known_releases(folder: Path) -> list[str]:
-    """Give the names of the releases on this machine; one that is being built is none yet."""
+    """Return the names of the releases on this machine; one that is being built is not among them."""
     try:
         return sorted(p.name for p in folder.iterdir() if p.name[0] != "." and (p / MANIFEST).is_file())
     except OSError:
@@ -25,7 +25,7 @@ def known_releases(folder: Path) -> list[str]:
 
 
 def check_known(tools: Tools, release: str) -> None:
-    """See that there is such a release.
+    """Check that a release exists.
 
     Raises:
         RefusedError: 404; the text names those that are known.
@@ -40,7 +40,7 @@ def check_known(tools: Tools, release: str) -> None:
 
 
 def planned(tools: Tools, release: str, *, share: float = DEFAULT_SHARE, back: bool = False) -> Planned:
-    """Give the facts of a roll to a release, and the lock on the whole platform.
+    """Return the facts of a roll to a release, and the lock on the whole platform.
 
     Raises:
         RefusedError: no machine of the inventory runs a release.
@@ -61,7 +61,7 @@ def planned(tools: Tools, release: str, *, share: float = DEFAULT_SHARE, back: b
 
 
 def steps(facts: Facts) -> Sequence[Step]:
-    """Give the steps: preflight, stage, foundation, canary, the other batches, settle."""
+    """Return the steps: preflight, stage, foundation, canary, the other batches, settle."""
     everybody = tuple(name for batch in facts["batches"] for name in batch["machines"])
     found = [
         Step("preflight", _part("preflight", "roll_preflight.yml"), everybody),
@@ -75,10 +75,10 @@ def steps(facts: Facts) -> Sequence[Step]:
 
 
 def way_out(doing: Doing, failed: Step) -> str:
-    """Say where a roll that failed has left the platform, how to go on, and how to go back."""
+    """Return in words where a failed roll has left the platform, how to go on, and how to go back."""
     facts = doing.facts
     machines = [name for batch in facts["batches"] for name in batch["machines"]]
-    on = f"To go on, mend what was named and resume this job: `ingot jobs resume {doing.job_id}`."
+    on = f"To go on, repair the named faults and resume this job: `ingot jobs resume {doing.job_id}`."
     if failed.name in ("preflight", "stage"):
         return f"Nothing that runs was touched. {on}"
     reached = standing(machines, facts["done"], facts["release"])
@@ -90,7 +90,7 @@ def way_out(doing: Doing, failed: Step) -> str:
 
 
 def _foundation(doing: Doing) -> None:
-    # From here on, machines may differ: a rollback goes to what ran before.
+    # From here on, machines may differ: a rollback goes to the release before.
     if not doing.facts["back"]:
         inventory.record_rolling(doing.tools.inventory.folder, doing.facts["release"])
     if hosts := doing.facts["foundation"]:
@@ -115,10 +115,10 @@ def _part(name: str, playbook: str) -> Callable[[Doing], None]:
 
 
 def _run(doing: Doing, name: str, playbook: str, limit: Sequence[str], variables: dict[str, Any]) -> None:
-    """Run a part of the playbooks of the release that is rolled to: they know its roles best."""
+    """Run a part of the playbooks of the release that is rolled to: they fit its roles best."""
     facts, tools = doing.facts, doing.tools
     release = facts["release"]
-    # The first releases carried no plays: they are returned to by those that run.
+    # The first releases carried no plays: the running release's plays return to them.
     carried = (Path(tools.config.releases) / release / PLAYS / "playbooks" / _PART).is_file()
     given = {"roll_to": release, "roll_back": facts["back"], **variables}
     play = Play(f"{doing.job_id}-{name}", playbook, tuple(limit), given, release if carried else None)

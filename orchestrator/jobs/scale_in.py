@@ -1,5 +1,5 @@
-# ruff: noqa: ARG002 - all kinds of jobs are called alike, and not each needs all it is given
-"""`scale_in`: makes a pool smaller, without a request lost: a machine leaves when its instances run, and are routed, elsewhere."""
+# ruff: noqa: ARG002 - all kinds of jobs have the same signatures, and not each needs all arguments
+"""`scale_in`: makes a pool smaller without losing a request: a machine leaves when its instances are routed elsewhere."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ _STOP_SECONDS = 30.0
 
 
 class ScaleIn:
-    """See `Kind`.
+    """The kind `scale_in`; see `Kind`.
 
-    Facts: `pool`, `machines`, `addresses` (by machine), `played` (whom the play stops), and `routes`: how many
+    Facts: `pool`, `machines`, `addresses` (by machine), `played` (those that the play stops), and `routes`: how many
     endpoints each application had in the whole platform when the first machine began to leave.
     """
 
     name = "scale_in"
 
     def plan(self, tools: Tools, wish: Mapping[str, Any]) -> Planned:
-        """Choose the machines that cost least to empty, or check the one that is named."""
+        """Choose the machines that cost least to empty, or check the named one."""
         name = str(wish["pool"])
         pool = machines.pool(tools, name)
         chosen = (
@@ -45,7 +45,7 @@ class ScaleIn:
         return Planned(facts, frozenset({f"pool:{name}", *(f"machine:{n}" for n in chosen)}))
 
     def steps(self, tools: Tools, facts: Facts) -> Sequence[Step]:
-        """From the pool back to the provider."""
+        """Return the steps, from the pool back to the provider."""
         names = tuple(facts["machines"])
         work: dict[str, Callable[[Doing], None]] = {
             "choose": _choose,
@@ -58,7 +58,7 @@ class ScaleIn:
         return [Step(name, run, names) for name, run in work.items()]
 
     def give_up(self, doing: Doing, failed: Step, why: str) -> str:
-        """Let machines that still serve take instances again; those that are half gone are named as failed."""
+        """Let machines that still serve take instances again; half removed ones are named as failed."""
         tools = doing.tools
         words, half = [], []
         for row in machines.rows(tools, doing.facts["machines"]):
@@ -102,7 +102,7 @@ def _evacuate(doing: Doing) -> None:
 
     def evacuate(name: str) -> None:
         if (beat := machines.evacuate(tools, facts["addresses"][name])) is not None:
-            # One that began in between: from now on none can.
+            # A task began in between: from now on none can.
             if beat.tasks:
                 raise StepError(busy(beat.tasks))
             doing.say(f"{name}: evacuates, {sum(beat.droplets.values())} instances to move")
@@ -127,7 +127,7 @@ def _stop(doing: Doing) -> None:
     tools, facts = doing.tools, doing.facts
     if "played" not in facts:
         listed = tools.inventory.hosts()
-        # One that is silent cannot be reached either; and once the play has begun, they fall silent one by one.
+        # A silent machine cannot be reached either; and once the play has begun, they fall silent one by one.
         facts["played"] = [
             name
             for name in facts["machines"]
@@ -165,7 +165,7 @@ def _delete(doing: Doing) -> None:
 
 
 def routed(beats: Beats, without_addresses: Sequence[str]) -> dict[str, int]:
-    """Count the endpoints of each application (by id as text) that are not on machines of these addresses."""
+    """Return the number of endpoints of each application (by id as text) that are on other machines."""
     counts: dict[str, int] = {}
     for endpoint in beats.endpoints():
         if endpoint.app is not None and endpoint.address not in without_addresses:
@@ -174,10 +174,10 @@ def routed(beats: Beats, without_addresses: Sequence[str]) -> dict[str, int]:
 
 
 def waiting(beats: Beats, leaving: Mapping[str, str], routes: Mapping[str, int]) -> list[str]:
-    """Say what machines that leave still wait for.
+    """Return in words what leaving machines still wait for.
 
     Args:
-        beats: what is heard.
+        beats: the present ones.
         leaving: address by machine.
         routes: endpoints of each application before the first machine began to leave.
 
@@ -190,7 +190,7 @@ def waiting(beats: Beats, leaving: Mapping[str, str], routes: Mapping[str, int])
         dea = beats.at(address)
         if dea is not None and dea.fresh and dea.instances:
             found.append(f"{name}: {dea.instances} instances left")
-        # Of one that is silent, only the routers' own patience ends the routes.
+        # The routes of a silent machine end only when the routers prune them.
         if dea is not None and dea.fresh and (endpoints := beats.endpoints(address)):
             found.append(f"{name}: {len(endpoints)} routes left")
     gone = set(leaving.values())
@@ -211,7 +211,7 @@ def _take_back(doing: Doing, name: str, address: str) -> str:
     """Let a machine take instances again.
 
     Returns:
-        Why it may not do so; empty where it does.
+        The reason why it may not do so; empty where it does.
     """
     tools = doing.tools
     try:

@@ -1,8 +1,8 @@
-# ruff: noqa: ARG002 - all kinds of jobs are called alike, and not each needs all it is given
-"""`scale_out`: makes a pool bigger. A machine is capacity when its DEA beats with the platform's release, and not before.
+# ruff: noqa: ARG002 - all kinds of jobs have the same signatures, and not each needs all arguments
+"""`scale_out`: makes a pool bigger. A machine counts as capacity when its DEA beats with the platform's release.
 
-Machines of one job go side by side. One that fails drops out with its reason, and the others go on; what could not be proven is
-deleted at the end, so that no machine is left that nobody counts.
+Machines of one job are made side by side. One that fails drops out with its reason, and the others go on; unproven machines
+are deleted at the end, so that no machine is left outside of the records.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ _LAST_LINES = 12
 
 
 class ScaleOut:
-    """See `Kind`. Facts: `pool`, `machines`, `release`, `failed` (why, by machine) and `addresses` (by machine)."""
+    """The kind `scale_out`. Facts: `pool`, `machines`, `release`, and by machine `failed` (why) and `addresses`."""
 
     name = "scale_out"
 
     def plan(self, tools: Tools, wish: Mapping[str, Any]) -> Planned:
-        """Name the machines, and see that there is an image to make them from and a release to bring them."""
+        """Name the machines, and check that there are an image and a release for them."""
         name = str(wish["pool"])
         config = machines.known(tools, name)
         names = grow(machines.pool(tools, name), int(wish.get("count", 1)), _taken(tools, config.provider))
@@ -44,7 +44,7 @@ class ScaleOut:
         return Planned(facts, frozenset({f"pool:{name}", *(f"machine:{n}" for n in names)}))
 
     def steps(self, tools: Tools, facts: Facts) -> Sequence[Step]:
-        """From the provider to the pool."""
+        """Return the steps, from the provider to the pool."""
         names = tuple(facts["machines"])
         work: dict[str, Callable[[Doing], None]] = {
             "plan": _plan,
@@ -59,7 +59,7 @@ class ScaleOut:
         return [Step(name, run, names) for name, run in work.items()]
 
     def give_up(self, doing: Doing, failed: Step, why: str) -> str:
-        """Delete what could not be proven; machines that are ready stay."""
+        """Delete unproven machines; machines that are ready stay."""
         tools = doing.tools
         states = {row.name: row.state for row in machines.rows(tools, doing.facts["machines"])}
         ready = [name for name, state in states.items() if state == READY]
@@ -75,12 +75,12 @@ class ScaleOut:
         if left:
             words.append(f"Remove it with `ingot pool scale-in {pool} --machine {next(iter(left))}`.")
         size = len(machines.pool(tools, pool).members)
-        words.append(f"Pool {pool} has {size}. When the reason is mended, ask for the size again.")
+        words.append(f"Pool {pool} has {size}. When the reason is removed, ask for the size again.")
         return " ".join(words)
 
 
 def _taken(tools: Tools, provider: str) -> set[str]:
-    """Give the names nobody may get: of the inventory, of rows, and of machines that only the provider still knows."""
+    """Return the names in use: of the inventory, of rows, and of machines that only the provider still knows."""
     names = {*tools.inventory.hosts(), *(row.name for row in machines.rows(tools))}
     try:
         return names | {given.name for given in tools.providers[provider].machines()}
@@ -137,7 +137,7 @@ def _create(doing: Doing) -> None:
         machines.change(tools, name, state=CREATING)
         given = provider.create(Wish(name, config.image, tuple(config.groups), config.options))
         if name not in doing.facts["addresses"]:
-            # Whatever had this address before was another machine.
+            # Any earlier key of this address was another machine's.
             tools.gate.forget(given.address)
             tools.beats.forget(given.address)
             doing.facts["addresses"][name] = given.address
@@ -190,9 +190,9 @@ def _configure(doing: Doing) -> None:
     for name in names:
         recap = result.recap.get(name)
         if recap is None:
-            # It broke before it came to the hosts, or it never came to this one.
+            # The play broke before it reached the hosts, or it never reached this one.
             result.check()
-            bad[name] = reasons.get(name, "the play did not come to it")
+            bad[name] = reasons.get(name, "the play did not reach it")
         elif recap.failed or recap.unreachable:
             bad[name] = reasons.get(name, "the play failed")
     _drop(doing, bad)
@@ -238,7 +238,7 @@ def _not_yet(dea: Dea | None, release: str) -> str:
 
 
 def _left(doing: Doing) -> list[str]:
-    """Give the machines that have not dropped out."""
+    """Return the machines that have not dropped out."""
     return [name for name in doing.facts["machines"] if name not in doing.facts["failed"]]
 
 
@@ -265,7 +265,7 @@ def _provider(doing: Doing) -> Any:
 
 
 def _delete(doing: Doing, name: str) -> None:
-    """Delete a machine; where its DEA has begun to take instances already, they are moved first."""
+    """Delete a machine; instances that its DEA has already taken are moved first."""
     tools = doing.tools
     address = doing.facts["addresses"].get(name, "")
     dea = tools.beats.at(address) if address else None
@@ -280,4 +280,4 @@ def _delete(doing: Doing, name: str) -> None:
 
 
 def _nothing(_given: object) -> None:
-    """Let a result go."""
+    """Ignore a result."""

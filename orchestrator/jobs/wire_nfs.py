@@ -1,4 +1,4 @@
-"""Jobs that put the droplet share on NFS and take it off again, host by host; the work on hosts is in the playbooks.
+"""Jobs that move the droplet share to NFS and back, host by host; the work on hosts is in the playbooks.
 
 Both stop at the first host that fails and leave the others as they are: each is wired or it is not, and either serves.
 """
@@ -18,21 +18,21 @@ LOCK = "nfs"
 
 
 class _Wiring:
-    """What both directions have in common."""
+    """The common part of both directions."""
 
     name: ClassVar[str]
     word: ClassVar[str]
     back: ClassVar[str]
 
     def plan(self, tools: Tools, wish: Mapping[str, Any]) -> Planned:
-        """As `Kind.plan`.
+        """Do the same as `Kind.plan`.
 
         Args:
-            tools: the inventory is asked.
+            tools: the inventory is read.
             wish: `hosts`, names; all where it is missing.
 
         Raises:
-            RefusedError: a host that is no client, or nobody is.
+            RefusedError: a host is no client, or there is no client.
         """
         hosts = tools.inventory.hosts()
         try:
@@ -52,24 +52,24 @@ class _Wiring:
         return Planned(facts, frozenset(locks))
 
     def give_up(self, doing: Doing, failed: Step, why: str) -> str:
-        """As `Kind.give_up`; there is nothing to put right: the play left the host that failed as it was."""
+        """Do the same as `Kind.give_up`; there is nothing to undo: the play left the failed host as it was."""
         del failed, why
         reached = standing(doing.facts["clients"], doing.facts["done"], self.word)
         return (
-            f"{reached}. To go on, mend what was named and resume this job: `ingot jobs resume {doing.job_id}`. "
+            f"{reached}. To go on, repair the named faults and resume this job: `ingot jobs resume {doing.job_id}`. "
             f"To go back: `ingot nfs {self.back}`."
         )
 
 
 class WireNfs(_Wiring):
-    """Exports the share, then has each client mount it, write and read back."""
+    """The kind that exports the share, then has each client mount it, write and read back."""
 
     name = "wire_nfs"
     word = "wired"
     back = "unwire"
 
     def steps(self, tools: Tools, facts: Facts) -> Sequence[Step]:
-        """As `Kind.steps`: preflight, export, then a step for each client."""
+        """Do the same as `Kind.steps`: preflight, export, then a step for each client."""
         del tools
         clients, server = tuple(facts["clients"]), facts["server"]
         everybody = (server, *clients) if server else clients
@@ -82,14 +82,14 @@ class WireNfs(_Wiring):
 
 
 class UnwireNfs(_Wiring):
-    """Has each client unmount the share, then takes the export away; what was stored stays on the server."""
+    """The kind that has each client unmount the share, then removes the export; stored files stay on the server."""
 
     name = "unwire_nfs"
     word = "unwired"
     back = "wire"
 
     def steps(self, tools: Tools, facts: Facts) -> Sequence[Step]:
-        """As `Kind.steps`: those that read first, those that write last, and the export where nobody is left."""
+        """Do the same as `Kind.steps`: readers first, writers last, and the export where no client is left."""
         del tools
         steps = [Step("unwire", _client("unwire_nfs", host), (host,)) for host in reversed(facts["clients"])]
         if facts["server"] and facts["all"]:
@@ -99,7 +99,7 @@ class UnwireNfs(_Wiring):
 
 
 def _client(verb: str, host: str) -> Callable[[Doing], None]:
-    """Give the step that runs a verb's playbook on one client and remembers that it is done."""
+    """Return the step that runs a verb's playbook on one client and records that it is done."""
 
     def run(doing: Doing) -> None:
         done = doing.facts["done"]
@@ -112,7 +112,7 @@ def _client(verb: str, host: str) -> Callable[[Doing], None]:
 
 
 def _play(verb: str, limit: Sequence[str], variables: Mapping[str, Any]) -> Callable[[Doing], None]:
-    """Give the step that runs a verb's playbook on some hosts, which decides what of it is done."""
+    """Return the step that runs a verb's playbook on some hosts; the play decides what has to be done."""
 
     def run(doing: Doing) -> None:
         what = "preflight" if "wire_nfs_preflight_only" in variables else limit[0]

@@ -1,5 +1,5 @@
 """The lab: a small IaaS on one Linux host.
 
 `daemon` serves REST on a Unix socket, `provider` owns labs, machines and networks, a `backend` makes the machines,
-`client` and `main` are what people and plays use. Decisions: docs/decisions/0003-lab.md.
+people and plays use `client` and `main`. Decisions: docs/decisions/0003-lab.md.
 """

@@ -1,4 +1,7 @@
-"""Whether the host's virtualization works: asked once, by booting a guest with it. /dev/kvm is also where guests hang."""
+"""The choice between the host's virtualization and translation in software.
+
+It is made once, by booting a guest with KVM: /dev/kvm also exists on hosts where guests hang.
+"""
 
 from __future__ import annotations
 
@@ -21,16 +24,18 @@ KVM = Path("/dev/kvm")
 CPU_INFO = Path("/proc/cpuinfo")
 # A guest that boots does it in two seconds; one that hangs keeps a processor busy as long.
 _DEADLINE = 20.0
-# MiB of translated code in each machine without virtualization: on the host that is memory beside the machine's own.
+# MiB of translated code in each machine without virtualization: on the host this memory is in addition to the
+# machine's own.
 _TRANSLATED = 128
-# All that can be translated, but for what makes every look-up of an address longer and every system call end a block of code.
+# Every feature that can be translated, except those that make each look-up of an address longer or end a block of
+# code at every system call.
 _PROCESSOR = "max,la57=off,smap=off"
 _guard = threading.Lock()
 logger = log.get(__name__)
 
 
 class Found(msgspec.Struct):
-    """What a probe found, and on what host."""
+    """The result of a probe, and the host that it holds for."""
 
     host: str
     name: str
@@ -39,7 +44,7 @@ class Found(msgspec.Struct):
 
 @dataclass(frozen=True, slots=True)
 class Accelerator:
-    """What runs a machine's code: `kvm`, or `tcg` (translation in software); `reason` says why this one."""
+    """The accelerator of machines: `kvm`, or `tcg` (translation in software); `reason` tells why this one."""
 
     name: str
     reason: str = ""
@@ -55,10 +60,10 @@ BY_KVM, BY_TCG = Accelerator("kvm"), Accelerator("tcg")
 
 
 def choose(found: Path, kernel: Path, initrd: Path) -> Accelerator:
-    """Return this host's accelerator; the first to ask boots a guest, everybody after reads what came of it.
+    """Return this host's accelerator; the first caller boots a guest, later ones read the result.
 
     Args:
-        found: the file that remembers it.
+        found: the file of the result.
         kernel: of an image with a kernel of its own.
         initrd: of the same image.
     """
@@ -76,7 +81,7 @@ def choose(found: Path, kernel: Path, initrd: Path) -> Accelerator:
 
 
 def remembered(found: Path) -> Found | None:
-    """Return what an earlier probe found; None where there was none."""
+    """Return the result of an earlier probe; None where there was none."""
     try:
         return msgspec.json.decode(found.read_bytes(), type=Found)
     except (FileNotFoundError, msgspec.MsgspecError):
@@ -84,14 +89,14 @@ def remembered(found: Path) -> Found | None:
 
 
 def fingerprint() -> str:
-    """Return what a probe's answer holds for: this kernel on this processor with or without /dev/kvm."""
+    """Return the host's identity, for which a probe's result holds: kernel, processor, and presence of /dev/kvm."""
     models = [line for line in CPU_INFO.read_text().splitlines() if line.startswith("model name")]
     kvm = "kvm" if KVM.exists() else "no kvm"
     return f"{platform.release()}; {models[0].partition(':')[2].strip() if models else ''}; {kvm}"
 
 
 def probe(kernel: Path, initrd: Path) -> Accelerator:
-    """Boot a guest by KVM and say whether the host's machines are to run by it."""
+    """Boot a guest by KVM, and return the accelerator that follows."""
     if not KVM.exists():
         return replace(BY_TCG, reason=f"this host has no {KVM}")
     if said := refused(BY_KVM, kernel, initrd):
@@ -107,12 +112,12 @@ def refused(
     deadline: float = _DEADLINE,
     program: Sequence[str] = (PROGRAM,),
 ) -> str:
-    """Boot a guest to its first program; return nothing where it came so far, else why not, in words.
+    """Boot a guest to its first program; return an empty text on success, else the reason in words.
 
     Args:
-        accelerator: what runs it.
-        kernel: what is booted.
-        initrd: whose first program says a word and ends, which ends the guest.
+        accelerator: of the guest.
+        kernel: of the guest.
+        initrd: its first program prints a word and ends, which ends the guest.
         deadline: seconds.
         program: QEMU.
     """

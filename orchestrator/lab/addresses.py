@@ -1,4 +1,4 @@
-"""The plan of addresses, ports and short names. Pure: what is taken comes in, what to take goes out."""
+"""The plan of addresses, ports and short names. Pure: from the taken ones to the next free ones."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from ipaddress import IPv4Address, IPv4Network
 
 from orchestrator.lab.errors import BadRequestError, ConflictError
 
-# RFC 2544's range for benchmarks: no network of anybody's uses it.
+# RFC 2544's range for benchmarks: no real network uses it.
 POOL = IPv4Network("198.18.0.0/15")
 LAB_PREFIX = 24
 FIRST_PORT = 8080
@@ -32,7 +32,7 @@ def check_name(name: str, what: str) -> str:
 
 
 def parse_subnet(text: str) -> IPv4Network:
-    """Read a lab's subnet.
+    """Return a lab's subnet.
 
     Raises:
         BadRequestError: not a network, or not one of 24 bits.
@@ -47,7 +47,7 @@ def parse_subnet(text: str) -> IPv4Network:
 
 
 def collisions(network: IPv4Network, taken: Iterable[IPv4Network]) -> list[IPv4Network]:
-    """Which of the taken networks overlap this one; a default route (0.0.0.0/0) overlaps nothing."""
+    """Return the taken networks that overlap this one; a default route (0.0.0.0/0) overlaps none."""
     return [other for other in taken if other.prefixlen > 0 and network.overlaps(other)]
 
 
@@ -85,7 +85,7 @@ def choose_port(is_free: Callable[[int], bool], wanted: int | None = None) -> in
 
 
 def choose_index(used: Iterable[int]) -> int:
-    """Return the smallest number no lab has."""
+    """Return the smallest number that no lab has."""
     taken = set(used)
     return next(n for n in range(len(taken) + 1) if n not in taken)
 
@@ -144,5 +144,5 @@ def machine_key(index: int, address: str) -> str:
 
 
 def key_prefix(index: int) -> str:
-    """Return how the short names of a lab's machines begin."""
+    """Return the common prefix of the short names of a lab's machines."""
     return f"ing{index}-"

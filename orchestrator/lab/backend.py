@@ -1,4 +1,4 @@
-"""What makes machines. The provider knows this protocol and nothing of nspawn or QEMU."""
+"""The interface of backends, which make machines. The provider knows it, and nothing of nspawn or QEMU."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from orchestrator.lab.journal import Bind, Life
 
 @dataclass(frozen=True, slots=True)
 class Spec:
-    """A machine as a backend needs it.
+    """The specification of a machine for a backend.
 
     Attributes:
         key: short name, unique on the host (`ing0-2`).
         hostname: the machine's own name.
-        folder: everything of it on the host's disk lies below.
-        image: what it is made from: root of the unpacked image, or its disk.
+        folder: holds all its files on the host's disk.
+        image: the root of the unpacked image, or its disk.
         bridge: the lab's bridge.
         mtu: of its interface.
         binds: directories of the host to show inside.
@@ -38,12 +38,12 @@ class Spec:
 
     @property
     def root(self) -> Path:
-        """Where the machine's file system is on the host, for backends that have one there."""
+        """Return the machine's file system on the host, for backends that have one there."""
         return self.folder / "root"
 
     @property
     def console(self) -> Path:
-        """What the machine said on its console."""
+        """Return the file of the machine's console output."""
         return self.folder / "console.log"
 
 
@@ -56,46 +56,46 @@ class File:
 
 
 class Backend(Protocol):
-    """Makes, runs and removes machines. Every method may be called again after a failure half way."""
+    """A backend makes, runs and removes machines. Every method may be called again after a failure half way."""
 
     name: str
     interface: str
     """The machine's network interface, as the machine calls it."""
 
     def check(self, spec: Spec) -> None:
-        """Refuse what this backend cannot make, before anything is made.
+        """Refuse a machine that this backend cannot make, before anything is made.
 
         Raises:
-            BadRequestError: with what is wrong.
+            BadRequestError: the text has the reason.
         """
 
     def create(self, spec: Spec) -> None:
-        """Make the machine's disk; one that is there is kept."""
+        """Make the machine's disk; an existing one is kept."""
 
     def write(self, spec: Spec, files: Mapping[str, File]) -> None:
         """Put files (by absolute path) into the machine, whether it runs or not."""
 
     def start(self, spec: Spec) -> Life:
-        """Boot it; returns once its PID 1 is there.
+        """Boot the machine; return once its PID 1 runs.
 
         Raises:
             LabError: it did not come up; nothing of it runs then.
         """
 
     def alive(self, life: Life | None) -> Life | None:
-        """Return the life the machine has now, also after a reboot of its own; None where it does not run."""
+        """Return the present life of the machine, also after a reboot of its own; None where it does not run."""
 
     def stop(self, spec: Spec, life: Life, deadline: float) -> None:
-        """Shut it down; power is cut at the deadline."""
+        """Shut the machine down; power is cut at the deadline."""
 
     def kill(self, spec: Spec, life: Life | None) -> None:
-        """Cut its power: end it with SIGKILL, and all that is left of it. The disk stays."""
+        """Cut the machine's power: end all its processes with SIGKILL. The disk stays."""
 
     def cut(self, spec: Spec) -> None:
-        """Pull the network cable of a machine that runs."""
+        """Pull the network cable of a running machine."""
 
     def mend(self, spec: Spec) -> None:
-        """Plug it in again."""
+        """Plug the cable in again."""
 
     def remove(self, spec: Spec) -> None:
-        """Remove its disk and all that is left of it on the host."""
+        """Remove the machine's disk and all its traces on the host."""

@@ -34,7 +34,7 @@ logger = log.get(__name__)
 
 @dataclass(slots=True)
 class Progress:
-    """How a build stands: `step` is the builder's own last word, `error` is set when it failed."""
+    """The progress of a build: `step` is the builder's last message, `error` is set when it failed."""
 
     step: str = "waiting"
     started: float = field(default_factory=time.monotonic)
@@ -42,7 +42,7 @@ class Progress:
     error: str = ""
 
     def as_json(self) -> dict[str, Any]:
-        """Return what crosses the socket."""
+        """Return the form for the socket."""
         return {
             "step": self.step,
             "seconds": round(time.monotonic() - self.started, 1),
@@ -53,7 +53,7 @@ class Progress:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """An image to be: the name of its folder, and what it is made from."""
+    """The plan of an image: the name of its folder, and its ingredients."""
 
     folder: str
     recipe: images.Recipe
@@ -81,7 +81,7 @@ class ImageStore:
         return found if found.exists() else None
 
     def all(self) -> list[dict[str, Any]]:
-        """Return every image that can be had and every outdated one that is still there."""
+        """Return every available image, and every outdated one that still exists."""
         found = []
         wanted: dict[str, str] = {}
         for name in images.names():
@@ -101,7 +101,7 @@ class ImageStore:
         return found
 
     def build(self, name: str) -> Progress:
-        """Start building in the background, or join the build that runs; an image that is there is done at once.
+        """Start a build in the background, or join the running one; an existing image is done at once.
 
         Raises:
             BadRequestError: there is no such image.
@@ -119,18 +119,18 @@ class ImageStore:
         return state
 
     def progress(self, name: str) -> Progress:
-        """Return how the last build of this name stands.
+        """Return the progress of the last build of this name.
 
         Raises:
-            NotFoundError: none was asked for.
+            NotFoundError: no build was requested.
         """
         with self._guard:
             if (state := self._builds.get(name)) is None:
-                raise NotFoundError(f"no build of image {name} was asked for")
+                raise NotFoundError(f"no build of image {name} was requested")
             return state
 
     def busy(self) -> bool:
-        """Whether anything is being built."""
+        """Return whether anything is being built."""
         with self._guard:
             return any(not state.done for state in self._builds.values())
 
@@ -139,7 +139,7 @@ class ImageStore:
         processes.wait_until(lambda: not self.busy(), _BUILD_DEADLINE, pause=0.2)
 
     def remove(self, name: str, *, outdated: bool = False) -> list[str]:
-        """Remove an image, or only what is outdated of it; returns the folders removed.
+        """Remove an image, or only its outdated builds; return the folders removed.
 
         Raises:
             ConflictError: a machine of this host uses it.
@@ -157,7 +157,7 @@ class ImageStore:
         mounts = MOUNTS.read_text()
         for folder in victims:
             disk = folder / images.DISK
-            # A machine's disk is laid over a link to the image's.
+            # A machine's disk is an overlay over a link to the image's.
             if f"lowerdir={folder}/" in mounts or (disk.is_file() and disk.stat().st_nlink > 1):
                 raise ConflictError(f"image {folder.name} is in use by a machine")
         for folder in victims:
@@ -165,7 +165,7 @@ class ImageStore:
         return [folder.name for folder in victims]
 
     def clear_unfinished(self) -> list[str]:
-        """Remove what killed builds left behind; a build that runs, anywhere on this host, holds its lock."""
+        """Remove the remains of killed builds; a running build, anywhere on this host, holds its lock."""
         removed = []
         for folder in self._folder.glob(f"{_UNFINISHED}*"):
             with _locked(self._lock_of(folder.name.removeprefix(_UNFINISHED)), wait=False) as lock:
@@ -297,7 +297,7 @@ def _follow(
             text=True,
             errors="replace",
             env=env,
-            # A builder that outlives a killed daemon keeps the lock, so that nobody builds in the same place.
+            # A builder that outlives a killed daemon keeps the lock, so that no second build uses the same folder.
             pass_fds=[] if lock is None else [lock],
         )
     except FileNotFoundError as error:
@@ -331,7 +331,8 @@ def _kernel(root: Path, work: Path) -> None:
 
 
 def _disk(root: Path, disk: Path, mebibytes: int) -> None:
-    # A file with holes: it takes the space of what is in it. Quotas on projects limit directories, as DEAs and data services may want.
+    # A file with holes: it takes only the space of its content. Project quotas can limit directories for DEAs and
+    # data services.
     argv = [
         "mkfs.ext4",
         "-q",
@@ -367,7 +368,7 @@ def _size(root: Path) -> int:
 
 @contextlib.contextmanager
 def _locked(path: Path, *, wait: bool = True) -> Iterator[int | None]:
-    """Hold a file's lock; yields its descriptor, or None where it is another's and the caller does not wait."""
+    """Hold a file's lock; yield its descriptor, or None where another holds it and the caller does not wait."""
     with path.open("w") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))

@@ -1,6 +1,6 @@
 """A control group per machine. Without one, machines share `payload`, and a unit holds the processes of its namesakes.
 
-It stays as long as the machine, so it knows what all of the machine's lives took of the processors.
+It stays as long as the machine, so it counts the processor time of all the machine's lives.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ _CONTROLLERS = ("cpu", "io", "memory", "pids")
 
 
 def hierarchies(mounts: str) -> list[Path]:
-    """Return the hierarchies systemd keeps its units in, from the text of /proc/mounts.
+    """Return the hierarchies in which systemd keeps its units, from the text of /proc/mounts.
 
     cgroup v2 alone: that one. Hybrid: the named v1 hierarchy and, beside it, the unified one.
     """
@@ -29,12 +29,12 @@ def hierarchies(mounts: str) -> list[Path]:
 
 
 def create(key: str) -> list[Path]:
-    """Make the machine's group in every hierarchy and return their `cgroup.procs`, to be written by the supervisor."""
+    """Make the machine's group in every hierarchy; return their `cgroup.procs`, which the supervisor writes to."""
     files = []
     for top in hierarchies(_MOUNTS.read_text()):
         group = top / PARENT / key
         group.mkdir(parents=True, exist_ok=True)
-        # v2 hands a controller down level by level; where the host has not got it, there is nothing to hand down.
+        # v2 delegates a controller level by level; where the host lacks it, there is nothing to delegate.
         for level in (top, top / PARENT):
             for controller in _CONTROLLERS:
                 with contextlib.suppress(OSError):
@@ -44,7 +44,7 @@ def create(key: str) -> list[Path]:
 
 
 def adopt(key: str, pids: Iterable[int]) -> None:
-    """Move processes that run already into the machine's group; their children follow, and one that ended meanwhile does not matter."""
+    """Move running processes into the machine's group; their children follow, and one that ended does not matter."""
     files = create(key)
     for pid in pids:
         for file in files:
@@ -53,7 +53,7 @@ def adopt(key: str, pids: Iterable[int]) -> None:
 
 
 def clear(key: str) -> None:
-    """Remove what a machine that ended made below its groups."""
+    """Remove the groups that an ended machine made below its own."""
     for top in hierarchies(_MOUNTS.read_text()):
         group = top / PARENT / key
         for folder, _, _ in os.walk(group, topdown=False):
@@ -78,12 +78,12 @@ def processor_seconds(key: str) -> float:
 
 
 def used(stat: str) -> float:
-    """Return the seconds that the text of a `cpu.stat` names as used."""
+    """Return the seconds of processor time in the text of a `cpu.stat`."""
     found = dict(line.split(" ", 1) for line in stat.splitlines())
     return int(found.get("usage_usec", "0")) / 1e6
 
 
 def _rmdir(group: Path) -> None:
-    # A group that still has members, or children of other machines, stays; the next removal takes it.
+    # A group with members, or with children of other machines, stays until the next removal.
     with contextlib.suppress(OSError):
         group.rmdir()

@@ -1,4 +1,4 @@
-"""The lab's client: typed calls over the Unix socket. It starts the daemon where none serves."""
+"""The lab's client: typed calls over the Unix socket. It starts a daemon where none serves."""
 
 from __future__ import annotations
 
@@ -23,31 +23,31 @@ from orchestrator.lab.paths import Paths
 T = TypeVar("T")
 _PROJECT = Path(__file__).resolve().parents[2]
 _START_DEADLINE = 180.0
-# Longer than what a request may be told to wait for.
+# Longer than the longest wait of a request.
 _REQUEST_DEADLINE = 600.0
-# A file that gets a line of JSON for each lab a client removes, so that whoever starts programs with labs of their own knows
-# what those took of the processors.
+# A file that gets a line of JSON for each lab that a client removes, so that a program which starts programs with
+# labs of their own knows the processor time of those labs.
 SPENT = "INGOT_LAB_SPENT"
 _POLL = 0.3
 _PAUSE = 0.1
-# Times a pause: longer than a daemon that ends still answers.
+# Attempts, each after the pause: together longer than an ending daemon still answers.
 _TRIES = 50
 
 
 class LabClient:
-    """Speaks with the daemon of `paths`; every call raises `LabError` with the daemon's own words when it refuses."""
+    """A client of the daemon of `paths`; every call raises `LabError` with the daemon's text when it refuses."""
 
     def __init__(self, paths: Paths | None = None, *, start: bool = True) -> None:
         """Make a client; nothing is connected yet.
 
         Args:
-            paths: whose daemon; by default what the environment says.
+            paths: of the daemon; by default those of the environment.
             start: start a daemon where none serves. Without it, calls raise `DaemonError` then.
         """
         self.paths = paths or Paths.from_environment()
         self._start = start
         self._http = httpx.Client(
-            # A connection kept from one request to the next would keep a daemon from ending, or lead to one that was killed.
+            # A connection kept between requests would keep a daemon from ending, or lead to a killed one.
             transport=httpx.HTTPTransport(
                 uds=str(self.paths.socket), limits=httpx.Limits(max_keepalive_connections=0), verify=NO_TLS
             ),
@@ -66,18 +66,18 @@ class LabClient:
         self.close()
 
     def status(self) -> wire.Status:
-        """Return what the daemon is."""
+        """Return the daemon's status."""
         return self._get("/status", wire.Status)
 
     def images(self) -> list[dict[str, Any]]:
-        """Return the images: name and state (ready, absent, building, outdated), and what is known of the ready ones."""
+        """Return the images: name and state (ready, absent, building, outdated), and further facts of ready ones."""
         return self._get("/images", list[dict[str, Any]])
 
     def build_image(self, name: str, report: Callable[[str], None] = lambda _: None) -> float:
-        """Build an image unless it is there; returns the seconds it took.
+        """Build an image unless it exists; return the seconds it took.
 
         Raises:
-            LabError: it could not be built, with the builder's last words.
+            LabError: it could not be built, with the end of the builder's output.
         """
         started = time.monotonic()
         state = self._call("POST", f"/images/{name}", dict[str, Any], again=True)
@@ -90,7 +90,7 @@ class LabClient:
         return time.monotonic() - started
 
     def remove_image(self, name: str, *, outdated: bool = False) -> list[str]:
-        """Remove an image, or only its outdated builds; returns the folders removed."""
+        """Remove an image, or only its outdated builds; return the folders removed."""
         return self._call("DELETE", f"/images/{name}?outdated={int(outdated)}", list[str])
 
     def labs(self) -> list[wire.LabView]:
@@ -115,7 +115,7 @@ class LabClient:
         return self._call("POST", "/labs", wire.LabView, request, again=True)
 
     def delete_lab(self, name: str) -> wire.Spent:
-        """Remove a lab and all of its machines; returns what they had used, and notes it where `INGOT_LAB_SPENT` says."""
+        """Remove a lab with its machines; return their usage, and append it to the file `INGOT_LAB_SPENT`."""
         spent = self._call("DELETE", f"/labs/{name}", wire.Spent)
         if file := os.environ.get(SPENT):
             with Path(file).open("ab") as notes:
@@ -123,7 +123,7 @@ class LabClient:
         return spent
 
     def set_routers(self, name: str, machines: list[str]) -> wire.LabView:
-        """Name the machines the lab's port is relayed to."""
+        """Set the machines to which the lab's port is relayed."""
         return self._call(
             "PUT", f"/labs/{name}/routers", wire.LabView, wire.RoutersRequest(machines), again=True
         )
@@ -165,7 +165,7 @@ class LabClient:
         self._call("DELETE", f"/labs/{lab}/machines/{name}", dict[str, Any])
 
     def start(self, lab: str, name: str) -> wire.MachineView:
-        """Boot a machine; returns before its SSH answers."""
+        """Boot a machine; return before its SSH answers."""
         return self._act(lab, name, "start")
 
     def stop(self, lab: str, name: str, deadline: float = 60.0) -> wire.MachineView:
@@ -181,25 +181,25 @@ class LabClient:
         return self._act(lab, name, "cut")
 
     def mend(self, lab: str, name: str) -> wire.MachineView:
-        """Plug it in again."""
+        """Plug a machine's cable in again."""
         return self._act(lab, name, "mend")
 
     def wait(self, lab: str, name: str, deadline: float = 60.0) -> wire.MachineView:
         """Wait until a machine's SSH answers.
 
         Raises:
-            NotReadyError: it did not, with the tail of its console.
+            NotReadyError: it did not answer, with the tail of its console.
         """
         return self._act(lab, name, "wait", deadline)
 
     def sweep(self) -> list[str]:
-        """Clear what killed runs left; returns a line for each thing."""
+        """Clear the remains of killed runs; return a line for each."""
         return self._call("POST", "/sweep", list[str], again=True)
 
     def shutdown(self, *, if_idle: bool = False) -> bool:
-        """End the daemon, where one serves; its machines stay. Returns whether it ends (or none served).
+        """End the daemon, where one serves; its machines stay. Return whether it ends (or none served).
 
-        With `if_idle` it ends only where no lab is left and nothing is going on.
+        With `if_idle` it ends only where no lab is left and no work is under way.
         """
         if not self._listening():
             return True
@@ -212,7 +212,7 @@ class LabClient:
         return True
 
     def refresh(self) -> bool:
-        """Replace a daemon that runs another program than ours; machines stay. Returns whether that was so."""
+        """Replace a daemon that runs another program than this one; machines stay. Return whether that was so."""
         if self.status().code == code_digest():
             return False
         return self.shutdown()
@@ -225,7 +225,7 @@ class LabClient:
         return self._call("GET", path, shape, again=True)
 
     def _call(self, method: str, path: str, shape: type[T], body: Any = None, *, again: bool = False) -> T:
-        """Ask the daemon; with `again`, what may be asked twice is, where a daemon ends or is killed meanwhile."""
+        """Send a request; with `again`, repeat it where a daemon ends or is killed meanwhile."""
         content = msgspec.json.encode(body) if body is not None else None
         for tries_left in reversed(range(_TRIES if again else 1)):
             if not self._listening():
@@ -245,7 +245,7 @@ class LabClient:
         raise AssertionError("every way out of the loop is inside it")
 
     def _listening(self) -> bool:
-        """Whether somebody listens on the socket: asked here, as the HTTP library leaks the socket that is refused."""
+        """Return whether a daemon listens on the socket: tested here because the HTTP library leaks a refused socket."""
         with socket.socket(socket.AF_UNIX) as probe:
             try:
                 probe.connect(str(self.paths.socket))
@@ -268,7 +268,7 @@ class LabClient:
                 continue
             if os.waitstatus_to_exitcode(status) != EXIT_LOCKED:
                 raise DaemonError(f"the lab daemon did not start; see {self.paths.log}")
-            # The one before still ends, or another client's is about to serve.
+            # The former daemon still ends, or another client's is about to serve.
             pid = self._spawn()
 
     def _spawn(self) -> int:

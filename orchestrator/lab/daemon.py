@@ -1,4 +1,4 @@
-"""The daemon: REST on a Unix socket, the relay, and a look now and then for labs whose holder has ended."""
+"""The daemon: REST on a Unix socket, the relay, and a periodic check for labs whose holder has ended."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ logger = log.get(__name__)
 
 
 def code_digest() -> str:
-    """Return a digest of the lab's own program, by which a client sees that the daemon runs another."""
+    """Return a digest of the lab's own program, by which a client recognises a daemon of another program."""
     total = hashlib.sha256()
     for path in sorted(Path(__file__).parent.glob("*.py")):
         total.update(path.read_bytes())
@@ -48,7 +48,7 @@ def code_digest() -> str:
 
 
 class Daemon:
-    """Routes requests to the provider, in threads, and keeps the relay in step."""
+    """The daemon: it routes requests to the provider, in threads, and keeps the relay in step."""
 
     def __init__(self, provider: Provider) -> None:
         self.provider = provider
@@ -85,7 +85,7 @@ class Daemon:
         return app
 
     async def open_doors(self) -> None:
-        """Listen on the port of every lab; one that is taken meanwhile is logged, and the rest goes on."""
+        """Listen on the port of every lab; a port that is taken is logged, and the others are opened."""
         for lab in list(self.provider.labs.values()):
             try:
                 await self.relay.open(lab.name, lab.port)
@@ -237,7 +237,7 @@ class Daemon:
 
 
 def serve(paths: Paths) -> int:
-    """Run the daemon until SIGTERM, SIGINT or a client's word; returns the exit status."""
+    """Run the daemon until SIGTERM, SIGINT or a client's request; return the exit status."""
     log.configure("lab")
     os.chdir("/")
     paths.run.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -257,7 +257,7 @@ async def _run(paths: Paths) -> None:
     provider = Provider(paths, ImageStore(paths.images), Nspawn(), Qemu(paths.accelerator), HOST_SETTINGS)
     daemon = Daemon(provider)
     loop = asyncio.get_running_loop()
-    # Many clients wait for machines at once; the others are to be served all the same.
+    # Many clients wait for machines at once, and others must still be served.
     loop.set_default_executor(ThreadPoolExecutor(_THREADS))
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, daemon.stop.set)

@@ -8,7 +8,7 @@ from components.common.errors import IngotError
 
 
 class LabError(IngotError):
-    """The lab could not do what was asked."""
+    """The lab could not carry out a request."""
 
     kind = "failed"
     status = 500
@@ -22,14 +22,14 @@ class NotFoundError(LabError):
 
 
 class ConflictError(LabError):
-    """What was asked collides with what exists: a name, a port, a subnet, an image in use."""
+    """A request collides with an existing name, port, subnet, or an image in use."""
 
     kind = "conflict"
     status = 409
 
 
 class BadRequestError(LabError):
-    """The request itself makes no sense: a bad name, an unknown image, a missing directory."""
+    """The request itself is invalid: a bad name, an unknown image, a missing directory."""
 
     kind = "bad_request"
     status = 422
@@ -61,7 +61,7 @@ class PreflightError(LabError):
 
 
 class CommandError(LabError):
-    """A program of the host failed; its name, exit status and last words are in the text."""
+    """A program of the host failed; its name, exit status and the end of its output are in the text."""
 
     def __init__(self, argv: Sequence[str], status: int, output: str) -> None:
         tail = " / ".join(output.strip().splitlines()[-5:]) or "no output"

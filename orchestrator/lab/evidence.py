@@ -1,4 +1,4 @@
-"""What a failed run leaves to read: every machine's journal and console, also of machines that are dead."""
+"""The evidence of a failed run: every machine's journal and console, also of dead machines."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def collect(lab: wire.LabView, log: Path, target: Path) -> list[Path]:
     """Write journals and consoles of a lab's machines, and the daemon's log, below `target`.
 
     Args:
-        lab: whose machines.
+        lab: of the machines.
         log: the daemon's log.
         target: made where it is missing.
 
@@ -40,7 +40,7 @@ def collect(lab: wire.LabView, log: Path, target: Path) -> list[Path]:
 
 
 def _journal(root: Path) -> str:
-    # From the host and from the disk: a machine that is dead, cut or out of memory tells its story all the same.
+    # From the host and from the disk, so that it works for a machine that is dead, cut off or out of memory.
     argv = ["journalctl", f"--directory={root}/var/log/journal", "--no-pager", "--output=short-iso-precise"]
     try:
         return run(argv, timeout=_DEADLINE)

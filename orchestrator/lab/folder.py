@@ -1,4 +1,4 @@
-"""A lab's folder in its checkout (`build/labs/NAME`): inventory, keys and the share, as plays and people use them."""
+"""A lab's folder in its checkout (`build/labs/NAME`): inventory, keys and the share, for plays and people."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _SSH = "ssh"
 
 
 def find_project(start: Path) -> Path:
-    """Return the checkout a directory lies in (the nearest one with playbooks and a pyproject), or the directory itself."""
+    """Return the checkout of a directory (the nearest one with playbooks and a pyproject), or the directory itself."""
     for folder in (start, *start.parents):
         if (folder / "pyproject.toml").is_file() and (folder / "orchestrator").is_dir():
             return folder
@@ -36,11 +36,11 @@ class LabFolder:
 
     @property
     def inventory(self) -> Path:
-        """The inventory to give to Ansible."""
+        """Return the inventory for Ansible."""
         return self.path / INVENTORY
 
     def bind(self, planned: PlannedBind, run: Path) -> Bind:
-        """Return a bind as the daemon wants it; the directory of a relative source is made.
+        """Return a bind in the daemon's form; the directory of a relative source is made.
 
         Args:
             planned: the bind of a layout.
@@ -53,7 +53,7 @@ class LabFolder:
         return Bind(str(source), planned.target.replace("{lab}", self.path.name), planned.read_only)
 
     def write(self, lab: wire.LabView, access: wire.Access) -> None:
-        """Write keys and inventory; files that already say so are not touched."""
+        """Write keys and inventory; files with the same content are not touched."""
         _put(self.path / _SSH / keys.PRIVATE, access.private_key, 0o600)
         _put(self.path / _SSH / f"{keys.PRIVATE}.pub", access.public_key, 0o644)
         _put(self.path / _SSH / keys.KNOWN_HOSTS, access.known_hosts, 0o644)
@@ -72,7 +72,7 @@ class LabFolder:
 def inventory(machines: Iterable[wire.MachineView], ssh: Path) -> dict[str, Any]:
     """Return the inventory of fixed machines, with the keys in the folder `ssh`. Host keys are checked.
 
-    Machines that somebody made beside the layout are in the inventory's file of whoever made them.
+    A machine beside the layout is in the inventory's file of its maker.
 
     Paths are whole: testinfra hands these values to `ssh` as they stand, without Ansible's templates.
     """
@@ -81,7 +81,8 @@ def inventory(machines: Iterable[wire.MachineView], ssh: Path) -> dict[str, Any]
     for machine in listed:
         for group in machine.groups:
             groups.setdefault(group, {"hosts": {}})["hosts"][machine.name] = {}
-    # The variables hang on a group of the lab's machines: on `all` they would also reach the control host itself.
+    # The variables are those of a group of the lab's machines: on `all` they would also reach the control host
+    # itself.
     groups["lab"] = {
         "hosts": {machine.name: {"ansible_host": machine.address} for machine in listed},
         "vars": {
@@ -97,7 +98,7 @@ def inventory(machines: Iterable[wire.MachineView], ssh: Path) -> dict[str, Any]
 
 
 def image_of_more(machines: Sequence[wire.MachineView]) -> str:
-    """Return what further machines are made from: the image of the lab's DEAs, which they join, or else of its first machine."""
+    """Return the image of further machines: that of the lab's DEAs, which they join, else of its first machine."""
     deas = [machine.image for machine in machines if "dea" in machine.groups]
     return next(iter([*deas, *(machine.image for machine in machines)]), images.DEFAULT)
 

@@ -1,4 +1,4 @@
-"""Kernel settings of the host that labs need: set for the first lab, put back after the last."""
+"""Kernel settings of the host that labs need: set for the first lab, restored after the last."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ LEAST_INOTIFY_INSTANCES = 1024
 
 
 def acquire(counter: Path, bridge: str) -> None:
-    """Set the host as a lab needs it, and remember how each setting was before the first lab.
+    """Set the host's settings for a lab, and record their values before the first lab.
 
     Args:
         counter: the host's file that names the bridges of the labs that need the settings.
@@ -36,11 +36,11 @@ def acquire(counter: Path, bridge: str) -> None:
 
 
 def release(counter: Path, bridge: str | None = None) -> None:
-    """Put the settings back once no bridge needs them; bridges that are gone do not count.
+    """Restore the settings once no bridge needs them; removed bridges do not count.
 
     Args:
         counter: as for `acquire`.
-        bridge: of a lab that needs them no more.
+        bridge: of a lab that no longer needs them.
     """
     with _counted(counter) as state:
         state["bridges"] = [b for b in state["bridges"] if b != bridge and (INTERFACES / b).exists()]
@@ -50,7 +50,7 @@ def release(counter: Path, bridge: str | None = None) -> None:
 
 
 def _settings() -> dict[Path, str]:
-    """Return what each setting has to be; one that is a least number is not lowered."""
+    """Return the needed value of each setting; one that is a minimum is not lowered."""
     instances = max(LEAST_INOTIFY_INSTANCES, int(_read(INOTIFY_INSTANCES)))
     return {IP_FORWARD: "1", INOTIFY_INSTANCES: str(instances)}
 
@@ -73,7 +73,7 @@ def _read(path: Path) -> str:
 
 @contextmanager
 def _counted(counter: Path) -> Iterator[dict[str, Any]]:
-    """Hold the host's count of labs that need the settings; what the block leaves in it is written back."""
+    """Hold the host's count of labs that need the settings; changes of the block are written back."""
     counter.parent.mkdir(parents=True, exist_ok=True)
     with counter.open("a+") as file:
         fcntl.flock(file, fcntl.LOCK_EX)

@@ -1,8 +1,8 @@
-"""What is in the machines' images. Pure data and a digest; `build` makes them.
+"""The contents of the machines' images. Pure data and a digest; `build` makes the images.
 
 A full image holds every Debian package the roles install, so that their apt tasks find nothing to do. A bare one holds
-what Ansible over SSH needs and proves that the roles install what they need. One with `-qemu` is a full image as a disk,
-with Debian's kernel, for machines with a kernel of their own.
+only the requirements of Ansible over SSH, and proves that the roles install their own. One with `-qemu` is a full image as a
+disk, with Debian's kernel, for machines with a kernel of their own.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ INITRD = "initrd"
 SUITES = ("bookworm", "trixie")
 BARE_SUFFIX = "-bare"
 QEMU_SUFFIX = "-qemu"
-# Those that were tried with a kernel of their own.
+# The suites that were tried with a kernel of their own.
 QEMU_SUITES = ("bookworm",)
 QEMU_DISK_MIB = 6144
 
-# What a machine is before anybody touches it: systemd, a network, SSH, and a Python for Ansible.
+# The base of a machine before any role: systemd, a network, SSH, and a Python for Ansible.
 BARE_PACKAGES = (
     "ca-certificates",
     "dbus",
@@ -47,7 +47,7 @@ BARE_PACKAGES = (
 # Without udev, networkd waits for ever for the interface. busybox is the initrd; quota sets limits on directories.
 QEMU_PACKAGES = ("busybox-static", "linux-image-amd64", "quota", "udev")
 
-# What applications run on: Ruby with the gems an application may count on, Java without a display, PHP within Apache.
+# The runtimes of applications: Ruby with common gems, Java without a display, PHP within Apache.
 RUBY_PACKAGES = (
     "puma",
     "ruby",
@@ -64,7 +64,7 @@ RUNTIME_PACKAGES = (
     *("php-cli", "php-curl", "php-mbstring", "php-mysql", "php-pgsql", "php-xml"),
 )
 
-# What the roles install, by the role that does.
+# The packages that roles install, by role.
 ROLE_PACKAGES: Mapping[str, Sequence[str]] = {
     "base": ("acl", "curl", "nftables", "rsync", "systemd-timesyncd"),
     "release": ("python3-pip", "python3-venv"),
@@ -84,10 +84,10 @@ ROLE_PACKAGES: Mapping[str, Sequence[str]] = {
 # Everything else that packages enable is disabled: a role that forgets to enable its unit must fail here too.
 KEPT_UNITS = ("remote-fs.target", "ssh.service", "systemd-networkd.service", "systemd-networkd.socket")
 
-# What would run behind a play's back and hold apt's lock.
+# Units that would run behind a play's back and hold apt's lock.
 MASKED_UNITS = ("apt-daily-upgrade.timer", "apt-daily.timer", "e2scrub_all.timer", "fstrim.timer")
 
-# Neither a play nor a component reads these, and they are a tenth of the image.
+# Files that no play and no component reads, a tenth of the image.
 EXCLUDED = ("/usr/share/doc/*", "/usr/share/locale/*", "/usr/share/man/*")
 
 # Runs after the unpacking of the essential packages and before the rest; $1 is the root.
@@ -131,7 +131,7 @@ mkdir -p "$root/var/log/journal"
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """All that decides what an image becomes, but for what the archive holds on that day.
+    """The facts that decide an image, except the archive's content on that day.
 
     `disk_mib` is the size of the disk the image becomes, 0 where it stays a directory.
     """
@@ -149,7 +149,7 @@ class Recipe:
 
     @property
     def part(self) -> str:
-        """What of the image's folder a machine is made from."""
+        """Return the part of the image's folder that a machine is made from."""
         return DISK if self.disk_mib else ROOT
 
 
@@ -182,7 +182,7 @@ def recipe(name: str) -> Recipe:
 
 
 def has_kernel(name: str) -> bool:
-    """Whether machines of this image have a kernel of their own."""
+    """Return whether machines of this image have a kernel of their own."""
     return name.endswith(QEMU_SUFFIX)
 
 
@@ -201,7 +201,7 @@ def digest(made_of: Recipe, sources: Sequence[str], certificates: Mapping[str, b
         certificates: the host's own authorities, by file name.
     """
     facts = {
-        # What an image has not got does not name it, so that a new kind of image leaves the others as they are.
+        # A part that an image lacks is not in its digest, so that a new kind of image leaves the others as they are.
         "recipe": {key: value for key, value in asdict(made_of).items() if value},
         "sources": list(sources),
         "certificates": {
@@ -217,6 +217,6 @@ def folder_name(name: str, key: str) -> str:
 
 
 def split_folder(folder: str) -> tuple[str, str] | None:
-    """Return name and digest of a folder in the cache; None for anything else that lies there."""
+    """Return name and digest of a folder in the cache; None for any other folder."""
     name, _, key = folder.rpartition("-")
     return (name, key) if name in names() and len(key) == 12 else None

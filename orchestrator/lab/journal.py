@@ -1,4 +1,4 @@
-"""What exists, on disk: one JSON file per lab, written before the thing itself is made, and the decisions read from it."""
+"""The journal of labs: one JSON file per lab, written before its parts are made, and the decisions read from it."""
 
 from __future__ import annotations
 
@@ -31,16 +31,16 @@ class Bind(msgspec.Struct, frozen=True):
 
 
 class Life(msgspec.Struct, frozen=True):
-    """The processes of a machine that runs: its supervisor on the host and its own PID 1 (the leader)."""
+    """The processes of a running machine: its supervisor on the host and its own PID 1 (the leader)."""
 
     supervisor: Process | None = None
     leader: Process | None = None
 
 
 class MachineRecord(msgspec.Struct):
-    """A machine: what was asked for, and the life it was last given.
+    """A machine: its request, and its last life.
 
-    `leaving`: its removal has begun. `maker`: who made it, where it is of no layout.
+    `leaving`: its removal has begun. `maker`: its maker, where it is of no layout.
     """
 
     name: str
@@ -58,10 +58,10 @@ class MachineRecord(msgspec.Struct):
 
 
 class LabRecord(msgspec.Struct):
-    """A lab: its network, its port, whose it is, and its machines.
+    """A lab: its network, port, owner and machines.
 
     `owner` is the checkout it belongs to; `holder`, where given, is the process whose end makes the lab a leftover.
-    `processor_seconds` is what machines that were removed had used.
+    `processor_seconds` is the usage of removed machines.
     """
 
     name: str
@@ -76,13 +76,13 @@ class LabRecord(msgspec.Struct):
 
 
 class Journal:
-    """The labs of a state directory."""
+    """The journal of a state directory."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
 
     def load(self) -> dict[str, LabRecord]:
-        """Read every lab.
+        """Return every lab.
 
         Raises:
             LabError: a file cannot be read as a lab.
@@ -107,18 +107,18 @@ class Journal:
         fresh.replace(path)
 
     def forget(self, name: str) -> None:
-        """Remove a lab's file; its folder is the caller's to clear."""
+        """Remove a lab's file; the caller removes its folder."""
         (self._folder / name / FILE).unlink(missing_ok=True)
 
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """What the host shows of this daemon's.
+    """The observed state of the host.
 
     Attributes:
         bridges: interface name to the lab its alias names; only those whose alias names this daemon.
         foreign_bridges: every other bridge with a lab's kind of name.
-        tables: names of all tables that look like a lab's, whoever's.
+        tables: names of all tables that look like a lab's, of any daemon.
         mounts: mount points below the state directory.
         processes: marked processes with the (lab, machine) their mark names.
         folders: names of the folders below `labs`.
@@ -136,7 +136,7 @@ class Seen:
 
 @dataclass(frozen=True, slots=True)
 class Leftovers:
-    """What is there and belongs to nobody, in the order in which it has to go."""
+    """The leftovers without an owner, in the order of their removal."""
 
     processes: tuple[Process, ...] = ()
     mounts: tuple[str, ...] = ()
@@ -146,7 +146,7 @@ class Leftovers:
     folders: tuple[str, ...] = ()
 
     def words(self) -> list[str]:
-        """Return a line for each thing."""
+        """Return a line for each leftover."""
         return [
             *(f"process {p.pid}" for p in self.processes),
             *(f"mount {m}" for m in self.mounts),
@@ -158,18 +158,18 @@ class Leftovers:
 
 
 def leftovers(labs: Mapping[str, LabRecord], seen: Seen, roots: Mapping[tuple[str, str], str]) -> Leftovers:
-    """Decide what a killed run left behind.
+    """Return the leftovers of a killed run.
 
     Args:
         labs: the journal.
         seen: the host.
-        roots: the mount point every journalled machine would have, by (lab, machine).
+        roots: the mount point of every recorded machine, by (lab, machine).
     """
     machines = {(lab.name, name) for lab in labs.values() for name in lab.machines}
     wanted_bridges = {addresses.bridge_name(lab.index): lab.name for lab in labs.values()}
     dead_bridges = sorted(b for b, lab in seen.bridges.items() if wanted_bridges.get(b) != lab)
     kept = {*wanted_bridges, *seen.foreign_bridges}
-    # A lab's bridge is made before its table and removed after it, so a table without a bridge is nobody's.
+    # A lab's bridge is made before its table and removed after it, so a table without a bridge has no owner.
     dead_tables = sorted(
         t
         for t in seen.tables
@@ -191,7 +191,7 @@ def leftovers(labs: Mapping[str, LabRecord], seen: Seen, roots: Mapping[tuple[st
 def abandoned(
     labs: Iterable[LabRecord], dead_holders: Collection[Process], missing_owners: Collection[str]
 ) -> list[str]:
-    """Name the labs nobody will take down: their holder has ended, or their checkout is gone."""
+    """Return the labs without an owner: their holder has ended, or their checkout is gone."""
     return [
         lab.name
         for lab in labs

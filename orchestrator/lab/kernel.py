@@ -1,4 +1,7 @@
-"""A Debian kernel as QEMU boots it fastest: unpacked. Unpacking itself takes a kernel longer than all that follows, in software."""
+"""The unpacking of a Debian kernel, which QEMU then boots fastest.
+
+In software, unpacking takes a booting kernel longer than all later steps.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +18,7 @@ _XZ = b"\xfd7zXZ\0"
 
 
 def unpack(image: bytes) -> bytes:
-    """Return the ELF file within a bzImage, or the bzImage itself where it is not packed with xz (Linux's `boot.rst` has the layout).
+    """Return the ELF file within a bzImage, or the bzImage itself where it is not packed with xz (Linux's `boot.rst`).
 
     Raises:
         LabError: this is no bzImage, or a damaged one.
@@ -28,7 +31,7 @@ def unpack(image: bytes) -> bytes:
     packed = image[start : start + length]
     if not packed.startswith(_XZ):
         return image
-    # Behind the stream stands its unpacked size.
+    # Its unpacked size follows the stream.
     unpacker = lzma.LZMADecompressor(lzma.FORMAT_XZ)
     try:
         unpacked = unpacker.decompress(packed)

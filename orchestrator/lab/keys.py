@@ -24,7 +24,7 @@ def generate(comment: str) -> tuple[str, str]:
 
 
 def ensure_pair(folder: Path, comment: str) -> str:
-    """Make the folder's key pair where there is none, and return the public half."""
+    """Make the folder's key pair where there is none; return the public half."""
     private = folder / PRIVATE
     public = private.with_suffix(".pub")
     if not public.is_file():

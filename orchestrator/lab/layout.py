@@ -1,4 +1,4 @@
-"""Which machines a lab has. The default is the platform's smallest layout in which nothing but `core1` is single."""
+"""The machines of a lab. The default is the platform's smallest layout in which only `core1` is single."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from orchestrator.lab.errors import BadRequestError
 SHARE = "/srv/ingot/share"
 ROUTER_GROUP = "router"
 ORCHESTRATOR_GROUP = "orchestrator"
-# What the source of a bind is relative to: the lab's folder, its checkout, or the folder of the lab daemon's socket.
+# The base of a bind's relative source: the lab's folder, its checkout, or the folder of the lab daemon's socket.
 LAB, PROJECT, RUN = "lab", "project", "run"
-# Where the orchestrator's machine has its part of the checkout; relative links of the inventory hold there, too.
+# The place of the orchestrator's part of the checkout; relative links of the inventory are valid there, too.
 CONTROL = "/srv/ingot/control"
 
 
@@ -27,8 +27,8 @@ class PlannedBind:
     """A directory of the host for a machine; a relative source is made where it is missing.
 
     Attributes:
-        source: the directory, whole or relative to what `below` says.
-        target: where the machine sees it; `{lab}` in it is the lab's name.
+        source: the directory, absolute or relative to `below`.
+        target: its path in the machine; `{lab}` in it is the lab's name.
         read_only: whether the machine may only read.
         below: `lab`, `project` or `run`.
     """
@@ -39,7 +39,7 @@ class PlannedBind:
     below: str = LAB
 
 
-# An orchestrator needs the inventory with what it links to, the releases, and the lab's own API.
+# An orchestrator needs the inventory with the targets of its links, the releases, and the lab's own API.
 _CONTROL_BINDS = (
     PlannedBind("inventories/lab", f"{CONTROL}/inventories/lab", read_only=True, below=PROJECT),
     PlannedBind("build/releases", f"{CONTROL}/build/releases", read_only=True, below=PROJECT),
@@ -59,7 +59,7 @@ class PlannedMachine:
     memory: int | None = None
 
     def all_binds(self) -> tuple[PlannedBind, ...]:
-        """Return its own binds and those its groups need."""
+        """Return the machine's own binds and those of its groups."""
         return (*self.binds, *(_CONTROL_BINDS if ORCHESTRATOR_GROUP in self.groups else ()))
 
 
@@ -71,11 +71,11 @@ class Layout:
     image: str = images.DEFAULT
 
     def image_of(self, machine: PlannedMachine) -> str:
-        """Return the image a machine is made from."""
+        """Return the image of a machine."""
         return machine.image or self.image
 
     def routers(self) -> list[str]:
-        """Return the machines the lab's port is relayed to."""
+        """Return the machines to which the lab's port is relayed."""
         return [m.name for m in self.machines if ROUTER_GROUP in m.groups]
 
 
@@ -98,7 +98,7 @@ DEFAULT = Layout(
 
 
 def parse_words(words: Sequence[str], image: str = images.DEFAULT) -> Layout:
-    """Read machines given as `NAME` or `NAME:GROUP,GROUP`; they have no binds.
+    """Return the layout of machines given as `NAME` or `NAME:GROUP,GROUP`; they have no binds.
 
     Raises:
         BadRequestError: a bad name, or one given twice.
@@ -111,10 +111,10 @@ def parse_words(words: Sequence[str], image: str = images.DEFAULT) -> Layout:
 
 
 def load(path: Path) -> Layout:
-    """Read a layout file: `image`, and `machines` as a map of name to `groups`, `image`, `binds` and `memory`.
+    """Return the layout of a file: `image`, and `machines` as a map of name to `groups`, `image`, `binds` and `memory`.
 
     Raises:
-        BadRequestError: the file is not such a layout; the text names what is wrong.
+        BadRequestError: the file is not such a layout; the text names the fault.
     """
     try:
         raw = yaml.safe_load(path.read_text())
@@ -124,10 +124,10 @@ def load(path: Path) -> Layout:
 
 
 def parse(raw: Any, source: str = "layout") -> Layout:
-    """Read a layout from what YAML made of it.
+    """Return the layout of a parsed YAML document.
 
     Raises:
-        BadRequestError: the text names what is wrong.
+        BadRequestError: the text names the fault.
     """
     top = _keys(raw, source, {"image", "machines"})
     machines = []

@@ -1,4 +1,4 @@
-"""The files that make a clone of an image a machine of its own. Pure: facts in, texts out."""
+"""The files that make a machine of its own out of an image's clone. Pure: facts in, texts out."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ HOSTS = "/etc/hosts"
 
 
 def hosts(lab: LabRecord) -> File:
-    """Return /etc/hosts with every machine of the lab: without it, looking up one's own name takes seconds."""
+    """Return /etc/hosts with every machine of the lab: without it, a machine's look-up of its own name takes seconds."""
     lines = ["127.0.0.1 localhost", "::1 localhost ip6-localhost ip6-loopback"]
     lines += [f"{machine.address} {machine.name}" for machine in _sorted(lab.machines.values())]
     return File("\n".join(lines) + "\n")
@@ -37,7 +37,7 @@ IPv6AcceptRA=no
 
 
 def resolv_conf(host_files: Iterable[str]) -> File:
-    """Return the first of the host's resolv.conf texts that a machine can use too: one not of the host's loopback only."""
+    """Return the first of the host's resolv.conf texts that a machine can use: one with more than the host's loopback."""
     for text in host_files:
         servers = re.findall(r"^\s*nameserver\s+(\S+)", text, re.MULTILINE)
         usable = [s for s in servers if not s.startswith("127.") and s != "::1"]
@@ -62,7 +62,7 @@ def identity(
     Args:
         lab: with this machine already in it.
         machine: the machine.
-        interface: its network interface, as the backend calls it.
+        interface: the backend's name of its network interface.
         mtu: of that interface.
         public_key: the lab's key, for root.
         host_key: the machine's private SSH host key (its public half is in the record).

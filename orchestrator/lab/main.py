@@ -21,13 +21,13 @@ from orchestrator.lab.paths import Paths
 _project = click.option(
     "--project",
     type=click.Path(file_okay=False, path_type=Path),
-    help="The checkout the lab belongs to; by default the one around the working directory.",
+    help="Checkout of the lab; by default the one around the working directory.",
 )
 
 
 @click.group()
 def cli() -> None:
-    """Labs of small machines on this host."""
+    """Manage labs of small machines on this host."""
 
 
 @cli.command()
@@ -39,7 +39,7 @@ def serve() -> None:
 @cli.command()
 @as_json_option
 def status(as_json: bool) -> None:
-    """Say what the daemon is and what it has; starts none."""
+    """Show the daemon and its contents; starts none."""
     with LabClient(start=False) as client:
         found = client.status()
     rows = [[name, str(value)] for name, value in msgspec.to_builtins(found).items()]
@@ -48,14 +48,14 @@ def status(as_json: bool) -> None:
 
 @cli.command()
 def shutdown() -> None:
-    """End the daemon. Machines stay and are taken over by the next one; the ports of the labs close."""
+    """End the daemon. Machines stay and the next one takes them over; the ports of the labs close."""
     with LabClient(start=False) as client:
         client.shutdown()
 
 
 @cli.command()
 def restart() -> None:
-    """Replace the daemon, for instance by one of this checkout's program. Machines stay."""
+    """Replace the daemon, for example by one of this checkout's program. Machines stay."""
     with LabClient() as client:
         client.shutdown()
         out.print(f"daemon {client.status().pid} serves")
@@ -64,7 +64,7 @@ def restart() -> None:
 @cli.command()
 @as_json_option
 def sweep(as_json: bool) -> None:
-    """Clear what killed runs and vanished checkouts left behind."""
+    """Clear the remains of killed runs and vanished checkouts."""
     with LabClient() as client:
         said = client.sweep()
     show(as_json, said, ["cleared"], [[line] for line in said])
@@ -72,7 +72,7 @@ def sweep(as_json: bool) -> None:
 
 @cli.group()
 def image() -> None:
-    """Images of machines."""
+    """Manage images of machines."""
 
 
 @image.command("build")
@@ -97,9 +97,9 @@ def image_list(as_json: bool) -> None:
 
 @image.command("remove")
 @click.argument("name")
-@click.option("--outdated", is_flag=True, help="Only builds of older recipes.")
+@click.option("--outdated", is_flag=True, help="Remove only builds of older recipes.")
 def image_remove(name: str, outdated: bool) -> None:
-    """Remove an image no machine uses."""
+    """Remove an image that no machine uses."""
     with LabClient() as client:
         out.print("\n".join(client.remove_image(name, outdated=outdated)))
 
@@ -134,7 +134,7 @@ def up_(
     project: Path | None,
     as_json: bool,
 ) -> None:
-    """Raise a lab, or what is missing of it: by default the platform's machines."""
+    """Raise a lab, or its missing parts: by default the platform's machines."""
     if machines and file:
         raise BadRequestError("give machines or a layout file, not both")
     plan = layout.load(file) if file else layout.parse_words(machines) if machines else layout.DEFAULT
@@ -219,7 +219,7 @@ def dev(arguments: tuple[str, ...]) -> None:
 
 
 def main() -> NoReturn:
-    """Entry point: errors of ours end in one line and status 1."""
+    """Run the entry point: errors of Ingot end in one line and status 1."""
     try:
         cli()
     except IngotError as error:

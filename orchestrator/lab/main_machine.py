@@ -1,4 +1,4 @@
-"""The commands on single machines: life, cable, and ways in."""
+"""The commands on single machines: life cycle, cable, and logins."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _boot_deadline = click.option(
 
 @click.group()
 def machine() -> None:
-    """Single machines of a lab."""
+    """Manage single machines of a lab."""
 
 
 @machine.command("create")
@@ -35,7 +35,7 @@ def machine() -> None:
 @click.option("--group", "groups", multiple=True)
 @click.option("--bind", "binds", multiple=True, metavar="SOURCE:TARGET[:ro]")
 @click.option("--address")
-@click.option("--memory", type=int, metavar="MIB", help="Of a machine with a kernel of its own.")
+@click.option("--memory", type=int, metavar="MIB", help="Memory of a machine with a kernel of its own.")
 @as_json_option
 def machine_create(
     *,
@@ -75,7 +75,7 @@ def machine_delete(lab: str, name: str) -> None:
 @_boot_deadline
 @as_json_option
 def machine_start(lab: str, name: str, deadline: float, as_json: bool) -> None:
-    """Boot a machine and wait for its SSH (not where its network is cut)."""
+    """Boot a machine and wait for its SSH (unless its network is cut)."""
     with LabClient() as client:
         view = client.start(lab, name)
         show_machine(as_json, view if view.cut else client.wait(lab, name, deadline))
@@ -193,6 +193,6 @@ def _parse_bind(text: str) -> layout.PlannedBind:
 
 
 def become(argv: list[str]) -> NoReturn:
-    """Go on as another program."""
+    """Replace this process by another program."""
     sys.stdout.flush()
     os.execvp(argv[0], argv)  # noqa: S606  # a list, as everywhere: there is no shell to avoid

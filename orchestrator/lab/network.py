@@ -1,4 +1,4 @@
-"""The lab's share of the host's network: a bridge, a masquerade, rules where others drop. All of it is undone."""
+"""The lab's part of the host's network: a bridge, a masquerade, and rules where others drop. All of it is undone."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _GREETING_DEADLINE = 30.0
 
 
 def taken_networks() -> list[IPv4Network]:
-    """Return every IPv4 network this host has a route to or an address in."""
+    """Return every IPv4 network that this host has a route to or an address in."""
     found = []
     for route in run_json(["ip", "-j", "-4", "route", "show", "table", "all"]):
         target = route.get("dst", "default")
@@ -36,7 +36,7 @@ def uplink_mtu() -> int:
 
 
 def port_is_free(port: int) -> bool:
-    """Whether 127.0.0.1:PORT can be listened on."""
+    """Return whether 127.0.0.1:PORT can be listened on."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
@@ -48,10 +48,10 @@ def port_is_free(port: int) -> bool:
 
 
 def speaks_ssh(address: str) -> bool:
-    """Whether an SSH daemon greets at port 22 of an address."""
+    """Return whether an SSH daemon greets at port 22 of an address."""
     try:
         with socket.create_connection((address, _SSH_PORT), timeout=1) as connection:
-            # A machine that is slow to greet would be slower still if it were asked again meanwhile.
+            # A machine that is slow to greet would become slower by a second connection.
             connection.settimeout(_GREETING_DEADLINE)
             return connection.recv(4) == b"SSH-"
     except OSError:
@@ -59,7 +59,7 @@ def speaks_ssh(address: str) -> bool:
 
 
 def bridges() -> dict[str, tuple[str, str]]:
-    """Return every bridge with a lab's kind of name, with the (state directory, lab) its alias names."""
+    """Return every bridge with a lab's kind of name, with the (state directory, lab) of its alias."""
     found = {}
     for path in INTERFACES.iterdir():
         if addresses.bridge_index(path.name) is None:
@@ -82,10 +82,10 @@ def tables() -> list[str]:
 
 
 def create_bridge(index: int, state: Path, lab: str, subnet: IPv4Network, mtu: int) -> None:
-    """Make the bridge of a lab with the host's address; one that is this lab's already is set right.
+    """Make the bridge of a lab with the host's address; an existing one of this lab is corrected.
 
     Raises:
-        CommandError: the name is another's, or the kernel refuses.
+        CommandError: the name belongs to another lab, or the kernel refuses.
     """
     name = addresses.bridge_name(index)
     if bridges().get(name) != (str(state), lab):
@@ -96,7 +96,7 @@ def create_bridge(index: int, state: Path, lab: str, subnet: IPv4Network, mtu: i
 
 
 def create_tap(name: str, bridge: str, mtu: int) -> None:
-    """Make a tap device on a bridge; one that is there is replaced.
+    """Make a tap device on a bridge; an existing one is replaced.
 
     Raises:
         CommandError: the kernel refuses.
@@ -113,7 +113,7 @@ def remove_tap(name: str) -> None:
 
 
 def create_masquerade(index: int, subnet: IPv4Network) -> None:
-    """Let the machines reach what the host reaches, under the host's address."""
+    """Let the machines reach the host's networks, under the host's address."""
     table = addresses.table_name(index)
     run(
         ["nft", "-f", "-"],
@@ -132,7 +132,7 @@ table ip {table} {{
 
 
 def remove_network(index: int) -> None:
-    """Undo all of a lab's network; what is not there is no failure."""
+    """Undo all of a lab's network; a missing part is no failure."""
     bridge = addresses.bridge_name(index)
     _dismiss(bridge)
     remove_table(addresses.table_name(index))
@@ -152,7 +152,7 @@ def remove_bridge(bridge: str) -> None:
 
 
 def forward_drops(listed: dict[str, Any]) -> list[tuple[str, str, str]]:
-    """Return (family, table, chain) of the chains that drop what is forwarded, from `nft -j list chains`."""
+    """Return (family, table, chain) of the chains that drop forwarded packets, from `nft -j list chains`."""
     return [
         (chain["family"], chain["table"], chain["name"])
         for entry in listed["nftables"]
@@ -164,7 +164,7 @@ def forward_drops(listed: dict[str, Any]) -> list[tuple[str, str, str]]:
 
 
 def _admit(bridge: str) -> None:
-    # A container engine's "drop all that is forwarded" ends the lab's packets too, in whatever table they were accepted.
+    # A container engine's "drop all that is forwarded" also ends the lab's packets, whichever table accepted them.
     _dismiss(bridge)
     for family, table, chain in forward_drops(run_json(["nft", "-j", "list", "chains"])):
         for direction in ("iifname", "oifname"):

@@ -1,8 +1,8 @@
-"""Machines as systemd-nspawn containers that boot a whole Debian: one overlay over the image each, a veth on the bridge.
+"""Machines as systemd-nspawn containers that boot a whole Debian.
 
-The
-supervisor (a shell around systemd-nspawn) is a session of its own and outlives the daemon. Facts this rests on: SIGKILL
-of the machine's PID 1 ends the machine at once, SIGKILL of nspawn alone does not, and SIGTERM to it is a clean stop.
+Each has an overlay over the image, and a veth on the bridge. The supervisor (a shell around systemd-nspawn) is a session of
+its own and outlives the daemon. This rests on three facts: SIGKILL of the machine's PID 1 ends the machine at once, SIGKILL
+of nspawn alone does not, and SIGTERM to it is a clean stop.
 """
 
 from __future__ import annotations
@@ -25,11 +25,12 @@ from orchestrator.lab.run import run
 
 _LEADER_DEADLINE = 20.0
 _KILL_DEADLINE = 10.0
-# What systemd as PID 1 takes for "power off".
+# The signal that systemd as PID 1 takes for "power off".
 _POWER_OFF = signal.SIGRTMIN + 4
 _PROGRAM = "systemd-nspawn"
-# The supervisor: runs nspawn in the machine's control groups ("GROUP FILE... -- NSPAWN ARGUMENT..."), again when the
-# machine rebooted (nspawn says so with status 133 and leaves it to a service manager), and passes SIGTERM on.
+# The supervisor: it runs nspawn in the machine's control groups ("GROUP FILE... -- NSPAWN ARGUMENT..."), again when
+# the machine rebooted (nspawn reports that with status 133 and leaves it to a service manager), and passes SIGTERM
+# on.
 _SUPERVISE = r"""
 trap 'kill -TERM "$child"' TERM
 while :; do
@@ -128,7 +129,7 @@ class Nspawn:
         return Life(supervisor, leader)
 
     def alive(self, life: Life | None) -> Life | None:
-        """Look for the recorded PID 1; where it rebooted, for the supervisor's new child."""
+        """Return the life of the recorded PID 1; after a reboot, that of the supervisor's new child."""
         self._reap()
         if life is None:
             return None
@@ -140,7 +141,7 @@ class Nspawn:
         return None
 
     def stop(self, spec: Spec, life: Life, deadline: float) -> None:
-        """Ask the supervisor for a clean stop; an orphaned machine is asked itself."""
+        """Ask the supervisor for a clean stop; an orphaned machine is asked directly."""
         if processes.lives(life.supervisor):
             processes.end(life.supervisor, signal.SIGTERM)
         else:
@@ -149,7 +150,7 @@ class Nspawn:
         self.kill(spec, life)
 
     def kill(self, spec: Spec, life: Life | None) -> None:
-        """Kill PID 1, then the supervisor, then take the cable away."""
+        """Kill PID 1, then the supervisor, then remove the cable."""
         if life is not None:
             current = self.alive(life) or life
             between = processes.parent_of(current.leader, _PROGRAM)
@@ -160,7 +161,7 @@ class Nspawn:
                 return not any(map(processes.lives, all_of_it))
 
             processes.end(current.leader, signal.SIGKILL)
-            # nspawn and its supervisor follow the machine; they are killed only where they do not.
+            # nspawn and its supervisor end with the machine; they are killed only where they do not.
             processes.wait_until(gone, _KILL_DEADLINE / 2)
             for process in all_of_it:
                 processes.end(process, signal.SIGKILL)
@@ -171,11 +172,11 @@ class Nspawn:
         cgroups.clear(spec.key)
 
     def cut(self, spec: Spec) -> None:
-        """Take the host's end of the veth down."""
+        """Set the host's end of the veth down."""
         run(["ip", "link", "set", self._link(spec), "down"])
 
     def mend(self, spec: Spec) -> None:
-        """Take the host's end of the veth up."""
+        """Set the host's end of the veth up."""
         run(["ip", "link", "set", self._link(spec), "up"])
 
     def remove(self, spec: Spec) -> None:
@@ -197,17 +198,17 @@ class Nspawn:
 
 
 def unmount(root: Path) -> None:
-    """Unmount as often as it is mounted; the machine that used it must be gone.
+    """Unmount all mounts of a root; its machine must be gone.
 
     Raises:
-        CommandError: something on the host still works inside it.
+        CommandError: a process of the host still uses it.
     """
     while root.is_mount():
         run(["umount", str(root)])
 
 
 def _escaped(path: Path) -> str:
-    """Return a path as overlayfs's options want it."""
+    """Return a path in the form of overlayfs's options."""
     return str(path).replace("\\", "\\\\").replace(",", "\\,").replace(":", "\\:")
 
 

@@ -1,4 +1,4 @@
-"""What the commands print: tables for people, JSON for programs, progress on standard error."""
+"""The output of the commands: tables for people, JSON for programs, progress on standard error."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def print_json(data: Any) -> None:
 
 
 def machines_table(lab: wire.LabView) -> None:
-    """Print a lab's machines and its door."""
+    """Print a lab's machines and its relayed port."""
     rows = [_machine_row(found) for found in lab.machines]
     show(False, None, ["machine", "address", "state", "pid", "image", "groups"], rows)
     out.print(
@@ -56,7 +56,7 @@ def show_machine(as_json: bool, found: wire.MachineView) -> None:
 
 
 def reporter(show: Callable[[str], None]) -> Callable[[str], None]:
-    """Return what shows progress: in place on a terminal, a line per step elsewhere."""
+    """Return a function that shows progress: in place on a terminal, a line per step elsewhere."""
     last = ""
 
     def report(step: str) -> None:

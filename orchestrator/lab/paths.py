@@ -1,4 +1,4 @@
-"""Where the lab keeps what it has. One daemon owns one set of these; the usual set is the host's."""
+"""The lab's directories. One daemon owns one set of them; the usual set is the host's."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ STATE = Path("/var/lib/ingot-lab")
 RUN = Path("/run/ingot-lab")
 CACHE = Path("/var/cache/ingot-lab")
 LOG = Path("/var/log/ingot-lab/lab.log")
-# Kernel settings are the whole host's, so the labs that need them are counted in one place for the whole host.
+# Kernel settings are the whole host's, so the labs that need them are counted in one place.
 HOST_SETTINGS = RUN / "host-settings.json"
 
 
@@ -33,7 +33,7 @@ class Paths:
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] | None = None) -> Paths:
-        """Read `INGOT_LAB_HOME` (all but the cache below one directory) and `INGOT_LAB_CACHE`."""
+        """Return the paths of `INGOT_LAB_HOME` (all but the cache, below one directory) and `INGOT_LAB_CACHE`."""
         env = os.environ if environment is None else environment
         cache = Path(env.get("INGOT_LAB_CACHE") or CACHE)
         if not (home := env.get("INGOT_LAB_HOME")):
@@ -43,38 +43,38 @@ class Paths:
 
     @property
     def socket(self) -> Path:
-        """The Unix socket the daemon listens on."""
+        """Return the Unix socket of the daemon."""
         return self.run / "lab.sock"
 
     @property
     def lock(self) -> Path:
-        """Locked by the daemon as long as it lives."""
+        """Return the file that the daemon locks as long as it lives."""
         return self.run / "lab.lock"
 
     @property
     def pid(self) -> Path:
-        """The daemon's process id."""
+        """Return the file of the daemon's process id."""
         return self.run / "lab.pid"
 
     @property
     def labs(self) -> Path:
-        """One folder per lab."""
+        """Return the folder with one folder per lab."""
         return self.state / "labs"
 
     @property
     def images(self) -> Path:
-        """One folder per built image."""
+        """Return the folder with one folder per built image."""
         return self.cache / "images"
 
     @property
     def accelerator(self) -> Path:
-        """What this host runs machines with a kernel of their own by."""
+        """Return the file of this host's accelerator for machines with a kernel of their own."""
         return self.cache / "accelerator.json"
 
     def lab(self, name: str) -> Path:
-        """A lab's folder."""
+        """Return a lab's folder."""
         return self.labs / name
 
     def machine(self, lab: str, name: str) -> Path:
-        """A machine's folder: its disk and its console."""
+        """Return a machine's folder: its disk and its console."""
         return self.labs / lab / "machines" / name

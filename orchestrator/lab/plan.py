@@ -1,4 +1,4 @@
-"""Where a new lab goes on this host: number, subnet, port."""
+"""The place of a new lab on this host: number, subnet, port."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from orchestrator.lab.journal import LabRecord
 
 
 def new_lab(request: wire.LabRequest, wanted: IPv4Network | None, labs: Sequence[LabRecord]) -> LabRecord:
-    """Return the record of a lab that collides neither with the host nor with the labs there are.
+    """Return the record of a lab that collides neither with the host nor with the existing labs.
 
     Raises:
-        ConflictError: what is wanted, or all there is, is taken.
+        ConflictError: the wanted subnet or port, or every one, is taken.
     """
     taken = [*network.taken_networks(), *(IPv4Network(lab.subnet) for lab in labs)]
     ports = {lab.port for lab in labs}
@@ -31,7 +31,7 @@ def new_lab(request: wire.LabRequest, wanted: IPv4Network | None, labs: Sequence
 
 
 def check_same(lab: LabRecord, request: wire.LabRequest) -> None:
-    """Accept a second request for a lab that is there, where it asks for the same.
+    """Accept a second request for an existing lab, where it asks for the same.
 
     Raises:
         ConflictError: the lab is another checkout's, or has another port or subnet.

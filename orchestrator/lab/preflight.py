@@ -1,4 +1,4 @@
-"""May a lab be raised here? `gather` looks, `judge` decides; neither changes anything."""
+"""The check whether a lab can be raised on this host: `gather` looks, `judge` decides; neither changes anything."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ TOOLS: Mapping[str, str] = {
     "systemd-nspawn": "systemd-container",
     "unshare": "util-linux",
 }
-# What machines with a kernel of their own want besides.
+# Further requirements of machines with a kernel of their own.
 QEMU_TOOLS: Mapping[str, str] = {
     "mkfs.ext4": "e2fsprogs",
     "qemu-img": "qemu-utils",
@@ -43,7 +43,7 @@ _NET_ADMIN = 12
 
 @dataclass(frozen=True, slots=True)
 class Wishes:
-    """What the lab to be raised will need."""
+    """The requirements of the lab that is to be raised."""
 
     machines: int
     images: tuple[str, ...] = (images.DEFAULT,)
@@ -55,18 +55,18 @@ class Wishes:
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What this host is like.
+    """The state of this host.
 
     Attributes:
-        root: whether we are root.
+        root: whether this process is root's.
         missing_tools: programs that are not installed.
-        port_holder: who has the wanted port; empty where it is free, or nobody's name is known but it is taken: `?`.
-        taken_networks: what the wanted subnet collides with.
+        port_holder: the holder of the wanted port; empty where it is free, `?` where the holder is unknown.
+        taken_networks: those that the wanted subnet collides with.
         free_bytes: free space by directory.
         missing_images: images to be built.
-        lab_owner: the checkout that has a lab of this name already; empty where there is none.
+        lab_owner: the checkout of an existing lab of this name; empty where there is none.
         no_tun: machines with a kernel of their own are wanted, and the host has no tap devices for them.
-        obstacles: why machines cannot be made here, in words; empty where they can.
+        obstacles: the reasons in words why machines cannot be made here; empty where they can.
     """
 
     root: bool
@@ -82,7 +82,7 @@ class Facts:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """`problems` forbid to go on; where `can_make_machines` is false, `reason` says in a line why, and plain processes may do."""
+    """The decision: `problems` forbid to go on; without `can_make_machines`, `reason` tells why, and processes may do."""
 
     problems: tuple[str, ...]
     can_make_machines: bool
@@ -125,7 +125,7 @@ def judge(facts: Facts, wishes: Wishes) -> Verdict:
 
 
 def gather(paths: Paths, wishes: Wishes) -> Facts:
-    """Look at this host; a daemon is asked where one serves, and never started."""
+    """Return the state of this host; a running daemon is asked, and none is started."""
     root = os.geteuid() == 0
     owner = _owner(paths, wishes.lab) if root else ""
     taken: tuple[str, ...] = ()
@@ -149,7 +149,7 @@ def gather(paths: Paths, wishes: Wishes) -> Facts:
 
 
 def obstacles(root: bool, probe: bool = True) -> tuple[str, ...]:
-    """Say why no machine can be made on this host, whatever is installed; empty where one can."""
+    """Return in words why no machine can be made on this host, whatever is installed; empty where one can."""
     if not root:
         return ("machines are made by root, and this is not root",)
     found = []
@@ -162,7 +162,7 @@ def obstacles(root: bool, probe: bool = True) -> tuple[str, ...]:
     if not Path("/sys/fs/cgroup").is_dir():
         found.append("there is no cgroup file system")
     if not found and probe:
-        # Rights may be there and system calls filtered all the same.
+        # Capabilities may be there and system calls filtered all the same.
         for argv in (
             ["unshare", "--mount", "--pid", "--net", "--uts", "--ipc", "--fork", "true"],
             ["unshare", "--mount", "mount", "-t", "tmpfs", "ingot-lab-probe", "/mnt"],
@@ -192,7 +192,7 @@ def _owner(paths: Paths, lab: str) -> str:
 
 
 def _holder(port: int) -> str:
-    """Name the process that listens on a port, as `ss` knows it."""
+    """Return the process that listens on a port, by `ss`."""
     try:
         listed = run(["ss", "-H", "-t", "-l", "-n", "-p", f"sport = :{port}"])
     except CommandError:

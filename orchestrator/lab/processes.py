@@ -1,4 +1,4 @@
-"""Reading /proc: who runs, since when, whose child, with what mark."""
+"""Facts of processes from /proc: state, start time, parent, mark."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ def parse_stat(text: str) -> tuple[str, int, int]:
 
 
 def identify(pid: int) -> Process | None:
-    """Return the process of this number that lives now; a zombie does not."""
+    """Return the living process of this number; a zombie is none."""
     found = stat(pid)
     return Process(pid, found[2]) if found and found[0] not in "ZX" else None
 
 
 def lives(process: Process | None) -> bool:
-    """Whether this very process still runs."""
+    """Return whether this very process still runs."""
     return process is not None and identify(process.pid) == process
 
 
@@ -45,7 +45,7 @@ def end(process: Process | None, number: int) -> None:
     if process is None:
         return
     try:
-        # The descriptor pins the process, so that the check and the signal mean the same one.
+        # The descriptor pins the process, so that check and signal reach the same one.
         descriptor = os.pidfd_open(process.pid)
     except ProcessLookupError:
         return
@@ -68,7 +68,7 @@ def leader_of(supervisor: int) -> Process | None:
 
 
 def parent_of(process: Process | None, program: str) -> Process | None:
-    """Return the parent of a process that lives, where it runs this program."""
+    """Return the parent of a living process, where it runs this program."""
     if process is None or not lives(process) or (found := stat(process.pid)) is None:
         return None
     # The kernel keeps 15 characters of a program's name.
@@ -92,7 +92,7 @@ def marks() -> Iterator[tuple[Process, str]]:
 
 
 def marked(state: str) -> dict[Process, tuple[str, str]]:
-    """Find the processes whose mark names this state directory, with the (lab, machine) it names."""
+    """Return the processes whose mark names this state directory, with (lab, machine) of the mark."""
     found = {}
     for process, mark in marks():
         where, _, machine = mark.rpartition(":")
@@ -103,7 +103,7 @@ def marked(state: str) -> dict[Process, tuple[str, str]]:
 
 
 def session(leader: Process) -> list[Process]:
-    """Return the processes of the session this process leads, or led before it ended; none where its number is another's now."""
+    """Return the processes of a session that this process leads or led; none where its number has a new owner."""
     now = identify(leader.pid)
     if now is not None and now != leader:
         return []
@@ -119,7 +119,7 @@ def session(leader: Process) -> list[Process]:
 
 
 def of_life(life: Life | None) -> set[Process]:
-    """Return the host's processes of a machine that runs: those that may carry its mark."""
+    """Return the host's processes of a running machine: those that may carry its mark."""
     known: set[Process] = set()
     for process in (life.supervisor, life.leader) if life else ():
         if process is not None:
@@ -128,7 +128,7 @@ def of_life(life: Life | None) -> set[Process]:
 
 
 def end_session(leader: Process, number: int) -> None:
-    """Send a signal to a process and to all of the session it leads."""
+    """Send a signal to a process and to its whole session."""
     for process in {leader, *session(leader)}:
         end(process, number)
 
@@ -139,7 +139,7 @@ def pids() -> list[int]:
 
 
 def wait_until(condition: Callable[[], bool], deadline: float, pause: float = 0.02) -> bool:
-    """Ask again and again until the condition holds; false where the deadline (seconds from now) passed first."""
+    """Test a condition until it holds; return False where the deadline (seconds from now) passed first."""
     ends = time.monotonic() + deadline
     while not condition():
         if time.monotonic() >= ends:

@@ -47,7 +47,7 @@ logger = log.get(__name__)
 
 
 class Provider:
-    """Owns what the journal names; the one writer of it."""
+    """The provider: it owns the parts that the journal names, and is its only writer."""
 
     def __init__(
         self, paths: Paths, store: ImageStore, nspawn: Backend, qemu: Backend, counter: Path
@@ -60,7 +60,7 @@ class Provider:
         self.counter = counter
         self.guard = threading.RLock()
         self.closing = threading.Event()
-        # Taken before `guard`, never after it: one machine is worked on by one thread at a time.
+        # Taken before `guard`, never after it: one thread at a time works on one machine.
         self._each: dict[tuple[str, str], threading.RLock] = {}
         self._each_guard = threading.Lock()
         self._mtu = network.uplink_mtu()
@@ -69,8 +69,8 @@ class Provider:
         """Make a lab's network and keys; a lab of the same name and owner is returned as it stands.
 
         Raises:
-            BadRequestError: the name or the subnet makes no sense.
-            ConflictError: the name is another checkout's, or port or subnet are taken.
+            BadRequestError: the name or the subnet is invalid.
+            ConflictError: the name belongs to another checkout, or port or subnet are taken.
             CommandError: the host refuses.
         """
         addresses.check_name(request.name, "lab")
@@ -84,7 +84,7 @@ class Provider:
                 try:
                     self._make(lab)
                 except CommandError:
-                    # Another daemon of this host was faster with this number.
+                    # Another daemon of this host took this number first.
                     if network.bridges().get(addresses.bridge_name(lab.index), ("", ""))[0] in {
                         "",
                         str(self.paths.state),
@@ -96,11 +96,11 @@ class Provider:
         raise ConflictError("no free bridge name")
 
     def delete_lab(self, name: str) -> wire.Spent:
-        """Cut the power of every machine and remove all of the lab; returns what it had used.
+        """Cut the power of every machine and remove all of the lab; return its usage.
 
         Raises:
             NotFoundError: there is no such lab.
-            LabError: something of it cannot be removed; the rest is, and the next call tries again.
+            LabError: a part of it cannot be removed; the rest is removed, and the next call tries again.
         """
         lab = self.lab(name)
         with ThreadPoolExecutor(_AT_ONCE) as pool:
@@ -118,7 +118,7 @@ class Provider:
         return spent
 
     def set_routers(self, name: str, machines: list[str]) -> wire.LabView:
-        """Name the machines the lab's port is relayed to; they need not exist yet.
+        """Set the machines to which the lab's port is relayed; they need not exist yet.
 
         Raises:
             NotFoundError: there is no such lab.
@@ -144,7 +144,7 @@ class Provider:
         return lab
 
     def access(self, name: str) -> wire.Access:
-        """Return what opens the lab's machines."""
+        """Return the keys of the lab's machines."""
         lab = self.lab(name)
         folder = self._ssh_folder(lab)
         return wire.Access(
@@ -158,11 +158,11 @@ class Provider:
 
         Raises:
             NotFoundError: there is no such lab.
-            BadRequestError: name, address or a bind makes no sense.
+            BadRequestError: name, address or a bind is invalid.
             ConflictError: name or address is taken, or the image is not built yet.
         """
         addresses.check_name(request.name, "machine")
-        # Who asks from inside a machine does not know the host's paths.
+        # A client inside a machine does not know the host's paths.
         folder = LabFolder(Path(self.lab(lab_name).owner), lab_name).path
         binds = [Bind(str(folder / b.source), b.target, b.read_only) for b in request.binds]
         for bind in binds:
@@ -203,7 +203,7 @@ class Provider:
             return self.machine_view(lab, machine)
 
     def start_machine(self, lab_name: str, name: str) -> wire.MachineView:
-        """Boot a machine; one that runs is left alone.
+        """Boot a machine; a running one is not touched.
 
         Raises:
             LabError: it did not come up.
@@ -215,7 +215,7 @@ class Provider:
                 self.backend(machine).kill(spec, machine.life)
                 life = self.backend(machine).start(spec)
                 if images.has_kernel(machine.image):
-                    # A container boots within its group; a kernel of its own is put there.
+                    # A container boots within its group; a machine with a kernel of its own is moved there.
                     cgroups.adopt(spec.key, [p.pid for p in processes.of_life(life)])
                 self._record(lab, machine, life)
                 if machine.cut:
@@ -246,7 +246,7 @@ class Provider:
             return self.machine_view(lab, machine)
 
     def plug(self, lab_name: str, name: str, *, cut: bool) -> wire.MachineView:
-        """Pull a machine's cable, or plug it in; it stays so over a restart of the machine."""
+        """Pull a machine's cable, or plug it in; this holds over a restart of the machine."""
         with self._one(lab_name, name):
             lab, machine = self.machine(lab_name, name)
             machine.cut = cut
@@ -258,7 +258,7 @@ class Provider:
             return self.machine_view(lab, machine)
 
     def notice_reboots(self) -> None:
-        """Record the new life of machines that rebooted by themselves; a cable that was pulled stays so."""
+        """Record the new life of machines that rebooted by themselves; a pulled cable stays so."""
         with self.guard:
             known = [(lab, machine) for lab in self.labs.values() for machine in lab.machines.values()]
         for lab, machine in known:
@@ -294,7 +294,7 @@ class Provider:
         """Wait until the machine's SSH daemon answers.
 
         Raises:
-            NotReadyError: it did not within the deadline (seconds), or the machine ended; with the console's tail.
+            NotReadyError: it did not answer within the deadline (seconds), or the machine ended; with the console's tail.
         """
         lab, machine = self.machine(lab_name, name)
         spec = self.spec(lab, machine)
@@ -321,23 +321,23 @@ class Provider:
         return lab, machine
 
     def lab_view(self, lab: LabRecord) -> wire.LabView:
-        """Return a lab as clients see it."""
+        """Return a lab in the form for clients."""
         with self.guard:
             machines = list(lab.machines.values())
         return views.lab_view(lab, self._ssh_folder(lab), [self.machine_view(lab, m) for m in machines])
 
     def machine_view(self, lab: LabRecord, machine: MachineRecord) -> wire.MachineView:
-        """Return a machine as clients see it."""
+        """Return a machine in the form for clients."""
         life = self.backend(machine).alive(machine.life)
         spec = self.spec(lab, machine)
         return views.machine_view(machine, spec, life, cgroups.processor_seconds(spec.key))
 
     def backend(self, machine: MachineRecord) -> Backend:
-        """Return what makes and runs a machine of this image."""
+        """Return the backend of a machine's image."""
         return self._qemu if images.has_kernel(machine.image) else self._nspawn
 
     def spec(self, lab: LabRecord, machine: MachineRecord) -> Spec:
-        """Return a machine as its backend sees it."""
+        """Return a machine in the form for its backend."""
         return Spec(
             key=addresses.machine_key(lab.index, machine.address),
             hostname=machine.name,
@@ -351,7 +351,7 @@ class Provider:
         )
 
     def raise_network(self, lab: LabRecord) -> None:
-        """Make a lab's network, or set right what a restart of the host took away."""
+        """Make a lab's network, or restore the parts that a restart of the host removed."""
         subnet = IPv4Network(lab.subnet)
         network.create_bridge(lab.index, self.paths.state, lab.name, subnet, self._mtu)
         network.create_masquerade(lab.index, subnet)
@@ -384,10 +384,10 @@ class Provider:
         self.backend(machine).write(spec, files)
 
     def _tell_all(self, lab: LabRecord) -> None:
-        """Give every machine the names of all, and the host the keys of all."""
+        """Write the names of all machines to every machine, and their keys to the host."""
         hosts = {machine_files.HOSTS: machine_files.hosts(lab)}
         for machine in lab.machines.values():
-            # What is being removed must not be mounted again.
+            # A machine under removal must not be mounted again.
             if not machine.leaving:
                 self.backend(machine).write(self.spec(lab, machine), hosts)
         (self._ssh_folder(lab) / keys.KNOWN_HOSTS).write_text(machine_files.known_hosts(lab))

@@ -1,7 +1,7 @@
-"""Machines with a kernel of their own: QEMU, with the processor's virtualization where that works and in software elsewhere.
+"""Machines with a kernel of their own: QEMU, with the processor's virtualization or in software.
 
 The machine's disk is an overlay over a link to the image's disk; its cable is a tap device on the lab's bridge.
-Files get in through a directory of the host (`qemu_image`). Facts this rests on: the machine is one process, which also
+Files get in through a directory of the host (`qemu_image`). This rests on two facts: the machine is one process, which also
 reboots it, and `-daemonize` returns only when it has all its devices.
 """
 
@@ -35,10 +35,10 @@ _APPLY_DEADLINE = 10.0
 
 
 class Qemu:
-    """The backend for what only a kernel can prove.
+    """The backend for tests that need a kernel of their own.
 
     Args:
-        found: the file that remembers which accelerator this host has.
+        found: the file of this host's accelerator.
     """
 
     name = "qemu"
@@ -49,14 +49,14 @@ class Qemu:
         self._guard = threading.Lock()
 
     def check(self, spec: Spec) -> None:
-        """Refuse memory a Debian does not boot with, and binds its first program cannot read."""
+        """Refuse memory with which Debian does not boot, and binds that the first program cannot read."""
         if spec.memory < LEAST_MEMORY:
             raise BadRequestError(f"machine {spec.hostname}: want at least {LEAST_MEMORY} MiB of memory")
         if any("\n" in bind.target for bind in spec.binds):
             raise BadRequestError(f"machine {spec.hostname}: no line breaks in the paths of its binds")
 
     def create(self, spec: Spec) -> None:
-        """Link the image's files into the folder, so that they stay as long as the machine, and lay the disk over the image's."""
+        """Link the image's files into the folder, so that they stay with the machine, and make the disk an overlay over them."""
         host_folder(spec).mkdir(parents=True, exist_ok=True)
         for name in (images.DISK, images.KERNEL, images.INITRD):
             _link(spec.image.with_name(name), spec.folder / name)
@@ -72,7 +72,7 @@ class Qemu:
         (host_folder(spec) / qemu_image.BINDS).write_text("".join(lines))
 
     def write(self, spec: Spec, files: Mapping[str, File]) -> None:
-        """Leave an archive; a machine that runs has unpacked it when this returns, any other does at its next start."""
+        """Leave an archive; a running machine has unpacked it when this returns, any other does at its next start."""
         folder = host_folder(spec)
         with self._guard:
             numbers = [int(path.stem) for path in folder.glob("*.tar")]
@@ -102,7 +102,7 @@ class Qemu:
         return Life(None, leader)
 
     def alive(self, life: Life | None) -> Life | None:
-        """Look for the recorded process; a reboot is no new life."""
+        """Return the life of the recorded process; a reboot is no new life."""
         return life if life and processes.lives(life.leader) else None
 
     def stop(self, spec: Spec, life: Life, deadline: float) -> None:
@@ -112,7 +112,7 @@ class Qemu:
         self.kill(spec, life)
 
     def kill(self, spec: Spec, life: Life | None) -> None:
-        """Kill the process and take the cable away."""
+        """Kill the process and remove the cable."""
         if life is not None:
             processes.end(life.leader, signal.SIGKILL)
             if not processes.wait_until(lambda: self.alive(life) is None, _KILL_DEADLINE):
@@ -125,7 +125,7 @@ class Qemu:
         run(["ip", "link", "set", _tap(spec), "nomaster"])
 
     def mend(self, spec: Spec) -> None:
-        """Put it back."""
+        """Put the tap device back on the bridge."""
         run(["ip", "link", "set", _tap(spec), "master", spec.bridge])
 
     def remove(self, spec: Spec) -> None:
@@ -140,13 +140,13 @@ class Qemu:
 
 
 def clear(prefix: str) -> None:
-    """Remove taps of machines that are gone, by the beginning of their short names."""
+    """Remove taps of removed machines, by the beginning of their short names."""
     for link in network.INTERFACES.glob(f"{_TAP}{prefix}*"):
         network.remove_tap(link.name)
 
 
 def command(spec: Spec, accelerator: Accelerator) -> list[str]:
-    """Return the machine's command line; it has no secret, as everybody can read it."""
+    """Return the machine's command line; it holds no secret, because every user can read it."""
     argv = [
         PROGRAM,
         *("-daemonize", "-pidfile", str(_pid_file(spec))),
@@ -159,7 +159,7 @@ def command(spec: Spec, accelerator: Accelerator) -> list[str]:
             "-serial",
             "chardev:console",
         ),
-        # The host does not lose its power here: what the machine has written, SIGKILL cannot take back.
+        # The host does not lose its power here: SIGKILL cannot undo the machine's writes.
         *("-drive", f"if=virtio,format=qcow2,cache=unsafe,discard=unmap,file={_escaped(_disk(spec))}"),
         *("-netdev", f"tap,id=cable,ifname={_tap(spec)},script=no,downscript=no"),
         *("-device", f"virtio-net-pci,netdev=cable,mac={mac(spec.key)},host_mtu={spec.mtu},romfile="),
@@ -175,12 +175,13 @@ def command(spec: Spec, accelerator: Accelerator) -> list[str]:
     # Names with a dot are systemd's.
     words = [
         *("console=ttyS0", "net.ifnames=0", "panic=10", "quiet"),
-        # A machine of a test needs no protection from itself; in software each costs more than on a processor.
+        # A machine of a test needs no protection from itself; in software each protection costs more than on a
+        # processor.
         *("mitigations=off", "init_on_alloc=0", "audit=0"),
-        # On a busy host the kernel's look whether timers tick comes too early, and a service starts as slowly as
-        # the whole machine does elsewhere.
+        # On a busy host the kernel's check whether timers tick comes too early, and a service starts as slowly as the
+        # whole machine does elsewhere.
         *("no_timer_check", "systemd.default_timeout_start_sec=600"),
-        # The disk of a dead machine cannot be read from the host, so the journal goes where it can.
+        # The disk of a dead machine cannot be read from the host, so the journal goes to a file of the host.
         *("systemd.journald.forward_to_console=1", "systemd.show_status=0"),
     ]
     return [*argv, "-append", " ".join(words)]
@@ -216,7 +217,7 @@ def _link(source: Path, target: Path) -> None:
     try:
         os.link(source, target)
     except OSError:
-        # Another file system.
+        # It is another file system.
         run(["cp", "--sparse=always", str(source), str(target)])
 
 
@@ -242,9 +243,9 @@ def _escaped(path: Path) -> str:
 
 
 def _applied(spec: Spec) -> int:
-    """Return the number of the last archive the machine unpacked; 0 while it does not say."""
+    """Return the number of the last archive that the machine unpacked; 0 while it reports none."""
     try:
-        # Empty while the machine writes it; then it runs, so the least it can say is 1.
+        # Empty while the machine writes it; then it runs, so the number is at least 1.
         return int((host_folder(spec) / qemu_image.APPLIED).read_text() or "1")
     except (FileNotFoundError, ValueError):
         return 0

@@ -1,4 +1,4 @@
-"""What an image with a kernel of its own needs beyond the packages. Pure data; the scripts run inside the machine.
+"""The parts of an image with a kernel of its own beside packages. Pure data; the scripts run inside the machine.
 
 The disk of a machine that runs cannot be written from the host, so the host leaves tar archives in a directory
 (`host` in the machine's folder), which the machine has mounted as /lab over 9p: N.tar, from 1 up. The machine unpacks
@@ -14,15 +14,15 @@ APPLIED = "applied"
 BINDS = "binds"
 POWEROFF = "poweroff"
 UNIT = "ingot-lab-files.service"
-# What the kernel's package and FINISH leave in the root, to be taken out of it.
+# The files of the kernel's package and FINISH in the root, which are moved out of it.
 KERNEL_GLOB = "boot/vmlinuz-*"
 INITRD = "boot/initrd.lab"
-# How a machine that was only booted to see whether one boots says that it did, and by what word it is told to.
+# The word that tells a guest to boot only for a probe, and the line with which it reports that it did.
 PROBE_WORD = "ingot.probe"
 PROBE_SAID = "ingot-lab: a guest runs"
 
-# 9p is not in Debian's kernel for clouds. What follows are the drivers of hardware that a machine of the lab has not got.
-# Without those of radio, networkd does not load them either, which takes it seconds.
+# Debian's kernel for clouds lacks 9p. Below are drivers of hardware that a machine of the lab does not have. Without
+# the radio drivers, networkd does not load them either, which would take it seconds.
 EXCLUDED = tuple(
     f"/lib/modules/*/kernel/{part}/*"
     for part in ("drivers", "net/bluetooth", "net/mac80211", "net/wireless", "sound")
@@ -34,7 +34,7 @@ INCLUDED = tuple(
     for module in ("dummy", "ifb", "macvlan", "net_failover", "tun", "veth", "virtio_net", "vrf", "vxlan")
 )
 
-# What a machine of the lab does without, and what would make its start seconds longer.
+# Units that a machine of the lab does not need, and that would make its start seconds longer.
 MASKED_UNITS = (
     *("console-getty.service", "getty@.service", "serial-getty@.service", "systemd-logind.service"),
     *("dev-hugepages.mount", "sys-kernel-debug.mount", "sys-kernel-tracing.mount", "modprobe@.service"),
@@ -43,15 +43,16 @@ MASKED_UNITS = (
     *("systemd-update-utmp.service", "systemd-update-utmp-runlevel.service"),
 )
 
-# Loaded before the root is mounted, with all that each depends on.
+# Loaded before the root is mounted, with their dependencies.
 _MODULES = (
     *("virtio_pci", "virtio_blk", "virtio_net", "virtio-rng"),
     *("crc32c_generic", "ext4", "quota_v2", "9pnet_virtio", "9p"),
 )
 _9P = "trans=virtio,version=9p2000.L,msize=512000"
 
-# The first program of the machine: takes over what the lab wrote, then becomes systemd. It does what a distribution's initrd
-# does in a tenth of the time, as it knows its hardware. Reading `binds`: one line for each, "TAG OPTIONS TARGET".
+# The first program of the machine: it applies the lab's files, then becomes systemd. It does the work of a
+# distribution's initrd in a tenth of the time, because it knows its hardware. A line of `binds` is "TAG OPTIONS
+# TARGET".
 _INIT = f"""#!/bin/busybox sh
 PATH=/bin
 # Without /proc busybox does not find itself.
@@ -85,7 +86,7 @@ umount /proc
 exec /bin/busybox switch_root /root /sbin/init
 """
 
-# Neither a timer nor `sleep`: starting a program is what is expensive here, so the shell itself waits and looks.
+# Neither a timer nor `sleep`: starting a program is expensive here, so the shell itself waits and looks.
 _FILES = f"""#!/bin/bash
 # Unpacks the lab's archives ({HOST_FOLDER}/N.tar, in the order of N, each once), and shuts the machine down when the lab asks for it.
 state=/var/lib/ingot-lab/{APPLIED}

@@ -1,4 +1,4 @@
-"""The host's door to a lab: 127.0.0.1:PORT, relayed to port 80 of its routers in turn."""
+"""The relay of a lab's port of the host: 127.0.0.1:PORT to port 80 of its routers in turn."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def in_turn(targets: list[str], turn: int) -> list[str]:
 
 
 class Relay:
-    """The doors of all labs. `targets` answers for a lab at every connection, so that a change needs no word."""
+    """The relays of all labs. `targets` returns a lab's targets at every connection, so that changes apply at once."""
 
     def __init__(self, targets: Callable[[str], list[str]], router_port: int = ROUTER_PORT) -> None:
         self._targets = targets
@@ -34,7 +34,7 @@ class Relay:
         self._turn = 0
 
     async def open(self, lab: str, port: int) -> None:
-        """Listen for a lab; a door that is open stays.
+        """Listen for a lab; an open relay stays.
 
         Raises:
             ConflictError: the port is taken.
@@ -50,7 +50,7 @@ class Relay:
             try:
                 await self._serve(lab, reader, writer)
             except asyncio.CancelledError:
-                # The door was closed; the connection ends with it.
+                # The relay was closed; the connection ends with it.
                 writer.transport.abort()
             finally:
                 tasks.discard(task)
@@ -61,11 +61,11 @@ class Relay:
             raise ConflictError(f"port {port} of 127.0.0.1 is taken: {error.strerror}") from error
 
     def labs(self) -> list[str]:
-        """Name the labs whose door is open."""
+        """Return the labs whose relay is open."""
         return list(self._doors)
 
     async def close(self, lab: str) -> None:
-        """Close a lab's door and every connection through it."""
+        """Close a lab's relay and every connection through it."""
         if door := self._doors.pop(lab, None):
             door.close()
             for task in self._open.pop(lab, set()):
@@ -74,7 +74,7 @@ class Relay:
                 await asyncio.wait_for(door.wait_closed(), 2)
 
     async def close_all(self) -> None:
-        """Close every door."""
+        """Close every relay."""
         for lab in list(self._doors):
             await self.close(lab)
 
@@ -112,7 +112,7 @@ async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
         if writer.can_write_eof():
             writer.write_eof()
         return
-    # A broken side breaks the other, or it would wait for ever.
+    # A broken side breaks the other, which would otherwise wait for ever.
     writer.transport.abort()
 
 

@@ -1,4 +1,4 @@
-"""Programs of the host: always a list, never a shell string; a failure carries its last words."""
+"""Calls of the host's programs: always a list, never a shell string; a failure has the end of the output."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def run(
 
 
 def run_json(argv: Sequence[str]) -> Any:
-    """Run a program that prints JSON and return what it printed; nothing printed is an empty list.
+    """Run a program that prints JSON; return the parsed output, an empty list where it printed nothing.
 
     Raises:
         CommandError: as `run`.

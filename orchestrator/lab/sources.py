@@ -1,6 +1,6 @@
 """The host's own Debian sources, translated to another suite. Pure: text in, lines of sources.list out.
 
-A private data centre has its own mirror; the host already knows it, so the images are built from, and keep, the same.
+A private data centre has its own mirror; the host already knows it, so the images are built from it and keep it.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class Source:
     trusted: bool = False
 
     def line(self) -> str:
-        """Return it in sources.list's one-line form."""
+        """Return the one-line form of sources.list."""
         options = [f"signed-by={self.keyring}"] if self.keyring else []
         if self.trusted:
             options.append("trusted=yes")
@@ -36,7 +36,7 @@ class Source:
 
 
 def parse_list(text: str) -> Iterator[Source]:
-    """Read a `*.list` file."""
+    """Yield the sources of a `*.list` file."""
     for raw in text.splitlines():
         if not (match := _ONE_LINE.fullmatch(raw.split("#", 1)[0].strip())):
             continue
@@ -55,7 +55,7 @@ def parse_list(text: str) -> Iterator[Source]:
 
 
 def parse_deb822(text: str) -> Iterator[Source]:
-    """Read a `*.sources` file."""
+    """Yield the sources of a `*.sources` file."""
     for stanza in re.split(r"\n\s*\n", text):
         fields = _fields(stanza)
         if fields.get("enabled", "yes") not in _YES or "deb" not in fields.get("types", "").split():
@@ -72,7 +72,7 @@ def parse_deb822(text: str) -> Iterator[Source]:
 
 
 def for_suite(sources: Iterable[Source], host_suite: str, suite: str) -> list[Source]:
-    """Keep Debian's own archives (suite, updates, security; component main) and translate their suite.
+    """Return Debian's own archives (suite, updates, security; component main), translated to the suite.
 
     Other archives of the host (a vendor's, a colleague's) are left out: a managed machine has none of them.
     """
@@ -107,5 +107,5 @@ def _fields(stanza: str) -> Mapping[str, str]:
 
 
 def _keyring(value: str) -> str:
-    # A key may also be given by its fingerprint or inline; then apt's usual keyrings have to do.
+    # A key may also be given by its fingerprint or inline; then apt's usual keyrings must do.
     return value if value.startswith("/") else ""

@@ -1,4 +1,4 @@
-"""Clearing what a killed run left behind, and recognising what survived a restart of the daemon."""
+"""The removal of a killed run's remains, and the recovery after a restart of the daemon."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ logger = log.get(__name__)
 
 
 def restore(provider: Provider) -> None:
-    """Take over what the journal names: machines that run are adopted, networks the host forgot are made again.
+    """Take over the journal's labs: running machines are adopted, and networks that the host forgot are made again.
 
     A machine that was being started when the daemon was killed has no known life; its power is cut.
     """
@@ -42,10 +42,10 @@ def restore(provider: Provider) -> None:
 
 
 def sweep(provider: Provider, *, owners: bool) -> list[str]:
-    """Remove labs nobody will take down and everything of this daemon's that no journal names.
+    """Remove labs without an owner, and all parts of this daemon's that no journal names.
 
     Args:
-        provider: whose leftovers.
+        provider: of the leftovers.
         owners: also remove labs whose checkout is gone.
 
     Returns:
@@ -66,7 +66,7 @@ def sweep(provider: Provider, *, owners: bool) -> list[str]:
 
 
 def abandoned_labs(provider: Provider, *, owners: bool) -> list[str]:
-    """Name the labs whose holder has ended and, with `owners`, those whose checkout is gone."""
+    """Return the labs whose holder has ended and, with `owners`, those whose checkout is gone."""
     labs = list(provider.labs.values())
     dead: set[Process] = {lab.holder for lab in labs if lab.holder and not processes.lives(lab.holder)}
     missing = {lab.owner for lab in labs if owners and not Path(lab.owner).is_dir()}
@@ -103,7 +103,7 @@ def _roots(provider: Provider) -> dict[tuple[str, str], str]:
 
 
 def _clear(provider: Provider, found: Leftovers) -> list[str]:
-    """Remove what was found; returns what could not be, in words."""
+    """Remove the leftovers; return in words those that could not be removed."""
     problems = []
     for process in found.processes:
         processes.end_session(process, signal.SIGKILL)

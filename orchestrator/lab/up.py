@@ -1,4 +1,4 @@
-"""Raising and ending a whole lab, as `ingot-lab up` and `make up` do it."""
+"""Raising and ending a whole lab, for `ingot-lab up` and `make up`."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ Report = Callable[[str], None]
 
 @dataclass(slots=True)
 class Raised:
-    """A lab that is up. `phases` are (name, seconds); `changed` names the machines made or started."""
+    """A raised lab. `phases` are (name, seconds); `changed` names the machines made or started."""
 
     lab: wire.LabView
     folder: LabFolder
@@ -44,9 +44,9 @@ def bring_up(
     holder: Process | None = None,
     report: Report = lambda _: None,
 ) -> Raised:
-    """Make what is missing of a lab and start what does not run, machines the orchestrator made included.
+    """Make the missing machines of a lab and start all that do not run, including those that the orchestrator made.
 
-    Other machines beyond the layout are left alone.
+    Other machines beyond the layout are not touched.
 
     Args:
         client: of the daemon.
@@ -56,11 +56,11 @@ def bring_up(
         subnet: wanted /24; by default the first free one.
         port: wanted port of 127.0.0.1; by default the first free one.
         holder: the process whose end makes the lab a leftover.
-        report: takes a line now and then on how it goes.
+        report: called with a line of progress now and then.
 
     Raises:
         PreflightError: the lab cannot be raised here; nothing was changed.
-        LabError: something was refused or did not come up; what was made stays for a second try.
+        LabError: a part was refused or did not come up; the others stay for a second try.
     """
     phases: list[tuple[str, float]] = []
     wanted = tuple(dict.fromkeys(layout.image_of(machine) for machine in layout.machines))
@@ -88,7 +88,7 @@ def bring_up(
 
 
 def take_down(client: LabClient, project: Path, name: str, *, keep_daemon: bool = False) -> bool:
-    """Remove a lab and its folder; without labs left, the daemon ends too. Returns whether there was such a lab."""
+    """Remove a lab and its folder; without labs left, the daemon ends too. Return whether there was such a lab."""
     there = True
     try:
         owner = Path(client.lab(name).owner)

@@ -1,4 +1,4 @@
-"""Labs and machines as clients see them. Pure: records in, shapes of the socket out."""
+"""Labs and machines in the form for clients. Pure: records in, shapes of the socket out."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def lab_view(lab: LabRecord, ssh: Path, machines: Sequence[wire.MachineView]) ->
 def machine_view(
     machine: MachineRecord, spec: Spec, life: Life | None, processor_seconds: float
 ) -> wire.MachineView:
-    """Return a machine with the life it has now."""
+    """Return a machine with its present life."""
     return wire.MachineView(
         name=machine.name,
         address=machine.address,

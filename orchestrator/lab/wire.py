@@ -1,4 +1,4 @@
-"""What crosses the daemon's socket, in JSON. Requests and answers have these shapes on both sides.
+"""The JSON of the daemon's socket. Requests and answers have these shapes on both sides.
 
 | call | request | answer |
 |---|---|---|
@@ -37,8 +37,8 @@ class LabRequest(msgspec.Struct, forbid_unknown_fields=True):
 class MachineRequest(msgspec.Struct, forbid_unknown_fields=True):
     """A machine to be made; it does not run yet.
 
-    A bind's relative source lies in the lab's folder (`build/labs/NAME`). `maker` names who made it beside a layout, such as
-    `orchestrator`. `memory` (MiB) is for machines with a kernel of their own.
+    A bind's relative source lies in the lab's folder (`build/labs/NAME`). `maker` names the maker of a machine beside a layout,
+    such as `orchestrator`. `memory` (MiB) is for machines with a kernel of their own.
     """
 
     name: str
@@ -51,7 +51,7 @@ class MachineRequest(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class ActionRequest(msgspec.Struct, forbid_unknown_fields=True):
-    """`deadline` in seconds: of a clean stop, or of the wait for SSH."""
+    """A request with `deadline` in seconds: of a clean stop, or of the wait for SSH."""
 
     deadline: float = 60.0
 
@@ -63,17 +63,17 @@ class RoutersRequest(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class ShutdownRequest(msgspec.Struct, forbid_unknown_fields=True):
-    """With `if_idle`, the daemon ends only where no lab is left and nothing is going on."""
+    """A request to end the daemon; with `if_idle` only where no lab is left and no work is under way."""
 
     if_idle: bool = False
 
 
 class MachineView(msgspec.Struct):
-    """A machine as it stands.
+    """The present state of a machine.
 
     `pid` is its PID 1 on the host, `root` its file system there. With `kernel` it has a kernel of its own: `pid` is that
-    kernel, its file system cannot be seen from the host, and its journal is in its console. `processor_seconds` is what its
-    processes have used since it was made; 0 where the host does not say (cgroup v2 does).
+    kernel, its file system cannot be seen from the host, and its journal is in its console. `processor_seconds` is the time that
+    its processes have used since it was made; 0 where the host does not count it (cgroup v2 does).
     """
 
     name: str
@@ -92,9 +92,10 @@ class MachineView(msgspec.Struct):
 
 
 class LabView(msgspec.Struct):
-    """A lab as it stands.
+    """The present state of a lab.
 
-    `port` of 127.0.0.1 is relayed to port 80 of `routers`. `processor_seconds` is what its machines have used, removed ones included.
+    `port` of 127.0.0.1 is relayed to port 80 of `routers`. `processor_seconds` is the usage of its machines, including removed
+    ones.
     """
 
     name: str
@@ -111,13 +112,13 @@ class LabView(msgspec.Struct):
 
 
 class Spent(msgspec.Struct):
-    """What the machines of a lab that is removed had used."""
+    """The usage of a removed lab's machines."""
 
     processor_seconds: float
 
 
 class Access(msgspec.Struct):
-    """What opens a lab's machines: root's private key, and the machines' host keys."""
+    """The keys of a lab's machines: root's private key, and the machines' host keys."""
 
     private_key: str
     public_key: str
@@ -125,9 +126,9 @@ class Access(msgspec.Struct):
 
 
 class Status(msgspec.Struct):
-    """The daemon: `code` is a digest of the program it was started from, `source` where that lay.
+    """The daemon: `code` is a digest of its program, `source` the program's folder.
 
-    `accelerator` is what runs machines with a kernel of their own, and why; empty where none was started yet.
+    `accelerator` is that of machines with a kernel of their own, with its reason; empty where none was started yet.
     """
 
     api: int

@@ -1,4 +1,4 @@
-"""Alembic's environment: runs the revisions on the connection it is given (`Database.migrate`)."""
+"""Alembic's environment: runs the revisions on the connection of `Database.migrate`."""
 
 from __future__ import annotations
 

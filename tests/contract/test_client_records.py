@@ -197,7 +197,7 @@ def test_quota_is_shown_and_set(stub, ingot):
     assert ingot.json("quota", "c@d.com", *wider) == limits
     changes = stub.last("PUT /v2/users/c%40d.com/quota").json()
     assert changes == {"disk": 65_536, "instances": 9, "routes": None, "builds": 3}
-    assert "say whose" in ingot.run("quota", "--apps", "3", code=2).stderr
+    assert "name the user" in ingot.run("quota", "--apps", "3", code=2).stderr
     ingot.run("quota", "c@d.com", "--apps", "many", code=2)
 
 

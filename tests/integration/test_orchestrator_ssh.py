@@ -126,7 +126,7 @@ def test_a_machine_that_never_answers_is_refused_in_time(
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = int(listener.getsockname()[1])
     with pytest.raises(
-        GateError, match=r"dea3 \(127\.0\.0\.1\) did not let us in within 1 s: no answer on port"
+        GateError, match=r"dea3 \(127\.0\.0\.1\) did not accept the login within 1 s: no answer on port"
     ):
         gate(tmp_path, port).admit("dea3", "127.0.0.1", deadline=1)
 
@@ -135,7 +135,7 @@ def test_a_machine_that_knows_us_not_is_refused(
     tmp_path: Path, server: SshServer, keys: dict[str, paramiko.PKey]
 ) -> None:
     server.allowed = keys["other"]
-    with pytest.raises(GateError, match="root is not let in with our key"):
+    with pytest.raises(GateError, match="root is not accepted with the orchestrator's key"):
         gate(tmp_path, server.port).admit("dea3", "127.0.0.1", deadline=0.5)
     assert not (tmp_path / "known_hosts").exists()
 

@@ -125,7 +125,7 @@ def test_a_gem_that_nobody_has_is_told_with_those_there_are(rig: Rig) -> None:
     reply = rig.stage(zipped(APPS / "rack", Gemfile=gemfile), "rack")
     assert reply.error is not None
     assert "compile failed: `ruby -S bundle check` ended with status" in reply.error
-    assert "bring yours in vendor/cache" in reply.error
+    assert "add the gems to vendor/cache" in reply.error
     assert "sinatra 3" in reply.error or "sinatra 4" in reply.error
 
 

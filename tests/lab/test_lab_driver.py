@@ -94,7 +94,7 @@ def test_a_machine_lives_and_goes(
     (view,) = client.lab(lab).machines
     assert (view.maker, view.groups, view.binds[0].read_only) == ("orchestrator", ["dea", "lab"], True)
     assert view.binds[1].source == str(home / "build" / "labs" / lab / "../../../more")
-    with pytest.raises(GateError, match="did not let us in"):
+    with pytest.raises(GateError, match="did not accept the login"):
         gate.admit("dea3", made.address, expected=made.host_key, deadline=0.2)
     assert "it does not run" in provider.last_words("dea3")
 
@@ -124,7 +124,7 @@ def test_a_machine_of_somebody_else_is_left_alone(provider: LabProvider, client:
         lambda: provider.start("dea4"),
         lambda: provider.delete("dea4"),
     ):
-        with pytest.raises(ProviderError, match="was not made by the orchestrator: it is left alone"):
+        with pytest.raises(ProviderError, match="was not made by the orchestrator: it is not touched"):
             call()
     assert [m.name for m in client.lab(lab).machines] == ["dea4"]
 

@@ -1,4 +1,4 @@
-"""Where the client talks to, and as whom: target, login, logout, register, passwd."""
+"""Commands for the target and the account: target, login, logout, register, passwd."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from components.client.session import Session, ask_password, json_option, pass_s
 @json_option
 @pass_session
 def target(session: Session, url: str | None, as_json: bool) -> None:
-    """Show which platform is spoken to, or choose one by its URL (http://api.DOMAIN)."""
+    """Show the target platform, or choose one by its URL (http://api.DOMAIN)."""
     config = session.config
     if url:
         address = normalise_target(url)
@@ -65,26 +65,26 @@ def _login(session: Session, email: str, password: str) -> None:
 
 
 @click.command()
-@click.option("--everywhere", is_flag=True, help="End every login of yours, on every machine.")
+@click.option("--everywhere", is_flag=True, help="End all your logins, on every machine.")
 @json_option
 @pass_session
 def logout(session: Session, everywhere: bool, as_json: bool) -> None:
     """Forget the login for this target."""
     if session.acting_for and not everywhere:
-        raise click.UsageError("the logins of others are ended with --everywhere")
+        raise click.UsageError("another user's logins can only be ended with --everywhere")
     config = session.config
     where = config.require_target()
     said = {"target": where, "everywhere": everywhere, "was_logged_in": bool(config.token)}
     if everywhere:
         with session.api() as api:
             api.end_tokens(session.user(api))
-    # One's own login is none of the business of an administrator's ending another's.
+    # An administrator who ends another user's logins keeps their own.
     if not session.acting_for and config.tokens.pop(where, None) is not None:
         config.save()
         forget(config)
     whose = f"{session.acting_for} is " if session.acting_for else ""
     words = f"{whose}logged out of {where}{', everywhere' if everywhere else ''}"
-    output.result(said, words if said["was_logged_in"] else "nobody was logged in", as_json=as_json)
+    output.result(said, words if said["was_logged_in"] else "not logged in", as_json=as_json)
 
 
 @click.command()
@@ -95,16 +95,16 @@ def logout(session: Session, everywhere: bool, as_json: bool) -> None:
 def register(
     session: Session, *, email: str, password: str | None, password_stdin: bool, as_json: bool
 ) -> None:
-    """Make an account, and log in where nobody is logged in."""
+    """Make an account, and log in where no user is logged in."""
     chosen = ask_password(password, from_stdin=password_stdin, confirm=True)
-    # Where registration is closed an administrator makes the accounts: by their token.
+    # Where registration is closed, an administrator makes the accounts, with their own token.
     with session.api() if session.config.token else session.anonymous() as api:
         try:
             api.register(email, chosen)
         except ApiError as error:
             if error.code == 200:
                 raise ClientError(
-                    "this platform lets nobody register", "ask an administrator for an account"
+                    "registration is closed on this platform", "ask an administrator for an account"
                 ) from error
             raise
     enters = not session.config.token
@@ -119,7 +119,7 @@ def register(
 @json_option
 @pass_session
 def passwd(session: Session, password: str | None, password_stdin: bool, as_json: bool) -> None:
-    """Change one's own password."""
+    """Change your own password."""
     with session.api() as api:
         email = session.user(api)
         api.change_password(email, ask_password(password, from_stdin=password_stdin, confirm=True))

@@ -1,4 +1,4 @@
-"""What changes an application: start, stop, restart, scale, env, map, unmap, delete."""
+"""Commands that change an application: start, stop, restart, scale, env, map, unmap, delete."""
 
 from __future__ import annotations
 
@@ -78,8 +78,10 @@ def restart(session: Session, *, name: str, rolling: bool, timeout: float, as_js
 
 @click.command()
 @app_argument
-@click.option("--instances", metavar="N|+N|-N", help="How many, or how many more or fewer.")
-@click.option("--memory", callback=memory_value, metavar="SIZE", help="For each instance, as 128M or 1G.")
+@click.option("--instances", metavar="N|+N|-N", help="Number of instances, or a change of it.")
+@click.option(
+    "--memory", callback=memory_value, metavar="SIZE", help="Memory of each instance, as 128M or 1G."
+)
 @timeout_option
 @json_option
 @pass_session
@@ -91,7 +93,7 @@ def scale(
     New memory means a restart.
     """
     if instances is None and memory is None:
-        raise click.UsageError("say what: --instances N, or --memory SIZE")
+        raise click.UsageError("name a change: --instances N, or --memory SIZE")
     progress = Progress()
     with session.api() as api:
         life = Lifecycle(api, name, progress, timeout)
@@ -127,7 +129,7 @@ def scale(
     words = (
         f"{name} runs in {wanted} instances of {format_memory(megabytes)}; took {progress.summary()}"
         if runs
-        else f"{name} is stopped; it will have this when it is started: `ingot start {name}`"
+        else f"{name} is stopped; the change takes effect when it is started: `ingot start {name}`"
     )
     output.result(said, words, as_json=as_json)
 
@@ -136,7 +138,11 @@ def scale(
 @app_argument
 @click.argument("settings", nargs=-1, metavar="[NAME=VALUE]...", callback=environment_value)
 @click.option("--unset", multiple=True, metavar="NAME", help="Remove a variable; may be repeated.")
-@click.option("--no-restart", is_flag=True, help="Leave what runs as it is; the next start sees the change.")
+@click.option(
+    "--no-restart",
+    is_flag=True,
+    help="Do not restart the application; the change takes effect at its next start.",
+)
 @timeout_option
 @json_option
 @pass_session
@@ -177,7 +183,7 @@ def env(
 @json_option
 @pass_session
 def map_url(session: Session, name: str, host: str, as_json: bool) -> None:
-    """Have an application answer to one more host."""
+    """Add a host to an application's routes."""
     host = bare_host(host)
     with session.api() as api:
         uris = list(api.app(name).get("uris") or [])
@@ -194,7 +200,7 @@ def map_url(session: Session, name: str, host: str, as_json: bool) -> None:
 @json_option
 @pass_session
 def unmap_url(session: Session, name: str, host: str, as_json: bool) -> None:
-    """Have an application answer to a host no more."""
+    """Remove a host from an application's routes."""
     host = bare_host(host)
     with session.api() as api:
         uris = list(api.app(name).get("uris") or [])
@@ -213,7 +219,7 @@ def unmap_url(session: Session, name: str, host: str, as_json: bool) -> None:
 @json_option
 @pass_session
 def delete(session: Session, *, name: str, force: bool, as_json: bool) -> None:
-    """Delete an application: its instances, its files, its routes."""
+    """Delete an application with its instances, files and routes."""
     with session.api() as api:
         api.app(name)
         confirm(f"Delete {name} for good?", force=force)

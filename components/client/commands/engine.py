@@ -1,4 +1,4 @@
-"""The platform's engine, for its operators: pools, jobs, images, and the share over NFS."""
+"""Commands for operators: pools, machine images, and the share over NFS."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def _image_of(item: Mapping[str, Any]) -> str | None:
 
 @click.group()
 def pool() -> None:
-    """Pools of machines: look at them, let them grow and shrink."""
+    """Show and resize pools of machines."""
 
 
 @pool.command("list")
@@ -93,12 +93,14 @@ def _machine(item: Mapping[str, Any]) -> tuple[object, ...]:
 
 @pool.command("scale")
 @click.argument("name")
-@click.option("--size", type=click.IntRange(min=0), required=True, help="Machines the pool shall have.")
+@click.option(
+    "--size", type=click.IntRange(min=0), required=True, help="Number of machines that the pool is to have."
+)
 @wait_option
 @json_option
 @pass_session
 def pool_scale(session: Session, name: str, size: int, no_wait: bool, as_json: bool) -> None:
-    """Bring a pool to a size: machines are made and proven, or emptied and removed."""
+    """Resize a pool: machines are made and checked, or emptied and removed."""
     begun = time.monotonic()
     with session.orchestrator() as api:
         job = api.resize(name, size)
@@ -137,14 +139,14 @@ def pool_scale_out(session: Session, name: str, count: int, no_wait: bool, as_js
 @pool.command("scale-in")
 @click.argument("name")
 @_count
-@click.option("--machine", default="", help="This one, instead of those that cost least to empty.")
+@click.option("--machine", default="", help="Remove this machine, instead of those that cost least to empty.")
 @wait_option
 @json_option
 @pass_session
 def pool_scale_in(
     session: Session, *, name: str, count: int, machine: str, no_wait: bool, as_json: bool
 ) -> None:
-    """Take machines from a pool, their instances first."""
+    """Remove machines from a pool, after moving their instances away."""
     begun = time.monotonic()
     with session.orchestrator() as api:
         job = api.scale_in(name, count, machine)
@@ -153,7 +155,7 @@ def pool_scale_in(
 
 @click.group()
 def nfs() -> None:
-    """The droplet share over NFS."""
+    """Mount and unmount the droplet share over NFS."""
 
 
 @nfs.command("wire")
@@ -162,7 +164,7 @@ def nfs() -> None:
 @json_option
 @pass_session
 def nfs_wire(session: Session, hosts: Sequence[str], no_wait: bool, as_json: bool) -> None:
-    """Mount the share on machines, one after the other, each proven by a probe; without names, on all."""
+    """Mount the share on machines, one after the other, and check each mount; by default on all."""
     begun = time.monotonic()
     with session.orchestrator() as api:
         follow(api, api.wire_nfs(hosts), begun, no_wait=no_wait, as_json=as_json, done=named)
@@ -174,7 +176,7 @@ def nfs_wire(session: Session, hosts: Sequence[str], no_wait: bool, as_json: boo
 @json_option
 @pass_session
 def nfs_unwire(session: Session, hosts: Sequence[str], no_wait: bool, as_json: bool) -> None:
-    """Take the mount of the share from machines again; without names, from all."""
+    """Unmount the share on machines again; by default on all."""
     begun = time.monotonic()
     with session.orchestrator() as api:
         follow(api, api.unwire_nfs(hosts), begun, no_wait=no_wait, as_json=as_json, done=named)
@@ -182,7 +184,7 @@ def nfs_unwire(session: Session, hosts: Sequence[str], no_wait: bool, as_json: b
 
 @click.group()
 def images() -> None:
-    """Images that machines are made from."""
+    """Manage the images that machines are made from."""
 
 
 @images.command("list")
@@ -205,7 +207,7 @@ def images_list(session: Session, as_json: bool) -> None:
 @images.command("add")
 @click.argument("provider")
 @click.argument("name")
-@click.option("--source", default="", help="Where it comes from, where the provider cannot know by its name.")
+@click.option("--source", default="", help="Source of the image, where its name does not tell the provider.")
 @json_option
 @pass_session
 def images_add(session: Session, *, provider: str, name: str, source: str, as_json: bool) -> None:
@@ -222,7 +224,7 @@ def images_add(session: Session, *, provider: str, name: str, source: str, as_js
 @json_option
 @pass_session
 def images_remove(session: Session, provider: str, name: str, as_json: bool) -> None:
-    """Forget an image, and remove what the provider keeps of it."""
+    """Remove an image, with the provider's copy of it."""
     with session.orchestrator() as api:
         api.remove_image(provider, name)
     said = {"provider": provider, "name": name, "removed": True}

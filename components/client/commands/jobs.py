@@ -1,4 +1,4 @@
-"""Jobs of the engine: following one that a command began, and looking at those there are."""
+"""Commands for the orchestrator's jobs, and following a job that a command began."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def wait_option(function: F) -> F:
 def follow(
     api: OrchestratorApi, job: Job, begun: float, *, no_wait: bool, as_json: bool, done: Callable[[Job], str]
 ) -> None:
-    """Show a job until it ends, then what came of it; where nobody waits, how to look at it."""
+    """Show a job until it ends, and its result; with `no_wait`, show how to look at it."""
     number = int(job["id"])
     if no_wait:
         if as_json:
@@ -52,23 +52,23 @@ def follow(
 
 
 def ago(since: Any) -> str | None:
-    """Write how long ago something was."""
+    """Return how long ago a time was, in words."""
     return f"{format_seconds(max(0.0, time.time() - float(since)))} ago" if since else None
 
 
 def named(job: Job) -> str:
-    """Write that a job is done."""
+    """Return in words that a job is done."""
     return f"job {job['id']} ({job['kind']}) is done"
 
 
 @click.group()
 def jobs() -> None:
-    """What the orchestrator did and does."""
+    """Show, follow and resume the orchestrator's jobs."""
 
 
 @jobs.command("list")
 @click.option(
-    "--limit", type=click.IntRange(1, 1000), default=20, show_default=True, help="How many at most."
+    "--limit", type=click.IntRange(1, 1000), default=20, show_default=True, help="Largest number of rows."
 )
 @click.option("--state", type=click.Choice(["waiting", "running", "succeeded", "failed"]), help="Only these.")
 @json_option
@@ -149,7 +149,7 @@ def jobs_show(session: Session, number: int, as_json: bool) -> None:
 @jobs.command("log")
 @click.argument("number", type=int, metavar="ID")
 @click.option(
-    "--follow", "-f", "to_the_end", is_flag=True, help="Go on until the job ends; fail where it failed."
+    "--follow", "-f", "to_the_end", is_flag=True, help="Go on until the job ends; fail if it failed."
 )
 @json_option
 @pass_session
@@ -189,7 +189,7 @@ def _log_line(row: Mapping[str, Any]) -> str:
 @json_option
 @pass_session
 def jobs_resume(session: Session, number: int, no_wait: bool, as_json: bool) -> None:
-    """Go on with a failed job from the step that failed."""
+    """Continue a failed job from the step that failed."""
     begun = time.monotonic()
     with session.orchestrator() as api:
         job = api.resume(number)

@@ -1,4 +1,4 @@
-"""What there is of one's applications: apps, app, stats, crashes."""
+"""Commands that show applications: apps, app, stats, crashes."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _WATCH_PERIOD = 2.0
 
 
 def _running(app: Mapping[str, Any]) -> str:
-    """Write `1/2`; `?/2` where nobody knows at the moment."""
+    """Return `1/2`; `?/2` where the count is not known at the moment."""
     count = app.get("runningInstances")
     return f"{'?' if count is None else count}/{app.get('instances', 0)}"
 
@@ -27,8 +27,8 @@ def _memory(app: Mapping[str, Any]) -> str:
 
 
 @click.command()
-@click.option("--all", "everybody", is_flag=True, help="Everybody's (administrators only).")
-@click.option("--owner", metavar="EMAIL", help="Those of this user (administrators only).")
+@click.option("--all", "everybody", is_flag=True, help="Applications of all users (administrators only).")
+@click.option("--owner", metavar="EMAIL", help="Applications of this user (administrators only).")
 @json_option
 @pass_session
 def apps(session: Session, *, everybody: bool, owner: str | None, as_json: bool) -> None:
@@ -95,7 +95,7 @@ def show(session: Session, name: str, as_json: bool) -> None:
 
 
 def _health(app: Mapping[str, Any]) -> str | None:
-    """Write how it is known that an instance is up, where the application says it."""
+    """Return in words how the platform knows that an instance is up, where the application says it."""
     health = (app.get("meta") or {}).get("health") or {}
     if not health:
         return None
@@ -154,7 +154,7 @@ def stats(session: Session, name: str, watch: bool, as_json: bool) -> None:
                     return
                 time.sleep(_WATCH_PERIOD)
         except KeyboardInterrupt:
-            # Who watches ends it so; that is no failure.
+            # Ctrl-C is the normal end of watching, not a failure.
             click.echo("", err=True)
 
 
@@ -174,7 +174,7 @@ def _stats(name: str, found: Mapping[str, Mapping[str, Any]]) -> None:
 @json_option
 @pass_session
 def crashes(session: Session, name: str, as_json: bool) -> None:
-    """List an application's crashed instances; `ingot crashlogs` shows their last words."""
+    """List an application's crashed instances; `ingot crashlogs` shows their logs."""
     with session.api() as api:
         found = api.crashes(name)
     if as_json:

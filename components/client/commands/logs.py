@@ -1,4 +1,4 @@
-"""What applications wrote: logs, crashlogs, files."""
+"""Commands that show the output and the files of applications: logs, crashlogs, files."""
 
 from __future__ import annotations
 
@@ -30,12 +30,14 @@ _TAIL = 100
     type=click.IntRange(0, 1000),
     default=_TAIL,
     show_default=True,
-    help="How many of the last lines.",
+    help="Number of last lines.",
 )
-@click.option("-f", "--follow", is_flag=True, help="Go on with what is written, until Ctrl-C.")
+@click.option("-f", "--follow", is_flag=True, help="Go on with new lines, until Ctrl-C.")
 @click.option("-i", "--instance", type=click.IntRange(min=0), help="Only the instance of this index.")
 @click.option("-t", "--times", is_flag=True, help="Show when each line was written.")
-@click.option("--task", "task", metavar="ID", help="What a task wrote, as `ingot tasks` lists them.")
+@click.option(
+    "--task", "task", metavar="ID", help="Output of the task with this id (`ingot tasks` lists them)."
+)
 @json_option
 @pass_session
 def logs(
@@ -49,7 +51,7 @@ def logs(
     task: str | None,
     as_json: bool,
 ) -> None:
-    """Show what an application's instances write: `[0] …`, and `[0!] …` for their standard error.
+    """Show the output of an application's instances: `[0] …`, and `[0!] …` for their standard error.
 
     Lines that were lost before they could be read are counted: `… 12 lines missed (instance 1)`. With --follow, --json
     prints one object a line.
@@ -69,7 +71,7 @@ def logs(
                 ) from error
             _show({str(instance or 0): _read(api, name, str(instance or 0))}, tail, as_json)
         except KeyboardInterrupt:
-            # Who watches ends it so; that is no failure.
+            # Ctrl-C is the normal end of following, not a failure.
             click.echo("", err=True)
 
 
@@ -90,7 +92,9 @@ def _show_pages(pages: Iterable[Mapping[str, Any]], *, follow: bool, as_json: bo
 
 @click.command()
 @app_argument
-@click.option("-i", "--instance", help="Id of the instance, as `ingot crashes` lists it; else the latest.")
+@click.option(
+    "-i", "--instance", help="Id of the instance, as `ingot crashes` lists it; by default the latest."
+)
 @click.option("-n", "--lines", type=click.IntRange(min=1), help="Only the last lines of each log.")
 @json_option
 @pass_session
@@ -115,7 +119,7 @@ def crashlogs(session: Session, name: str, instance: str | None, lines: int | No
 @json_option
 @pass_session
 def files(session: Session, *, name: str, path: str, instance: str, as_json: bool) -> None:
-    """Show a file of an instance, or list a folder of it."""
+    """Show a file of an instance, or list a folder."""
     with session.api() as api:
         text = api.file(name, instance, path)
     if as_json:

@@ -1,4 +1,4 @@
-"""The platform itself: info, runtimes, frameworks, machines."""
+"""Commands that show the platform: info, runtimes, frameworks, machines."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from components.client.units import format_memory, format_seconds
 @json_option
 @pass_session
 def info(session: Session, as_json: bool) -> None:
-    """Show the platform, who is logged in, and what of the limits is used."""
+    """Show the platform, the logged-in user, and the used part of the limits."""
     with session.anonymous() as api:
         found = api.info()
     if as_json:
@@ -106,7 +106,7 @@ def _machine(machine: Mapping[str, Any], now: float) -> tuple[object, ...]:
     )
     seen = machine.get("last_seen")
     ago = f"{format_seconds(max(0.0, now - float(seen)))} ago" if seen else None
-    # The whole id is 34 characters and tells a person nothing more.
+    # The whole id has 34 characters, and the rest tells a person nothing more.
     short = str(machine.get("id") or "")[:10]
     return (
         short,

@@ -1,4 +1,4 @@
-"""What brings an application's files to the platform: push, update."""
+"""Commands that send an application's files to the platform: push, update."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def hard_option(function: F) -> F:
         "--stop-start",
         "hard",
         is_flag=True,
-        help="Stop what runs, then start the new version: with a pause, and without room for both.",
+        help="Stop the running version, then start the new one: with a pause, and without room for both.",
     )(function)
 
 
@@ -65,14 +65,16 @@ def hard_option(function: F) -> F:
     "--path",
     "folder",
     type=click.Path(exists=True, file_okay=False, path_type=Path),
-    help="The application's folder; else the current one, or the manifest's.",
+    help="The application's folder; by default the manifest's, or the current one.",
 )
-@click.option("--framework", help="What it is; else its files tell.")
-@click.option("--runtime", help="What it runs on; else the framework's default.")
-@click.option("--command", help="How it is started; else the framework knows.")
-@click.option("--memory", callback=memory_value, metavar="SIZE", help="For each instance, as 128M or 1G.")
-@click.option("--instances", type=click.IntRange(min=1), help="How many.")
-@click.option("--url", "urls", multiple=True, metavar="HOST", help="Host it is reached by; may be repeated.")
+@click.option("--framework", help="Kind of application; by default detected from its files.")
+@click.option("--runtime", help="Interpreter; by default the framework's.")
+@click.option("--command", help="Start command; by default the framework's.")
+@click.option(
+    "--memory", callback=memory_value, metavar="SIZE", help="Memory of each instance, as 128M or 1G."
+)
+@click.option("--instances", type=click.IntRange(min=1), help="Number of instances.")
+@click.option("--url", "urls", multiple=True, metavar="HOST", help="Host of a route to it; may be repeated.")
 @click.option(
     "--env",
     "env",
@@ -82,10 +84,14 @@ def hard_option(function: F) -> F:
     help="A variable of its environment; may be repeated.",
 )
 @click.option(
-    "--health-path", metavar="PATH", help="Path that answers when an instance is up; else its port says so."
+    "--health-path",
+    metavar="PATH",
+    help="Path that answers when an instance is up; by default its port is checked.",
 )
-@click.option("--health-timeout", type=int, metavar="SECONDS", help="Until an instance must be up.")
-@click.option("--all", "everything", is_flag=True, help="Every application of the manifest, in its order.")
+@click.option("--health-timeout", type=int, metavar="SECONDS", help="Time in which an instance must be up.")
+@click.option(
+    "--all", "everything", is_flag=True, help="Push every application of the manifest, in its order."
+)
 @click.option("--no-start", is_flag=True, help="Upload only.")
 @hard_option
 @timeout_option
@@ -113,8 +119,8 @@ def push(
 ) -> None:
     """Push a folder as an application, or its new version, and wait until it runs.
 
-    What runs already is replaced instance by instance, without a pause; a version that does not run leaves the one before
-    in its place. What no option says comes from ingot.yml or manifest.yml in the folder. Files named in .ingotignore stay
+    A running application is replaced instance by instance, without a pause; if the new version does not run, the one before
+    stays in its place. Further settings come from ingot.yml or manifest.yml in the folder. Files named in .ingotignore stay
     behind. A first push that fails leaves the application stopped.
     """
     where = folder or Path()
@@ -166,7 +172,7 @@ def push(
     "--path",
     "folder",
     type=click.Path(exists=True, file_okay=False, path_type=Path),
-    help="The application's folder; else the current one, or the manifest's.",
+    help="The application's folder; by default the manifest's, or the current one.",
 )
 @hard_option
 @timeout_option
@@ -177,7 +183,7 @@ def update(
 ) -> None:
     """Send an application's changed files and replace its instances one by one, without a pause.
 
-    Settings stay as they are (`ingot push` brings new ones). A new version that does not run leaves the one before in its
+    Settings stay as they are (`ingot push` brings new ones). If the new version does not run, the one before stays in its
     place, and the exit status is 1. A stopped application stays stopped.
     """
     where = folder or Path()
@@ -195,7 +201,7 @@ def update(
 
 
 def document(name: str, outcome: Outcome, progress: Progress) -> dict[str, Any]:
-    """Return what came of a push, for programs."""
+    """Return the result of a push, for programs."""
     return {
         "name": name,
         "url": outcome.url,
@@ -208,7 +214,7 @@ def document(name: str, outcome: Outcome, progress: Progress) -> dict[str, Any]:
 
 
 def tell(name: str, outcome: Outcome, progress: Progress) -> None:
-    """Say what came of a push: the URL and the time taken."""
+    """Print the result of a push: the URL and the time taken."""
     if outcome.how == "uploaded":
         what = f"is uploaded; next: `ingot {'restart' if outcome.app.get('state') == 'STARTED' else 'start'} {name}`"
     else:
@@ -218,7 +224,7 @@ def tell(name: str, outcome: Outcome, progress: Progress) -> None:
 
 
 def bare_host(url: str) -> str:
-    """Return the host of what a user gave as a URL: lower case, no scheme, no path, no port."""
+    """Return the host of a URL that a user gave: lower case, no scheme, no path, no port."""
     text = url.strip().lower().removeprefix("http://").removeprefix("https://")
     return text.partition("/")[0].partition(":")[0]
 

@@ -1,4 +1,4 @@
-"""What the platform wrote down: events, usage, and its own logs."""
+"""Commands that show the platform's records: events, usage, and its own logs."""
 
 from __future__ import annotations
 
@@ -57,17 +57,17 @@ def _when(seconds: Any) -> str | None:
 
 @click.command()
 @click.argument("app", required=False, type=AppName())
-@click.option("--user", metavar="EMAIL", help="What this user did (administrators).")
+@click.option("--user", metavar="EMAIL", help="Changes by this user (administrators only).")
 @_since
 @click.option(
-    "--limit", type=click.IntRange(1, 10000), default=50, show_default=True, help="How many at most."
+    "--limit", type=click.IntRange(1, 10000), default=50, show_default=True, help="Largest number of rows."
 )
 @json_option
 @pass_session
 def events(
     session: Session, *, app: str | None, user: str | None, since: int | None, limit: int, as_json: bool
 ) -> None:
-    """List who changed what, when and from where, newest first; of one application, or of all."""
+    """List changes with user, time and origin, newest first, of one application or of all."""
     with session.api() as api:
         found = api.events(limit, app=app, user=user, since=since)
     if as_json:
@@ -87,7 +87,7 @@ def events(
             )
             for event in found
         ),
-        "nothing was changed",
+        "no changes",
     )
 
 
@@ -101,8 +101,8 @@ def _who(event: Mapping[str, Any]) -> str | None:
     "--from", "first", callback=_day, metavar="DAY", help="First day: 2026-08-01, or 7d for seven days ago."
 )
 @click.option("--to", "last", callback=_day, metavar="DAY", help="Last day.")
-@click.option("--user", metavar="EMAIL", help="Of this user (administrators).")
-@click.option("--app", type=AppName(), metavar="NAME", help="Of this application.")
+@click.option("--user", metavar="EMAIL", help="Usage of this user (administrators only).")
+@click.option("--app", type=AppName(), metavar="NAME", help="Usage of this application.")
 @click.option("--csv", "as_csv", is_flag=True, help="Print CSV.")
 @json_option
 @pass_session
@@ -116,7 +116,7 @@ def usage(
     as_csv: bool,
     as_json: bool,
 ) -> None:
-    """Show what applications reserved and used, by day: memory, processor, requests, restarts."""
+    """Show the reserved and used amounts of applications, by day: memory, processor, requests, restarts."""
     if as_csv and as_json:
         raise click.UsageError("either --csv or --json")
     wanted = {"from": first, "to": last, "user": user, "app": app}
@@ -143,7 +143,7 @@ def usage(
             )
             for row in found
         ),
-        "nothing was used",
+        "no usage",
     )
 
 
@@ -158,11 +158,11 @@ def _number(value: Any) -> str | None:
 @click.option(
     "--level",
     type=click.Choice(["debug", "info", "warning", "error", "critical"]),
-    help="At least as grave as this.",
+    help="Only lines of this level or a more severe one.",
 )
 @click.option("--contains", metavar="TEXT", help="Only lines with this text.")
 @click.option(
-    "--limit", type=click.IntRange(1, 10000), default=200, show_default=True, help="How many at most."
+    "--limit", type=click.IntRange(1, 10000), default=200, show_default=True, help="Largest number of lines."
 )
 @json_option
 @pass_session
@@ -177,7 +177,7 @@ def platform_logs(
     limit: int,
     as_json: bool,
 ) -> None:
-    """Show the platform's own log, of every component by time (administrators only)."""
+    """Show the platform's own log, of all components by time (administrators only)."""
     with session.api() as api:
         found = api.platform_logs(
             component=component, host=host, since=since, level=level, contains=contains, limit=limit
@@ -190,7 +190,7 @@ def platform_logs(
     for row in lines:
         screen.print(_line(row), soft_wrap=True)
     if not lines:
-        output.line("no such lines")
+        output.line("no matching lines")
     if silent := found.get("silent"):
         click.echo(f"ingot: no answer from {', '.join(map(str, silent))}", err=True)
 

@@ -1,4 +1,4 @@
-"""The release of the whole platform: rolled to another, and back. The former names of these commands point here."""
+"""Commands that roll the whole platform to another release and back. Former names of these commands lead here."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ ROLLBACK = "ingot platform rollback"
 
 @click.group()
 def platform() -> None:
-    """The release that every machine of the platform runs: roll to another one, roll back."""
+    """Roll the whole platform to another release, or back."""
 
 
 @platform.command()
@@ -60,14 +60,14 @@ def roll(session: Session, version: str, share: float | None, no_wait: bool, as_
 @json_option
 @pass_session
 def rollback(session: Session, *, version: str, force: bool, no_wait: bool, as_json: bool) -> None:
-    """Bring every machine back to a release; without VERSION, to the one before, which is named and asked about first."""
+    """Bring every machine back to a release; without VERSION, to the one before, after a confirmation."""
     begun = time.monotonic()
     with session.orchestrator() as api:
         if not version:
             version = _before(api)
             if not force and not interactive():
                 raise click.UsageError(
-                    f"this brings every machine back to release {version}, and nobody can be asked here: "
+                    f"this brings every machine back to release {version}, and there is no terminal to confirm it: "
                     f"name it (`{ROLLBACK} {version}`), or add --force"
                 )
             confirm(f"Bring every machine back to release {version}?", force=force)

@@ -1,4 +1,4 @@
-"""Going back with an application, to an earlier revision."""
+"""Commands that list an application's revisions and go back to one."""
 
 from __future__ import annotations
 
@@ -48,7 +48,9 @@ def revisions(session: Session, name: str, as_json: bool) -> None:
 
 @click.command()
 @click.argument("what", default="", metavar="APP", type=AppName())
-@click.option("--revision", type=click.IntRange(min=1), help="The one to go back to; else the one before.")
+@click.option(
+    "--revision", type=click.IntRange(min=1), help="Revision to go back to; by default the one before."
+)
 @click.option("--release", hidden=True, help="Of the platform: that is another command now.")
 @timeout_option
 @wait_option

@@ -1,4 +1,4 @@
-"""Data services: what is offered, making one's own, binding them to applications."""
+"""Commands for data services: listing offers, making services, binding them to applications."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def _bound_to(apps: Iterable[Mapping[str, Any]], service: str) -> list[str]:
 
 
 def _own(api: Api, name: str) -> dict[str, Any]:
-    """Find one's own service.
+    """Return one of the user's own services.
 
     Raises:
         ClientError: there is none of this name; lists those there are.
@@ -53,7 +53,7 @@ def _own(api: Api, name: str) -> dict[str, Any]:
 @json_option
 @pass_session
 def listing(session: Session, as_json: bool) -> None:
-    """List the services that are offered, and your own with what they are bound to."""
+    """List the services on offer, and your own with their bindings."""
     with session.api() as api:
         offered, own, apps = offerings_of(api.offerings()), api.services(), api.apps()
     mine = [{**service, "apps": _bound_to(apps, str(service.get("name")))} for service in own]
@@ -112,7 +112,9 @@ def create(session: Session, vendor: str, name: str | None, plan: str | None, as
 
 def _restart_options(function: F) -> F:
     return click.option(
-        "--no-restart", is_flag=True, help="Leave what runs as it is; the next start sees the change."
+        "--no-restart",
+        is_flag=True,
+        help="Do not restart the application; the change takes effect at its next start.",
     )(timeout_option(function))
 
 
@@ -123,7 +125,7 @@ def _restart_options(function: F) -> F:
 @json_option
 @pass_session
 def bind(session: Session, *, name: str, app: str, no_restart: bool, timeout: float, as_json: bool) -> None:
-    """Give an application a service's credentials, in VCAP_SERVICES, and restart it."""
+    """Bind a service to an application, with its credentials in VCAP_SERVICES, and restart it."""
     progress = Progress()
     with session.api() as api:
         found = api.app(app)
@@ -169,23 +171,23 @@ def _binding(app: str, bound: list[str]) -> dict[str, Any]:
 
 
 def _restarted(life: Lifecycle, app: Mapping[str, Any], *, no_restart: bool) -> str:
-    """Restart what runs; says what was done."""
+    """Restart a running application; return in words what was done."""
     if app.get("state") != "STARTED":
-        return f"it will know when it is started: `ingot start {life.name}`"
+        return f"the change takes effect when it is started: `ingot start {life.name}`"
     if no_restart:
-        return f"it will know when it is restarted: `ingot restart {life.name}`"
+        return f"the change takes effect when it is restarted: `ingot restart {life.name}`"
     life.restart()
     return f"it runs; took {life.progress.summary()}"
 
 
 @click.command("delete-service")
 @click.argument("name")
-@click.option("--unbind", "unbind_it", is_flag=True, help="Unbind it from what it is bound to.")
+@click.option("--unbind", "unbind_it", is_flag=True, help="Unbind it from all applications.")
 @force_option
 @json_option
 @pass_session
 def delete(session: Session, *, name: str, unbind_it: bool, force: bool, as_json: bool) -> None:
-    """Delete a service of yours and all that is in it."""
+    """Delete a service of yours with its data."""
     progress = Progress()
     with session.api() as api:
         _own(api, name)
@@ -195,10 +197,14 @@ def delete(session: Session, *, name: str, unbind_it: bool, force: bool, as_json
                 f"{name} is bound to {', '.join(bound)}",
                 f"unbind it: `ingot unbind-service {name} {bound[0]}`, or add --unbind",
             )
-        confirm(f"Delete {name} and all that is in it for good?", force=force)
+        confirm(f"Delete {name} and its data for good?", force=force)
         with progress.stage("deleting"):
             api.delete_service(name)
-    said = f"; it was unbound from {', '.join(bound)}, which know when they are restarted" if bound else ""
+    said = (
+        f"; it was unbound from {', '.join(bound)}, which see the change when they are restarted"
+        if bound
+        else ""
+    )
     document = {"name": name, "deleted": True, "unbound_from": bound}
     output.result(document, f"{name} is deleted{said}", as_json=as_json)
 

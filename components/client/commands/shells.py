@@ -1,4 +1,4 @@
-"""`ingot completion`: what a shell needs to complete the others."""
+"""`ingot completion`: the script with which a shell completes the other commands."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from components.client.errors import ClientError
 from components.client.session import json_option
 
 _VARIABLE = "_INGOT_COMPLETE"
-# Where a shell reads it from at every start.
+# The start file of each shell that must read it.
 PLACES = {
     "bash": 'eval "$(ingot completion bash)"  in ~/.bashrc',
     "zsh": 'eval "$(ingot completion zsh)"  in ~/.zshrc, after compinit',
@@ -23,7 +23,7 @@ PLACES = {
 @json_option
 @click.pass_context
 def completion(context: click.Context, shell: str, as_json: bool) -> None:
-    """Print what makes a shell complete commands, options and names of applications.
+    """Print the script that makes a shell complete commands, options and names of applications.
 
     \b
     bash:  eval "$(ingot completion bash)"   in ~/.bashrc

@@ -21,16 +21,21 @@ from components.client.units import format_seconds
 from components.client.watching import ENDED, Reader, rows, words
 
 _PERIOD = 0.5
-# As much of what it wrote before we looked as a controller gives at once.
+# A controller returns at most so many earlier lines at once.
 _WHOLE = 1000
 
 
 @click.command(context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
 @click.option("-d", "--detach", is_flag=True, help="Return when it is accepted; do not wait for it.")
 @click.option(
-    "--memory", callback=memory_value, metavar="SIZE", help="As 128M or 1G; else the application's."
+    "--memory",
+    callback=memory_value,
+    metavar="SIZE",
+    help="Memory, as 128M or 1G; by default the application's.",
 )
-@click.option("--timeout", type=click.IntRange(min=1), metavar="SECONDS", help="It is stopped after these.")
+@click.option(
+    "--timeout", type=click.IntRange(min=1), metavar="SECONDS", help="Stop the command after this time."
+)
 @json_option
 @app_argument
 @click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
@@ -47,12 +52,12 @@ def run(
 ) -> None:
     """Run a command once, with an application's files, environment and services: `ingot run NAME -- COMMAND`.
 
-    Shows what it writes and ends with its exit status. Options stand before NAME.
+    Shows its output and ends with its exit status. Options stand before NAME.
     """
-    # Several words are words; one text is a line for the shell there, as the user wrote it.
+    # Several words are arguments; a single one is a line for the shell there, as the user wrote it.
     words_given = command[1:] if command[0] == "--" else command
     if not words_given:
-        raise click.UsageError("say what to run: `ingot run NAME -- COMMAND`")
+        raise click.UsageError("name a command: `ingot run NAME -- COMMAND`")
     line = words_given[0] if len(words_given) == 1 else shlex.join(words_given)
     wish = {"command": line} | ({} if memory is None else {"memory": memory})
     with session.api() as api:
@@ -60,7 +65,9 @@ def run(
         number = str(task.get("id"))
         if detach:
             output.result(
-                task, f"task {number} is begun; `ingot logs {name} --task {number} --follow`", as_json=as_json
+                task,
+                f"task {number} has started; `ingot logs {name} --task {number} --follow`",
+                as_json=as_json,
             )
             return
         written: list[Mapping[str, Any]] = []
@@ -74,7 +81,7 @@ def run(
         except KeyboardInterrupt as error:
             raise ClientError(
                 f"task {number} goes on without you",
-                f"end it: `ingot stop-task {name} {number}`, or look on: `ingot logs {name} --task {number} --follow`",
+                f"end it: `ingot stop-task {name} {number}`, or follow it: `ingot logs {name} --task {number} --follow`",
             ) from error
     if as_json:
         output.data({**task, "lines": written})
@@ -86,14 +93,14 @@ def _say(text: str) -> None:
 
 
 def _echo(page: Mapping[str, Any], *, error: bool) -> None:
-    """Write a page where the command wrote it, so that a pipe gets its output alone."""
+    """Print a page on the stream that the command wrote to, so that a pipe gets its output alone."""
     for row in rows(page):
         click.echo(words(row), err=error or row.get("stream") == "stderr" or "count" in row)
     sys.stdout.flush()
 
 
 def _leave(name: str, task: Record) -> None:
-    """End as the task did."""
+    """Exit with the task's result."""
     if task.get("state") == "succeeded":
         return
     status = task.get("exit_status")

@@ -1,4 +1,4 @@
-"""Users and what they may use: users, quota."""
+"""Commands for users and their limits: users, quota."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def _memory(user: Mapping[str, Any]) -> str | None:
 
 
 def _apps(apps: Any) -> str | None:
-    """Write the names of a user's applications, or how many there are."""
+    """Return the names of a user's applications, or their number."""
     if isinstance(apps, list):
         return " ".join(str(app.get("name") if isinstance(app, Mapping) else app) for app in apps) or None
     return None if apps is None else str(apps)
@@ -86,27 +86,31 @@ def _count(text: str) -> int:
 
 @click.command()
 @click.argument("email", required=False)
-@click.option("--memory", callback=_limit(parse_memory), metavar="SIZE|default", help="Of all that runs.")
+@click.option(
+    "--memory", callback=_limit(parse_memory), metavar="SIZE|default", help="Memory of everything that runs."
+)
 @click.option("--apps", callback=_limit(_count), metavar="N|default", help="Applications.")
 @click.option(
-    "--urls", "app_uris", callback=_limit(_count), metavar="N|default", help="URLs of an application."
+    "--urls", "app_uris", callback=_limit(_count), metavar="N|default", help="URLs of each application."
 )
 @click.option("--services", callback=_limit(_count), metavar="N|default", help="Services.")
 @click.option(
     "--instances", callback=_limit(_count), metavar="N|default", help="Instances and tasks that run."
 )
-@click.option("--disk", callback=_limit(parse_memory), metavar="SIZE|default", help="Of all that runs.")
+@click.option(
+    "--disk", callback=_limit(parse_memory), metavar="SIZE|default", help="Disk of everything that runs."
+)
 @click.option("--routes", callback=_limit(_count), metavar="N|default", help="URLs of all applications.")
 @click.option("--builds", callback=_limit(_count), metavar="N|default", help="Stagings at a time.")
 @json_option
 @pass_session
 def quota(session: Session, /, *, email: str | None, as_json: bool, **limits: int | str | None) -> None:
-    """Show what a user may use, one's own without EMAIL; or change it (administrators only)."""
+    """Show your own limits, or those of EMAIL; or change them (administrators only)."""
     changes = {
         key: value if isinstance(value, int) else None for key, value in limits.items() if value is not None
     }
     if changes and not email:
-        raise click.UsageError("say whose: `ingot quota EMAIL --memory 4G`")
+        raise click.UsageError("name the user: `ingot quota EMAIL --memory 4G`")
     with session.api() as api:
         whose = email or session.user(api)
         if changes:

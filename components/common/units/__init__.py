@@ -1,4 +1,4 @@
-"""Programs run apart from the daemon that starts them: a unit each, with its own uid, limits and view of the disk."""
+"""Units: programs that run apart from the daemon that starts them, each with its own uid, limits and view of the disk."""
 
 from components.common.units.process import ProcessRunner
 from components.common.units.spec import Runner, UnitError, UnitSpec, UnitState, UnitStatus

@@ -1,4 +1,4 @@
-"""Accounts of guests, the units with a uid of their own: what the machine must know of them, and what they see of it."""
+"""The accounts of guests (units with a uid of their own): checks of the machine's entries, and the guests' view of them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _TOLD = 5
 
 
 def passwd(spec: UnitSpec) -> str:
-    """Return what a guest sees as `/etc/passwd`: root, nobody and itself, at home where its environment says; pure."""
+    """Return a guest's `/etc/passwd`: root, nobody and the guest, whose home is from its environment; pure."""
     home = spec.environment.get("HOME", "")
     if not home.startswith("/") or any(c == ":" or not c.isprintable() for c in home):
         home = str(spec.directory)
@@ -29,25 +29,26 @@ def passwd(spec: UnitSpec) -> str:
 
 
 def group(spec: UnitSpec) -> str:
-    """Return what a guest sees as `/etc/group`; pure."""
+    """Return a guest's `/etc/group`; pure."""
     return f"root:x:0:\n{_NAME}:x:{_gid(spec)}:\nnogroup:x:{_NOBODY}:\n"
 
 
 def problems(
     key: str, uids: Iterable[int], *, role: str, gids: Iterable[int] | None = None, prefix: str = ""
 ) -> list[str]:
-    """Return what the machine lacks to start units as these uids, in words; systemd takes no uid without an entry.
+    """Return in words the entries that the machine lacks to start units as these uids; systemd takes no uid without one.
 
     Args:
-        key: of the configuration that names them.
+        key: the key of the configuration that names them.
         uids: all that may be given to a unit.
-        role: makes the accounts.
+        role: the role that makes the accounts.
         gids: as `uids`; None takes the same numbers.
-        prefix: begins the name of each account, its number ends it; empty for an account of any name. A unit has all groups
+        prefix: the beginning of each account's name, before its number; empty for an account of any name. A unit has all groups
             of its account, whatever its properties say, so an account of such a name must have its own group only.
     """
     uids = list(uids)
-    # Not every directory service lists what it knows when asked by number. The first entry of a number is the one that counts.
+    # Not every directory service lists all it knows when asked by number. The first entry of a number is the one that
+    # counts.
     names = {a.pw_uid: a.pw_name for a in reversed(pwd.getpwall())}
     names = {n: name for n in uids if (name := names.get(n) or _account(n))}
     groups = {g.gr_gid: g for g in grp.getgrall()}
@@ -64,7 +65,7 @@ def problems(
 def strangers(
     key: str, names: Mapping[int, str], groups: Iterable[grp.struct_group], prefix: str
 ) -> list[str]:
-    """Return which numbers give a unit another's identity or rights, in words; pure."""
+    """Return in words the numbers that would give a unit another account's identity or rights; pure."""
     ours = {f"{prefix}{n}": n for n in names}
     found = [
         f"{key}: {n} is the account {name} of this machine, not {prefix}{n}, and a unit would have its groups:"

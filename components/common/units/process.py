@@ -20,7 +20,7 @@ _STEP_SECONDS = 0.05
 
 
 class _Record(msgspec.Struct):
-    """What is remembered of a unit, so that the next daemon finds it; `born` is the process's start in clock ticks."""
+    """The record of a unit, by which the next daemon finds it; `born` is the process's start in clock ticks."""
 
     pid: int
     born: int
@@ -40,7 +40,7 @@ class ProcessRunner:
     def __init__(self, directory: Path) -> None:
         self._directory = directory
         self._watchers: dict[str, asyncio.Task[None]] = {}
-        # How units ended that the disk does not take.
+        # The endings of units that the disk does not take.
         self._unwritten: dict[str, _Record] = {}
         directory.mkdir(parents=True, exist_ok=True)
 
@@ -62,7 +62,7 @@ class ProcessRunner:
                 )
             except OSError as error:
                 raise UnitError(f"{spec.name}: {error.strerror}") from error
-        # Its finaliser would complain of a child that goes on; the watcher below waits for the child itself.
+        # Its finaliser would complain about a child that goes on; the watcher below waits for the child itself.
         process.returncode = 0
         if spec.nofile is not None:
             _limit(process.pid, resource.RLIMIT_NOFILE, spec.nofile)
@@ -127,7 +127,7 @@ class ProcessRunner:
         watcher = self._watchers.get(name)
         if watcher is not None:
             await asyncio.shield(watcher)
-        # One that an earlier daemon started is nobody's child here: how it ended stays unknown.
+        # A process that an earlier daemon started is no child of this one: how it ended stays unknown.
         while (status := await self.status(name)).alive and status.pid is not None:
             await _ended(status.pid)
             await asyncio.sleep(_POLL_SECONDS)
@@ -146,7 +146,7 @@ class ProcessRunner:
             timed_out = True
             _signal(record.pid, signal.SIGKILL)
             await _ended(record.pid)
-        # What it left running in its session goes with it, as in a control group.
+        # Processes that it left in its session end with it, as in a control group.
         _signal(record.pid, signal.SIGKILL)
         _pid, ending = os.waitpid(record.pid, 0)  # noqa: ASYNC222 - it has ended: this only collects
         code = os.waitstatus_to_exitcode(ending)
@@ -206,7 +206,7 @@ async def _ended(pid: int) -> None:
 
 
 def _born(pid: int) -> int | None:
-    """Read when a living process started; None for one that is gone or a zombie."""
+    """Return when a living process started; None for one that is gone or a zombie."""
     try:
         fields = (
             Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
@@ -217,7 +217,7 @@ def _born(pid: int) -> int | None:
 
 
 def _group(record: _Record) -> int | None:
-    """Give the process group to signal: none when the pid belongs to another process by now."""
+    """Return the process group to signal; None when the pid belongs to another process by now."""
     if record.ended:
         return None
     born = _born(record.pid)

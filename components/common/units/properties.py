@@ -1,4 +1,4 @@
-"""A unit's description as properties of a systemd transient unit; pure."""
+"""The translation of a unit's description to properties of a systemd transient unit; pure."""
 
 from __future__ import annotations
 
@@ -11,16 +11,17 @@ from components.common.units.spec import UnitSpec
 
 _MB = 1024 * 1024
 _EPERM = 1
-# By number, as capabilities(7) has them: what a program of ours may keep.
+# By number, as capabilities(7) has them: the capabilities that a program of the platform may keep.
 _CAPABILITIES = {"CAP_SYS_ADMIN": 21, "CAP_SYS_RESOURCE": 24}
 _MOUNT_RECURSIVE = 0x4000
-# Of what a program of ours may ask the kernel.
+# The system calls that a program of the platform may make.
 _SYSTEM_CALLS = ["@system-service"]
-# Of these, a guest may not: what changes its uid, and what takes more of the machine than its share. `chown` stays: without
-# capabilities it can only repeat what is, and programs do so to their own sockets and copies.
+# A guest may not make these of them: calls that change its uid, and calls that take more of the machine than its
+# share. `chown` stays: without capabilities it can only repeat the present owner, and programs do so to their own
+# sockets and copies.
 _PRIVILEGED_CALLS = ["@privileged", "@resources"]
 _HARMLESS_CALLS = ["@chown"]
-# Where `/etc/resolv.conf` may lead: all that a guest sees of `/run`, where the machine's own sockets are.
+# The targets of `/etc/resolv.conf`: all that a guest sees of `/run`, where the machine's own sockets are.
 _RESOLVERS = ("/run/systemd/resolve", "/run/resolvconf", "/run/NetworkManager")
 _TEMPORARY = ("/tmp", "/var/tmp")  # noqa: S108 - where the unit's own is shown
 _RUN = Path("/run")
@@ -44,11 +45,11 @@ class Files:
 
 
 def properties(spec: UnitSpec, files: Files) -> list[tuple[str, Variant]]:
-    """Translate.
+    """Return the properties of a transient unit.
 
     Args:
-        spec: what to run.
-        files: of this unit.
+        spec: the program and its limits.
+        files: the files of this unit.
 
     The program keeps no capability but those that are named, and can gain none. systemd itself gives a guest (a unit with a uid) that uid before it
     executes anything: the guest's variables reach no process that is still root. `RemainAfterExit` keeps a unit that ended
@@ -84,7 +85,7 @@ def properties(spec: UnitSpec, files: Files) -> list[tuple[str, Variant]]:
 
 
 def escape_path(name: str) -> str:
-    """Write a unit's name as the last element of its D-Bus path."""
+    """Return a unit's name as the last element of its D-Bus path."""
     return "".join(
         c if c.isascii() and (c.isalpha() or (c.isdigit() and i > 0)) else f"_{ord(c):02x}"
         for i, c in enumerate(name)
@@ -105,14 +106,14 @@ def _limits(spec: UnitSpec) -> list[tuple[str, Variant]]:
         found += [
             ("MemoryMax", Variant("t", spec.memory_mb * _MB)),
             ("MemorySwapMax", Variant("t", 0)),
-            # All of it or nothing: what is left of a program whose worker was killed seldom knows.
+            # All processes are killed or none: a program whose worker was killed seldom notices.
             ("OOMPolicy", Variant("s", "kill")),
         ]
     if spec.tasks is not None:
         found.append(("TasksMax", Variant("t", spec.tasks)))
         if spec.uid is not None:
-            # Holds also where the kernel hands out no pids controller: the uid is this unit's alone. A little higher, as only
-            # the control group counts whom it refused.
+            # This limit also holds where the kernel offers no pids controller: the uid is this unit's alone. It is a
+            # little higher, because only the control group counts refusals.
             most = spec.tasks + max(8, spec.tasks // 16)
             found += [("LimitNPROC", Variant("t", most)), ("LimitNPROCSoft", Variant("t", most))]
     if spec.nofile is not None:
@@ -126,7 +127,7 @@ def _limits(spec: UnitSpec) -> list[tuple[str, Variant]]:
 
 
 def _view(spec: UnitSpec, files: Files) -> list[tuple[str, Variant]]:
-    """Return what the unit sees of the disk: everything read-only, its own folders writable, its neighbours' not at all."""
+    """Return the unit's view of the disk: everything read-only, its own folders writable, its neighbours' not at all."""
     writable = [spec.directory, *spec.writable]
     shown = [p for p in spec.read_only if any(p.is_relative_to(e) for e in spec.empty)]
     bound = [p for p in writable if any(p.is_relative_to(e) for e in spec.empty)]
@@ -148,10 +149,10 @@ def _view(spec: UnitSpec, files: Files) -> list[tuple[str, Variant]]:
         ),
         ("BindPaths", Variant("a(ssbt)", binds)),
         ("BindReadOnlyPaths", Variant("a(ssbt)", read_only)),
-        # The dash: a path that is not there needs no hiding.
+        # The dash: a missing path needs no hiding.
         ("InaccessiblePaths", Variant("as", [f"-{p}" for p in spec.hidden])),
     ]
-    # To systemd an empty list means "forget what was said before", for both kinds of bind mounts at once.
+    # To systemd an empty list means "forget the earlier settings", for both kinds of bind mounts at once.
     return [(name, value) for name, value in found if value.value]
 
 

@@ -1,4 +1,4 @@
-"""What a unit is: its description, its state, and what a runner of units can do."""
+"""A unit's description, its state, and the interface of a runner of units."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
 class UnitError(IngotError):
-    """A unit could not be started, stopped or asked about; the reason is in the text, values of variables never."""
+    """A unit could not be started, stopped or asked about; the text has the reason, and never the values of variables."""
 
 
 class UnitState(StrEnum):
-    """Where a unit is in its life."""
+    """The state of a unit in its life."""
 
     RUNNING = "running"
     STOPPING = "stopping"
@@ -55,7 +55,7 @@ class UnitSpec:
         timeout_seconds: ended after so long, with result `timeout`; 0 is for ever.
         capabilities: that a program of ours keeps, such as `CAP_SYS_ADMIN`; it sees the machine's devices then. A guest has none.
         system_calls: that it may make beyond those of a service.
-        again: may be begun again, as `systemctl restart` does; what must run once at most may not.
+        again: may be started again, as `systemctl restart` does; False for a program that must run at most once.
     """
 
     name: str
@@ -83,7 +83,7 @@ class UnitSpec:
     again: bool = False
 
     def check(self) -> None:
-        """Refuse what no runner could carry.
+        """Refuse a description that no runner can carry out.
 
         Raises:
             UnitError: naming the field.
@@ -105,7 +105,7 @@ class UnitSpec:
 
 @dataclass(frozen=True, slots=True)
 class UnitStatus:
-    """How a unit is.
+    """The status of a unit.
 
     Attributes:
         state: `missing` means that nothing is known of it.
@@ -113,7 +113,7 @@ class UnitStatus:
         exit_code: when it ended by itself.
         signal: the number of the signal that ended it.
         result: `success`, `exit-code`, `signal`, `core-dump`, `oom-kill`, `timeout`, or `unknown` when it ended unseen.
-        user: that the unit was told to run as, as text; empty where it was told none.
+        user: the user that the unit was told to run as, as text; empty where it was told none.
     """
 
     state: UnitState
@@ -125,11 +125,11 @@ class UnitStatus:
 
     @property
     def alive(self) -> bool:
-        """True while its processes are there."""
+        """Return whether its processes are there."""
         return self.state in (UnitState.RUNNING, UnitState.STOPPING)
 
     def describe(self) -> str:
-        """Say in words why it ended."""
+        """Return in words why it ended."""
         if self.result in ("oom-kill", "timeout"):
             return {"oom-kill": "killed by the kernel for want of memory", "timeout": "ran too long"}[
                 self.result
@@ -145,33 +145,33 @@ MISSING = UnitStatus(UnitState.MISSING)
 
 
 class Runner(Protocol):
-    """Runs units that outlive the daemon, and finds them again after it restarted."""
+    """A runner of units that outlive the daemon; it finds them again after the daemon restarted."""
 
     async def start(self, spec: UnitSpec) -> None:
-        """Start a unit; returns when its program has been executed.
+        """Start a unit; return when its program has been executed.
 
         Raises:
             UnitError: it could not be started, or one of that name exists.
         """
 
     async def stop(self, name: str, grace_seconds: float = 5.0) -> None:
-        """End a unit: SIGTERM to all of it, SIGKILL after the grace, then forget it. Nothing to do is no error.
+        """End a unit: SIGTERM to all of it, SIGKILL after the grace, then forget it. A missing unit is no error.
 
         Raises:
             UnitError: the service manager cannot be reached or refuses.
         """
 
     async def kill(self, name: str) -> None:
-        """SIGKILL to all of a unit; its status can still be read afterwards."""
+        """Send SIGKILL to all of a unit; its status can still be read afterwards."""
 
     async def status(self, name: str) -> UnitStatus:
-        """Ask how a unit is; one that ended is remembered until `stop`, also while the daemon was away."""
+        """Return the status of a unit; an ended one is remembered until `stop`, also while the daemon was away."""
 
     async def names(self, prefix: str) -> list[str]:
-        """List units, ended ones that are remembered included."""
+        """Return the names of units, including ended ones that are remembered."""
 
     async def wait(self, name: str) -> UnitStatus:
         """Wait until a unit has ended, through losses of the service manager's connection."""
 
     async def close(self) -> None:
-        """Let go of connections and watchers; the units go on."""
+        """Close connections and watchers; the units go on."""

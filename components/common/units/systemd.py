@@ -29,7 +29,7 @@ _CHANGE_RULE = (
 _CALL_SECONDS = 10.0
 _JOB_SECONDS = 90.0
 _JOBS_KEPT = 1000
-# A signal that was lost (the connection broke) is made good by looking.
+# A lost signal (the connection broke) is made up for by asking.
 _LOOK_SECONDS = 5.0
 _RETRY_SECONDS = 1.0
 _CLD_EXITED = 1
@@ -37,7 +37,7 @@ logger = log.get(__name__)
 
 
 class _Target(NamedTuple):
-    """Whom a call goes to."""
+    """The address of a D-Bus call."""
 
     name: str
     path: str
@@ -67,7 +67,7 @@ class SystemdRunner:
         self._bus: MessageBus | None = None
         self._connecting = asyncio.Lock()
         self._changed: dict[str, asyncio.Event] = {}
-        # Results of recent jobs by path: two who stop the same unit may share one job.
+        # Results of recent jobs by path: two callers that stop the same unit may share one job.
         self._jobs: dict[str, str] = {}
         self._job_done = asyncio.Event()
 
@@ -82,7 +82,7 @@ class SystemdRunner:
             )
             result = await self._job(reply[0])
         finally:
-            # A file that is shown somewhere else stays there without its name; only a restart reads it once more.
+            # A file that is mounted elsewhere stays there without its name; only a restart reads it again.
             if not spec.again:
                 self._forget(spec.name)
         if result != "done":
@@ -103,7 +103,7 @@ class SystemdRunner:
             await self.kill(name)
             if await self._job(reply[0]) is None:
                 raise UnitError(f"{name}: is still there after SIGKILL")
-        # One that failed stays, so that its status can be read: nobody wants it any more.
+        # A failed unit stays, so that its status can be read; no caller wants it any more.
         with contextlib.suppress(_RefusedError):
             await self._manager("ResetFailedUnit", "s", [_unit(name)])
         self._forget(name)
@@ -127,7 +127,7 @@ class SystemdRunner:
         return sorted(
             str(row[0]).removesuffix(".service")
             for row in reply[0]
-            # A stopped one may linger, inactive, until systemd collects it; one with a job is being restarted.
+            # A stopped unit may linger, inactive, until systemd collects it; a unit with a job is being restarted.
             if _there(row[2], row[3]) and (row[3] != "inactive" or row[7])
         )
 
@@ -159,7 +159,7 @@ class SystemdRunner:
     def _write_files(self, spec: UnitSpec) -> Files:
         self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         files = self._files(spec.name)
-        # A file, read by systemd as root: the property `Environment` can be read by everybody on the machine.
+        # A file that systemd reads as root: every user of the machine can read the property `Environment`.
         _write(
             files.environment,
             0o600,
@@ -179,7 +179,7 @@ class SystemdRunner:
             path.unlink(missing_ok=True)
 
     async def _job(self, path: str, timeout: float = _JOB_SECONDS) -> str | None:
-        """Wait for a job's end: `done`, or why not; None while it is still at work after `timeout`.
+        """Wait for a job's end; return `done` or the reason of its failure, None while it still runs after `timeout`.
 
         Raises:
             UnitError: the connection broke meanwhile.
@@ -264,13 +264,13 @@ def _write(path: Path, mode: int, text: str) -> None:
     path.unlink(missing_ok=True)
     handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
     with os.fdopen(handle, "w", encoding="utf-8") as file:
-        # Whatever the daemon's mask is, a guest must be able to read what is shown to it.
+        # Under any umask of the daemon, a guest must be able to read the files that it is shown.
         os.fchmod(handle, mode)
         file.write(text)
 
 
 def _there(load: str, active: str) -> bool:
-    # One that runs is there, whatever became of its file.
+    # A running unit exists, whatever became of its file.
     return load == "loaded" or active in ("activating", "active", "deactivating")
 
 
@@ -282,10 +282,10 @@ def _status(unit: dict[str, Any], service: dict[str, Any]) -> UnitStatus:
     if active == "deactivating":
         return UnitStatus(UnitState.STOPPING, service.get("MainPID") or None, user=user)
     if active in ("inactive", "failed") and unit.get("Job", (0, "/"))[0]:
-        # Between its two lives, while it is restarted; or about to be forgotten.
+        # It is being restarted, or about to be forgotten.
         return UnitStatus(UnitState.STOPPING, user=user)
     if active == "inactive":
-        # Stopped on request; systemd has not collected it yet.
+        # It was stopped on request; systemd has not collected it yet.
         return MISSING
     by_itself = code == _CLD_EXITED
     return UnitStatus(

@@ -1,4 +1,4 @@
--- Answers of the router itself, as opposed to an application's: the truth, short, in HTML or JSON by Accept.
+-- Answers of the router itself, as opposed to an application's: short, true, in HTML or JSON by Accept.
 
 local cjson = require "cjson.safe"
 local balancer = require "balancer"
@@ -29,7 +29,7 @@ local FORMS = {
   ["text/plain"] = "text", ["text/*"] = "text", ["*/*"] = "text",
 }
 
--- The form a client likes best; of several it likes as well, the one it names first.
+-- The form that the client prefers; of several equal ones, the first that it names.
 local function form_of(accept)
   local best, most = "text", 0
   for item in accept:lower():gmatch("[^,]+") do
@@ -47,11 +47,11 @@ end
 --   title   replaces the status's own
 function _M.send(status, title)
   title = title or TITLES[status] or "ERROR"
-  -- Behind the socket for unknown hosts the request has its number from the server that clients reach.
+  -- Behind the socket for unknown hosts, the request has its number from the server that clients reach.
   local id = ngx.var.ingot_inner == "1" and ngx.var.http_x_vcap_request_id or ngx.var.ingot_request
   local form = form_of(ngx.var.http_accept or "")
   local line, text = "VCAP ROUTER: " .. status .. " - " .. title, nil
-  -- Not read by anyone: it must not be taken for the connection's next request.
+  -- A body that is not read must not be taken for the connection's next request.
   ngx.req.discard_body()
   ngx.status = status
   if form == "json" then
@@ -75,7 +75,7 @@ function _M.send(status, title)
 end
 
 local function refuse()
-  -- For the log and the numbers: the client sees the connection end.
+  -- For the log and the counters: the client sees the connection end.
   ngx.status = 502
   return ngx.exit(ngx.ERROR)
 end
@@ -87,9 +87,9 @@ local function pass()
   end
 end
 
--- For header_filter_by_lua, of every answer: nginx would pass on what does not begin as HTTP as it is, and go on with the
--- connection. An answer that only announces another (1xx) would be passed on with all that follows as its body: whoever shares
--- this connection with others would take that for answers to them.
+-- For header_filter_by_lua, of every answer. nginx would pass on an answer that does not begin as HTTP as it is, and
+-- keep the connection. It would pass on an answer that only announces another (1xx) with all that follows as its
+-- body, and another client of the same connection would take that for its own answer.
 function _M.filter()
   if status_of() < 200 then
     return refuse()
@@ -97,7 +97,7 @@ function _M.filter()
   pass()
 end
 
--- The same where a WebSocket may begin.
+-- The same for a location where a WebSocket may begin.
 function _M.filter_upgrade()
   local status = status_of()
   if status < 200 and status ~= 101 then
@@ -106,7 +106,7 @@ function _M.filter_upgrade()
   pass()
 end
 
--- True when no try of this request got as far as sending anything.
+-- True when no try of this request has sent anything.
 local function never_connected()
   return not (ngx.var.upstream_bytes_sent or ""):find("[1-9]")
 end

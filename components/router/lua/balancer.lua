@@ -2,11 +2,11 @@
 -- moment ago, with bounded tries.
 --
 -- nginx decides whether a request may be tried again at all (proxy_next_upstream): after a failed connection always, after a
--- broken response only when the method is idempotent. Everything that only a retry needs is worked out from nginx's own
+-- broken response only when the method is idempotent. Everything that only a retry needs comes from nginx's own
 -- record of the tries, so that a first try pays nothing for it.
 --
--- What a request was given is remembered under the address of its structure in nginx, which is cheaper than anything that
--- belongs to the request; the log phase, which every request passes, clears it.
+-- What a request was given is remembered under the address of its structure in nginx, which is cheaper than anything
+-- that belongs to the request; the log phase, which every request passes, clears it.
 
 local ffi = require "ffi"
 local peers = require "ngx.balancer"
@@ -25,14 +25,15 @@ local opened, left = tally.opened, tally.left
 
 local _M = {}
 
--- A try as one number: the row, and its generation, so that a row used again meanwhile is not taken for it.
+-- A try as one number: the row and its generation, so that a row that was used again meanwhile is recognised.
 local ROWS = 2097152
 
 local least, eject_seconds, probe_seconds, app_limit, most_tries = false, 10, 12, 0, 5
 local miss_peer = "unix:/run/ingot-router/miss.sock"
 local targets, rows, header
 local tries = {}       -- request -> its try, 0 for none
--- request -> what few have: `verdict`, why it has no endpoint, for answer.lua; `second`, that it came to its only endpoint again
+-- request -> rare facts: `verdict`, the reason why it has no endpoint, for answer.lua; `second`, its only endpoint
+-- was asked again
 local oddities, odd = {}, 0
 local wary_till = 0     -- until when some row is ejected or waits to be probed; 0 saves looking
 
@@ -64,18 +65,18 @@ local function address_of(row)
   return ffi.string(targets[row].text, targets[row].address_length)
 end
 
--- An endpoint whose time is over is probed by the next request that comes to it.
+-- The next request that comes to an endpoint whose time is over probes it.
 local function usable(row)
   return rows[row].eject_until <= now()
 end
 
--- Pass a row over for so long. As long again there is caution, so that one request alone comes to it first.
+-- Eject a row for so long, and be cautious for as long again, so that only one request comes to it first.
 local function eject(row, seconds)
   rows[row].eject_until = now() + seconds
   wary_till = max(wary_till, now() + 2 * seconds)
 end
 
--- A request goes to this row: if that probes it, others pass it by until it has answered.
+-- A request goes to this row: if it is a probe, others avoid the row until it has answered.
 local function probe(row)
   if rows[row].eject_until ~= 0 and usable(row) then
     eject(row, probe_seconds)
@@ -104,12 +105,12 @@ local function skip(h, i, tried)
   return fallback
 end
 
--- Open requests for the weight of an endpoint, with the one it would get.
+-- Open requests by the weight of an endpoint, including the one it would get.
 local function burden(row)
   return (rows[row].open + 1) / targets[row].weight
 end
 
--- The place with the fewest open requests for its weight: of all where there are few, else the better of two taken at random.
+-- The place with the fewest open requests by weight: of all where there are few, else the better of two random ones.
 local function quietest(h, turn)
   local record = hosts.entries[h]
   local n = record.near
@@ -124,7 +125,7 @@ local function quietest(h, turn)
   for step = 0, n - 1 do
     local place = (turn + step) % n
     local row = row_at(h, place)
-    -- One that is passed over has none open, and must not be taken for the quietest.
+    -- An ejected endpoint has none open, and must not be taken for the quietest.
     if burden(row) < least_burden and (wary_till == 0 or usable(row)) then
       best, least_burden = place, burden(row)
     end
@@ -192,8 +193,8 @@ local function connect(key, row)
   opened(row, target.generation)
 end
 
--- What this request has tried, as a set of rows, how often it was tried, and whether its last try sent anything. (The time to
--- connect does not tell: a refusal that comes from afar has one.)
+-- The rows that this request has tried, as a set, the number of tries, and whether the last try sent anything. (The
+-- time to connect does not tell: a refusal from another machine has one.)
 local function look_back(h)
   local record = hosts.entries[h]
   local tried, tries_made, counts, sent = {}, 0, 0, true
@@ -242,11 +243,11 @@ local function again(key, try)
   local record = hosts.entries[h]
   record.turn = record.turn + 1
   local _, status = peers.get_last_failure()
-  -- What kept silent for all its time is not asked of others, too.
+  -- A request that met silence for its whole time is not sent to others, too.
   local more = tries_made < most_tries and not (sent and status == 504)
   local place = more and skip(h, record.turn, tried)
   if not place and more and sent and not oddity(key).second then
-    -- The only one there is broke off, which may have been a connection kept too long: it is asked once more.
+    -- The only endpoint broke the connection, which may have been kept too long: it is asked once more.
     oddity(key).second = true
     place = skip(h, record.turn)
   end
@@ -258,7 +259,7 @@ local function again(key, try)
   return connect(key, next)
 end
 
--- Unless the application's limit says no. What belongs to no application is not limited.
+-- Unless the application's limit is reached. Requests of no application are not limited.
 local function admit(key, row)
   local slot = targets[row].app_slot
   if app_limit > 0 and slot > 0 and limits.sum(slot) >= app_limit then
@@ -270,7 +271,7 @@ local function admit(key, row)
   return connect(key, row)
 end
 
--- Past what is ejected: not what most requests meet.
+-- The path past ejected endpoints, which most requests do not take.
 local function cautious(key, h, place)
   if wary_till ~= 0 then
     place = skip(h, place) or place
@@ -290,7 +291,7 @@ local function go(key, h)
   return connect(key, row_at(h, place))
 end
 
--- The server behind this socket knows what to do, and is sent the body as any endpoint is.
+-- The server behind this socket handles the request, and gets the body as any endpoint does.
 local function miss(key)
   local _, length = request.host_bytes()
   if length == 0 then
@@ -336,13 +337,13 @@ function _M.pick_fresh()
   routes.refresh()
   local key = request_key()
   if (tries[key] or 0) == 0 and not find() then
-    -- The process knows the host, this worker cannot hold it: asking again would go round for ever.
+    -- The process knows the host, but this worker cannot hold it: asking again would go round for ever.
     return give_up(key, 503)
   end
   return _M.pick_kept()
 end
 
--- An answer begins: an endpoint that was probed has its turns again.
+-- An answer begins: an endpoint that was probed gets its turns again.
 local function recovered()
   local row = row_of(tries[request_key()] or 0)
   if row and rows[row].eject_until ~= 0 and (var.upstream_header_time or ""):find("%d$") then
@@ -363,7 +364,7 @@ function _M.try()
   return tries[request_key()] or 0
 end
 
--- Why a request has no endpoint, or nil.
+-- The reason why a request has no endpoint, or nil.
 function _M.verdict()
   local its = oddities[request_key()]
   return its and its.verdict

@@ -1,4 +1,4 @@
--- Bodies for the platform's API: there whole, and in time, before a controller hears of the request.
+-- Request bodies for the platform's API: each is complete, and arrived in time, before a controller sees the request.
 
 local _M = {}
 
@@ -15,14 +15,14 @@ local function sleep(time)
   ngx.sleep(time)
 end
 
--- Say what there is to know.
---   seconds  a body's own, beside those for its length
+-- Set the time limit.
+-- seconds for any body, beside those for its length
 function _M.configure(settings)
   seconds = settings.seconds
 end
 
--- For rewrite_by_lua of requests whose length is known: nginx itself waits between two reads, and for as many of them as a client
--- likes.
+-- For rewrite_by_lua of requests with a known length: nginx limits the time between two reads only, and allows any
+-- number of reads.
 function _M.await()
   local length = tonumber(ngx.var.http_content_length) or 0
   local reader = ngx.thread.spawn(read)
@@ -32,7 +32,7 @@ function _M.await()
   local clock = ngx.thread.spawn(sleep, seconds + length / LEAST_RATE)
   ngx.thread.wait(reader, clock)
   if coroutine.status(reader) ~= "dead" then
-    -- The connection ends without an answer, as where nginx is tired of waiting.
+    -- The connection ends without an answer, as where nginx's own timeout ends it.
     return ngx.exit(ngx.HTTP_REQUEST_TIMEOUT or 408)
   end
   ngx.thread.kill(clock)

@@ -76,7 +76,7 @@ local function split(value)
   return tonumber(generation), lines
 end
 
--- Every change of a delta, gathered so that the workers are told once, after the dictionary holds it.
+-- Every change of a delta, collected so that the workers are told once, after the dictionary holds it.
 local Change = {}
 Change.__index = Change
 
@@ -111,7 +111,7 @@ function Change:delete(host)
   end
 end
 
--- Remove the hosts that the generation just completed did not name; other requests get their turn between.
+-- Remove the hosts that the completed generation did not name, with turns for other requests between.
 function Change:sweep()
   for i, key in ipairs(dict:get_keys(0)) do
     if i % SWEEP_KEYS == 0 then
@@ -132,10 +132,10 @@ function Change:publish()
   end
   dict:set("wildcards", (dict:get("wildcards") or 0) + self.wildcards)
   local number = (dict:get("version") or 0) + 1
-  -- Without its list (no memory, too long) a version makes the workers forget everything, which is correct.
+  -- Without a list of hosts (no memory, too long) a version makes the workers forget everything, which is correct.
   dict:safe_set("c:" .. number, #self.names > MAX_NAMES and "*" or concat(self.names, "\n"), CHANGES_KEPT_SECONDS)
   dict:set("version", number)
-  -- This worker knows at its next request, the others within a millisecond.
+  -- This worker follows at its next request, the others within a millisecond.
   routes.refresh()
 end
 
@@ -171,7 +171,7 @@ local function apply(delta)
   end
   change:publish()
   if failure then
-    -- The sequence is not advanced: the process learns that nginx does not hold this delta.
+    -- The sequence does not advance, so the process learns that nginx lacks this delta.
     return reply(507, { error = "the route memory is full", reason = failure })
   end
   dict:set("seq", delta.seq)
@@ -192,7 +192,7 @@ local function endpoints_of(value)
   return cjson.encode(endpoints)
 end
 
--- Everything, a few hosts at a time: other requests get their turn between.
+-- All routes, a few hosts at a time, with turns for other requests between.
 local function dump()
   ngx.header["Content-Type"] = "application/json"
   local state = held()
@@ -214,7 +214,7 @@ local function dump()
   ngx.print("}}")
 end
 
--- POST: apply a delta. GET: all routes, for a router process that starts beside an nginx that runs.
+-- POST: apply a delta. GET: all routes, for a router process that starts beside a running nginx.
 function _M.routes()
   local method = ngx.req.get_method()
   if method == "GET" then
@@ -230,8 +230,8 @@ function _M.routes()
   return apply(delta)
 end
 
--- POST /drain: {"seconds": N}: every WebSocket is told to go elsewhere, spread over so many seconds; said again and again, or it ends
--- by itself. 0 ends it now. GET: the same of what is so now.
+-- POST /drain: {"seconds": N} has every WebSocket told to go elsewhere, spread over so many seconds; the order ends
+-- by itself unless it is repeated, and with 0 at once. GET: the present order.
 function _M.drain()
   if ngx.req.get_method() == "GET" then
     return reply(200, { seconds = dict:get("telling") or 0 })

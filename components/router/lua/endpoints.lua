@@ -1,7 +1,7 @@
--- Endpoints as one worker sees them, and what it counts of each.
+-- Endpoints in one worker, and their counters.
 --
--- What a request needs of its endpoint, where to send it and what the log calls it, stands in a table of this worker's own memory.
--- The numbers lie in a file in the folder of the sockets that this worker maps and writes, and that the router process maps and
+-- A request needs its endpoint's address and its name in the log: both are in a table of this worker's own memory.
+-- The numbers are in a file in the folder of the sockets, which this worker maps and writes, and which the router process maps and
 -- reads (components/router/counters.py knows the same layout): so counting is a few additions, and reading costs nginx nothing.
 --
 -- The file: a page of header with the sums of everything, then per row 128 bytes of text ("app TAB instance TAB address TAB
@@ -59,7 +59,7 @@ function _M.memory()
   return targets, rows, header
 end
 
--- Map the file; for init_worker_by_lua. Without it (no room, no folder) the numbers are this worker's own secret.
+-- Map the file; for init_worker_by_lua. Without it (no room, no folder) only this worker sees its numbers.
 function _M.open(folder, most)
   capacity = most
   targets = memory.zeroed("ingot_target", capacity)
@@ -128,7 +128,7 @@ local function search(text, port, address_length, app_length)
   return nil, at
 end
 
--- Empty a place; what stood behind it because it was taken moves up.
+-- Empty a place; entries that were displaced by it move up.
 local function vacate(at)
   local next = at
   while true do
@@ -136,7 +136,7 @@ local function vacate(at)
     if slots[next] == 0 then
       break
     end
-    -- How far each is from where it wants to be.
+    -- The distance of each from its own place.
     if band(next - place_of(slots[next]), slot_mask) >= band(next - at, slot_mask) then
       slots[at] = slots[next]
       at = next
@@ -145,8 +145,8 @@ local function vacate(at)
   slots[at] = 0
 end
 
--- The row of an endpoint, made if need be; nil when there is no row left. Every `take` is undone by a `give`. Of an instance's
--- id as much is kept as there is room for beside the address. The weight is what was said last.
+-- The row of an endpoint, made if need be; nil when there is no row left. Every `take` is undone by a `give`. An
+-- instance's id is cut to the room beside the address. The weight is the last one registered.
 function _M.take(address, port, app, instance, weight)
   instance = instance:sub(1, TEXT - #address - #app)
   local text = address .. app .. instance
@@ -165,7 +165,7 @@ function _M.take(address, port, app, instance, weight)
   target.address_length, target.app_length, target.instance_length = #address, #app, #instance
   target.weight = weight
   ffi.copy(target.text, text, #text)
-  -- The name first: the process looks at it once it sees a new generation.
+  -- The name comes first: the process reads it when it sees a new generation.
   local name = app .. "\t" .. instance .. "\t" .. address .. "\t" .. port
   ffi.fill(names[id], NAME)
   ffi.copy(names[id].text, name, #name)
@@ -175,7 +175,7 @@ function _M.take(address, port, app, instance, weight)
   return id
 end
 
--- A host's list no longer names this row.
+-- A host's list no longer contains this row.
 function _M.give(id)
   local target = targets[id]
   target.references = target.references - 1

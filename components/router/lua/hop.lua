@@ -1,8 +1,9 @@
--- Headers that a request's Connection names are of that connection only (RFC 9110, 7.6.1): they go no further.
+-- Headers that a request's Connection header names belong to that connection only (RFC 9110, 7.6.1) and are not
+-- passed on.
 
 local _M = {}
 
--- What the router itself says, or says a request by; naming it changes nothing.
+-- Headers that the router itself sets or uses; naming them changes nothing.
 local KEPT = {
   ["host"] = true, ["connection"] = true, ["upgrade"] = true, ["expect"] = true,
   ["content-length"] = true, ["content-type"] = true, ["transfer-encoding"] = true,

@@ -1,13 +1,13 @@
--- Hosts a worker was asked for, in C memory: found by their bytes in nginx's own, without making a string of Lua.
+-- Hosts that a worker was asked for, in C memory: found by their bytes in nginx's memory, without a string of Lua.
 --
--- An entry has the host's list of endpoint rows, or, of a long list, where in `routes.lua`'s it begins; how many there are, and how
--- many of these, the first ones, are in this router's zone. All of that stands in one line of the processor's cache, the name in
--- the next. Open addressing, at most a quarter full; an entry of a host that is gone keeps its place.
+-- An entry has the host's list of endpoint rows, or the beginning of a long list in `routes.lua`; the number of rows, and the
+-- number of first ones in this router's zone. All of that is in one line of the processor's cache, the name in
+-- the next. Open addressing, at most a quarter full; an entry of a removed host keeps its place.
 
 local ffi = require "ffi"
 local bit = require "bit"
 local memory = require "memory"
--- This declares the functions used here.
+-- Loading it declares the functions used here.
 require "endpoints"
 
 ffi.cdef [[
@@ -27,7 +27,7 @@ local bytes = ffi.typeof("const unsigned char *")
 local EMPTY, LIVE, STALE = 0, 1, 2
 local LONGEST = 64
 
--- SHORT: how many rows an entry itself has room for.
+-- SHORT: the number of rows that an entry itself can hold.
 local _M = { LIVE = LIVE, STALE = STALE, SHORT = 10 }
 
 local capacity, mask, used = 4096, 4095, 0
@@ -35,7 +35,7 @@ local capacity, mask, used = 4096, 4095, 0
 local store = { entries = memory.zeroed("ingot_host", 4096) }
 _M.store = store
 
--- From the second look on, in a function of its own: a loop would keep the first from being compiled.
+-- From the second probe on, in a function of its own: a loop would keep the first from being compiled.
 local function further(hash, text, length)
   local at, entries = band(hash + 1, mask), store.entries
   while entries[at].state ~= EMPTY do
@@ -60,7 +60,7 @@ function _M.place(text, length)
   return further(hash, text, length)
 end
 
--- What a host is kept under; longer than an entry has room for only by its digest.
+-- The key of a host; one that is longer than an entry's room is kept by its digest only.
 local function key_of(host)
   return #host > LONGEST and "#" .. ngx.md5(host) or host
 end
@@ -90,7 +90,7 @@ local function grow()
   mask, used = capacity - 1, 0
   store.entries = memory.zeroed("ingot_host", capacity)
   for i = 0, size - 1 do
-    -- Entries of hosts that are gone are not taken along.
+    -- Entries of removed hosts are not copied.
     if old[i].state ~= EMPTY and old[i].n > 0 then
       store.entries[insert(old[i].hash)] = old[i]
       used = used + 1
@@ -115,12 +115,12 @@ function _M.put(host)
   local entry = store.entries[at]
   entry.hash, entry.length, entry.state, entry.n = hash, #key, STALE, 0
   ffi.copy(entry.text, key, #key)
-  -- Routers and workers do not all begin with the same endpoint.
+  -- Routers and workers must not all begin with the same endpoint.
   entry.turn = math.random(0, 1000)
   return at
 end
 
--- Every host is to be read again; gives the names.
+-- Mark every host to be read again; returns the names.
 function _M.stale_all()
   local names = {}
   for i = 0, capacity - 1 do

@@ -1,9 +1,9 @@
--- How many requests an application has open in all workers of this router, for router_app_requests.
+-- The number of open requests of an application in all workers of this router, for router_app_requests.
 --
 -- A file that every worker maps: a page that says which rows are in use, then a row of counters for each worker, one counter for each
 -- application. A worker writes its own row only, so nothing waits for anything, and adds up all rows where it needs the sum: two
--- workers that do so in the same moment may let one request too many pass. A row belongs to who holds a lock on the row's byte. The kernel
--- gives the lock back when a worker ends, whatever ended it, and another then clears what it left behind.
+-- workers that do so in the same moment may let one request too many pass. A row belongs to the worker that holds a lock on its
+-- byte. The kernel releases the lock when a worker ends in any way, and another then clears its row.
 
 local ffi = require "ffi"
 
@@ -40,7 +40,7 @@ local function lock(row, kind)
   return C.fcntl(fd, SET_LOCK, ffi.new("ingot_lock", { type = kind, start = row, length = 1 })) == 0
 end
 
--- Counters of a row to zero, and its memory back to the kernel.
+-- Set the counters of a row to zero, and give its memory back to the kernel.
 local function clear(row)
   if C.fallocate(fd, PUNCH_HOLE, PAGE + row * ROW_BYTES, ROW_BYTES) ~= 0 then
     ffi.fill(counters + row * SLOTS, ROW_BYTES)
@@ -57,7 +57,7 @@ local function look()
   end
 end
 
--- Rows of workers that ended.
+-- Clear the rows of workers that ended.
 local function sweep()
   for _, row in ipairs(active) do
     if lock(row, WRITE_LOCK) then
@@ -94,7 +94,7 @@ local function map(path)
   return false
 end
 
--- For init_worker_by_lua; `most` is the limit, 0 for none, and then nothing is kept.
+-- For init_worker_by_lua; `most` is the limit, 0 for none, and then nothing is counted.
 function _M.start(folder, most)
   if most == 0 then
     return
@@ -121,13 +121,13 @@ function _M.sum(slot)
   return total
 end
 
--- This request is counted from now on.
+-- Count this request from now on.
 function _M.enter(key, slot)
   held[key] = slot
   own[slot] = own[slot] + 1
 end
 
--- It is not any more; nothing happens if it was not.
+-- Count it no more; nothing happens if it was not counted.
 function _M.leave(key)
   local slot = held[key]
   if slot then

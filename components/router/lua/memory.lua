@@ -1,4 +1,4 @@
--- Memory outside Lua's heap, for tables that requests look into at random: nothing for the collector to walk, and in large
+-- Memory outside of Lua's heap, for tables with random access: the collector does not walk it, and it is in large
 -- pages where the kernel has them, so that a look-up does not begin with a walk through page tables.
 
 local ffi = require "ffi"
@@ -15,10 +15,11 @@ local PAGE = 2097152
 
 local _M = {}
 
--- Room for `count` of a C type, all zero, as a pointer; in pages only once it is touched. Raises an error where there is none.
+-- Room for `count` of a C type, all zero, as a pointer; pages come only when touched. Raises an error where there is
+-- no room.
 function _M.zeroed(name, count)
   local length = math.ceil(ffi.sizeof(name) * count / PAGE) * PAGE
-  -- A large page begins at a multiple of its size, so one more is asked for and its ends are given back.
+  -- A large page begins at a multiple of its size, so one more is requested and the ends are given back.
   local raw = C.mmap(nil, length + PAGE, READ_WRITE, PRIVATE_ANONYMOUS, -1, 0)
   if ffi.cast("intptr_t", raw) == -1 then
     error("no memory for " .. count .. " of " .. name)
@@ -33,7 +34,7 @@ function _M.zeroed(name, count)
   return ffi.cast(name .. " *", start + before)
 end
 
--- Give back what `zeroed` gave for the same type and count.
+-- Give back the memory of `zeroed` for the same type and count.
 function _M.free(pointer, name, count)
   C.munmap(pointer, math.ceil(ffi.sizeof(name) * count / PAGE) * PAGE)
 end

@@ -1,10 +1,10 @@
--- A host nginx does not know: ask the router process over its socket.
+-- A host that nginx does not know: the router process is asked over its socket.
 --
--- The balancer sends such a request to a server of this nginx behind a socket of its own, as to any endpoint: so its body streams,
+-- The balancer sends such a request to a server of this nginx behind a socket of its own, as to any endpoint: its body streams,
 -- and it can still be passed on when the process has pushed the route meanwhile.
 --
 -- The process answers as HTTP (docs/platform.md): X-Accel-Redirect when it has pushed the route meanwhile, else 404 or 503.
--- It is asked with a socket of Lua's and not with proxy_pass, which would send it the request's body.
+-- The question goes over a socket of Lua, because proxy_pass would send the request's body with it.
 
 local answer = require "answer"
 local stats = require "stats"
@@ -13,7 +13,7 @@ local known_misses = ngx.shared.ingot_misses
 
 local _M = {}
 
--- A route that comes into being reaches the routes themselves, which are looked at first: a remembered miss hides none.
+-- A new route reaches the routes themselves, which are looked up first: a remembered miss hides none.
 local REMEMBER_SECONDS = 1
 
 -- No host's name is longer.
@@ -25,13 +25,13 @@ local asking = 0
 
 -- Settings from nginx.conf.
 --   options.socket   the process's socket
---   options.wait_ms  how long it may think
---   options.most     questions that may be open; each holds four connections, of which known hosts need some too
+--   options.wait_ms how long its answer may take
+--   options.most questions that may be open; each holds four connections, and known hosts need some too
 function _M.configure(options)
   path, wait_ms, most = "unix:" .. options.socket, options.wait_ms, options.most
 end
 
--- Ask; gives the status and, if it may be served now, where. nil when the process does not answer.
+-- Ask; returns the status and, if the host can be served now, the location. nil when the process does not answer.
 local function ask(host)
   local sock = ngx.socket.tcp()
   sock:settimeouts(500, 500, wait_ms)

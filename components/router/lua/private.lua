@@ -1,11 +1,8 @@
--- The private parts of nginx and of its Lua module that this code calls (docs/decisions/0014-private-interfaces.md), and
--- whether the nginx that runs here is known to have them so. Other arguments than a version takes fail every request, or worse.
---
--- To let a new version in: compare, in its source, FUNCTIONS below, ngx_atoi and ngx_murmur_hash2 (request.lua, endpoints.lua), and the
--- beginnings of ngx_http_request_t and ngx_connection_t (request.lua); then run the router's tests on it.
+-- The private parts of nginx and of its Lua module that this code calls (docs/decisions/0014-private-interfaces.md),
+-- and the check that the running nginx has them in a known form. Wrong arguments make every request fail, or worse.
 
 local ffi = require "ffi"
--- These declare the functions.
+-- Loading these declares the functions.
 require "resty.core.var"
 require "resty.core.response"
 require "resty.core.request"
@@ -17,14 +14,14 @@ local floor = math.floor
 
 local _M = {}
 
--- By major and minor number, as a patch within one of them keeps the structures.
+-- By major and minor number, because a patch within one of them keeps the structures.
 local NGINX = { [1022] = "1.22", [1024] = "1.24", [1026] = "1.26" }
 local MODULES = { [10023] = "0.10.23", [10026] = "0.10.26", [10028] = "0.10.28" }
 local REMEDY = "Install nginx and libnginx-mod-http-lua of Debian 12, Debian 13 or Ubuntu 24.04, or a release of Ingot that knows this one"
 
 local REQUEST = "struct ngx_http_request_s *"
 local PEER = "int (" .. REQUEST .. ", const unsigned char *, uint64_t, int, "
--- name -> form -> prototype as resty.core declares it, which insists on the very module it was written for.
+-- name -> form -> prototype as resty.core declares it, which accepts only the module it was written for.
 local FUNCTIONS = {
   -- The host is for modules that keep connections themselves, by the name they were opened for.
   ngx_http_lua_ffi_balancer_set_current_peer = {
@@ -50,7 +47,7 @@ local MOST_ARGUMENTS = 16
 -- A coroutine converts to no type of C, and LuaJIT converts all arguments before it calls.
 local UNCONVERTIBLE = coroutine.create(function() end)
 
--- The prototype a function is declared with, as text, without calling it; why there is none otherwise.
+-- The declared prototype of a function, as text, without a call; else the reason why there is none.
 local function prototype(name)
   local found, callable = pcall(function()
     return ffi.C[name]
@@ -94,7 +91,7 @@ local function dotted(version)
   return floor(version / 1000000) .. "." .. floor(version / 1000) % 1000 .. "." .. version % 1000
 end
 
--- Which of the forms it may have a function has here. Raises an error where it is none of them.
+-- The form that a function has here, of those it may have. Raises an error where it has none of them.
 function _M.form(name)
   local declared = prototype(name)
   for form, known in pairs(FUNCTIONS[name]) do
@@ -105,7 +102,7 @@ function _M.form(name)
   return refuse(name .. " declared as " .. declared, FUNCTIONS[name])
 end
 
--- Raises an error where nginx or its Lua module is an unknown one; in init_by_lua nginx does not start then.
+-- Raises an error where nginx or its Lua module is unknown; in init_by_lua, nginx does not start then.
 function _M.check()
   local nginx, lua = ngx.config.nginx_version, ngx.config.ngx_lua_version
   if not NGINX[floor(nginx / 1000)] then

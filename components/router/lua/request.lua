@@ -1,14 +1,15 @@
--- The few things every request is asked, straight from nginx's own functions: what ngx.var and ngx.header give costs a string of
--- Lua and several look-ups each time.
+-- The few facts that every request needs, straight from nginx's own functions: a value of ngx.var or ngx.header costs
+-- a string of Lua and several look-ups each time.
 
 local ffi = require "ffi"
 local base = require "resty.core.base"
--- This has the functions used here declared. Everything that touches a request loads this file, so that nginx starts with a known one only.
+-- Loading it declares the functions used here. Every file that touches a request loads this one, so nginx starts with
+-- a known version only.
 local private = require "private"
 private.check()
 
 -- The beginnings of ngx_http_request_t and ngx_connection_t, the same in every version that private.lua knows and for many years before.
--- `send` is the connection's own way of writing, plain or TLS.
+-- `send` is the connection's own function for writing, plain or TLS.
 ffi.cdef [[
 intptr_t ngx_atoi(unsigned char *digits, size_t length);
 typedef struct ingot_connection ingot_connection;
@@ -28,7 +29,7 @@ local request = base.get_request
 local cast = ffi.cast
 local address_type = ffi.typeof("intptr_t")
 local request_type = ffi.typeof("ingot_request *")
--- "HTTP"
+-- "HTTP" as a number.
 local SIGNATURE = 0x50545448
 local value, length = ffi.new("unsigned char *[1]"), ffi.new("size_t[1]")
 local reason = ffi.new("char *[1]")
@@ -38,12 +39,12 @@ local error_text, error_length = ffi.new("unsigned char[256]"), ffi.new("size_t[
 
 local _M = {}
 
--- This request, as its structure's address: what belongs to it is kept under that.
+-- This request, as the address of its structure, which is the key of its facts.
 function _M.key()
   return tonumber(cast(address_type, request()))
 end
 
--- The host asked for, as nginx compares it (lower case, without port): where its bytes are, and how many.
+-- The requested host, in nginx's form (lower case, without port): the address of its bytes, and their number.
 function _M.host_bytes()
   if C.ngx_http_lua_ffi_var_get(request(), "host", 4, lower, 0, value, length, reason) ~= 0 then
     return value[0], 0
@@ -74,12 +75,12 @@ local function bytes_sent()
   return number("bytes_sent", 10)
 end
 
--- The same from where nginx has them, which is ten times as fast.
+-- The same from nginx's own structure, which is ten times as fast.
 local function connection_sent()
   return tonumber(cast(request_type, request()).connection.sent)
 end
 
--- Bytes to the client, header and body. The first request finds out whether nginx's structures are what they are taken for.
+-- Bytes to the client, header and body. The first request finds out whether nginx's structures are as assumed.
 function _M.sent()
   local connection = _M.connection(request())
   local known = connection and tonumber(connection.sent) == bytes_sent()
@@ -94,12 +95,12 @@ local function send_plain(address, address_length, port)
   return C.ngx_http_lua_ffi_balancer_set_current_peer(request(), address, address_length, port, reason) == 0
 end
 
--- For no host: nginx keeps the connections (`keepalive` in nginx.conf), by their addresses.
+-- With no host: nginx keeps the connections (`keepalive` in nginx.conf) by their addresses.
 local function send_without_host(address, address_length, port)
   return C.ngx_http_lua_ffi_balancer_set_current_peer(request(), address, address_length, port, nil, 0, reason) == 0
 end
 
--- Send this request to an address in C memory, given with its length and a port; true unless that is none.
+-- Send this request to an address in C memory, given with its length and a port; returns whether it is an address.
 local takes_host = private.form("ngx_http_lua_ffi_balancer_set_current_peer") == "with_host"
 _M.send_to = takes_host and send_without_host or send_plain
 
@@ -112,7 +113,7 @@ function _M.status()
   return C.ngx_http_lua_ffi_get_resp_status(request())
 end
 
--- Milliseconds since it began.
+-- Milliseconds since the request began.
 function _M.age()
   return (C.ngx_http_lua_ffi_now() - C.ngx_http_lua_ffi_req_start_time(request())) * 1000
 end

@@ -1,10 +1,10 @@
--- Routes as one worker sees them.
+-- Routes in one worker.
 --
--- The shared dictionary is where the router process's deltas arrive (control.lua). A worker keeps, for every host it was asked
+-- The router process's deltas arrive in the shared dictionary (control.lua). A worker keeps, for every host it was asked
 -- for, an entry of C memory (hosts.lua) that names its endpoint rows (endpoints.lua): a request allocates nothing and leaves
--- Lua's collector nothing to walk. An endpoint of weight w stands in its host's list w times.
+-- Lua's collector nothing to walk. An endpoint of weight w is in its host's list w times.
 --
--- A version number in the dictionary, read at most once a millisecond, says whether anything changed; a change names its
+-- A version number in the dictionary, read at most once a millisecond, tells whether anything changed; a change names its
 -- hosts, and only these are read again, at their next request.
 
 local ffi = require "ffi"
@@ -25,13 +25,13 @@ local platform = {}    -- names of the platform's own hosts
 local LIVE, STALE, SHORT = hosts.LIVE, hosts.STALE, hosts.SHORT
 local stale = {}       -- hosts that are to be read again
 local entries = hosts.store
--- The lists of rows that entries have no room for; replaced by a larger one as need be.
+-- The lists of rows that entries have no room for; replaced by a larger table if needed.
 local members, member_room, members_used, gaps = ffi.new("uint32_t[?]", 8192), 8192, 0, {}
 local version = 0      -- of the dictionary, as far as this worker has followed
 local wildcards = 0    -- hosts "*.x.y" that exist
 local checked = 0      -- when the version was last read
 
--- A worker further behind than this reads everything again instead of following.
+-- A worker further behind than this reads everything again.
 local MAX_LAG = 1000
 local MAX_WEIGHT, REAP_SECONDS = 20, 10
 
@@ -84,12 +84,12 @@ local function look()
   end
 end
 
--- The next request looks at the version even if another did in this millisecond.
+-- Read the version at the next request, even if another did in this millisecond.
 function _M.refresh()
   checked = 0
 end
 
--- Room for a list of n rows; a list that ends leaves its room to the next of its length.
+-- Room for a list of n rows; the room of a removed list goes to the next of its length.
 local function allot(n)
   local gap = gaps[n]
   if gap and #gap > 0 then
@@ -124,7 +124,7 @@ local function release(base, rows)
   end
 end
 
--- Weight and zone as tags say them; most registrations have neither.
+-- Weight and zone from the tags; most registrations have neither.
 local function traits(tags)
   if not (find(tags, '"weight"', 1, true) or find(tags, '"zone"', 1, true)) then
     return 1, false
@@ -134,12 +134,12 @@ local function traits(tags)
     return 1, false
   end
   local weight = math.floor(tonumber(said.weight) or 1)
-  -- Asked this way round: "nan" is a number too.
+  -- Compared in this way because "nan" is a number too.
   return weight >= 1 and math.min(MAX_WEIGHT, weight) or 1, zone ~= "" and said.zone == zone
 end
 
--- Spread the places of heavier endpoints, so that none has several turns in a row: of all with places left, the one that is
--- furthest behind its share is next.
+-- Spread the places of heavier endpoints, so that none has several turns in a row: of all with places left, the one
+-- that is furthest behind its share is next.
 local function spread(list)
   local total, out = 0, {}
   for _, e in ipairs(list) do
@@ -162,7 +162,7 @@ local function spread(list)
   return out
 end
 
--- Both zones' endpoints of a host's routes as the dictionary holds them.
+-- The endpoints of a host's routes in the dictionary, by zone.
 local function parse(value)
   local near, far = {}, {}
   for address, port, app, instance, tags in gmatch(value, "\n([^\t]+)\t(%d+)\t(%d*)\t([^\t]*)\t([^\n]*)") do
@@ -184,7 +184,7 @@ local function rows_of(host, list, rows)
   end
 end
 
--- Read a host's routes from the dictionary; gives the place of its entry, nil when it has none.
+-- Read a host's routes from the dictionary; returns the place of its entry, nil when it has none.
 local function load(host)
   local value = dict:get("h:" .. host)
   stale[host] = nil
@@ -203,7 +203,7 @@ local function load(host)
   for place = 0, entry.n - 1 do
     old[place + 1] = row_at(at, place)
   end
-  -- After the new ones were taken: an endpoint that stays keeps its row.
+  -- After the new ones were taken, so that an endpoint that stays keeps its row.
   release(entry.base, old)
   entry.n = #rows
   if #rows == 0 then
@@ -226,8 +226,8 @@ local function live(host)
   return at and entries.entries[at].state == LIVE and at or load(host)
 end
 
--- Which entry serves this host: its own, or the nearest wildcard above it. A wildcard is an application's, and none is asked for
--- the platform, not even while it is away.
+-- The entry that serves this host: its own, or the nearest wildcard above it. A wildcard is an application's and
+-- never serves a host of the platform, not even while that is away.
 local function entry_of(host)
   local at = live(host)
   if at then
@@ -246,8 +246,8 @@ local function entry_of(host)
   return nil
 end
 
--- What is rare stays out of the compiled path of a request, which would else begin with it: a worker's first requests are all
--- for hosts it has not read yet.
+-- Rare work stays out of the compiled path of a request, which would otherwise begin with it: a worker's first
+-- requests are all for hosts that it has not read yet.
 jit.off(look)
 jit.off(load, true)
 jit.off(entry_of)
@@ -267,7 +267,7 @@ function _M.find()
   return entry_of(ffi.string(text, length))
 end
 
--- Read again, or let go, what changed and was not asked for since: endpoints that are gone give back their rows.
+-- Read again, or drop, changed hosts without a request since: removed endpoints give back their rows.
 local function reap()
   for host in pairs(stale) do
     load(host)

@@ -1,4 +1,5 @@
--- The WebSockets that clients hold open here, and how they are told to go elsewhere (docs/decisions/0010-telling-websockets.md).
+-- The WebSockets that clients hold open here, and their end during a drain
+-- (docs/decisions/0010-telling-websockets.md).
 --
 -- nginx relays their bytes unread. While the router is drained, and when this worker is to end, each client is sent a Close frame
 -- of the router's own, 1001 "going away"; its answer is relayed like anything it sends, so the application ends its side in order too.
@@ -26,7 +27,7 @@ local _M = {}
 local TCP, TCP_INFO, LAST_DATA_SENT, SIOCOUTQ, SHUT_RD = 6, 11, 11, 0x5411, 0
 local GOING_AWAY = "\136\2\3\233"   -- FIN and opcode 8, two bytes: 1001
 local TICK_SECONDS, ANSWER_SECONDS = 0.25, 5
--- Between two frames, as far as anyone outside can tell: all that was sent has arrived, and nothing was for so long.
+-- A gap between two frames, as far as that can be told: all sent bytes have arrived, and none came for so long.
 local SILENT_MS = 1000
 
 local open = {}        -- request -> its try, 0 where another worker or the server for unknown hosts made it
@@ -37,8 +38,8 @@ local leaving_at
 local busy = false
 
 -- Settings from nginx.conf.
---   options.shutdown_seconds  how long a worker may finish what it has open, 0 for ever
---   options.leave_seconds     over how long its sockets are told before that is over
+--   options.shutdown_seconds the time a worker may take to finish its open requests, 0 for ever
+--   options.leave_seconds the time over which its sockets are told before that ends
 function _M.configure(options)
   shutdown_seconds, leave_seconds = options.shutdown_seconds, options.leave_seconds
 end
@@ -51,7 +52,7 @@ local function count(try, by)
   end
 end
 
--- For header_filter_by_lua where WebSockets pass: with 101 it has become one.
+-- For header_filter_by_lua of locations with WebSockets: with 101 a request has become one.
 function _M.opened()
   if request.status() == 101 then
     local key, try = request.key(), balancer.try()
@@ -60,7 +61,7 @@ function _M.opened()
   end
 end
 
--- For log_by_lua there.
+-- For log_by_lua of these locations.
 function _M.closed()
   local key = request.key()
   local try = open[key]
@@ -89,7 +90,7 @@ local function tell(key)
   if not connection or not silent(connection.fd) then
     return false
   end
-  -- What does not go out whole is a connection that just breaks.
+  -- If it is sent in part only, the connection simply breaks.
   connection.send(connection, GOING_AWAY, #GOING_AWAY)
   told[key] = now()
   header.websockets_told = header.websockets_told + 1
@@ -108,13 +109,13 @@ end
 jit.off(tell)
 jit.off(finish)
 
--- Over how many seconds sockets are to be told now; nil when they are not.
+-- The seconds over which sockets are to be told now; nil when they are not.
 local function wanted()
   local seconds = dict:get("telling")
   if seconds then
     return seconds
   end
-  -- Without an end to what a worker may finish there is no need.
+  -- Without a limit for a worker's end there is no need.
   if not exiting() or shutdown_seconds == 0 then
     return nil
   end
@@ -124,7 +125,7 @@ local function wanted()
   return now() >= leaving_at and span or nil
 end
 
--- Everyone who is here and was not told, as many at a time as are due; who does not go then is ended.
+-- Tell every socket that was not told, at an even rate; one that does not close then is ended.
 local function turn(seconds)
   local queue, first, last = {}, 1, 0
   for key in pairs(open) do
@@ -161,8 +162,8 @@ local function turn(seconds)
   end
 end
 
--- Once a second, so that who comes while a turn lasts is told in the next. A worker that exits has no timers any more, and stays
--- with this one while a socket is open.
+-- Once a second, so that a client that comes during a turn is told in the next. A worker that exits has no timers any
+-- more, so this function goes on while a socket is open.
 local function attend()
   if busy then
     return

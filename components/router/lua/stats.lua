@@ -23,8 +23,8 @@ end
 -- Upper bounds in milliseconds; components/router/counters.py has the same.
 local BOUNDS = { 1, 2, 5, 10, 25, 50, 100, 250, 1000, 5000, 30000 }
 
--- The bucket of every number of milliseconds up to the last bound. A table, as one path through the code for all requests is
--- compiled better than one for each bucket.
+-- The bucket of every number of milliseconds up to the last bound. It is a table because one path through the code
+-- for all requests is compiled better than one for each bucket.
 local buckets = ffi.new("uint8_t[?]", BOUNDS[#BOUNDS] + 1)
 do
   local bucket = 0
@@ -50,14 +50,14 @@ local function milliseconds()
   return max(floor(age() + 0.5), 0)
 end
 
--- For log_by_lua of what clients reach.
+-- For log_by_lua of the servers that clients reach.
 function _M.count()
   local row, generation = finish()
   local ms = milliseconds()
   done(row, generation, 1, class_of(status()), bucket(ms), ms, received(), request.sent())
 end
 
--- For log_by_lua of the server for unknown hosts: the total is counted where the client is.
+-- For log_by_lua of the server for unknown hosts: the total is counted at the client's server.
 function _M.count_inner()
   local row, generation = finish()
   if row > 0 then
@@ -66,17 +66,17 @@ function _M.count_inner()
   end
 end
 
--- An unknown host or a request that names none.
+-- Count an unknown host, or a request that names none.
 function _M.bad_request()
   header.bad_requests = header.bad_requests + 1
 end
 
--- A request that some limit turned away.
+-- Count a request that a limit refused.
 function _M.limited()
   header.limited = header.limited + 1
 end
 
--- GET /stats: what only nginx itself can say.
+-- GET /stats: the numbers that only nginx itself knows.
 function _M.show()
   ngx.header["Content-Type"] = "application/json"
   ngx.print(cjson.encode({

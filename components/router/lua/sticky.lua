@@ -1,4 +1,4 @@
--- Sticky sessions: the cookie __VCAP_ID__ says which endpoint holds a session, in the form the routers of 2011 gave it
+-- Sticky sessions: the cookie __VCAP_ID__ names the endpoint that holds a session, in the form of the routers of 2011
 -- (protocol 3.3): base64 of Blowfish-CBC, zero IV, key = first 16 bytes of the session key, of Ruby's Marshal of
 -- [uri, host, port]. Any router with the same key understands it.
 
@@ -106,7 +106,7 @@ local function unmarshal(text)
   return uri, address, number()
 end
 
--- The uri, address and port a cookie names; nil for one that nobody here wrote.
+-- The uri, address and port of a cookie; nil for one that no router with this key wrote.
 function _M.decode(value)
   local sealed = ngx.decode_base64(value)
   if not sealed or #sealed == 0 or #sealed % 8 ~= 0 then
@@ -130,14 +130,14 @@ function _M.wanted()
   return address, port
 end
 
--- An answer that sets cookies and by one of them begins a Java session also says which endpoint holds it.
+-- An answer that sets cookies and begins a Java session by one of them also gets the cookie of its endpoint.
 function _M.mark()
   local cookies = ngx.header["Set-Cookie"]
   if type(cookies) == "string" then
     cookies = { cookies }
   end
   for _, cookie in ipairs(cookies) do
-    -- Wherever it says so: some servers' sessions have a longer name.
+    -- Anywhere in the text: some servers' sessions have a longer name.
     if cookie:lower():find("jsessionid", 1, true) then
       local rest = cookie:match(";.*$") or ""
       local last = (ngx.var.upstream_addr or ""):match("([^, ]+)$") or ""

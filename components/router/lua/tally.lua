@@ -1,6 +1,6 @@
--- What happened to endpoints, noted as it happens and added up later.
+-- Events of endpoints, noted at once and added up later.
 --
--- The numbers of 100 000 endpoints are in no cache of the processor, and a request that had to wait for them would be slower by
+-- The numbers of 100 000 endpoints fit into no cache of the processor, and a request that waited for them would be slower by
 -- a microsecond. So a request only leaves a note in a short list, which is always at hand; once it is full, or a fifth of a
 -- second has passed, its notes are added up in one go, where the processor fetches many rows at a time.
 
@@ -25,12 +25,12 @@ local notes = ffi.new("ingot_note[?]", MOST)
 local used, room = 0, MOST
 local rows, header
 
--- With `at_once` every note is added up as it is made: for those who choose by these numbers.
+-- With `at_once` every note is added up when it is made: for algorithms that choose by these numbers.
 function _M.configure(at_once)
   room = at_once and 1 or MOST
 end
 
--- Add up every note there is.
+-- Add up all notes.
 function _M.fold()
   for i = 0, used - 1 do
     local class, bucket, ms = notes[i].class, notes[i].bucket, notes[i].ms
@@ -41,7 +41,7 @@ function _M.fold()
     header.bytes_in = header.bytes_in + bytes_in * total
     header.bytes_out = header.bytes_out + bytes_out * total
     local row, counted = notes[i].row, notes[i].counted
-    -- A row used again meanwhile is another endpoint's.
+    -- A row that was used again meanwhile belongs to another endpoint.
     if rows[row].generation == notes[i].generation then
       rows[row].open = max(rows[row].open + notes[i].open, 0)
       rows[row].status[class] = rows[row].status[class] + counted
@@ -76,7 +76,7 @@ function _M.left(row, generation)
   note(row, generation, -1, 0, 0, 0, 0, 0, 0, 0)
 end
 
--- A request ended; row 0 for one that no endpoint answered. With `total` it counts in the sums of everything too.
+-- A request ended; row 0 for one that no endpoint answered. With `total` it also counts in the sums of everything.
 function _M.done(row, generation, total, class, bucket, ms, bytes_in, bytes_out)
   note(row, generation, -1, 1, total, class, bucket, ms, bytes_in, bytes_out)
 end

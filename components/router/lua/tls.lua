@@ -1,7 +1,7 @@
 -- Certificates by the name a client asks for (SNI), from a directory that may change at any time.
 --
 -- NAME.crt (the chain, leaf first) and NAME.key serve NAME; _.x.y.crt and .key serve every name one label above x.y;
--- default.crt and default.key serve what nothing else does.
+-- default.crt and default.key serve all other names.
 
 local ffi = require "ffi"
 local ssl = require "ngx.ssl"
@@ -65,7 +65,7 @@ local function certificate(name)
     return known.chain and known
   end
   local found = read(name) or {}
-  -- Half written, or only one of both replaced: what was read before serves on.
+  -- The files are half written, or only one of both is replaced: the earlier ones serve on.
   if not found.chain and known and known.chain then
     found = known
   end
@@ -89,7 +89,7 @@ function _M.choose()
   end
   found = found or certificate("default")
   if not found then
-    -- The certificate nginx was started with.
+    -- The certificate with which nginx was started.
     return
   end
   ssl.clear_certs()

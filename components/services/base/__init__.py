@@ -1,4 +1,4 @@
-"""What every data service is made of: a provider subclasses `Provisioner`, `Gateway` and `Node`."""
+"""The common base of data services: a provider subclasses `Provisioner`, `Gateway` and `Node`."""
 
 from components.services.base.config import GatewayConfig, NodeConfig
 from components.services.base.errors import ServiceError

@@ -1,4 +1,4 @@
-"""Which node takes a new instance: a choice among what nodes announced (protocol 6.5, as in 2012); pure."""
+"""The choice of the node for a new instance, from the nodes' announcements (protocol 6.5, as in 2012); pure."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from components.common.service_messages import ServiceAnnouncement
 from components.services.base.errors import INTERNAL, UNAVAILABLE, UNKNOWN_PLAN, ServiceError
 
-# A node that has not announced itself for so long is not known any more.
+# After this time without an announcement, a node is forgotten.
 FORGET_SECONDS = 300.0
 
 
 @dataclass(slots=True)
 class _Known:
-    """What is remembered of a node: its last word, when, and how many instances it is being asked for."""
+    """The record of a node: its last announcement, its time, and the number of instances requested of it."""
 
     said: ServiceAnnouncement
     at: float
@@ -26,7 +26,7 @@ class _Known:
 
 
 def room(said: ServiceAnnouncement) -> float:
-    """Give what a node has left: capacity, as one of 2012 says it, else memory or storage, as those of 2011 do."""
+    """Return a node's remaining room: capacity in the form of 2012, else memory or storage in that of 2011."""
     for value in (said.available_capacity, said.available_memory, said.available_storage):
         if value is not None:
             return value
@@ -34,11 +34,11 @@ def room(said: ServiceAnnouncement) -> float:
 
 
 class Nodes:
-    """The nodes of one service, as far as announcements tell.
+    """The nodes of one service, by their announcements.
 
     Args:
         service: the service's name on the bus, for messages to people.
-        score: what a node has left, the more the better; not above 0 is full.
+        score: returns a node's remaining room, the more the better; not above 0 is full.
         forget_seconds: how long an announcement counts.
     """
 
@@ -54,17 +54,17 @@ class Nodes:
         self._known: dict[str, _Known] = {}
 
     def heard(self, said: ServiceAnnouncement, now: float) -> None:
-        """Take a node's word; `now` is seconds of a clock that only goes forward."""
+        """Record an announcement; `now` is seconds of a clock that only goes forward."""
         asked = self._known[said.id].asked if said.id in self._known else 0
         self._known[said.id] = _Known(said, now, asked)
 
     def known(self, now: float) -> list[str]:
-        """Give the ids of the nodes that announced themselves lately."""
+        """Return the ids of the nodes that announced themselves lately."""
         self._known = {i: n for i, n in self._known.items() if n.asked or now - n.at <= self._forget_seconds}
         return sorted(self._known)
 
     def rooms(self) -> dict[str, float]:
-        """Give what each has left, by node id."""
+        """Return the room of each node, by its id."""
         return {i: self._left(n) for i, n in sorted(self._known.items())}
 
     def choose(
@@ -76,7 +76,7 @@ class Nodes:
             plan: a node that names no plan (one of 2011) takes any.
             now: as for `heard`.
             over_provision: take a node also when none has room.
-            without: ids of nodes that were asked in vain.
+            without: ids of nodes that failed already.
 
         Raises:
             ServiceError: 30600 where no node is known, 30003 where none has the plan, 30500 where all are full.
@@ -94,7 +94,7 @@ class Nodes:
         return best.said.id
 
     def done(self, node: str) -> None:
-        """End what `choose` began; whether the instance is there, the node's own word has told by now."""
+        """End the reservation of `choose`; the node's own announcement counts the instance by now."""
         known = self._known.get(node)
         if known is not None:
             known.asked = max(0, known.asked - 1)

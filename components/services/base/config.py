@@ -1,4 +1,4 @@
-"""Configuration that all gateways and all nodes share."""
+"""The configuration that all gateways and all nodes share."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ class GatewayConfig(DaemonConfig, frozen=True, forbid_unknown_fields=True, kw_on
 
     Attributes:
         controllers: their addresses, tried in turn.
-        token: what gateway and controllers show each other.
+        token: the secret between gateway and controllers.
         version: the label is `<name>-<version>`. It names what controllers have stored, so it must not change while there
             are instances.
         aliases: further labels that are accepted for this one.
         timeout: how long controllers wait for this gateway; above `node_timeout`.
         node_timeout: how long a node may take.
-        late_timeout: how long an answer that came too late is still taken, to undo what was made.
+        late_timeout: how long a late answer is still taken, to undo its result.
         handles_interval: between attempts to fetch the handles.
         register_interval: between registrations of the offering.
-        check_orphan_interval: between looks for what no controller knows of; -1 never looks unasked.
-        double_check_orphan_interval: between the two looks of a check.
-        purge_orphan_bindings: end bindings that a check found unknown twice: they are credentials nobody should have.
-            Instances, which hold data, are only ever removed by who asks for it.
+        check_orphan_interval: between checks for orphans; -1 checks on request only.
+        double_check_orphan_interval: between the two comparisons of a check.
+        purge_orphan_bindings: end bindings that a check found unknown twice: their credentials belong to no application.
+            Instances, which hold data, are removed on request only.
     """
 
     controllers: list[str]
@@ -54,7 +54,7 @@ class GatewayConfig(DaemonConfig, frozen=True, forbid_unknown_fields=True, kw_on
     base_dir: str
 
     def problems(self) -> list[str]:
-        """Rules across fields."""
+        """Return problems between several keys."""
         found = []
         if not self.controllers:
             found.append("controllers: want at least one http://host:port")
@@ -89,8 +89,8 @@ class NodeConfig(DaemonConfig, frozen=True, forbid_unknown_fields=True, kw_only=
 
     Attributes:
         node_id: names it on the bus and in the credentials of its instances; it must not change while it has some.
-        plan: what it offers.
-        capacity: how many instances it takes.
+        plan: the one it offers.
+        capacity: number of instances it takes.
         announce_interval: seconds between announcements.
         base_dir: its instances, which survive restarts.
     """
@@ -102,7 +102,7 @@ class NodeConfig(DaemonConfig, frozen=True, forbid_unknown_fields=True, kw_only=
     base_dir: str
 
     def problems(self) -> list[str]:
-        """Rules across fields."""
+        """Return problems between several keys."""
         found = []
         if not _NODE_ID.fullmatch(self.node_id):
             found.append(f"node_id: want letters, digits, _ and -, not {self.node_id!r}")

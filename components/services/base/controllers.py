@@ -1,4 +1,4 @@
-"""What a gateway asks of the controllers (protocol 1.14): the handles of its offering, and to offer it."""
+"""A gateway's requests to the controllers (protocol 1.14): the handles of its offering, and the offering itself."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ logger = log.get(__name__)
 
 
 class ControllerError(IngotError):
-    """No controller did what was asked; the last one's reason is in the text."""
+    """No controller did the request; the last one's reason is in the text."""
 
 
 class Controllers:
-    """The controllers, tried in turn; who answered is asked first the next time.
+    """The controllers, tried in turn; the last one that answered is asked first.
 
     Args:
         urls: `http://host:port` each.
@@ -36,10 +36,10 @@ class Controllers:
         self._session: aiohttp.ClientSession | None = None
 
     async def handles(self) -> list[Handle]:
-        """Fetch all instances and bindings.
+        """Return all instances and bindings.
 
         Raises:
-            ControllerError: no controller gave them.
+            ControllerError: no controller returned them.
         """
         text = await self._ask("GET", f"/services/v1/offerings/{quote(self._label, safe='')}/handles")
         try:
@@ -51,12 +51,12 @@ class Controllers:
         """Register or refresh the offering.
 
         Raises:
-            ControllerError: no controller took it.
+            ControllerError: no controller accepted it.
         """
         await self._ask("POST", "/services/v1/offerings", offering)
 
     async def close(self) -> None:
-        """Let go of connections."""
+        """Close the connections."""
         if self._session is not None:
             await self._session.close()
             self._session = None
@@ -64,7 +64,7 @@ class Controllers:
     async def _ask(self, method: str, path: str, body: dict[str, Any] | None = None) -> bytes:
         if self._session is None:
             self._session = aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=_SECONDS))
-        # The content type stands exactly so, also where there is no body.
+        # The content type must be exactly this, also without a body.
         headers = {"Content-Type": "application/json", "X-VCAP-Service-Token": self._token}
         content = None if body is None else msgspec.json.encode(body)
         reason = "there is none"

@@ -19,7 +19,7 @@ NODE_TIMEOUT = (30700, 504)
 
 
 class ServiceError(IngotError):
-    """What a service answers instead of what was asked for.
+    """A service's refusal or failure.
 
     Args:
         kind: code and HTTP status, one of the pairs above or a service's own.
@@ -32,21 +32,21 @@ class ServiceError(IngotError):
         self.description = description
 
     def body(self) -> dict[str, Any]:
-        """Give the body of an HTTP answer."""
+        """Return the body of an HTTP answer."""
         return {"code": self.code, "description": self.description}
 
     def wire(self) -> dict[str, Any]:
-        """Give the member `error` of a node's reply (protocol 6.4)."""
+        """Return the member `error` of a node's reply (protocol 6.4)."""
         return {"status": self.status, "msg": self.body()}
 
     @classmethod
     def of(cls, error: dict[str, Any] | None) -> ServiceError:
-        """Read a node's word; what is not in the contract's shape becomes 30500."""
+        """Return the error of a node's reply; one that is not in the contract's form becomes 30500."""
         try:
             message = (error or {})["msg"]
             return cls((int(message["code"]), _status((error or {})["status"])), str(message["description"]))
         except (KeyError, TypeError, ValueError):
-            return cls(INTERNAL, "the node could not do it and did not say why")
+            return cls(INTERNAL, "the node failed and gave no reason")
 
 
 def _status(given: object) -> int:

@@ -1,4 +1,4 @@
-"""A gateway: what controllers ask over HTTP becomes requests to nodes; base class of a service's own (protocol 6.2)."""
+"""A gateway: it turns the HTTP requests of controllers into requests to nodes; a service subclasses it (protocol 6.2)."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ class Gateway:
 
     Attributes:
         name: the service's name to users, the first part of its label (`redis`).
-        tags: what it is, besides name and label.
+        tags: of the service, beside name and label.
         provisioner_type: its `Provisioner`.
 
     Args:
-        config: checked already.
+        config: already checked.
         bus: not yet started.
         identity: announced by the daemon.
     """
@@ -62,25 +62,25 @@ class Gateway:
         self._tasks: set[asyncio.Task[None]] = set()
 
     def routes(self) -> list[web.RouteDef]:
-        """Give what is served beside the probes."""
+        """Return the routes beside the probes."""
         return rest.routes(self)
 
     async def start(self) -> None:
-        """Begin to register and to fetch the handles; neither is waited for."""
+        """Begin to register and to fetch the handles, without waiting for either."""
         self._spawn(self._keep_registered(), "register")
         self._spawn(self._fetch_handles(), "fetch-handles")
         if self._config.check_orphan_interval > 0:
             self._spawn(self._check_for_ever(), "check-orphans")
 
     async def stop(self) -> None:
-        """Finish what is at work, and say that this gateway is gone."""
+        """Finish requests under way, and tell the controllers that this gateway is gone."""
         self._stopping = True
         try:
             async with asyncio.timeout(self._config.node_timeout):
                 await self._idle.wait()
         except TimeoutError:
             logger.warning("stopped_at_work", operations=self._at_work)
-        # A registration that is broken off may be carried out after the goodbye, and this gateway would be offered again.
+        # A registration that is broken off may be carried out after this, and the gateway would be offered again.
         async with self._registering:
             await tasks.end(self._tasks)
             try:
@@ -91,18 +91,18 @@ class Gateway:
         await self._controllers.close()
 
     def ready(self) -> list[str]:
-        """Give the reasons why nothing could be provisioned now."""
+        """Return the reasons why nothing can be provisioned now."""
         reasons = [] if self._bus.connected else ["bus_lost"]
         reasons += [] if self._fetched else ["handles_not_fetched"]
         reasons += [] if self._registered else ["not_registered"]
         return reasons if self.provisioner.nodes.rooms() else [*reasons, "no_node"]
 
     def varz(self) -> dict[str, object]:
-        """Give facts for `/varz`."""
+        """Return facts for `/varz`."""
         return {"label": self.label, "plans": self.plans, **self.provisioner.varz()}
 
     def unavailable(self) -> str:
-        """Say why nothing can be done now; empty when it can."""
+        """Return the reason why nothing can be done now; empty when there is none."""
         if self._stopping:
             return "this gateway is stopping"
         return "" if self._fetched else "this gateway does not know its instances yet"
@@ -128,7 +128,7 @@ class Gateway:
         self.provisioner.undo(handle)
 
     def check_orphans(self) -> None:
-        """Begin to look for orphans; what is found shows in `/varz`."""
+        """Begin to look for orphans; the result is in `/varz`."""
         self._spawn(self._check_orphans(), "check-orphans-asked")
 
     async def purge(self, wanted: Orphans) -> None:
@@ -197,7 +197,8 @@ class Gateway:
             return
 
     async def _check_for_ever(self) -> None:
-        # The first time as soon as it can be done: what was unbound while this gateway was away should not stay open for long.
+        # The first check comes as early as possible: bindings ended while this gateway was away should not stay open
+        # for long.
         while True:
             possible = not self.ready()
             if possible:

@@ -20,12 +20,12 @@ class Handle(msgspec.Struct, frozen=True):
 
     @property
     def is_instance(self) -> bool:
-        """True for an instance."""
+        """Return whether it is an instance."""
         return self.credentials.get("name") == self.service_id
 
     @property
     def instance(self) -> str:
-        """The instance it is of."""
+        """Return the instance it belongs to."""
         return str(self.credentials.get("name", ""))
 
 
@@ -36,7 +36,7 @@ class Handles(msgspec.Struct, frozen=True):
 
 
 def binding_key(credentials: Credentials) -> tuple[str, str]:
-    """Give what bindings are compared by (protocol 6.6): instance and user."""
+    """Return the key for comparing bindings (protocol 6.6): instance and user."""
     return str(credentials.get("name", "")), str(credentials.get("username") or credentials.get("user") or "")
 
 
@@ -47,22 +47,22 @@ class Ledger:
         self._handles: dict[str, Handle] = {}
 
     def replace(self, handles: Iterable[Handle]) -> None:
-        """Take what a controller says for the whole truth."""
+        """Replace all handles by those of a controller."""
         self._handles = {h.service_id: h for h in handles}
 
     def add(self, handle: Handle) -> None:
-        """Add or overwrite one."""
+        """Add or overwrite a handle."""
         self._handles[handle.service_id] = handle
 
     def remove(self, service_id: str) -> None:
-        """Remove one; an instance takes its bindings with it."""
+        """Remove a handle; an instance takes its bindings with it."""
         gone = self._handles.pop(service_id, None)
         if gone is not None and gone.is_instance:
             for binding in self.bindings(service_id):
                 del self._handles[binding.service_id]
 
     def instance(self, service_id: str) -> Handle:
-        """Find an instance.
+        """Return an instance.
 
         Raises:
             ServiceError: 30300, there is none.
@@ -73,7 +73,7 @@ class Ledger:
         return found
 
     def binding(self, service_id: str, handle_id: str) -> Handle:
-        """Find a binding of an instance.
+        """Return a binding of an instance.
 
         Raises:
             ServiceError: 30300, there is none.
@@ -84,13 +84,13 @@ class Ledger:
         return found
 
     def bindings(self, service_id: str) -> list[Handle]:
-        """Give an instance's bindings."""
+        """Return an instance's bindings."""
         return [h for h in self._handles.values() if not h.is_instance and h.instance == service_id]
 
     def names(self) -> set[str]:
-        """Give the names of all instances."""
+        """Return the names of all instances."""
         return {h.service_id for h in self._handles.values() if h.is_instance}
 
     def binding_keys(self) -> set[tuple[str, str]]:
-        """Give what all bindings are compared by."""
+        """Return the keys of all bindings."""
         return {binding_key(h.credentials) for h in self._handles.values() if not h.is_instance}

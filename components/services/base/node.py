@@ -1,8 +1,8 @@
-"""A node: makes and removes instances of a service on its machine; base class of a service's own (protocol 6.4).
+"""A node: it makes and removes instances of a service on its machine; a service subclasses it (protocol 6.4).
 
-A provider subclasses `Node` and writes `provision`, `unprovision`, `bind`, `unbind`, `instances` and `bindings`; all may be
-asked for the same thing twice and then say the same. The base class takes requests from the bus, does one thing at a time to
-an instance, answers, announces, and takes back what its answer could not be delivered for.
+A provider subclasses `Node` and writes `provision`, `unprovision`, `bind`, `unbind`, `instances` and `bindings`; each may be
+called for the same object twice and then returns the same. The base class takes requests from the bus, does one at a time for
+an instance, answers, announces, and undoes a result whose answer could not be delivered.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ class Node(abc.ABC, Generic[C]):
         service_name: the service's name on the bus (protocol 6.3).
 
     Args:
-        config: checked already.
+        config: already checked.
         bus: not yet started.
         identity: announced by the daemon.
     """
@@ -85,7 +85,7 @@ class Node(abc.ABC, Generic[C]):
 
         Args:
             plan: one of the gateway's.
-            credentials: of an instance to be made again with the same names and passwords. Where it is there already,
+            credentials: of an instance to be made again with the same names and passwords. Where it exists already,
                 it is returned.
 
         Raises:
@@ -94,10 +94,10 @@ class Node(abc.ABC, Generic[C]):
 
     @abc.abstractmethod
     async def unprovision(self, name: str, bindings: list[Credentials]) -> None:
-        """Remove an instance with all its bindings and data; where it is not there, that is what was wanted.
+        """Remove an instance with all its bindings and data; a missing one is no error.
 
         Raises:
-            ServiceError: something of it is left.
+            ServiceError: a part of it is left.
         """
 
     @abc.abstractmethod
@@ -110,7 +110,7 @@ class Node(abc.ABC, Generic[C]):
 
     @abc.abstractmethod
     async def unbind(self, credentials: Credentials) -> None:
-        """End a binding: once this returns, its credentials open nothing, and what they had opened is closed.
+        """End a binding: after this its credentials are refused, and connections opened with them are closed.
 
         Raises:
             ServiceError: it cannot be done.
@@ -118,14 +118,14 @@ class Node(abc.ABC, Generic[C]):
 
     @abc.abstractmethod
     def instances(self) -> list[str]:
-        """Give the names of all instances that are finished."""
+        """Return the names of all finished instances."""
 
     @abc.abstractmethod
     def bindings(self) -> list[Credentials]:
-        """Give `name` and `username` of all bindings, and no password."""
+        """Return `name` and `username` of all bindings, without passwords."""
 
     def announcement(self) -> ServiceAnnouncement:
-        """Say what this node offers: instances it can still take."""
+        """Return this node's offer: the number of instances that it can still take."""
         return ServiceAnnouncement(
             id=self.config.node_id,
             plan=self.config.plan,
@@ -138,17 +138,17 @@ class Node(abc.ABC, Generic[C]):
         self.spawn(self._announce_for_ever(), "announce")
 
     async def stop(self) -> None:
-        """Finish what was asked for; a subclass calls this first, and then lets go of its instances. They run on."""
+        """Finish accepted requests; a subclass calls this first, and then releases its instances, which run on."""
         if self._requests:
             await asyncio.wait(self._requests, timeout=_FINISH_SECONDS)
         await tasks.end([*self._tasks, *self._requests])
 
     def ready(self) -> list[str]:
-        """Give the reasons why this node takes nothing."""
+        """Return the reasons why this node takes nothing."""
         return [] if self.bus.connected else ["bus_lost"]
 
     def varz(self) -> dict[str, object]:
-        """Give facts for `/varz`."""
+        """Return facts for `/varz`."""
         return {
             "node_id": self.config.node_id,
             "plan": self.config.plan,
@@ -158,11 +158,11 @@ class Node(abc.ABC, Generic[C]):
         }
 
     def lock(self, name: str) -> asyncio.Lock:
-        """Give the lock of an instance: whoever changes it holds it. It is held while a request is done."""
+        """Return the lock of an instance, which every change of it holds. It is held while a request is done."""
         return self._locks.setdefault(name, asyncio.Lock())
 
     def spawn(self, work: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
-        """Run something beside the requests; what it raises is logged."""
+        """Run a coroutine beside the requests; its exceptions are logged."""
 
         async def guarded() -> None:
             try:
@@ -202,7 +202,7 @@ class Node(abc.ABC, Generic[C]):
             await self.unbind(body.credentials)
 
     async def _unmake(self, body: ServiceProvision, made: Credentials) -> None:
-        # One that was asked for by name is somebody's already.
+        # An instance requested by name may belong to an owner already.
         if body.credentials is None:
             await self._unprovision(ServiceUnprovision(name=str(made["name"])))
 
@@ -215,10 +215,10 @@ class Node(abc.ABC, Generic[C]):
             raise ServiceError(INTERNAL, f"the node {self.config.node_id} is full")
 
     def _taking(self, work: Work[B], undo: Undo[B] | None = None) -> Callable[[Incoming[B]], Awaitable[None]]:
-        """Make a handler that does `work` beside the other messages, answers, and undoes what nobody could be told of."""
+        """Return a handler that does `work` beside other messages, answers, and undoes results that could not be delivered."""
 
         async def receive(message: Incoming[B]) -> None:
-            # Not `spawn`: what was asked for is finished before this daemon ends.
+            # Not `spawn`: a request is finished before this daemon ends.
             task = asyncio.create_task(self._answer(message, work, undo), name=message.subject)
             self._requests.add(task)
             task.add_done_callback(self._requests.discard)
@@ -237,10 +237,10 @@ class Node(abc.ABC, Generic[C]):
         except Exception:
             code = INTERNAL[0]
             logger.exception("request_failed", verb=verb)
-            broken = ServiceError(INTERNAL, f"the node {self.config.node_id} failed; its log says why")
+            broken = ServiceError(INTERNAL, f"the node {self.config.node_id} failed; its log has the reason")
             reply = ServiceReply(success=False, error=broken.wire())
         ASKED.labels(verb, str(code)).inc()
-        # Before the answer: until then, the gateway counts what it asked for, and from then on what is announced.
+        # Before the answer: until then the gateway counts its own request, and from then on the announcement.
         await self._announce()
         delivered = await message.respond(reply) or not message.wants_reply
         if not delivered and undo is not None and reply.credentials is not None:

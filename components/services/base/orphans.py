@@ -1,6 +1,6 @@
-"""What nodes have and no controller knows of (protocol 6.6); pure.
+"""Orphans: instances and bindings of nodes that no controller knows (protocol 6.6); pure.
 
-A first look stages what is unknown, a second one some minutes later keeps what is still unknown: what was being made during
+A first check finds unknown ones, a second one some minutes later keeps those that are still unknown: objects made during
 the first is known by then.
 """
 
@@ -24,20 +24,20 @@ class Orphans:
         return bool(self.instances or self.bindings)
 
     def counts(self) -> dict[str, int]:
-        """Give how many there are."""
+        """Return their number."""
         return {
             "instances": sum(map(len, self.instances.values())),
             "bindings": sum(map(len, self.bindings.values())),
         }
 
     def varz(self) -> dict[str, Any]:
-        """Give them as `/varz` shows them: names and users, no passwords."""
+        """Return them in the form for `/varz`: names and users, no passwords."""
         bindings = {n: [list(binding_key(c)) for c in found] for n, found in self.bindings.items()}
         return {"orphan_instances": self.instances, "orphan_bindings": bindings}
 
 
 def unknown(reports: list[NodeHandles], ledger: Ledger) -> Orphans:
-    """Compare what nodes reported with what controllers know."""
+    """Return the difference between the nodes' reports and the controllers' handles."""
     names, keys = ledger.names(), ledger.binding_keys()
     found = Orphans()
     for report in reports:
@@ -51,7 +51,7 @@ def unknown(reports: list[NodeHandles], ledger: Ledger) -> Orphans:
 
 
 def still(earlier: Orphans, later: Orphans) -> Orphans:
-    """Keep what was unknown at both looks."""
+    """Return the orphans of both checks."""
     return Orphans(
         {
             node: kept

@@ -8,9 +8,9 @@ from collections.abc import Callable, Collection
 def next_port(
     first: int, last: int, taken: Collection[int], after: int, usable: Callable[[int], bool]
 ) -> int | None:
-    """Give the next free port after `after`, going round; None where all are taken or unusable.
+    """Return the next free port after `after`, in a ring; None where all are taken or unusable.
 
-    In turn, and not the lowest: a client that still holds the address of an instance that is gone should not soon find
+    In turn, and not the lowest: a client that still holds the address of a removed instance should not soon find
     another one's server there.
     """
     size = last - first + 1

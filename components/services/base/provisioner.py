@@ -1,7 +1,7 @@
-"""The gateway's end on the bus: asks nodes, keeps the handles, leaves nothing half-made (protocol 6.4).
+"""The gateway's requests to nodes on the bus: it keeps the handles and leaves nothing half-made (protocol 6.4).
 
-Whatever a node made and nobody wants any more (its answer came too late, the asker had gone) is undone. Whatever cannot be
-undone at once, for want of the node, is remembered on disk and done when the node announces itself.
+An unwanted result of a node (its answer came too late, the caller had gone) is undone. A removal that cannot be
+done at once, because the node is away, is recorded on disk and done when the node announces itself.
 """
 
 from __future__ import annotations
@@ -41,14 +41,14 @@ logger = log.get(__name__)
 
 
 class NodeAwayError(ServiceError):
-    """Nobody listens where the node should: nothing was begun."""
+    """The node does not listen on the bus: nothing was begun."""
 
     def __init__(self, node: str) -> None:
         super().__init__(NODE_TIMEOUT, f"the node {node} is away")
 
 
 class Provisioner:
-    """Asks the nodes of one service; subclassed with its name.
+    """The requests to the nodes of one service, which subclasses it with its name.
 
     Args:
         config: the gateway's.
@@ -75,7 +75,7 @@ class Provisioner:
         bus.on_connect(self._discover)
 
     def node_score(self, said: ServiceAnnouncement) -> float:
-        """Judge a node by its announcement: the highest takes the next instance, not above 0 is full."""
+        """Return the score of a node from its announcement: the highest takes the next instance, not above 0 is full."""
         return choice.room(said)
 
     async def provision(self, plan: str) -> Handle:
@@ -105,14 +105,14 @@ class Provisioner:
                 self.nodes.done(node)
             credentials = {**(reply.credentials or {}), "node_id": node}
             if not isinstance(credentials.get("name"), str):
-                raise ServiceError(INTERNAL, f"the node {node} gave no name of what it made")
+                raise ServiceError(INTERNAL, f"the node {node} returned no name of the instance")
             handle = Handle(credentials["name"], {"plan": plan}, credentials)
             self.ledger.add(handle)
             logger.info("instance_provisioned", instance=handle.service_id, node=node, plan=plan)
             return handle
 
     async def unprovision(self, service_id: str) -> None:
-        """Remove an instance and its bindings; what the node cannot do now, it does later.
+        """Remove an instance and its bindings; work that the node cannot do now is done later.
 
         Raises:
             ServiceError: there is no such instance, or the node is away or could not; then it is done later.
@@ -138,7 +138,7 @@ class Provisioner:
         return handle
 
     async def unbind(self, service_id: str, handle_id: str) -> None:
-        """End a binding; what the node cannot do now, it does later.
+        """End a binding; work that the node cannot do now is done later.
 
         Raises:
             ServiceError: there is no such binding, or the node is away or could not; then it is done later.
@@ -147,12 +147,12 @@ class Provisioner:
         logger.info("instance_unbound", instance=service_id, binding=handle_id)
 
     def undo(self, handle: Handle) -> None:
-        """Take back, in the background, what was made for somebody who is not there any more to hear of it."""
+        """Undo, in the background, a handle whose caller has gone."""
         logger.warning("asker_gone", instance=handle.instance, handle=handle.service_id)
         self._owe(self._removal_of(handle))
 
     async def check_orphans(self, fetch: Fetch) -> None:
-        """Look twice for what no controller knows of (protocol 6.6); what is found shows in `orphans`.
+        """Look twice for orphans (protocol 6.6); the result is in `orphans`.
 
         Raises:
             IngotError: the controllers could not be asked.
@@ -171,7 +171,7 @@ class Provisioner:
                 await self.purge(orphans.Orphans(bindings=staged.bindings))
 
     async def purge(self, wanted: orphans.Orphans) -> None:
-        """Have nodes remove orphans; what this gateway knows of is left alone."""
+        """Have nodes remove orphans; instances and bindings that this gateway knows are not touched."""
         names, keys = self.ledger.names(), self.ledger.binding_keys()
         for node in sorted({*wanted.instances, *wanted.bindings}):
             message = PurgeOrphan(
@@ -187,11 +187,11 @@ class Provisioner:
             await self._bus.publish(f"{self.service_name}.purge_orphan.{node}", message)
 
     async def close(self) -> None:
-        """End what runs in the background; what is owed to nodes stays on disk."""
+        """End background work; pending removals stay on disk."""
         await tasks.end(self._tasks)
 
     def varz(self) -> dict[str, object]:
-        """Give facts for `/varz`."""
+        """Return facts for `/varz`."""
         return {
             "nodes": self.nodes.rooms(),
             "instances": len(self.ledger.names()),
@@ -203,7 +203,7 @@ class Provisioner:
     async def _ask(
         self, verb: str, node: str, body: object, late: Callable[[str, Credentials], Removal] | None
     ) -> ServiceReply:
-        """Ask a node; `late` says how to take back what an answer that comes too late tells of."""
+        """Ask a node; `late` returns the removal that undoes a late answer."""
         subject = f"{self.service_name}.{verb}.{node}"
         asking = self._spawn(
             self._bus.request(subject, body, ServiceReply, timeout=self._config.late_timeout), subject
@@ -251,7 +251,7 @@ class Provisioner:
         return Removal(node, "unbind", credentials=[credentials])
 
     async def _remove(self, removal: Removal) -> None:
-        # Written down before it is asked for: the controllers have forgotten it already.
+        # Recorded before the request: the controllers have forgotten it already.
         self.removals.add(removal)
         try:
             await self._ask(removal.kind, removal.node, _asking(removal), None)
@@ -268,7 +268,7 @@ class Provisioner:
         self._spawn(self._settle(removal.node), f"settle-{removal.node}")
 
     async def _settle(self, node: str) -> None:
-        """Do what is owed to a node, one after the other, until it does not answer."""
+        """Do the pending removals of a node, one after the other, until it does not answer."""
         if node in self._settling:
             return
         self._settling.add(node)
@@ -296,14 +296,14 @@ class Provisioner:
     def _node_of(self, instance: Handle) -> str:
         node = instance.credentials.get("node_id")
         if not isinstance(node, str):
-            raise ServiceError(INTERNAL, f"nobody knows on which node {instance.service_id} is")
+            raise ServiceError(INTERNAL, f"the node of {instance.service_id} is not known")
         return node
 
     async def _look(self, fetch: Fetch) -> orphans.Orphans:
         known = Ledger()
         self._reports = []
         await self._bus.publish(f"{self.service_name}.check_orphan", b"{}")
-        # Asked last: what was made while nodes reported is known by then.
+        # Read last, so that objects made while nodes reported are known.
         await asyncio.sleep(min(self._config.node_timeout, _DISCOVER_SECONDS))
         known.replace(await fetch())
         return orphans.unknown(self._reports, known)

@@ -1,7 +1,7 @@
-"""What is still to be taken away from nodes that were not there when it was asked.
+"""Removals still owed to nodes that were away.
 
-Controllers forget a binding before they ask the gateway to end it, and never ask again (protocol 1.14). So whoever could not
-be told is told later: "after unbinding, the credentials open nothing" holds also when the node was away.
+Controllers forget a binding before they ask the gateway to end it, and never ask again (protocol 1.14). So a node that could
+not be told is told later: credentials stop working after unbinding also when the node was away.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from components.services.base import store
 
 
 class Removal(msgspec.Struct, frozen=True):
-    """One thing to take away: an instance with the credentials of its bindings, or a binding with its own.
+    """One removal: an instance with the credentials of its bindings, or a binding with its own.
 
-    `service_id` is the handle's: an instance's name or a binding's id (empty where nobody was told of it).
+    `service_id` is the handle's: an instance's name or a binding's id (empty where no controller learned it).
     """
 
     node: str
@@ -28,7 +28,7 @@ class Removal(msgspec.Struct, frozen=True):
 
 
 class Removals:
-    """What is owed to nodes; kept in a file of root's or the service account's own (it holds credentials).
+    """The pending removals, in a private file of root or the service account (it holds credentials).
 
     Args:
         path: the file; its folder must exist.
@@ -42,23 +42,23 @@ class Removals:
         return len(self._owed)
 
     def add(self, removal: Removal) -> None:
-        """Remember one; nothing new where it is known."""
+        """Record a removal, unless it is known."""
         if removal not in self._owed:
             self._owed.append(removal)
             self._save()
 
     def done(self, removal: Removal) -> None:
-        """Forget one."""
+        """Forget a removal."""
         if removal in self._owed:
             self._owed.remove(removal)
             self._save()
 
     def of(self, node: str) -> list[Removal]:
-        """Give what is owed to a node, the oldest first."""
+        """Return a node's pending removals, the oldest first."""
         return [r for r in self._owed if r.node == node]
 
     def nodes(self) -> list[str]:
-        """Give the nodes that are owed something."""
+        """Return the nodes with pending removals."""
         return sorted({r.node for r in self._owed})
 
     def _save(self) -> None:

@@ -1,4 +1,4 @@
-"""A node's report of what it has, in messages that the bus carries (protocol 6.6); pure."""
+"""A node's report of its instances and bindings, in messages that the bus carries (protocol 6.6); pure."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ LIMIT_BYTES = 1024 * 1024 - 200
 def reports(
     node_id: str, instances: list[str], bindings: list[Credentials], limit: int = LIMIT_BYTES
 ) -> Iterator[NodeHandles]:
-    """Split into messages of at most `limit` bytes; a node that has nothing says so in one."""
+    """Yield messages of at most `limit` bytes; a node without instances sends one empty message."""
     names: list[str] = []
     bound: list[Credentials] = []
     empty = len(msgspec.json.encode(NodeHandles(node_id=node_id))) + 50

@@ -30,7 +30,7 @@ from components.services.base.orphans import Orphans
 OPERATIONS = Counter(
     "ingot_service_operations_total", "What controllers asked, by how it ended.", ["operation", "code"]
 )
-SECONDS = Histogram("ingot_service_operation_seconds", "How long an operation took.", ["operation"])
+SECONDS = Histogram("ingot_service_operation_seconds", "Duration of an operation.", ["operation"])
 _HANDLES = "/gateway/v1/configurations/{service_id}/handles"
 logger = log.get(__name__)
 T = TypeVar("T")
@@ -38,29 +38,29 @@ Handler = Callable[[web.Request], Awaitable[web.Response]]
 
 
 class Desk(Protocol):
-    """What the REST end needs of a gateway."""
+    """The gateway, as the REST interface uses it."""
 
     token: str
     labels: frozenset[str]
     plans: list[str]
 
     def unavailable(self) -> str:
-        """Say why nothing can be done now; empty when it can."""
+        """Return the reason why nothing can be done now; empty when there is none."""
 
     async def provision(self, plan: str) -> Handle:
         """Make an instance."""
 
     async def unprovision(self, service_id: str) -> None:
-        """Remove one."""
+        """Remove an instance."""
 
     async def bind(self, service_id: str, options: dict[str, Any]) -> Handle:
         """Make a binding."""
 
     async def unbind(self, service_id: str, handle_id: str) -> None:
-        """End one."""
+        """End a binding."""
 
     def undo(self, handle: Handle) -> None:
-        """Take back what nobody heard of."""
+        """Undo a handle whose caller has gone."""
 
     def check_orphans(self) -> None:
         """Begin to look for orphans."""
@@ -96,7 +96,7 @@ class Purge(msgspec.Struct):
 
 
 def routes(desk: Desk) -> list[web.RouteDef]:
-    """Give everything a controller or an operator can ask of a gateway."""
+    """Return every route of a gateway for controllers and operators."""
     rest = _Rest(desk)
     internal = "/service/internal/v1"
     configuration = "/gateway/v1/configurations/{service_id}"
@@ -107,7 +107,7 @@ def routes(desk: Desk) -> list[web.RouteDef]:
         ("DELETE", _HANDLES + "/{handle_id}", "unbind", rest.unbind),
         ("POST", f"{internal}/check_orphan", "check_orphan", rest.check_orphan),
         ("DELETE", f"{internal}/purge_orphan", "purge_orphan", rest.purge_orphan),
-        # Restoring, moving and exporting are extensions of 2012; a service without them says so (30501).
+        # Restoring, moving and exporting are extensions of 2012; a service without them answers 30501.
         ("*", internal + "/{extension:(restore|recover|migration)(/.*)?}", "extension", rest.extension),
         ("*", configuration + "/{extension:(snapshots|serialized|jobs)(/.*)?}", "extension", rest.extension),
     ]
@@ -174,7 +174,7 @@ class _Rest:
 
     def _made(self, request: web.Request, handle: Handle, shown: dict[str, Any]) -> web.Response:
         if request.transport is None or request.transport.is_closing():
-            # Whoever asked has given up: to them it failed, so it must not stay.
+            # The caller has given up and counts this as failed, so the result must not stay.
             self._desk.undo(handle)
         return web.json_response(shown)
 
@@ -192,7 +192,7 @@ def _guarded(desk: Desk, operation: str, handler: Handler) -> Handler:
             OPERATIONS.labels(operation, str(error.code)).inc()
         except Exception:
             logger.exception("operation_broke", operation=operation)
-            broken = ServiceError(INTERNAL, "the gateway failed; its log says why")
+            broken = ServiceError(INTERNAL, "the gateway failed; its log has the reason")
             answer = web.json_response(broken.body(), status=broken.status)
             OPERATIONS.labels(operation, str(broken.code)).inc()
         else:

@@ -1,4 +1,4 @@
-"""Files that hold what a daemon must not forget: written whole or not at all, and for their owner's eyes."""
+"""The permanent files of a daemon: written whole or not at all, and readable by their owner only."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def save(path: Path, value: object) -> None:
 
 
 def load(path: Path, kind: type[T]) -> T | None:
-    """Read a value; None where there is no such file.
+    """Return a value; None where there is no such file.
 
     Raises:
         msgspec.MsgspecError: the file does not hold a `kind`.
@@ -30,7 +30,7 @@ def load(path: Path, kind: type[T]) -> T | None:
 
 
 def write_private(path: Path, content: bytes, group: int | None = None) -> None:
-    """Write a file that its owner alone reads, or a group as well."""
+    """Write a file that its owner alone can read, or a group as well."""
     scratch = path.with_name(f".{path.name}.new")
     handle = os.open(scratch, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     with os.fdopen(handle, "wb") as file:

@@ -1,7 +1,7 @@
-"""Who may do what at an instance's server: the access list of Redis; pure.
+"""The access list of an instance's Redis server; pure.
 
 A binding is a user of its own with a password of its own, and its password is also one of the passwords of the user
-`default`. Why both: the credentials of 2011 know no user (protocol 6.7), so a client that was given only a password sends
+`default`. Both are needed: the credentials of 2011 know no user (protocol 6.7), so a client with a password only sends
 `AUTH password`, which Redis takes for `default`; and Redis knows of an open connection its user but not by which password
 it was opened. So
 
@@ -11,9 +11,9 @@ it was opened. So
   of `default`'s connections are closed, because any of them may have been opened with it. Those with another binding's
   password connect again and are let in; the ended binding's are not.
 
-Either way, what was ended opens nothing, and nothing stays open that it had opened.
+Either way, ended credentials are refused, and no connection opened with them stays open.
 
-The file holds digests; it is read by the server at its start, and a running server is told the same by commands.
+The file holds digests; it is read by the server at its start, and a running server gets the same by commands.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ from collections.abc import Mapping
 from components.services.base.credentials import digest
 from components.services.redis.records import ADMIN, DEFAULT, OWNER, Record
 
-# Everything but what changes, shows or stops the server itself, or makes it connect elsewhere (MIGRATE is of @dangerous);
-# some of @dangerous is only so where an instance has several owners.
+# Everything except commands that change, show or stop the server itself, or make it connect elsewhere (MIGRATE is in
+# @dangerous); some of @dangerous matter only where an instance has several owners.
 _APPLICATION = (
     "~*",
     "&*",
@@ -37,7 +37,7 @@ _APPLICATION = (
     "+flushall",
     "+sort",
 )
-# What the node itself does, and no more: it never reads data.
+# The commands of the node itself, and no more: it never reads data.
 _NODE = (
     "-@all",
     "+ping",
@@ -52,7 +52,7 @@ Command = tuple[str, ...]
 
 
 def wanted(record: Record) -> dict[str, frozenset[str]]:
-    """Give who may enter: user → digests of passwords, the node's own user left out."""
+    """Return the users of a server: user → digests of passwords, without the node's own user."""
     users = {OWNER: frozenset({record.owner_digest})}
     users |= {b.username: frozenset({b.digest}) for b in record.bindings}
     users[DEFAULT] = frozenset().union(*users.values())
@@ -60,22 +60,22 @@ def wanted(record: Record) -> dict[str, frozenset[str]]:
 
 
 def file(record: Record) -> str:
-    """Write the access list as the server reads it at its start."""
+    """Return the access list in the form of the server's file."""
     users = {name: rules(digests) for name, digests in sorted(wanted(record).items())}
     users[ADMIN] = ("reset", "on", f"#{digest(record.admin_password)}", *_NODE)
     return "".join(f"user {name} {' '.join(words)}\n" for name, words in users.items())
 
 
 def rules(digests: frozenset[str]) -> Command:
-    """Give the rules of an application's user, whatever they were before."""
+    """Return the rules of an application's user, whatever they were before."""
     return ("reset", "on", *(f"#{d}" for d in sorted(digests)), *_APPLICATION)
 
 
 def changes(live: Users, want: Users) -> list[Command]:
-    """Give the commands that make a running server's users the wanted ones; first what takes away, then what gives.
+    """Return the commands that make a running server's users the wanted ones; first removals, then additions.
 
     Args:
-        live: what the server says, the node's own user left out.
+        live: the server's users, without the node's own.
         want: see `wanted`.
     """
     gone = sorted(set(live) - set(want) - {DEFAULT})
@@ -86,7 +86,7 @@ def changes(live: Users, want: Users) -> list[Command]:
             continue
         tell = ("ACL", "SETUSER", name, *rules(digests))
         if live.get(name, frozenset()) - digests:
-            # First it opens no more, then what it had opened is closed.
+            # First the password is refused, then the connections opened with it are closed.
             taking += [tell, ("CLIENT", "KILL", "USER", name)]
         else:
             giving.append(tell)

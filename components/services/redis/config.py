@@ -1,4 +1,4 @@
-"""Configuration of the Redis node."""
+"""The configuration of the Redis node."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class PortRange(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     last: int = 5999
 
     def problems(self) -> list[str]:
-        """In order, and ports."""
+        """Return a problem for numbers out of order, or that are no ports."""
         ordered = 0 < self.first <= self.last <= 65535
         return [] if ordered else [f"first: want 1 to last ({self.last}), last at most 65535"]
 
@@ -33,7 +33,7 @@ class UidRange(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     last: int = 48099
 
     def problems(self) -> list[str]:
-        """In order, and nobody's of the machine itself."""
+        """Return a problem for numbers out of order, or of the machine's own accounts."""
         return [] if 1000 <= self.first <= self.last else [f"first: want 1000 to last ({self.last})"]
 
 
@@ -41,12 +41,12 @@ class RedisNodeConfig(NodeConfig, frozen=True, forbid_unknown_fields=True, kw_on
     """The Redis node's configuration.
 
     Attributes:
-        run_dir: of what need not survive a boot.
+        run_dir: for files that need not survive a boot.
         sandbox: `systemd`: a unit for each instance, as root; `process`: plain processes, for development.
         executable: the server.
         bind: address its servers listen on; 0.0.0.0 is all.
         ports: of the servers.
-        memory_mb: what an instance stores at most.
+        memory_mb: the most that an instance stores.
         max_clients: connections of one instance.
         uids: of the servers, one each, and groups of the same numbers.
         slice: the systemd slice of all instances.
@@ -67,7 +67,7 @@ class RedisNodeConfig(NodeConfig, frozen=True, forbid_unknown_fields=True, kw_on
     stop_grace: float = 10
 
     def problems(self) -> list[str]:
-        """Rules across fields."""
+        """Return problems between several keys."""
         found = super().problems()
         if self.sandbox not in {"systemd", "process"}:
             found.append(f"sandbox: want systemd or process, not {self.sandbox!r}")
@@ -96,7 +96,7 @@ class RedisNodeConfig(NodeConfig, frozen=True, forbid_unknown_fields=True, kw_on
         return found
 
     def lacking(self) -> list[str]:
-        """Servers run under accounts of the machine."""
+        """Return the accounts that the machine lacks for servers."""
         if self.sandbox != "systemd":
             return []
         uids = range(self.uids.first, self.uids.last + 1)
@@ -104,10 +104,10 @@ class RedisNodeConfig(NodeConfig, frozen=True, forbid_unknown_fields=True, kw_on
 
     @property
     def unit_memory_mb(self) -> int:
-        """Hard limit of a unit: rewriting the log of changes copies what is written to meanwhile."""
+        """Return the hard limit of a unit: rewriting the log of changes copies data written meanwhile."""
         return 2 * self.memory_mb + 64
 
     @property
     def local_address(self) -> str:
-        """Where the node itself reaches its servers."""
+        """Return the address at which the node itself reaches its servers."""
         return "127.0.0.1" if ipaddress.ip_address(self.bind).is_unspecified else self.bind

@@ -1,4 +1,4 @@
-"""Instances' folders: what a server reads and writes, and the node's record. All of it blocks."""
+"""The folders of instances: the server's files, and the node's record. All calls block."""
 
 from __future__ import annotations
 
@@ -33,11 +33,11 @@ class Folders:
         self._instances = self._base / "instances"
         self._as_root = config.sandbox == "systemd"
         self._instances.mkdir(parents=True, exist_ok=True)
-        # Not by `mkdir`, whose mode the daemon's mask narrows: servers must get through to their own.
+        # Not by `mkdir`, whose mode the daemon's umask narrows: servers must reach their own folders.
         self._instances.chmod(0o711)
 
     def load(self) -> list[Record]:
-        """Read all records; a folder whose record cannot be read is left alone, as its data may be somebody's."""
+        """Return all records; a folder whose record cannot be read is not touched, because its data may belong to an owner."""
         found = []
         for folder in sorted(self._instances.iterdir()):
             try:
@@ -52,7 +52,7 @@ class Folders:
         return found
 
     def make(self, record: Record) -> None:
-        """Make an instance's folder with all that is in it.
+        """Make an instance's folder with all its files.
 
         Raises:
             OSError: the disk refuses.
@@ -65,7 +65,7 @@ class Folders:
         self.hand_over(record)
 
     def hand_over(self, record: Record) -> None:
-        """Make an instance's folder its server's, and write the record. A server that runs must not be on it.
+        """Make an instance's folder its server's, and write the record. No server may run on it.
 
         Raises:
             OSError: the disk refuses.
@@ -76,7 +76,7 @@ class Folders:
         self.save(record)
 
     def save(self, record: Record) -> None:
-        """Write the record, and what the server reads at its start.
+        """Write the record, and the files that the server reads at its start.
 
         Raises:
             OSError: the disk refuses.
@@ -96,19 +96,19 @@ class Folders:
         store.save(folder / _RECORD, record)
 
     def remove(self, name: str) -> None:
-        """Remove an instance's folder with its data; one that is not there is no error.
+        """Remove an instance's folder with its data; a missing one is no error.
 
         Raises:
-            OSError: something of it is left.
+            OSError: a part of it is left.
         """
         trees.remove(self.of(name))
 
     def of(self, name: str) -> Path:
-        """Give an instance's folder."""
+        """Return an instance's folder."""
         return self._instances / name
 
     def last_words(self, name: str) -> str:
-        """Give the last line of a server's log, for whoever asks why it ended; empty where it said nothing."""
+        """Return the last line of a server's log, as the reason of its end; empty where there is none."""
         with contextlib.suppress(OSError):
             with (self.of(name) / _LOG).open("rb") as file:
                 file.seek(max(0, file.seek(0, os.SEEK_END) - _TAIL_BYTES))
@@ -117,15 +117,15 @@ class Folders:
         return ""
 
     def last_port(self) -> int:
-        """Give the port handed out last, 0 where there is none."""
+        """Return the port handed out last, 0 where there is none."""
         return store.load(self._base / _LAST_PORT, int) or 0
 
     def save_last_port(self, port: int) -> None:
-        """Remember the port handed out last."""
+        """Record the port handed out last."""
         store.save(self._base / _LAST_PORT, port)
 
     def spec(self, record: Record) -> UnitSpec:
-        """Describe its unit. The server is told of its passwords by a file: its arguments are anybody's to read."""
+        """Return the description of its unit. The server gets passwords in a file, because everyone can read its arguments."""
         config, folder = self._config, self.of(record.name)
         return UnitSpec(
             name=record.unit,
@@ -135,7 +135,7 @@ class Folders:
             uid=record.uid if self._as_root else None,
             memory_mb=config.unit_memory_mb,
             nofile=config.max_clients + 64,
-            # A uid for each, and each sees its own folder alone.
+            # Each server has a uid of its own, and sees its own folder alone.
             empty=[Path("/var/lib/ingot"), *_outside(self._instances, Path("/var/lib/ingot"))],
             hidden=[Path(p) for p in ("/etc/ingot", "/opt/ingot", "/srv/ingot", "/root")],
             stdout=folder / _LOG,

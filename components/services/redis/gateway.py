@@ -1,4 +1,4 @@
-"""`ingot-service-redis-gateway`: what controllers ask of Redis."""
+"""`ingot-service-redis-gateway`: the gateway of Redis."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from components.services.base import Gateway, GatewayConfig, Provisioner
 
 
 class RedisProvisioner(Provisioner):
-    """Asks the Redis nodes."""
+    """The requests to the Redis nodes."""
 
     service_name = "RaaS"
 

@@ -37,13 +37,13 @@ logger = log.get(__name__)
 
 
 class Keeper:
-    """Keeps instances. What is on disk is the truth: a server that cannot be told of a change is started anew from there.
+    """The supervisor of instances. The disk has the truth: a server that cannot be changed is started anew from there.
 
     Args:
         config: the node's.
         runner: runs the units.
-        lock: gives an instance's lock; who calls `add_binding`, `remove_binding` and `remove` holds it.
-        spawn: runs something in the background.
+        lock: returns an instance's lock; callers of `add_binding`, `remove_binding` and `remove` hold it.
+        spawn: runs a coroutine in the background.
     """
 
     def __init__(self, config: RedisNodeConfig, runner: Runner, lock: Lock, spawn: Spawn) -> None:
@@ -58,7 +58,7 @@ class Keeper:
         self.down: set[str] = set()
 
     async def recover(self) -> None:
-        """Find again what an earlier node left: adopt what runs, start what does not, end what nobody knows.
+        """Recover the instances of an earlier node: adopt running ones, start others, end unknown ones.
 
         Raises:
             UnitError: the service manager cannot be asked.
@@ -111,7 +111,7 @@ class Keeper:
         return record
 
     def get(self, name: str) -> Record:
-        """Find an instance.
+        """Return an instance.
 
         Raises:
             ServiceError: 31102, there is none.
@@ -122,10 +122,10 @@ class Keeper:
         return record
 
     async def add_binding(self, record: Record, binding: Binding) -> None:
-        """Let one more in.
+        """Add a binding to an instance.
 
         Raises:
-            ServiceError: its server does not run or does not answer; then it was not let in.
+            ServiceError: its server does not run or does not answer; then it was not added.
         """
         before, record.bindings = record.bindings, record.with_binding(binding)
         try:
@@ -140,19 +140,19 @@ class Keeper:
             ) from None
 
     async def remove_binding(self, record: Record, binding: Binding) -> None:
-        """Let one in no more, and close what it had opened.
+        """Remove a binding from an instance, and close its connections.
 
         Raises:
-            ServiceError: it could not be written down, or the server could not be ended.
+            ServiceError: it could not be recorded, or the server could not be ended.
         """
         await self._write_bindings(record, record.without(binding))
         await self._tell_or_restart(record)
 
     async def remove(self, name: str) -> None:
-        """Remove an instance with its data; one that is not there is no error.
+        """Remove an instance with its data; a missing one is no error.
 
         Raises:
-            ServiceError: something of it is left; it may be asked for again.
+            ServiceError: a part of it is left; the request may be repeated.
         """
         record = self.records.get(name)
         if record is None:
@@ -160,7 +160,7 @@ class Keeper:
         supervisor = self._supervisors.pop(name, None)
         await tasks.end([supervisor] if supervisor is not None else [])
         try:
-            # Found unfinished after a crash in the middle of this, it is removed then.
+            # After a crash in the middle of this it counts as unfinished, and is removed then.
             record.ready = False
             await self._save(record)
             await self._discard(record)
@@ -169,7 +169,7 @@ class Keeper:
         logger.info("instance_removed", instance=name, port=record.port)
 
     async def close(self) -> None:
-        """Let go; the instances run on."""
+        """End the supervision; the instances run on."""
         await tasks.end(self._supervisors.values())
         await self._runner.close()
 
@@ -233,7 +233,7 @@ class Keeper:
                 logger.info("instance_loading", instance=record.name)
 
     async def _settle(self, record: Record) -> None:
-        """Give a server that a release before made a uid of its own.
+        """Assign a uid of its own to a server that an earlier release made.
 
         Raises:
             ServiceError: none is free, or its files cannot be handed over; it has none then.
@@ -242,7 +242,7 @@ class Keeper:
             return
         record.uid = uid
         try:
-            # Written down last: what is written down is true.
+            # The record is written last: it is always true.
             await asyncio.to_thread(self._folders.hand_over, record)
         except OSError as error:
             record.uid = None
@@ -256,7 +256,7 @@ class Keeper:
         self.down.discard(record.name)
 
     async def _tell_or_restart(self, record: Record) -> None:
-        """Bring a running server to what is written down, if need be by ending it: its supervisor starts it again."""
+        """Apply the record to a running server, if need be by ending it: its supervisor starts it again."""
         try:
             if not (await self._runner.status(record.unit)).alive:
                 return
@@ -275,7 +275,7 @@ class Keeper:
         self._supervisors[record.name] = self._spawn(self._keep_up(record), f"keep-{record.name}")
 
     async def _keep_up(self, record: Record) -> None:
-        """Have a server run: adopt it where it does, start it where it does not, again and again."""
+        """Keep a server running: adopt or start it, again and again."""
         pause, most = _RETRY_SECONDS
         while True:
             try:
@@ -294,11 +294,11 @@ class Keeper:
 
     async def _bring_up(self, record: Record) -> None:
         if (await self._runner.status(record.unit)).alive:
-            # Found running: what was written down and not yet told is told now.
+            # It was found running: pending changes of the record are applied now.
             await self._tell_or_restart(record)
             if (await self._runner.status(record.unit)).alive:
                 return
-        # One that ended is remembered until it is stopped.
+        # An ended unit is remembered until it is stopped.
         await self._runner.stop(record.unit, 0)
         await self._save(record)
         await self._start(record)

@@ -42,7 +42,7 @@ class RedisNode(Node[RedisNodeConfig]):
         await super().start()
 
     async def stop(self) -> None:
-        """Finish what was asked for, and let go."""
+        """Finish accepted requests, and release the instances."""
         await super().stop()
         await self._keeper.close()
 
@@ -90,18 +90,18 @@ class RedisNode(Node[RedisNodeConfig]):
         ]
 
     def announcement(self) -> ServiceAnnouncement:
-        """Say also how much memory there is, as gateways of 2011 judge by it."""
+        """Return the announcement with the memory, by which gateways of 2011 decide."""
         said = super().announcement()
         return msgspec.structs.replace(
             said, available_memory=(said.available_capacity or 0) * self.config.memory_mb
         )
 
     def ready(self) -> list[str]:
-        """Without its program, nothing can be made."""
+        """Return the reasons why nothing can be made, such as a missing program."""
         return super().ready() if self._version else [*super().ready(), "no_redis_server"]
 
     def varz(self) -> dict[str, object]:
-        """Name the version, and every instance with its port and how many are bound."""
+        """Return the version, and every instance with its port and number of bindings."""
         table = {
             r.name: {"port": r.port, "bindings": len(r.bindings), "up": r.name not in self._keeper.down}
             for r in self._keeper.records.values()
@@ -109,7 +109,7 @@ class RedisNode(Node[RedisNodeConfig]):
         return {**super().varz(), "redis_version": self._version, "instance_table": table}
 
     def _credentials(self, record: Record, username: str, password: str) -> Credentials:
-        """Give credentials in the shape of protocol 6.7, and the user, whom 2011 did not know, besides."""
+        """Return credentials in the form of protocol 6.7, with the user, which 2011 did not know."""
         return {
             "hostname": self.config.address,
             "host": self.config.address,
@@ -127,7 +127,7 @@ def _runner(config: RedisNodeConfig) -> Runner:
 
 
 async def _version(executable: str) -> str:
-    """Ask the server's program for its version; empty where it does not say."""
+    """Return the version of the server's program; empty where it prints none."""
     with contextlib.suppress(OSError, TimeoutError):
         process = await asyncio.create_subprocess_exec(
             executable, "--version", stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL

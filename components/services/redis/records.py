@@ -1,4 +1,4 @@
-"""What a node remembers of an instance: a file of root's own beside the instance's data."""
+"""The node's record of an instance: a file of root's own beside the instance's data."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from components.services.redis.errors import INVALID_CREDENTIALS
 
 # Names become folders and units, user names stand in the access list.
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
-# Redis's own, the node's, and the user of the credentials that provisioning gave.
+# Redis's own users, the node's, and the user of the credentials that provisioning returned.
 DEFAULT, ADMIN, OWNER = "default", "ingot-node", "owner"
 _RESERVED = frozenset({DEFAULT, ADMIN, OWNER})
 
@@ -27,14 +27,14 @@ class Binding(msgspec.Struct, frozen=True):
 
 
 class Record(msgspec.Struct):
-    """One instance. Of passwords only digests are kept, but for the node's own, with which it speaks to the server.
+    """One instance. Only digests of passwords are kept, except the node's own, which it sends to the server.
 
     Attributes:
         name: of the instance; its folder and its unit carry it.
         port: of its server.
-        plan: as it was asked for.
+        plan: the requested one.
         admin_password: the node's own at this server.
-        owner_digest: of the password that provisioning gave.
+        owner_digest: of the password that provisioning returned.
         bindings: by user.
         ready: false until provisioning has ended well; one that is not is removed at the node's next start.
         created: whole seconds since 1970.
@@ -54,11 +54,11 @@ class Record(msgspec.Struct):
 
     @property
     def unit(self) -> str:
-        """The name of its unit."""
+        """Return the name of its unit."""
         return UNIT_PREFIX + self.name
 
     def find(self, credentials: Credentials) -> Binding | None:
-        """Find the binding of credentials: by user, else by password, as credentials of 2011 name no user."""
+        """Return the binding of credentials: by user, else by password, because credentials of 2011 name no user."""
         username = credentials.get("username")
         if username:
             return next((b for b in self.bindings if b.username == username), None)
@@ -66,11 +66,11 @@ class Record(msgspec.Struct):
         return next((b for b in self.bindings if b.digest == known), None)
 
     def with_binding(self, binding: Binding) -> list[Binding]:
-        """Give the bindings with one more."""
+        """Return the bindings with one more."""
         return [*(b for b in self.bindings if b.username != binding.username), binding]
 
     def without(self, binding: Binding) -> list[Binding]:
-        """Give the bindings with one fewer."""
+        """Return the bindings with one fewer."""
         return [b for b in self.bindings if b.username != binding.username]
 
 
@@ -78,20 +78,20 @@ UNIT_PREFIX = "ingot-redis-"
 
 
 def wanted_identity(given: Credentials | None) -> tuple[str, str]:
-    """Give name and password of an instance: those asked for, or new ones.
+    """Return name and password of an instance: the requested ones, or new ones.
 
     Raises:
-        ServiceError: what was asked for cannot be a name or a password.
+        ServiceError: the requested name or password is not valid.
     """
     name = str((given or {}).get("name") or new_name())
     return _checked(name, "name"), _password(given)
 
 
 def wanted_user(given: Credentials | None) -> tuple[str, str]:
-    """Give user and password of a binding: those asked for, or new ones.
+    """Return user and password of a binding: the requested ones, or new ones.
 
     Raises:
-        ServiceError: what was asked for cannot be a user or a password.
+        ServiceError: the requested user or password is not valid.
     """
     username = _checked(str((given or {}).get("username") or new_name("u")), "username")
     if username in _RESERVED:

@@ -1,4 +1,4 @@
-"""The node's talk with one instance's server."""
+"""The node's commands to one instance's server."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ _ANSWER_SECONDS = 5.0
 
 
 class ServerError(IngotError):
-    """A server did not do what it was told; the text holds neither names of users nor digests."""
+    """A server did not carry out a command; the text holds neither names of users nor digests."""
 
 
 class Answer(StrEnum):
-    """How a server answers."""
+    """The state of a server's answer."""
 
     UP = "up"
     LOADING = "loading"
@@ -33,7 +33,7 @@ class Answer(StrEnum):
 
 
 async def ask(address: str, record: Record) -> Answer:
-    """See whether an instance's server answers."""
+    """Return whether an instance's server answers."""
     try:
         async with _connected(address, record) as client:
             await client.ping()
@@ -45,10 +45,10 @@ async def ask(address: str, record: Record) -> Answer:
 
 
 async def apply_users(address: str, record: Record) -> None:
-    """Make a running server's users those of the record, and close what those who may no more had opened.
+    """Make a running server's users those of the record, and close the connections of removed ones.
 
     Raises:
-        ServerError: it did not do all of it.
+        ServerError: it did not do all of that.
     """
     try:
         async with _connected(address, record) as client:
@@ -73,9 +73,9 @@ async def _connected(address: str, record: Record) -> AsyncIterator[Redis]:
         decode_responses=True,
         socket_connect_timeout=_CONNECT_SECONDS,
         socket_timeout=_ANSWER_SECONDS,
-        # Who asks decides whether to ask again.
+        # The caller decides whether to try again.
         retry=Retry(NoBackoff(), 0),
-        # A server's answer to "who are you" is no use, and its user may not say.
+        # The server's answer to "who are you" is not needed, and its user may not send it.
         lib_name=None,
         lib_version=None,
         protocol=2,

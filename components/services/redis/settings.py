@@ -6,9 +6,9 @@ from pathlib import Path
 
 
 def render(folder: Path, *, bind: str, port: int, memory_mb: int, max_clients: int) -> str:
-    """Write it; it holds no secret, those lie in the access list beside it.
+    """Return the configuration; secrets are in the access list beside it.
 
-    Everything is written to a log of changes (`appendonly`), flushed each second: what an application stored survives the
+    Everything is written to a log of changes (`appendonly`), flushed each second: stored data survive the
     server and the machine. A full instance refuses writes (`noeviction`) and loses nothing.
     """
     lines = {

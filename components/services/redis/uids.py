@@ -1,4 +1,4 @@
-"""A uid for each server: what one reads, signals and traces is its own, whoever has taken it over."""
+"""The uids of servers, one each: a server that an attacker has taken over can read, signal and trace only itself."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def free(first: int, last: int, taken: Iterable[int | None]) -> int:
 def hand_over(folder: Path, data: Path, uid: int) -> None:
     """Make an instance's files those of a uid, while no server runs on them.
 
-    Not by a walk of ours: what a server left may be nested deeper than that can follow, or lead elsewhere.
+    `chown` walks the tree: a server's files may be nested deeper than a walk in Python can follow, or link elsewhere.
 
     Raises:
         OSError: the disk refuses.

@@ -1,8 +1,8 @@
-"""Gunicorn as its own command starts it, but that it listens only once a worker has loaded the application.
+"""The command `gunicorn`, which here listens only once a worker has loaded the application.
 
-Gunicorn by itself opens its port, and then has its workers import the application: one that cannot be imported looks up for a
-moment. Here the port is bound at once and listens when the first worker is ready. Loading stays the workers' business, which
-`--preload` would change: threads and connections that an application makes when it is imported do not survive a fork.
+Gunicorn by itself opens its port, and then has its workers import the application, so that one that cannot be imported looks
+up for a moment. Here the port is bound at once and listens when the first worker is ready. The workers still load the
+application, unlike with `--preload`: threads and connections that it makes when it is imported do not survive a fork.
 
 It travels in the droplet in the place of the command `gunicorn`, and so uses Gunicorn and the standard library only.
 """
@@ -21,10 +21,10 @@ _NETWORK = (socket.AF_INET, socket.AF_INET6)
 
 
 class _Hold:
-    """`listen` of all sockets on the network does nothing until `end`.
+    """A hold on listening: `listen` of all network sockets does nothing until `end`.
 
     An application's configuration may have replaced `socket.socket`, as gevent does, by a class that wraps a socket and has no
-    `listen` of its own: the class of the moment is changed, and what it had before is put back.
+    `listen` of its own: the present class is changed and restored.
     """
 
     def __init__(self, cls: Any) -> None:
@@ -33,7 +33,7 @@ class _Hold:
         cls.listen = self._later()
 
     def end(self) -> None:
-        """Give the class its `listen` back."""
+        """Restore the class's `listen`."""
         if self._own is None:
             del self._cls.listen
         else:
@@ -55,12 +55,12 @@ class _Hold:
 
 
 class Server(WSGIApplication):
-    """What the command `gunicorn` runs, with some of its hooks extended."""
+    """The application of the command `gunicorn`, with some of its hooks extended."""
 
     _held: _Hold | None = None
 
     def load_config(self) -> None:
-        """Read all settings as ever; an application's own hooks stay."""
+        """Read all settings as usual; an application's own hooks stay."""
         super().load_config()
         # Gunicorn has no setting for this. It makes its sockets between the first two hooks; with `reuse_port`, from version 23
         # on, each worker makes its own between the next two, and its parent's sockets are none of them.

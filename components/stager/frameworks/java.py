@@ -1,4 +1,4 @@
-"""Java web applications: a war under Tomcat 10.1, which travels in the droplet.
+"""Java web applications: a war under Tomcat 10.1, which is part of the droplet.
 
 Tomcat 10 is the servlet container that both Debian 12 and 13 have. It speaks `jakarta.servlet` (Servlet 6.0); an
 application written for `javax.servlet` (up to Servlet 4.0: Spring before 6, Grails, Lift) is converted when it is staged,
@@ -39,17 +39,17 @@ _JARS = (
         "websocket-client-api",
     ),
 )
-# The compiler of JSP pages; only an application that has some carries it.
+# The compiler of JSP pages; only an application with such pages gets it.
 _COMPILERS = (
     "eclipse-jdt-core.jar",
     "eclipse-jdt-core-compiler-batch.jar",
     "org.eclipse.jdt.core.compiler.batch.jar",
 )
 _MIGRATION = "../tomcat-jakartaee-migration/lib"
-# Of one class, page or description: no compiler writes, and no person reads, so much.
+# The largest class, page or description: no compiler and no person writes a larger one.
 _MOST_READ = 4 * 1024 * 1024
 _OLD, _NEW = b"javax/servlet", b"jakarta/servlet"
-_OPERATOR = "This is the operator's to mend: the stager's machine lacks a package."
+_OPERATOR = "The operator must repair this: the stager's machine lacks a package."
 _OPENS = ("java.lang", "java.io", "java.util", "java.util.concurrent")
 
 
@@ -68,7 +68,7 @@ class JavaWeb:
 
     def compile(self, context: Context) -> Start:
         """See `Plugin.compile`."""
-        # Before all that is there becomes the folder `webapp`.
+        # Checked before all files become the folder `webapp`.
         command = own_command(context.app, context.meta)
         webapp = _lay_out(context.app)
         if speaks_javax(webapp):
@@ -91,7 +91,7 @@ class JavaWeb:
 
 
 def speaks_javax(webapp: Path) -> bool:
-    """Judge by its classes and libraries whether it was written for javax.servlet and has not changed over."""
+    """Return whether classes and libraries show that it was written for javax.servlet and not converted."""
     old = (webapp / "WEB-INF" / "web.xml").is_file() and any(
         name in content(webapp / "WEB-INF" / "web.xml", most=_MOST_READ)
         for name in (b"java.sun.com/xml/ns", b"java.sun.com/dtd", b"xmlns.jcp.org")
@@ -100,7 +100,7 @@ def speaks_javax(webapp: Path) -> bool:
         if _NEW in code:
             return False
         old = old or _OLD in code
-    # Pages name the classes they use with dots.
+    # Pages name classes with dots.
     return old or any(
         b"javax.servlet" in content(page, most=_MOST_READ)
         for page in webapp.rglob("*.jsp*")
@@ -127,7 +127,7 @@ def _classes(webapp: Path) -> Iterator[bytes]:
 
 
 def _lay_out(app: Path) -> Path:
-    """Make the application `app/webapp`: what is beside it is not served."""
+    """Make the application `app/webapp`, so that other files are not served."""
     webapp = app / WEBAPP
     if (app / "WEB-INF").is_dir():
         scratch = app.with_name("webapp")
@@ -169,7 +169,7 @@ def _migrate(context: Context, webapp: Path) -> None:
 
 
 def _same_dates(path: Path) -> None:
-    """Write a jar again with one date for all entries: the tool gives what it changed the time of day."""
+    """Write a jar again with one date for all entries: the tool dates changed ones with the time of day."""
     scratch = path.with_suffix(".new")
     with zipfile.ZipFile(path) as old, zipfile.ZipFile(scratch, "w", zipfile.ZIP_DEFLATED) as new:
         for entry in old.infolist():
@@ -180,7 +180,7 @@ def _same_dates(path: Path) -> None:
 
 
 def _add_tomcat(context: Context, *, has_pages: bool) -> str:
-    """Put the container and its settings into the droplet; gives its version."""
+    """Put the container and its settings into the droplet; return its version."""
     base = context.app / BASE
     (base / "lib").mkdir(parents=True)
     (base / "conf").mkdir()
@@ -214,7 +214,7 @@ def _newest(folder: Path, pattern: str) -> Path | None:
 
 
 def web_xml() -> str:
-    """Write what holds for every web application: files, pages, types, sessions of half an hour."""
+    """Return the settings of every web application: files, pages, types, sessions of half an hour."""
     types = "\n".join(
         f"  <mime-mapping><extension>{escape(ending)}</extension><mime-type>{escape(kind)}</mime-type></mime-mapping>"
         for ending, kind in by_ending().items()
@@ -222,7 +222,7 @@ def web_xml() -> str:
     return _WEB.replace("@TYPES@", types)
 
 
-# The port is opened when the application is up, so that one who asks it finds the application.
+# The port is opened when the application is up, so that a client finds the application.
 _SERVER = """<?xml version="1.0" encoding="UTF-8"?>
 <Server port="-1">
   <Listener className="org.apache.catalina.core.JreMemoryLeakPreventionListener"/>
@@ -232,7 +232,7 @@ _SERVER = """<?xml version="1.0" encoding="UTF-8"?>
     <Engine name="Catalina" defaultHost="localhost">
       <Host name="localhost" appBase="${catalina.base}/apps" workDir="${java.io.tmpdir}/tomcat" autoDeploy="false"
             deployOnStartup="false" deployIgnore=".*">
-        <!-- Whoever asks is a router; it says whether the client came by TLS. -->
+        <!-- The peer is always a router; it says whether the client came by TLS. -->
         <Valve className="org.apache.catalina.valves.RemoteIpValve" internalProxies=".*"
                remoteIpHeader="x-not-taken-over" protocolHeader="x-forwarded-proto"/>
         <Valve className="org.apache.catalina.valves.ErrorReportValve" showReport="false" showServerInfo="false"/>

@@ -6,6 +6,6 @@ import mimetypes
 
 
 def by_ending() -> dict[str, str]:
-    """Give ending (without its dot) to type, in order."""
+    """Return ending (without its dot) to type, in order."""
     known = mimetypes.MimeTypes(filenames=()).types_map[True]
     return {ending.removeprefix("."): kind for ending, kind in sorted(known.items())}

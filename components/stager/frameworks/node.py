@@ -1,4 +1,4 @@
-"""Node.js: installs what package.json names and starts what it says."""
+"""Node.js: installs the packages of package.json and starts the application as it says."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from components.stager.procfile import given_command, own_command
 from components.stager.reading import MEND, json_of
 from components.stager.startup import Start
 
-# Protocol 7.3: the last present of these, unless there is but one script.
+# Protocol 7.3: the last present of these, unless there is only one script.
 _MAIN_FILES = ("server.js", "app.js", "index.js", "main.js", "application.js")
 MODULES_BIN = "node_modules/.bin"
 _LOCKS = ("package-lock.json", "npm-shrinkwrap.json")
@@ -43,7 +43,7 @@ class Node:
 
 
 def install_dependencies(context: Context) -> dict[str, Any]:
-    """Install what package.json names, unless node_modules came with the application; gives package.json.
+    """Install the packages of package.json, unless node_modules came with the application; return package.json.
 
     Raises:
         StagingError: npm failed, or package.json is unusable.
@@ -59,7 +59,7 @@ def install_dependencies(context: Context) -> dict[str, Any]:
 
 
 def read_package(source: Path) -> dict[str, Any]:
-    """Read package.json; empty where there is none.
+    """Return package.json; empty where there is none.
 
     Raises:
         StagingError: it is not a JSON object.
@@ -74,10 +74,10 @@ def read_package(source: Path) -> dict[str, Any]:
 
 
 def start_command(source: Path, package: Mapping[str, Any], meta: Mapping[str, Any]) -> str:
-    """Return how an application is started: the command given, Procfile, the script `start`, package.json's `main`, or protocol 7.3's rule.
+    """Return the start command: the user's, Procfile's, the script `start`, package.json's `main`, or protocol 7.3's rule.
 
     Raises:
-        StagingError: none of them says.
+        StagingError: none of them gives one.
     """
     scripts = package.get("scripts")
     script = scripts.get("start") if isinstance(scripts, dict) else None
@@ -90,13 +90,13 @@ def start_command(source: Path, package: Mapping[str, Any], meta: Mapping[str, A
         return f"exec node {found}"
     raise StagingError(
         "compile",
-        "nothing says how this application is started",
+        "no start command is given or found for this application",
         "Add a script `start` to package.json, or a file server.js.",
     )
 
 
 def main_file(source: Path) -> str | None:
-    """Find the main file by protocol 7.3's rule; None where there is no such file."""
+    """Return the main file by protocol 7.3's rule; None where there is no such file."""
     scripts = [p.name for p in source.glob("*.js")]
     if len(scripts) == 1:
         return scripts[0]

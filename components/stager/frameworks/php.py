@@ -1,4 +1,4 @@
-"""PHP: Apache with mod_php, a server of its own for each instance, as the platform of 2011 had it.
+"""PHP: Apache with mod_php, a server of its own for each instance, as on the platform of 2011.
 
 PHP's built-in server is not made for production: it knows no `.htaccess`, gives each request one worker without
 supervision, and serves files without types or ranges. PHP-FPM needs a web server before it in the same instance: two programs to
@@ -54,16 +54,16 @@ class Php:
 
 
 def root_of(source: Path) -> str:
-    """Find the folder to serve, relative to the application's; an index.php at the top wins."""
+    """Return the folder to serve, relative to the application's; an index.php at the top wins."""
     inner = (source / "public" / "index.php").is_file() and not (source / "index.php").is_file()
     return "public" if inner else "."
 
 
 def check_packages(source: Path) -> None:
-    """Want what composer.json requires to be there: there is no index of PHP packages.
+    """Refuse an application without the packages of its composer.json: there is no index of PHP packages.
 
     Raises:
-        StagingError: it is not, or composer.json is not JSON.
+        StagingError: a package is missing, or composer.json is not JSON.
     """
     try:
         found = json_of(source / "composer.json")
@@ -80,7 +80,7 @@ def check_packages(source: Path) -> None:
 
 
 def settings(root: str) -> str:
-    """Write Apache's settings; what differs from instance to instance comes from its environment."""
+    """Return Apache's settings; values that differ between instances come from the environment."""
     folder = "${INGOT_APP}" if root == "." else "${INGOT_APP}/" + root
     return _SETTINGS.replace("@ROOT@", folder)
 
@@ -166,7 +166,7 @@ php_flag log_errors on
 php_flag expose_php off
 """
 )
-# A worker with PHP needs about 24 MB of its own beside what all share.
+# A worker with PHP needs about 24 MB of its own beside the shared memory.
 _START = """#!/bin/bash
 # Starts Apache with as many workers as the instance's memory has room for.
 limit='"mem": ?([0-9]+)' memory=256

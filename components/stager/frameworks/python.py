@@ -1,4 +1,4 @@
-"""Python: installs what an application requires and starts it, under Gunicorn unless its Procfile says otherwise."""
+"""Python: installs an application's requirements and starts it under Gunicorn, unless its Procfile has a command."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ class Django:
 
 
 def wsgi_target(source: Path) -> str | None:
-    """Find the callable at the top of wsgi.py or app.py, as `module:name`; nothing is executed."""
+    """Return the callable at the top of wsgi.py or app.py, as `module:name`; nothing is executed."""
     for module in _MODULES:
         names = top_names(source / f"{module}.py")
         for name in _CALLABLES:
@@ -79,7 +79,7 @@ def wsgi_target(source: Path) -> str | None:
 
 
 def django_target(source: Path) -> str | None:
-    """Find the callable of a Django project, as `package.wsgi:application`."""
+    """Return the callable of a Django project, as `package.wsgi:application`."""
     for path in sorted(source.glob("*/wsgi.py")):
         if "application" in top_names(path):
             return f"{path.parent.name}.wsgi:application"
@@ -87,7 +87,7 @@ def django_target(source: Path) -> str | None:
 
 
 def top_names(path: Path) -> set[str]:
-    """List the names that a Python file defines or imports at its top level, inside `if` and `try` too."""
+    """Return the names that a Python file defines or imports at its top level, also inside `if` and `try`."""
     try:
         tree = ast.parse(content(path, "detect"))
     except (OSError, SyntaxError, ValueError, RecursionError, MemoryError):
@@ -138,7 +138,7 @@ def compile_python(context: Context, target: str | None) -> Start:
 
 
 def install_requirements(context: Context) -> None:
-    """Install requirements.txt, where there is one, into the droplet.
+    """Install requirements.txt, if it exists, into the droplet.
 
     Raises:
         StagingError: pip failed.
@@ -162,14 +162,14 @@ def install_requirements(context: Context) -> None:
 
 
 def is_locked(requirements: str) -> bool:
-    """Judge whether every requirement is one version of a package by name, so that equal text means equal packages."""
+    """Return whether every requirement is one version of a package by name, so that equal text means equal packages."""
     lines = [line.partition(" #")[0].strip() for line in requirements.replace("\\\n", " ").splitlines()]
     wanted = [line for line in lines if line and not line.startswith("#")]
     return bool(wanted) and all(_PINNED.match(line) for line in wanted)
 
 
 def finish(context: Context, command: str) -> Start:
-    """Make what was installed independent of this machine, compile it, and return the start."""
+    """Make the installation independent of this machine, compile it, and return the start."""
     packages = context.app / PACKAGES
     _make_relocatable(packages / "bin")
     _load_first(packages / "bin" / _SERVER)
@@ -199,7 +199,7 @@ def _install(context: Context, packages: Path) -> None:
         ],
         "Every line of requirements.txt must name a package and a version that this platform's index has"
         + (
-            ", and vendor/ must hold them all with what they need."
+            ", and vendor/ must hold them all with their own requirements."
             if vendored
             else "; or ship wheels in vendor/."
         ),
@@ -213,7 +213,7 @@ def _add_server(context: Context, packages: Path) -> str:
         return present[_SERVER]
     try:
         own = distribution(_SERVER)
-        # Pure Python, as all that it needs: the stager's own copies run on any Python 3.
+        # Pure Python, with all its requirements: the stager's own copies run on any Python 3.
         for part in (own, *(distribution(name) for name in _needs(own) if name not in present)):
             _copy_distribution(part, packages)
     except PackageNotFoundError as error:
@@ -227,7 +227,7 @@ def _add_server(context: Context, packages: Path) -> str:
 
 
 def _needs(own: Distribution) -> list[str]:
-    """List what a distribution always needs, without versions and without its extras."""
+    """Return the packages that a distribution always needs, without versions and extras."""
     always = [r for r in own.requires or () if ";" not in r]
     return [found.group().lower() for r in always if (found := _NAME.match(r))]
 
@@ -242,7 +242,7 @@ def _copy_distribution(own: Distribution, packages: Path) -> None:
 
 
 def _gunicorn(target: str, version: str) -> str:
-    # From version 25 on it opens a control socket in the home folder, which nothing here talks to.
+    # From version 25 on it opens a control socket in the home folder, which is not used here.
     major = version.split(".", maxsplit=1)[0]
     quiet = " --no-control-socket" if major.isdigit() and int(major) >= _CONTROL_SOCKET_SINCE else ""
     return (
@@ -252,7 +252,7 @@ def _gunicorn(target: str, version: str) -> str:
 
 
 def _make_relocatable(scripts: Path) -> None:
-    """Let installed scripts find their interpreter on PATH: the DEA's may lie elsewhere."""
+    """Make installed scripts find their interpreter on PATH: the DEA's may lie elsewhere."""
     for script in sorted(scripts.iterdir()) if scripts.is_dir() else ():
         first, newline, rest = script.read_bytes().partition(b"\n")
         if first.startswith(b"#!") and b"python" in first:
@@ -260,7 +260,7 @@ def _make_relocatable(scripts: Path) -> None:
 
 
 def _load_first(script: Path) -> None:
-    """Let the command `gunicorn`, whether ours or the application's, load the application before it listens."""
+    """Make the command `gunicorn`, of the platform or the application, load the application before it listens."""
     if script.exists():
         program = Path(__file__).with_name(_GUNICORN_SCRIPT).read_text(encoding="utf-8")
         script.write_text(f"#!/usr/bin/env python3\n{program}", encoding="utf-8")
@@ -268,7 +268,7 @@ def _load_first(script: Path) -> None:
 
 
 def _compile_bytecode(context: Context, packages: Path) -> None:
-    """Compile what was installed, once here instead of at every start; unchecked, since a droplet has one date."""
+    """Compile the installed packages here instead of at every start; unchecked, because a droplet has one date."""
     context.run(
         [
             *[context.tools.python, "-c", _COMPILE, str(packages), PACKAGES],
@@ -278,7 +278,7 @@ def _compile_bytecode(context: Context, packages: Path) -> None:
     )
 
 
-# A file of a foreign Python version inside a package is no reason to fail.
+# A file for another Python version inside a package is no failure.
 _COMPILE = (
     "import compileall, py_compile, sys; "
     "compileall.compile_dir(sys.argv[1], quiet=2, stripdir=sys.argv[1], prependdir=sys.argv[2], "

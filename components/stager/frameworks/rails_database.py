@@ -1,4 +1,4 @@
-"""Which bound database a Rails application gets, and the config/database.yml that says so (protocol 7.4); pure."""
+"""The choice of a Rails application's database among the bound ones, and its config/database.yml (protocol 7.4); pure."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ _OFF = re.compile(r"^\s*autoconfig\s*:\s*(false|no|off)\b", re.MULTILINE)
 
 
 def choose_database(services: Sequence[Service], settings: str) -> Service | None:
-    """Choose the database that `production` means; None where none is bound, or the application does it itself.
+    """Return the database for `production`; None where none is bound, or the application configures it itself.
 
     Args:
-        services: what is bound.
+        services: the bound ones.
         settings: the text of its config/cloudfoundry.yml; `autoconfig: false` leaves everything to the application.
 
     Raises:
-        StagingError: several are bound and their names do not say which.
+        StagingError: several are bound and their names do not decide.
     """
     databases = [s for s in services if _adapter(s)]
     if not databases or _OFF.search(settings):
@@ -35,13 +35,13 @@ def choose_database(services: Sequence[Service], settings: str) -> Service | Non
     names = ", ".join(sorted(s.name for s in databases))
     raise StagingError(
         "compile",
-        f"{len(databases)} databases are bound ({names}), and which one is for production is not said",
+        f"{len(databases)} databases are bound ({names}), and their names do not tell which one is for production",
         "Name exactly one so that it ends in `production` or `prod`, or unbind the others.",
     )
 
 
 def database_yml(service: Service) -> str:
-    """Write config/database.yml; it reads the credentials where the application runs, so that no droplet holds them."""
+    """Return config/database.yml; it reads the credentials where the application runs, so no droplet holds them."""
     found = (
         "JSON.parse(ENV.fetch('VCAP_SERVICES', '{}')).values.flatten"
         f".find {{ |s| s['name'] == {_ruby(service.name)} }}"
@@ -68,5 +68,5 @@ def _adapter(service: Service) -> str | None:
 
 
 def _ruby(text: str) -> str:
-    # JSON's quoting is Ruby's, but for what `#{` means there.
+    # JSON's quoting is Ruby's, except for the meaning of `#{` there.
     return json.dumps(text).replace("#", "\\#")

@@ -25,7 +25,7 @@ _SINATRA = re.compile(r"""^\s*require\s*\(?\s*['"]sinatra(/base)?['"]""", re.MUL
 _CLASSIC = re.compile(r"""^\s*require\s*\(?\s*['"]sinatra['"]""", re.MULTILINE)
 _GEM = re.compile(r"^    ([\w.-]+) \(", re.MULTILINE)
 _BUNDLE = "vendor/bundle"
-# Where rubygems notes what differs from one installation to the next.
+# The files in which rubygems records facts that differ between installations.
 _NOTES = ("gem_make.out", "mkmf.log")
 
 
@@ -66,7 +66,7 @@ class Sinatra:
             return _start(context, bundled, "config.ru")
         main = sinatra_main(context.app) or ""
         if not _CLASSIC.search(_read(context.app / main)):
-            # A class that runs itself: it takes its port from PORT.
+            # A class that runs itself takes its port from PORT.
             return _start(context, bundled, "", f"exec ruby {_exec(bundled)}{shlex.quote(main)}")
         own = context.app / OWN
         own.mkdir(exist_ok=True)
@@ -78,7 +78,7 @@ class Sinatra:
 
 
 class Rails:
-    """A Rails application; its database is told it when it is bound to one (protocol 7.4)."""
+    """A Rails application; the platform writes its database settings when one is bound (protocol 7.4)."""
 
     def detect(self, source: Path, meta: Mapping[str, Any]) -> Detection:
         """See `Plugin.detect`."""
@@ -99,23 +99,23 @@ class Rails:
         if not (context.app / "config.ru").is_file() and not own_command(context.app, context.meta):
             raise StagingError(
                 "compile",
-                "it has no config.ru, by which a server would start it",
+                "it has no config.ru, which a server needs to start it",
                 "`rails new` writes one.",
             )
         return _start(context, bundled, "config.ru", before=before)
 
 
 def sinatra_main(source: Path) -> str | None:
-    """Find the first script at the top that requires sinatra."""
+    """Return the first script at the top that requires sinatra."""
     found = (p.name for p in sorted(source.glob("*.rb")) if _SINATRA.search(_read(p)))
     return next(found, None)
 
 
 def install_gems(context: Context) -> bool:
-    """Have the gems of the Gemfile in the droplet, or know that they are on the DEAs; False where there is no Gemfile.
+    """Install the gems of the Gemfile, or check that the DEAs have them; return False where there is no Gemfile.
 
     Raises:
-        StagingError: a gem is not to be had.
+        StagingError: a gem is not available.
     """
     if not (context.app / "Gemfile").is_file():
         context.say("no Gemfile: the gems that this platform's Ruby has are used")
@@ -135,13 +135,13 @@ def install_gems(context: Context) -> bool:
         context.say("bundle install")
         _install(context, ["install"], "Every gem of the Gemfile must be on this platform's index of gems.")
     else:
-        context.say("no vendor/ and no index of gems: the gems that this platform's Ruby has must do")
+        context.say("no vendor/ and no index of gems: only the gems of this platform's Ruby are available")
         _bundle(
             context,
-            # Not `install`: some of Debian's gems are there but for the folder that it looks for.
+            # Not `install`: some of Debian's gems lack only the folder that it looks for.
             ["check"],
-            "This platform has no index of gems: bring yours in vendor/cache (`bundle package`), or keep to those of its"
-            " Ruby: " + ", ".join(system_gems(context)) + ".",
+            "This platform has no index of gems: add the gems to vendor/cache (`bundle package`), or use only those of"
+            " its Ruby: " + ", ".join(system_gems(context)) + ".",
         )
     gems = _GEM.findall(_read(context.app / "Gemfile.lock"))
     context.say(f"gems: {', '.join(sorted(set(gems)))}")
@@ -149,7 +149,7 @@ def install_gems(context: Context) -> bool:
 
 
 def system_gems(context: Context) -> list[str]:
-    """List what Debian's packages brought, as `name version`."""
+    """Return the gems of Debian's packages, as `name version`."""
     return context.ask(
         [
             context.tools.ruby,
@@ -188,7 +188,7 @@ def _bundle(context: Context, arguments: Iterable[str], remedy: str, path: str =
 
 
 def bundle_environment(path: str = "") -> dict[str, str]:
-    """Give Bundler's settings, at staging and when the application runs."""
+    """Return Bundler's settings, at staging and when the application runs."""
     return {
         "BUNDLE_APP_CONFIG": f"{OWN}/bundle",
         "BUNDLE_WITHOUT": "development:test",
@@ -203,7 +203,7 @@ def _start(context: Context, bundled: bool, rackup: str, command: str = "", *, b
             raise StagingError(
                 "compile",
                 "its Gemfile names no server",
-                "Add `gem 'puma'` to it, or say in a Procfile how it is started (`web: bundle exec ...`).",
+                "Add `gem 'puma'` to it, or name its start command in a Procfile (`web: bundle exec ...`).",
             )
         command = f"exec ruby {_exec(bundled) or '-S '}puma --bind tcp://0.0.0.0:$VCAP_APP_PORT {rackup}"
     path = _BUNDLE if (context.app / _BUNDLE).is_dir() else ""

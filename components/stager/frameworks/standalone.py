@@ -57,7 +57,7 @@ class Standalone:
 
 
 def main_jar(source: Path) -> str | None:
-    """Find the only *.jar at the top whose manifest names a main class."""
+    """Return the only *.jar at the top whose manifest names a main class."""
     jars = sorted(source.glob("*.jar"))
     if len(jars) != 1:
         return None

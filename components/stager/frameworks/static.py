@@ -1,4 +1,4 @@
-"""Static pages: a small server travels in the droplet."""
+"""Static pages: a small server is part of the droplet."""
 
 from __future__ import annotations
 
@@ -37,5 +37,5 @@ class Static:
 
 
 def root_of(source: Path) -> str | None:
-    """Find the folder to serve, relative to the application's; `public` wins."""
+    """Return the folder to serve, relative to the application's; `public` wins."""
     return next((r for r in ("public", ".") if (source / r / "index.html").is_file()), None)

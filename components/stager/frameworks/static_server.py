@@ -1,7 +1,7 @@
-"""Serves a folder of files over HTTP/1.1: GET and HEAD, entity tags, one range; nothing that starts with a dot.
+"""A server of a folder over HTTP/1.1: GET and HEAD, entity tags, one range; no file that starts with a dot.
 
-It travels in the droplet and so uses the standard library only. Dates of files say nothing in a droplet (all are equal), so
-caches are told by content: `ETag` and `If-None-Match`.
+It is part of the droplet and so uses the standard library only. All files of a droplet have the same date, so
+caches work by content: `ETag` and `If-None-Match`.
 """
 
 from __future__ import annotations
@@ -112,19 +112,19 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
 
 class Server(http.server.ThreadingHTTPServer):
-    """A thread for each connection."""
+    """A server with a thread for each connection."""
 
     daemon_threads = True
     request_queue_size = 128
 
     def handle_error(self, request: object, client_address: object) -> None:
-        """Stay quiet about clients that went away; the library prints a traceback for each."""
+        """Ignore clients that went away; the library prints a traceback for each."""
         if not isinstance(sys.exc_info()[1], ConnectionError | TimeoutError):
             super().handle_error(request, client_address)  # type: ignore[arg-type]
 
 
 def _span(header: str, size: int) -> range | None:
-    """Read a single byte range; None for no range (or one to ignore), an empty one for what cannot be satisfied."""
+    """Return a single byte range; None for no range (or one to ignore), an empty one for one that cannot be satisfied."""
     found = _RANGE.match(header.strip())
     if not found or found.group(1) == found.group(2) == "":
         return None

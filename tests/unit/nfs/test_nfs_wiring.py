@@ -157,7 +157,7 @@ def test_wiring_stops_at_the_first_host_that_fails_and_says_the_ways() -> None:
     way_out = rig.do(WireNfs(), {})
     assert rig.story()[-1] == ("wire_nfs.yml", ("ctl2",))
     assert way_out == (
-        "wired: ctl1; not wired: ctl2, stg1, dea1, dea2. To go on, mend what was named and resume this job: "
+        "wired: ctl1; not wired: ctl2, stg1, dea1, dea2. To go on, repair the named faults and resume this job: "
         "`ingot jobs resume 7`. To go back: `ingot nfs unwire`."
     )
 

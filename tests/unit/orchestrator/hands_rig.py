@@ -86,7 +86,7 @@ class FakeGate:
 
     def admit(self, name: str, address: str, *, expected: str = "", say: Any = None) -> Admitted:
         if address in self.silent:
-            raise GateError(f"{name} ({address}) did not let us in")
+            raise GateError(f"{name} ({address}) did not accept the login")
         if self.pinned.setdefault(address, KEY) != KEY:
             raise GateError(f"{name} ({address}) shows another host key")
         return Admitted(KEY, "SHA256:x", 0.5)

@@ -43,7 +43,7 @@ def test_hosts_are_given_out_once_and_taken_back(tmp_path: Path) -> None:
     assert (first.address, first.host_key, first.state) == ("10.0.0.3", "ssh-ed25519 AAAA", RUNNING)
     assert one.create(Wish("dea3", "none")) == first
     assert one.create(Wish("dea4", "none")).address == "10.0.0.4"
-    with pytest.raises(ProviderError, match=r"all 2 hosts are given out: add one to providers\.rack\.hosts"):
+    with pytest.raises(ProviderError, match=r"all 2 hosts are assigned: add one to providers\.rack\.hosts"):
         one.create(Wish("dea5", "none"))
     # Another process finds what this one gave out.
     other = rack(tmp_path)
@@ -91,6 +91,6 @@ def test_all_that_is_wrong_is_said_at_once(tmp_path: Path) -> None:
     said = "\n".join(raised.value.problems)
     assert "providers.cloud.driver: want one of lab, static, not 'nebula'" in said
     assert "providers.rack.more: not a key" in said
-    assert "providers.twice.hosts: a is there twice" in said
+    assert "providers.twice.hosts: a is listed twice" in said
     assert "providers.lab.socket: want the whole path" in said
     assert "pools.dea.image: provider fine has no images: want 'none', not 'bookworm'" in said

@@ -65,7 +65,7 @@ def test_every_step_may_be_done_twice(hands: Hands) -> None:
 def test_a_machine_that_never_answers_is_deleted(hands: Hands) -> None:
     hands.gate.silent.add("10.0.0.3")
     ended = hands.job(ScaleOut(), {"pool": "dea"})
-    assert (ended.step, ended.why) == ("reach", "dea3: dea3 (10.0.0.3) did not let us in")
+    assert (ended.step, ended.why) == ("reach", "dea3: dea3 (10.0.0.3) did not accept the login")
     assert "dea3: deleted again." in ended.way_out
     assert "Pool dea has 2." in ended.way_out
     assert machines.rows(hands.tools) == []
@@ -108,7 +108,7 @@ def test_a_provider_that_has_no_more_ends_the_job(tmp_path: Path) -> None:
     hands = Hands(tmp_path / "small", hosts=0)
     ended = hands.job(ScaleOut(), {"pool": "dea"})
     assert ended.step == "create"
-    assert "all 0 hosts are given out" in ended.why
+    assert "all 0 hosts are assigned" in ended.why
     assert machines.rows(hands.tools) == []
     hands.db.close()
 

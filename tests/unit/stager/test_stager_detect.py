@@ -173,7 +173,7 @@ def test_how_node_is_started(
 
 
 def test_node_without_a_start_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(StagingError, match="nothing says how"):
+    with pytest.raises(StagingError, match="no start command is given or found"):
         start_command(tmp_path, {}, {"command": " "})
 
 
