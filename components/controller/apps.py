@@ -19,8 +19,8 @@ from components.common.messages import DeaStart, HealthCheck, Limits
 from components.controller import views
 from components.controller.auth import Caller
 from components.controller.config import ControllerConfig
+from components.controller.db.models import DISK_QUOTA, PENDING, STAGED, STARTED, STOPPED, App, Route
 from components.controller.errors import ApiError, no_app
-from components.controller.models import DISK_QUOTA, PENDING, STAGED, STARTED, STOPPED, App, Route
 from components.controller.quotas import standing
 from components.controller.services import start_shape
 from components.controller.store import Store

@@ -19,7 +19,7 @@ from components.common.messages import (
     StatusQuery,
 )
 from components.controller.apps import Handle
-from components.controller.models import STARTED
+from components.controller.db.models import STARTED
 from components.controller.recent import Recent
 
 HEALTH_SECONDS = 1.0

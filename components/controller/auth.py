@@ -22,8 +22,8 @@ from sqlalchemy.orm import Session
 
 from components.common import log
 from components.controller.config import ControllerConfig
+from components.controller.db.models import User
 from components.controller.errors import ApiError, bad_request, denied
-from components.controller.models import User
 from components.controller.rates import TooManyError
 
 logger = log.get(__name__)

@@ -16,7 +16,7 @@ from sqlalchemy import delete
 from sqlalchemy.orm import Session
 
 from components.controller import apps
-from components.controller.models import UPDATING, App, AppBefore, AppUpdate
+from components.controller.db.models import UPDATING, App, AppBefore, AppUpdate
 from components.controller.services_rows import Bound
 from components.controller.services_work import Services
 from components.controller.update import Wanted

@@ -15,9 +15,9 @@ from sqlalchemy.orm import Session
 from components.controller import apps, befores, quotas, revisions, runtimes, updates
 from components.controller.auth import Caller
 from components.controller.config import ControllerConfig
-from components.controller.database import Database
+from components.controller.db.database import Database
+from components.controller.db.models import STARTED, STOPPED, App
 from components.controller.errors import ApiError, denied
-from components.controller.models import STARTED, STOPPED, App
 from components.controller.pool import Pool
 from components.controller.services_rows import Bound
 from components.controller.services_work import Fresh, Services

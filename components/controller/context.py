@@ -20,7 +20,7 @@ from components.controller.ask import Asker
 from components.controller.auth import Caller, Tokens
 from components.controller.bodies import MAX_ANONYMOUS, MAX_JSON, read_json
 from components.controller.config import ControllerConfig
-from components.controller.database import Database
+from components.controller.db.database import Database
 from components.controller.errors import BusyError, bad_request, denied, no_app
 from components.controller.gateways import Gateways
 from components.controller.insiders import Insiders

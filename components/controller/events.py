@@ -6,8 +6,8 @@ from typing import Any
 
 from sqlalchemy import Select, and_, or_, select
 
-from components.controller.database import Database
-from components.controller.models import Event
+from components.controller.db.database import Database
+from components.controller.db.models import Event
 
 _DAY = 86400.0
 # The name of a caller without one whose call is refused.

@@ -12,8 +12,8 @@ from sqlalchemy import exists, select
 from sqlalchemy.orm import Session
 
 from components.common import log
-from components.controller.database import Database
-from components.controller.models import App, AppRevision, Upload
+from components.controller.db.database import Database
+from components.controller.db.models import App, AppRevision, Upload
 from components.controller.store import Store
 
 LOCK = "files"

@@ -21,9 +21,9 @@ from components.controller import apps, files, revisions, updates, views
 from components.controller.auth import Caller
 from components.controller.changes import Change, Changes
 from components.controller.config import ControllerConfig
-from components.controller.database import Database
+from components.controller.db.database import Database
+from components.controller.db.models import PENDING, STAGED, STARTED, STOPPED, App
 from components.controller.errors import ApiError, no_app
-from components.controller.models import PENDING, STAGED, STARTED, STOPPED, App
 from components.controller.revisions import Released
 from components.controller.services_work import Services
 from components.controller.staging import Ends, Stagings, under_way

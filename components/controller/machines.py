@@ -9,8 +9,8 @@ import msgspec
 from sqlalchemy import delete, or_, select
 from sqlalchemy.dialects import postgresql, sqlite
 
-from components.controller.database import Database
-from components.controller.models import Machine
+from components.controller.db.database import Database
+from components.controller.db.models import Machine
 from components.controller.pool import REMEMBER_SECONDS, Pool, left, remembered
 
 # Several workers hear the same beats; one of them writes.

@@ -27,9 +27,8 @@ from components.controller import apps
 from components.controller.asked import members, whole
 from components.controller.auth import Caller
 from components.controller.config import ControllerConfig
-from components.controller.database import Database
-from components.controller.errors import ApiError, bad_request
-from components.controller.models_records import (
+from components.controller.db.database import Database
+from components.controller.db.models_records import (
     TASK_FAILED,
     TASK_OPEN,
     TASK_PENDING,
@@ -37,6 +36,7 @@ from components.controller.models_records import (
     TASK_SUCCEEDED,
     Task,
 )
+from components.controller.errors import ApiError, bad_request
 from components.controller.placement import Need
 from components.controller.pool import LOST, Pool
 from components.controller.quotas import check_registered, lock, standing

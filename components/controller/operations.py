@@ -12,10 +12,12 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from components.common import log
 from components.common.bus_thread import BusThread
-from components.controller import events, usage, workers
+from components.controller import events, usage
 from components.controller.asked import Cursors
 from components.controller.config import ControllerConfig, RateLimit
-from components.controller.database import Database
+from components.controller.db import workers
+from components.controller.db.database import Database
+from components.controller.db.workers import Workers
 from components.controller.log_reader import LogReader
 from components.controller.one_off import OneOffs
 from components.controller.origin import Network, networks
@@ -24,7 +26,6 @@ from components.controller.pool import Pool
 from components.controller.rates import Buckets, Welcome
 from components.controller.store import Store
 from components.controller.takings import HOME_SECONDS, Takings
-from components.controller.workers import Workers
 
 LOOK_SECONDS = 2.0
 PRUNE_SECONDS = 600.0

@@ -12,8 +12,8 @@ from components.common.bus_thread import BusThread
 from components.common.errors import BusUnavailableError
 from components.controller import apps
 from components.controller.config import ControllerConfig
-from components.controller.database import Database
-from components.controller.models import App, Event, Route
+from components.controller.db.database import Database
+from components.controller.db.models import App, Event, Route
 from components.controller.starter import Starter
 from components.controller.store import Store
 

@@ -12,10 +12,10 @@ from sqlalchemy.orm import Session
 
 from components.controller.asked import members, whole
 from components.controller.config import Capacity, ControllerConfig
-from components.controller.database import Database
+from components.controller.db.database import Database
+from components.controller.db.models import RUNNING, STARTED, App, Route, ServiceConfig, Staging, User
+from components.controller.db.models_records import TASK_OPEN, Quota, Task
 from components.controller.errors import ApiError
-from components.controller.models import RUNNING, STARTED, App, Route, ServiceConfig, Staging, User
-from components.controller.models_records import TASK_OPEN, Quota, Task
 
 # Those of 2011, which `/info` shows, and all.
 OLD_NAMES = ("memory", "apps", "app_uris", "services")

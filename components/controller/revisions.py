@@ -15,8 +15,8 @@ from sqlalchemy import bindparam, exists, func, select
 from sqlalchemy.orm import Session
 
 from components.controller import apps
+from components.controller.db.models import STAGED, App, AppRevision, AppUpdate, Upload
 from components.controller.errors import ApiError
-from components.controller.models import STAGED, App, AppRevision, AppUpdate, Upload
 
 # So many keep their droplet, and so many are known at all.
 KEPT, REMEMBERED = 10, 100

@@ -23,7 +23,7 @@ from components.controller.app import create_app
 from components.controller.auth import add_user, find_user
 from components.controller.config import ControllerConfig
 from components.controller.context import Controller
-from components.controller.database import Database
+from components.controller.db.database import Database
 from components.controller.link import Link
 from components.controller.store import Store
 

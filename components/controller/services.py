@@ -9,7 +9,7 @@ from typing import Annotated, Any, TypeVar
 import msgspec
 
 from components.common.errors import IngotError
-from components.controller.models import Service, ServiceBinding, ServiceConfig
+from components.controller.db.models import Service, ServiceBinding, ServiceConfig
 
 _TYPES = {"mysql": "database", "postgresql": "database", "redis": "key-value", "mongodb": "key-value"}
 _GENERIC = "generic"

@@ -14,10 +14,10 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
 from components.controller.auth import Caller
-from components.controller.database import Database
+from components.controller.db.database import Database
+from components.controller.db.models import BindingToken, Service, ServiceBinding, ServiceConfig
 from components.controller.errors import ApiError, denied
 from components.controller.gateways import DEFAULT_SECONDS, Endpoint
-from components.controller.models import BindingToken, Service, ServiceBinding, ServiceConfig
 from components.controller.services import (
     HandleRequest,
     LegacyProvisionRequest,

@@ -24,10 +24,10 @@ from components.controller import apps, quotas
 from components.controller import services_rows as rows
 from components.controller.auth import Caller
 from components.controller.config import ControllerConfig
-from components.controller.database import Database
+from components.controller.db.database import Database
+from components.controller.db.models import App, BindingToken, ServiceBinding, ServiceConfig, User
 from components.controller.errors import ApiError, denied, no_app
 from components.controller.gateways import Endpoint, GatewayError, Gateways, Instance
-from components.controller.models import App, BindingToken, ServiceBinding, ServiceConfig, User
 from components.controller.services import (
     LegacyProvisionRequest,
     ProvisionRequest,

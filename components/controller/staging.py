@@ -26,10 +26,8 @@ from components.common.messages import StagingReply, StagingRequest
 from components.controller import files, quotas, updates
 from components.controller.apps import built_from, by_id, touch
 from components.controller.config import ControllerConfig
-from components.controller.database import Database
-from components.controller.errors import ApiError, no_app
-from components.controller.live_logs import LiveLogs
-from components.controller.models import (
+from components.controller.db.database import Database
+from components.controller.db.models import (
     CANCELLED,
     DONE,
     FAILED,
@@ -41,6 +39,8 @@ from components.controller.models import (
     Staging,
     Upload,
 )
+from components.controller.errors import ApiError, no_app
+from components.controller.live_logs import LiveLogs
 from components.controller.services import staging_shape
 from components.controller.store import Store
 

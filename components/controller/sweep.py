@@ -24,12 +24,13 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from components.common import log
-from components.controller import files, leases, leftovers, pool_files
+from components.controller import files, leftovers, pool_files
 from components.controller.apps import by_id
 from components.controller.config import ControllerConfig
-from components.controller.database import Database
-from components.controller.models import FAILED, RUNNING, App, AppRevision, Staging, Upload
-from components.controller.models_records import Identity
+from components.controller.db import leases
+from components.controller.db.database import Database
+from components.controller.db.models import FAILED, RUNNING, App, AppRevision, Staging, Upload
+from components.controller.db.models_records import Identity
 from components.controller.staging import ABANDONED_SECONDS, silent
 from components.controller.store import SHA1, TRASH, Store, keep_private
 

@@ -9,8 +9,8 @@ from sqlalchemy import ColumnElement, Connection, Float, case, cast, func, liter
 from sqlalchemy.dialects import postgresql, sqlite
 
 from components.controller.config import RateLimit
-from components.controller.database import Database
-from components.controller.models_records import Taking
+from components.controller.db.database import Database
+from components.controller.db.models_records import Taking
 
 # More keys than that are forgotten, those first that took least lately: a forgotten one has a full bucket again.
 MOST_KEYS = 100_000

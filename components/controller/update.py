@@ -15,8 +15,8 @@ from typing import Any
 from components.common.errors import IngotError
 from components.common.frameworks import UNKNOWN, InvalidFrameworkError, find_framework, resolve
 from components.controller.config import Capacity
+from components.controller.db.models import STAGED, STARTED, STOPPED
 from components.controller.errors import ApiError, bad_request
-from components.controller.models import STAGED, STARTED, STOPPED
 
 _NAME = re.compile(r"[\w-]{1,255}", re.ASCII)
 _HOST = re.compile(r"(\*\.)?[a-z0-9_]([a-z0-9_-]*[a-z0-9_])?(\.[a-z0-9_]([a-z0-9_-]*[a-z0-9_])?)*")

@@ -14,7 +14,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from components.controller import apps, befores, revisions
-from components.controller.models import (
+from components.controller.db.models import (
     CANARY_FAILED,
     GOING_BACK,
     PENDING,

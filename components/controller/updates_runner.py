@@ -22,8 +22,8 @@ from components.common.errors import BusError
 from components.common.messages import DeaStart, DropletExited, FindDroplet, FoundDroplet
 from components.controller import apps, befores, updates
 from components.controller.config import ControllerConfig
-from components.controller.database import Database
-from components.controller.models import (
+from components.controller.db.database import Database
+from components.controller.db.models import (
     CANARY_FAILED,
     GOING_BACK,
     STARTED,

@@ -15,9 +15,9 @@ from sqlalchemy.dialects import postgresql, sqlite
 
 from components.common import log
 from components.common.operation_messages import DeaUsage, RouterUsage
-from components.controller.database import Database
-from components.controller.models import App, User
-from components.controller.models_records import UsageDay
+from components.controller.db.database import Database
+from components.controller.db.models import App, User
+from components.controller.db.models_records import UsageDay
 
 # A sample that says more than that is not believed: seconds it covers, seconds its clock may be off, MB, cores.
 MOST_SECONDS = 3600.0

@@ -12,8 +12,8 @@ from typing import Any
 from sqlalchemy import Connection, bindparam, func, literal_column, select
 
 from components.controller.auth import Caller
+from components.controller.db.models import App, Route, ServiceBinding, ServiceConfig, version_of
 from components.controller.errors import no_app
-from components.controller.models import App, Route, ServiceBinding, ServiceConfig, version_of
 
 # Neither a host nor the name of a service has it.
 _BETWEEN = "/"

@@ -6,7 +6,7 @@ import pytest
 
 from components.controller import apps
 from components.controller.context import Controller
-from components.controller.models import PENDING, STAGED, STARTED
+from components.controller.db.models import PENDING, STAGED, STARTED
 from tests.contract.gateway_stub import GatewayStub
 from tests.contract.services_world import (
     as_gateway,

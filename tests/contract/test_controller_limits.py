@@ -13,7 +13,7 @@ from components.common.operation_messages import DeaUsage, RouterUsage, TaskEnde
 from components.controller.app import create_app
 from components.controller.auth import find_user
 from components.controller.context import Controller
-from components.controller.models_records import Task
+from components.controller.db.models_records import Task
 from tests.contract.vmc_client import ADMIN, PASSWORD, Vmc, body_of, controller_in, served
 
 

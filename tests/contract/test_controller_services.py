@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy import select, update
 
 from components.controller.context import Controller
-from components.controller.models import BindingToken, Service
+from components.controller.db.models import BindingToken, Service
 from tests.contract.gateway_stub import GatewayStub
 from tests.contract.services_world import (
     as_gateway,

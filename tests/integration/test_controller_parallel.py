@@ -22,8 +22,8 @@ from components.controller import quotas
 from components.controller.apps import by_id
 from components.controller.auth import Caller
 from components.controller.config import ControllerConfig
-from components.controller.database import Database
-from components.controller.models import STAGED, STARTED, App, Base, User
+from components.controller.db.database import Database
+from components.controller.db.models import STAGED, STARTED, App, Base, User
 from components.controller.one_off import OneOffs
 from components.controller.pool import Pool
 from components.controller.store import Store
@@ -32,7 +32,7 @@ from tests.integration.controller_rig import ROOT, Client, ControllerProcess, Pe
 
 LIMITS = {"memory": 128, "app_uris": 4, "services": 4, "apps": 6, "builds": 8}
 MIGRATE = (
-    "import sys; from components.controller.database import Database; Database(sys.argv[1], 1).migrate()"
+    "import sys; from components.controller.db.database import Database; Database(sys.argv[1], 1).migrate()"
 )
 
 

@@ -14,8 +14,8 @@ import pytest
 from components.common.messages import DeaStart
 from components.controller import apps
 from components.controller.config import ControllerConfig
-from components.controller.database import Database
-from components.controller.models import App
+from components.controller.db.database import Database
+from components.controller.db.models import App
 from components.controller.store import Store
 from components.dea.environment import services_by_label
 from tests.integration.common_rig import NatsServer

@@ -14,8 +14,7 @@ from components.controller import apps, leftovers, updates, views
 from components.controller.apps import Handle
 from components.controller.bodies import MAX_FINGERPRINTS
 from components.controller.context import here, holding, json_object, json_value, nothing, stored, user
-from components.controller.errors import bad_request, no_app
-from components.controller.models import (
+from components.controller.db.models import (
     CANARY_FAILED,
     FAILED,
     PENDING,
@@ -25,6 +24,7 @@ from components.controller.models import (
     UPDATING,
     AppUpdate,
 )
+from components.controller.errors import bad_request, no_app
 from components.controller.packages import PackageLimits, build_package, parse_resources
 from components.controller.rates import TooManyError
 

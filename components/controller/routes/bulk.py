@@ -11,8 +11,8 @@ from sqlalchemy.orm import joinedload
 
 from components.controller import updates
 from components.controller.context import basic_only, here, insiders_only
+from components.controller.db.models import App, User
 from components.controller.errors import bad_request
-from components.controller.models import App, User
 
 blueprint = Blueprint("bulk", __name__, url_prefix="/bulk")
 BATCH, LARGEST_BATCH = 200, 1000

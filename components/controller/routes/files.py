@@ -13,8 +13,8 @@ from components.common.plain_http import NO_TLS
 from components.controller import apps, views
 from components.controller.apps import Handle
 from components.controller.context import here, holding, user
+from components.controller.db.models import STARTED
 from components.controller.errors import ApiError
-from components.controller.models import STARTED
 
 blueprint = Blueprint("files", __name__)
 FILE_SECONDS = httpx.Timeout(30, connect=3)

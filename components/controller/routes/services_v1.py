@@ -13,9 +13,9 @@ from sqlalchemy.orm import Session
 
 from components.controller import services_rows
 from components.controller.context import here, json_object, known, user
+from components.controller.db.models import BindingToken, ServiceConfig
 from components.controller.errors import ApiError, bad_request, denied
 from components.controller.gateways import TOKEN_HEADER
-from components.controller.models import BindingToken, ServiceConfig
 from components.controller.services import (
     BindRequest,
     ExternalBindRequest,

@@ -10,8 +10,8 @@ from flask import Blueprint, Response, request
 from components.common import log
 from components.controller import apps, files, revisions
 from components.controller.context import basic_only, here, insiders_only, nothing, stored
+from components.controller.db.models import Upload
 from components.controller.errors import bad_request, no_app
-from components.controller.models import Upload
 from components.controller.store import SHA1, copy, sha1_of
 
 blueprint = Blueprint("staging", __name__)

@@ -11,8 +11,8 @@ from sqlalchemy import func, select
 
 from components.common.version import release
 from components.controller.context import Controller, basic_only, here
-from components.controller.database import DatabaseUnavailableError
-from components.controller.models import STARTED, App, User
+from components.controller.db.database import DatabaseUnavailableError
+from components.controller.db.models import STARTED, App, User
 
 blueprint = Blueprint("status", __name__)
 

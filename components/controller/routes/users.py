@@ -20,9 +20,9 @@ from components.controller.auth import (
     void_tokens,
 )
 from components.controller.context import admin, here, json_object, nothing, user
+from components.controller.db.models import App, User
 from components.controller.errors import ApiError, bad_request, denied
 from components.controller.guesses import Guess, at_the_door, count_registration
-from components.controller.models import App, User
 from components.controller.rates import TooManyError
 
 blueprint = Blueprint("users", __name__)

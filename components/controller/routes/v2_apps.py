@@ -8,8 +8,8 @@ from flask import Blueprint, Response, jsonify
 
 from components.controller import apps, revisions, updates
 from components.controller.context import here, json_object, user
+from components.controller.db.models import App, AppUpdate
 from components.controller.errors import bad_request
-from components.controller.models import App, AppUpdate
 from components.controller.routes.apps import update_state
 
 blueprint = Blueprint("v2_apps", __name__, url_prefix="/v2/apps")

@@ -11,8 +11,8 @@ import pytest
 from sqlalchemy.orm import Session
 
 from components.controller import apps, befores, updates
-from components.controller.database import Database
-from components.controller.models import STAGED, STARTED, App, AppBefore, AppUpdate, Base, Route, User
+from components.controller.db.database import Database
+from components.controller.db.models import STAGED, STARTED, App, AppBefore, AppUpdate, Base, Route, User
 from components.controller.update import Wanted
 
 FIRST = Wanted(

@@ -12,12 +12,11 @@ import pytest
 from components.common.bus_thread import BusThread
 from components.common.config import BusConfig
 from components.common.messages import Capacity, DeaBeat
-from components.controller import leases, machines, staging
+from components.controller import machines, staging
 from components.controller.config import ControllerConfig
-from components.controller.database import Database
-from components.controller.errors import ApiError
-from components.controller.gateways import Gateways
-from components.controller.models import (
+from components.controller.db import leases
+from components.controller.db.database import Database
+from components.controller.db.models import (
     FAILED,
     RUNNING,
     STARTED,
@@ -30,6 +29,8 @@ from components.controller.models import (
     Staging,
     User,
 )
+from components.controller.errors import ApiError
+from components.controller.gateways import Gateways
 from components.controller.pool import Pool
 from components.controller.services_work import Services
 from components.controller.staging import ABANDONED_SECONDS, Stagings, silent

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from components.common.config import parse
 from components.common.errors import ConfigError
 from components.controller.config import ControllerConfig
+from components.controller.db.models import Service
 from components.controller.gateways import Endpoint, GatewayError, Gateways
-from components.controller.models import Service
 from components.controller.services import (
     BindRequest,
     OfferingRequest,

@@ -17,9 +17,9 @@ from components.common.config import BusConfig
 from components.controller import events, one_off
 from components.controller.auth import Caller
 from components.controller.config import ControllerConfig
-from components.controller.database import Database
-from components.controller.models import App, Base, Event, User
-from components.controller.models_records import TASK_RUNNING, TASK_SUCCEEDED, Task, UsageDay
+from components.controller.db.database import Database
+from components.controller.db.models import App, Base, Event, User
+from components.controller.db.models_records import TASK_RUNNING, TASK_SUCCEEDED, Task, UsageDay
 from components.controller.one_off import LISTED, TAILS
 from components.controller.operations import Operations
 from components.controller.places import Held

@@ -18,9 +18,9 @@ from sqlalchemy.orm import Session
 from components.common.config import BusConfig
 from components.controller import files, leftovers, pool_files
 from components.controller.config import ControllerConfig
-from components.controller.database import Database
-from components.controller.models import FAILED, RUNNING, App, Base, Staging, Upload, User
-from components.controller.models_records import Identity
+from components.controller.db.database import Database
+from components.controller.db.models import FAILED, RUNNING, App, Base, Staging, Upload, User
+from components.controller.db.models_records import Identity
 from components.controller.store import Store, sha1_of
 from components.controller.sweep import ANYWAY, LEAST_AGE_SECONDS, TRASH_SECONDS, Sweeper, too_many
 

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from components.common.platform_hosts import platform_hosts
 from components.controller.config import Capacity
+from components.controller.db.models import PENDING, STAGED, STARTED, STOPPED
 from components.controller.errors import ApiError
-from components.controller.models import PENDING, STAGED, STARTED, STOPPED
 from components.controller.update import Actions, Rules, Wanted, decide, normalise_uri, plan, reserved_hosts
 
 RULES = Rules(

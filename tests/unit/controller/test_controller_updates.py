@@ -9,9 +9,8 @@ import pytest
 from sqlalchemy.orm import Session
 
 from components.controller import files, revisions, updates
-from components.controller.database import Database
-from components.controller.errors import ApiError
-from components.controller.models import (
+from components.controller.db.database import Database
+from components.controller.db.models import (
     CANARY_FAILED,
     GOING_BACK,
     PENDING,
@@ -25,6 +24,7 @@ from components.controller.models import (
     Base,
     User,
 )
+from components.controller.errors import ApiError
 from components.controller.revisions import KEPT, REMEMBERED
 from components.controller.store import Store
 

@@ -7,7 +7,7 @@ from typing import Any
 from sqlalchemy import JSON, BigInteger, Float, ForeignKey, String, Text
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
-from components.controller.models import App, Base
+from components.controller.db.models import App, Base
 
 TASK_PENDING, TASK_RUNNING, TASK_SUCCEEDED, TASK_FAILED = "pending", "running", "succeeded", "failed"
 TASK_OPEN = (TASK_PENDING, TASK_RUNNING)

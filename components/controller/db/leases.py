@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
-from components.controller.database import Database
-from components.controller.models import Lease
+from components.controller.db.database import Database
+from components.controller.db.models import Lease
 
 LONGEST_TTL = 3600.0
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from alembic import context
 
 # Imports the other tables: the metadata is that of all.
-from components.controller.models_records import Task
+from components.controller.db.models_records import Task
 
 context.configure(
     connection=context.config.attributes["connection"],

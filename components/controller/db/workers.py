@@ -7,8 +7,8 @@ import secrets
 from sqlalchemy import delete, func, or_, select
 from sqlalchemy.dialects import postgresql, sqlite
 
-from components.controller.database import Database
-from components.controller.models_records import Worker
+from components.controller.db.database import Database
+from components.controller.db.models_records import Worker
 
 LOOK_SECONDS = 10.0
 # One that has been silent for so long is gone.
