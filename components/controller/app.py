@@ -15,7 +15,6 @@ from werkzeug.routing import PathConverter
 from components.common import log
 from components.common.database import unavailable
 from components.common.share import ShareUnwellError
-from components.controller import leftovers
 from components.controller.audit import client_address, record, shown_path
 from components.controller.auth import caller_of
 from components.controller.bodies import MethodOverride
@@ -23,7 +22,8 @@ from components.controller.context import EXTENSION, Controller, here
 from components.controller.errors import NO_DATABASE, NO_SHARE, ApiError, BusyError, unexpected
 from components.controller.rates import TooManyError
 from components.controller.routes import BLUEPRINTS
-from components.controller.store import full
+from components.controller.storage import scratch_names
+from components.controller.storage.store import full
 
 REQUESTS = Counter("ingot_controller_requests_total", "Requests answered.", ["method", "route", "status"])
 SECONDS = Histogram(
@@ -60,7 +60,7 @@ class _Request(Request):
         filename: str | None = None,  # noqa: ARG002
         content_length: int | None = None,  # noqa: ARG002
     ) -> IO[bytes]:
-        return tempfile.NamedTemporaryFile(dir=here().config.temp_path, prefix=leftovers.local("upload"))
+        return tempfile.NamedTemporaryFile(dir=here().config.temp_path, prefix=scratch_names.local("upload"))
 
 
 def create_app(controller: Controller) -> Flask:

@@ -23,7 +23,7 @@ from components.controller.db.models import DISK_QUOTA, PENDING, STAGED, STARTED
 from components.controller.errors import ApiError, no_app
 from components.controller.quotas import standing
 from components.controller.services import start_shape
-from components.controller.store import Store
+from components.controller.storage.store import Store
 from components.controller.update import Rules, Wanted, reserved_hosts
 from components.controller.views import View
 

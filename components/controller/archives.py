@@ -18,7 +18,7 @@ from typing import BinaryIO
 from urllib.parse import unquote
 
 from components.controller.errors import ApiError
-from components.controller.store import BLOCK
+from components.controller.storage.store import BLOCK
 
 _DEEPEST = 100
 _LONGEST_PATH = 1024

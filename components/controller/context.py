@@ -32,7 +32,7 @@ from components.controller.pool import Pool
 from components.controller.services_work import Services
 from components.controller.staging import Stagings
 from components.controller.starter import Starter
-from components.controller.store import Store
+from components.controller.storage.store import Store
 from components.controller.sweep import Sweeper
 from components.controller.updates_runner import Updates
 

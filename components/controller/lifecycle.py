@@ -17,7 +17,7 @@ from sqlalchemy.orm import Session
 
 from components.common import log
 from components.common.messages import DeaStart, HmRequest
-from components.controller import apps, files, revisions, updates, views
+from components.controller import apps, revisions, updates, views
 from components.controller.auth import Caller
 from components.controller.changes import Change, Changes
 from components.controller.config import ControllerConfig
@@ -28,7 +28,8 @@ from components.controller.revisions import Released
 from components.controller.services_work import Services
 from components.controller.staging import Ends, Stagings, under_way
 from components.controller.starter import Starter
-from components.controller.store import Store
+from components.controller.storage import references
+from components.controller.storage.store import Store
 from components.controller.update import Wanted
 from components.controller.updates_runner import Updates
 
@@ -227,7 +228,7 @@ class Lifecycle:
             ApiError: 301 when the application was deleted meanwhile.
         """
         with self._db.session() as session:
-            self._db.lock(session, files.LOCK)
+            self._db.lock(session, references.LOCK)
             app = apps.by_id(session, app_id, lock=True)
             if app is None:
                 raise no_app()
@@ -237,7 +238,7 @@ class Lifecycle:
                 return
             app.package_hash, app.package_state = digest, PENDING
             apps.touch(app)
-        files.release(self._db, self._store, packages=[old])
+        references.release(self._db, self._store, packages=[old])
 
     def requested(self, request: HmRequest) -> None:
         """Do what a health manager asks, where it still fits what is desired (section 2.4)."""
@@ -341,7 +342,7 @@ class Lifecycle:
             self._release(released)
 
     def _release(self, released: Released) -> None:
-        files.release(self._db, self._store, packages=released.packages, droplets=released.droplets)
+        references.release(self._db, self._store, packages=released.packages, droplets=released.droplets)
 
     def _stop_if_down(self, app_id: int) -> None:
         with self._db.session() as session:

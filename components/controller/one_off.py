@@ -40,7 +40,7 @@ from components.controller.errors import ApiError, bad_request
 from components.controller.placement import Need
 from components.controller.pool import LOST, Pool
 from components.controller.quotas import check_registered, lock, standing
-from components.controller.store import Store
+from components.controller.storage.store import Store
 from components.controller.task_watch import Heard, Open, TaskWatch
 from components.controller.update import LEAST_MEMORY
 

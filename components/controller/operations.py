@@ -24,7 +24,7 @@ from components.controller.origin import Network, networks
 from components.controller.places import Places
 from components.controller.pool import Pool
 from components.controller.rates import Buckets, Welcome
-from components.controller.store import Store
+from components.controller.storage.store import Store
 from components.controller.takings import HOME_SECONDS, Takings
 
 LOOK_SECONDS = 2.0

@@ -15,7 +15,7 @@ from components.controller.config import ControllerConfig
 from components.controller.db.database import Database
 from components.controller.db.models import App, Event, Route
 from components.controller.starter import Starter
-from components.controller.store import Store
+from components.controller.storage.store import Store
 
 # The actor that events name.
 PLATFORM = "platform"

@@ -29,7 +29,7 @@ _DELIVERED = select(Upload.droplet_hash).where(Upload.app_id == bindparam("app_i
 
 @dataclass
 class Released:
-    """Files that a change may have left without an owner; for `files.release`."""
+    """Files that a change may have left without an owner; for `references.release`."""
 
     packages: list[str | None] = field(default_factory=list)
     droplets: list[str | None] = field(default_factory=list)

@@ -25,7 +25,7 @@ from components.controller.config import ControllerConfig
 from components.controller.context import Controller
 from components.controller.db.database import Database
 from components.controller.link import Link
-from components.controller.store import Store
+from components.controller.storage.store import Store
 
 logger = log.get(__name__)
 

@@ -23,7 +23,7 @@ from components.common.bus import BusNoAnswerError
 from components.common.bus_thread import BusThread
 from components.common.errors import BusError, IngotError
 from components.common.messages import StagingReply, StagingRequest
-from components.controller import files, quotas, updates
+from components.controller import quotas, updates
 from components.controller.apps import built_from, by_id, touch
 from components.controller.config import ControllerConfig
 from components.controller.db.database import Database
@@ -42,7 +42,8 @@ from components.controller.db.models import (
 from components.controller.errors import ApiError, no_app
 from components.controller.live_logs import LiveLogs
 from components.controller.services import staging_shape
-from components.controller.store import Store
+from components.controller.storage import references
+from components.controller.storage.store import Store
 
 STAGINGS = Counter("ingot_controller_stagings_total", "Stagings asked for, by how they ended.", ["result"])
 SECONDS = Histogram(
@@ -159,7 +160,7 @@ class Stagings:
                 return
             package = app.package_hash
             failed(session, app, reason)
-        files.release(self._db, self._store, packages=[package])
+        references.release(self._db, self._store, packages=[package])
 
     def _claim(self, app_id: int, ends: Ends) -> _Claim | None:
         with self._db.session() as session:
@@ -322,7 +323,7 @@ class Stagings:
         if reply.error:
             raise _StagingFailedError(reply.error, task_log)
         with self._db.session() as session:
-            self._db.lock(session, files.LOCK)
+            self._db.lock(session, references.LOCK)
             app = by_id(session, claim.app_id, lock=True)
             upload = session.get(Upload, claim.upload)
             row = session.get(Staging, claim.app_id)
@@ -347,7 +348,7 @@ class Stagings:
             if staged:
                 ends.staged(session, app)
         if old != digest:
-            files.release(self._db, self._store, droplets=[old])
+            references.release(self._db, self._store, droplets=[old])
         return staged
 
     def _fail(self, claim: _Claim, error: _StagingFailedError, ends: Ends) -> None:
@@ -376,7 +377,7 @@ class Stagings:
                 app.state = STOPPED
                 updates.close(session, app.id, "the application was stopped", self._db.now(session))
                 touch(app)
-        files.release(self._db, self._store, packages=[package], droplets=droplets)
+        references.release(self._db, self._store, packages=[package], droplets=droplets)
 
 
 def under_way(session: Session, app_id: int, now: float) -> bool:

@@ -24,7 +24,6 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from components.common import log
-from components.controller import files, leftovers, pool_files
 from components.controller.apps import by_id
 from components.controller.config import ControllerConfig
 from components.controller.db import leases
@@ -32,7 +31,8 @@ from components.controller.db.database import Database
 from components.controller.db.models import FAILED, RUNNING, App, AppRevision, Staging, Upload
 from components.controller.db.models_records import Identity
 from components.controller.staging import ABANDONED_SECONDS, silent
-from components.controller.store import SHA1, TRASH, Store, keep_private
+from components.controller.storage import references, resource_pool, scratch_names
+from components.controller.storage.store import SHA1, TRASH, Store, keep_private
 
 HELD = Counter(
     "ingot_controller_sweeps_held_total", "Sweeps that removed no droplet and no package, by why.", ["reason"]
@@ -88,7 +88,7 @@ class Sweeper:
 
     def sweep(self) -> None:
         """Sweep once."""
-        gone = leftovers.clear_local(Path(self._config.temp_path))
+        gone = scratch_names.clear_local(Path(self._config.temp_path))
         if gone:
             logger.info("left_overs_removed", names=gone[:20], count=len(gone))
         with self._db.session() as session:
@@ -132,7 +132,7 @@ class Sweeper:
     def _files(self) -> None:
         """Remove files without an owner; each is looked up again, under the lock, before it goes."""
         now, store = self._store.now(), self._store
-        gone = leftovers.clear_shared(store.scratch, now)
+        gone = scratch_names.clear_shared(store.scratch, now)
         if gone:
             logger.info("unfinished_removed", count=len(gone))
         with self._db.session() as session:
@@ -146,7 +146,7 @@ class Sweeper:
                 f"the share is another database's; if this one is right, remove {store.owner}",
             )
             return
-        back = files.take_back(
+        back = references.take_back(
             self._db,
             store,
             packages=packages & _names(store.packages / TRASH).keys(),
@@ -167,7 +167,7 @@ class Sweeper:
             return
         self._held = ""
         if any(going.values()):
-            files.release(self._db, store, **going)
+            references.release(self._db, store, **going)
             logger.info("files_removed", packages=len(going["packages"]), droplets=len(going["droplets"]))
 
     def _pool(self) -> None:
@@ -177,7 +177,7 @@ class Sweeper:
             return
         self._walked = now
         most = self._config.resources_mb << 20
-        swept = pool_files.sweep(
+        swept = resource_pool.sweep(
             self._store.resources,
             self._store.now(),
             keep_seconds=self._config.resources_days * 86_400.0,

@@ -35,7 +35,7 @@ from components.controller.db.models import (
 from components.controller.services_rows import Bound
 from components.controller.services_work import Services
 from components.controller.starter import Starter
-from components.controller.store import Store
+from components.controller.storage.store import Store
 from components.controller.updates_plan import (
     CRASHED,
     FAILED,

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from components.controller.context import Controller
-from components.controller.store import Blocks
+from components.controller.storage.store import Blocks
 from tests.contract.vmc_client import ADMIN, Vmc, body_of, controller_in
 
 

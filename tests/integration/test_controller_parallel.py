@@ -26,7 +26,7 @@ from components.controller.db.database import Database
 from components.controller.db.models import STAGED, STARTED, App, Base, User
 from components.controller.one_off import OneOffs
 from components.controller.pool import Pool
-from components.controller.store import Store
+from components.controller.storage.store import Store
 from tests.integration import forked
 from tests.integration.controller_rig import ROOT, Client, ControllerProcess, Peers, until
 

@@ -16,7 +16,7 @@ from components.controller import apps
 from components.controller.config import ControllerConfig
 from components.controller.db.database import Database
 from components.controller.db.models import App
-from components.controller.store import Store
+from components.controller.storage.store import Store
 from components.dea.environment import services_by_label
 from tests.integration.common_rig import NatsServer
 from tests.integration.controller_rig import Client, ControllerProcess, close_clients

@@ -10,7 +10,7 @@ from urllib.parse import quote
 from flask import Blueprint, Response, jsonify, request
 
 from components.common import trees
-from components.controller import apps, leftovers, updates, views
+from components.controller import apps, updates, views
 from components.controller.apps import Handle
 from components.controller.bodies import MAX_FINGERPRINTS
 from components.controller.context import here, holding, json_object, json_value, nothing, stored, user
@@ -27,6 +27,7 @@ from components.controller.db.models import (
 from components.controller.errors import bad_request, no_app
 from components.controller.packages import PackageLimits, build_package, parse_resources
 from components.controller.rates import TooManyError
+from components.controller.storage import scratch_names
 
 blueprint = Blueprint("apps", __name__)
 
@@ -92,7 +93,7 @@ def upload(name: str) -> Response:
     if file is None and "application" in request.form:
         raise bad_request("the part `application` wants a file name")
     limits = PackageLimits(config.max_app_mb << 20, config.max_app_files)
-    work = Path(tempfile.mkdtemp(dir=config.temp_path, prefix=leftovers.local("package")))
+    work = Path(tempfile.mkdtemp(dir=config.temp_path, prefix=scratch_names.local("package")))
     try:
         build_package(
             controller.store,

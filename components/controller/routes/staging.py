@@ -8,11 +8,12 @@ from typing import IO
 from flask import Blueprint, Response, request
 
 from components.common import log
-from components.controller import apps, files, revisions
+from components.controller import apps, revisions
 from components.controller.context import basic_only, here, insiders_only, nothing, stored
 from components.controller.db.models import Upload
 from components.controller.errors import bad_request, no_app
-from components.controller.store import SHA1, copy, sha1_of
+from components.controller.storage import references
+from components.controller.storage.store import SHA1, copy, sha1_of
 
 blueprint = Blueprint("staging", __name__)
 blueprint.before_request(insiders_only)
@@ -78,7 +79,7 @@ def _take(stream: IO[bytes], scratch: Path) -> tuple[int, str]:
 def _keep(upload_id: str, scratch: Path, digest: str) -> None:
     controller = here()
     with controller.db.session() as session:
-        controller.db.lock(session, files.LOCK)
+        controller.db.lock(session, references.LOCK)
         permission = session.get(Upload, upload_id, with_for_update=True)
         if permission is None or permission.droplet_hash is not None:
             raise bad_request("this upload is not expected")

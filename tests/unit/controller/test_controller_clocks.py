@@ -35,7 +35,7 @@ from components.controller.pool import Pool
 from components.controller.services_work import Services
 from components.controller.staging import ABANDONED_SECONDS, Stagings, silent
 from components.controller.starter import Starter
-from components.controller.store import Store
+from components.controller.storage.store import Store
 from components.controller.sweep import Sweeper
 from components.controller.task_watch import NEVER_STARTED, PENDING_SECONDS, Open, TaskWatch
 from components.controller.updates_runner import HOLD_SECONDS, Updates, _Memory

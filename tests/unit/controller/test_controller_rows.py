@@ -24,7 +24,7 @@ from components.controller.one_off import LISTED, TAILS
 from components.controller.operations import Operations
 from components.controller.places import Held
 from components.controller.pool import Pool
-from components.controller.store import Store
+from components.controller.storage.store import Store
 
 
 @pytest.fixture

@@ -16,12 +16,12 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from components.common.config import BusConfig
-from components.controller import files, leftovers, pool_files
 from components.controller.config import ControllerConfig
 from components.controller.db.database import Database
 from components.controller.db.models import FAILED, RUNNING, App, Base, Staging, Upload, User
 from components.controller.db.models_records import Identity
-from components.controller.store import Store, sha1_of
+from components.controller.storage import references, resource_pool, scratch_names
+from components.controller.storage.store import Store, sha1_of
 from components.controller.sweep import ANYWAY, LEAST_AGE_SECONDS, TRASH_SECONDS, Sweeper, too_many
 
 OLD, NEW = "a" * 40, "b" * 40
@@ -68,7 +68,10 @@ def test_what_a_dead_process_left_on_this_machine_goes(tmp_path: Path) -> None:
     kept = [tmp_path / f"ingot-upload-{mine}-x", tmp_path / "ingot-other-1-x", tmp_path / "upload-1-x"]
     for path in kept:
         path.write_text("")
-    assert sorted(leftovers.clear_local(tmp_path)) == [f"ingot-package-{dead}-y", f"ingot-upload-{dead}-x"]
+    assert sorted(scratch_names.clear_local(tmp_path)) == [
+        f"ingot-package-{dead}-y",
+        f"ingot-upload-{dead}-x",
+    ]
     assert sorted(tmp_path.iterdir()) == sorted(kept)
 
 
@@ -84,9 +87,9 @@ def test_what_was_being_written_to_the_share_goes_when_its_writer_is_dead(tmp_pa
     for what, name in names.items():
         path = tmp_path / name
         path.write_text("")
-        age = {"fresh": 0, "forgotten": 2 * leftovers.FOREIGN_SECONDS}.get(what, 100)
+        age = {"fresh": 0, "forgotten": 2 * scratch_names.FOREIGN_SECONDS}.get(what, 100)
         os.utime(path, (path.stat().st_mtime - age,) * 2)
-    assert set(leftovers.clear_shared(tmp_path, time.time())) == {names["mine"], names["forgotten"]}
+    assert set(scratch_names.clear_shared(tmp_path, time.time())) == {names["mine"], names["forgotten"]}
 
 
 @pytest.fixture
@@ -248,7 +251,7 @@ def test_what_a_restored_database_refers_to_comes_back_from_the_trash(
     with db.session() as session:
         session.delete(session.get_one(App, 1))
     # As the deletion of an application does.
-    files.release(db, store, packages=[used[0]], droplets=[used[0]])
+    references.release(db, store, packages=[used[0]], droplets=[used[0]])
     assert names(store.droplets) == names(store.packages) == used[1:]
     with db.session() as session:
         add_app(session, session.scalars(select(User)).one(), 1, used[0])
@@ -265,8 +268,8 @@ def test_the_trash_goes_first_where_the_share_is_full(
     with store.incoming():
         assert names(store.trash[0]) == [used[0]]
     # No disk is empty enough.
-    monkeypatch.setattr("components.controller.store.LOW_PART", 1.0)
-    monkeypatch.setattr("components.controller.store.LOW_BYTES", 1 << 62)
+    monkeypatch.setattr("components.controller.storage.store.LOW_PART", 1.0)
+    monkeypatch.setattr("components.controller.storage.store.LOW_BYTES", 1 << 62)
     with store.incoming():
         assert names(store.trash[0]) == []
     assert names(store.droplets) == used[1:]
@@ -331,14 +334,16 @@ def test_what_was_used_least_lately_leaves_a_pool_that_is_too_large(
     sweeper: Sweeper, store: Store, tmp_path: Path
 ) -> None:
     hours = [put(store, tmp_path, bytes([n]) * 100, n * 3600.0 + 60) for n in range(6)]
-    swept = pool_files.sweep(store.resources, time.time(), keep_seconds=1e9, most_bytes=lambda _: 350)
+    swept = resource_pool.sweep(store.resources, time.time(), keep_seconds=1e9, most_bytes=lambda _: 350)
     assert [path.exists() for path in hours] == [True] * 3 + [False] * 3
-    assert swept == pool_files.Swept(3, 300)
+    assert swept == resource_pool.Swept(3, 300)
     # What a push of this hour may count on stays, and all that there is room for.
-    swept = pool_files.sweep(store.resources, time.time(), keep_seconds=1e9, most_bytes=lambda _: 0)
+    swept = resource_pool.sweep(store.resources, time.time(), keep_seconds=1e9, most_bytes=lambda _: 0)
     assert [path.exists() for path in hours] == [True] + [False] * 5
-    swept = pool_files.sweep(store.resources, time.time(), keep_seconds=1e9, most_bytes=lambda there: there)
-    assert swept == pool_files.Swept(0, 100)
+    swept = resource_pool.sweep(
+        store.resources, time.time(), keep_seconds=1e9, most_bytes=lambda there: there
+    )
+    assert swept == resource_pool.Swept(0, 100)
 
 
 def test_a_full_share_makes_the_pool_smaller(
@@ -347,8 +352,8 @@ def test_a_full_share_makes_the_pool_smaller(
     hours = [put(store, tmp_path, bytes([n]) * 100, n * 7200.0) for n in range(8)]
     sweeper.sweep()
     assert all(path.exists() for path in hours)
-    monkeypatch.setattr("components.controller.store.LOW_PART", 1.0)
-    monkeypatch.setattr("components.controller.store.LOW_BYTES", 1 << 62)
+    monkeypatch.setattr("components.controller.storage.store.LOW_PART", 1.0)
+    monkeypatch.setattr("components.controller.storage.store.LOW_BYTES", 1 << 62)
     monkeypatch.setattr("components.controller.sweep.SOON_SECONDS", 0.0)
     sweeper.sweep()
     assert [path.exists() for path in hours] == [True] * 6 + [False] * 2

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy.orm import Session
 
-from components.controller import files, revisions, updates
+from components.controller import revisions, updates
 from components.controller.db.database import Database
 from components.controller.db.models import (
     CANARY_FAILED,
@@ -26,7 +26,8 @@ from components.controller.db.models import (
 )
 from components.controller.errors import ApiError
 from components.controller.revisions import KEPT, REMEMBERED
-from components.controller.store import Store
+from components.controller.storage import references
+from components.controller.storage.store import Store
 
 
 def sha(number: int) -> str:
@@ -235,7 +236,7 @@ def test_files_of_kept_revisions_stay(db: Database, tmp_path: Path) -> None:
             store.droplet(sha(number)).write_bytes(b"")
             store.package(sha(100 + number)).write_bytes(b"")
         app_id = made.id
-    files.release(db, store, packages=[sha(101)], droplets=[sha(1)])
+    references.release(db, store, packages=[sha(101)], droplets=[sha(1)])
     assert store.droplet(sha(1)).exists()
     assert store.package(sha(101)).exists()
     with db.session() as session:
@@ -244,7 +245,7 @@ def test_files_of_kept_revisions_stay(db: Database, tmp_path: Path) -> None:
         session.delete(made)
     with db.session() as session:
         assert not revisions.of(session, app_id)
-    files.release(db, store, packages=gone.packages, droplets=gone.droplets)
+    references.release(db, store, packages=gone.packages, droplets=gone.droplets)
     assert not [p for f in (store.droplets, store.packages) for p in f.iterdir() if p.is_file()]
     assert [sorted(p.name for p in f.iterdir()) for f in store.trash] == [
         [sha(1), sha(2)],

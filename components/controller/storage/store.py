@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import IO, TypeVar
 
 from components.common.share import Share, ShareUnwellError, answers
-from components.controller import leftovers
+from components.controller.storage import scratch_names
 
 T = TypeVar("T")
 
@@ -142,7 +142,7 @@ class Store:
     def _scratch(self) -> Path:
         if self.low():
             self.empty_trash()
-        handle, name = tempfile.mkstemp(dir=self.scratch, prefix=leftovers.shared())
+        handle, name = tempfile.mkstemp(dir=self.scratch, prefix=scratch_names.shared())
         os.close(handle)
         return Path(name)
 

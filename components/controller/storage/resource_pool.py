@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from components.controller.store import OWNERS, keep_private
+from components.controller.storage.store import OWNERS, keep_private
 
 # Files that a push was just told to leave out stay for as long as a push takes.
 SPARED_SECONDS = 3600.0

@@ -14,7 +14,7 @@ from sqlalchemy.orm import Session
 from components.common import log
 from components.controller.db.database import Database
 from components.controller.db.models import App, AppRevision, Upload
-from components.controller.store import Store
+from components.controller.storage.store import Store
 
 LOCK = "files"
 logger = log.get(__name__)
