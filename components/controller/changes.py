@@ -18,7 +18,7 @@ from components.controller.config import ControllerConfig
 from components.controller.db.database import Database
 from components.controller.db.models import STARTED, STOPPED, App
 from components.controller.errors import ApiError, denied
-from components.controller.pool import Pool
+from components.controller.pool.registry import Pool
 from components.controller.services_rows import Bound
 from components.controller.services_work import Fresh, Services
 from components.controller.update import Actions, Rules, Wanted, check_room, decide, growth, plan

@@ -28,7 +28,7 @@ from components.controller.lifecycle import Lifecycle
 from components.controller.operations import Operations
 from components.controller.places import REPEAT_SECONDS, Held, Places
 from components.controller.platform_hosts import PlatformHosts
-from components.controller.pool import Pool
+from components.controller.pool.registry import Pool
 from components.controller.services_work import Services
 from components.controller.staging import Stagings
 from components.controller.starter import Starter

@@ -25,8 +25,8 @@ from components.common.messages import (
 )
 from components.common.operation_messages import DeaUsage, RouterUsage, TaskEnded
 from components.common.platform_hosts import REGISTER, UNREGISTER
-from components.controller import machines
 from components.controller.context import Controller
+from components.controller.pool import machines
 
 REGISTER_SECONDS = 20.0
 SAVE_SECONDS = 5.0

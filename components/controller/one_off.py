@@ -37,8 +37,8 @@ from components.controller.db.models_records import (
     Task,
 )
 from components.controller.errors import ApiError, bad_request
-from components.controller.placement import Need
-from components.controller.pool import LOST, Pool
+from components.controller.pool.placement import Need
+from components.controller.pool.registry import LOST, Pool
 from components.controller.quotas import check_registered, lock, standing
 from components.controller.storage.store import Store
 from components.controller.task_watch import Heard, Open, TaskWatch

@@ -22,7 +22,7 @@ from components.controller.log_reader import LogReader
 from components.controller.one_off import OneOffs
 from components.controller.origin import Network, networks
 from components.controller.places import Places
-from components.controller.pool import Pool
+from components.controller.pool.registry import Pool
 from components.controller.rates import Buckets, Welcome
 from components.controller.storage.store import Store
 from components.controller.takings import HOME_SECONDS, Takings

@@ -6,7 +6,7 @@ import time
 
 from components.common.frameworks import InvalidFrameworkError, check_offered, offered
 from components.controller.errors import ApiError
-from components.controller.pool import LOST, Pool
+from components.controller.pool.registry import LOST, Pool
 from components.controller.update import Wanted
 
 

@@ -14,8 +14,8 @@ from components.common import log
 from components.common.bus_thread import BusThread
 from components.common.errors import BusError
 from components.common.messages import DeaDiscover, DeaHello, DeaStart, DeaStop, DropletRef
-from components.controller.placement import Need
-from components.controller.pool import EVACUATING, LOST, Pool
+from components.controller.pool.placement import Need
+from components.controller.pool.registry import EVACUATING, LOST, Pool
 
 PLACEMENTS = Counter(
     "ingot_controller_placements_total", "Instances placed, or not for want of room.", ["result"]

@@ -6,11 +6,12 @@ import re
 
 from flask import Blueprint, Response, jsonify
 
-from components.controller import apps, machines
+from components.controller import apps
 from components.controller.context import basic_only, here, insiders_only, json_object, user
 from components.controller.db import leases
 from components.controller.db.leases import LONGEST_TTL, Held
 from components.controller.errors import ApiError, bad_request
+from components.controller.pool import machines
 
 blueprint = Blueprint("v2", __name__, url_prefix="/v2")
 _NAME = re.compile(r"[a-z0-9_.-]{1,64}")

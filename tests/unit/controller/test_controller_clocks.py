@@ -12,7 +12,7 @@ import pytest
 from components.common.bus_thread import BusThread
 from components.common.config import BusConfig
 from components.common.messages import Capacity, DeaBeat
-from components.controller import machines, staging
+from components.controller import staging
 from components.controller.config import ControllerConfig
 from components.controller.db import leases
 from components.controller.db.database import Database
@@ -31,7 +31,8 @@ from components.controller.db.models import (
 )
 from components.controller.errors import ApiError
 from components.controller.gateways import Gateways
-from components.controller.pool import Pool
+from components.controller.pool import machines
+from components.controller.pool.registry import Pool
 from components.controller.services_work import Services
 from components.controller.staging import ABANDONED_SECONDS, Stagings, silent
 from components.controller.starter import Starter

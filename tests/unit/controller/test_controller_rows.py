@@ -23,7 +23,7 @@ from components.controller.db.models_records import TASK_RUNNING, TASK_SUCCEEDED
 from components.controller.one_off import LISTED, TAILS
 from components.controller.operations import Operations
 from components.controller.places import Held
-from components.controller.pool import Pool
+from components.controller.pool.registry import Pool
 from components.controller.storage.store import Store
 
 

@@ -9,7 +9,7 @@ import pytest
 from components.common.frameworks import check_offered, info_frameworks, info_runtimes, offered
 from components.common.messages import Capacity, DeaBeat
 from components.controller.errors import ApiError
-from components.controller.pool import Pool
+from components.controller.pool.registry import Pool
 from components.controller.runtimes import check, versions
 from components.controller.update import Wanted
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from components.common.messages import DeaStart
-from components.controller.pool import Pool
+from components.controller.pool.registry import Pool
 from components.controller.starter import Starter
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 
 from components.common.messages import DeaBeat
-from components.controller.placement import Board, Candidate, Choose, Need
+from components.controller.pool.placement import Board, Candidate, Choose, Need
 
 UP, EVACUATING, LOST = "up", "evacuating", "lost"
 # A DEA is lost when it was silent for more than this many of its own intervals.

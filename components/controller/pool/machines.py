@@ -11,7 +11,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 
 from components.controller.db.database import Database
 from components.controller.db.models import Machine
-from components.controller.pool import REMEMBER_SECONDS, Pool, left, remembered
+from components.controller.pool.registry import REMEMBER_SECONDS, Pool, left, remembered
 
 # Several workers hear the same beats; one of them writes.
 WRITE_SECONDS = 4.0
