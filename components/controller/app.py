@@ -17,10 +17,10 @@ from components.common.database import unavailable
 from components.common.share import ShareUnwellError
 from components.controller.audit import client_address, record, shown_path
 from components.controller.auth import caller_of
-from components.controller.bodies import MethodOverride
 from components.controller.context import EXTENSION, Controller, here
 from components.controller.errors import NO_DATABASE, NO_SHARE, ApiError, BusyError, unexpected
-from components.controller.rates import TooManyError
+from components.controller.requests.body import MethodOverride
+from components.controller.requests.rate_limit import TooManyError
 from components.controller.routes import BLUEPRINTS
 from components.controller.storage import scratch_names
 from components.controller.storage.store import full

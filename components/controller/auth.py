@@ -24,7 +24,7 @@ from components.common import log
 from components.controller.config import ControllerConfig
 from components.controller.db.models import User
 from components.controller.errors import ApiError, bad_request, denied
-from components.controller.rates import TooManyError
+from components.controller.requests.rate_limit import TooManyError
 
 logger = log.get(__name__)
 _HASHER = argon2.PasswordHasher()

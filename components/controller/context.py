@@ -18,17 +18,17 @@ from components.common.probes import authorised
 from components.common.share import Share
 from components.controller.ask import Asker
 from components.controller.auth import Caller, Tokens
-from components.controller.bodies import MAX_ANONYMOUS, MAX_JSON, read_json
 from components.controller.config import ControllerConfig
 from components.controller.db.database import Database
 from components.controller.errors import BusyError, bad_request, denied, no_app
 from components.controller.gateways import Gateways
-from components.controller.insiders import Insiders
 from components.controller.lifecycle import Lifecycle
 from components.controller.operations import Operations
-from components.controller.places import REPEAT_SECONDS, Held, Places
 from components.controller.platform_hosts import PlatformHosts
 from components.controller.pool.registry import Pool
+from components.controller.requests.body import MAX_ANONYMOUS, MAX_JSON, read_json
+from components.controller.requests.insiders import Insiders
+from components.controller.requests.thread_limits import REPEAT_SECONDS, Held, Places
 from components.controller.services_work import Services
 from components.controller.staging import Stagings
 from components.controller.starter import Starter

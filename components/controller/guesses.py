@@ -1,4 +1,4 @@
-"""Logins and registrations of strangers: how often they may fail, in this process and, by `takings`, at all of them."""
+"""Logins and registrations of strangers: how often they may fail, in this process and, by `shared_rate_limit`, at all of them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from components.controller.audit import client_network
 from components.controller.config import RateLimit
 from components.controller.context import Controller
 from components.controller.operations import Operations
-from components.controller.rates import TooManyError
+from components.controller.requests.rate_limit import TooManyError
 
 
 @dataclass(frozen=True, slots=True)

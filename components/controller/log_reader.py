@@ -26,7 +26,7 @@ from components.controller.log_reading import (
     newest,
     share,
 )
-from components.controller.places import Places
+from components.controller.requests.thread_limits import Places
 
 FIND_SECONDS = 1.0
 # What a DEA may take beside the wait it was asked for.

@@ -24,7 +24,6 @@ from components.common.errors import BusError, MessageError
 from components.common.messages import DeaStart
 from components.common.operation_messages import TaskEnded, TaskRef, TaskReply, TaskStart
 from components.controller import apps
-from components.controller.asked import members, whole
 from components.controller.auth import Caller
 from components.controller.config import ControllerConfig
 from components.controller.db.database import Database
@@ -40,6 +39,7 @@ from components.controller.errors import ApiError, bad_request
 from components.controller.pool.placement import Need
 from components.controller.pool.registry import LOST, Pool
 from components.controller.quotas import check_registered, lock, standing
+from components.controller.requests.query import members, whole
 from components.controller.storage.store import Store
 from components.controller.task_watch import Heard, Open, TaskWatch
 from components.controller.update import LEAST_MEMORY

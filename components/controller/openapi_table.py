@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from components.controller.asked import LARGEST_PAGE
 from components.controller.log_reading import MOST_LINES
 from components.controller.quotas import NAMES
+from components.controller.requests.query import LARGEST_PAGE
 
 # Who may ask: anybody; a token; an administrator's token; or a password of its own.
 OPEN, USER, ADMIN, GATEWAY, BULK, STAGING, STATUS = (

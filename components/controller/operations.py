@@ -13,19 +13,19 @@ from sqlalchemy.exc import SQLAlchemyError
 from components.common import log
 from components.common.bus_thread import BusThread
 from components.controller import events, usage
-from components.controller.asked import Cursors
+from components.controller.client_address import Network, networks
 from components.controller.config import ControllerConfig, RateLimit
 from components.controller.db import workers
 from components.controller.db.database import Database
 from components.controller.db.workers import Workers
 from components.controller.log_reader import LogReader
 from components.controller.one_off import OneOffs
-from components.controller.origin import Network, networks
-from components.controller.places import Places
 from components.controller.pool.registry import Pool
-from components.controller.rates import Buckets, Welcome
+from components.controller.requests.query import Cursors
+from components.controller.requests.rate_limit import Buckets, Welcome
+from components.controller.requests.shared_rate_limit import HOME_SECONDS, Takings
+from components.controller.requests.thread_limits import Places
 from components.controller.storage.store import Store
-from components.controller.takings import HOME_SECONDS, Takings
 
 LOOK_SECONDS = 2.0
 PRUNE_SECONDS = 600.0

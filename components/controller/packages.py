@@ -13,8 +13,8 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from components.controller.archives import Entry, Names, extract, inspect, refused, safe_name
-from components.controller.bodies import MAX_FINGERPRINTS, parse_json
 from components.controller.errors import ApiError, bad_request, unexpected
+from components.controller.requests.body import MAX_FINGERPRINTS, parse_json
 from components.controller.storage.store import BLOCK, Store, sha1_of
 
 # Written into every entry, so that the same files give the same package.

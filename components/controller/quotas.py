@@ -10,12 +10,12 @@ import msgspec
 from sqlalchemy import Connection, bindparam, func, or_, select
 from sqlalchemy.orm import Session
 
-from components.controller.asked import members, whole
 from components.controller.config import Capacity, ControllerConfig
 from components.controller.db.database import Database
 from components.controller.db.models import RUNNING, STARTED, App, Route, ServiceConfig, Staging, User
 from components.controller.db.models_records import TASK_OPEN, Quota, Task
 from components.controller.errors import ApiError
+from components.controller.requests.query import members, whole
 
 # Those of 2011, which `/info` shows, and all.
 OLD_NAMES = ("memory", "apps", "app_uris", "services")

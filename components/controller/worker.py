@@ -19,10 +19,16 @@ from flask import Flask
 from gunicorn.workers.gthread import TConn, ThreadWorker
 from prometheus_client import Counter
 
-from components.controller.arrivals import Arrival, State
 from components.controller.context import EXTENSION, Controller
 from components.controller.errors import BusyError, SlowError
-from components.controller.places import DELIVERIES, REPEAT_SECONDS, SEND_SECONDS, Paced, Places
+from components.controller.requests.arrivals import Arrival, State
+from components.controller.requests.thread_limits import (
+    DELIVERIES,
+    REPEAT_SECONDS,
+    SEND_SECONDS,
+    Paced,
+    Places,
+)
 
 # Threads for what the platform's machines ask to keep it alive, and for the droplets that stagers deliver.
 RESERVED = 4

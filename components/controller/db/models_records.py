@@ -39,7 +39,7 @@ class Quota(Base):
 
 
 class Taking(Base):
-    """A bucket of what strangers and accounts do seldom, as `takings.level` reads it; `at` is the database's clock, `key` says of whom."""
+    """A bucket of what strangers and accounts do seldom, as `shared_rate_limit.level` reads it; `at` is the database's clock, `key` says of whom."""
 
     __tablename__ = "takings"
 

@@ -12,7 +12,6 @@ from flask import Blueprint, Response, jsonify, request
 from components.common import trees
 from components.controller import apps, updates, views
 from components.controller.apps import Handle
-from components.controller.bodies import MAX_FINGERPRINTS
 from components.controller.context import here, holding, json_object, json_value, nothing, stored, user
 from components.controller.db.models import (
     CANARY_FAILED,
@@ -26,7 +25,8 @@ from components.controller.db.models import (
 )
 from components.controller.errors import bad_request, no_app
 from components.controller.packages import PackageLimits, build_package, parse_resources
-from components.controller.rates import TooManyError
+from components.controller.requests.body import MAX_FINGERPRINTS
+from components.controller.requests.rate_limit import TooManyError
 from components.controller.storage import scratch_names
 
 blueprint = Blueprint("apps", __name__)

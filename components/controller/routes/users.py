@@ -23,7 +23,7 @@ from components.controller.context import admin, here, json_object, nothing, use
 from components.controller.db.models import App, User
 from components.controller.errors import ApiError, bad_request, denied
 from components.controller.guesses import Guess, at_the_door, count_registration
-from components.controller.rates import TooManyError
+from components.controller.requests.rate_limit import TooManyError
 
 blueprint = Blueprint("users", __name__)
 

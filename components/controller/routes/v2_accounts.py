@@ -9,11 +9,11 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from components.controller import quotas
-from components.controller.asked import LARGEST_PAGE, PAGE, Query
 from components.controller.auth import find_user, void_tokens
 from components.controller.context import admin, here, json_object, nothing, user
 from components.controller.db.models import User
 from components.controller.errors import ApiError, bad_request, denied
+from components.controller.requests.query import LARGEST_PAGE, PAGE, Query
 
 blueprint = Blueprint("v2_accounts", __name__, url_prefix="/v2/users")
 _KIND = "users"

@@ -9,11 +9,11 @@ from flask import Blueprint, Response, current_app, jsonify, request
 from sqlalchemy import and_, or_, select
 
 from components.controller import apps, events, openapi, usage, views
-from components.controller.asked import LARGEST_PAGE, PAGE, Query
 from components.controller.auth import find_user
 from components.controller.context import here, user
 from components.controller.db.models import App, User
 from components.controller.errors import ApiError, bad_request, denied
+from components.controller.requests.query import LARGEST_PAGE, PAGE, Query
 from components.controller.views import View
 
 blueprint = Blueprint("v2_records", __name__, url_prefix="/v2")

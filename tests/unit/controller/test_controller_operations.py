@@ -9,7 +9,7 @@ from werkzeug.datastructures import MultiDict
 
 from components.common.operation_messages import DeaUsage, LogReply, RouterUsage, UsageSample
 from components.controller import platform_logs, usage
-from components.controller.asked import Cursors, Query, members, whole
+from components.controller.client_address import networks, origin
 from components.controller.config import RateLimit
 from components.controller.errors import ApiError
 from components.controller.log_reading import (
@@ -24,8 +24,8 @@ from components.controller.log_reading import (
     share,
     valid_place,
 )
-from components.controller.origin import networks, origin
-from components.controller.rates import MOST_KEYS, Buckets, TooManyError, Welcome
+from components.controller.requests.query import Cursors, Query, members, whole
+from components.controller.requests.rate_limit import MOST_KEYS, Buckets, TooManyError, Welcome
 from components.controller.task_watch import (
     DEA_LOST,
     LOST_SECONDS,

@@ -14,8 +14,8 @@ from components.controller.auth import Hashing, Tokens, hash_password, verify_pa
 from components.controller.config import ControllerConfig
 from components.controller.errors import TABLE, ApiError
 from components.controller.live_logs import LiveLogs
-from components.controller.rates import TooManyError
 from components.controller.recent import Recent
+from components.controller.requests.rate_limit import TooManyError
 
 GOOD = {
     "bus": {"urls": ["nats://127.0.0.1:4222"]},

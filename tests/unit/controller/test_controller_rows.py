@@ -22,8 +22,8 @@ from components.controller.db.models import App, Base, Event, User
 from components.controller.db.models_records import TASK_RUNNING, TASK_SUCCEEDED, Task, UsageDay
 from components.controller.one_off import LISTED, TAILS
 from components.controller.operations import Operations
-from components.controller.places import Held
 from components.controller.pool.registry import Pool
+from components.controller.requests.thread_limits import Held
 from components.controller.storage.store import Store
 
 

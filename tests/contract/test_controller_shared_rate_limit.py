@@ -10,8 +10,8 @@ from sqlalchemy import select
 from components.controller.config import RateLimit
 from components.controller.db.models_records import Taking
 from components.controller.db.workers import Workers
-from components.controller.rates import Buckets
-from components.controller.takings import HOME_SECONDS, Takings, level
+from components.controller.requests.rate_limit import Buckets
+from components.controller.requests.shared_rate_limit import HOME_SECONDS, Takings, level
 from tests.contract.vmc_client import Vmc, controller_in, served, worker
 
 

@@ -1,4 +1,4 @@
-"""How often somebody may ask: token buckets, in one process (pure; times are handed in). `takings` has those of all processes."""
+"""How often somebody may ask: token buckets, in one process (pure; times are handed in). `shared_rate_limit` has those of all processes."""
 
 from __future__ import annotations
 

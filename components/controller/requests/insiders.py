@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Collection
 
-from components.controller.origin import networks, within
+from components.controller.client_address import networks, within
 
 
 class Insiders:
