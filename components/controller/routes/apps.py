@@ -24,7 +24,7 @@ from components.controller.db.models import (
     AppUpdate,
 )
 from components.controller.errors import bad_request, no_app
-from components.controller.packages import PackageLimits, build_package, parse_resources
+from components.controller.packages.upload import PackageLimits, build_package, parse_resources
 from components.controller.requests.body import MAX_FINGERPRINTS
 from components.controller.requests.rate_limit import TooManyError
 from components.controller.storage import scratch_names

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from components.controller.archives import Entry, Names, extract, inspect, refused, safe_name
 from components.controller.errors import ApiError, bad_request, unexpected
+from components.controller.packages.zip_reader import Entry, Names, extract, inspect, refused, safe_name
 from components.controller.requests.body import MAX_FINGERPRINTS, parse_json
 from components.controller.storage.store import BLOCK, Store, sha1_of
 
