@@ -15,8 +15,8 @@ from werkzeug.routing import PathConverter
 from components.common import log
 from components.common.database import unavailable
 from components.common.share import ShareUnwellError
+from components.controller.accounts.auth import caller_of
 from components.controller.audit import client_address, record, shown_path
-from components.controller.auth import caller_of
 from components.controller.context import EXTENSION, Controller, here
 from components.controller.errors import NO_DATABASE, NO_SHARE, ApiError, BusyError, unexpected
 from components.controller.requests.body import MethodOverride

@@ -17,11 +17,11 @@ from sqlalchemy.orm import Session
 from components.common.frameworks import UNKNOWN
 from components.common.messages import DeaStart, HealthCheck, Limits
 from components.controller import views
-from components.controller.auth import Caller
+from components.controller.accounts.auth import Caller
+from components.controller.accounts.quotas import standing
 from components.controller.config import ControllerConfig
 from components.controller.db.models import DISK_QUOTA, PENDING, STAGED, STARTED, STOPPED, App, Route
 from components.controller.errors import ApiError, no_app
-from components.controller.quotas import standing
 from components.controller.services import start_shape
 from components.controller.storage.store import Store
 from components.controller.update import Rules, Wanted, reserved_hosts

@@ -11,12 +11,12 @@ from sqlalchemy import insert
 from sqlalchemy.exc import SQLAlchemyError
 
 from components.common import log
-from components.controller.auth import Caller
+from components.controller.accounts.auth import Caller
+from components.controller.accounts.events import NOBODY
 from components.controller.client_address import origin, subscriber
 from components.controller.context import here
 from components.controller.db.models import Event
 from components.controller.errors import NO_DATABASE, TABLE
-from components.controller.events import NOBODY
 
 _CHANGING = ("POST", "PUT", "DELETE", "PATCH")
 # Segments of paths that open something to any reader of them: view and its part.

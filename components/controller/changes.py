@@ -12,8 +12,9 @@ from typing import Any
 
 from sqlalchemy.orm import Session
 
-from components.controller import apps, befores, quotas, revisions, runtimes, updates
-from components.controller.auth import Caller
+from components.controller import apps, befores, revisions, runtimes, updates
+from components.controller.accounts import quotas
+from components.controller.accounts.auth import Caller
 from components.controller.config import ControllerConfig
 from components.controller.db.database import Database
 from components.controller.db.models import STARTED, STOPPED, App

@@ -16,8 +16,8 @@ from components.common.bus_thread import BusThread
 from components.common.identity import Identity
 from components.common.probes import authorised
 from components.common.share import Share
+from components.controller.accounts.auth import Caller, Tokens
 from components.controller.ask import Asker
-from components.controller.auth import Caller, Tokens
 from components.controller.config import ControllerConfig
 from components.controller.db.database import Database
 from components.controller.errors import BusyError, bad_request, denied, no_app

@@ -18,7 +18,7 @@ from sqlalchemy.orm import Session
 from components.common import log
 from components.common.messages import DeaStart, HmRequest
 from components.controller import apps, revisions, updates, views
-from components.controller.auth import Caller
+from components.controller.accounts.auth import Caller
 from components.controller.changes import Change, Changes
 from components.controller.config import ControllerConfig
 from components.controller.db.database import Database

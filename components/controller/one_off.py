@@ -24,7 +24,8 @@ from components.common.errors import BusError, MessageError
 from components.common.messages import DeaStart
 from components.common.operation_messages import TaskEnded, TaskRef, TaskReply, TaskStart
 from components.controller import apps
-from components.controller.auth import Caller
+from components.controller.accounts.auth import Caller
+from components.controller.accounts.quotas import check_registered, lock, standing
 from components.controller.config import ControllerConfig
 from components.controller.db.database import Database
 from components.controller.db.models_records import (
@@ -38,7 +39,6 @@ from components.controller.db.models_records import (
 from components.controller.errors import ApiError, bad_request
 from components.controller.pool.placement import Need
 from components.controller.pool.registry import LOST, Pool
-from components.controller.quotas import check_registered, lock, standing
 from components.controller.requests.query import members, whole
 from components.controller.storage.store import Store
 from components.controller.task_watch import Heard, Open, TaskWatch

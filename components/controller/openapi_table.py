@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from components.controller.accounts.quotas import NAMES
 from components.controller.log_reading import MOST_LINES
-from components.controller.quotas import NAMES
 from components.controller.requests.query import LARGEST_PAGE
 
 # Who may ask: anybody; a token; an administrator's token; or a password of its own.

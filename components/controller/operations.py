@@ -12,7 +12,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from components.common import log
 from components.common.bus_thread import BusThread
-from components.controller import events, usage
+from components.controller.accounts import events, usage
 from components.controller.client_address import Network, networks
 from components.controller.config import ControllerConfig, RateLimit
 from components.controller.db import workers

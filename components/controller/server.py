@@ -19,8 +19,8 @@ from components.common.daemon import notify
 from components.common.gunicorn_log import GunicornLogger
 from components.common.identity import Identity
 from components.common.share import Share, ShareUnwellError, answers
+from components.controller.accounts.auth import add_user, find_user
 from components.controller.app import create_app
-from components.controller.auth import add_user, find_user
 from components.controller.config import ControllerConfig
 from components.controller.context import Controller
 from components.controller.db.database import Database

@@ -13,7 +13,7 @@ from sqlalchemy import delete, exists, func, select
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
-from components.controller.auth import Caller
+from components.controller.accounts.auth import Caller
 from components.controller.db.database import Database
 from components.controller.db.models import BindingToken, Service, ServiceBinding, ServiceConfig
 from components.controller.errors import ApiError, denied

@@ -20,9 +20,10 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from components.common import log
-from components.controller import apps, quotas
+from components.controller import apps
 from components.controller import services_rows as rows
-from components.controller.auth import Caller
+from components.controller.accounts import quotas
+from components.controller.accounts.auth import Caller
 from components.controller.config import ControllerConfig
 from components.controller.db.database import Database
 from components.controller.db.models import App, BindingToken, ServiceBinding, ServiceConfig, User

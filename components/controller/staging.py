@@ -23,7 +23,8 @@ from components.common.bus import BusNoAnswerError
 from components.common.bus_thread import BusThread
 from components.common.errors import BusError, IngotError
 from components.common.messages import StagingReply, StagingRequest
-from components.controller import quotas, updates
+from components.controller import updates
+from components.controller.accounts import quotas
 from components.controller.apps import built_from, by_id, touch
 from components.controller.config import ControllerConfig
 from components.controller.db.database import Database

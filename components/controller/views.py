@@ -11,7 +11,7 @@ from typing import Any
 
 from sqlalchemy import Connection, bindparam, func, literal_column, select
 
-from components.controller.auth import Caller
+from components.controller.accounts.auth import Caller
 from components.controller.db.models import App, Route, ServiceBinding, ServiceConfig, version_of
 from components.controller.errors import no_app
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from components.controller import quotas
+from components.controller.accounts import quotas
 from components.controller.apps import built_from, by_id
 from components.controller.context import Controller
 from components.controller.db.models import PENDING, RUNNING, STAGED, STARTED, STOPPED, Staging

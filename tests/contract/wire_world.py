@@ -11,7 +11,7 @@ from typing import Any
 
 from sqlalchemy import select, update
 
-from components.controller.auth import Tokens
+from components.controller.accounts.auth import Tokens
 from components.controller.context import Controller
 from components.controller.db.models import STAGED, STARTED, App, Upload
 from tests.contract.gateway_stub import TOKEN, GatewayStub

@@ -10,7 +10,7 @@ import time
 
 import argon2
 
-from components.controller.auth import find_user, new_epoch
+from components.controller.accounts.auth import find_user, new_epoch
 from components.controller.db.database import Database
 from components.controller.db.models import User
 

@@ -18,9 +18,9 @@ from sqlalchemy import text
 
 from components.common.bus_thread import BusThread
 from components.common.config import BusConfig
-from components.controller import quotas
+from components.controller.accounts import quotas
+from components.controller.accounts.auth import Caller
 from components.controller.apps import by_id
-from components.controller.auth import Caller
 from components.controller.config import ControllerConfig
 from components.controller.db.database import Database
 from components.controller.db.models import STAGED, STARTED, App, Base, User

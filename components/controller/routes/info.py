@@ -5,8 +5,9 @@ from __future__ import annotations
 from flask import Blueprint, Response, g, jsonify
 
 from components.common.frameworks import info_frameworks, info_runtimes
-from components.controller import quotas, services_rows
-from components.controller.auth import Caller
+from components.controller import services_rows
+from components.controller.accounts import quotas
+from components.controller.accounts.auth import Caller
 from components.controller.context import here, user
 from components.controller.runtimes import versions
 from components.controller.services import catalogue

@@ -9,9 +9,9 @@ from flask import Blueprint, Response, g, jsonify, request
 from sqlalchemy import select
 from sqlalchemy.orm import selectinload
 
-from components.controller import quotas, services_rows
-from components.controller.audit import client_network
-from components.controller.auth import (
+from components.controller import services_rows
+from components.controller.accounts import quotas
+from components.controller.accounts.auth import (
     Caller,
     add_user,
     find_user,
@@ -19,6 +19,7 @@ from components.controller.auth import (
     verify_password,
     void_tokens,
 )
+from components.controller.audit import client_network
 from components.controller.context import admin, here, json_object, nothing, user
 from components.controller.db.models import App, User
 from components.controller.errors import ApiError, bad_request, denied

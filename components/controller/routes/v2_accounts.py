@@ -8,8 +8,8 @@ from flask import Blueprint, Response, jsonify, request
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from components.controller import quotas
-from components.controller.auth import find_user, void_tokens
+from components.controller.accounts import quotas
+from components.controller.accounts.auth import find_user, void_tokens
 from components.controller.context import admin, here, json_object, nothing, user
 from components.controller.db.models import User
 from components.controller.errors import ApiError, bad_request, denied

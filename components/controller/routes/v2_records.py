@@ -8,8 +8,9 @@ import time
 from flask import Blueprint, Response, current_app, jsonify, request
 from sqlalchemy import and_, or_, select
 
-from components.controller import apps, events, openapi, usage, views
-from components.controller.auth import find_user
+from components.controller import apps, openapi, views
+from components.controller.accounts import events, usage
+from components.controller.accounts.auth import find_user
 from components.controller.context import here, user
 from components.controller.db.models import App, User
 from components.controller.errors import ApiError, bad_request, denied

@@ -8,7 +8,8 @@ import pytest
 from werkzeug.datastructures import MultiDict
 
 from components.common.operation_messages import DeaUsage, LogReply, RouterUsage, UsageSample
-from components.controller import platform_logs, usage
+from components.controller import platform_logs
+from components.controller.accounts import usage
 from components.controller.client_address import networks, origin
 from components.controller.config import RateLimit
 from components.controller.errors import ApiError

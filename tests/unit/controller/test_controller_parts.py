@@ -10,7 +10,7 @@ import pytest
 from components.common.config import parse
 from components.common.errors import ConfigError
 from components.controller import views
-from components.controller.auth import Hashing, Tokens, hash_password, verify_password
+from components.controller.accounts.auth import Hashing, Tokens, hash_password, verify_password
 from components.controller.config import ControllerConfig
 from components.controller.errors import TABLE, ApiError
 from components.controller.live_logs import LiveLogs

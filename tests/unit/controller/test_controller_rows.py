@@ -14,8 +14,9 @@ from sqlalchemy.event import listens_for
 from components.common import database
 from components.common.bus_thread import BusThread
 from components.common.config import BusConfig
-from components.controller import events, one_off
-from components.controller.auth import Caller
+from components.controller import one_off
+from components.controller.accounts import events
+from components.controller.accounts.auth import Caller
 from components.controller.config import ControllerConfig
 from components.controller.db.database import Database
 from components.controller.db.models import App, Base, Event, User
