@@ -18,7 +18,7 @@ from components.common.messages import (
     InstancesReply,
     StatusQuery,
 )
-from components.controller.apps import Handle
+from components.controller.apps.rows import Handle
 from components.controller.db.models import STARTED
 from components.controller.recent import Recent
 

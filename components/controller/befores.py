@@ -15,11 +15,11 @@ import msgspec
 from sqlalchemy import delete
 from sqlalchemy.orm import Session
 
-from components.controller import apps
+from components.controller.apps import rows as app_rows
+from components.controller.apps.change_plan import Wanted
 from components.controller.db.models import UPDATING, App, AppBefore, AppUpdate
 from components.controller.services_rows import Bound
 from components.controller.services_work import Services
-from components.controller.update import Wanted
 
 # Of a change that no update brings yet, and of the open update.
 CHANGE, UPDATE = "change", "update"
@@ -87,7 +87,7 @@ def take_back(session: Session, app: App, of: str, key: str, services: Services)
     session.delete(row)
     added = set(after.services).difference(before.services)
     gone = services.drop(session, [b for b in app.bindings if b.config.alias in added])
-    apps.put_back(session, app, rewind(apps.wanted(session, app), before, after))
+    app_rows.put_back(session, app, rewind(app_rows.wanted(session, app), before, after))
     return gone
 
 

@@ -12,9 +12,12 @@ from typing import Any
 
 from sqlalchemy.orm import Session
 
-from components.controller import apps, befores, revisions, runtimes, updates
+from components.controller import befores, updates
 from components.controller.accounts import quotas
 from components.controller.accounts.auth import Caller
+from components.controller.apps import revisions, runtimes
+from components.controller.apps import rows as app_rows
+from components.controller.apps.change_plan import Actions, Rules, Wanted, check_room, decide, growth, plan
 from components.controller.config import ControllerConfig
 from components.controller.db.database import Database
 from components.controller.db.models import STARTED, STOPPED, App
@@ -22,7 +25,6 @@ from components.controller.errors import ApiError, denied
 from components.controller.pool.registry import Pool
 from components.controller.services_rows import Bound
 from components.controller.services_work import Fresh, Services
-from components.controller.update import Actions, Rules, Wanted, check_room, decide, growth, plan
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +54,7 @@ class Changes:
         """
         if not quotas.lock(session.connection(), caller.id):
             raise denied()
-        rules = apps.rules(session, caller.id, self._config, None)
+        rules = app_rows.rules(session, caller.id, self._config, None)
         target = plan(Wanted(name=name), body, rules, create=True)
         runtimes.check(self._pool, Wanted(name=name), target)
         return target
@@ -60,7 +62,7 @@ class Changes:
     def rules(self, session: Session, app: App) -> Rules:
         """Return what holds for an application's owner; its row being locked, theirs is locked as well."""
         quotas.lock(session.connection(), app.owner_id)
-        return apps.rules(session, app.owner_id, self._config, app)
+        return app_rows.rules(session, app.owner_id, self._config, app)
 
     def check_start(self, session: Session, app: App) -> None:
         """Say whether an application may be started as it is: others may have started while it was staged.
@@ -68,7 +70,7 @@ class Changes:
         Raises:
             ApiError: 600, 603, 604, 607.
         """
-        rules, now = self.rules(session, app), apps.wanted(session, app)
+        rules, now = self.rules(session, app), app_rows.wanted(session, app)
         check_room(now, rules)
         if rules.registered:
             quotas.check_registered(
@@ -87,9 +89,9 @@ class Changes:
                 target = self.plan_new(session, caller, str(body.get("name")), body)
                 known: tuple[str, ...] = ()
             else:
-                app = apps.find(session, caller, name)
-                current = apps.wanted(session, app)
-                target = plan(current, body, apps.rules(session, app.owner_id, self._config, app))
+                app = app_rows.find(session, caller, name)
+                current = app_rows.wanted(session, app)
+                target = plan(current, body, app_rows.rules(session, app.owner_id, self._config, app))
                 known = current.services
         return self._services.make(caller, [alias for alias in target.services if alias not in known])
 
@@ -97,8 +99,8 @@ class Changes:
         """Change an application's row, and nothing that runs; `rolls` where a rolling update is to bring the change."""
         fresh = self.bind_new(caller, name, body)
         with self._services.kept(fresh), self._db.session() as session:
-            app = apps.find(session, caller, name, lock=True)
-            current = apps.wanted(session, app)
+            app = app_rows.find(session, caller, name, lock=True)
+            current = app_rows.wanted(session, app)
             if rolls:
                 # To name no services is to keep those there are, whoever has bound them meanwhile.
                 body = {"services": list(current.services), **body}
@@ -114,14 +116,14 @@ class Changes:
                 revisions.adopt(session, app)
                 if rolls or actions.start:
                     before = befores.note(session, app, current, target)
-            apps.apply(session, app, current, target)
+            app_rows.apply(session, app, current, target)
             if actions.stop:
                 app.state = STOPPED
                 updates.close(session, app.id, "the application was stopped", self._db.now(session))
             gone: list[Bound] = []
             if fresh or target.services != current.services:
                 gone = self._services.settle(session, app, target.services, fresh)
-            apps.restage_if_due(app)
+            app_rows.restage_if_due(app)
             change = Change(app.id, before, target, actions)
         self._services.unbind(gone)
         return change
@@ -145,7 +147,7 @@ class Changes:
             yield failed
         except ApiError as error:
             with self._db.session() as session:
-                app = apps.by_id(session, change.app_id, lock=True) if change else None
+                app = app_rows.by_id(session, change.app_id, lock=True) if change else None
                 if app is not None and app.state == STARTED:
                     if app.started_package_hash not in (None, app.staged_package_hash):
                         updates.refuse(session, app, by, str(error), self._db.now(session))

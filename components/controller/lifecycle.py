@@ -17,20 +17,22 @@ from sqlalchemy.orm import Session
 
 from components.common import log
 from components.common.messages import DeaStart, HmRequest
-from components.controller import apps, revisions, updates, views
+from components.controller import updates
 from components.controller.accounts.auth import Caller
+from components.controller.apps import revisions, summary
+from components.controller.apps import rows as app_rows
+from components.controller.apps.change_plan import Wanted
+from components.controller.apps.revisions import Released
 from components.controller.changes import Change, Changes
 from components.controller.config import ControllerConfig
 from components.controller.db.database import Database
 from components.controller.db.models import PENDING, STAGED, STARTED, STOPPED, App
 from components.controller.errors import ApiError, no_app
-from components.controller.revisions import Released
 from components.controller.services_work import Services
 from components.controller.staging import Ends, Stagings, under_way
 from components.controller.starter import Starter
 from components.controller.storage import references
 from components.controller.storage.store import Store
-from components.controller.update import Wanted
 from components.controller.updates_runner import Updates
 
 logger = log.get(__name__)
@@ -75,7 +77,7 @@ class Lifecycle:
                 target = self._changes.plan_new(session, caller, name, body)
                 app = App(owner_id=caller.id, name=name, created_at=now, updated_at=now, bindings=[])
                 session.add(app)
-                apps.apply(session, app, Wanted(name=name), target)
+                app_rows.apply(session, app, Wanted(name=name), target)
                 self._services.settle(session, app, target.services, fresh)
         except IntegrityError as error:
             raise ApiError(300, f"there is an application {name!r} already") from error
@@ -99,7 +101,7 @@ class Lifecycle:
             ApiError: 305 for one that is not started, 102, 302 without any DEA, 310; then what ran runs on.
         """
         with self._db.session() as session:
-            app = apps.find(session, caller, name, lock=True)
+            app = app_rows.find(session, caller, name, lock=True)
             if app.state != STARTED:
                 raise ApiError(305)
             meta = body.get("meta")
@@ -107,7 +109,7 @@ class Lifecycle:
             if given is not None and given != app.lock_version:
                 raise ApiError(102, given)
             app.lock_version += 1
-            apps.restage_if_due(app, running=True)
+            app_rows.restage_if_due(app, running=True)
             revisions.adopt(session, app)
             app_id, package = app.id, app.package_hash
         self._check_deas(app_id)
@@ -124,7 +126,7 @@ class Lifecycle:
         """
         wished = {key: value for key, value in body.items() if key != "state"}
         with self._db.session() as session:
-            app = apps.find(session, caller, name)
+            app = app_rows.find(session, caller, name)
             if app.state != STARTED:
                 raise ApiError(305)
             app_id = app.id
@@ -135,15 +137,15 @@ class Lifecycle:
             self._refuse(caller, name, error)
             raise
         with self._db.session() as session:
-            app = apps.find(session, caller, name, lock=True)
-            apps.restage_if_due(app, running=True)
+            app = app_rows.find(session, caller, name, lock=True)
+            app_rows.restage_if_due(app, running=True)
             package = app.package_hash
         self._roll(app_id, change, _who(caller), package)
 
     def _refuse(self, caller: Caller, name: str, error: ApiError) -> None:
         """Leave no files behind that wait for a change which was refused; those that are being staged are another's."""
         with self._db.session() as session:
-            app = apps.find(session, caller, name, lock=True)
+            app = app_rows.find(session, caller, name, lock=True)
             now = self._db.now(session)
             if app.state == STARTED and app.package_state != STAGED and not under_way(session, app.id, now):
                 updates.refuse(session, app, _who(caller), str(error), now)
@@ -177,8 +179,8 @@ class Lifecycle:
     def _reroute(self, app_id: int) -> None:
         """Tell the DEAs the routes of an application: the instances that run before an update answer to them as well."""
         with self._db.session() as session:
-            app = apps.by_id(session, app_id)
-            message = apps.start_message(app, self._config, self._store) if app is not None else None
+            app = app_rows.by_id(session, app_id)
+            message = app_rows.start_message(app, self._config, self._store) if app is not None else None
         if message is not None:
             self._starter.update(message)
 
@@ -189,7 +191,7 @@ class Lifecycle:
             ApiError: 300, 301.
         """
         with self._db.session() as session:
-            app = apps.find(session, caller, name, lock=True)
+            app = app_rows.find(session, caller, name, lock=True)
             app_id, rolls = app.id, app.state == STARTED
             old = Released([app.package_hash], [app.staged_package_hash])
             updates.roll_back(session, app, _who(caller), self._db.now(session), number)
@@ -208,10 +210,10 @@ class Lifecycle:
             ApiError: 301.
         """
         with self._db.session() as session:
-            app = apps.find(session, caller, name, lock=True)
+            app = app_rows.find(session, caller, name, lock=True)
             app_id = app.id
             released = revisions.files(session, app)
-            _, services = views.attached(session.connection(), app_id)
+            _, services = summary.attached(session.connection(), app_id)
             gone = self._services.drop(session, app.bindings) if services else []
             # All else that is the application's goes with it: every table says so itself.
             session.delete(app)
@@ -229,7 +231,7 @@ class Lifecycle:
         """
         with self._db.session() as session:
             self._db.lock(session, references.LOCK)
-            app = apps.by_id(session, app_id, lock=True)
+            app = app_rows.by_id(session, app_id, lock=True)
             if app is None:
                 raise no_app()
             self._store.keep(scratch, self._store.package(digest))
@@ -237,16 +239,16 @@ class Lifecycle:
             if old == digest:
                 return
             app.package_hash, app.package_state = digest, PENDING
-            apps.touch(app)
+            app_rows.touch(app)
         references.release(self._db, self._store, packages=[old])
 
     def requested(self, request: HmRequest) -> None:
         """Do what a health manager asks, where it still fits what is desired (section 2.4)."""
         with self._db.session() as session:
-            app = apps.by_id(session, request.droplet)
-            known = apps.handle(app) if app else None
+            app = app_rows.by_id(session, request.droplet)
+            known = app_rows.handle(app) if app else None
             updated = app.updated_at if app else 0
-            message = apps.start_message(app, self._config, self._store) if app else None
+            message = app_rows.start_message(app, self._config, self._store) if app else None
             rolling = updates.running(session, request.droplet) is not None
         if rolling:
             # Who holds the update sees to every index.
@@ -276,10 +278,10 @@ class Lifecycle:
         if not actions.any:
             return
         with self._db.session() as session:
-            app = apps.by_id(session, app_id)
+            app = app_rows.by_id(session, app_id)
             if app is None:
                 raise no_app()
-            message = apps.start_message(app, self._config, self._store)
+            message = app_rows.start_message(app, self._config, self._store)
             rolling = updates.running(session, app_id) is not None
         if not message.sha1:
             return
@@ -295,10 +297,10 @@ class Lifecycle:
 
     def _check_deas(self, app_id: int) -> None:
         with self._db.session() as session:
-            app = apps.by_id(session, app_id)
+            app = app_rows.by_id(session, app_id)
             if app is None:
                 raise no_app()
-            probe = apps.start_message(app, self._config, self._store)
+            probe = app_rows.start_message(app, self._config, self._store)
         if not self._starter.has_deas(probe):
             raise ApiError(302, "no DEA is there")
 
@@ -322,8 +324,8 @@ class Lifecycle:
             updates.close(session, app_id, "the application was started anew", self._db.now(session))
             app.state = STARTED
             _, released = revisions.begin(session, app, by)
-            apps.touch(app)
-            message = apps.start_message(app, self._config, self._store)
+            app_rows.touch(app)
+            message = app_rows.start_message(app, self._config, self._store)
             begun.append((message, app.instances, again, released))
 
         try:
@@ -346,7 +348,7 @@ class Lifecycle:
 
     def _stop_if_down(self, app_id: int) -> None:
         with self._db.session() as session:
-            app = apps.by_id(session, app_id)
+            app = app_rows.by_id(session, app_id)
             down = app is not None and app.state == STOPPED
         if down:
             self._starter.stop(app_id)

@@ -14,7 +14,7 @@ from components.common import log
 from components.common.bus_thread import BusThread
 from components.common.errors import BusError
 from components.common.messages import FindDroplet, FoundDroplet
-from components.controller.apps import Handle
+from components.controller.apps.rows import Handle
 from components.controller.log_reading import (
     MOST_LINES,
     Line,

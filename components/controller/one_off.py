@@ -23,9 +23,10 @@ from components.common.database import BATCH
 from components.common.errors import BusError, MessageError
 from components.common.messages import DeaStart
 from components.common.operation_messages import TaskEnded, TaskRef, TaskReply, TaskStart
-from components.controller import apps
 from components.controller.accounts.auth import Caller
 from components.controller.accounts.quotas import check_registered, lock, standing
+from components.controller.apps import rows as app_rows
+from components.controller.apps.change_plan import LEAST_MEMORY
 from components.controller.config import ControllerConfig
 from components.controller.db.database import Database
 from components.controller.db.models_records import (
@@ -42,7 +43,6 @@ from components.controller.pool.registry import LOST, Pool
 from components.controller.requests.query import members, whole
 from components.controller.storage.store import Store
 from components.controller.task_watch import Heard, Open, TaskWatch
-from components.controller.update import LEAST_MEMORY
 
 LONGEST_COMMAND = 4096
 LONGEST_TAIL = 64 << 10
@@ -96,9 +96,9 @@ class OneOffs:
         timeout = whole(body, "timeout", DEFAULT_TIMEOUT, 1, self._config.max_task_seconds)
         with self._db.session() as session:
             # The application first, as everywhere: a task's row holds it as well.
-            app = apps.find(session, caller, name, lock=True)
+            app = app_rows.find(session, caller, name, lock=True)
             owner = lock(session.connection(), caller.id)
-            start = apps.start_message(app, self._config, self._store)
+            start = app_rows.start_message(app, self._config, self._store)
             memory = whole(body, "memory", app.memory, LEAST_MEMORY, 1 << 20) or app.memory
             if not owner or not start.sha1:
                 raise ApiError(300, "nothing was staged yet that a command could run in")
@@ -144,7 +144,7 @@ class OneOffs:
     def listing(self, caller: Caller, name: str) -> list[dict[str, Any]]:
         """List an application's tasks, newest first."""
         with self._db.session() as session:
-            app = apps.find(session, caller, name)
+            app = app_rows.find(session, caller, name)
             query = select(Task).where(Task.app_id == app.id).order_by(Task.created_at.desc(), Task.id)
             return [shape(task) for task in session.scalars(query.limit(LISTED))]
 
@@ -325,7 +325,7 @@ def _forget(session: Session, app_id: int) -> None:
 
 
 def _own(session: Session, caller: Caller, name: str, id_: str) -> Task:
-    app = apps.find(session, caller, name)
+    app = app_rows.find(session, caller, name)
     task = session.get(Task, id_) if "\0" not in id_ else None
     if task is None or task.app_id != app.id:
         raise ApiError(303, f"tasks/{id_[:64]}")

@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session
 from components.common import log
 from components.common.bus_thread import BusThread
 from components.common.errors import BusUnavailableError
-from components.controller import apps
+from components.controller.apps import rows as app_rows
 from components.controller.config import ControllerConfig
 from components.controller.db.database import Database
 from components.controller.db.models import App, Event, Route
@@ -55,7 +55,7 @@ class PlatformHosts:
             holders = sorted(session.scalars(query))
         for app_id in holders:
             with self._db.session() as session:
-                app = apps.by_id(session, app_id, lock=True)
+                app = app_rows.by_id(session, app_id, lock=True)
                 gone = self._take(session, app) if app is not None else {}
             if gone:
                 self._starter.changed(app_id)
@@ -73,12 +73,12 @@ class PlatformHosts:
             return {}
         session.execute(delete(Route).where(*theirs))
         session.expire(app, ["routes"])
-        apps.touch(app)
+        app_rows.touch(app)
         app.lock_version += 1
         session.add_all(_event(app, host, path) for host, path in gone.items())
         session.flush()
         # Before it is written for good: instances that go on registering the host would not be told again.
-        if not self._starter.update(apps.start_message(app, self._config, self._store)):
+        if not self._starter.update(app_rows.start_message(app, self._config, self._store)):
             raise BusUnavailableError("DEAs cannot be told which hosts an application has")
         return gone
 

@@ -20,10 +20,10 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from components.common import log
-from components.controller import apps
 from components.controller import services_rows as rows
 from components.controller.accounts import quotas
 from components.controller.accounts.auth import Caller
+from components.controller.apps import rows as app_rows
 from components.controller.config import ControllerConfig
 from components.controller.db.database import Database
 from components.controller.db.models import App, BindingToken, ServiceBinding, ServiceConfig, User
@@ -135,7 +135,7 @@ class Services:
             found = rows.bindings_of(session, config_id=config.id)
             # Applications before the instance: whoever binds locks in that order.
             for binding in found:
-                _change(apps.by_id(session, binding.app_id, lock=True))
+                _change(app_rows.by_id(session, binding.app_id, lock=True))
             gone = [rows.bound(binding) for binding in found]
             endpoint, service_id = rows.endpoint(config.service), config.name
             changed = [binding.app for binding in found]
@@ -143,7 +143,7 @@ class Services:
             session.execute(delete(ServiceConfig).where(ServiceConfig.id == config.id))
             for app in changed:
                 session.expire(app, ["bindings"])
-                apps.restage_if_due(app)
+                app_rows.restage_if_due(app)
         self.unbind(gone)
         self._unprovision(endpoint, service_id)
         logger.info("service_unprovisioned", label=endpoint.label, service=service_id)
@@ -239,7 +239,7 @@ class Services:
             extra = self._add(session, app, fresh[0])
             text = next(b.token.uuid for b in app.bindings if b.config_id == claim.config_id)
             _change(app)
-            apps.restage_if_due(app)
+            app_rows.restage_if_due(app)
         self.unbind([extra] if extra else [])
         return text, label
 
@@ -259,11 +259,11 @@ class Services:
                     raise denied()
             gone = []
             for binding in found:
-                app = apps.by_id(session, binding.app_id, lock=True)
+                app = app_rows.by_id(session, binding.app_id, lock=True)
                 gone += self.drop(session, [binding])
                 if app is not None:
                     _change(app)
-                    apps.restage_if_due(app)
+                    app_rows.restage_if_due(app)
             # A token that a killed controller left behind has no binding; it goes too.
             if mine and (forget or not found):
                 session.execute(delete(BindingToken).where(BindingToken.id == token.id))
@@ -289,7 +289,7 @@ class Services:
         raise SchemaError(f"there is a service {alias!r} already")
 
     def _own_app(self, session: Session, caller: Caller, app_id: int) -> App:
-        app = apps.by_id(session, app_id, lock=True)
+        app = app_rows.by_id(session, app_id, lock=True)
         if app is None or app.owner_id != caller.id:
             raise no_app()
         return app

@@ -25,7 +25,7 @@ from components.common.errors import BusError, IngotError
 from components.common.messages import StagingReply, StagingRequest
 from components.controller import updates
 from components.controller.accounts import quotas
-from components.controller.apps import built_from, by_id, touch
+from components.controller.apps.rows import built_from, by_id, touch
 from components.controller.config import ControllerConfig
 from components.controller.db.database import Database
 from components.controller.db.models import (

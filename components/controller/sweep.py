@@ -24,7 +24,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from components.common import log
-from components.controller.apps import by_id
+from components.controller.apps.rows import by_id
 from components.controller.config import ControllerConfig
 from components.controller.db import leases
 from components.controller.db.database import Database

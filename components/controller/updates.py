@@ -13,7 +13,10 @@ from typing import Any
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from components.controller import apps, befores, revisions
+from components.controller import befores
+from components.controller.apps import revisions
+from components.controller.apps import rows as app_rows
+from components.controller.apps.revisions import Released
 from components.controller.db.models import (
     CANARY_FAILED,
     GOING_BACK,
@@ -25,7 +28,6 @@ from components.controller.db.models import (
     AppRevision,
     AppUpdate,
 )
-from components.controller.revisions import Released
 
 
 def running(session: Session, app_id: int) -> AppUpdate | None:
@@ -62,7 +64,7 @@ def begin(session: Session, app: App, by: str, now: float) -> Released:
     before = Before(session, app)
     revision, released = revisions.begin(session, app, by)
     befores.begun(session, app.id, _write(session, app, by, now, before=before, to=revision))
-    apps.touch(app)
+    app_rows.touch(app)
     return released
 
 
@@ -76,7 +78,7 @@ def roll_back(session: Session, app: App, by: str, now: float, number: int | Non
     target = revisions.choose(session, app, number)
     revisions.restore(app, target)
     app.lock_version += 1
-    apps.touch(app)
+    app_rows.touch(app)
     if app.state != STARTED:
         return False
     revisions.begin(session, app, by)
@@ -99,7 +101,7 @@ def turn_back(session: Session, app: App, update: AppUpdate, reason: str, now: f
         app.package_hash, app.package_state = newer, PENDING
     app.run_count, app.started_package_hash = update.from_run_count, before.droplet
     update.state = GOING_BACK
-    apps.touch(app)
+    app_rows.touch(app)
 
 
 def close(session: Session, app_id: int, reason: str, now: float) -> None:

@@ -20,7 +20,8 @@ from components.common import log
 from components.common.bus_thread import BusThread
 from components.common.errors import BusError
 from components.common.messages import DeaStart, DropletExited, FindDroplet, FoundDroplet
-from components.controller import apps, befores, updates
+from components.controller import befores, updates
+from components.controller.apps import rows as app_rows
 from components.controller.config import ControllerConfig
 from components.controller.db.database import Database
 from components.controller.db.models import (
@@ -299,7 +300,7 @@ class Updates:
                 if update.state == GOING_BACK:
                     gone = befores.take_back(session, app, befores.UPDATE, update.serial, self._services)
                 logger.warning("update_fails", app=app_id, reason=step.reason)
-                return _Written(apps.start_message(app, self._config, self._store), update.state, gone)
+                return _Written(app_rows.start_message(app, self._config, self._store), update.state, gone)
             update.asked = {str(index): at for index, at in step.asked.items()}
             update.instances = app.instances
             if not facts.goal.back:
@@ -310,12 +311,12 @@ class Updates:
                     update.message += f"; of the version before, {step.reason}"
                 update.changed_at, update.holder, update.asked = now, "", {}
                 befores.forget(session, app_id, befores.UPDATE)
-                apps.touch(app)
-            message = apps.start_message(app, self._config, self._store)
+                app_rows.touch(app)
+            message = app_rows.start_message(app, self._config, self._store)
             return _Written(message if message.version == facts.goal.version else None, update.state)
 
     def _mine(self, session: Session, app_id: int) -> tuple[App | None, AppUpdate | None]:
-        app = apps.by_id(session, app_id, lock=True)
+        app = app_rows.by_id(session, app_id, lock=True)
         update = updates.running(session, app_id)
         if app is None or app.state != STARTED or update is None:
             return None, None
@@ -328,7 +329,7 @@ class Updates:
 
     def _wanted(self, app_id: int) -> bool:
         with self._db.session() as session:
-            app = apps.by_id(session, app_id)
+            app = app_rows.by_id(session, app_id)
             return app is not None and app.state == STARTED
 
     def _send(self, message: DeaStart, step: Step, memory: _Memory, now: float) -> None:

@@ -20,7 +20,7 @@ from components.common.bus_thread import BusThread
 from components.common.config import BusConfig
 from components.controller.accounts import quotas
 from components.controller.accounts.auth import Caller
-from components.controller.apps import by_id
+from components.controller.apps.rows import by_id
 from components.controller.config import ControllerConfig
 from components.controller.db.database import Database
 from components.controller.db.models import STAGED, STARTED, App, Base, User

@@ -10,8 +10,10 @@ from urllib.parse import quote
 from flask import Blueprint, Response, jsonify, request
 
 from components.common import trees
-from components.controller import apps, updates, views
-from components.controller.apps import Handle
+from components.controller import updates
+from components.controller.apps import rows as app_rows
+from components.controller.apps import summary
+from components.controller.apps.rows import Handle
 from components.controller.context import here, holding, json_object, json_value, nothing, stored, user
 from components.controller.db.models import (
     CANARY_FAILED,
@@ -48,9 +50,9 @@ def listing() -> Response:
     """List the user's applications; the health managers are asked once for all."""
     controller, caller = here(), user()
     with controller.db.asking() as connection:
-        found = views.owned(connection, caller)
-    running = controller.asker.running([apps.handle(a) for a in found])
-    return jsonify([apps.represent(a, running.get(a.id)) for a in found])
+        found = summary.owned(connection, caller)
+    running = controller.asker.running([app_rows.handle(a) for a in found])
+    return jsonify([app_rows.represent(a, running.get(a.id)) for a in found])
 
 
 @blueprint.get("/apps/<name>")
@@ -58,9 +60,9 @@ def show(name: str) -> Response:
     """Show an application."""
     controller, caller = here(), user()
     with controller.db.asking() as connection:
-        app = views.find(connection, caller, name)
-    running = controller.asker.running([apps.handle(app)])
-    return jsonify(apps.represent(app, running.get(app.id)))
+        app = summary.find(connection, caller, name)
+    running = controller.asker.running([app_rows.handle(app)])
+    return jsonify(app_rows.represent(app, running.get(app.id)))
 
 
 @blueprint.put("/apps/<name>")
@@ -84,7 +86,7 @@ def upload(name: str) -> Response:
     controller, caller = here(), user()
     config = controller.config
     with controller.db.session() as session:
-        app_id = apps.find(session, caller, name).id
+        app_id = app_rows.find(session, caller, name).id
         key, takings = f"upload {caller.by or caller.email}", controller.operations.takings
         if wait := takings.take(session.connection(), key, config.upload_limit):
             raise TooManyError(wait)
@@ -118,7 +120,7 @@ def download(name: str) -> Response:
     """Give the package back."""
     controller, caller = here(), user()
     with controller.db.session() as session:
-        digest = apps.find(session, caller, name).package_hash
+        digest = app_rows.find(session, caller, name).package_hash
     if digest is None:
         raise no_app()
     sent = stored(controller.store.package(digest), "application/zip")
@@ -156,8 +158,8 @@ def roll_state(name: str) -> Response:
     """Say how the last update goes, or went."""
     controller, caller = here(), user()
     with controller.db.session() as session:
-        app = apps.find(session, caller, name)
-        handle, since = apps.handle(app), app.updated_at
+        app = app_rows.find(session, caller, name)
+        handle, since = app_rows.handle(app), app.updated_at
         outcome = updates.outcome(app, session.get(AppUpdate, app.id))
     return jsonify({"state": update_state(handle, outcome), "since": since})
 

@@ -10,8 +10,9 @@ from flask import Blueprint, Response, jsonify, request
 
 from components.common import log
 from components.common.plain_http import NO_TLS
-from components.controller import apps, views
-from components.controller.apps import Handle
+from components.controller.apps import rows as app_rows
+from components.controller.apps import summary
+from components.controller.apps.rows import Handle
 from components.controller.context import here, holding, user
 from components.controller.db.models import STARTED
 from components.controller.errors import ApiError
@@ -93,4 +94,4 @@ def _passed_on(url: str, credentials: tuple[str, str], path: str) -> Response:
 def _handle(name: str) -> Handle:
     caller = user()
     with here().db.asking() as connection:
-        return apps.handle(views.find(connection, caller, name))
+        return app_rows.handle(summary.find(connection, caller, name))

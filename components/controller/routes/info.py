@@ -8,8 +8,8 @@ from components.common.frameworks import info_frameworks, info_runtimes
 from components.controller import services_rows
 from components.controller.accounts import quotas
 from components.controller.accounts.auth import Caller
+from components.controller.apps.runtimes import versions
 from components.controller.context import here, user
-from components.controller.runtimes import versions
 from components.controller.services import catalogue
 
 blueprint = Blueprint("info", __name__)

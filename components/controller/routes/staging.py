@@ -8,7 +8,8 @@ from typing import IO
 from flask import Blueprint, Response, request
 
 from components.common import log
-from components.controller import apps, revisions
+from components.controller.apps import revisions
+from components.controller.apps import rows as app_rows
 from components.controller.context import basic_only, here, insiders_only, nothing, stored
 from components.controller.db.models import Upload
 from components.controller.errors import bad_request, no_app
@@ -26,7 +27,7 @@ def droplet(app_id: int, digest: str) -> Response:
     """Give a droplet to a DEA; it shows no password, so its address is its word."""
     controller = here()
     with controller.db.session() as session:
-        app = apps.by_id(session, app_id)
+        app = app_rows.by_id(session, app_id)
         if app is None or not SHA1.fullmatch(digest) or not revisions.has_droplet(session, app, digest):
             raise no_app()
     sent = stored(controller.store.droplet(digest), "application/octet-stream")
@@ -42,7 +43,7 @@ def package(app_id: int) -> Response:
     if refusal is not None:
         return refusal
     with controller.db.session() as session:
-        app = apps.by_id(session, app_id)
+        app = app_rows.by_id(session, app_id)
         digest = app.package_hash if app else None
     if digest is None:
         raise no_app()

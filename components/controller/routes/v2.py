@@ -6,7 +6,7 @@ import re
 
 from flask import Blueprint, Response, jsonify
 
-from components.controller import apps
+from components.controller.apps import rows as app_rows
 from components.controller.context import basic_only, here, insiders_only, json_object, user
 from components.controller.db import leases
 from components.controller.db.leases import LONGEST_TTL, Held
@@ -67,7 +67,7 @@ def staging_log(name: str) -> Response:
     """Give the log of the last staging, also while it runs."""
     controller, caller = here(), user()
     with controller.db.session() as session:
-        app_id = apps.find(session, caller, name).id
+        app_id = app_rows.find(session, caller, name).id
     text = controller.stagings.last_log(app_id)
     if text is None:
         raise ApiError(303, "staging_log")

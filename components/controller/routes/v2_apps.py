@@ -6,7 +6,9 @@ from typing import Any
 
 from flask import Blueprint, Response, jsonify
 
-from components.controller import apps, revisions, updates
+from components.controller import updates
+from components.controller.apps import revisions
+from components.controller.apps import rows as app_rows
 from components.controller.context import here, json_object, user
 from components.controller.db.models import App, AppUpdate
 from components.controller.errors import bad_request
@@ -35,7 +37,7 @@ def listing(name: str) -> Response:
     """List the droplets an application was started with, newest first."""
     controller, caller = here(), user()
     with controller.db.session() as session:
-        app = apps.find(session, caller, name)
+        app = app_rows.find(session, caller, name)
         shown = revisions.show(app, revisions.of(session, app.id))
     return jsonify({"revisions": shown})
 
@@ -55,8 +57,8 @@ def roll_back(name: str) -> Response:
 def _shown(name: str) -> dict[str, Any]:
     controller, caller = here(), user()
     with controller.db.session() as session:
-        app = apps.find(session, caller, name)
-        handle, row = apps.handle(app), session.get(AppUpdate, app.id)
+        app = app_rows.find(session, caller, name)
+        handle, row = app_rows.handle(app), session.get(AppUpdate, app.id)
         outcome = updates.outcome(app, row)
         shown = updates.show(row) if row is not None else _never(app)
     return {"state": update_state(handle, outcome), **shown}

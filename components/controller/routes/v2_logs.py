@@ -9,7 +9,8 @@ from flask import Blueprint, Response, jsonify, request
 
 from components.common.errors import BusError
 from components.common.operation_messages import LogQuery
-from components.controller import apps, platform_logs
+from components.controller import platform_logs
+from components.controller.apps import rows as app_rows
 from components.controller.context import admin, here, user
 from components.controller.errors import ApiError, bad_request
 from components.controller.log_reader import LONGEST_WAIT
@@ -38,7 +39,7 @@ def app_logs(name: str) -> Response:
     """Give the last lines of an application's instances, or what came after a cursor."""
     controller, caller = here(), user()
     with controller.db.session() as session:
-        app = apps.handle(apps.find(session, caller, name))
+        app = app_rows.handle(app_rows.find(session, caller, name))
     kind = f"logs {app.id}"
     asked = asked_for(kind, ("tail", "cursor", "wait", "instance"))
     reader = controller.operations.reader

@@ -8,14 +8,16 @@ import time
 from flask import Blueprint, Response, current_app, jsonify, request
 from sqlalchemy import and_, or_, select
 
-from components.controller import apps, openapi, views
+from components.controller import openapi
 from components.controller.accounts import events, usage
 from components.controller.accounts.auth import find_user
+from components.controller.apps import rows as app_rows
+from components.controller.apps import summary
+from components.controller.apps.summary import View
 from components.controller.context import here, user
 from components.controller.db.models import App, User
 from components.controller.errors import ApiError, bad_request, denied
 from components.controller.requests.query import LARGEST_PAGE, PAGE, Query
-from components.controller.views import View
 
 blueprint = Blueprint("v2_records", __name__, url_prefix="/v2")
 _APPS, _EVENTS = "apps", "events"
@@ -33,7 +35,7 @@ def applications() -> Response:
     after = query.cursor("after", controller.operations.cursors, _APPS)
     if (owner is not None or everybody) and not caller.admin:
         raise denied()
-    rows = select(User.email, *views.COLUMNS).join(App, App.owner_id == User.id)
+    rows = select(User.email, *summary.COLUMNS).join(App, App.owner_id == User.id)
     rows = rows.order_by(App.name, App.id).limit(limit + 1)
     if after is not None:
         name, id_ = _pair(after)
@@ -47,9 +49,9 @@ def applications() -> Response:
         elif not everybody:
             rows = rows.where(App.owner_id == caller.id)
         page = [(email, View(*columns)) for email, *columns in session.execute(rows)]
-    running = controller.asker.running([apps.handle(app) for _, app in page[:limit]])
+    running = controller.asker.running([app_rows.handle(app) for _, app in page[:limit]])
     shown = [
-        {**apps.represent(app, running.get(app.id)), "id": app.id, "owner": email}
+        {**app_rows.represent(app, running.get(app.id)), "id": app.id, "owner": email}
         for email, app in page[:limit]
     ]
     last = page[limit - 1][1] if len(page) > limit else None

@@ -10,10 +10,11 @@ from typing import Any
 import pytest
 from sqlalchemy.orm import Session
 
-from components.controller import apps, befores, updates
+from components.controller import befores, updates
+from components.controller.apps import rows as app_rows
+from components.controller.apps.change_plan import Wanted
 from components.controller.db.database import Database
 from components.controller.db.models import STAGED, STARTED, App, AppBefore, AppUpdate, Base, Route, User
-from components.controller.update import Wanted
 
 FIRST = Wanted(
     "a",
@@ -88,10 +89,10 @@ def app(session: Session) -> App:
 
 def change(session: Session, app: App, **values: Any) -> Wanted:
     """Change the row as a request does; gives what it goes back to."""
-    current = apps.wanted(session, app)
+    current = app_rows.wanted(session, app)
     target = replace(current, lock_version=current.lock_version + 1, **values)
     before = befores.note(session, app, current, target)
-    apps.apply(session, app, current, target)
+    app_rows.apply(session, app, current, target)
     return before
 
 

@@ -9,8 +9,8 @@ import pytest
 
 from components.common.config import parse
 from components.common.errors import ConfigError
-from components.controller import views
 from components.controller.accounts.auth import Hashing, Tokens, hash_password, verify_password
+from components.controller.apps import summary
 from components.controller.config import ControllerConfig
 from components.controller.errors import TABLE, ApiError
 from components.controller.live_logs import LiveLogs
@@ -156,7 +156,7 @@ def test_what_was_answered_is_forgotten_where_there_is_too_much_of_it(
 
 
 def test_an_application_is_shown_by_the_columns_of_its_view() -> None:
-    names = [column.key for column in views.COLUMNS[:-2]]
-    assert names == [field.name for field in dataclasses.fields(views.View)][:-2]
-    assert views.names("b.c/a.c") == ["a.c", "b.c"]
-    assert views.names(None) == []
+    names = [column.key for column in summary.COLUMNS[:-2]]
+    assert names == [field.name for field in dataclasses.fields(summary.View)][:-2]
+    assert summary.names("b.c/a.c") == ["a.c", "b.c"]
+    assert summary.names(None) == []

@@ -8,10 +8,10 @@ import pytest
 
 from components.common.frameworks import check_offered, info_frameworks, info_runtimes, offered
 from components.common.messages import Capacity, DeaBeat
+from components.controller.apps.change_plan import Wanted
+from components.controller.apps.runtimes import check, versions
 from components.controller.errors import ApiError
 from components.controller.pool.registry import Pool
-from components.controller.runtimes import check, versions
-from components.controller.update import Wanted
 
 
 def pool(*said: dict[str, str] | None) -> Pool:

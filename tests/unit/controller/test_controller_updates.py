@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 from sqlalchemy.orm import Session
 
-from components.controller import revisions, updates
+from components.controller import updates
+from components.controller.apps import revisions
+from components.controller.apps.revisions import KEPT, REMEMBERED
 from components.controller.db.database import Database
 from components.controller.db.models import (
     CANARY_FAILED,
@@ -25,7 +27,6 @@ from components.controller.db.models import (
     User,
 )
 from components.controller.errors import ApiError
-from components.controller.revisions import KEPT, REMEMBERED
 from components.controller.storage import references
 from components.controller.storage.store import Store
 

@@ -10,10 +10,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from components.common.platform_hosts import platform_hosts
+from components.controller.apps.change_plan import (
+    Actions,
+    Rules,
+    Wanted,
+    decide,
+    normalise_uri,
+    plan,
+    reserved_hosts,
+)
 from components.controller.config import Capacity
 from components.controller.db.models import PENDING, STAGED, STARTED, STOPPED
 from components.controller.errors import ApiError
-from components.controller.update import Actions, Rules, Wanted, decide, normalise_uri, plan, reserved_hosts
 
 RULES = Rules(
     Capacity(memory=2048, app_uris=4, services=16, apps=20),

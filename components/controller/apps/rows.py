@@ -16,16 +16,16 @@ from sqlalchemy.orm import Session
 
 from components.common.frameworks import UNKNOWN
 from components.common.messages import DeaStart, HealthCheck, Limits
-from components.controller import views
 from components.controller.accounts.auth import Caller
 from components.controller.accounts.quotas import standing
+from components.controller.apps import summary
+from components.controller.apps.change_plan import Rules, Wanted, reserved_hosts
+from components.controller.apps.summary import View
 from components.controller.config import ControllerConfig
 from components.controller.db.models import DISK_QUOTA, PENDING, STAGED, STARTED, STOPPED, App, Route
 from components.controller.errors import ApiError, no_app
 from components.controller.services import start_shape
 from components.controller.storage.store import Store
-from components.controller.update import Rules, Wanted, reserved_hosts
-from components.controller.views import View
 
 _PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY")
 _OWN = select(App).where(App.owner_id == bindparam("owner_id"), App.name == bindparam("name"))
@@ -56,7 +56,7 @@ def handle(app: App | View) -> Handle:
 
 
 def find(session: Session, caller: Caller, name: str, *, lock: bool = False) -> App:
-    """Give an application the caller owns, to change it; to show it, `views.find` is the one.
+    """Give an application the caller owns, to change it; to show it, `summary.find` is the one.
 
     Raises:
         ApiError: 301.
@@ -98,8 +98,8 @@ def rules(session: Session, owner_id: int, config: ControllerConfig, app: App | 
 
 
 def wanted(session: Session, app: App) -> Wanted:
-    """Give a row in the terms of `update.plan`."""
-    uris, services = views.attached(session.connection(), app.id)
+    """Give a row in the terms of `change_plan.plan`."""
+    uris, services = summary.attached(session.connection(), app.id)
     return Wanted(
         name=app.name,
         state=app.state,

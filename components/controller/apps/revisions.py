@@ -14,7 +14,7 @@ from typing import Any
 from sqlalchemy import bindparam, exists, func, select
 from sqlalchemy.orm import Session
 
-from components.controller import apps
+from components.controller.apps import rows as app_rows
 from components.controller.db.models import STAGED, App, AppRevision, AppUpdate, Upload
 from components.controller.errors import ApiError
 
@@ -165,7 +165,7 @@ def adopt(session: Session, app: App) -> None:
             app_id=app.id,
             number=1,
             droplet=droplet,
-            package=app.package_hash if staged and app.staged_from == apps.built_from(app) else None,
+            package=app.package_hash if staged and app.staged_from == app_rows.built_from(app) else None,
             built_from=app.staged_from if staged else None,
             framework=app.framework,
             runtime=app.runtime,

@@ -5,9 +5,9 @@ from __future__ import annotations
 import time
 
 from components.common.frameworks import InvalidFrameworkError, check_offered, offered
+from components.controller.apps.change_plan import Wanted
 from components.controller.errors import ApiError
 from components.controller.pool.registry import LOST, Pool
-from components.controller.update import Wanted
 
 
 def versions(pool: Pool) -> dict[str, str] | None:
