@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from components.controller.accounts.quotas import NAMES
-from components.controller.log_reading import MOST_LINES
+from components.controller.logs.merge import MOST_LINES
 from components.controller.requests.query import LARGEST_PAGE
 
 # Who may ask: anybody; a token; an administrator's token; or a password of its own.

@@ -18,7 +18,7 @@ from components.controller.config import ControllerConfig, RateLimit
 from components.controller.db import workers
 from components.controller.db.database import Database
 from components.controller.db.workers import Workers
-from components.controller.log_reader import LogReader
+from components.controller.logs.reader import LogReader
 from components.controller.one_off import OneOffs
 from components.controller.pool.registry import Pool
 from components.controller.requests.query import Cursors

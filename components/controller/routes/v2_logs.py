@@ -9,12 +9,12 @@ from flask import Blueprint, Response, jsonify, request
 
 from components.common.errors import BusError
 from components.common.operation_messages import LogQuery
-from components.controller import platform_logs
 from components.controller.apps import rows as app_rows
 from components.controller.context import admin, here, user
 from components.controller.errors import ApiError, bad_request
-from components.controller.log_reader import LONGEST_WAIT
-from components.controller.log_reading import MOST_LINES, Reading, Source, valid_place
+from components.controller.logs import platform_logs
+from components.controller.logs.merge import MOST_LINES, Reading, Source, valid_place
+from components.controller.logs.reader import LONGEST_WAIT
 from components.controller.requests.query import Query
 
 blueprint = Blueprint("v2_logs", __name__, url_prefix="/v2")

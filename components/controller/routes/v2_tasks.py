@@ -6,7 +6,7 @@ from flask import Blueprint, Response, jsonify
 
 from components.controller.context import here, json_object, user
 from components.controller.db.models_records import TASK_OPEN
-from components.controller.log_reading import Line, Reading, Source, Window, joined, merge, newest
+from components.controller.logs.merge import Line, Reading, Source, Window, joined, merge, newest
 from components.controller.routes.v2_logs import Asked, asked_for, read, shown
 
 blueprint = Blueprint("v2_tasks", __name__, url_prefix="/v2/apps/<name>/tasks")

@@ -8,12 +8,12 @@ import pytest
 from werkzeug.datastructures import MultiDict
 
 from components.common.operation_messages import DeaUsage, LogReply, RouterUsage, UsageSample
-from components.controller import platform_logs
 from components.controller.accounts import usage
 from components.controller.client_address import networks, origin
 from components.controller.config import RateLimit
 from components.controller.errors import ApiError
-from components.controller.log_reading import (
+from components.controller.logs import platform_logs
+from components.controller.logs.merge import (
     MOST_INSTANCES,
     MOST_PLACES,
     Line,

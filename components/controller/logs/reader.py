@@ -15,7 +15,7 @@ from components.common.bus_thread import BusThread
 from components.common.errors import BusError
 from components.common.messages import FindDroplet, FoundDroplet
 from components.controller.apps.rows import Handle
-from components.controller.log_reading import (
+from components.controller.logs.merge import (
     MOST_LINES,
     Line,
     Reading,
