@@ -19,13 +19,13 @@ from components.controller.db import workers
 from components.controller.db.database import Database
 from components.controller.db.workers import Workers
 from components.controller.logs.reader import LogReader
-from components.controller.one_off import OneOffs
 from components.controller.pool.registry import Pool
 from components.controller.requests.query import Cursors
 from components.controller.requests.rate_limit import Buckets, Welcome
 from components.controller.requests.shared_rate_limit import HOME_SECONDS, Takings
 from components.controller.requests.thread_limits import Places
 from components.controller.storage.store import Store
+from components.controller.tasks.runner import OneOffs
 
 LOOK_SECONDS = 2.0
 PRUNE_SECONDS = 600.0

@@ -24,9 +24,9 @@ from components.controller.apps.rows import by_id
 from components.controller.config import ControllerConfig
 from components.controller.db.database import Database
 from components.controller.db.models import STAGED, STARTED, App, Base, User
-from components.controller.one_off import OneOffs
 from components.controller.pool.registry import Pool
 from components.controller.storage.store import Store
+from components.controller.tasks.runner import OneOffs
 from tests.integration import forked
 from tests.integration.controller_rig import ROOT, Client, ControllerProcess, Peers, until
 

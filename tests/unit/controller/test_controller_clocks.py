@@ -38,7 +38,7 @@ from components.controller.staging import ABANDONED_SECONDS, Stagings, silent
 from components.controller.starter import Starter
 from components.controller.storage.store import Store
 from components.controller.sweep import Sweeper
-from components.controller.task_watch import NEVER_STARTED, PENDING_SECONDS, Open, TaskWatch
+from components.controller.tasks.watch import NEVER_STARTED, PENDING_SECONDS, Open, TaskWatch
 from components.controller.updates_runner import HOLD_SECONDS, Updates, _Memory
 
 HOURS = 5 * 3600.0

@@ -27,7 +27,7 @@ from components.controller.logs.merge import (
 )
 from components.controller.requests.query import Cursors, Query, members, whole
 from components.controller.requests.rate_limit import MOST_KEYS, Buckets, TooManyError, Welcome
-from components.controller.task_watch import (
+from components.controller.tasks.watch import (
     DEA_LOST,
     LOST_SECONDS,
     NEVER_STARTED,

@@ -14,18 +14,18 @@ from sqlalchemy.event import listens_for
 from components.common import database
 from components.common.bus_thread import BusThread
 from components.common.config import BusConfig
-from components.controller import one_off
 from components.controller.accounts import events
 from components.controller.accounts.auth import Caller
 from components.controller.config import ControllerConfig
 from components.controller.db.database import Database
 from components.controller.db.models import App, Base, Event, User
 from components.controller.db.models_records import TASK_RUNNING, TASK_SUCCEEDED, Task, UsageDay
-from components.controller.one_off import LISTED, TAILS
 from components.controller.operations import Operations
 from components.controller.pool.registry import Pool
 from components.controller.requests.thread_limits import Held
 from components.controller.storage.store import Store
+from components.controller.tasks import runner
+from components.controller.tasks.runner import LISTED, TAILS
 
 
 @pytest.fixture
@@ -78,7 +78,7 @@ def test_an_application_keeps_a_hundred_tasks_and_what_twenty_said(db: Database)
         session.add_all(task(number, 1, float(number)) for number in range(1, LISTED + 30))
         session.add_all([task(0, 1, None), task(1, 2, 1.0)])
         session.flush()
-        one_off._forget(session, 1)
+        runner._forget(session, 1)
     with db.session() as session:
         ended = (
             select(Task).where(Task.app_id == 1, Task.ended_at.is_not(None)).order_by(Task.ended_at.desc())

@@ -42,7 +42,7 @@ from components.controller.pool.placement import Need
 from components.controller.pool.registry import LOST, Pool
 from components.controller.requests.query import members, whole
 from components.controller.storage.store import Store
-from components.controller.task_watch import Heard, Open, TaskWatch
+from components.controller.tasks.watch import Heard, Open, TaskWatch
 
 LONGEST_COMMAND = 4096
 LONGEST_TAIL = 64 << 10
