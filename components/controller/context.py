@@ -17,11 +17,12 @@ from components.common.identity import Identity
 from components.common.probes import authorised
 from components.common.share import Share
 from components.controller.accounts.auth import Caller, Tokens
-from components.controller.ask import Asker
 from components.controller.config import ControllerConfig
 from components.controller.db.database import Database
 from components.controller.errors import BusyError, bad_request, denied, no_app
 from components.controller.gateways import Gateways
+from components.controller.instances.dispatcher import Starter
+from components.controller.instances.queries import Asker
 from components.controller.lifecycle import Lifecycle
 from components.controller.operations import Operations
 from components.controller.platform_hosts import PlatformHosts
@@ -31,7 +32,6 @@ from components.controller.requests.insiders import Insiders
 from components.controller.requests.thread_limits import REPEAT_SECONDS, Held, Places
 from components.controller.services_work import Services
 from components.controller.staging import Stagings
-from components.controller.starter import Starter
 from components.controller.storage.store import Store
 from components.controller.sweep import Sweeper
 from components.controller.updates_runner import Updates

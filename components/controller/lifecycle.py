@@ -28,9 +28,9 @@ from components.controller.config import ControllerConfig
 from components.controller.db.database import Database
 from components.controller.db.models import PENDING, STAGED, STARTED, STOPPED, App
 from components.controller.errors import ApiError, no_app
+from components.controller.instances.dispatcher import Starter
 from components.controller.services_work import Services
 from components.controller.staging import Ends, Stagings, under_way
-from components.controller.starter import Starter
 from components.controller.storage import references
 from components.controller.storage.store import Store
 from components.controller.updates_runner import Updates

@@ -14,7 +14,7 @@ from components.controller.apps import rows as app_rows
 from components.controller.config import ControllerConfig
 from components.controller.db.database import Database
 from components.controller.db.models import App, Event, Route
-from components.controller.starter import Starter
+from components.controller.instances.dispatcher import Starter
 from components.controller.storage.store import Store
 
 # The actor that events name.

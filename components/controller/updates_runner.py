@@ -33,9 +33,9 @@ from components.controller.db.models import (
     App,
     AppUpdate,
 )
+from components.controller.instances.dispatcher import Starter
 from components.controller.services_rows import Bound
 from components.controller.services_work import Services
-from components.controller.starter import Starter
 from components.controller.storage.store import Store
 from components.controller.updates_plan import (
     CRASHED,

@@ -26,8 +26,8 @@ from components.controller.app import create_app
 from components.controller.config import ControllerConfig
 from components.controller.context import Controller
 from components.controller.db.models import STAGED, STARTED, App
+from components.controller.instances.health_cache import Recent
 from components.controller.link import Link
-from components.controller.recent import Recent
 from tests.integration.controller_rig import ADMIN, PASSWORD, Peers
 
 # What peers say to each other all the time.

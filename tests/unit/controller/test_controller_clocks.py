@@ -31,11 +31,11 @@ from components.controller.db.models import (
 )
 from components.controller.errors import ApiError
 from components.controller.gateways import Gateways
+from components.controller.instances.dispatcher import Starter
 from components.controller.pool import machines
 from components.controller.pool.registry import Pool
 from components.controller.services_work import Services
 from components.controller.staging import ABANDONED_SECONDS, Stagings, silent
-from components.controller.starter import Starter
 from components.controller.storage.store import Store
 from components.controller.sweep import Sweeper
 from components.controller.tasks.watch import NEVER_STARTED, PENDING_SECONDS, Open, TaskWatch

@@ -10,7 +10,7 @@ from components.common.messages import DeaStart, HealthCheck
 from components.controller.apps.change_plan import Rules, Wanted, plan
 from components.controller.config import Capacity
 from components.controller.errors import ApiError
-from components.controller.starter import wire
+from components.controller.instances.dispatcher import wire
 
 RULES = Rules(Capacity())
 APP = Wanted(name="a", framework="wsgi", details={"health": {"path": "/old", "timeout": 5}})

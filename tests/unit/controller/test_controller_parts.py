@@ -13,8 +13,8 @@ from components.controller.accounts.auth import Hashing, Tokens, hash_password, 
 from components.controller.apps import summary
 from components.controller.config import ControllerConfig
 from components.controller.errors import TABLE, ApiError
+from components.controller.instances.health_cache import Recent
 from components.controller.live_logs import LiveLogs
-from components.controller.recent import Recent
 from components.controller.requests.rate_limit import TooManyError
 
 GOOD = {
@@ -147,7 +147,7 @@ def test_what_was_answered_is_known_for_a_moment_and_for_its_version() -> None:
 def test_what_was_answered_is_forgotten_where_there_is_too_much_of_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("components.controller.recent.MOST", 3)
+    monkeypatch.setattr("components.controller.instances.health_cache.MOST", 3)
     recent = Recent(1.0)
     recent.keep({1: ("v", 1), 2: ("v", 2)}, 100.0)
     recent.keep({3: ("v", 3)}, 100.9)

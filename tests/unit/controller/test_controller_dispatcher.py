@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from components.common.messages import DeaStart
+from components.controller.instances.dispatcher import Starter
 from components.controller.pool.registry import Pool
-from components.controller.starter import Starter
 
 
 class Said:

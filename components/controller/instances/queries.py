@@ -20,7 +20,7 @@ from components.common.messages import (
 )
 from components.controller.apps.rows import Handle
 from components.controller.db.models import STARTED
-from components.controller.recent import Recent
+from components.controller.instances.health_cache import Recent
 
 HEALTH_SECONDS = 1.0
 # What a health manager said is not asked again so soon: its own picture is as old as the last heartbeats, 10 s.
