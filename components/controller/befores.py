@@ -18,8 +18,8 @@ from sqlalchemy.orm import Session
 from components.controller.apps import rows as app_rows
 from components.controller.apps.change_plan import Wanted
 from components.controller.db.models import UPDATING, App, AppBefore, AppUpdate
-from components.controller.services_rows import Bound
-from components.controller.services_work import Services
+from components.controller.services.broker import Services
+from components.controller.services.rows import Bound
 
 # Of a change that no update brings yet, and of the open update.
 CHANGE, UPDATE = "change", "update"

@@ -23,8 +23,8 @@ from components.controller.db.database import Database
 from components.controller.db.models import STARTED, STOPPED, App
 from components.controller.errors import ApiError, denied
 from components.controller.pool.registry import Pool
-from components.controller.services_rows import Bound
-from components.controller.services_work import Fresh, Services
+from components.controller.services.broker import Fresh, Services
+from components.controller.services.rows import Bound
 
 
 @dataclass(frozen=True, slots=True)

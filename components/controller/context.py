@@ -20,7 +20,6 @@ from components.controller.accounts.auth import Caller, Tokens
 from components.controller.config import ControllerConfig
 from components.controller.db.database import Database
 from components.controller.errors import BusyError, bad_request, denied, no_app
-from components.controller.gateways import Gateways
 from components.controller.instances.dispatcher import Starter
 from components.controller.instances.queries import Asker
 from components.controller.lifecycle import Lifecycle
@@ -30,7 +29,8 @@ from components.controller.pool.registry import Pool
 from components.controller.requests.body import MAX_ANONYMOUS, MAX_JSON, read_json
 from components.controller.requests.insiders import Insiders
 from components.controller.requests.thread_limits import REPEAT_SECONDS, Held, Places
-from components.controller.services_work import Services
+from components.controller.services.broker import Services
+from components.controller.services.gateway_client import Gateways
 from components.controller.staging import Stagings
 from components.controller.storage.store import Store
 from components.controller.sweep import Sweeper

@@ -29,7 +29,7 @@ from components.controller.db.database import Database
 from components.controller.db.models import PENDING, STAGED, STARTED, STOPPED, App
 from components.controller.errors import ApiError, no_app
 from components.controller.instances.dispatcher import Starter
-from components.controller.services_work import Services
+from components.controller.services.broker import Services
 from components.controller.staging import Ends, Stagings, under_way
 from components.controller.storage import references
 from components.controller.storage.store import Store

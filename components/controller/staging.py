@@ -42,7 +42,7 @@ from components.controller.db.models import (
 )
 from components.controller.errors import ApiError, no_app
 from components.controller.live_logs import LiveLogs
-from components.controller.services import staging_shape
+from components.controller.services.offerings import staging_shape
 from components.controller.storage import references
 from components.controller.storage.store import Store
 

@@ -34,8 +34,8 @@ from components.controller.db.models import (
     AppUpdate,
 )
 from components.controller.instances.dispatcher import Starter
-from components.controller.services_rows import Bound
-from components.controller.services_work import Services
+from components.controller.services.broker import Services
+from components.controller.services.rows import Bound
 from components.controller.storage.store import Store
 from components.controller.updates_plan import (
     CRASHED,

@@ -24,7 +24,7 @@ from components.controller.apps.summary import View
 from components.controller.config import ControllerConfig
 from components.controller.db.models import DISK_QUOTA, PENDING, STAGED, STARTED, STOPPED, App, Route
 from components.controller.errors import ApiError, no_app
-from components.controller.services import start_shape
+from components.controller.services.offerings import start_shape
 from components.controller.storage.store import Store
 
 _PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY")

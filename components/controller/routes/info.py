@@ -5,12 +5,12 @@ from __future__ import annotations
 from flask import Blueprint, Response, g, jsonify
 
 from components.common.frameworks import info_frameworks, info_runtimes
-from components.controller import services_rows
 from components.controller.accounts import quotas
 from components.controller.accounts.auth import Caller
 from components.controller.apps.runtimes import versions
 from components.controller.context import here, user
-from components.controller.services import catalogue
+from components.controller.services import rows as service_rows
+from components.controller.services.offerings import catalogue
 
 blueprint = Blueprint("info", __name__)
 # Clients take the text 0.999 for this generation of the API.
@@ -64,7 +64,7 @@ def offered_services() -> Response:
     controller, caller = here(), user()
     silent = controller.config.service_silent_seconds
     with controller.db.session() as session:
-        return jsonify(catalogue(services_rows.offers(controller.db, session, caller.email, silent)))
+        return jsonify(catalogue(service_rows.offers(controller.db, session, caller.email, silent)))
 
 
 def _versions() -> dict[str, str] | None:

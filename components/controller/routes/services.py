@@ -6,9 +6,9 @@ from functools import partial
 
 from flask import Blueprint, Response, jsonify
 
-from components.controller import services_rows
 from components.controller.context import here, json_object, user
-from components.controller.services import LegacyProvisionRequest, SchemaError, decode, legacy_shape
+from components.controller.services import rows as service_rows
+from components.controller.services.offerings import LegacyProvisionRequest, SchemaError, decode, legacy_shape
 
 blueprint = Blueprint("services", __name__, url_prefix="/services")
 
@@ -24,7 +24,7 @@ def listing() -> Response:
     """List the user's services."""
     caller = user()
     with here().db.session() as session:
-        return jsonify([legacy_shape(config) for config in services_rows.own_all(session, caller.id)])
+        return jsonify([legacy_shape(config) for config in service_rows.own_all(session, caller.id)])
 
 
 @blueprint.post("")
@@ -42,14 +42,14 @@ def show(alias: str) -> Response:
     """Show one of the user's services."""
     caller = user()
     with here().db.session() as session:
-        return jsonify(legacy_shape(services_rows.own(session, caller, alias)))
+        return jsonify(legacy_shape(service_rows.own(session, caller, alias)))
 
 
 @blueprint.delete("/<alias>")
 def delete(alias: str) -> Response:
     """Unbind a service everywhere and remove it."""
     caller = user()
-    here().services.unprovision(partial(services_rows.own, caller=caller, alias=alias))
+    here().services.unprovision(partial(service_rows.own, caller=caller, alias=alias))
     return jsonify({})
 
 

@@ -11,12 +11,12 @@ from functools import partial
 from flask import Blueprint, Response, jsonify, request
 from sqlalchemy.orm import Session
 
-from components.controller import services_rows
 from components.controller.context import here, json_object, known, user
 from components.controller.db.models import BindingToken, ServiceConfig
 from components.controller.errors import ApiError, bad_request, denied
-from components.controller.gateways import TOKEN_HEADER
-from components.controller.services import (
+from components.controller.services import rows as service_rows
+from components.controller.services.gateway_client import TOKEN_HEADER
+from components.controller.services.offerings import (
     BindRequest,
     ExternalBindRequest,
     HandleRequest,
@@ -56,7 +56,7 @@ def register() -> Response:
     _gateway_of(offering.label)
     controller = here()
     with controller.db.session() as session:
-        services_rows.register(controller.db, session, offering)
+        service_rows.register(controller.db, session, offering)
     return jsonify({})
 
 
@@ -66,7 +66,7 @@ def offered_by_the_broker() -> Response:
     config = here().config
     _shows(config.service_broker_token)
     with here().db.session() as session:
-        found = services_rows.all_offerings(session)
+        found = service_rows.all_offerings(session)
         shown = [
             {"label": s.label, "description": s.description, "acls": s.acls}
             for s in found
@@ -80,7 +80,7 @@ def show(label: str) -> Response:
     """Show an offering to its gateway."""
     _gateway_of(label)
     with here().db.session() as session:
-        return jsonify(offering_shape(services_rows.offering(session, label)))
+        return jsonify(offering_shape(service_rows.offering(session, label)))
 
 
 @blueprint.delete("/offerings/<label>")
@@ -88,7 +88,7 @@ def withdraw(label: str) -> Response:
     """Forget an offering."""
     _gateway_of(label)
     with here().db.session() as session:
-        services_rows.withdraw(session, label)
+        service_rows.withdraw(session, label)
     return jsonify({})
 
 
@@ -97,7 +97,7 @@ def handles(label: str) -> Response:
     """Tell a gateway all that is its own: instances and bindings."""
     _gateway_of(label)
     with here().db.session() as session:
-        return jsonify({"handles": services_rows.handles(session, services_rows.offering(session, label))})
+        return jsonify({"handles": service_rows.handles(session, service_rows.offering(session, label))})
 
 
 @blueprint.post("/offerings/<label>/handles/<handle>")
@@ -108,7 +108,7 @@ def update_handle(label: str, handle: str) -> Response:
     if given.service_id != handle:
         raise SchemaError(f"service_id: want {handle}, as the path says")
     with here().db.session() as session:
-        services_rows.update_handle(session, services_rows.offering(session, label), given)
+        service_rows.update_handle(session, service_rows.offering(session, label), given)
     return jsonify({})
 
 
@@ -124,7 +124,7 @@ def provision() -> Response:
 def unprovision(name: str) -> Response:
     """Unbind an instance everywhere and remove it."""
     caller = user()
-    here().services.unprovision(partial(services_rows.by_name, caller=caller, name=name))
+    here().services.unprovision(partial(service_rows.by_name, caller=caller, name=name))
     return jsonify({})
 
 
@@ -135,7 +135,7 @@ def bind() -> Response:
     given = decode(json_object(), BindRequest)
 
     def find(session: Session) -> ServiceConfig:
-        return services_rows.by_name(session, caller, given.service_id)
+        return service_rows.by_name(session, caller, given.service_id)
 
     token, label = here().services.bind_one(caller, given.app_id, find, given.binding_options)
     return jsonify({"binding_token": token, "label": label})
@@ -148,7 +148,7 @@ def bind_external() -> Response:
     given = decode(json_object(), ExternalBindRequest)
 
     def find(session: Session) -> BindingToken:
-        return services_rows.token(session, given.binding_token, 502)
+        return service_rows.token(session, given.binding_token, 502)
 
     here().services.bind_one(caller, given.app_id, find)
     return jsonify({})
@@ -167,8 +167,8 @@ def make_token() -> Response:
     caller = user()
     given = decode(json_object(), TokenRequest)
     with here().db.session() as session:
-        config = services_rows.by_name(session, caller, given.service_id)
-        token = services_rows.add_token(session, config, given.binding_options, auto_generated=False)
+        config = service_rows.by_name(session, caller, given.service_id)
+        token = service_rows.add_token(session, config, given.binding_options, auto_generated=False)
         return jsonify({"label": config.service.label, "binding_token": token.uuid})
 
 
@@ -176,7 +176,7 @@ def make_token() -> Response:
 def show_token(text: str) -> Response:
     """Show what a token permits, to anybody who has it."""
     with here().db.session() as session:
-        token = services_rows.token(session, text, 502)
+        token = service_rows.token(session, text, 502)
         return jsonify({"service_id": token.config.name, "binding_options": token.binding_options})
 
 

@@ -9,7 +9,6 @@ from flask import Blueprint, Response, g, jsonify, request
 from sqlalchemy import select
 from sqlalchemy.orm import selectinload
 
-from components.controller import services_rows
 from components.controller.accounts import quotas
 from components.controller.accounts.auth import (
     Caller,
@@ -25,6 +24,7 @@ from components.controller.db.models import App, User
 from components.controller.errors import ApiError, bad_request, denied
 from components.controller.guesses import Guess, at_the_door, count_registration
 from components.controller.requests.rate_limit import TooManyError
+from components.controller.services import rows as service_rows
 
 blueprint = Blueprint("users", __name__)
 
@@ -150,11 +150,11 @@ def remove(email: str) -> Response:
             raise ApiError(201)
         owner = Caller(found.id, found.email, found.admin)
         names = list(session.scalars(select(App.name).where(App.owner_id == found.id)))
-        aliases = [config.alias for config in services_rows.own_all(session, found.id)]
+        aliases = [config.alias for config in service_rows.own_all(session, found.id)]
     for name in names:
         controller.lifecycle.delete(owner, name)
     for alias in aliases:
-        controller.services.unprovision(partial(services_rows.own, caller=owner, alias=alias))
+        controller.services.unprovision(partial(service_rows.own, caller=owner, alias=alias))
     with controller.db.session() as session:
         found = find_user(session, email)
         if found is not None:

@@ -30,11 +30,11 @@ from components.controller.db.models import (
     User,
 )
 from components.controller.errors import ApiError
-from components.controller.gateways import Gateways
 from components.controller.instances.dispatcher import Starter
 from components.controller.pool import machines
 from components.controller.pool.registry import Pool
-from components.controller.services_work import Services
+from components.controller.services.broker import Services
+from components.controller.services.gateway_client import Gateways
 from components.controller.staging import ABANDONED_SECONDS, Stagings, silent
 from components.controller.storage.store import Store
 from components.controller.sweep import Sweeper

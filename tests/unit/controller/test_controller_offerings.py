@@ -13,8 +13,8 @@ from components.common.config import parse
 from components.common.errors import ConfigError
 from components.controller.config import ControllerConfig
 from components.controller.db.models import Service
-from components.controller.gateways import Endpoint, GatewayError, Gateways
-from components.controller.services import (
+from components.controller.services.gateway_client import Endpoint, GatewayError, Gateways
+from components.controller.services.offerings import (
     BindRequest,
     OfferingRequest,
     SchemaError,

@@ -20,7 +20,6 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from components.common import log
-from components.controller import services_rows as rows
 from components.controller.accounts import quotas
 from components.controller.accounts.auth import Caller
 from components.controller.apps import rows as app_rows
@@ -28,15 +27,16 @@ from components.controller.config import ControllerConfig
 from components.controller.db.database import Database
 from components.controller.db.models import App, BindingToken, ServiceBinding, ServiceConfig, User
 from components.controller.errors import ApiError, denied, no_app
-from components.controller.gateways import Endpoint, GatewayError, Gateways, Instance
-from components.controller.services import (
+from components.controller.services import rows
+from components.controller.services.gateway_client import Endpoint, GatewayError, Gateways, Instance
+from components.controller.services.offerings import (
     LegacyProvisionRequest,
     ProvisionRequest,
     SchemaError,
     check_alias,
     check_plan,
 )
-from components.controller.services_rows import Bound
+from components.controller.services.rows import Bound
 
 logger = log.get(__name__)
 

@@ -17,8 +17,8 @@ from components.controller.accounts.auth import Caller
 from components.controller.db.database import Database
 from components.controller.db.models import BindingToken, Service, ServiceBinding, ServiceConfig
 from components.controller.errors import ApiError, denied
-from components.controller.gateways import DEFAULT_SECONDS, Endpoint
-from components.controller.services import (
+from components.controller.services.gateway_client import DEFAULT_SECONDS, Endpoint
+from components.controller.services.offerings import (
     HandleRequest,
     LegacyProvisionRequest,
     OfferingRequest,
