@@ -12,7 +12,6 @@ from typing import Any
 
 from sqlalchemy.orm import Session
 
-from components.controller import befores, updates
 from components.controller.accounts import quotas
 from components.controller.accounts.auth import Caller
 from components.controller.apps import revisions, runtimes
@@ -23,6 +22,8 @@ from components.controller.db.database import Database
 from components.controller.db.models import STARTED, STOPPED, App
 from components.controller.errors import ApiError, denied
 from components.controller.pool.registry import Pool
+from components.controller.rolling_updates import rows as update_rows
+from components.controller.rolling_updates import saved_states
 from components.controller.services.broker import Fresh, Services
 from components.controller.services.rows import Bound
 
@@ -115,11 +116,11 @@ class Changes:
                 # The application goes back to this when the change comes to nothing.
                 revisions.adopt(session, app)
                 if rolls or actions.start:
-                    before = befores.note(session, app, current, target)
+                    before = saved_states.note(session, app, current, target)
             app_rows.apply(session, app, current, target)
             if actions.stop:
                 app.state = STOPPED
-                updates.close(session, app.id, "the application was stopped", self._db.now(session))
+                update_rows.close(session, app.id, "the application was stopped", self._db.now(session))
             gone: list[Bound] = []
             if fresh or target.services != current.services:
                 gone = self._services.settle(session, app, target.services, fresh)
@@ -139,7 +140,7 @@ class Changes:
         def failed(session: Session, app: App, reason: str) -> bool:
             if app.state != STARTED:
                 return False
-            updates.refuse(session, app, by, f"staging failed: {reason}", self._db.now(session))
+            update_rows.refuse(session, app, by, f"staging failed: {reason}", self._db.now(session))
             gone.extend(self._undo(session, app, change))
             return True
 
@@ -150,7 +151,7 @@ class Changes:
                 app = app_rows.by_id(session, change.app_id, lock=True) if change else None
                 if app is not None and app.state == STARTED:
                     if app.started_package_hash not in (None, app.staged_package_hash):
-                        updates.refuse(session, app, by, str(error), self._db.now(session))
+                        update_rows.refuse(session, app, by, str(error), self._db.now(session))
                     gone.extend(self._undo(session, app, change))
             self._services.unbind(gone)
             raise
@@ -159,4 +160,4 @@ class Changes:
         if change is None:
             return []
         key = str(change.after.lock_version)
-        return befores.take_back(session, app, befores.CHANGE, key, self._services)
+        return saved_states.take_back(session, app, saved_states.CHANGE, key, self._services)

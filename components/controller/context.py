@@ -29,12 +29,12 @@ from components.controller.pool.registry import Pool
 from components.controller.requests.body import MAX_ANONYMOUS, MAX_JSON, read_json
 from components.controller.requests.insiders import Insiders
 from components.controller.requests.thread_limits import REPEAT_SECONDS, Held, Places
+from components.controller.rolling_updates.runner import Updates
 from components.controller.services.broker import Services
 from components.controller.services.gateway_client import Gateways
 from components.controller.staging import Stagings
 from components.controller.storage.store import Store
 from components.controller.sweep import Sweeper
-from components.controller.updates_runner import Updates
 
 EXTENSION = "ingot"
 logger = log.get(__name__)

@@ -17,7 +17,6 @@ from sqlalchemy.orm import Session
 
 from components.common import log
 from components.common.messages import DeaStart, HmRequest
-from components.controller import updates
 from components.controller.accounts.auth import Caller
 from components.controller.apps import revisions, summary
 from components.controller.apps import rows as app_rows
@@ -29,11 +28,12 @@ from components.controller.db.database import Database
 from components.controller.db.models import PENDING, STAGED, STARTED, STOPPED, App
 from components.controller.errors import ApiError, no_app
 from components.controller.instances.dispatcher import Starter
+from components.controller.rolling_updates import rows as update_rows
+from components.controller.rolling_updates.runner import Updates
 from components.controller.services.broker import Services
 from components.controller.staging import Ends, Stagings, under_way
 from components.controller.storage import references
 from components.controller.storage.store import Store
-from components.controller.updates_runner import Updates
 
 logger = log.get(__name__)
 
@@ -148,7 +148,7 @@ class Lifecycle:
             app = app_rows.find(session, caller, name, lock=True)
             now = self._db.now(session)
             if app.state == STARTED and app.package_state != STAGED and not under_way(session, app.id, now):
-                updates.refuse(session, app, _who(caller), str(error), now)
+                update_rows.refuse(session, app, _who(caller), str(error), now)
 
     def _roll(self, app_id: int, change: Change | None, by: str, package: str | None) -> None:
         """Stage if need be, and open a rolling update to `package`, or to what was uploaded after it."""
@@ -161,7 +161,7 @@ class Lifecycle:
                 # Before its staging began.
                 superseded.append(ApiError(310, "the application was put back meanwhile; repeat the push"))
             elif app.state == STARTED:
-                begun.append(updates.begin(session, app, by, self._db.now(session)))
+                begun.append(update_rows.begin(session, app, by, self._db.now(session)))
 
         with self._changes.undoing(change, by) as failed:
             self._stagings.ensure(app_id, Ends(staged, failed))
@@ -194,7 +194,7 @@ class Lifecycle:
             app = app_rows.find(session, caller, name, lock=True)
             app_id, rolls = app.id, app.state == STARTED
             old = Released([app.package_hash], [app.staged_package_hash])
-            updates.roll_back(session, app, _who(caller), self._db.now(session), number)
+            update_rows.roll_back(session, app, _who(caller), self._db.now(session), number)
         if rolls:
             self._updates.poke()
         else:
@@ -249,7 +249,7 @@ class Lifecycle:
             known = app_rows.handle(app) if app else None
             updated = app.updated_at if app else 0
             message = app_rows.start_message(app, self._config, self._store) if app else None
-            rolling = updates.running(session, request.droplet) is not None
+            rolling = update_rows.running(session, request.droplet) is not None
         if rolling:
             # Who holds the update sees to every index.
             return
@@ -282,7 +282,7 @@ class Lifecycle:
             if app is None:
                 raise no_app()
             message = app_rows.start_message(app, self._config, self._store)
-            rolling = updates.running(session, app_id) is not None
+            rolling = update_rows.running(session, app_id) is not None
         if not message.sha1:
             return
         # While an update rolls, who holds it brings the number of instances to what is wanted.
@@ -321,7 +321,7 @@ class Lifecycle:
                 refused.append(error)
                 return
             revisions.adopt(session, app)
-            updates.close(session, app_id, "the application was started anew", self._db.now(session))
+            update_rows.close(session, app_id, "the application was started anew", self._db.now(session))
             app.state = STARTED
             _, released = revisions.begin(session, app, by)
             app_rows.touch(app)

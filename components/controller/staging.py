@@ -23,7 +23,6 @@ from components.common.bus import BusNoAnswerError
 from components.common.bus_thread import BusThread
 from components.common.errors import BusError, IngotError
 from components.common.messages import StagingReply, StagingRequest
-from components.controller import updates
 from components.controller.accounts import quotas
 from components.controller.apps.rows import built_from, by_id, touch
 from components.controller.config import ControllerConfig
@@ -42,6 +41,7 @@ from components.controller.db.models import (
 )
 from components.controller.errors import ApiError, no_app
 from components.controller.live_logs import LiveLogs
+from components.controller.rolling_updates import rows as update_rows
 from components.controller.services.offerings import staging_shape
 from components.controller.storage import references
 from components.controller.storage.store import Store
@@ -376,7 +376,7 @@ class Stagings:
                 droplets.append(app.staged_package_hash)
                 app.staged_package_hash = app.staged_from = None
                 app.state = STOPPED
-                updates.close(session, app.id, "the application was stopped", self._db.now(session))
+                update_rows.close(session, app.id, "the application was stopped", self._db.now(session))
                 touch(app)
         references.release(self._db, self._store, packages=[package], droplets=droplets)
 

@@ -10,7 +10,6 @@ from urllib.parse import quote
 from flask import Blueprint, Response, jsonify, request
 
 from components.common import trees
-from components.controller import updates
 from components.controller.apps import rows as app_rows
 from components.controller.apps import summary
 from components.controller.apps.rows import Handle
@@ -29,6 +28,7 @@ from components.controller.errors import bad_request, no_app
 from components.controller.packages.upload import PackageLimits, build_package, parse_resources
 from components.controller.requests.body import MAX_FINGERPRINTS
 from components.controller.requests.rate_limit import TooManyError
+from components.controller.rolling_updates import rows as update_rows
 from components.controller.storage import scratch_names
 
 blueprint = Blueprint("apps", __name__)
@@ -160,7 +160,7 @@ def roll_state(name: str) -> Response:
     with controller.db.session() as session:
         app = app_rows.find(session, caller, name)
         handle, since = app_rows.handle(app), app.updated_at
-        outcome = updates.outcome(app, session.get(AppUpdate, app.id))
+        outcome = update_rows.outcome(app, session.get(AppUpdate, app.id))
     return jsonify({"state": update_state(handle, outcome), "since": since})
 
 

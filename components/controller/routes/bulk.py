@@ -9,10 +9,10 @@ from flask import Blueprint, Response, jsonify, request
 from sqlalchemy import func, select
 from sqlalchemy.orm import joinedload
 
-from components.controller import updates
 from components.controller.context import basic_only, here, insiders_only
 from components.controller.db.models import App, User
 from components.controller.errors import bad_request
+from components.controller.rolling_updates import rows as update_rows
 
 blueprint = Blueprint("bulk", __name__, url_prefix="/bulk")
 BATCH, LARGEST_BATCH = 200, 1000
@@ -33,7 +33,7 @@ def all_apps() -> Response:
     with here().db.session() as session:
         query = select(App).where(App.id > after).order_by(App.id).limit(size).options(joinedload(App.owner))
         found = list(session.scalars(query))
-        leaving = updates.leaving(session, [app.id for app in found])
+        leaving = update_rows.leaving(session, [app.id for app in found])
         rows = {str(app.id): {**columns(app), "updating": leaving.get(app.id)} for app in found}
         last = max((int(id_) for id_ in rows), default=after)
     return jsonify({"results": rows, "bulk_token": {"id": last}})

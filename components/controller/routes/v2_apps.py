@@ -6,12 +6,12 @@ from typing import Any
 
 from flask import Blueprint, Response, jsonify
 
-from components.controller import updates
 from components.controller.apps import revisions
 from components.controller.apps import rows as app_rows
 from components.controller.context import here, json_object, user
 from components.controller.db.models import App, AppUpdate
 from components.controller.errors import bad_request
+from components.controller.rolling_updates import rows as update_rows
 from components.controller.routes.apps import update_state
 
 blueprint = Blueprint("v2_apps", __name__, url_prefix="/v2/apps")
@@ -59,8 +59,8 @@ def _shown(name: str) -> dict[str, Any]:
     with controller.db.session() as session:
         app = app_rows.find(session, caller, name)
         handle, row = app_rows.handle(app), session.get(AppUpdate, app.id)
-        outcome = updates.outcome(app, row)
-        shown = updates.show(row) if row is not None else _never(app)
+        outcome = update_rows.outcome(app, row)
+        shown = update_rows.show(row) if row is not None else _never(app)
     return {"state": update_state(handle, outcome), **shown}
 
 

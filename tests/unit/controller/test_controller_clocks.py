@@ -33,13 +33,13 @@ from components.controller.errors import ApiError
 from components.controller.instances.dispatcher import Starter
 from components.controller.pool import machines
 from components.controller.pool.registry import Pool
+from components.controller.rolling_updates.runner import HOLD_SECONDS, Updates, _Memory
 from components.controller.services.broker import Services
 from components.controller.services.gateway_client import Gateways
 from components.controller.staging import ABANDONED_SECONDS, Stagings, silent
 from components.controller.storage.store import Store
 from components.controller.sweep import Sweeper
 from components.controller.tasks.watch import NEVER_STARTED, PENDING_SECONDS, Open, TaskWatch
-from components.controller.updates_runner import HOLD_SECONDS, Updates, _Memory
 
 HOURS = 5 * 3600.0
 

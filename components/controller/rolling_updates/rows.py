@@ -1,7 +1,7 @@
 """Rolling updates as rows: opened, turned back, closed and shown (section 1.11; docs/decisions/0007-the-core.md).
 
 All of it happens in the caller's transaction, which holds the application's row. Carrying an update on is
-`updates_runner`'s.
+`runner`'s.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ from typing import Any
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from components.controller import befores
 from components.controller.apps import revisions
 from components.controller.apps import rows as app_rows
 from components.controller.apps.revisions import Released
@@ -28,6 +27,7 @@ from components.controller.db.models import (
     AppRevision,
     AppUpdate,
 )
+from components.controller.rolling_updates import saved_states
 
 
 def running(session: Session, app_id: int) -> AppUpdate | None:
@@ -63,7 +63,7 @@ def begin(session: Session, app: App, by: str, now: float) -> Released:
     """Open the update of a started application to the droplet it is staged to."""
     before = Before(session, app)
     revision, released = revisions.begin(session, app, by)
-    befores.begun(session, app.id, _write(session, app, by, now, before=before, to=revision))
+    saved_states.begun(session, app.id, _write(session, app, by, now, before=before, to=revision))
     app_rows.touch(app)
     return released
 
@@ -106,7 +106,7 @@ def turn_back(session: Session, app: App, update: AppUpdate, reason: str, now: f
 
 def close(session: Session, app_id: int, reason: str, now: float) -> None:
     """End an open update by another's wish: the application was stopped, or started anew; there is no way back then."""
-    befores.forget(session, app_id, befores.CHANGE, befores.UPDATE)
+    saved_states.forget(session, app_id, saved_states.CHANGE, saved_states.UPDATE)
     update = running(session, app_id)
     if update is not None:
         update.state, update.message, update.changed_at = CANARY_FAILED, reason, now
@@ -153,7 +153,7 @@ def show(update: AppUpdate) -> dict[str, Any]:
 
 def _write(session: Session, app: App, by: str, now: float, *, before: Before, to: AppRevision | None) -> str:
     serial = uuid.uuid4().hex
-    befores.inherit(session, app.id, running(session, app.id), serial)
+    saved_states.inherit(session, app.id, running(session, app.id), serial)
     session.merge(
         AppUpdate(
             app_id=app.id,

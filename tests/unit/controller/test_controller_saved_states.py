@@ -10,11 +10,12 @@ from typing import Any
 import pytest
 from sqlalchemy.orm import Session
 
-from components.controller import befores, updates
 from components.controller.apps import rows as app_rows
 from components.controller.apps.change_plan import Wanted
 from components.controller.db.database import Database
 from components.controller.db.models import STAGED, STARTED, App, AppBefore, AppUpdate, Base, Route, User
+from components.controller.rolling_updates import rows as update_rows
+from components.controller.rolling_updates import saved_states
 
 FIRST = Wanted(
     "a",
@@ -39,7 +40,7 @@ CHANGED = replace(
 
 
 def test_a_change_is_taken_back_whole() -> None:
-    assert befores.rewind(CHANGED, FIRST, CHANGED) == FIRST
+    assert saved_states.rewind(CHANGED, FIRST, CHANGED) == FIRST
 
 
 def test_what_others_have_changed_since_stays() -> None:
@@ -50,7 +51,7 @@ def test_what_others_have_changed_since_stays() -> None:
         uris=("b.x", "c.x"),
         details={"command": "two", "console": False, "debug": "run"},
     )
-    back = befores.rewind(now, FIRST, CHANGED)
+    back = saved_states.rewind(now, FIRST, CHANGED)
     assert (back.instances, back.env, back.memory) == (5, ("A=3",), 64)
     assert back.uris == ("a.x", "c.x")
     assert back.details == {"command": "one", "health": {"path": "/"}, "console": False, "debug": "run"}
@@ -91,18 +92,18 @@ def change(session: Session, app: App, **values: Any) -> Wanted:
     """Change the row as a request does; gives what it goes back to."""
     current = app_rows.wanted(session, app)
     target = replace(current, lock_version=current.lock_version + 1, **values)
-    before = befores.note(session, app, current, target)
+    before = saved_states.note(session, app, current, target)
     app_rows.apply(session, app, current, target)
     return before
 
 
 def opened(session: Session, app: App) -> tuple[str, Wanted]:
     """Open an update; gives its serial and what it goes back to."""
-    updates.begin(session, app, "me", 5.0)
+    update_rows.begin(session, app, "me", 5.0)
     serial = session.get_one(AppUpdate, app.id).serial
-    row = session.get_one(AppBefore, (app.id, befores.UPDATE))
+    row = session.get_one(AppBefore, (app.id, saved_states.UPDATE))
     assert row.key == serial
-    return serial, befores._pair(row)[0]
+    return serial, saved_states._pair(row)[0]
 
 
 def test_two_changes_that_no_update_brings_go_back_to_what_was_before_both(
@@ -127,7 +128,7 @@ def test_an_update_that_proved_itself_is_what_the_next_goes_back_to(session: Ses
     change(session, app, memory=96)
     opened(session, app)
     session.get_one(AppUpdate, app.id).state = "SUCCEEDED"
-    befores.forget(session, app.id, befores.UPDATE)
+    saved_states.forget(session, app.id, saved_states.UPDATE)
     change(session, app, env=("A=2",))
     _, before = opened(session, app)
     assert (before.memory, before.env) == (96, ())
@@ -140,13 +141,13 @@ def test_what_a_release_without_this_table_left_behind_is_not_gone_back_to(
     opened(session, app)
     # A controller of the release before opens the next update, and knows no row but its own.
     session.get_one(AppUpdate, app.id).serial = "another"
-    updates.begin(session, app, "me", 6.0)
-    assert session.get(AppBefore, (app.id, befores.UPDATE)) is None
+    update_rows.begin(session, app, "me", 6.0)
+    assert session.get(AppBefore, (app.id, saved_states.UPDATE)) is None
 
 
 def test_a_stop_leaves_nothing_to_go_back_to(session: Session, app: App) -> None:
     change(session, app, memory=96)
     opened(session, app)
     change(session, app, memory=128)
-    updates.close(session, app.id, "the application was stopped", 7.0)
+    update_rows.close(session, app.id, "the application was stopped", 7.0)
     assert session.query(AppBefore).count() == 0

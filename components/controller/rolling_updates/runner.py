@@ -20,7 +20,6 @@ from components.common import log
 from components.common.bus_thread import BusThread
 from components.common.errors import BusError
 from components.common.messages import DeaStart, DropletExited, FindDroplet, FoundDroplet
-from components.controller import befores, updates
 from components.controller.apps import rows as app_rows
 from components.controller.config import ControllerConfig
 from components.controller.db.database import Database
@@ -34,10 +33,9 @@ from components.controller.db.models import (
     AppUpdate,
 )
 from components.controller.instances.dispatcher import Starter
-from components.controller.services.broker import Services
-from components.controller.services.rows import Bound
-from components.controller.storage.store import Store
-from components.controller.updates_plan import (
+from components.controller.rolling_updates import rows as update_rows
+from components.controller.rolling_updates import saved_states
+from components.controller.rolling_updates.plan import (
     CRASHED,
     FAILED,
     LIVE,
@@ -48,6 +46,9 @@ from components.controller.updates_plan import (
     Step,
     next_step,
 )
+from components.controller.services.broker import Services
+from components.controller.services.rows import Bound
+from components.controller.storage.store import Store
 
 UPDATES = Counter("ingot_controller_updates_total", "Rolling updates, by how they ended.", ["result"])
 LOOK_SECONDS = 1.0
@@ -295,10 +296,12 @@ class Updates:
                 return _Written(None, "")
             now = self._db.now(session)
             if step.outcome == FAILED:
-                updates.turn_back(session, app, update, step.reason, now)
+                update_rows.turn_back(session, app, update, step.reason, now)
                 gone = []
                 if update.state == GOING_BACK:
-                    gone = befores.take_back(session, app, befores.UPDATE, update.serial, self._services)
+                    gone = saved_states.take_back(
+                        session, app, saved_states.UPDATE, update.serial, self._services
+                    )
                 logger.warning("update_fails", app=app_id, reason=step.reason)
                 return _Written(app_rows.start_message(app, self._config, self._store), update.state, gone)
             update.asked = {str(index): at for index, at in step.asked.items()}
@@ -310,14 +313,14 @@ class Updates:
                 if step.reason:
                     update.message += f"; of the version before, {step.reason}"
                 update.changed_at, update.holder, update.asked = now, "", {}
-                befores.forget(session, app_id, befores.UPDATE)
+                saved_states.forget(session, app_id, saved_states.UPDATE)
                 app_rows.touch(app)
             message = app_rows.start_message(app, self._config, self._store)
             return _Written(message if message.version == facts.goal.version else None, update.state)
 
     def _mine(self, session: Session, app_id: int) -> tuple[App | None, AppUpdate | None]:
         app = app_rows.by_id(session, app_id, lock=True)
-        update = updates.running(session, app_id)
+        update = update_rows.running(session, app_id)
         if app is None or app.state != STARTED or update is None:
             return None, None
         if update.holder != self._holder:

@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 from sqlalchemy.orm import Session
 
-from components.controller import updates
 from components.controller.apps import revisions
 from components.controller.apps.revisions import KEPT, REMEMBERED
 from components.controller.db.database import Database
@@ -27,6 +26,7 @@ from components.controller.db.models import (
     User,
 )
 from components.controller.errors import ApiError
+from components.controller.rolling_updates import rows as update_rows
 from components.controller.storage import references
 from components.controller.storage.store import Store
 
@@ -74,7 +74,7 @@ def start(session: Session, app: App) -> None:
 
 def update(session: Session, app: App, number: int) -> AppUpdate:
     stage(app, number)
-    updates.begin(session, app, "me", 5.0)
+    update_rows.begin(session, app, "me", 5.0)
     row = session.get(AppUpdate, app.id)
     assert row is not None
     return row
@@ -89,27 +89,27 @@ def test_an_update_knows_both_versions(session: Session, app: App) -> None:
     row = update(session, app, 2)
     assert (row.state, row.from_version, row.to_version) == (UPDATING, before, f"{sha(2)}-0")
     assert app.version == row.to_version
-    assert updates.leaving(session, [app.id, 99]) == {app.id: before}
-    assert updates.outcome(app, row) == UPDATING
+    assert update_rows.leaving(session, [app.id, 99]) == {app.id: before}
+    assert update_rows.outcome(app, row) == UPDATING
     end(row)
-    assert updates.outcome(app, row) == SUCCEEDED
-    assert updates.leaving(session, [app.id]) == {}
+    assert update_rows.outcome(app, row) == SUCCEEDED
+    assert update_rows.leaving(session, [app.id]) == {}
     # Once it was started anew, the row says nothing about what runs.
     start(session, app)
-    assert updates.outcome(app, row) is None
+    assert update_rows.outcome(app, row) is None
 
 
 def test_going_back_restores_all_that_made_the_version(session: Session, app: App) -> None:
     app.details = {**app.details, "command": "run"}
     before = app.version
     row = update(session, app, 2)
-    updates.turn_back(session, app, row, "instance 0 crashed", 6.0)
+    update_rows.turn_back(session, app, row, "instance 0 crashed", 6.0)
     assert (row.state, row.message, app.version) == (GOING_BACK, "instance 0 crashed", before)
     assert (app.package_hash, app.package_state, app.staged_from) == (sha(101), STAGED, sha(201))
     assert app.details == {"keep": 1}
-    assert updates.leaving(session, [app.id]) == {app.id: f"{sha(2)}-0"}
+    assert update_rows.leaving(session, [app.id]) == {app.id: f"{sha(2)}-0"}
     end(row, CANARY_FAILED)
-    assert updates.outcome(app, row) == CANARY_FAILED
+    assert update_rows.outcome(app, row) == CANARY_FAILED
     # The same broken bits once more are a version of their own: what is left of the first try is not theirs.
     assert update(session, app, 2).to_version == f"{sha(2)}-1"
 
@@ -117,7 +117,7 @@ def test_going_back_restores_all_that_made_the_version(session: Session, app: Ap
 def test_bits_that_came_during_an_update_survive_its_failure(session: Session, app: App) -> None:
     row = update(session, app, 2)
     app.package_hash, app.package_state = sha(103), PENDING
-    updates.turn_back(session, app, row, "crashed", 6.0)
+    update_rows.turn_back(session, app, row, "crashed", 6.0)
     assert (app.package_hash, app.package_state) == (sha(103), PENDING)
     assert app.staged_package_hash == sha(1)
 
@@ -128,14 +128,14 @@ def test_an_update_over_another_goes_back_to_what_served(session: Session, app: 
     row = update(session, app, 3)
     assert row.serial != serial
     assert (row.from_version, row.to_version) == (before, f"{sha(3)}-0")
-    updates.turn_back(session, app, row, "crashed", 6.0)
+    update_rows.turn_back(session, app, row, "crashed", 6.0)
     assert app.version == before
 
 
 def test_the_same_droplet_again_is_an_update_to_its_next_run(session: Session, app: App) -> None:
     row = update(session, app, 1)
     assert (row.from_version, row.to_version) == (f"{sha(1)}-0", f"{sha(1)}-1")
-    updates.turn_back(session, app, row, "crashed", 6.0)
+    update_rows.turn_back(session, app, row, "crashed", 6.0)
     assert app.version == f"{sha(1)}-0"
     end(row, CANARY_FAILED)
     assert update(session, app, 1).to_version == f"{sha(1)}-2"
@@ -143,26 +143,26 @@ def test_the_same_droplet_again_is_an_update_to_its_next_run(session: Session, a
 
 def test_a_stop_closes_it(session: Session, app: App) -> None:
     row = update(session, app, 2)
-    updates.close(session, app.id, "stopped", 7.0)
+    update_rows.close(session, app.id, "stopped", 7.0)
     assert (row.state, row.message) == (CANARY_FAILED, "stopped")
-    updates.close(session, app.id, "again", 8.0)
+    update_rows.close(session, app.id, "again", 8.0)
     assert row.message == "stopped"
 
 
 def test_refused_before_it_began(session: Session, app: App) -> None:
     before = app.version
     app.package_hash, app.package_state = sha(102), PENDING
-    updates.refuse(session, app, "me", "staging failed: no", 7.0)
+    update_rows.refuse(session, app, "me", "staging failed: no", 7.0)
     row = session.get(AppUpdate, app.id)
     assert row is not None
     assert (row.state, row.message) == (CANARY_FAILED, "staging failed: no")
     assert (app.version, app.package_hash, app.package_state) == (before, sha(101), STAGED)
-    assert updates.outcome(app, row) == CANARY_FAILED
+    assert update_rows.outcome(app, row) == CANARY_FAILED
 
 
 def test_rolling_back(session: Session, app: App) -> None:
     end(update(session, app, 2))
-    assert updates.roll_back(session, app, "you", 9.0, None)
+    assert update_rows.roll_back(session, app, "you", 9.0, None)
     row = session.get(AppUpdate, app.id)
     assert row is not None
     assert (row.from_version, row.to_version) == (f"{sha(2)}-0", f"{sha(1)}-1")
@@ -170,9 +170,9 @@ def test_rolling_back(session: Session, app: App) -> None:
     end(row)
     for number, word in ((None, "before"), (1, "current"), (9, "no revision 9")):
         with pytest.raises(ApiError, match=word):
-            updates.roll_back(session, app, "you", 9.0, number)
+            update_rows.roll_back(session, app, "you", 9.0, number)
     app.state = STOPPED
-    assert not updates.roll_back(session, app, "you", 9.0, 2)
+    assert not update_rows.roll_back(session, app, "you", 9.0, 2)
     assert app.staged_package_hash == sha(2)
 
 

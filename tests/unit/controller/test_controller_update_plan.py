@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from components.controller.updates_plan import (
+from components.controller.rolling_updates.plan import (
     AGAIN_SECONDS,
     CRASHED,
     FAILED,
