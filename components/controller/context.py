@@ -32,7 +32,7 @@ from components.controller.requests.thread_limits import REPEAT_SECONDS, Held, P
 from components.controller.rolling_updates.runner import Updates
 from components.controller.services.broker import Services
 from components.controller.services.gateway_client import Gateways
-from components.controller.staging import Stagings
+from components.controller.staging.stagings import Stagings
 from components.controller.storage.store import Store
 from components.controller.sweep import Sweeper
 

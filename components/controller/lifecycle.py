@@ -31,7 +31,7 @@ from components.controller.instances.dispatcher import Starter
 from components.controller.rolling_updates import rows as update_rows
 from components.controller.rolling_updates.runner import Updates
 from components.controller.services.broker import Services
-from components.controller.staging import Ends, Stagings, under_way
+from components.controller.staging.stagings import Ends, Stagings, under_way
 from components.controller.storage import references
 from components.controller.storage.store import Store
 

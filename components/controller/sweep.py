@@ -30,7 +30,7 @@ from components.controller.db import leases
 from components.controller.db.database import Database
 from components.controller.db.models import FAILED, RUNNING, App, AppRevision, Staging, Upload
 from components.controller.db.models_records import Identity
-from components.controller.staging import ABANDONED_SECONDS, silent
+from components.controller.staging.stagings import ABANDONED_SECONDS, silent
 from components.controller.storage import references, resource_pool, scratch_names
 from components.controller.storage.store import SHA1, TRASH, Store, keep_private
 

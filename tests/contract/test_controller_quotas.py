@@ -15,7 +15,7 @@ from components.controller.db.models import PENDING, RUNNING, STAGED, STARTED, S
 from components.controller.db.models_records import TASK_RUNNING, Task
 from components.controller.errors import ApiError
 from components.controller.instances.dispatcher import Starter
-from components.controller.staging import ABANDONED_SECONDS
+from components.controller.staging.stagings import ABANDONED_SECONDS
 from tests.contract.vmc_client import ADMIN, PASSWORD, Answer, Vmc, body_of, controller_in, served
 
 

@@ -12,7 +12,6 @@ import pytest
 from components.common.bus_thread import BusThread
 from components.common.config import BusConfig
 from components.common.messages import Capacity, DeaBeat
-from components.controller import staging
 from components.controller.config import ControllerConfig
 from components.controller.db import leases
 from components.controller.db.database import Database
@@ -36,7 +35,8 @@ from components.controller.pool.registry import Pool
 from components.controller.rolling_updates.runner import HOLD_SECONDS, Updates, _Memory
 from components.controller.services.broker import Services
 from components.controller.services.gateway_client import Gateways
-from components.controller.staging import ABANDONED_SECONDS, Stagings, silent
+from components.controller.staging import stagings
+from components.controller.staging.stagings import ABANDONED_SECONDS, Stagings, silent
 from components.controller.storage.store import Store
 from components.controller.sweep import Sweeper
 from components.controller.tasks.watch import NEVER_STARTED, PENDING_SECONDS, Open, TaskWatch
@@ -117,7 +117,7 @@ def test_a_lease_that_an_older_controller_wrote_holds_for_as_long_as_one_may(wor
 
 
 def test_a_staging_of_the_future_is_taken_over(world: World) -> None:
-    ends = staging.Ends(nothing)
+    ends = stagings.Ends(nothing)
     world.staged(time.time())
     waiting = world.stagings._claim(1, ends)
     assert waiting is not None
@@ -133,11 +133,11 @@ def test_a_staging_of_the_future_is_taken_over(world: World) -> None:
 
 def test_who_waits_for_another_staging_has_a_deadline(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     world.staged(time.time())
-    claim = world.stagings._claim(1, staging.Ends(nothing))
+    claim = world.stagings._claim(1, stagings.Ends(nothing))
     assert claim is not None
     # The other stays alive, as far as the row tells.
     monkeypatch.setattr(world.db, "now", lambda session: session.get_one(Staging, 1).alive_at)
-    monkeypatch.setattr(staging, "ABANDONED_SECONDS", 0.5)
+    monkeypatch.setattr(stagings, "ABANDONED_SECONDS", 0.5)
     begun = time.monotonic()
     with pytest.raises(ApiError, match="no result within 1 seconds"):
         world.stagings._await(claim)

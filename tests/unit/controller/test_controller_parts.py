@@ -14,8 +14,8 @@ from components.controller.apps import summary
 from components.controller.config import ControllerConfig
 from components.controller.errors import TABLE, ApiError
 from components.controller.instances.health_cache import Recent
-from components.controller.live_logs import LiveLogs
 from components.controller.requests.rate_limit import TooManyError
+from components.controller.staging.live_logs import LiveLogs
 
 GOOD = {
     "bus": {"urls": ["nats://127.0.0.1:4222"]},

@@ -40,9 +40,9 @@ from components.controller.db.models import (
     Upload,
 )
 from components.controller.errors import ApiError, no_app
-from components.controller.live_logs import LiveLogs
 from components.controller.rolling_updates import rows as update_rows
 from components.controller.services.offerings import staging_shape
+from components.controller.staging.live_logs import LiveLogs
 from components.controller.storage import references
 from components.controller.storage.store import Store
 
