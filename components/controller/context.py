@@ -22,7 +22,7 @@ from components.controller.db.database import Database
 from components.controller.errors import BusyError, bad_request, denied, no_app
 from components.controller.instances.dispatcher import Starter
 from components.controller.instances.queries import Asker
-from components.controller.lifecycle import Lifecycle
+from components.controller.lifecycle.use_cases import Lifecycle
 from components.controller.operations import Operations
 from components.controller.platform_hosts import PlatformHosts
 from components.controller.pool.registry import Pool

@@ -22,12 +22,12 @@ from components.controller.apps import revisions, summary
 from components.controller.apps import rows as app_rows
 from components.controller.apps.change_plan import Wanted
 from components.controller.apps.revisions import Released
-from components.controller.changes import Change, Changes
 from components.controller.config import ControllerConfig
 from components.controller.db.database import Database
 from components.controller.db.models import PENDING, STAGED, STARTED, STOPPED, App
 from components.controller.errors import ApiError, no_app
 from components.controller.instances.dispatcher import Starter
+from components.controller.lifecycle.changes import Change, Changes
 from components.controller.rolling_updates import rows as update_rows
 from components.controller.rolling_updates.runner import Updates
 from components.controller.services.broker import Services
