@@ -24,7 +24,6 @@ from components.controller.instances.dispatcher import Starter
 from components.controller.instances.queries import Asker
 from components.controller.lifecycle.use_cases import Lifecycle
 from components.controller.operations import Operations
-from components.controller.platform_hosts import PlatformHosts
 from components.controller.pool.registry import Pool
 from components.controller.requests.body import MAX_ANONYMOUS, MAX_JSON, read_json
 from components.controller.requests.insiders import Insiders
@@ -34,7 +33,8 @@ from components.controller.services.broker import Services
 from components.controller.services.gateway_client import Gateways
 from components.controller.staging.stagings import Stagings
 from components.controller.storage.store import Store
-from components.controller.sweep import Sweeper
+from components.controller.upkeep.platform_hosts import PlatformHosts
+from components.controller.upkeep.sweeper import Sweeper
 
 EXTENSION = "ingot"
 logger = log.get(__name__)

@@ -38,8 +38,8 @@ from components.controller.services.gateway_client import Gateways
 from components.controller.staging import stagings
 from components.controller.staging.stagings import ABANDONED_SECONDS, Stagings, silent
 from components.controller.storage.store import Store
-from components.controller.sweep import Sweeper
 from components.controller.tasks.watch import NEVER_STARTED, PENDING_SECONDS, Open, TaskWatch
+from components.controller.upkeep.sweeper import Sweeper
 
 HOURS = 5 * 3600.0
 

@@ -22,7 +22,7 @@ from components.controller.db.models import FAILED, RUNNING, App, Base, Staging,
 from components.controller.db.models_records import Identity
 from components.controller.storage import references, resource_pool, scratch_names
 from components.controller.storage.store import Store, sha1_of
-from components.controller.sweep import ANYWAY, LEAST_AGE_SECONDS, TRASH_SECONDS, Sweeper, too_many
+from components.controller.upkeep.sweeper import ANYWAY, LEAST_AGE_SECONDS, TRASH_SECONDS, Sweeper, too_many
 
 OLD, NEW = "a" * 40, "b" * 40
 OWNER = 7
@@ -354,7 +354,7 @@ def test_a_full_share_makes_the_pool_smaller(
     assert all(path.exists() for path in hours)
     monkeypatch.setattr("components.controller.storage.store.LOW_PART", 1.0)
     monkeypatch.setattr("components.controller.storage.store.LOW_BYTES", 1 << 62)
-    monkeypatch.setattr("components.controller.sweep.SOON_SECONDS", 0.0)
+    monkeypatch.setattr("components.controller.upkeep.sweeper.SOON_SECONDS", 0.0)
     sweeper.sweep()
     assert [path.exists() for path in hours] == [True] * 6 + [False] * 2
 
