@@ -25,7 +25,7 @@ from components.common.messages import (
 )
 from components.common.operation_messages import DeaUsage, RouterUsage, TaskEnded
 from components.common.platform_hosts import REGISTER, UNREGISTER
-from components.controller.context import Controller
+from components.controller.api.context import Controller
 from components.controller.pool import machines
 
 REGISTER_SECONDS = 20.0

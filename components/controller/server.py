@@ -20,9 +20,9 @@ from components.common.gunicorn_log import GunicornLogger
 from components.common.identity import Identity
 from components.common.share import Share, ShareUnwellError, answers
 from components.controller.accounts.auth import add_user, find_user
-from components.controller.app import create_app
+from components.controller.api.app import create_app
+from components.controller.api.context import Controller
 from components.controller.config import ControllerConfig
-from components.controller.context import Controller
 from components.controller.db.database import Database
 from components.controller.link import Link
 from components.controller.storage.store import Store

@@ -19,7 +19,7 @@ from flask import Flask
 from gunicorn.workers.gthread import TConn, ThreadWorker
 from prometheus_client import Counter
 
-from components.controller.context import EXTENSION, Controller
+from components.controller.api.context import EXTENSION, Controller
 from components.controller.errors import BusyError, SlowError
 from components.controller.requests.arrivals import Arrival, State
 from components.controller.requests.thread_limits import (

@@ -11,8 +11,8 @@ import pytest
 
 from components.common.operation_messages import DeaUsage, RouterUsage, TaskEnded, UsageSample
 from components.controller.accounts.auth import find_user
-from components.controller.app import create_app
-from components.controller.context import Controller
+from components.controller.api.app import create_app
+from components.controller.api.context import Controller
 from components.controller.db.models_records import Task
 from tests.contract.vmc_client import ADMIN, PASSWORD, Vmc, body_of, controller_in, served
 

@@ -22,9 +22,9 @@ from werkzeug.test import TestResponse
 from components.common.config import BusConfig
 from components.common.identity import Identity
 from components.controller import server
-from components.controller.app import create_app
+from components.controller.api.app import create_app
+from components.controller.api.context import Controller
 from components.controller.config import ControllerConfig
-from components.controller.context import Controller
 from components.controller.db.models import STAGED, STARTED, App
 from components.controller.instances.health_cache import Recent
 from components.controller.link import Link

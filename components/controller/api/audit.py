@@ -13,8 +13,8 @@ from sqlalchemy.exc import SQLAlchemyError
 from components.common import log
 from components.controller.accounts.auth import Caller
 from components.controller.accounts.events import NOBODY
+from components.controller.api.context import here
 from components.controller.client_address import origin, subscriber
-from components.controller.context import here
 from components.controller.db.models import Event
 from components.controller.errors import NO_DATABASE, TABLE
 

@@ -9,8 +9,7 @@ from flask import Flask
 from werkzeug.routing import Rule
 
 from components.common.version import release
-from components.controller.errors import TABLE
-from components.controller.openapi_table import (
+from components.controller.api.openapi_operations import (
     BULK,
     GATEWAY,
     JSON,
@@ -22,6 +21,7 @@ from components.controller.openapi_table import (
     Row,
     members,
 )
+from components.controller.errors import TABLE
 
 _BASIC = (BULK, STAGING, STATUS)
 _UNSAID = {"HEAD", "OPTIONS"}

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from flask import Blueprint, Response, jsonify
 
-from components.controller.context import here, json_object, user
+from components.controller.api.context import here, json_object, user
+from components.controller.api.routes.v2_logs import Asked, asked_for, read, shown
 from components.controller.db.models_records import TASK_OPEN
 from components.controller.logs.merge import Line, Reading, Source, Window, joined, merge, newest
-from components.controller.routes.v2_logs import Asked, asked_for, read, shown
 
 blueprint = Blueprint("v2_tasks", __name__, url_prefix="/v2/apps/<name>/tasks")
 # Answers of a DEA that are joined into one.

@@ -10,10 +10,10 @@ from urllib.parse import quote
 from flask import Blueprint, Response, jsonify, request
 
 from components.common import trees
+from components.controller.api.context import here, holding, json_object, json_value, nothing, stored, user
 from components.controller.apps import rows as app_rows
 from components.controller.apps import summary
 from components.controller.apps.rows import Handle
-from components.controller.context import here, holding, json_object, json_value, nothing, stored, user
 from components.controller.db.models import (
     CANARY_FAILED,
     FAILED,

@@ -1,19 +1,19 @@
 """The HTTP API: a module for each group of routes, each with a Flask blueprint."""
 
-from components.controller.routes import (
+from components.controller.api.routes import (
     apps,
     bulk,
-    files,
     info,
+    instances,
     services,
     services_v1,
     staging,
     status,
     users,
-    v2,
     v2_accounts,
     v2_apps,
     v2_logs,
+    v2_platform,
     v2_records,
     v2_tasks,
 )
@@ -22,13 +22,13 @@ BLUEPRINTS = (
     info.blueprint,
     users.blueprint,
     apps.blueprint,
-    files.blueprint,
+    instances.blueprint,
     staging.blueprint,
     services.blueprint,
     services_v1.blueprint,
     services_v1.brokered,
     bulk.blueprint,
-    v2.blueprint,
+    v2_platform.blueprint,
     v2_accounts.blueprint,
     v2_apps.blueprint,
     v2_logs.blueprint,

@@ -6,13 +6,13 @@ from typing import Any
 
 from flask import Blueprint, Response, jsonify
 
+from components.controller.api.context import here, json_object, user
+from components.controller.api.routes.apps import update_state
 from components.controller.apps import revisions
 from components.controller.apps import rows as app_rows
-from components.controller.context import here, json_object, user
 from components.controller.db.models import App, AppUpdate
 from components.controller.errors import bad_request
 from components.controller.rolling_updates import rows as update_rows
-from components.controller.routes.apps import update_state
 
 blueprint = Blueprint("v2_apps", __name__, url_prefix="/v2/apps")
 

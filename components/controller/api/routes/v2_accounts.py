@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session
 
 from components.controller.accounts import quotas
 from components.controller.accounts.auth import find_user, void_tokens
-from components.controller.context import admin, here, json_object, nothing, user
+from components.controller.api.context import admin, here, json_object, nothing, user
 from components.controller.db.models import User
 from components.controller.errors import ApiError, bad_request, denied
 from components.controller.requests.query import LARGEST_PAGE, PAGE, Query

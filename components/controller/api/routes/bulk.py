@@ -9,7 +9,7 @@ from flask import Blueprint, Response, jsonify, request
 from sqlalchemy import func, select
 from sqlalchemy.orm import joinedload
 
-from components.controller.context import basic_only, here, insiders_only
+from components.controller.api.context import basic_only, here, insiders_only
 from components.controller.db.models import App, User
 from components.controller.errors import bad_request
 from components.controller.rolling_updates import rows as update_rows

@@ -16,12 +16,12 @@ from components.common import log
 from components.common.database import unavailable
 from components.common.share import ShareUnwellError
 from components.controller.accounts.auth import caller_of
-from components.controller.audit import client_address, record, shown_path
-from components.controller.context import EXTENSION, Controller, here
+from components.controller.api.audit import client_address, record, shown_path
+from components.controller.api.context import EXTENSION, Controller, here
+from components.controller.api.routes import BLUEPRINTS
 from components.controller.errors import NO_DATABASE, NO_SHARE, ApiError, BusyError, unexpected
 from components.controller.requests.body import MethodOverride
 from components.controller.requests.rate_limit import TooManyError
-from components.controller.routes import BLUEPRINTS
 from components.controller.storage import scratch_names
 from components.controller.storage.store import full
 

@@ -9,8 +9,8 @@ from flask import Blueprint, Response, jsonify, request
 
 from components.common.errors import BusError
 from components.common.operation_messages import LogQuery
+from components.controller.api.context import admin, here, user
 from components.controller.apps import rows as app_rows
-from components.controller.context import admin, here, user
 from components.controller.errors import ApiError, bad_request
 from components.controller.logs import platform_logs
 from components.controller.logs.merge import MOST_LINES, Reading, Source, valid_place

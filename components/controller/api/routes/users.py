@@ -18,11 +18,11 @@ from components.controller.accounts.auth import (
     verify_password,
     void_tokens,
 )
-from components.controller.audit import client_network
-from components.controller.context import admin, here, json_object, nothing, user
+from components.controller.api.audit import client_network
+from components.controller.api.context import admin, here, json_object, nothing, user
+from components.controller.api.login_limits import Guess, at_the_door, count_registration
 from components.controller.db.models import App, User
 from components.controller.errors import ApiError, bad_request, denied
-from components.controller.guesses import Guess, at_the_door, count_registration
 from components.controller.requests.rate_limit import TooManyError
 from components.controller.services import rows as service_rows
 

@@ -6,7 +6,7 @@ from functools import partial
 
 from flask import Blueprint, Response, jsonify
 
-from components.controller.context import here, json_object, user
+from components.controller.api.context import here, json_object, user
 from components.controller.services import rows as service_rows
 from components.controller.services.offerings import LegacyProvisionRequest, SchemaError, decode, legacy_shape
 

@@ -9,9 +9,9 @@ from flask import request
 from sqlalchemy import Connection
 from sqlalchemy.orm import Session
 
-from components.controller.audit import client_network
+from components.controller.api.audit import client_network
+from components.controller.api.context import Controller
 from components.controller.config import RateLimit
-from components.controller.context import Controller
 from components.controller.operations import Operations
 from components.controller.requests.rate_limit import TooManyError
 

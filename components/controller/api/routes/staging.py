@@ -8,9 +8,9 @@ from typing import IO
 from flask import Blueprint, Response, request
 
 from components.common import log
+from components.controller.api.context import basic_only, here, insiders_only, nothing, stored
 from components.controller.apps import revisions
 from components.controller.apps import rows as app_rows
-from components.controller.context import basic_only, here, insiders_only, nothing, stored
 from components.controller.db.models import Upload
 from components.controller.errors import bad_request, no_app
 from components.controller.storage import references

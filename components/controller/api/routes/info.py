@@ -7,8 +7,8 @@ from flask import Blueprint, Response, g, jsonify
 from components.common.frameworks import info_frameworks, info_runtimes
 from components.controller.accounts import quotas
 from components.controller.accounts.auth import Caller
+from components.controller.api.context import here, user
 from components.controller.apps.runtimes import versions
-from components.controller.context import here, user
 from components.controller.services import rows as service_rows
 from components.controller.services.offerings import catalogue
 

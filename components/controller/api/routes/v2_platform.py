@@ -6,8 +6,8 @@ import re
 
 from flask import Blueprint, Response, jsonify
 
+from components.controller.api.context import basic_only, here, insiders_only, json_object, user
 from components.controller.apps import rows as app_rows
-from components.controller.context import basic_only, here, insiders_only, json_object, user
 from components.controller.db import leases
 from components.controller.db.leases import LONGEST_TTL, Held
 from components.controller.errors import ApiError, bad_request

@@ -8,13 +8,13 @@ import time
 from flask import Blueprint, Response, current_app, jsonify, request
 from sqlalchemy import and_, or_, select
 
-from components.controller import openapi
 from components.controller.accounts import events, usage
 from components.controller.accounts.auth import find_user
+from components.controller.api import openapi
+from components.controller.api.context import here, user
 from components.controller.apps import rows as app_rows
 from components.controller.apps import summary
 from components.controller.apps.summary import View
-from components.controller.context import here, user
 from components.controller.db.models import App, User
 from components.controller.errors import ApiError, bad_request, denied
 from components.controller.requests.query import LARGEST_PAGE, PAGE, Query

@@ -10,10 +10,10 @@ from flask import Blueprint, Response, jsonify, request
 
 from components.common import log
 from components.common.plain_http import NO_TLS
+from components.controller.api.context import here, holding, user
 from components.controller.apps import rows as app_rows
 from components.controller.apps import summary
 from components.controller.apps.rows import Handle
-from components.controller.context import here, holding, user
 from components.controller.db.models import STARTED
 from components.controller.errors import ApiError
 

@@ -11,7 +11,7 @@ from functools import partial
 from flask import Blueprint, Response, jsonify, request
 from sqlalchemy.orm import Session
 
-from components.controller.context import here, json_object, known, user
+from components.controller.api.context import here, json_object, known, user
 from components.controller.db.models import BindingToken, ServiceConfig
 from components.controller.errors import ApiError, bad_request, denied
 from components.controller.services import rows as service_rows
