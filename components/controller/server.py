@@ -22,9 +22,9 @@ from components.common.share import Share, ShareUnwellError, answers
 from components.controller.accounts.auth import add_user, find_user
 from components.controller.api.app import create_app
 from components.controller.api.context import Controller
+from components.controller.bus_handlers import Link
 from components.controller.config import ControllerConfig
 from components.controller.db.database import Database
-from components.controller.link import Link
 from components.controller.storage.store import Store
 
 logger = log.get(__name__)
@@ -50,7 +50,7 @@ class Server(gunicorn.app.base.BaseApplication):
         settings: dict[str, Any] = {
             "bind": f"{config.host}:{config.port}",
             "workers": config.workers,
-            "worker_class": "components.controller.worker.Worker",
+            "worker_class": "components.controller.gunicorn_worker.Worker",
             "threads": config.threads,
             # A worker whose loop stands still is replaced; requests may take as long as they take.
             "timeout": 60,

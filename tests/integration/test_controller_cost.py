@@ -24,10 +24,10 @@ from components.common.identity import Identity
 from components.controller import server
 from components.controller.api.app import create_app
 from components.controller.api.context import Controller
+from components.controller.bus_handlers import Link
 from components.controller.config import ControllerConfig
 from components.controller.db.models import STAGED, STARTED, App
 from components.controller.instances.health_cache import Recent
-from components.controller.link import Link
 from tests.integration.controller_rig import ADMIN, PASSWORD, Peers
 
 # What peers say to each other all the time.

@@ -11,7 +11,7 @@ import pytest
 from gunicorn.config import Config
 from gunicorn.glogging import Logger
 
-from components.controller.worker import Worker
+from components.controller.gunicorn_worker import Worker
 
 HEAD = b"GET /info HTTP/1.1\r\n"
 
