@@ -6,6 +6,7 @@ import pytest
 
 from components.controller.api.context import Controller
 from components.controller.apps import rows as app_rows
+from components.controller.apps.messages import start_message
 from components.controller.db.models import PENDING, STAGED, STARTED
 from tests.contract.gateway_stub import GatewayStub
 from tests.contract.services_world import (
@@ -95,7 +96,7 @@ def test_what_deas_and_stagers_are_told(user: Vmc, gateway: GatewayStub, control
     push(user)
     put(user, "env", services=["r1"])
     app = row(controller)
-    message = app_rows.start_message(app, controller.config, controller.store)
+    message = start_message(app, controller.config, controller.store)
     credentials = message.services[0].pop("credentials")
     assert message.services == [
         {

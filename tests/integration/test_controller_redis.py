@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from components.common.messages import DeaStart
-from components.controller.apps import rows as app_rows
+from components.controller.apps.messages import start_message
 from components.controller.config import ControllerConfig
 from components.controller.db.database import Database
 from components.controller.db.models import App
@@ -57,7 +57,7 @@ class Setting:
         try:
             with db.session() as session:
                 app = session.query(App).one()
-                message: DeaStart = app_rows.start_message(app, config, Store(folder))
+                message: DeaStart = start_message(app, config, Store(folder))
         finally:
             db.close()
         return dict(json.loads(json.dumps(services_by_label(message.services))))

@@ -4,18 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import time
 from dataclasses import dataclass, replace
 from typing import Any
 
-import msgspec
 from sqlalchemy import bindparam, delete, insert, select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
-from components.common.frameworks import UNKNOWN
-from components.common.messages import DeaStart, HealthCheck, Limits
 from components.controller.accounts.auth import Caller
 from components.controller.accounts.quotas import standing
 from components.controller.apps import summary
@@ -24,10 +20,7 @@ from components.controller.apps.summary import View
 from components.controller.config import ControllerConfig
 from components.controller.db.models import DISK_QUOTA, PENDING, STAGED, STARTED, STOPPED, App, Route
 from components.controller.errors import ApiError, no_app
-from components.controller.services.offerings import start_shape
-from components.controller.storage.store import Store
 
-_PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY")
 _OWN = select(App).where(App.owner_id == bindparam("owner_id"), App.name == bindparam("name"))
 _OWN_LOCKED = _OWN.with_for_update()
 _BY_ID = select(App).where(App.id == bindparam("app_id"))
@@ -194,29 +187,6 @@ def represent(app: View, running: int | None) -> dict[str, Any]:
     }
 
 
-def start_message(app: App, config: ControllerConfig, store: Store) -> DeaStart:
-    """Give the start message of index 0 (section 2.4)."""
-    digest = app.staged_package_hash or ""
-    return DeaStart(
-        droplet=app.id,
-        name=app.name,
-        version=app.version,
-        uris=app.uris,
-        runtime=app.runtime or None,
-        framework=app.framework if app.framework != UNKNOWN else None,
-        sha1=digest,
-        executableFile=str(store.droplet(digest)) if digest else "",
-        executableUri=f"http://{config.address}:{config.port}/staged_droplets/{app.id}/{digest}",
-        services=[start_shape(binding) for binding in app.bindings],
-        limits=Limits(mem=app.memory, disk=app.disk_quota, fds=app.file_descriptors),
-        env=[*app.environment, *_proxy_environment()],
-        users=[app.owner.email],
-        debug=app.details.get("debug"),
-        console=app.details.get("console"),
-        health=_health(app.details.get("health")),
-    )
-
-
 def built_from(app: App) -> str:
     """Give a digest of all that staging depends on: the same gives the same droplet."""
     facts: list[Any] = [app.package_hash, app.framework, app.runtime, app.details.get("command")]
@@ -234,16 +204,3 @@ def restage_if_due(app: App, *, running: bool = False) -> None:
         return
     if app.package_state == STAGED and app.staged_from != built_from(app):
         app.package_state = PENDING
-
-
-def _health(kept: Any) -> HealthCheck | None:
-    # What was stored before it had a meaning has none.
-    try:
-        return msgspec.convert(kept, HealthCheck) if kept is not None else None
-    except msgspec.ValidationError:
-        return None
-
-
-def _proxy_environment() -> list[str]:
-    names = [n for name in _PROXIES for n in (name, name.lower())]
-    return [f"{name}={os.environ[name]}" for name in names if os.environ.get(name)]

@@ -21,6 +21,7 @@ from components.controller.accounts.auth import Caller
 from components.controller.apps import revisions, summary
 from components.controller.apps import rows as app_rows
 from components.controller.apps.change_plan import Wanted
+from components.controller.apps.messages import start_message
 from components.controller.apps.revisions import Released
 from components.controller.config import ControllerConfig
 from components.controller.db.database import Database
@@ -180,7 +181,7 @@ class Lifecycle:
         """Tell the DEAs the routes of an application: the instances that run before an update answer to them as well."""
         with self._db.session() as session:
             app = app_rows.by_id(session, app_id)
-            message = app_rows.start_message(app, self._config, self._store) if app is not None else None
+            message = start_message(app, self._config, self._store) if app is not None else None
         if message is not None:
             self._starter.update(message)
 
@@ -248,7 +249,7 @@ class Lifecycle:
             app = app_rows.by_id(session, request.droplet)
             known = app_rows.handle(app) if app else None
             updated = app.updated_at if app else 0
-            message = app_rows.start_message(app, self._config, self._store) if app else None
+            message = start_message(app, self._config, self._store) if app else None
             rolling = update_rows.running(session, request.droplet) is not None
         if rolling:
             # Who holds the update sees to every index.
@@ -281,7 +282,7 @@ class Lifecycle:
             app = app_rows.by_id(session, app_id)
             if app is None:
                 raise no_app()
-            message = app_rows.start_message(app, self._config, self._store)
+            message = start_message(app, self._config, self._store)
             rolling = update_rows.running(session, app_id) is not None
         if not message.sha1:
             return
@@ -300,7 +301,7 @@ class Lifecycle:
             app = app_rows.by_id(session, app_id)
             if app is None:
                 raise no_app()
-            probe = app_rows.start_message(app, self._config, self._store)
+            probe = start_message(app, self._config, self._store)
         if not self._starter.has_deas(probe):
             raise ApiError(302, "no DEA is there")
 
@@ -325,7 +326,7 @@ class Lifecycle:
             app.state = STARTED
             _, released = revisions.begin(session, app, by)
             app_rows.touch(app)
-            message = app_rows.start_message(app, self._config, self._store)
+            message = start_message(app, self._config, self._store)
             begun.append((message, app.instances, again, released))
 
         try:

@@ -21,6 +21,7 @@ from components.common.bus_thread import BusThread
 from components.common.errors import BusError
 from components.common.messages import DeaStart, DropletExited, FindDroplet, FoundDroplet
 from components.controller.apps import rows as app_rows
+from components.controller.apps.messages import start_message
 from components.controller.config import ControllerConfig
 from components.controller.db.database import Database
 from components.controller.db.models import (
@@ -303,7 +304,7 @@ class Updates:
                         session, app, saved_states.UPDATE, update.serial, self._services
                     )
                 logger.warning("update_fails", app=app_id, reason=step.reason)
-                return _Written(app_rows.start_message(app, self._config, self._store), update.state, gone)
+                return _Written(start_message(app, self._config, self._store), update.state, gone)
             update.asked = {str(index): at for index, at in step.asked.items()}
             update.instances = app.instances
             if not facts.goal.back:
@@ -315,7 +316,7 @@ class Updates:
                 update.changed_at, update.holder, update.asked = now, "", {}
                 saved_states.forget(session, app_id, saved_states.UPDATE)
                 app_rows.touch(app)
-            message = app_rows.start_message(app, self._config, self._store)
+            message = start_message(app, self._config, self._store)
             return _Written(message if message.version == facts.goal.version else None, update.state)
 
     def _mine(self, session: Session, app_id: int) -> tuple[App | None, AppUpdate | None]:

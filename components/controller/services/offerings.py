@@ -9,10 +9,9 @@ from typing import Annotated, Any, TypeVar
 import msgspec
 
 from components.common.errors import IngotError
-from components.controller.db.models import Service, ServiceBinding, ServiceConfig
+from components.controller.apps.messages import type_of
+from components.controller.db.models import Service, ServiceConfig
 
-_TYPES = {"mysql": "database", "postgresql": "database", "redis": "key-value", "mongodb": "key-value"}
-_GENERIC = "generic"
 # It is a segment of a path.
 _ALIAS = re.compile(r"[^/\x00-\x1f\x7f]{1,255}")
 _NUMBERS = re.compile(r"(\d+)")
@@ -164,11 +163,6 @@ def pick(offers: Iterable[Service], vendor: str, version: str) -> Service | None
     return max(exact or of_vendor, key=lambda s: _version_key(s.version), default=None)
 
 
-def type_of(vendor: str) -> str:
-    """Give the type that clients sort vendors by."""
-    return _TYPES.get(vendor, _GENERIC)
-
-
 def catalogue(offers: Iterable[Service]) -> dict[str, dict[str, dict[str, Any]]]:
     """Give `/info/services`: type, vendor, version (section 1.5)."""
     found: dict[str, dict[str, dict[str, Any]]] = {}
@@ -218,36 +212,6 @@ def legacy_shape(config: ServiceConfig) -> dict[str, Any]:
             "tags": list(service.tags),
             "version": 1,
         },
-    }
-
-
-def start_shape(binding: ServiceBinding) -> dict[str, Any]:
-    """Give the SERVICE object of a start message (section 2.4)."""
-    config, service = binding.config, binding.config.service
-    return {
-        "name": config.alias,
-        "type": type_of(service.name),
-        "label": service.label,
-        "vendor": service.name,
-        "version": service.version,
-        "tags": list(service.tags),
-        "plan": config.plan,
-        "plan_option": config.plan_option,
-        "credentials": dict(binding.credentials),
-    }
-
-
-def staging_shape(binding: ServiceBinding) -> dict[str, Any]:
-    """Give what staging is told of a bound instance (section 7.2)."""
-    config, service = binding.config, binding.config.service
-    return {
-        "label": service.label,
-        "tags": list(service.tags),
-        "name": config.alias,
-        "credentials": dict(binding.credentials),
-        "options": dict(binding.binding_options),
-        "plan": config.plan,
-        "plan_option": config.plan_option,
     }
 
 

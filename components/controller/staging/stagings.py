@@ -24,6 +24,7 @@ from components.common.bus_thread import BusThread
 from components.common.errors import BusError, IngotError
 from components.common.messages import StagingReply, StagingRequest
 from components.controller.accounts import quotas
+from components.controller.apps.messages import staging_shape
 from components.controller.apps.rows import built_from, by_id, touch
 from components.controller.config import ControllerConfig
 from components.controller.db.database import Database
@@ -41,7 +42,6 @@ from components.controller.db.models import (
 )
 from components.controller.errors import ApiError, no_app
 from components.controller.rolling_updates import rows as update_rows
-from components.controller.services.offerings import staging_shape
 from components.controller.staging.live_logs import LiveLogs
 from components.controller.storage import references
 from components.controller.storage.store import Store

@@ -27,6 +27,7 @@ from components.controller.accounts.auth import Caller
 from components.controller.accounts.quotas import check_registered, lock, standing
 from components.controller.apps import rows as app_rows
 from components.controller.apps.change_plan import LEAST_MEMORY
+from components.controller.apps.messages import start_message
 from components.controller.config import ControllerConfig
 from components.controller.db.database import Database
 from components.controller.db.models_records import (
@@ -98,7 +99,7 @@ class OneOffs:
             # The application first, as everywhere: a task's row holds it as well.
             app = app_rows.find(session, caller, name, lock=True)
             owner = lock(session.connection(), caller.id)
-            start = app_rows.start_message(app, self._config, self._store)
+            start = start_message(app, self._config, self._store)
             memory = whole(body, "memory", app.memory, LEAST_MEMORY, 1 << 20) or app.memory
             if not owner or not start.sha1:
                 raise ApiError(300, "nothing was staged yet that a command could run in")

@@ -11,6 +11,7 @@ from components.common import log
 from components.common.bus_thread import BusThread
 from components.common.errors import BusUnavailableError
 from components.controller.apps import rows as app_rows
+from components.controller.apps.messages import start_message
 from components.controller.config import ControllerConfig
 from components.controller.db.database import Database
 from components.controller.db.models import App, Event, Route
@@ -78,7 +79,7 @@ class PlatformHosts:
         session.add_all(_event(app, host, path) for host, path in gone.items())
         session.flush()
         # Before it is written for good: instances that go on registering the host would not be told again.
-        if not self._starter.update(app_rows.start_message(app, self._config, self._store)):
+        if not self._starter.update(start_message(app, self._config, self._store)):
             raise BusUnavailableError("DEAs cannot be told which hosts an application has")
         return gone
 

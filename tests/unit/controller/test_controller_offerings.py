@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from components.common.config import parse
 from components.common.errors import ConfigError
+from components.controller.apps.messages import type_of
 from components.controller.config import ControllerConfig
 from components.controller.db.models import Service
 from components.controller.services.gateway_client import Endpoint, GatewayError, Gateways
@@ -25,7 +26,6 @@ from components.controller.services.offerings import (
     offered,
     pick,
     split_label,
-    type_of,
     visible,
 )
 
