@@ -25,7 +25,7 @@ from components.common.messages import (
 )
 from components.common.operation_messages import DeaUsage, RouterUsage, TaskEnded
 from components.common.platform_hosts import REGISTER, UNREGISTER
-from components.controller.api.context import Controller
+from components.controller.composition import Controller
 from components.controller.pool import machines
 
 REGISTER_SECONDS = 20.0
@@ -71,15 +71,15 @@ class Link:
         bus.subscribe("router.start", RouterHello, self._router_started)
         bus.subscribe("cloudcontrollers.hm.requests", HmRequest, self._requested, queue="cc")
         bus.subscribe("cloudcontroller.bulk.credentials", None, self._credentials, queue="cc")
-        operations = self._controller.operations
-        bus.subscribe("ingot.task.ended", TaskEnded, _threaded(operations.tasks.ended), queue="cc")
-        bus.subscribe("ingot.dea.usage", DeaUsage, _threaded(operations.usage.dea), queue="cc")
-        bus.subscribe("ingot.router.usage", RouterUsage, _threaded(operations.usage.router), queue="cc")
+        tasks, usage = self._controller.tasks, self._controller.usage
+        bus.subscribe("ingot.task.ended", TaskEnded, _threaded(tasks.ended), queue="cc")
+        bus.subscribe("ingot.dea.usage", DeaUsage, _threaded(usage.dea), queue="cc")
+        bus.subscribe("ingot.router.usage", RouterUsage, _threaded(usage.router), queue="cc")
         answer_logs(bus.bus, "controller", identity.uuid)
         bus.bus.on_connect(self._connected)
         bus.start()
         self._keeper.start()
-        operations.start()
+        self._controller.housekeeping.start()
         self._controller.updates.start()
         self._controller.sweeper.start()
 
@@ -92,7 +92,7 @@ class Link:
     def stop(self) -> None:
         """End."""
         self._ending.set()
-        self._controller.operations.stop()
+        self._controller.housekeeping.stop()
         self._controller.updates.stop()
         self._controller.sweeper.stop()
         self._keeper.join(timeout=5)

@@ -19,7 +19,8 @@ from flask import Flask
 from gunicorn.workers.gthread import TConn, ThreadWorker
 from prometheus_client import Counter
 
-from components.controller.api.context import EXTENSION, Controller
+from components.controller.api.context import EXTENSION
+from components.controller.composition import Controller
 from components.controller.errors import BusyError, SlowError
 from components.controller.requests.arrivals import Arrival, State
 from components.controller.requests.thread_limits import (

@@ -21,8 +21,8 @@ from components.common.identity import Identity
 from components.common.share import Share, ShareUnwellError, answers
 from components.controller.accounts.auth import add_user, find_user
 from components.controller.api.app import create_app
-from components.controller.api.context import Controller
 from components.controller.bus_handlers import Link
+from components.controller.composition import Controller
 from components.controller.config import ControllerConfig
 from components.controller.db.database import Database
 from components.controller.storage.store import Store

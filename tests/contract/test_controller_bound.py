@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from components.controller.api.context import Controller
 from components.controller.apps import rows as app_rows
 from components.controller.apps.messages import start_message
+from components.controller.composition import Controller
 from components.controller.db.models import PENDING, STAGED, STARTED
 from tests.contract.gateway_stub import GatewayStub
 from tests.contract.services_world import (

@@ -10,7 +10,7 @@ from werkzeug.test import TestResponse
 
 from components.common.messages import Capacity, DeaBeat
 from components.controller.api.app import create_app
-from components.controller.api.context import Controller
+from components.controller.composition import Controller
 from tests.contract.vmc_client import controller_in
 
 BULK, STAGING = ("bulk_api", "bulk"), ("staging", "stage")

@@ -10,9 +10,9 @@ import pytest
 from flask import Flask
 
 from components.controller.api.app import create_app
-from components.controller.api.context import Controller
 from components.controller.api.openapi import path_of
 from components.controller.api.openapi_operations import ROWS
+from components.controller.composition import Controller
 from components.controller.errors import TABLE
 from tests.contract.vmc_client import controller_in, served
 

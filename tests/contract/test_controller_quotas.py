@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from components.controller.accounts import quotas
-from components.controller.api.context import Controller
 from components.controller.apps.rows import built_from, by_id
+from components.controller.composition import Controller
 from components.controller.db.models import PENDING, RUNNING, STAGED, STARTED, STOPPED, Staging
 from components.controller.db.models_records import TASK_RUNNING, Task
 from components.controller.errors import ApiError

@@ -75,10 +75,10 @@ def test_who_is_at_home_is_so_at_all_workers(tmp_path: Path) -> None:
             home = session.scalars(select(Taking).where(Taking.key.startswith("home "))).one()
             key = home.key
             home.at -= HOME_SECONDS - 60
-        made.operations.takings.prune()
+        made.limits.takings.prune()
         with made.db.session() as session:
             session.get_one(Taking, key).at -= 120
-        made.operations.takings.prune()
+        made.limits.takings.prune()
         with made.db.session() as session:
             assert session.get(Taking, key) is None
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from components.controller.api.context import Controller
+from components.controller.composition import Controller
 from components.controller.storage.store import Blocks
 from tests.contract.vmc_client import ADMIN, Vmc, body_of, controller_in
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from components.controller.api.context import Controller
+from components.controller.composition import Controller
 from components.controller.errors import ApiError
 from components.controller.packages.upload import PackageLimits, build_package, parse_resources
 from components.controller.storage.store import Store

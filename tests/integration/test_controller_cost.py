@@ -23,8 +23,8 @@ from components.common.config import BusConfig
 from components.common.identity import Identity
 from components.controller import server
 from components.controller.api.app import create_app
-from components.controller.api.context import Controller
 from components.controller.bus_handlers import Link
+from components.controller.composition import Controller
 from components.controller.config import ControllerConfig
 from components.controller.db.models import STAGED, STARTED, App
 from components.controller.instances.health_cache import Recent

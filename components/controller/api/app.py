@@ -17,8 +17,9 @@ from components.common.database import unavailable
 from components.common.share import ShareUnwellError
 from components.controller.accounts.auth import caller_of
 from components.controller.api.audit import client_address, record, shown_path
-from components.controller.api.context import EXTENSION, Controller, here
+from components.controller.api.context import EXTENSION, here
 from components.controller.api.routes import BLUEPRINTS
+from components.controller.composition import Controller
 from components.controller.errors import NO_DATABASE, NO_SHARE, ApiError, BusyError, unexpected
 from components.controller.requests.body import MethodOverride
 from components.controller.requests.rate_limit import TooManyError
@@ -101,7 +102,7 @@ def _identify() -> None:
         caller = g.caller = caller_of(connection, request, controller.tokens, controller.config)
     if caller is not None:
         # Who acts for others uses up their own.
-        wait = controller.operations.rates.take(caller.by or caller.email, g.begun)
+        wait = controller.limits.rates.take(caller.by or caller.email, g.begun)
         if wait:
             raise TooManyError(wait)
 

@@ -31,7 +31,7 @@ logger = log.get(__name__)
 
 def client_address(of: Request) -> str:
     """Return the address a request comes from, as far as our routers tell."""
-    return origin(of.remote_addr, of.headers.get("X-Forwarded-For", ""), here().operations.routers)[:64]
+    return origin(of.remote_addr, of.headers.get("X-Forwarded-For", ""), here().routers)[:64]
 
 
 def client_network(of: Request) -> str:
@@ -100,8 +100,8 @@ def _claimed(response: Response) -> str:
 
 def _too_many() -> bool:
     """Return whether enough refusals of strangers are written down: from this address, or from all."""
-    operations, now = here().operations, time.monotonic()
-    return bool(operations.refused.take(client_network(request), now) or operations.refused_all.take("", now))
+    limits, now = here().limits, time.monotonic()
+    return bool(limits.refused.take(client_network(request), now) or limits.refused_all.take("", now))
 
 
 def _app() -> str:

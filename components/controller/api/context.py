@@ -1,115 +1,23 @@
-"""What a worker's request handlers work with, and how they reach it."""
+"""What request handlers have in common: their worker's parts, the caller, the body, and answers of one kind."""
 
 from __future__ import annotations
 
-import threading
-import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
 
 from flask import Response, current_app, g, request
 
 from components.common import log
-from components.common.bus_thread import BusThread
-from components.common.identity import Identity
 from components.common.probes import authorised
-from components.common.share import Share
-from components.controller.accounts.auth import Caller, Tokens
-from components.controller.config import ControllerConfig
-from components.controller.db.database import Database
+from components.controller.accounts.auth import Caller
+from components.controller.composition import Controller
 from components.controller.errors import BusyError, bad_request, denied, no_app
-from components.controller.instances.dispatcher import Starter
-from components.controller.instances.queries import Asker
-from components.controller.lifecycle.use_cases import Lifecycle
-from components.controller.operations import Operations
-from components.controller.pool.registry import Pool
 from components.controller.requests.body import MAX_ANONYMOUS, MAX_JSON, read_json
-from components.controller.requests.insiders import Insiders
-from components.controller.requests.thread_limits import REPEAT_SECONDS, Held, Places
-from components.controller.rolling_updates.runner import Updates
-from components.controller.services.broker import Services
-from components.controller.services.gateway_client import Gateways
-from components.controller.staging.stagings import Stagings
-from components.controller.storage.store import Store
-from components.controller.upkeep.platform_hosts import PlatformHosts
-from components.controller.upkeep.sweeper import Sweeper
+from components.controller.requests.thread_limits import REPEAT_SECONDS, Places
 
 EXTENSION = "ingot"
 logger = log.get(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class Controller:
-    """One worker's parts."""
-
-    config: ControllerConfig
-    identity: Identity
-    db: Database
-    store: Store
-    share: Share
-    bus: BusThread
-    pool: Pool
-    tokens: Tokens
-    stagings: Stagings
-    lifecycle: Lifecycle
-    asker: Asker
-    services: Services
-    updates: Updates
-    sweeper: Sweeper
-    operations: Operations
-    platform_hosts: PlatformHosts
-    held: Held
-    insiders: Insiders
-    stopping: threading.Event
-    begun: float = field(default_factory=time.monotonic)
-
-    @classmethod
-    def build(cls, config: ControllerConfig, identity: Identity) -> Controller:
-        """Make the parts; nothing connects yet."""
-        stopping = threading.Event()
-        db = Database(config.database_url, config.threads + 4)
-        store = Store(Path(config.share_path), share := _share(config))
-        bus = BusThread(config.bus, f"controller-{config.index}")
-        pool = Pool()
-        stagings = Stagings(config, db, store, bus, stopping)
-        services = Services(config, db, Gateways(config.service_tokens, broker=config.service_broker_token))
-        starter = Starter(bus, pool)
-        held = Held.of(config.threads)
-        updates = Updates(config, db, store, bus, starter=starter, services=services)
-        return cls(
-            config=config,
-            identity=identity,
-            db=db,
-            store=store,
-            share=share,
-            bus=bus,
-            pool=pool,
-            tokens=Tokens(config.token_keys, config.token_expiration),
-            stagings=stagings,
-            lifecycle=Lifecycle(
-                config, db, store, stagings=stagings, starter=starter, services=services, updates_=updates
-            ),
-            asker=Asker(bus),
-            services=services,
-            updates=updates,
-            sweeper=Sweeper(config, db, store),
-            operations=Operations.build(config, db, bus, pool, store, polls=held.polls),
-            platform_hosts=PlatformHosts(config, db, store, bus, starter),
-            held=held,
-            insiders=Insiders(config.platform_networks, pool.addresses),
-            stopping=stopping,
-        )
-
-    def draining(self) -> bool:
-        """Whether somebody keeps this controller out of the routers' tables."""
-        return Path(self.config.drain_file).exists()
-
-
-def _share(config: ControllerConfig) -> Share:
-    """Return the way to the share: a thread for each request that may be under way."""
-    return Share(Store(Path(config.share_path)).problem, threads=config.threads + 2)
 
 
 def here() -> Controller:

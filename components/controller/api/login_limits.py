@@ -10,9 +10,9 @@ from sqlalchemy import Connection
 from sqlalchemy.orm import Session
 
 from components.controller.api.audit import client_network
-from components.controller.api.context import Controller
+from components.controller.composition import Controller
 from components.controller.config import RateLimit
-from components.controller.operations import Operations
+from components.controller.requests.limits import RequestLimits
 from components.controller.requests.rate_limit import TooManyError
 
 
@@ -38,9 +38,9 @@ class Guess:
         """
         network = client_network(request)
         pair = f"{network} {email.strip().lower()[:255]}"
-        door = not controller.operations.welcome.knows(pair, time.monotonic())
+        door = not controller.limits.welcome.knows(pair, time.monotonic())
         if door:
-            at_the_door(controller.operations, network)
+            at_the_door(controller.limits, network)
         return cls(controller, network, pair, door)
 
     def take(self) -> None:
@@ -49,7 +49,7 @@ class Guess:
         Raises:
             TooManyError: there were too many.
         """
-        if wait := self.controller.operations.logins.take(self.pair, time.monotonic()):
+        if wait := self.controller.limits.logins.take(self.pair, time.monotonic()):
             raise TooManyError(wait)
 
     def check(self, session: Session) -> Guess:
@@ -61,11 +61,11 @@ class Guess:
         Raises:
             TooManyError: there were too many.
         """
-        operations = self.controller.operations
-        waits, at_home = operations.takings.look(session.connection(), self.limits(), self.pair)
+        limits = self.controller.limits
+        waits, at_home = limits.takings.look(session.connection(), self.limits(), self.pair)
         known = self
         if self.door and at_home:
-            operations.doors.give_back(self.network, time.monotonic())
+            limits.doors.give_back(self.network, time.monotonic())
             known = replace(self, door=False)
         wait = max((waits.get(key, 0.0) for key in known.limits()), default=0.0)
         if wait > 0:
@@ -75,7 +75,7 @@ class Guess:
 
     def count(self) -> None:
         """Have all processes know that it failed."""
-        takings = self.controller.operations.takings
+        takings = self.controller.limits.takings
         with self.controller.db.asking() as asked:
             # In one order: of those who count at once none waits in a circle.
             for key, limit in sorted(self.limits().items()):
@@ -83,19 +83,19 @@ class Guess:
 
     def forgive(self) -> None:
         """Give back what was taken, and only that: else one with an account would make room for guesses at others."""
-        operations, now = self.controller.operations, time.monotonic()
-        operations.logins.give_back(self.pair, now)
+        limits, now = self.controller.limits, time.monotonic()
+        limits.logins.give_back(self.pair, now)
         if self.door:
-            operations.doors.give_back(self.network, now)
+            limits.doors.give_back(self.network, now)
 
     def welcome(self) -> None:
         """Remember that it succeeded: here, and once a day in ccdb for the others."""
-        operations, now = self.controller.operations, time.monotonic()
-        operations.welcome.add(self.pair, now)
-        if not operations.settled.knows(self.pair, now):
+        limits, now = self.controller.limits, time.monotonic()
+        limits.welcome.add(self.pair, now)
+        if not limits.settled.knows(self.pair, now):
             with self.controller.db.asking() as asked:
-                operations.takings.settle(asked, self.pair)
-            operations.settled.add(self.pair, now)
+                limits.takings.settle(asked, self.pair)
+            limits.settled.add(self.pair, now)
 
     def limits(self) -> dict[str, RateLimit]:
         """Return the keys it counts for, with their limits."""
@@ -104,13 +104,13 @@ class Guess:
         return {f"login {self.pair}": config.login_limit, **door}
 
 
-def at_the_door(operations: Operations, network: str) -> None:
+def at_the_door(limits: RequestLimits, network: str) -> None:
     """Count one who comes without a token, in this process.
 
     Raises:
         TooManyError: there were too many from there.
     """
-    if wait := operations.doors.take(network, time.monotonic()):
+    if wait := limits.doors.take(network, time.monotonic()):
         raise TooManyError(wait)
 
 
@@ -121,7 +121,7 @@ def count_registration(controller: Controller, asked: Connection, network: str) 
         TooManyError: there were too many from there.
     """
     limit = controller.config.address_limit
-    if wait := controller.operations.takings.take(asked, _door(network), limit):
+    if wait := controller.limits.takings.take(asked, _door(network), limit):
         raise TooManyError(wait)
 
 

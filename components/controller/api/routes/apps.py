@@ -87,7 +87,7 @@ def upload(name: str) -> Response:
     config = controller.config
     with controller.db.session() as session:
         app_id = app_rows.find(session, caller, name).id
-        key, takings = f"upload {caller.by or caller.email}", controller.operations.takings
+        key, takings = f"upload {caller.by or caller.email}", controller.limits.takings
         if wait := takings.take(session.connection(), key, config.upload_limit):
             raise TooManyError(wait)
     resources = parse_resources(request.form.get("resources"))

@@ -10,7 +10,8 @@ from prometheus_client.multiprocess import MultiProcessCollector
 from sqlalchemy import func, select
 
 from components.common.version import release
-from components.controller.api.context import Controller, basic_only, here
+from components.controller.api.context import basic_only, here
+from components.controller.composition import Controller
 from components.controller.db.database import DatabaseUnavailableError
 from components.controller.db.models import STARTED, App, User
 

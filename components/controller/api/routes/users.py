@@ -57,7 +57,7 @@ def create() -> Response:
         raise denied()
     network = client_network(request)
     if not by_admin:
-        at_the_door(controller.operations, network)
+        at_the_door(controller.limits, network)
     email, password = _text("email"), _text("password")
     if not by_admin:
         # Kept whatever becomes of it, and its row is not locked while the password is hashed.

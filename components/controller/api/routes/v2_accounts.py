@@ -23,17 +23,17 @@ _KIND = "users"
 def listing() -> Response:
     """List the accounts, with what they may use and what they do use; for administrators."""
     admin()
-    operations = here().operations
+    cursors = here().cursors
     query = Query(request.args, ("limit", "after"))
     limit = query.number("limit", PAGE, 1, LARGEST_PAGE)
-    after = query.cursor("after", operations.cursors, _KIND)
+    after = query.cursor("after", cursors, _KIND)
     if after is not None and not isinstance(after, str):
         raise bad_request("after: this is not a cursor of this listing")
     with here().db.session() as session:
         people = select(User).order_by(User.email).limit(limit + 1)
         rows = list(session.scalars(people if after is None else people.where(User.email > after)))
         shown = [_shape(session, row) for row in rows[:limit]]
-    more = operations.cursors.make(_KIND, rows[limit - 1].email) if len(rows) > limit else None
+    more = cursors.make(_KIND, rows[limit - 1].email) if len(rows) > limit else None
     return jsonify({"users": shown, "next": more})
 
 

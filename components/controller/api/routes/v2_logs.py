@@ -42,7 +42,7 @@ def app_logs(name: str) -> Response:
         app = app_rows.handle(app_rows.find(session, caller, name))
     kind = f"logs {app.id}"
     asked = asked_for(kind, ("tail", "cursor", "wait", "instance"))
-    reader = controller.operations.reader
+    reader = controller.log_reader
     sources = reader.find(app, asked.index)
     return jsonify(shown(kind, read(asked, sources)))
 
@@ -81,7 +81,7 @@ def asked_for(kind: str, known: tuple[str, ...]) -> Asked:
     """
     query = Query(request.args, known)
     place = None
-    if (value := query.cursor("cursor", here().operations.cursors, kind, longest=16_384)) is not None:
+    if (value := query.cursor("cursor", here().cursors, kind, longest=16_384)) is not None:
         place = valid_place(value)
         if place is None:
             raise bad_request("cursor: this is not a cursor of this listing")
@@ -96,7 +96,7 @@ def asked_for(kind: str, known: tuple[str, ...]) -> Asked:
 
 def read(asked: Asked, sources: list[Source]) -> Reading:
     """Give the last lines, or what came after a reader's place."""
-    reader = here().operations.reader
+    reader = here().log_reader
     if asked.place is None:
         return reader.tail(sources, asked.tail)
     return reader.follow(sources, asked.place, asked.wait)
@@ -104,5 +104,5 @@ def read(asked: Asked, sources: list[Source]) -> Reading:
 
 def shown(kind: str, reading: Reading) -> dict[str, Any]:
     """Show an answer, with the cursor to go on from."""
-    cursor = here().operations.cursors.make(kind, reading.place)
+    cursor = here().cursors.make(kind, reading.place)
     return {"lines": reading.lines, "missed": reading.missed, "cursor": cursor}

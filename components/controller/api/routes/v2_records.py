@@ -32,7 +32,7 @@ def applications() -> Response:
     query = Query(request.args, ("limit", "after", "owner", "all"))
     limit = query.number("limit", PAGE, 1, LARGEST_PAGE)
     owner, everybody = query.text("owner"), query.flag("all")
-    after = query.cursor("after", controller.operations.cursors, _APPS)
+    after = query.cursor("after", controller.cursors, _APPS)
     if (owner is not None or everybody) and not caller.admin:
         raise denied()
     rows = select(User.email, *summary.COLUMNS).join(App, App.owner_id == User.id)
@@ -55,7 +55,7 @@ def applications() -> Response:
         for email, app in page[:limit]
     ]
     last = page[limit - 1][1] if len(page) > limit else None
-    more = controller.operations.cursors.make(_APPS, [last.name, last.id]) if last else None
+    more = controller.cursors.make(_APPS, [last.name, last.id]) if last else None
     return jsonify({"apps": shown, "next": more})
 
 
@@ -66,7 +66,7 @@ def happened() -> Response:
     query = Query(request.args, ("app", "user", "since", "limit", "after"))
     limit = query.number("limit", PAGE, 1, LARGEST_PAGE)
     who = query.text("user")
-    before = query.cursor("after", controller.operations.cursors, _EVENTS)
+    before = query.cursor("after", controller.cursors, _EVENTS)
     if before is not None and (isinstance(before, bool) or not isinstance(before, int)):
         raise bad_request("after: this is not a cursor of this listing")
     wanted = events.matching(
@@ -78,7 +78,7 @@ def happened() -> Response:
     )
     with controller.db.session() as session:
         page = list(session.scalars(wanted.limit(limit + 1)))
-    more = controller.operations.cursors.make(_EVENTS, page[limit - 1].id) if len(page) > limit else None
+    more = controller.cursors.make(_EVENTS, page[limit - 1].id) if len(page) > limit else None
     return jsonify({"events": [events.shape(event) for event in page[:limit]], "next": more})
 
 
