@@ -47,7 +47,7 @@ def _threaded(work: Callable[[T], None]) -> Callable[[Incoming[T]], Awaitable[No
     return handle
 
 
-class Link:
+class BusHandlers:
     """Connects a worker's parts with the bus; `start` before it serves, `stop` when it ends."""
 
     def __init__(self, controller: Controller) -> None:
