@@ -17,7 +17,7 @@ from components.controller.config import ControllerConfig
 from components.controller.db.database import Database
 from components.controller.db.workers import Workers
 from components.controller.instances.dispatcher import Starter
-from components.controller.instances.queries import Asker
+from components.controller.instances.queries import InstanceQueries
 from components.controller.lifecycle.use_cases import Lifecycle
 from components.controller.logs.reader import LogReader
 from components.controller.pool.registry import Pool
@@ -54,7 +54,7 @@ class Controller:
     tokens: Tokens
     stagings: Stagings
     lifecycle: Lifecycle
-    asker: Asker
+    instance_queries: InstanceQueries
     services: Services
     updates: Updates
     sweeper: Sweeper
@@ -99,7 +99,7 @@ class Controller:
             lifecycle=Lifecycle(
                 config, db, store, stagings=stagings, starter=starter, services=services, updates_=updates
             ),
-            asker=Asker(bus),
+            instance_queries=InstanceQueries(bus),
             services=services,
             updates=updates,
             sweeper=Sweeper(config, db, store),

@@ -59,7 +59,7 @@ class World:
         return answer
 
     def remember_answers(self, seconds: float) -> None:
-        self.controller.asker._recent = Recent(seconds)
+        self.controller.instance_queries._recent = Recent(seconds)
 
     @contextmanager
     def counted(self) -> Iterator[Spent]:

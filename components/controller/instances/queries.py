@@ -29,7 +29,7 @@ ANSWER_SECONDS = 2.0
 LIVE = ("STARTING", "RUNNING")
 
 
-class Asker:
+class InstanceQueries:
     """Questions over the bus; where the bus is away, nobody knows."""
 
     def __init__(self, bus: BusThread) -> None:

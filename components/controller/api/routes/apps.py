@@ -51,7 +51,7 @@ def listing() -> Response:
     controller, caller = here(), user()
     with controller.db.asking() as connection:
         found = summary.owned(connection, caller)
-    running = controller.asker.running([app_rows.handle(a) for a in found])
+    running = controller.instance_queries.running([app_rows.handle(a) for a in found])
     return jsonify([app_rows.represent(a, running.get(a.id)) for a in found])
 
 
@@ -61,7 +61,7 @@ def show(name: str) -> Response:
     controller, caller = here(), user()
     with controller.db.asking() as connection:
         app = summary.find(connection, caller, name)
-    running = controller.asker.running([app_rows.handle(app)])
+    running = controller.instance_queries.running([app_rows.handle(app)])
     return jsonify(app_rows.represent(app, running.get(app.id)))
 
 
@@ -174,10 +174,10 @@ def update_state(app: Handle, outcome: str | None) -> str:
         return UPDATING
     if app.package_state != STAGED:
         return "NONE"
-    asker = here().asker
-    if asker.running([app]).get(app.id) == app.instances:
+    instance_queries = here().instance_queries
+    if instance_queries.running([app]).get(app.id) == app.instances:
         return SUCCEEDED
-    return CANARY_FAILED if asker.crashes(app) else UPDATING
+    return CANARY_FAILED if instance_queries.crashes(app) else UPDATING
 
 
 def _front() -> str:

@@ -26,19 +26,19 @@ logger = log.get(__name__)
 @blueprint.get("/apps/<name>/instances")
 def instances(name: str) -> Response:
     """List the expected instances, in the order of their index."""
-    return jsonify({"instances": here().asker.instances(_handle(name))})
+    return jsonify({"instances": here().instance_queries.instances(_handle(name))})
 
 
 @blueprint.get("/apps/<name>/stats")
 def stats(name: str) -> Response:
     """Give the figures of the running instances."""
-    return jsonify(here().asker.stats(_handle(name)))
+    return jsonify(here().instance_queries.stats(_handle(name)))
 
 
 @blueprint.get("/apps/<name>/crashes")
 def crashes(name: str) -> Response:
     """List the crashed instances."""
-    return jsonify({"crashes": here().asker.crashes(_handle(name))})
+    return jsonify({"crashes": here().instance_queries.crashes(_handle(name))})
 
 
 @blueprint.get("/apps/<name>/instances/<instance>/files", defaults={"path": ""})
@@ -53,7 +53,7 @@ def files(name: str, instance: str, path: str) -> Response:
         raise ApiError(305)
     if instance.isdigit() and len(instance) <= 10 and int(instance) >= app.instances:
         raise ApiError(304, instance)
-    found = here().asker.locate(app, instance)
+    found = here().instance_queries.locate(app, instance)
     if found is None or urlsplit(found.file_uri).scheme not in ("http", "https"):
         raise ApiError(306, path)
     url = f"{found.file_uri}{found.staged}/{quote(path.lstrip('/'))}"
