@@ -27,7 +27,7 @@ from components.controller.bus_handlers import BusHandlers
 from components.controller.composition import Controller
 from components.controller.config import ControllerConfig
 from components.controller.db.models import STAGED, STARTED, App
-from components.controller.instances.health_cache import Recent
+from components.controller.instances.health_cache import HealthCache
 from tests.integration.controller_rig import ADMIN, PASSWORD, Peers
 
 # What peers say to each other all the time.
@@ -59,7 +59,7 @@ class World:
         return answer
 
     def remember_answers(self, seconds: float) -> None:
-        self.controller.instance_queries._recent = Recent(seconds)
+        self.controller.instance_queries._recent = HealthCache(seconds)
 
     @contextmanager
     def counted(self) -> Iterator[Spent]:

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 MOST = 10_000
 
 
-class Recent:
+class HealthCache:
     """The healthy instances of applications by id, as far as they were asked for with the same version within `seconds`.
 
     Any number of threads may use it.

@@ -20,7 +20,7 @@ from components.common.messages import (
 )
 from components.controller.apps.rows import Handle
 from components.controller.db.models import STARTED
-from components.controller.instances.health_cache import Recent
+from components.controller.instances.health_cache import HealthCache
 
 HEALTH_SECONDS = 1.0
 # What a health manager said is not asked again so soon: its own picture is as old as the last heartbeats, 10 s.
@@ -34,7 +34,7 @@ class InstanceQueries:
 
     def __init__(self, bus: BusThread) -> None:
         self._bus = bus
-        self._recent = Recent(RECENT_SECONDS)
+        self._recent = HealthCache(RECENT_SECONDS)
 
     def running(self, handles: Iterable[Handle]) -> dict[int, int]:
         """Give the healthy instances of started applications by id; those nobody knows of are left out."""

@@ -13,7 +13,7 @@ from components.controller.accounts.auth import Hashing, Tokens, hash_password, 
 from components.controller.apps import summary
 from components.controller.config import ControllerConfig
 from components.controller.errors import TABLE, ApiError
-from components.controller.instances.health_cache import Recent
+from components.controller.instances.health_cache import HealthCache
 from components.controller.requests.rate_limit import TooManyError
 from components.controller.staging.live_logs import LiveLogs
 
@@ -135,7 +135,7 @@ def test_live_logs_begin_anew_with_each_task() -> None:
 
 
 def test_what_was_answered_is_known_for_a_moment_and_for_its_version() -> None:
-    recent = Recent(1.0)
+    recent = HealthCache(1.0)
     recent.keep({1: ("a-1", 2), 2: ("b-0", 0)}, 100.0)
     wanted = {1: "a-1", 2: "b-1", 3: "c-0"}
     assert recent.of(wanted, 100.9) == {1: 2}
@@ -148,7 +148,7 @@ def test_what_was_answered_is_forgotten_where_there_is_too_much_of_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("components.controller.instances.health_cache.MOST", 3)
-    recent = Recent(1.0)
+    recent = HealthCache(1.0)
     recent.keep({1: ("v", 1), 2: ("v", 2)}, 100.0)
     recent.keep({3: ("v", 3)}, 100.9)
     recent.keep({4: ("v", 4)}, 101.0)
