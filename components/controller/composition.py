@@ -16,7 +16,7 @@ from components.controller.client_address import Network, networks
 from components.controller.config import ControllerConfig
 from components.controller.db.database import Database
 from components.controller.db.workers import Workers
-from components.controller.instances.dispatcher import Starter
+from components.controller.instances.dispatcher import Dispatcher
 from components.controller.instances.queries import InstanceQueries
 from components.controller.lifecycle.use_cases import Lifecycle
 from components.controller.logs.reader import LogReader
@@ -81,11 +81,11 @@ class Controller:
         pool = Pool()
         stagings = Stagings(config, db, store, bus, stopping)
         services = Services(config, db, Gateways(config.service_tokens, broker=config.service_broker_token))
-        starter = Starter(bus, pool)
+        dispatcher = Dispatcher(bus, pool)
         held = Held.of(config.threads)
         limits = RequestLimits.of(config, db)
         tasks = OneOffs(config, db, store, bus, pool)
-        updates = Updates(config, db, store, bus, starter=starter, services=services)
+        updates = Updates(config, db, store, bus, dispatcher=dispatcher, services=services)
         return cls(
             config=config,
             identity=identity,
@@ -97,7 +97,13 @@ class Controller:
             tokens=Tokens(config.token_keys, config.token_expiration),
             stagings=stagings,
             lifecycle=Lifecycle(
-                config, db, store, stagings=stagings, starter=starter, services=services, updates_=updates
+                config,
+                db,
+                store,
+                stagings=stagings,
+                dispatcher=dispatcher,
+                services=services,
+                updates_=updates,
             ),
             instance_queries=InstanceQueries(bus),
             services=services,
@@ -110,7 +116,7 @@ class Controller:
             cursors=Cursors(config.token_keys),
             limits=limits,
             routers=networks(config.routers),
-            platform_hosts=PlatformHosts(config, db, store, bus, starter),
+            platform_hosts=PlatformHosts(config, db, store, bus, dispatcher),
             held=held,
             insiders=Insiders(config.platform_networks, pool.addresses),
             stopping=stopping,

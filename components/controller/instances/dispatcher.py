@@ -27,7 +27,7 @@ _chooser = random.SystemRandom()
 logger = log.get(__name__)
 
 
-class Starter:
+class Dispatcher:
     """Places instances by the pool's picture."""
 
     def __init__(self, bus: BusThread, pool: Pool) -> None:

@@ -27,7 +27,7 @@ from components.controller.config import ControllerConfig
 from components.controller.db.database import Database
 from components.controller.db.models import PENDING, STAGED, STARTED, STOPPED, App
 from components.controller.errors import ApiError, no_app
-from components.controller.instances.dispatcher import Starter
+from components.controller.instances.dispatcher import Dispatcher
 from components.controller.lifecycle.changes import Change, Changes
 from components.controller.rolling_updates import rows as update_rows
 from components.controller.rolling_updates.runner import Updates
@@ -49,7 +49,7 @@ class Lifecycle:
         store: Store,
         *,
         stagings: Stagings,
-        starter: Starter,
+        dispatcher: Dispatcher,
         services: Services,
         updates_: Updates,
     ) -> None:
@@ -57,10 +57,10 @@ class Lifecycle:
         self._db = db
         self._store = store
         self._stagings = stagings
-        self._starter = starter
+        self._dispatcher = dispatcher
         self._services = services
         self._updates = updates_
-        self._changes = Changes(config, db, services, starter.pool)
+        self._changes = Changes(config, db, services, dispatcher.pool)
 
     def create(self, caller: Caller, body: Mapping[str, Any]) -> str:
         """Create an application; gives its name.
@@ -172,7 +172,7 @@ class Lifecycle:
             # Stopped by another request, in the last moment.
             raise ApiError(305)
         self._updates.poke()
-        self._starter.changed(app_id)
+        self._dispatcher.changed(app_id)
         if change is not None and change.after.uris != change.before.uris:
             self._reroute(app_id)
         self._release(begun[0])
@@ -183,7 +183,7 @@ class Lifecycle:
             app = app_rows.by_id(session, app_id)
             message = start_message(app, self._config, self._store) if app is not None else None
         if message is not None:
-            self._starter.update(message)
+            self._dispatcher.update(message)
 
     def roll_back(self, caller: Caller, name: str, number: int | None) -> bool:
         """Put an application to an earlier revision; gives True where an update was opened for it.
@@ -200,7 +200,7 @@ class Lifecycle:
             self._updates.poke()
         else:
             self._stagings.cancel(app_id)
-        self._starter.changed(app_id)
+        self._dispatcher.changed(app_id)
         self._release(old)
         return rolls
 
@@ -218,8 +218,8 @@ class Lifecycle:
             gone = self._services.drop(session, app.bindings) if services else []
             # All else that is the application's goes with it: every table says so itself.
             session.delete(app)
-        self._starter.stop(app_id)
-        self._starter.changed(app_id)
+        self._dispatcher.stop(app_id)
+        self._dispatcher.changed(app_id)
         self._services.unbind(gone)
         self._release(released)
         logger.info("app_deleted", app=app_id)
@@ -256,22 +256,24 @@ class Lifecycle:
             return
         if request.op == "STOP":
             if known is None:
-                self._starter.stop(request.droplet)
+                self._dispatcher.stop(request.droplet)
             elif request.last_updated == updated and request.instances:
-                self._starter.stop(request.droplet, instances=request.instances)
+                self._dispatcher.stop(request.droplet, instances=request.instances)
             return
         if request.op != "START" or known is None or message is None:
             return
         if known.state != STARTED or known.version != request.version or not message.sha1:
             return
         indices = [i for i in request.indices or [] if 0 <= i < known.instances]
-        self._starter.start(msgspec.structs.replace(message, flapping=request.flapping), indices, patience=0)
+        self._dispatcher.start(
+            msgspec.structs.replace(message, flapping=request.flapping), indices, patience=0
+        )
 
     def _act(self, change: Change, by: str) -> None:
         app_id, actions = change.app_id, change.actions
         if actions.stop:
-            self._starter.stop(app_id)
-            self._starter.changed(app_id)
+            self._dispatcher.stop(app_id)
+            self._dispatcher.changed(app_id)
             return
         if actions.start:
             self._start(change, by)
@@ -288,13 +290,13 @@ class Lifecycle:
             return
         # While an update rolls, who holds it brings the number of instances to what is wanted.
         if actions.shrink and not rolling:
-            self._starter.stop(app_id, version=message.version, indices=actions.shrink)
+            self._dispatcher.stop(app_id, version=message.version, indices=actions.shrink)
         if actions.grow and not rolling:
-            self._starter.start(message, actions.grow)
+            self._dispatcher.start(message, actions.grow)
         if actions.grow or actions.shrink:
-            self._starter.changed(app_id)
+            self._dispatcher.changed(app_id)
         if actions.reroute:
-            self._starter.update(message)
+            self._dispatcher.update(message)
 
     def _check_deas(self, app_id: int) -> None:
         with self._db.session() as session:
@@ -302,7 +304,7 @@ class Lifecycle:
             if app is None:
                 raise no_app()
             probe = start_message(app, self._config, self._store)
-        if not self._starter.has_deas(probe):
+        if not self._dispatcher.has_deas(probe):
             raise ApiError(302, "no DEA is there")
 
     def _start(self, change: Change, by: str) -> None:
@@ -339,9 +341,9 @@ class Lifecycle:
             raise
         for message, instances, again, released in begun:
             if again:
-                self._starter.stop(app_id)
-            self._starter.start(message, range(instances))
-            self._starter.changed(app_id)
+                self._dispatcher.stop(app_id)
+            self._dispatcher.start(message, range(instances))
+            self._dispatcher.changed(app_id)
             self._release(released)
 
     def _release(self, released: Released) -> None:
@@ -352,8 +354,8 @@ class Lifecycle:
             app = app_rows.by_id(session, app_id)
             down = app is not None and app.state == STOPPED
         if down:
-            self._starter.stop(app_id)
-            self._starter.changed(app_id)
+            self._dispatcher.stop(app_id)
+            self._dispatcher.changed(app_id)
 
 
 def _who(caller: Caller) -> str:

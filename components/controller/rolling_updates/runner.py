@@ -33,7 +33,7 @@ from components.controller.db.models import (
     App,
     AppUpdate,
 )
-from components.controller.instances.dispatcher import Starter
+from components.controller.instances.dispatcher import Dispatcher
 from components.controller.rolling_updates import rows as update_rows
 from components.controller.rolling_updates import saved_states
 from components.controller.rolling_updates.plan import (
@@ -117,14 +117,14 @@ class Updates:
         store: Store,
         bus: BusThread,
         *,
-        starter: Starter,
+        dispatcher: Dispatcher,
         services: Services,
     ) -> None:
         self._config = config
         self._db = db
         self._store = store
         self._bus = bus
-        self._starter = starter
+        self._dispatcher = dispatcher
         self._services = services
         self._holder = uuid.uuid4().hex
         self._held: dict[int, _Memory] = {}
@@ -242,21 +242,21 @@ class Updates:
             return True
         if step.outcome == FAILED and message is not None:
             # What runs may have been told of routes that were taken back.
-            self._starter.update(message)
-            self._starter.changed(app_id)
+            self._dispatcher.update(message)
+            self._dispatcher.changed(app_id)
             self._services.unbind(written.gone)
         if step.stop:
-            self._starter.stop(app_id, instances=step.stop)
+            self._dispatcher.stop(app_id, instances=step.stop)
             for instance in step.stop:
                 memory.seen.pop(instance, None)
         if message is not None and step.start:
             self._send(message, step, memory, facts.goal.now)
             if not self._wanted(app_id):
                 # It was stopped in between; what was just sent must not outlive that.
-                self._starter.stop(app_id)
+                self._dispatcher.stop(app_id)
         if state in (SUCCEEDED, CANARY_FAILED):
             UPDATES.labels("succeeded" if state == SUCCEEDED else "failed").inc()
-            self._starter.changed(app_id)
+            self._dispatcher.changed(app_id)
             logger.info("update_ended", app=app_id, state=state, reason=step.reason or None)
             return False
         return True
@@ -338,7 +338,7 @@ class Updates:
 
     def _send(self, message: DeaStart, step: Step, memory: _Memory, now: float) -> None:
         for index in step.start:
-            placed = self._starter.start(message, [index], patience=0)
+            placed = self._dispatcher.start(message, [index], patience=0)
             memory.no_room.discard(index)
             if not placed:
                 memory.no_room.add(index)

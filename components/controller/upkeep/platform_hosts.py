@@ -15,7 +15,7 @@ from components.controller.apps.messages import start_message
 from components.controller.config import ControllerConfig
 from components.controller.db.database import Database
 from components.controller.db.models import App, Event, Route
-from components.controller.instances.dispatcher import Starter
+from components.controller.instances.dispatcher import Dispatcher
 from components.controller.storage.store import Store
 
 # The actor that events name.
@@ -35,13 +35,13 @@ class PlatformHosts:
     """
 
     def __init__(
-        self, config: ControllerConfig, db: Database, store: Store, bus: BusThread, starter: Starter
+        self, config: ControllerConfig, db: Database, store: Store, bus: BusThread, dispatcher: Dispatcher
     ) -> None:
         self._config = config
         self._db = db
         self._store = store
         self._bus = bus
-        self._starter = starter
+        self._dispatcher = dispatcher
         self._hosts = sorted(config.platform_hosts)
 
     def take_back(self) -> None:
@@ -59,7 +59,7 @@ class PlatformHosts:
                 app = app_rows.by_id(session, app_id, lock=True)
                 gone = self._take(session, app) if app is not None else {}
             if gone:
-                self._starter.changed(app_id)
+                self._dispatcher.changed(app_id)
                 logger.warning("platform_hosts_taken_back", app=app_id, hosts=list(gone))
             for path in gone.values():
                 line = [int(time.time()), "SYSTEM", PLATFORM, f"DELETE:{path}", "SUCCEEDED"]
@@ -79,7 +79,7 @@ class PlatformHosts:
         session.add_all(_event(app, host, path) for host, path in gone.items())
         session.flush()
         # Before it is written for good: instances that go on registering the host would not be told again.
-        if not self._starter.update(start_message(app, self._config, self._store)):
+        if not self._dispatcher.update(start_message(app, self._config, self._store)):
             raise BusUnavailableError("DEAs cannot be told which hosts an application has")
         return gone
 

@@ -29,7 +29,7 @@ from components.controller.db.models import (
     User,
 )
 from components.controller.errors import ApiError
-from components.controller.instances.dispatcher import Starter
+from components.controller.instances.dispatcher import Dispatcher
 from components.controller.pool import machines
 from components.controller.pool.registry import Pool
 from components.controller.rolling_updates.runner import HOLD_SECONDS, Updates, _Memory
@@ -158,8 +158,8 @@ def test_a_sweep_frees_stagings_of_the_future(world: World) -> None:
 
 def updates_of(world: World) -> Updates:
     services = Services(world.config, world.db, Gateways({}, broker=""))
-    starter = Starter(world.bus, Pool())
-    return Updates(world.config, world.db, world.store, world.bus, starter=starter, services=services)
+    dispatcher = Dispatcher(world.bus, Pool())
+    return Updates(world.config, world.db, world.store, world.bus, dispatcher=dispatcher, services=services)
 
 
 def test_an_update_of_the_future_is_taken(world: World) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from components.common.messages import DeaStart
-from components.controller.instances.dispatcher import Starter
+from components.controller.instances.dispatcher import Dispatcher
 from components.controller.pool.registry import Pool
 
 
@@ -30,7 +30,7 @@ def test_what_every_dea_hears_has_the_keys_of_a_start_message_and_no_secret() ->
         services=[{"name": "r1", "credentials": {"password": "sesame"}}],
         env=["API_KEY=sesame"],
     )
-    assert Starter(bus, Pool()).update(start)  # type: ignore[arg-type]
+    assert Dispatcher(bus, Pool()).update(start)  # type: ignore[arg-type]
     ((subject, said),) = bus.messages
     assert subject == "dea.update"
     assert "sesame" not in str(said)
