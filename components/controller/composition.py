@@ -30,7 +30,7 @@ from components.controller.services.broker import Services
 from components.controller.services.gateway_client import Gateways
 from components.controller.staging.stagings import Stagings
 from components.controller.storage.store import Store
-from components.controller.tasks.runner import OneOffs
+from components.controller.tasks.runner import TaskRunner
 from components.controller.upkeep.housekeeping import Housekeeping
 from components.controller.upkeep.platform_hosts import PlatformHosts
 from components.controller.upkeep.sweeper import Sweeper
@@ -59,7 +59,7 @@ class Controller:
     updates: Updates
     sweeper: Sweeper
     housekeeping: Housekeeping
-    tasks: OneOffs
+    tasks: TaskRunner
     usage: UsageTaker
     log_reader: LogReader
     cursors: Cursors
@@ -84,7 +84,7 @@ class Controller:
         dispatcher = Dispatcher(bus, pool)
         held = Held.of(config.threads)
         limits = RequestLimits.of(config, db)
-        tasks = OneOffs(config, db, store, bus, pool)
+        tasks = TaskRunner(config, db, store, bus, pool)
         updates = Updates(config, db, store, bus, dispatcher=dispatcher, services=services)
         return cls(
             config=config,

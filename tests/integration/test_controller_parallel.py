@@ -26,7 +26,7 @@ from components.controller.db.database import Database
 from components.controller.db.models import STAGED, STARTED, App, Base, User
 from components.controller.pool.registry import Pool
 from components.controller.storage.store import Store
-from components.controller.tasks.runner import OneOffs
+from components.controller.tasks.runner import TaskRunner
 from tests.integration import forked
 from tests.integration.controller_rig import ROOT, Client, ControllerProcess, Peers, until
 
@@ -161,7 +161,7 @@ def test_a_task_and_a_change_wait_for_each_other_in_one_order(postgres_url: str,
         session.add(app)
     bus = BusThread(config.bus, "none")
     bus.start()
-    tasks = OneOffs(config, db, store, bus, pool)
+    tasks = TaskRunner(config, db, store, bus, pool)
     caller = Caller(owner.id, owner.email, admin=False)
     try:
         with ThreadPoolExecutor(1) as threads:

@@ -69,7 +69,7 @@ class TaskLog:
     tail: str
 
 
-class OneOffs:
+class TaskRunner:
     """What happens to tasks."""
 
     def __init__(

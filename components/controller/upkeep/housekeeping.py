@@ -16,7 +16,7 @@ from components.controller.db import workers
 from components.controller.db.database import Database
 from components.controller.db.workers import Workers
 from components.controller.requests.limits import RequestLimits
-from components.controller.tasks.runner import OneOffs
+from components.controller.tasks.runner import TaskRunner
 
 LOOK_SECONDS = 2.0
 PRUNE_SECONDS = 600.0
@@ -35,7 +35,12 @@ class Housekeeping:
     """
 
     def __init__(
-        self, config: ControllerConfig, db: Database, limits: RequestLimits, workers: Workers, tasks: OneOffs
+        self,
+        config: ControllerConfig,
+        db: Database,
+        limits: RequestLimits,
+        workers: Workers,
+        tasks: TaskRunner,
     ) -> None:
         self._config = config
         self._db = db

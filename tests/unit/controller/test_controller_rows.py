@@ -25,7 +25,7 @@ from components.controller.pool.registry import Pool
 from components.controller.requests.limits import RequestLimits
 from components.controller.storage.store import Store
 from components.controller.tasks import runner
-from components.controller.tasks.runner import LISTED, TAILS, OneOffs
+from components.controller.tasks.runner import LISTED, TAILS, TaskRunner
 from components.controller.upkeep.housekeeping import Housekeeping
 
 
@@ -50,15 +50,15 @@ def config(tmp_path: Path) -> ControllerConfig:
 
 
 @pytest.fixture
-def tasks(config: ControllerConfig, db: Database, tmp_path: Path) -> Iterator[OneOffs]:
+def tasks(config: ControllerConfig, db: Database, tmp_path: Path) -> Iterator[TaskRunner]:
     bus = BusThread(config.bus, "test")
     bus.start()
-    yield OneOffs(config, db, Store(tmp_path / "share"), bus, Pool())
+    yield TaskRunner(config, db, Store(tmp_path / "share"), bus, Pool())
     bus.close()
 
 
 @pytest.fixture
-def housekeeping(config: ControllerConfig, db: Database, tasks: OneOffs) -> Housekeeping:
+def housekeeping(config: ControllerConfig, db: Database, tasks: TaskRunner) -> Housekeeping:
     return Housekeeping(config, db, RequestLimits.of(config, db), Workers(db), tasks)
 
 
@@ -101,7 +101,7 @@ def test_an_application_keeps_a_hundred_tasks_and_what_twenty_said(db: Database)
         assert session.get_one(Task, "1-0").tail == session.get_one(Task, "2-1").tail == "said"
 
 
-def test_a_task_that_is_begun_bounds_those_that_ended(db: Database, tasks: OneOffs) -> None:
+def test_a_task_that_is_begun_bounds_those_that_ended(db: Database, tasks: TaskRunner) -> None:
     with db.session() as session:
         owner = User(id=1, email="o@example.org", crypted_password="x", created_at=0)
         session.add(
