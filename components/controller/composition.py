@@ -26,8 +26,8 @@ from components.controller.requests.limits import RequestLimits
 from components.controller.requests.query import Cursors
 from components.controller.requests.thread_limits import Held
 from components.controller.rolling_updates.runner import Updates
-from components.controller.services.broker import Services
-from components.controller.services.gateway_client import Gateways
+from components.controller.services.broker import ServiceBroker
+from components.controller.services.gateway_client import GatewayClient
 from components.controller.staging.stagings import Stagings
 from components.controller.storage.store import Store
 from components.controller.tasks.runner import TaskRunner
@@ -55,7 +55,7 @@ class Controller:
     stagings: Stagings
     lifecycle: Lifecycle
     instance_queries: InstanceQueries
-    services: Services
+    services: ServiceBroker
     updates: Updates
     sweeper: Sweeper
     housekeeping: Housekeeping
@@ -80,7 +80,9 @@ class Controller:
         bus = BusThread(config.bus, f"controller-{config.index}")
         pool = Pool()
         stagings = Stagings(config, db, store, bus, stopping)
-        services = Services(config, db, Gateways(config.service_tokens, broker=config.service_broker_token))
+        services = ServiceBroker(
+            config, db, GatewayClient(config.service_tokens, broker=config.service_broker_token)
+        )
         dispatcher = Dispatcher(bus, pool)
         held = Held.of(config.threads)
         limits = RequestLimits.of(config, db)

@@ -24,7 +24,7 @@ from components.controller.errors import ApiError, denied
 from components.controller.pool.registry import Pool
 from components.controller.rolling_updates import rows as update_rows
 from components.controller.rolling_updates import saved_states
-from components.controller.services.broker import Fresh, Services
+from components.controller.services.broker import Fresh, ServiceBroker
 from components.controller.services.rows import Bound
 
 
@@ -41,7 +41,7 @@ class Change:
 class Changes:
     """Changes rows of applications."""
 
-    def __init__(self, config: ControllerConfig, db: Database, services: Services, pool: Pool) -> None:
+    def __init__(self, config: ControllerConfig, db: Database, services: ServiceBroker, pool: Pool) -> None:
         self._config = config
         self._db = db
         self._services = services

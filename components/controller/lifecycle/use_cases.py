@@ -31,7 +31,7 @@ from components.controller.instances.dispatcher import Dispatcher
 from components.controller.lifecycle.changes import Change, Changes
 from components.controller.rolling_updates import rows as update_rows
 from components.controller.rolling_updates.runner import Updates
-from components.controller.services.broker import Services
+from components.controller.services.broker import ServiceBroker
 from components.controller.staging.stagings import Ends, Stagings, under_way
 from components.controller.storage import references
 from components.controller.storage.store import Store
@@ -50,7 +50,7 @@ class Lifecycle:
         *,
         stagings: Stagings,
         dispatcher: Dispatcher,
-        services: Services,
+        services: ServiceBroker,
         updates_: Updates,
     ) -> None:
         self._config = config

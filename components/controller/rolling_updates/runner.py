@@ -47,7 +47,7 @@ from components.controller.rolling_updates.plan import (
     Step,
     next_step,
 )
-from components.controller.services.broker import Services
+from components.controller.services.broker import ServiceBroker
 from components.controller.services.rows import Bound
 from components.controller.storage.store import Store
 
@@ -118,7 +118,7 @@ class Updates:
         bus: BusThread,
         *,
         dispatcher: Dispatcher,
-        services: Services,
+        services: ServiceBroker,
     ) -> None:
         self._config = config
         self._db = db

@@ -18,7 +18,7 @@ from sqlalchemy.orm import Session
 from components.controller.apps import rows as app_rows
 from components.controller.apps.change_plan import Wanted
 from components.controller.db.models import UPDATING, App, AppBefore, AppUpdate
-from components.controller.services.broker import Services
+from components.controller.services.broker import ServiceBroker
 from components.controller.services.rows import Bound
 
 # Of a change that no update brings yet, and of the open update.
@@ -75,7 +75,7 @@ def begun(session: Session, app_id: int, serial: str) -> None:
     session.flush()
 
 
-def take_back(session: Session, app: App, of: str, key: str, services: Services) -> list[Bound]:
+def take_back(session: Session, app: App, of: str, key: str, services: ServiceBroker) -> list[Bound]:
     """Take back a change, or an update's, that came to nothing; gives what is then to be unbound. Twice is as good as once.
 
     A change that another came after is left to that one's end.

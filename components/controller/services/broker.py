@@ -28,7 +28,7 @@ from components.controller.db.database import Database
 from components.controller.db.models import App, BindingToken, ServiceBinding, ServiceConfig, User
 from components.controller.errors import ApiError, denied, no_app
 from components.controller.services import rows
-from components.controller.services.gateway_client import Endpoint, GatewayError, Gateways, Instance
+from components.controller.services.gateway_client import Endpoint, GatewayClient, GatewayError, Instance
 from components.controller.services.offerings import (
     LegacyProvisionRequest,
     ProvisionRequest,
@@ -64,10 +64,10 @@ class Fresh:
     credentials: dict[str, Any]
 
 
-class Services:
+class ServiceBroker:
     """What happens to services."""
 
-    def __init__(self, config: ControllerConfig, db: Database, gateways: Gateways) -> None:
+    def __init__(self, config: ControllerConfig, db: Database, gateways: GatewayClient) -> None:
         self._config = config
         self._db = db
         self._gateways = gateways

@@ -61,7 +61,7 @@ class Handle(msgspec.Struct, frozen=True):
     credentials: dict[str, Any]
 
 
-class Gateways:
+class GatewayClient:
     """All gateways of a platform.
 
     Args:

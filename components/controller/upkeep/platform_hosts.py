@@ -31,7 +31,7 @@ class PlatformHosts:
         db: where the routes are.
         store: of droplets, which messages to DEAs name.
         bus: where events are told, too.
-        starter: tells the DEAs.
+        dispatcher: tells the DEAs.
     """
 
     def __init__(

@@ -33,8 +33,8 @@ from components.controller.instances.dispatcher import Dispatcher
 from components.controller.pool import machines
 from components.controller.pool.registry import Pool
 from components.controller.rolling_updates.runner import HOLD_SECONDS, Updates, _Memory
-from components.controller.services.broker import Services
-from components.controller.services.gateway_client import Gateways
+from components.controller.services.broker import ServiceBroker
+from components.controller.services.gateway_client import GatewayClient
 from components.controller.staging import stagings
 from components.controller.staging.stagings import ABANDONED_SECONDS, Stagings, silent
 from components.controller.storage.store import Store
@@ -157,7 +157,7 @@ def test_a_sweep_frees_stagings_of_the_future(world: World) -> None:
 
 
 def updates_of(world: World) -> Updates:
-    services = Services(world.config, world.db, Gateways({}, broker=""))
+    services = ServiceBroker(world.config, world.db, GatewayClient({}, broker=""))
     dispatcher = Dispatcher(world.bus, Pool())
     return Updates(world.config, world.db, world.store, world.bus, dispatcher=dispatcher, services=services)
 
