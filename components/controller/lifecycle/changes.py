@@ -24,7 +24,7 @@ from components.controller.errors import ApiError, denied
 from components.controller.pool.registry import Pool
 from components.controller.rolling_updates import rows as update_rows
 from components.controller.rolling_updates import saved_states
-from components.controller.services.broker import Fresh, ServiceBroker
+from components.controller.services.broker import NewBinding, ServiceBroker
 from components.controller.services.rows import Bound
 
 
@@ -78,7 +78,7 @@ class Changes:
                 self._db, session, self._config, *growth(now, replace(now, state=STARTED))
             )
 
-    def bind_new(self, caller: Caller, name: str | None, body: Mapping[str, Any]) -> list[Fresh]:
+    def bind_new(self, caller: Caller, name: str | None, body: Mapping[str, Any]) -> list[NewBinding]:
         """Have gateways bind what a request adds, once it is known that nothing else is wrong with it.
 
         Gateways are asked before the application's row is locked: they may take their time.

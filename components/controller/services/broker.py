@@ -55,7 +55,7 @@ class _Claim:
 
 
 @dataclass(frozen=True, slots=True)
-class Fresh:
+class NewBinding:
     """A binding that its gateway has made and that has no row yet."""
 
     claim: _Claim
@@ -148,7 +148,7 @@ class ServiceBroker:
         self._unprovision(endpoint, service_id)
         logger.info("service_unprovisioned", label=endpoint.label, service=service_id)
 
-    def make(self, caller: Caller, aliases: Sequence[str]) -> list[Fresh]:
+    def make(self, caller: Caller, aliases: Sequence[str]) -> list[NewBinding]:
         """Have a user's instances bound at their gateways: all of them, or none.
 
         Raises:
@@ -162,13 +162,13 @@ class ServiceBroker:
         return self._bind(caller, claims)
 
     @contextmanager
-    def kept(self, fresh: Sequence[Fresh]) -> Iterator[None]:
+    def kept(self, fresh: Sequence[NewBinding]) -> Iterator[None]:
         """Write the bindings within this: what is raised in it undoes them at their gateways."""
         with self._undone(lambda: self._forget([f.claim for f in fresh], [f.bound for f in fresh])):
             yield
 
     def settle(
-        self, session: Session, app: App, wanted: Iterable[str], fresh: Sequence[Fresh]
+        self, session: Session, app: App, wanted: Iterable[str], fresh: Sequence[NewBinding]
     ) -> list[Bound]:
         """Make `wanted` all that an application has; gives what is then to be unbound at the gateways.
 
@@ -294,8 +294,8 @@ class ServiceBroker:
             raise no_app()
         return app
 
-    def _bind(self, caller: Caller, claims: Sequence[_Claim]) -> list[Fresh]:
-        done: list[Fresh] = []
+    def _bind(self, caller: Caller, claims: Sequence[_Claim]) -> list[NewBinding]:
+        done: list[NewBinding] = []
         with self._undone(lambda: self._forget(claims, [f.bound for f in done])):
             for claim in claims:
                 try:
@@ -305,10 +305,10 @@ class ServiceBroker:
                 except GatewayError as error:
                     raise _gateway_error("bind", error) from error
                 bound = Bound(claim.endpoint, claim.service_id, handle.service_id, claim.options)
-                done.append(Fresh(claim, bound, handle.configuration, handle.credentials))
+                done.append(NewBinding(claim, bound, handle.configuration, handle.credentials))
         return done
 
-    def _add(self, session: Session, app: App, fresh: Fresh) -> Bound | None:
+    def _add(self, session: Session, app: App, fresh: NewBinding) -> Bound | None:
         """Write a binding; gives it back where a parallel request has bound the same instance first."""
         claim = fresh.claim
         rows.locked(session, claim.config_id)
