@@ -32,7 +32,7 @@ from components.controller.lifecycle.changes import Change, Changes
 from components.controller.rolling_updates import rows as update_rows
 from components.controller.rolling_updates.runner import Updates
 from components.controller.services.broker import ServiceBroker
-from components.controller.staging.stagings import Ends, Stagings, under_way
+from components.controller.staging.stagings import StagingCallbacks, Stagings, under_way
 from components.controller.storage import references
 from components.controller.storage.store import Store
 
@@ -165,7 +165,7 @@ class Lifecycle:
                 begun.append(update_rows.begin(session, app, by, self._db.now(session)))
 
         with self._changes.undoing(change, by) as failed:
-            self._stagings.ensure(app_id, Ends(staged, failed))
+            self._stagings.ensure(app_id, StagingCallbacks(staged, failed))
             if superseded:
                 raise superseded[0]
         if not begun:
@@ -333,7 +333,7 @@ class Lifecycle:
 
         try:
             with self._changes.undoing(change, by) as failed:
-                self._stagings.ensure(app_id, Ends(staged, failed))
+                self._stagings.ensure(app_id, StagingCallbacks(staged, failed))
                 if refused:
                     raise refused[0]
         except ApiError:

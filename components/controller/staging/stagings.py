@@ -89,7 +89,7 @@ class _Claim:
 
 
 @dataclass(frozen=True, slots=True)
-class Ends:
+class StagingCallbacks:
     """What belongs to the end of a staging, done in its transaction; the application's row is locked.
 
     `staged` is called when the application is staged, whoever had it staged. `failed`, with the reason, when the request's
@@ -122,21 +122,21 @@ class Stagings:
         self._stopping = stopping
         self.live = LiveLogs()
 
-    def ensure(self, app_id: int, ends: Ends) -> None:
+    def ensure(self, app_id: int, callbacks: StagingCallbacks) -> None:
         """Return when the application is staged, and what belongs to that was done.
 
         Raises:
             ApiError: 310 with the reason and the end of the log; 301 when it was deleted meanwhile; 606.
         """
         try:
-            while claim := self._claim(app_id, ends):
+            while claim := self._claim(app_id, callbacks):
                 if claim.request is None:
                     self._await(claim)
-                elif self._build(claim, ends):
+                elif self._build(claim, callbacks):
                     return
         except ApiError as error:
-            if error.code == quotas.TOO_MANY_BUILDS and ends.failed is not None:
-                self._refuse(app_id, ends.failed, error.description)
+            if error.code == quotas.TOO_MANY_BUILDS and callbacks.failed is not None:
+                self._refuse(app_id, callbacks.failed, error.description)
             raise
 
     def cancel(self, app_id: int) -> None:
@@ -163,18 +163,18 @@ class Stagings:
             failed(session, app, reason)
         references.release(self._db, self._store, packages=[package])
 
-    def _claim(self, app_id: int, ends: Ends) -> _Claim | None:
+    def _claim(self, app_id: int, callbacks: StagingCallbacks) -> _Claim | None:
         with self._db.session() as session:
             app = by_id(session, app_id, lock=True)
             if app is None:
                 raise no_app()
             if app.package_state == STAGED and app.staged_package_hash:
-                ends.staged(session, app)
+                callbacks.staged(session, app)
                 return None
             digest = built_from(app)
             if app.staged_from == digest and self._has_droplet(app):
                 app.package_state = STAGED
-                ends.staged(session, app)
+                callbacks.staged(session, app)
                 return None
             now = self._db.now(session)
             row = session.get(Staging, app_id)
@@ -242,20 +242,20 @@ class Stagings:
                     return
         raise _api_error(f"no result within {self._config.max_staging_seconds} seconds; repeat the request")
 
-    def _build(self, claim: _Claim, ends: Ends) -> bool:
+    def _build(self, claim: _Claim, callbacks: StagingCallbacks) -> bool:
         """Have it staged; gives False where it has changed meanwhile, and is to be staged again."""
         assert claim.request is not None
         begun = time.monotonic()
         self.live.forget(claim.app_id)
         logger.info("staging_asked", app=claim.app_id, task=claim.task)
         try:
-            staged = self._succeed(claim, self._ask(claim), ends)
+            staged = self._succeed(claim, self._ask(claim), callbacks)
         except _StagingFailedError as error:
             STAGINGS.labels("interrupted" if error.again else "failed").inc()
             logger.warning(
                 "staging_failed", app=claim.app_id, task=claim.task, reason=error.reason.partition("\n")[0]
             )
-            self._fail(claim, error, ends)
+            self._fail(claim, error, callbacks)
             raise _api_error(error.reason, error.task_log) from error
         SECONDS.observe(time.monotonic() - begun)
         STAGINGS.labels("staged").inc()
@@ -319,7 +319,7 @@ class Stagings:
                 raise _StagingFailedError(row.error or "another request took over", row.log)
             row.alive_at = self._db.now(session)
 
-    def _succeed(self, claim: _Claim, reply: StagingReply, ends: Ends) -> bool:
+    def _succeed(self, claim: _Claim, reply: StagingReply, callbacks: StagingCallbacks) -> bool:
         task_log = reply.task_log
         if reply.error:
             raise _StagingFailedError(reply.error, task_log)
@@ -347,12 +347,12 @@ class Stagings:
             touch(app)
             staged = app.package_state == STAGED
             if staged:
-                ends.staged(session, app)
+                callbacks.staged(session, app)
         if old != digest:
             references.release(self._db, self._store, droplets=[old])
         return staged
 
-    def _fail(self, claim: _Claim, error: _StagingFailedError, ends: Ends) -> None:
+    def _fail(self, claim: _Claim, error: _StagingFailedError, callbacks: StagingCallbacks) -> None:
         """Leave nothing: no droplet, no permission to deliver one."""
         droplets: list[str | None] = []
         package = None
@@ -371,7 +371,7 @@ class Stagings:
             package = app.package_hash
             if error.again or row.state == CANCELLED:
                 app.package_state = PENDING
-            elif ends.failed is None or not ends.failed(session, app, error.reason):
+            elif callbacks.failed is None or not callbacks.failed(session, app, error.reason):
                 app.package_state = FAILED
                 droplets.append(app.staged_package_hash)
                 app.staged_package_hash = app.staged_from = None

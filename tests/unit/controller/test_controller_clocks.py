@@ -117,13 +117,13 @@ def test_a_lease_that_an_older_controller_wrote_holds_for_as_long_as_one_may(wor
 
 
 def test_a_staging_of_the_future_is_taken_over(world: World) -> None:
-    ends = stagings.Ends(nothing)
+    callbacks = stagings.StagingCallbacks(nothing)
     world.staged(time.time())
-    waiting = world.stagings._claim(1, ends)
+    waiting = world.stagings._claim(1, callbacks)
     assert waiting is not None
     assert waiting.request is None
     world.ahead = -HOURS
-    taken = world.stagings._claim(1, ends)
+    taken = world.stagings._claim(1, callbacks)
     assert taken is not None
     assert taken.request is not None
     assert not silent(0.0, ABANDONED_SECONDS - 1)
@@ -133,7 +133,7 @@ def test_a_staging_of_the_future_is_taken_over(world: World) -> None:
 
 def test_who_waits_for_another_staging_has_a_deadline(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     world.staged(time.time())
-    claim = world.stagings._claim(1, stagings.Ends(nothing))
+    claim = world.stagings._claim(1, stagings.StagingCallbacks(nothing))
     assert claim is not None
     # The other stays alive, as far as the row tells.
     monkeypatch.setattr(world.db, "now", lambda session: session.get_one(Staging, 1).alive_at)
