@@ -16,7 +16,7 @@ from components.controller.accounts.auth import Caller
 from components.controller.accounts.quotas import standing
 from components.controller.apps import summary
 from components.controller.apps.change_plan import Rules, Wanted, reserved_hosts
-from components.controller.apps.summary import View
+from components.controller.apps.summary import AppSummary
 from components.controller.config import ControllerConfig
 from components.controller.db.models import DISK_QUOTA, PENDING, STAGED, STARTED, STOPPED, App, Route
 from components.controller.errors import ApiError, no_app
@@ -41,7 +41,7 @@ class Handle:
     has_package: bool
 
 
-def handle(app: App | View) -> Handle:
+def handle(app: App | AppSummary) -> Handle:
     """Take it from a row."""
     return Handle(
         app.id, app.name, app.state, app.version, app.instances, app.package_state, bool(app.package_hash)
@@ -162,7 +162,7 @@ def touch(app: App) -> None:
     app.updated_at = max(int(time.time()), (app.updated_at or 0) + 1)
 
 
-def represent(app: View, running: int | None) -> dict[str, Any]:
+def represent(app: AppSummary, running: int | None) -> dict[str, Any]:
     """Show an application (section 1.7); `running` None: nobody knows."""
     command = {"command": app.details["command"]} if "command" in app.details else {}
     return {

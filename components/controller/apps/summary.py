@@ -29,7 +29,7 @@ _GATHERED = {"hosts": _HOSTS.scalar_subquery(), "aliases": _ALIASES.scalar_subqu
 
 
 @dataclass(frozen=True, slots=True)
-class View:
+class AppSummary:
     """One application; each field is a column of `apps`, but for the last two: names with a slash between them, or None."""
 
     id: int
@@ -68,20 +68,20 @@ class View:
         return names(self.aliases)
 
 
-# In the order of the fields: `View(*row)`.
-COLUMNS: list[Any] = [_GATHERED.get(f.name, getattr(App, f.name, None)) for f in fields(View)]
+# In the order of the fields: `AppSummary(*row)`.
+COLUMNS: list[Any] = [_GATHERED.get(f.name, getattr(App, f.name, None)) for f in fields(AppSummary)]
 _OF_OWNER = select(*COLUMNS).where(App.owner_id == bindparam("owner_id"))
 _ALL = _OF_OWNER.order_by(App.name)
 _ONE = _OF_OWNER.where(App.name == bindparam("name"))
 _NAMES = select(*_GATHERED.values()).select_from(App).where(App.id == bindparam("app_id"))
 
 
-def owned(asked: Connection, caller: Caller) -> list[View]:
+def owned(asked: Connection, caller: Caller) -> list[AppSummary]:
     """Give all the caller owns, by name."""
-    return [View(*row) for row in asked.execute(_ALL, {"owner_id": caller.id})]
+    return [AppSummary(*row) for row in asked.execute(_ALL, {"owner_id": caller.id})]
 
 
-def find(asked: Connection, caller: Caller, name: str) -> View:
+def find(asked: Connection, caller: Caller, name: str) -> AppSummary:
     """Give an application the caller owns.
 
     Raises:
@@ -90,7 +90,7 @@ def find(asked: Connection, caller: Caller, name: str) -> View:
     row = asked.execute(_ONE, {"owner_id": caller.id, "name": name}).one_or_none()
     if row is None:
         raise no_app()
-    return View(*row)
+    return AppSummary(*row)
 
 
 def attached(asked: Connection, app_id: int) -> tuple[list[str], list[str]]:

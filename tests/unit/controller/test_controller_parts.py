@@ -157,6 +157,6 @@ def test_what_was_answered_is_forgotten_where_there_is_too_much_of_it(
 
 def test_an_application_is_shown_by_the_columns_of_its_view() -> None:
     names = [column.key for column in summary.COLUMNS[:-2]]
-    assert names == [field.name for field in dataclasses.fields(summary.View)][:-2]
+    assert names == [field.name for field in dataclasses.fields(summary.AppSummary)][:-2]
     assert summary.names("b.c/a.c") == ["a.c", "b.c"]
     assert summary.names(None) == []

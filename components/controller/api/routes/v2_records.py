@@ -14,7 +14,7 @@ from components.controller.api import openapi
 from components.controller.api.context import here, user
 from components.controller.apps import rows as app_rows
 from components.controller.apps import summary
-from components.controller.apps.summary import View
+from components.controller.apps.summary import AppSummary
 from components.controller.db.models import App, User
 from components.controller.errors import ApiError, bad_request, denied
 from components.controller.requests.query import LARGEST_PAGE, PAGE, Query
@@ -48,7 +48,7 @@ def applications() -> Response:
             rows = rows.where(App.owner_id == found.id)
         elif not everybody:
             rows = rows.where(App.owner_id == caller.id)
-        page = [(email, View(*columns)) for email, *columns in session.execute(rows)]
+        page = [(email, AppSummary(*columns)) for email, *columns in session.execute(rows)]
     running = controller.instance_queries.running([app_rows.handle(app) for _, app in page[:limit]])
     shown = [
         {**app_rows.represent(app, running.get(app.id)), "id": app.id, "owner": email}
