@@ -34,7 +34,7 @@ MOST_ENV, MOST_META, LONGEST_COMMAND = 256 << 10, 64 << 10, 8192
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class AppSpec:
     """An application as its row says, or will say."""
 
     name: str
@@ -93,7 +93,7 @@ class Actions:
         return self != Actions()
 
 
-def plan(current: Wanted, body: Mapping[str, Any], rules: Rules, *, create: bool = False) -> Wanted:
+def plan(current: AppSpec, body: Mapping[str, Any], rules: Rules, *, create: bool = False) -> AppSpec:
     """Give the application as it will be; unknown members are ignored, as clients send back all they got.
 
     Raises:
@@ -114,7 +114,7 @@ def plan(current: Wanted, body: Mapping[str, Any], rules: Rules, *, create: bool
     return target
 
 
-def decide(current: Wanted, target: Wanted) -> Actions:
+def decide(current: AppSpec, target: AppSpec) -> Actions:
     """Say what follows from a change (steps 12 to 14)."""
     if target.state != STARTED:
         return Actions(stop=current.state == STARTED)
@@ -158,7 +158,7 @@ def normalise_uri(text: object, rules: Rules) -> str:
     return host
 
 
-def _next_version(current: Wanted, body: Mapping[str, Any]) -> int:
+def _next_version(current: AppSpec, body: Mapping[str, Any]) -> int:
     meta = body.get("meta")
     given = meta.get("version") if isinstance(meta, Mapping) else None
     if given is not None and _number(given, "meta.version") != current.lock_version:
@@ -166,12 +166,12 @@ def _next_version(current: Wanted, body: Mapping[str, Any]) -> int:
     return current.lock_version + 1
 
 
-def _state(current: Wanted, body: Mapping[str, Any]) -> str:
+def _state(current: AppSpec, body: Mapping[str, Any]) -> str:
     given = str(body.get("state", "")).upper()
     return given if given in (STARTED, STOPPED) else current.state
 
 
-def _instances(current: Wanted, body: Mapping[str, Any]) -> int:
+def _instances(current: AppSpec, body: Mapping[str, Any]) -> int:
     if body.get("instances") is None:
         return current.instances
     number = _number(body["instances"], "instances")
@@ -180,7 +180,7 @@ def _instances(current: Wanted, body: Mapping[str, Any]) -> int:
     return number
 
 
-def _memory(current: Wanted, body: Mapping[str, Any]) -> int:
+def _memory(current: AppSpec, body: Mapping[str, Any]) -> int:
     resources = body.get("resources")
     if not isinstance(resources, Mapping) or resources.get("memory") is None:
         return current.memory
@@ -191,13 +191,13 @@ def _memory(current: Wanted, body: Mapping[str, Any]) -> int:
     return memory
 
 
-def growth(current: Wanted, target: Wanted) -> tuple[int, int]:
+def growth(current: AppSpec, target: AppSpec) -> tuple[int, int]:
     """Return how much more memory (MB), and how many more instances, an application takes once it is started as `target` is."""
     running = current.instances if current.state == STARTED else 0
     return target.memory * target.instances - current.memory * running, target.instances - running
 
 
-def check_room(current: Wanted, rules: Rules, target: Wanted | None = None) -> None:
+def check_room(current: AppSpec, rules: Rules, target: AppSpec | None = None) -> None:
     """Say whether the owner may have an application started as `target` is, or as it is.
 
     Raises:
@@ -215,14 +215,14 @@ def check_room(current: Wanted, rules: Rules, target: Wanted | None = None) -> N
         raise ApiError(604, wanted, capacity.disk)
 
 
-def _check_capacity(current: Wanted, target: Wanted, rules: Rules, *, create: bool) -> None:
+def _check_capacity(current: AppSpec, target: AppSpec, rules: Rules, *, create: bool) -> None:
     if create and rules.apps >= rules.capacity.apps:
         raise ApiError(601, rules.apps, rules.capacity.apps)
     if target.state == STARTED:
         check_room(current, rules, target)
 
 
-def _uris(current: Wanted, body: Mapping[str, Any], rules: Rules) -> tuple[str, ...]:
+def _uris(current: AppSpec, body: Mapping[str, Any], rules: Rules) -> tuple[str, ...]:
     given = body.get("uris")
     if given is None:
         return current.uris
@@ -244,7 +244,7 @@ def _uri(given: object, known: set[str], rules: Rules) -> str:
     return normalise_uri(given, rules)
 
 
-def _env(current: Wanted, body: Mapping[str, Any]) -> tuple[str, ...]:
+def _env(current: AppSpec, body: Mapping[str, Any]) -> tuple[str, ...]:
     given = body.get("env")
     if given is None:
         return current.env
@@ -273,7 +273,7 @@ def _services(body: Mapping[str, Any]) -> tuple[str, ...]:
     return tuple(sorted(set(given)))
 
 
-def _with_staging(target: Wanted, body: Mapping[str, Any], *, create: bool) -> Wanted:
+def _with_staging(target: AppSpec, body: Mapping[str, Any], *, create: bool) -> AppSpec:
     given = body.get("staging")
     if given is None:
         if create:
@@ -319,7 +319,7 @@ def _framework_error(framework: str, runtime: object) -> IngotError:
     return ApiError(307, runtime, framework)
 
 
-def _details(current: Wanted, target: Wanted, body: Mapping[str, Any], rules: Rules) -> dict[str, Any]:
+def _details(current: AppSpec, target: AppSpec, body: Mapping[str, Any], rules: Rules) -> dict[str, Any]:
     details = dict(target.details)
     meta, staging = body.get("meta"), body.get("staging")
     given = {

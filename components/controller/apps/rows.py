@@ -15,7 +15,7 @@ from sqlalchemy.orm import Session
 from components.controller.accounts.auth import Caller
 from components.controller.accounts.quotas import standing
 from components.controller.apps import summary
-from components.controller.apps.change_plan import Rules, Wanted, reserved_hosts
+from components.controller.apps.change_plan import AppSpec, Rules, reserved_hosts
 from components.controller.apps.summary import AppSummary
 from components.controller.config import ControllerConfig
 from components.controller.db.models import DISK_QUOTA, PENDING, STAGED, STARTED, STOPPED, App, Route
@@ -90,10 +90,10 @@ def rules(session: Session, owner_id: int, config: ControllerConfig, app: App | 
     )
 
 
-def wanted(session: Session, app: App) -> Wanted:
-    """Give a row in the terms of `change_plan.plan`."""
+def spec(session: Session, app: App) -> AppSpec:
+    """Return a row in the terms of `change_plan.plan`."""
     uris, services = summary.attached(session.connection(), app.id)
-    return Wanted(
+    return AppSpec(
         name=app.name,
         state=app.state,
         package_state=app.package_state,
@@ -110,7 +110,7 @@ def wanted(session: Session, app: App) -> Wanted:
     )
 
 
-def apply(session: Session, app: App, current: Wanted, target: Wanted) -> None:
+def apply(session: Session, app: App, current: AppSpec, target: AppSpec) -> None:
     """Write what was planned where `current` is what was, the state excepted: that is the life cycle's.
 
     Raises:
@@ -138,14 +138,14 @@ def apply(session: Session, app: App, current: Wanted, target: Wanted) -> None:
     session.expire(app, ["routes"])
 
 
-def put_back(session: Session, app: App, before: Wanted) -> None:
+def put_back(session: Session, app: App, before: AppSpec) -> None:
     """Make an application what it was before a change that came to nothing, its package and its bindings excepted.
 
     A route that another application has taken meanwhile stays that one's.
     """
     query = select(Route.url).where(Route.url.in_(before.uris), Route.app_id != app.id)
     taken = set(session.scalars(query))
-    now = wanted(session, app)
+    now = spec(session, app)
     free = tuple(uri for uri in before.uris if uri not in taken)
     apply(
         session,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 
 from components.common.frameworks import InvalidFrameworkError, check_offered, offered
-from components.controller.apps.change_plan import Wanted
+from components.controller.apps.change_plan import AppSpec
 from components.controller.errors import ApiError
 from components.controller.pool.registry import LOST, Pool
 
@@ -17,7 +17,7 @@ def versions(pool: Pool) -> dict[str, str] | None:
     return offered((beat.runtimes, beat.runtime_versions) for beat in beats)
 
 
-def check(pool: Pool, current: Wanted, target: Wanted) -> None:
+def check(pool: Pool, current: AppSpec, target: AppSpec) -> None:
     """Refuse a runtime that no DEA has, where it is chosen anew or an application is to be started on it.
 
     Raises:

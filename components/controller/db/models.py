@@ -277,7 +277,7 @@ class AppUpdate(Base):
 
 
 class AppBefore(Base):
-    """An application before and after a change that has not proved itself (`saved_states`), each as `change_plan.Wanted` has it.
+    """An application before and after a change that has not proved itself (`saved_states`), each as `change_plan.AppSpec` has it.
 
     `of` is `change` until an update brings it, then `update`; `key` is the lock version it made, or the update's serial.
     """

@@ -16,7 +16,7 @@ from components.controller.accounts import quotas
 from components.controller.accounts.auth import Caller
 from components.controller.apps import revisions, runtimes
 from components.controller.apps import rows as app_rows
-from components.controller.apps.change_plan import Actions, Rules, Wanted, check_room, decide, growth, plan
+from components.controller.apps.change_plan import Actions, AppSpec, Rules, check_room, decide, growth, plan
 from components.controller.config import ControllerConfig
 from components.controller.db.database import Database
 from components.controller.db.models import STARTED, STOPPED, App
@@ -33,8 +33,8 @@ class Change:
     """An application before and after a change of its row; `before` is what it goes back to."""
 
     app_id: int
-    before: Wanted
-    after: Wanted
+    before: AppSpec
+    after: AppSpec
     actions: Actions
 
 
@@ -47,7 +47,7 @@ class Changes:
         self._services = services
         self._pool = pool
 
-    def plan_new(self, session: Session, caller: Caller, name: str, body: Mapping[str, Any]) -> Wanted:
+    def plan_new(self, session: Session, caller: Caller, name: str, body: Mapping[str, Any]) -> AppSpec:
         """Return a new application as it will be; its owner's row is locked.
 
         Raises:
@@ -56,8 +56,8 @@ class Changes:
         if not quotas.lock(session.connection(), caller.id):
             raise denied()
         rules = app_rows.rules(session, caller.id, self._config, None)
-        target = plan(Wanted(name=name), body, rules, create=True)
-        runtimes.check(self._pool, Wanted(name=name), target)
+        target = plan(AppSpec(name=name), body, rules, create=True)
+        runtimes.check(self._pool, AppSpec(name=name), target)
         return target
 
     def rules(self, session: Session, app: App) -> Rules:
@@ -71,7 +71,7 @@ class Changes:
         Raises:
             ApiError: 600, 603, 604, 607.
         """
-        rules, now = self.rules(session, app), app_rows.wanted(session, app)
+        rules, now = self.rules(session, app), app_rows.spec(session, app)
         check_room(now, rules)
         if rules.registered:
             quotas.check_registered(
@@ -91,7 +91,7 @@ class Changes:
                 known: tuple[str, ...] = ()
             else:
                 app = app_rows.find(session, caller, name)
-                current = app_rows.wanted(session, app)
+                current = app_rows.spec(session, app)
                 target = plan(current, body, app_rows.rules(session, app.owner_id, self._config, app))
                 known = current.services
         return self._services.make(caller, [alias for alias in target.services if alias not in known])
@@ -101,7 +101,7 @@ class Changes:
         fresh = self.bind_new(caller, name, body)
         with self._services.kept(fresh), self._db.session() as session:
             app = app_rows.find(session, caller, name, lock=True)
-            current = app_rows.wanted(session, app)
+            current = app_rows.spec(session, app)
             if rolls:
                 # To name no services is to keep those there are, whoever has bound them meanwhile.
                 body = {"services": list(current.services), **body}

@@ -20,7 +20,7 @@ from components.common.messages import DeaStart, HmRequest
 from components.controller.accounts.auth import Caller
 from components.controller.apps import revisions, summary
 from components.controller.apps import rows as app_rows
-from components.controller.apps.change_plan import Wanted
+from components.controller.apps.change_plan import AppSpec
 from components.controller.apps.messages import start_message
 from components.controller.apps.revisions import Released
 from components.controller.config import ControllerConfig
@@ -78,7 +78,7 @@ class Lifecycle:
                 target = self._changes.plan_new(session, caller, name, body)
                 app = App(owner_id=caller.id, name=name, created_at=now, updated_at=now, bindings=[])
                 session.add(app)
-                app_rows.apply(session, app, Wanted(name=name), target)
+                app_rows.apply(session, app, AppSpec(name=name), target)
                 self._services.settle(session, app, target.services, fresh)
         except IntegrityError as error:
             raise ApiError(300, f"there is an application {name!r} already") from error

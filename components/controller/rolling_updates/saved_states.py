@@ -16,7 +16,7 @@ from sqlalchemy import delete
 from sqlalchemy.orm import Session
 
 from components.controller.apps import rows as app_rows
-from components.controller.apps.change_plan import Wanted
+from components.controller.apps.change_plan import AppSpec
 from components.controller.db.models import UPDATING, App, AppBefore, AppUpdate
 from components.controller.services.broker import ServiceBroker
 from components.controller.services.rows import Bound
@@ -25,7 +25,7 @@ from components.controller.services.rows import Bound
 CHANGE, UPDATE = "change", "update"
 
 
-def rewind(now: Wanted, before: Wanted, after: Wanted) -> Wanted:
+def rewind(now: AppSpec, before: AppSpec, after: AppSpec) -> AppSpec:
     """Return an application without a change; what is not as the change has left it is another's, and stays. Pure."""
     whole = {
         name: getattr(before, name)
@@ -41,7 +41,7 @@ def rewind(now: Wanted, before: Wanted, after: Wanted) -> Wanted:
     )
 
 
-def note(session: Session, app: App, current: Wanted, target: Wanted) -> Wanted:
+def note(session: Session, app: App, current: AppSpec, target: AppSpec) -> AppSpec:
     """Note a change of an application that runs; gives what it goes back to.
 
     Where the change before it has not come to an update yet, that is what was before both.
@@ -87,7 +87,7 @@ def take_back(session: Session, app: App, of: str, key: str, services: ServiceBr
     session.delete(row)
     added = set(after.services).difference(before.services)
     gone = services.drop(session, [b for b in app.bindings if b.config.alias in added])
-    app_rows.put_back(session, app, rewind(app_rows.wanted(session, app), before, after))
+    app_rows.put_back(session, app, rewind(app_rows.spec(session, app), before, after))
     return gone
 
 
@@ -108,10 +108,10 @@ def _details(now: Mapping[str, Any], before: Mapping[str, Any], after: Mapping[s
     return kept | {key: before[key] for key in ours if key in before}
 
 
-def _pair(row: AppBefore) -> tuple[Wanted, Wanted]:
-    return msgspec.convert(row.before, Wanted), msgspec.convert(row.after, Wanted)
+def _pair(row: AppBefore) -> tuple[AppSpec, AppSpec]:
+    return msgspec.convert(row.before, AppSpec), msgspec.convert(row.after, AppSpec)
 
 
-def _row(app_id: int, of: str, key: str, before: Wanted, after: Wanted) -> AppBefore:
+def _row(app_id: int, of: str, key: str, before: AppSpec, after: AppSpec) -> AppBefore:
     pair = msgspec.to_builtins(before), msgspec.to_builtins(after)
     return AppBefore(app_id=app_id, of=of, key=key, before=pair[0], after=pair[1])

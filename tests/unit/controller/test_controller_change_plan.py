@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from components.common.platform_hosts import platform_hosts
 from components.controller.apps.change_plan import (
     Actions,
+    AppSpec,
     Rules,
-    Wanted,
     decide,
     normalise_uri,
     plan,
@@ -28,7 +28,7 @@ RULES = Rules(
     platform=platform_hosts("ingot.localhost", ["status.ingot.localhost", "desk.example.com"]),
     reserved=reserved_hosts(["www"], "ingot.localhost"),
 )
-STOPPED_APP = Wanted(
+STOPPED_APP = AppSpec(
     name="app",
     framework="wsgi",
     runtime="python3",
@@ -57,7 +57,7 @@ def test_a_new_application() -> None:
         "resources": {"memory": 128, "disk": 1},
         "env": ["A=1", "A=1", "VCAP_X=1", "vmc_y=2", "B=x=y"],
     }
-    made = plan(Wanted(name="env"), body, RULES, create=True)
+    made = plan(AppSpec(name="env"), body, RULES, create=True)
     assert (made.framework, made.runtime) == ("node", "node")
     assert made.uris == ("env.ingot.localhost",)
     assert (made.instances, made.memory, made.lock_version, made.state) == (2, 128, 1, STOPPED)
@@ -127,11 +127,11 @@ def test_services_are_a_full_replacement() -> None:
 
 def test_errors_of_creation() -> None:
     body = {"staging": {"framework": "wsgi"}}
-    assert code(Wanted(name="a b"), body, create=True) == 300
-    assert code(Wanted(name=""), body, create=True) == 300
-    assert code(Wanted(name="a"), {}, create=True) == 300
-    assert code(Wanted(name="a"), body, replace(RULES, apps=20), create=True) == 601
-    assert code(Wanted(name="a"), {**body, "state": "STARTED"}, create=True) == 300
+    assert code(AppSpec(name="a b"), body, create=True) == 300
+    assert code(AppSpec(name=""), body, create=True) == 300
+    assert code(AppSpec(name="a"), {}, create=True) == 300
+    assert code(AppSpec(name="a"), body, replace(RULES, apps=20), create=True) == 601
+    assert code(AppSpec(name="a"), {**body, "state": "STARTED"}, create=True) == 300
 
 
 def test_capacity_counts_what_others_use_and_not_itself_twice() -> None:
@@ -192,10 +192,12 @@ def test_administrators_may_have_wildcards_and_foreign_hosts() -> None:
 
 
 def test_old_names_are_taken() -> None:
-    made = plan(Wanted(name="a"), {"staging": {"model": "nodejs/1.0", "stack": "node06"}}, RULES, create=True)
+    made = plan(
+        AppSpec(name="a"), {"staging": {"model": "nodejs/1.0", "stack": "node06"}}, RULES, create=True
+    )
     assert (made.framework, made.runtime) == ("node", "node")
     made = plan(
-        Wanted(name="a"), {"staging": {"framework": "http://b20nine.com/unknown"}}, RULES, create=True
+        AppSpec(name="a"), {"staging": {"framework": "http://b20nine.com/unknown"}}, RULES, create=True
     )
     assert (made.framework, made.runtime) == ("unknown", "")
 

@@ -11,13 +11,13 @@ import pytest
 from sqlalchemy.orm import Session
 
 from components.controller.apps import rows as app_rows
-from components.controller.apps.change_plan import Wanted
+from components.controller.apps.change_plan import AppSpec
 from components.controller.db.database import Database
 from components.controller.db.models import STAGED, STARTED, App, AppBefore, AppUpdate, Base, Route, User
 from components.controller.rolling_updates import rows as update_rows
 from components.controller.rolling_updates import saved_states
 
-FIRST = Wanted(
+FIRST = AppSpec(
     "a",
     framework="wsgi",
     runtime="python3",
@@ -88,16 +88,16 @@ def app(session: Session) -> App:
     return made
 
 
-def change(session: Session, app: App, **values: Any) -> Wanted:
+def change(session: Session, app: App, **values: Any) -> AppSpec:
     """Change the row as a request does; gives what it goes back to."""
-    current = app_rows.wanted(session, app)
+    current = app_rows.spec(session, app)
     target = replace(current, lock_version=current.lock_version + 1, **values)
     before = saved_states.note(session, app, current, target)
     app_rows.apply(session, app, current, target)
     return before
 
 
-def opened(session: Session, app: App) -> tuple[str, Wanted]:
+def opened(session: Session, app: App) -> tuple[str, AppSpec]:
     """Open an update; gives its serial and what it goes back to."""
     update_rows.begin(session, app, "me", 5.0)
     serial = session.get_one(AppUpdate, app.id).serial
