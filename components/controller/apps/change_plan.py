@@ -53,7 +53,7 @@ class AppSpec:
 
 
 @dataclass(frozen=True, slots=True)
-class Rules:
+class ChangeRules:
     """What holds for the owner: the limits, and what their other applications use: those that are started, MB and instances, and all.
 
     `disk` is what an instance of this application reserves (MB).
@@ -93,7 +93,7 @@ class Actions:
         return self != Actions()
 
 
-def plan(current: AppSpec, body: Mapping[str, Any], rules: Rules, *, create: bool = False) -> AppSpec:
+def plan(current: AppSpec, body: Mapping[str, Any], rules: ChangeRules, *, create: bool = False) -> AppSpec:
     """Give the application as it will be; unknown members are ignored, as clients send back all they got.
 
     Raises:
@@ -129,7 +129,7 @@ def decide(current: AppSpec, target: AppSpec) -> Actions:
     )
 
 
-def normalise_uri(text: object, rules: Rules) -> str:
+def normalise_uri(text: object, rules: ChangeRules) -> str:
     """Give a route as it is kept: lower case, no scheme, no port.
 
     Raises:
@@ -197,7 +197,7 @@ def growth(current: AppSpec, target: AppSpec) -> tuple[int, int]:
     return target.memory * target.instances - current.memory * running, target.instances - running
 
 
-def check_room(current: AppSpec, rules: Rules, target: AppSpec | None = None) -> None:
+def check_room(current: AppSpec, rules: ChangeRules, target: AppSpec | None = None) -> None:
     """Say whether the owner may have an application started as `target` is, or as it is.
 
     Raises:
@@ -215,14 +215,14 @@ def check_room(current: AppSpec, rules: Rules, target: AppSpec | None = None) ->
         raise ApiError(604, wanted, capacity.disk)
 
 
-def _check_capacity(current: AppSpec, target: AppSpec, rules: Rules, *, create: bool) -> None:
+def _check_capacity(current: AppSpec, target: AppSpec, rules: ChangeRules, *, create: bool) -> None:
     if create and rules.apps >= rules.capacity.apps:
         raise ApiError(601, rules.apps, rules.capacity.apps)
     if target.state == STARTED:
         check_room(current, rules, target)
 
 
-def _uris(current: AppSpec, body: Mapping[str, Any], rules: Rules) -> tuple[str, ...]:
+def _uris(current: AppSpec, body: Mapping[str, Any], rules: ChangeRules) -> tuple[str, ...]:
     given = body.get("uris")
     if given is None:
         return current.uris
@@ -238,7 +238,7 @@ def _uris(current: AppSpec, body: Mapping[str, Any], rules: Rules) -> tuple[str,
     return uris
 
 
-def _uri(given: object, known: set[str], rules: Rules) -> str:
+def _uri(given: object, known: set[str], rules: ChangeRules) -> str:
     if isinstance(given, str) and given in known and given not in rules.platform:
         return given
     return normalise_uri(given, rules)
@@ -319,7 +319,9 @@ def _framework_error(framework: str, runtime: object) -> IngotError:
     return ApiError(307, runtime, framework)
 
 
-def _details(current: AppSpec, target: AppSpec, body: Mapping[str, Any], rules: Rules) -> dict[str, Any]:
+def _details(
+    current: AppSpec, target: AppSpec, body: Mapping[str, Any], rules: ChangeRules
+) -> dict[str, Any]:
     details = dict(target.details)
     meta, staging = body.get("meta"), body.get("staging")
     given = {

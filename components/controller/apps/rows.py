@@ -15,7 +15,7 @@ from sqlalchemy.orm import Session
 from components.controller.accounts.auth import Caller
 from components.controller.accounts.quotas import standing
 from components.controller.apps import summary
-from components.controller.apps.change_plan import AppSpec, Rules, reserved_hosts
+from components.controller.apps.change_plan import AppSpec, ChangeRules, reserved_hosts
 from components.controller.apps.summary import AppSummary
 from components.controller.config import ControllerConfig
 from components.controller.db.models import DISK_QUOTA, PENDING, STAGED, STARTED, STOPPED, App, Route
@@ -68,10 +68,10 @@ def by_id(session: Session, app_id: int, *, lock: bool = False) -> App | None:
     return session.scalars(_BY_ID_LOCKED if lock else _BY_ID, {"app_id": app_id}).one_or_none()
 
 
-def rules(session: Session, owner_id: int, config: ControllerConfig, app: App | None) -> Rules:
+def rules(session: Session, owner_id: int, config: ControllerConfig, app: App | None) -> ChangeRules:
     """Give what holds for an owner when `app` (None: a new one) changes."""
     found = standing(session.connection(), config, owner_id, without=app.id if app else None)
-    return Rules(
+    return ChangeRules(
         capacity=found.capacity,
         used_memory=found.memory,
         used_instances=found.instances,

@@ -16,7 +16,15 @@ from components.controller.accounts import quotas
 from components.controller.accounts.auth import Caller
 from components.controller.apps import revisions, runtimes
 from components.controller.apps import rows as app_rows
-from components.controller.apps.change_plan import Actions, AppSpec, Rules, check_room, decide, growth, plan
+from components.controller.apps.change_plan import (
+    Actions,
+    AppSpec,
+    ChangeRules,
+    check_room,
+    decide,
+    growth,
+    plan,
+)
 from components.controller.config import ControllerConfig
 from components.controller.db.database import Database
 from components.controller.db.models import STARTED, STOPPED, App
@@ -60,7 +68,7 @@ class Changes:
         runtimes.check(self._pool, AppSpec(name=name), target)
         return target
 
-    def rules(self, session: Session, app: App) -> Rules:
+    def rules(self, session: Session, app: App) -> ChangeRules:
         """Return what holds for an application's owner; its row being locked, theirs is locked as well."""
         quotas.lock(session.connection(), app.owner_id)
         return app_rows.rules(session, app.owner_id, self._config, app)

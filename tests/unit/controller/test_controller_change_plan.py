@@ -13,7 +13,7 @@ from components.common.platform_hosts import platform_hosts
 from components.controller.apps.change_plan import (
     Actions,
     AppSpec,
-    Rules,
+    ChangeRules,
     decide,
     normalise_uri,
     plan,
@@ -23,7 +23,7 @@ from components.controller.config import Capacity
 from components.controller.db.models import PENDING, STAGED, STARTED, STOPPED
 from components.controller.errors import ApiError
 
-RULES = Rules(
+RULES = ChangeRules(
     Capacity(memory=2048, app_uris=4, services=16, apps=20),
     platform=platform_hosts("ingot.localhost", ["status.ingot.localhost", "desk.example.com"]),
     reserved=reserved_hosts(["www"], "ingot.localhost"),

@@ -7,12 +7,12 @@ from typing import Any
 import pytest
 
 from components.common.messages import DeaStart, HealthCheck
-from components.controller.apps.change_plan import AppSpec, Rules, plan
+from components.controller.apps.change_plan import AppSpec, ChangeRules, plan
 from components.controller.config import Capacity
 from components.controller.errors import ApiError
 from components.controller.instances.dispatcher import wire
 
-RULES = Rules(Capacity())
+RULES = ChangeRules(Capacity())
 APP = AppSpec(name="a", framework="wsgi", details={"health": {"path": "/old", "timeout": 5}})
 
 
