@@ -10,8 +10,8 @@ from sqlalchemy import select
 from components.controller.config import RateLimit
 from components.controller.db.models_records import Taking
 from components.controller.db.workers import Workers
-from components.controller.requests.rate_limit import Buckets
-from components.controller.requests.shared_rate_limit import HOME_SECONDS, Takings, level
+from components.controller.requests.rate_limit import RateLimiter
+from components.controller.requests.shared_rate_limit import HOME_SECONDS, SharedRateLimiter, level
 from tests.contract.vmc_client import Vmc, controller_in, served, worker
 
 
@@ -98,7 +98,7 @@ def test_uploads_of_an_account_are_counted(tmp_path: Path) -> None:
 def test_a_bucket_fills_again_and_the_table_is_bounded(tmp_path: Path) -> None:
     limit = RateLimit(per_minute=60, burst=2)
     with controller_in(tmp_path) as made:
-        takings = Takings(made.db, [limit])
+        takings = SharedRateLimiter(made.db, [limit])
 
         def aged(seconds: float) -> None:
             with made.db.session() as session:
@@ -147,7 +147,7 @@ def test_what_a_worker_lets_through_is_its_part(tmp_path: Path) -> None:
         assert [first.look(), second.look(), first.look()] == [1, 2, 2]
         second.leave()
         assert first.look() == 1
-    buckets = Buckets(RateLimit(per_minute=60, burst=10))
+    buckets = RateLimiter(RateLimit(per_minute=60, burst=10))
     buckets.share(4)
     assert sum(not buckets.take("a", 100.0) for _ in range(20)) == 2
     assert buckets.take("a", 101.0) > 0

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 from components.controller.config import ControllerConfig, RateLimit
 from components.controller.db.database import Database
-from components.controller.requests.rate_limit import Buckets, Welcome
-from components.controller.requests.shared_rate_limit import HOME_SECONDS, Takings
+from components.controller.requests.rate_limit import RateLimiter, Welcome
+from components.controller.requests.shared_rate_limit import HOME_SECONDS, SharedRateLimiter
 
 # How often a process tells the others that somebody goes on logging in.
 _SETTLED_SECONDS = 86_400.0
@@ -23,25 +23,25 @@ class RequestLimits:
     `welcome`: logins that succeeded, by address and account; `settled`: those of them that the other workers were told; `refused`, `refused_all`: anonymous calls written down, by address and of all.
     """
 
-    rates: Buckets
-    logins: Buckets
-    doors: Buckets
+    rates: RateLimiter
+    logins: RateLimiter
+    doors: RateLimiter
     welcome: Welcome
     settled: Welcome
-    refused: Buckets
-    refused_all: Buckets
-    takings: Takings
+    refused: RateLimiter
+    refused_all: RateLimiter
+    takings: SharedRateLimiter
 
     @classmethod
     def of(cls, config: ControllerConfig, db: Database) -> RequestLimits:
         """Return full buckets, as large as configured."""
         return cls(
-            rates=Buckets(config.rate_limit),
-            logins=Buckets(config.login_limit),
-            doors=Buckets(config.address_limit),
+            rates=RateLimiter(config.rate_limit),
+            logins=RateLimiter(config.login_limit),
+            doors=RateLimiter(config.address_limit),
             welcome=Welcome(HOME_SECONDS),
             settled=Welcome(_SETTLED_SECONDS),
-            refused=Buckets(_REFUSED),
-            refused_all=Buckets(_REFUSED_ALL),
-            takings=Takings(db, [config.login_limit, config.address_limit, config.upload_limit]),
+            refused=RateLimiter(_REFUSED),
+            refused_all=RateLimiter(_REFUSED_ALL),
+            takings=SharedRateLimiter(db, [config.login_limit, config.address_limit, config.upload_limit]),
         )

@@ -21,7 +21,7 @@ class TooManyError(ApiError):
         super().__init__(429, self.seconds)
 
 
-class Buckets:
+class RateLimiter:
     """A bucket for each key: `burst` at once, filled again by `per_minute`; `per_minute` 0 lets everything through."""
 
     def __init__(self, limit: RateLimit) -> None:

@@ -28,7 +28,7 @@ def level(at: float, then: float, now: float, limit: RateLimit) -> float:
     return min(float(limit.burst), then + max(0.0, now - at) * limit.per_minute / 60)
 
 
-class Takings:
+class SharedRateLimiter:
     """Buckets by key, as `rate_limit.Buckets` has them for one process.
 
     Args:

@@ -26,7 +26,7 @@ from components.controller.logs.merge import (
     valid_place,
 )
 from components.controller.requests.query import Cursors, Query, members, whole
-from components.controller.requests.rate_limit import MOST_KEYS, Buckets, TooManyError, Welcome
+from components.controller.requests.rate_limit import MOST_KEYS, RateLimiter, TooManyError, Welcome
 from components.controller.tasks.watch import (
     DEA_LOST,
     LOST_SECONDS,
@@ -40,7 +40,7 @@ from components.controller.tasks.watch import (
 
 
 def test_a_bucket_empties_and_fills() -> None:
-    buckets = Buckets(RateLimit(per_minute=60, burst=3))
+    buckets = RateLimiter(RateLimit(per_minute=60, burst=3))
     assert [buckets.take("a", 100.0) for _ in range(3)] == [0.0] * 3
     assert buckets.take("a", 100.0) == pytest.approx(1.0)
     assert buckets.take("b", 100.0) == 0.0, "others have their own"
@@ -68,9 +68,9 @@ def test_who_succeeded_lately_is_known_for_a_time_and_not_without_end() -> None:
 
 
 def test_no_limit_and_many_names() -> None:
-    free = Buckets(RateLimit(per_minute=0, burst=1))
+    free = RateLimiter(RateLimit(per_minute=0, burst=1))
     assert not any(free.take("a", 1.0) for _ in range(1000))
-    few = Buckets(RateLimit(per_minute=1, burst=1))
+    few = RateLimiter(RateLimit(per_minute=1, burst=1))
     for n in range(MOST_KEYS + 10):
         few.take(str(n), 1.0)
     assert len(few._levels) == MOST_KEYS
