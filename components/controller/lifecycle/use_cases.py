@@ -171,7 +171,7 @@ class Lifecycle:
         if not begun:
             # Stopped by another request, in the last moment.
             raise ApiError(305)
-        self._updates.poke()
+        self._updates.wake()
         self._dispatcher.changed(app_id)
         if change is not None and change.after.uris != change.before.uris:
             self._reroute(app_id)
@@ -197,7 +197,7 @@ class Lifecycle:
             old = Released([app.package_hash], [app.staged_package_hash])
             update_rows.roll_back(session, app, _who(caller), self._db.now(session), number)
         if rolls:
-            self._updates.poke()
+            self._updates.wake()
         else:
             self._stagings.cancel(app_id)
         self._dispatcher.changed(app_id)

@@ -29,7 +29,7 @@ def level(at: float, then: float, now: float, limit: RateLimit) -> float:
 
 
 class SharedRateLimiter:
-    """Buckets by key, as `rate_limit.Buckets` has them for one process.
+    """Buckets by key, as `rate_limit.RateLimiter` has them for one process.
 
     Args:
         db: where they are.

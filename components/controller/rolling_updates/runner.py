@@ -139,7 +139,7 @@ class Updates:
         self._threads.append(thread)
         thread.start()
 
-    def poke(self) -> None:
+    def wake(self) -> None:
         """Look at once: an update was opened."""
         self._wake.set()
 
@@ -176,7 +176,7 @@ class Updates:
                 with self._lock:
                     self._held[app_id] = _Memory()
                 thread = threading.Thread(
-                    target=self._carry, args=(app_id,), name=f"update-{app_id}", daemon=True
+                    target=self._run, args=(app_id,), name=f"update-{app_id}", daemon=True
                 )
                 self._threads = [t for t in self._threads if t.is_alive()] + [thread]
                 thread.start()
@@ -206,11 +206,11 @@ class Updates:
                 taken.append(update.app_id)
         return taken
 
-    def _carry(self, app_id: int) -> None:
+    def _run(self, app_id: int) -> None:
         memory = self._held[app_id]
         logger.info("update_taken", app=app_id)
         try:
-            while self._turn(app_id, memory):
+            while self._step(app_id, memory):
                 if self._ending.wait(TURN_SECONDS):
                     self._give_back(app_id)
                     return
@@ -229,7 +229,7 @@ class Updates:
             if update is not None and update.holder == self._holder:
                 update.holder, update.alive_until = "", 0.0
 
-    def _turn(self, app_id: int, memory: _Memory) -> bool:
+    def _step(self, app_id: int, memory: _Memory) -> bool:
         """Take one step; gives False when there is nothing more to do for this worker."""
         facts = self._read(app_id, memory)
         if facts is None:
