@@ -80,20 +80,20 @@ class BusHandlers:
         bus.start()
         self._keeper.start()
         self._controller.housekeeping.start()
-        self._controller.updates.start()
+        self._controller.rolling_updates.start()
         self._controller.sweeper.start()
 
     def leave(self) -> None:
         """Take the route away; requests still come in for a moment and are served."""
         self._controller.stopping.set()
-        self._controller.updates.leave()
+        self._controller.rolling_updates.leave()
         self._tell(UNREGISTER)
 
     def stop(self) -> None:
         """End."""
         self._ending.set()
         self._controller.housekeeping.stop()
-        self._controller.updates.stop()
+        self._controller.rolling_updates.stop()
         self._controller.sweeper.stop()
         self._keeper.join(timeout=5)
         self._bus.close()
@@ -141,7 +141,7 @@ class BusHandlers:
         self._controller.pool.observe(message.body, time.monotonic(), time.time())
 
     async def _exited(self, message: Incoming[DropletExited]) -> None:
-        self._controller.updates.exited(message.body)
+        self._controller.rolling_updates.exited(message.body)
 
     async def _router_started(self, _message: Incoming[RouterHello]) -> None:
         await self._register()

@@ -25,7 +25,7 @@ from components.controller.requests.insiders import Insiders
 from components.controller.requests.limits import RequestLimits
 from components.controller.requests.query import Cursors
 from components.controller.requests.thread_limits import Held
-from components.controller.rolling_updates.runner import Updates
+from components.controller.rolling_updates.runner import RollingUpdates
 from components.controller.services.broker import ServiceBroker
 from components.controller.services.gateway_client import GatewayClient
 from components.controller.staging.stagings import Stagings
@@ -56,7 +56,7 @@ class Controller:
     lifecycle: Lifecycle
     instance_queries: InstanceQueries
     services: ServiceBroker
-    updates: Updates
+    rolling_updates: RollingUpdates
     sweeper: Sweeper
     housekeeping: Housekeeping
     tasks: TaskRunner
@@ -87,7 +87,7 @@ class Controller:
         held = Held.of(config.threads)
         limits = RequestLimits.of(config, db)
         tasks = TaskRunner(config, db, store, bus, pool)
-        updates = Updates(config, db, store, bus, dispatcher=dispatcher, services=services)
+        rolling_updates = RollingUpdates(config, db, store, bus, dispatcher=dispatcher, services=services)
         return cls(
             config=config,
             identity=identity,
@@ -105,11 +105,11 @@ class Controller:
                 stagings=stagings,
                 dispatcher=dispatcher,
                 services=services,
-                updates_=updates,
+                rolling_updates=rolling_updates,
             ),
             instance_queries=InstanceQueries(bus),
             services=services,
-            updates=updates,
+            rolling_updates=rolling_updates,
             sweeper=Sweeper(config, db, store),
             housekeeping=Housekeeping(config, db, limits, Workers(db), tasks),
             tasks=tasks,

@@ -30,7 +30,7 @@ from components.controller.errors import ApiError, no_app
 from components.controller.instances.dispatcher import Dispatcher
 from components.controller.lifecycle.changes import Change, Changes
 from components.controller.rolling_updates import rows as update_rows
-from components.controller.rolling_updates.runner import Updates
+from components.controller.rolling_updates.runner import RollingUpdates
 from components.controller.services.broker import ServiceBroker
 from components.controller.staging.stagings import StagingCallbacks, Stagings, under_way
 from components.controller.storage import references
@@ -51,7 +51,7 @@ class Lifecycle:
         stagings: Stagings,
         dispatcher: Dispatcher,
         services: ServiceBroker,
-        updates_: Updates,
+        rolling_updates: RollingUpdates,
     ) -> None:
         self._config = config
         self._db = db
@@ -59,7 +59,7 @@ class Lifecycle:
         self._stagings = stagings
         self._dispatcher = dispatcher
         self._services = services
-        self._updates = updates_
+        self._rolling_updates = rolling_updates
         self._changes = Changes(config, db, services, dispatcher.pool)
 
     def create(self, caller: Caller, body: Mapping[str, Any]) -> str:
@@ -171,7 +171,7 @@ class Lifecycle:
         if not begun:
             # Stopped by another request, in the last moment.
             raise ApiError(305)
-        self._updates.wake()
+        self._rolling_updates.wake()
         self._dispatcher.changed(app_id)
         if change is not None and change.after.uris != change.before.uris:
             self._reroute(app_id)
@@ -197,7 +197,7 @@ class Lifecycle:
             old = Released([app.package_hash], [app.staged_package_hash])
             update_rows.roll_back(session, app, _who(caller), self._db.now(session), number)
         if rolls:
-            self._updates.wake()
+            self._rolling_updates.wake()
         else:
             self._stagings.cancel(app_id)
         self._dispatcher.changed(app_id)

@@ -107,7 +107,7 @@ class _Written:
     gone: list[Bound] = field(default_factory=list)
 
 
-class Updates:
+class RollingUpdates:
     """The updates that this worker holds."""
 
     def __init__(

@@ -32,7 +32,7 @@ from components.controller.errors import ApiError
 from components.controller.instances.dispatcher import Dispatcher
 from components.controller.pool import machines
 from components.controller.pool.registry import Pool
-from components.controller.rolling_updates.runner import HOLD_SECONDS, Updates, _Memory
+from components.controller.rolling_updates.runner import HOLD_SECONDS, RollingUpdates, _Memory
 from components.controller.services.broker import ServiceBroker
 from components.controller.services.gateway_client import GatewayClient
 from components.controller.staging import stagings
@@ -156,10 +156,12 @@ def test_a_sweep_frees_stagings_of_the_future(world: World) -> None:
         assert session.get_one(Staging, 1).state == FAILED
 
 
-def updates_of(world: World) -> Updates:
+def updates_of(world: World) -> RollingUpdates:
     services = ServiceBroker(world.config, world.db, GatewayClient({}, broker=""))
     dispatcher = Dispatcher(world.bus, Pool())
-    return Updates(world.config, world.db, world.store, world.bus, dispatcher=dispatcher, services=services)
+    return RollingUpdates(
+        world.config, world.db, world.store, world.bus, dispatcher=dispatcher, services=services
+    )
 
 
 def test_an_update_of_the_future_is_taken(world: World) -> None:
