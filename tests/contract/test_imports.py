@@ -146,7 +146,7 @@ def test_modules_of_the_controller_import_each_other_in_no_circle() -> None:
     ("part", "source"),
     [
         ("apps", "from components.controller.services import rows"),
-        ("apps", "def late():\n    from components.controller.api.context import here"),
+        ("apps", "def late():\n    from components.controller.api.context import current_worker"),
         ("db", "import components.controller.accounts.auth"),
         ("staging", "from components.controller import lifecycle"),
         ("staging", "from ..lifecycle import changes"),

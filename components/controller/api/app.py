@@ -17,7 +17,7 @@ from components.common.database import unavailable
 from components.common.share import ShareUnwellError
 from components.controller.accounts.auth import caller_of
 from components.controller.api.audit import client_address, record, shown_path
-from components.controller.api.context import EXTENSION, here
+from components.controller.api.context import EXTENSION, current_worker
 from components.controller.api.routes import BLUEPRINTS
 from components.controller.composition import Controller
 from components.controller.errors import NO_DATABASE, NO_SHARE, ApiError, BusyError, unexpected
@@ -61,7 +61,9 @@ class _Request(Request):
         filename: str | None = None,  # noqa: ARG002
         content_length: int | None = None,  # noqa: ARG002
     ) -> IO[bytes]:
-        return tempfile.NamedTemporaryFile(dir=here().config.temp_path, prefix=scratch_names.local("upload"))
+        return tempfile.NamedTemporaryFile(
+            dir=current_worker().config.temp_path, prefix=scratch_names.local("upload")
+        )
 
 
 def create_app(controller: Controller) -> Flask:
@@ -95,7 +97,7 @@ def _identify() -> None:
     g.caller = None
     if request.url_rule is None or request.path.startswith(_OPEN):
         return
-    controller = here()
+    controller = current_worker()
     if not controller.config.https_required and not request.headers.get("Authorization"):
         return
     with controller.db.asking() as connection:

@@ -13,7 +13,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from components.common import log
 from components.controller.accounts.auth import Caller
 from components.controller.accounts.events import NOBODY
-from components.controller.api.context import here
+from components.controller.api.context import current_worker
 from components.controller.client_address import origin, subscriber
 from components.controller.db.models import Event
 from components.controller.errors import NO_DATABASE, TABLE
@@ -31,7 +31,7 @@ logger = log.get(__name__)
 
 def client_address(of: Request) -> str:
     """Return the address a request comes from, as far as our routers tell."""
-    return origin(of.remote_addr, of.headers.get("X-Forwarded-For", ""), here().routers)[:64]
+    return origin(of.remote_addr, of.headers.get("X-Forwarded-For", ""), current_worker().routers)[:64]
 
 
 def client_network(of: Request) -> str:
@@ -69,11 +69,11 @@ def record(response: Response) -> None:
         "outcome": _outcome(response.status_code),
     }
     try:
-        with here().db.asking() as connection:
+        with current_worker().db.asking() as connection:
             connection.execute(_KEEP, event)
     except SQLAlchemyError:
         logger.exception("event_not_kept")
-    here().bus.publish("vcap.cc.events", _line(event))
+    current_worker().bus.publish("vcap.cc.events", _line(event))
 
 
 def _line(event: Mapping[str, Any]) -> list[Any]:
@@ -100,7 +100,7 @@ def _claimed(response: Response) -> str:
 
 def _too_many() -> bool:
     """Return whether enough refusals of strangers are written down: from this address, or from all."""
-    limits, now = here().limits, time.monotonic()
+    limits, now = current_worker().limits, time.monotonic()
     return bool(limits.refused.take(client_network(request), now) or limits.refused_all.take("", now))
 
 

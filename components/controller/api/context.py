@@ -20,7 +20,7 @@ EXTENSION = "ingot"
 logger = log.get(__name__)
 
 
-def here() -> Controller:
+def current_worker() -> Controller:
     """Give the parts of the worker that handles this request."""
     return cast("Controller", current_app.extensions[EXTENSION])
 
@@ -97,7 +97,7 @@ def stored(place: Path, kind: str) -> Response:
         ShareUnwellError: the share does not answer.
     """
     try:
-        blocks = here().store.read(place)
+        blocks = current_worker().store.read(place)
     except FileNotFoundError as error:
         raise no_app() from error
     return Response(
@@ -127,7 +127,7 @@ def insiders_only() -> None:
         ApiError: 200 for anyone else, and for whom a router speaks.
     """
     forwarded = "X-Forwarded-For" in request.headers
-    if not here().insiders.has(request.remote_addr, forwarded=forwarded):
+    if not current_worker().insiders.has(request.remote_addr, forwarded=forwarded):
         logger.warning(
             "internal_route_refused", peer=request.remote_addr, forwarded=forwarded, path=request.path[:64]
         )

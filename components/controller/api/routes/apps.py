@@ -10,7 +10,15 @@ from urllib.parse import quote
 from flask import Blueprint, Response, jsonify, request
 
 from components.common import trees
-from components.controller.api.context import here, holding, json_object, json_value, nothing, stored, user
+from components.controller.api.context import (
+    current_worker,
+    holding,
+    json_object,
+    json_value,
+    nothing,
+    stored,
+    user,
+)
 from components.controller.apps import rows as app_rows
 from components.controller.apps import summary
 from components.controller.apps.rows import Handle
@@ -37,7 +45,7 @@ blueprint = Blueprint("apps", __name__)
 @blueprint.post("/apps")
 def create() -> Response:
     """Create an application."""
-    name = here().lifecycle.create(user(), json_object())
+    name = current_worker().lifecycle.create(user(), json_object())
     url = f"{request.scheme}://{_front()}/apps/{quote(name)}"
     response = jsonify({"result": "success", "redirect": url})
     response.status_code = 302
@@ -48,7 +56,7 @@ def create() -> Response:
 @blueprint.get("/apps")
 def listing() -> Response:
     """List the user's applications; the health managers are asked once for all."""
-    controller, caller = here(), user()
+    controller, caller = current_worker(), user()
     with controller.db.asking() as connection:
         found = summary.owned(connection, caller)
     running = controller.instance_queries.running([app_rows.handle(a) for a in found])
@@ -58,7 +66,7 @@ def listing() -> Response:
 @blueprint.get("/apps/<name>")
 def show(name: str) -> Response:
     """Show an application."""
-    controller, caller = here(), user()
+    controller, caller = current_worker(), user()
     with controller.db.asking() as connection:
         app = summary.find(connection, caller, name)
     running = controller.instance_queries.running([app_rows.handle(app)])
@@ -68,14 +76,14 @@ def show(name: str) -> Response:
 @blueprint.put("/apps/<name>")
 def update(name: str) -> Response:
     """Change an application; returns when it is staged and started."""
-    here().lifecycle.update(user(), name, json_object())
+    current_worker().lifecycle.update(user(), name, json_object())
     return nothing()
 
 
 @blueprint.delete("/apps/<name>")
 def delete(name: str) -> Response:
     """Delete an application."""
-    here().lifecycle.delete(user(), name)
+    current_worker().lifecycle.delete(user(), name)
     return nothing()
 
 
@@ -83,7 +91,7 @@ def delete(name: str) -> Response:
 @blueprint.route("/apps/<name>/application", methods=["POST", "PUT"])
 def upload(name: str) -> Response:
     """Take an application's bits: a zip, and the list of those the pool has."""
-    controller, caller = here(), user()
+    controller, caller = current_worker(), user()
     config = controller.config
     with controller.db.session() as session:
         app_id = app_rows.find(session, caller, name).id
@@ -118,7 +126,7 @@ def upload(name: str) -> Response:
 @blueprint.get("/apps/<name>/application")
 def download(name: str) -> Response:
     """Give the package back."""
-    controller, caller = here(), user()
+    controller, caller = current_worker(), user()
     with controller.db.session() as session:
         digest = app_rows.find(session, caller, name).package_hash
     if digest is None:
@@ -135,7 +143,7 @@ def resources() -> Response:
     value = json_value(MAX_FINGERPRINTS)
     if not isinstance(value, list):
         return jsonify([])
-    store = here().store
+    store = current_worker().store
     found = store.run(
         lambda: [
             v
@@ -149,14 +157,14 @@ def resources() -> Response:
 @blueprint.put("/apps/<name>/update")
 def roll(name: str) -> Response:
     """Stage, and begin a rolling update (section 1.11)."""
-    here().lifecycle.roll(user(), name, json_object())
+    current_worker().lifecycle.roll(user(), name, json_object())
     return nothing(204)
 
 
 @blueprint.get("/apps/<name>/update")
 def roll_state(name: str) -> Response:
     """Say how the last update goes, or went."""
-    controller, caller = here(), user()
+    controller, caller = current_worker(), user()
     with controller.db.session() as session:
         app = app_rows.find(session, caller, name)
         handle, since = app_rows.handle(app), app.updated_at
@@ -174,7 +182,7 @@ def update_state(app: Handle, outcome: str | None) -> str:
         return UPDATING
     if app.package_state != STAGED:
         return "NONE"
-    instance_queries = here().instance_queries
+    instance_queries = current_worker().instance_queries
     if instance_queries.running([app]).get(app.id) == app.instances:
         return SUCCEEDED
     return CANARY_FAILED if instance_queries.crashes(app) else UPDATING
@@ -182,5 +190,5 @@ def update_state(app: Handle, outcome: str | None) -> str:
 
 def _front() -> str:
     """Give host and port the client came by; a router passes the host on without its port."""
-    port = here().config.external_port
+    port = current_worker().config.external_port
     return request.host if ":" in request.host or port == 80 else f"{request.host}:{port}"

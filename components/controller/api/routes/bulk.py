@@ -9,7 +9,7 @@ from flask import Blueprint, Response, jsonify, request
 from sqlalchemy import func, select
 from sqlalchemy.orm import joinedload
 
-from components.controller.api.context import basic_only, here, insiders_only
+from components.controller.api.context import basic_only, current_worker, insiders_only
 from components.controller.db.models import App, User
 from components.controller.errors import bad_request
 from components.controller.rolling_updates import rows as update_rows
@@ -22,7 +22,7 @@ BATCH, LARGEST_BATCH = 200, 1000
 def guard() -> Response | None:
     """Only the platform's machines, with the bulk password."""
     insiders_only()
-    config = here().config
+    config = current_worker().config
     return basic_only(config.bulk_user, config.bulk_password)
 
 
@@ -30,7 +30,7 @@ def guard() -> Response | None:
 def all_apps() -> Response:
     """Give the applications after the token's id, a batch of them."""
     size, after = _page()
-    with here().db.session() as session:
+    with current_worker().db.session() as session:
         query = select(App).where(App.id > after).order_by(App.id).limit(size).options(joinedload(App.owner))
         found = list(session.scalars(query))
         leaving = update_rows.leaving(session, [app.id for app in found])
@@ -43,7 +43,7 @@ def all_apps() -> Response:
 def all_users() -> Response:
     """Give the users after the token's id, a batch of them."""
     size, after = _page()
-    with here().db.session() as session:
+    with current_worker().db.session() as session:
         query = select(User).where(User.id > after).order_by(User.id).limit(size)
         rows = {
             str(u.id): {"id": u.id, "email": u.email, "admin": u.admin, "created_at": u.created_at}
@@ -58,7 +58,7 @@ def counts() -> Response:
     """Count rows of a model."""
     models: dict[str, Any] = {"user": User, "app": App}
     asked = [m for m in request.args.get("model", "user").split(",") if m in models]
-    with here().db.session() as session:
+    with current_worker().db.session() as session:
         found = {m: session.scalar(select(func.count()).select_from(models[m])) for m in asked}
     return jsonify({"counts": found})
 

@@ -7,7 +7,7 @@ from flask import Blueprint, Response, g, jsonify
 from components.common.frameworks import info_frameworks, info_runtimes
 from components.controller.accounts import quotas
 from components.controller.accounts.auth import Caller
-from components.controller.api.context import here, user
+from components.controller.api.context import current_worker, user
 from components.controller.apps.runtimes import versions
 from components.controller.services import rows as service_rows
 from components.controller.services.offerings import catalogue
@@ -20,7 +20,7 @@ VERSION, BUILD = "0.999", 2222
 @blueprint.get("/")
 def root() -> Response | tuple[Response, int]:
     """Greet, or send to the page that does."""
-    config = here().config
+    config = current_worker().config
     if config.index_page:
         return Response(status=302, headers={"Location": config.index_page})
     return Response(
@@ -31,7 +31,7 @@ def root() -> Response | tuple[Response, int]:
 @blueprint.get("/info")
 def info() -> Response:
     """Say what this is, and to a user what they have."""
-    controller = here()
+    controller = current_worker()
     config = controller.config
     facts: dict[str, object] = {
         "name": config.name,
@@ -61,7 +61,7 @@ def runtimes() -> Response:
 @blueprint.get("/info/services")
 def offered_services() -> Response:
     """List the offered services, type by vendor by version."""
-    controller, caller = here(), user()
+    controller, caller = current_worker(), user()
     silent = controller.config.service_silent_seconds
     with controller.db.session() as session:
         return jsonify(catalogue(service_rows.offers(controller.db, session, caller.email, silent)))
@@ -69,6 +69,6 @@ def offered_services() -> Response:
 
 def _versions() -> dict[str, str] | None:
     """Give the runtimes there are, name to version, as the DEAs tell; None where nobody told."""
-    controller = here()
+    controller = current_worker()
     told = versions(controller.pool)
     return told if told is not None else controller.config.runtime_versions or None

@@ -10,7 +10,7 @@ from flask import Blueprint, Response, jsonify, request
 
 from components.common import log
 from components.common.plain_http import NO_TLS
-from components.controller.api.context import here, holding, user
+from components.controller.api.context import current_worker, holding, user
 from components.controller.apps import rows as app_rows
 from components.controller.apps import summary
 from components.controller.apps.rows import Handle
@@ -26,19 +26,19 @@ logger = log.get(__name__)
 @blueprint.get("/apps/<name>/instances")
 def instances(name: str) -> Response:
     """List the expected instances, in the order of their index."""
-    return jsonify({"instances": here().instance_queries.instances(_handle(name))})
+    return jsonify({"instances": current_worker().instance_queries.instances(_handle(name))})
 
 
 @blueprint.get("/apps/<name>/stats")
 def stats(name: str) -> Response:
     """Give the figures of the running instances."""
-    return jsonify(here().instance_queries.stats(_handle(name)))
+    return jsonify(current_worker().instance_queries.stats(_handle(name)))
 
 
 @blueprint.get("/apps/<name>/crashes")
 def crashes(name: str) -> Response:
     """List the crashed instances."""
-    return jsonify({"crashes": here().instance_queries.crashes(_handle(name))})
+    return jsonify({"crashes": current_worker().instance_queries.crashes(_handle(name))})
 
 
 @blueprint.get("/apps/<name>/instances/<instance>/files", defaults={"path": ""})
@@ -47,13 +47,13 @@ def files(name: str, instance: str, path: str) -> Response:
     """Pass on a file or a folder's listing from the DEA that has the instance."""
     app = _handle(name)
     if path == "logs/staging.log":
-        text = here().stagings.last_log(app.id)
+        text = current_worker().stagings.last_log(app.id)
         return Response(text or "", status=404 if text is None else 200, mimetype="text/plain")
     if app.state != STARTED:
         raise ApiError(305)
     if instance.isdigit() and len(instance) <= 10 and int(instance) >= app.instances:
         raise ApiError(304, instance)
-    found = here().instance_queries.locate(app, instance)
+    found = current_worker().instance_queries.locate(app, instance)
     if found is None or urlsplit(found.file_uri).scheme not in ("http", "https"):
         raise ApiError(306, path)
     url = f"{found.file_uri}{found.staged}/{quote(path.lstrip('/'))}"
@@ -88,10 +88,10 @@ def _passed_on(url: str, credentials: tuple[str, str], path: str) -> Response:
     # Called also when the client goes before the end.
     response.call_on_close(answer.close)
     response.call_on_close(client.close)
-    return holding(response, here().held.bodies)
+    return holding(response, current_worker().held.bodies)
 
 
 def _handle(name: str) -> Handle:
     caller = user()
-    with here().db.asking() as connection:
+    with current_worker().db.asking() as connection:
         return app_rows.handle(summary.find(connection, caller, name))

@@ -6,7 +6,7 @@ from functools import partial
 
 from flask import Blueprint, Response, jsonify
 
-from components.controller.api.context import here, json_object, user
+from components.controller.api.context import current_worker, json_object, user
 from components.controller.services import rows as service_rows
 from components.controller.services.offerings import LegacyProvisionRequest, SchemaError, decode, legacy_shape
 
@@ -23,14 +23,14 @@ def schema_error(error: SchemaError) -> tuple[Response, int]:
 def listing() -> Response:
     """List the user's services."""
     caller = user()
-    with here().db.session() as session:
+    with current_worker().db.session() as session:
         return jsonify([legacy_shape(config) for config in service_rows.own_all(session, caller.id)])
 
 
 @blueprint.post("")
 def create() -> Response:
     """Make a service."""
-    controller, caller = here(), user()
+    controller, caller = current_worker(), user()
     with controller.db.session() as session:
         controller.services.check_limit(session, caller)
     controller.services.provision(caller, decode(json_object(), LegacyProvisionRequest))
@@ -41,7 +41,7 @@ def create() -> Response:
 def show(alias: str) -> Response:
     """Show one of the user's services."""
     caller = user()
-    with here().db.session() as session:
+    with current_worker().db.session() as session:
         return jsonify(legacy_shape(service_rows.own(session, caller, alias)))
 
 
@@ -49,7 +49,7 @@ def show(alias: str) -> Response:
 def delete(alias: str) -> Response:
     """Unbind a service everywhere and remove it."""
     caller = user()
-    here().services.unprovision(partial(service_rows.own, caller=caller, alias=alias))
+    current_worker().services.unprovision(partial(service_rows.own, caller=caller, alias=alias))
     return jsonify({})
 
 

@@ -11,7 +11,7 @@ from functools import partial
 from flask import Blueprint, Response, jsonify, request
 from sqlalchemy.orm import Session
 
-from components.controller.api.context import here, json_object, known, user
+from components.controller.api.context import current_worker, json_object, known, user
 from components.controller.db.models import BindingToken, ServiceConfig
 from components.controller.errors import ApiError, bad_request, denied
 from components.controller.services import rows as service_rows
@@ -54,7 +54,7 @@ def register() -> Response:
     _shown_token()
     offering = decode(json_object(), OfferingRequest)
     _gateway_of(offering.label)
-    controller = here()
+    controller = current_worker()
     with controller.db.session() as session:
         service_rows.register(controller.db, session, offering)
     return jsonify({})
@@ -63,9 +63,9 @@ def register() -> Response:
 @brokered.get("/offerings")
 def offered_by_the_broker() -> Response:
     """List what the broker offers, to the broker."""
-    config = here().config
+    config = current_worker().config
     _shows(config.service_broker_token)
-    with here().db.session() as session:
+    with current_worker().db.session() as session:
         found = service_rows.all_offerings(session)
         shown = [
             {"label": s.label, "description": s.description, "acls": s.acls}
@@ -79,7 +79,7 @@ def offered_by_the_broker() -> Response:
 def show(label: str) -> Response:
     """Show an offering to its gateway."""
     _gateway_of(label)
-    with here().db.session() as session:
+    with current_worker().db.session() as session:
         return jsonify(offering_shape(service_rows.offering(session, label)))
 
 
@@ -87,7 +87,7 @@ def show(label: str) -> Response:
 def withdraw(label: str) -> Response:
     """Forget an offering."""
     _gateway_of(label)
-    with here().db.session() as session:
+    with current_worker().db.session() as session:
         service_rows.withdraw(session, label)
     return jsonify({})
 
@@ -96,7 +96,7 @@ def withdraw(label: str) -> Response:
 def handles(label: str) -> Response:
     """Tell a gateway all that is its own: instances and bindings."""
     _gateway_of(label)
-    with here().db.session() as session:
+    with current_worker().db.session() as session:
         return jsonify({"handles": service_rows.handles(session, service_rows.offering(session, label))})
 
 
@@ -107,7 +107,7 @@ def update_handle(label: str, handle: str) -> Response:
     given = decode(json_object(), HandleRequest)
     if given.service_id != handle:
         raise SchemaError(f"service_id: want {handle}, as the path says")
-    with here().db.session() as session:
+    with current_worker().db.session() as session:
         service_rows.update_handle(session, service_rows.offering(session, label), given)
     return jsonify({})
 
@@ -116,7 +116,7 @@ def update_handle(label: str, handle: str) -> Response:
 def provision() -> Response:
     """Make an instance."""
     caller = user()
-    made = here().services.provision(caller, decode(json_object(), ProvisionRequest))
+    made = current_worker().services.provision(caller, decode(json_object(), ProvisionRequest))
     return jsonify({"service_id": made.service_id, "data": made.data, "credentials": made.credentials})
 
 
@@ -124,7 +124,7 @@ def provision() -> Response:
 def unprovision(name: str) -> Response:
     """Unbind an instance everywhere and remove it."""
     caller = user()
-    here().services.unprovision(partial(service_rows.by_name, caller=caller, name=name))
+    current_worker().services.unprovision(partial(service_rows.by_name, caller=caller, name=name))
     return jsonify({})
 
 
@@ -137,7 +137,7 @@ def bind() -> Response:
     def find(session: Session) -> ServiceConfig:
         return service_rows.by_name(session, caller, given.service_id)
 
-    token, label = here().services.bind_one(caller, given.app_id, find, given.binding_options)
+    token, label = current_worker().services.bind_one(caller, given.app_id, find, given.binding_options)
     return jsonify({"binding_token": token, "label": label})
 
 
@@ -150,14 +150,14 @@ def bind_external() -> Response:
     def find(session: Session) -> BindingToken:
         return service_rows.token(session, given.binding_token, 502)
 
-    here().services.bind_one(caller, given.app_id, find)
+    current_worker().services.bind_one(caller, given.app_id, find)
     return jsonify({})
 
 
 @blueprint.delete("/bindings/<text>")
 def unbind(text: str) -> Response:
     """End a binding."""
-    here().services.unbind_token(user(), text, 501, forget=False)
+    current_worker().services.unbind_token(user(), text, 501, forget=False)
     return jsonify({})
 
 
@@ -166,7 +166,7 @@ def make_token() -> Response:
     """Make a permission to bind an instance, for others to use."""
     caller = user()
     given = decode(json_object(), TokenRequest)
-    with here().db.session() as session:
+    with current_worker().db.session() as session:
         config = service_rows.by_name(session, caller, given.service_id)
         token = service_rows.add_token(session, config, given.binding_options, auto_generated=False)
         return jsonify({"label": config.service.label, "binding_token": token.uuid})
@@ -175,7 +175,7 @@ def make_token() -> Response:
 @blueprint.get("/binding_tokens/<text>")
 def show_token(text: str) -> Response:
     """Show what a token permits, to anybody who has it."""
-    with here().db.session() as session:
+    with current_worker().db.session() as session:
         token = service_rows.token(session, text, 502)
         return jsonify({"service_id": token.config.name, "binding_options": token.binding_options})
 
@@ -183,7 +183,7 @@ def show_token(text: str) -> Response:
 @blueprint.delete("/binding_tokens/<text>")
 def forget_token(text: str) -> Response:
     """Take a permission back, and end what was bound by it."""
-    here().services.unbind_token(user(), text, 502, forget=True)
+    current_worker().services.unbind_token(user(), text, 502, forget=True)
     return jsonify({})
 
 
@@ -203,7 +203,7 @@ def _shown_token() -> str:
     Raises:
         ApiError: 200.
     """
-    token, config = request.headers.get(TOKEN_HEADER), here().config
+    token, config = request.headers.get(TOKEN_HEADER), current_worker().config
     if not token:
         raise denied()
     ours = [t for t in (*config.service_tokens.values(), config.service_broker_token) if t]
@@ -218,7 +218,7 @@ def _gateway_of(label: str) -> None:
     Raises:
         ApiError: 200.
     """
-    config = here().config
+    config = current_worker().config
     _shows(config.service_tokens.get(split_label(label)[0], config.service_broker_token))
 
 

@@ -8,7 +8,7 @@ from typing import IO
 from flask import Blueprint, Response, request
 
 from components.common import log
-from components.controller.api.context import basic_only, here, insiders_only, nothing, stored
+from components.controller.api.context import basic_only, current_worker, insiders_only, nothing, stored
 from components.controller.apps import revisions
 from components.controller.apps import rows as app_rows
 from components.controller.db.models import Upload
@@ -25,7 +25,7 @@ logger = log.get(__name__)
 @blueprint.get("/staged_droplets/<int:app_id>/<digest>")
 def droplet(app_id: int, digest: str) -> Response:
     """Give a droplet to a DEA; it shows no password, so its address is its word."""
-    controller = here()
+    controller = current_worker()
     with controller.db.session() as session:
         app = app_rows.by_id(session, app_id)
         if app is None or not SHA1.fullmatch(digest) or not revisions.has_droplet(session, app, digest):
@@ -38,7 +38,7 @@ def droplet(app_id: int, digest: str) -> Response:
 @blueprint.get("/staging/app/<int:app_id>")
 def package(app_id: int) -> Response:
     """Give an application's package to a stager."""
-    controller = here()
+    controller = current_worker()
     refusal = basic_only(controller.config.staging_user, controller.config.staging_password)
     if refusal is not None:
         return refusal
@@ -53,7 +53,7 @@ def package(app_id: int) -> Response:
 @blueprint.post("/staging/droplet/<int:app_id>/<upload_id>")
 def deliver(app_id: int, upload_id: str) -> Response:
     """Take a droplet from a stager, once."""
-    controller = here()
+    controller = current_worker()
     refusal = basic_only(controller.config.staging_user, controller.config.staging_password)
     if refusal is not None:
         return refusal
@@ -78,7 +78,7 @@ def _take(stream: IO[bytes], scratch: Path) -> tuple[int, str]:
 
 
 def _keep(upload_id: str, scratch: Path, digest: str) -> None:
-    controller = here()
+    controller = current_worker()
     with controller.db.session() as session:
         controller.db.lock(session, references.LOCK)
         permission = session.get(Upload, upload_id, with_for_update=True)

@@ -10,7 +10,7 @@ from prometheus_client.multiprocess import MultiProcessCollector
 from sqlalchemy import func, select
 
 from components.common.version import release
-from components.controller.api.context import basic_only, here
+from components.controller.api.context import basic_only, current_worker
 from components.controller.composition import Controller
 from components.controller.db.database import DatabaseUnavailableError
 from components.controller.db.models import STARTED, App, User
@@ -27,7 +27,7 @@ def healthz() -> Response:
 @blueprint.get("/readyz")
 def readyz() -> tuple[Response, int]:
     """Fit to serve, or why not."""
-    reasons = problems(here())
+    reasons = problems(current_worker())
     answer = {"ready": not reasons, "reasons": reasons, "release": release()}
     return jsonify(answer), 503 if reasons else 200
 
@@ -35,7 +35,7 @@ def readyz() -> tuple[Response, int]:
 @blueprint.get("/varz")
 def varz() -> Response:
     """Give the figures a collector of 2011 reads."""
-    controller = here()
+    controller = current_worker()
     refusal = _status_only()
     if refusal is not None:
         return refusal
@@ -87,5 +87,5 @@ def problems(controller: Controller) -> list[str]:
 
 
 def _status_only() -> Response | None:
-    status = here().config.status
+    status = current_worker().config.status
     return basic_only(status.user, status.password)

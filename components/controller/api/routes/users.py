@@ -19,7 +19,7 @@ from components.controller.accounts.auth import (
     void_tokens,
 )
 from components.controller.api.audit import client_network
-from components.controller.api.context import admin, here, json_object, nothing, user
+from components.controller.api.context import admin, current_worker, json_object, nothing, user
 from components.controller.api.login_limits import Guess, at_the_door, count_registration
 from components.controller.db.models import App, User
 from components.controller.errors import ApiError, bad_request, denied
@@ -33,7 +33,7 @@ blueprint = Blueprint("users", __name__)
 def listing() -> Response:
     """List everybody, for administrators."""
     admin()
-    with here().db.session() as session:
+    with current_worker().db.session() as session:
         people = session.scalars(select(User).order_by(User.email).options(selectinload(User.apps)))
         return jsonify(
             [
@@ -50,7 +50,7 @@ def listing() -> Response:
 @blueprint.post("/users")
 def create() -> Response:
     """Register."""
-    controller = here()
+    controller = current_worker()
     caller: Caller | None = g.caller
     by_admin = caller is not None and caller.admin
     if not controller.config.allow_registration and not by_admin:
@@ -73,7 +73,7 @@ def create() -> Response:
 @blueprint.post("/users/<path:email>/tokens")
 def token(email: str) -> Response:
     """Log in; an administrator gets anyone's token without a password."""
-    controller = here()
+    controller = current_worker()
     caller: Caller | None = g.caller
     by_admin = caller is not None and caller.admin
     guess = None if by_admin else Guess.begin(controller, email)
@@ -111,7 +111,7 @@ def show(email: str) -> Response:
     caller = user()
     if email.lower() != caller.email and not caller.admin:
         raise denied()
-    with here().db.session() as session:
+    with current_worker().db.session() as session:
         found = find_user(session, email)
         if found is None:
             raise ApiError(201)
@@ -124,7 +124,7 @@ def change(email: str) -> Response:
 
     But for the one that asks: clients of 2011 go on with it (section 1.2).
     """
-    caller, controller = user(), here()
+    caller, controller = user(), current_worker()
     if email.lower() != caller.email and not caller.admin:
         raise denied()
     password = _text("password")
@@ -143,7 +143,7 @@ def change(email: str) -> Response:
 def remove(email: str) -> Response:
     """Delete a user with all applications and services, for administrators."""
     admin()
-    controller = here()
+    controller = current_worker()
     with controller.db.session() as session:
         found = find_user(session, email)
         if found is None:

@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session
 
 from components.controller.accounts import quotas
 from components.controller.accounts.auth import find_user, void_tokens
-from components.controller.api.context import admin, here, json_object, nothing, user
+from components.controller.api.context import admin, current_worker, json_object, nothing, user
 from components.controller.db.models import User
 from components.controller.errors import ApiError, bad_request, denied
 from components.controller.requests.query import LARGEST_PAGE, PAGE, Query
@@ -23,13 +23,13 @@ _KIND = "users"
 def listing() -> Response:
     """List the accounts, with what they may use and what they do use; for administrators."""
     admin()
-    cursors = here().cursors
+    cursors = current_worker().cursors
     query = Query(request.args, ("limit", "after"))
     limit = query.number("limit", PAGE, 1, LARGEST_PAGE)
     after = query.cursor("after", cursors, _KIND)
     if after is not None and not isinstance(after, str):
         raise bad_request("after: this is not a cursor of this listing")
-    with here().db.session() as session:
+    with current_worker().db.session() as session:
         people = select(User).order_by(User.email).limit(limit + 1)
         rows = list(session.scalars(people if after is None else people.where(User.email > after)))
         shown = [_shape(session, row) for row in rows[:limit]]
@@ -40,7 +40,7 @@ def listing() -> Response:
 @blueprint.get("/<email>/quota")
 def show_quota(email: str) -> Response:
     """Show what an account may use: one's own; anyone's, to an administrator."""
-    controller = here()
+    controller = current_worker()
     with controller.db.session() as session:
         found = _account(session, email)
         return jsonify(quotas.shape(quotas.limits(session, controller.config, found.id, admin=found.admin)))
@@ -50,7 +50,7 @@ def show_quota(email: str) -> Response:
 def change_quota(email: str) -> Response:
     """Set what an account may use, for administrators; null goes back to the platform's default."""
     admin()
-    controller, body = here(), json_object()
+    controller, body = current_worker(), json_object()
     with controller.db.session() as session:
         found = _account(session, email)
         quotas.change(session, found.id, body)
@@ -61,7 +61,7 @@ def change_quota(email: str) -> Response:
 @blueprint.delete("/<email>/tokens")
 def revoke(email: str) -> Response:
     """Make all tokens of an account void, the one that asks included; anyone's, as an administrator."""
-    with here().db.session() as session:
+    with current_worker().db.session() as session:
         void_tokens(_account(session, email))
     return nothing(204)
 
@@ -78,7 +78,7 @@ def _account(session: Session, email: str) -> User:
 
 
 def _shape(session: Session, row: User) -> dict[str, Any]:
-    config = here().config
+    config = current_worker().config
     has = quotas.standing(session.connection(), config, row.id)
     return {
         "email": row.email,

@@ -9,7 +9,7 @@ from flask import Blueprint, Response, jsonify, request
 
 from components.common.errors import BusError
 from components.common.operation_messages import LogQuery
-from components.controller.api.context import admin, here, user
+from components.controller.api.context import admin, current_worker, user
 from components.controller.apps import rows as app_rows
 from components.controller.errors import ApiError, bad_request
 from components.controller.logs import platform_logs
@@ -37,7 +37,7 @@ class Asked:
 @blueprint.get("/apps/<name>/logs")
 def app_logs(name: str) -> Response:
     """Give the last lines of an application's instances, or what came after a cursor."""
-    controller, caller = here(), user()
+    controller, caller = current_worker(), user()
     with controller.db.session() as session:
         app = app_rows.handle(app_rows.find(session, caller, name))
     kind = f"logs {app.id}"
@@ -61,7 +61,7 @@ def platform() -> Response:
         contains=query.text("contains"),
         limit=limit,
     )
-    bus = here().bus
+    bus = current_worker().bus
     try:
         replies, silent = bus.run(platform_logs.ask(bus.bus, wanted))
     except BusError as error:
@@ -81,7 +81,7 @@ def asked_for(kind: str, known: tuple[str, ...]) -> Asked:
     """
     query = Query(request.args, known)
     place = None
-    if (value := query.cursor("cursor", here().cursors, kind, longest=16_384)) is not None:
+    if (value := query.cursor("cursor", current_worker().cursors, kind, longest=16_384)) is not None:
         place = valid_place(value)
         if place is None:
             raise bad_request("cursor: this is not a cursor of this listing")
@@ -96,7 +96,7 @@ def asked_for(kind: str, known: tuple[str, ...]) -> Asked:
 
 def read(asked: Asked, sources: list[Source]) -> Reading:
     """Give the last lines, or what came after a reader's place."""
-    reader = here().log_reader
+    reader = current_worker().log_reader
     if asked.place is None:
         return reader.tail(sources, asked.tail)
     return reader.follow(sources, asked.place, asked.wait)
@@ -104,5 +104,5 @@ def read(asked: Asked, sources: list[Source]) -> Reading:
 
 def shown(kind: str, reading: Reading) -> dict[str, Any]:
     """Show an answer, with the cursor to go on from."""
-    cursor = here().cursors.make(kind, reading.place)
+    cursor = current_worker().cursors.make(kind, reading.place)
     return {"lines": reading.lines, "missed": reading.missed, "cursor": cursor}

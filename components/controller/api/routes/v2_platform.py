@@ -6,7 +6,7 @@ import re
 
 from flask import Blueprint, Response, jsonify
 
-from components.controller.api.context import basic_only, here, insiders_only, json_object, user
+from components.controller.api.context import basic_only, current_worker, insiders_only, json_object, user
 from components.controller.apps import rows as app_rows
 from components.controller.db import leases
 from components.controller.db.leases import LONGEST_TTL, Held
@@ -29,7 +29,7 @@ def take_lease(name: str) -> Response | tuple[Response, int]:
         raise bad_request(f"ttl: want more than 0 and at most {LONGEST_TTL:g} seconds")
     if not _NAME.fullmatch(name):
         raise bad_request("a lease's name is made of lower-case letters, digits, `_`, `.` and `-`")
-    controller = here()
+    controller = current_worker()
     with controller.db.session() as session:
         held = leases.take(controller.db, session, name, holder, float(ttl))
     return _shape(held), 200 if held.holder == holder else 409
@@ -41,7 +41,7 @@ def give_back_lease(name: str) -> Response | tuple[Response, int]:
     refusal = _bulk_only()
     if refusal is not None:
         return refusal
-    controller = here()
+    controller = current_worker()
     with controller.db.session() as session:
         held = leases.give_back(controller.db, session, name, _holder())
     return (jsonify({}), 200) if held is None else (_shape(held), 409)
@@ -58,14 +58,14 @@ def me() -> Response:
 def pool() -> Response:
     """List the machines of the pool."""
     user()
-    controller = here()
+    controller = current_worker()
     return jsonify({"machines": machines.listing(controller.db, controller.pool)})
 
 
 @blueprint.get("/apps/<name>/staging_log")
 def staging_log(name: str) -> Response:
     """Give the log of the last staging, also while it runs."""
-    controller, caller = here(), user()
+    controller, caller = current_worker(), user()
     with controller.db.session() as session:
         app_id = app_rows.find(session, caller, name).id
     text = controller.stagings.last_log(app_id)
@@ -76,7 +76,7 @@ def staging_log(name: str) -> Response:
 
 def _bulk_only() -> Response | None:
     insiders_only()
-    config = here().config
+    config = current_worker().config
     return basic_only(config.bulk_user, config.bulk_password)
 
 
