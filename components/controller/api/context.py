@@ -25,7 +25,7 @@ def current_worker() -> Controller:
     return cast("Controller", current_app.extensions[EXTENSION])
 
 
-def user() -> Caller:
+def require_user() -> Caller:
     """Give who asks.
 
     Raises:
@@ -43,7 +43,7 @@ def admin() -> Caller:
     Raises:
         ApiError: 200 for anyone else.
     """
-    caller = user()
+    caller = require_user()
     if not caller.admin:
         raise denied()
     return caller

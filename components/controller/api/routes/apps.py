@@ -16,8 +16,8 @@ from components.controller.api.context import (
     json_object,
     json_value,
     nothing,
+    require_user,
     stored,
-    user,
 )
 from components.controller.apps import rows as app_rows
 from components.controller.apps import summary
@@ -45,7 +45,7 @@ blueprint = Blueprint("apps", __name__)
 @blueprint.post("/apps")
 def create() -> Response:
     """Create an application."""
-    name = current_worker().lifecycle.create(user(), json_object())
+    name = current_worker().lifecycle.create(require_user(), json_object())
     url = f"{request.scheme}://{_front()}/apps/{quote(name)}"
     response = jsonify({"result": "success", "redirect": url})
     response.status_code = 302
@@ -56,7 +56,7 @@ def create() -> Response:
 @blueprint.get("/apps")
 def listing() -> Response:
     """List the user's applications; the health managers are asked once for all."""
-    controller, caller = current_worker(), user()
+    controller, caller = current_worker(), require_user()
     with controller.db.asking() as connection:
         found = summary.owned(connection, caller)
     running = controller.instance_queries.running([app_rows.handle(a) for a in found])
@@ -66,7 +66,7 @@ def listing() -> Response:
 @blueprint.get("/apps/<name>")
 def show(name: str) -> Response:
     """Show an application."""
-    controller, caller = current_worker(), user()
+    controller, caller = current_worker(), require_user()
     with controller.db.asking() as connection:
         app = summary.find(connection, caller, name)
     running = controller.instance_queries.running([app_rows.handle(app)])
@@ -76,14 +76,14 @@ def show(name: str) -> Response:
 @blueprint.put("/apps/<name>")
 def update(name: str) -> Response:
     """Change an application; returns when it is staged and started."""
-    current_worker().lifecycle.update(user(), name, json_object())
+    current_worker().lifecycle.update(require_user(), name, json_object())
     return nothing()
 
 
 @blueprint.delete("/apps/<name>")
 def delete(name: str) -> Response:
     """Delete an application."""
-    current_worker().lifecycle.delete(user(), name)
+    current_worker().lifecycle.delete(require_user(), name)
     return nothing()
 
 
@@ -91,7 +91,7 @@ def delete(name: str) -> Response:
 @blueprint.route("/apps/<name>/application", methods=["POST", "PUT"])
 def upload(name: str) -> Response:
     """Take an application's bits: a zip, and the list of those the pool has."""
-    controller, caller = current_worker(), user()
+    controller, caller = current_worker(), require_user()
     config = controller.config
     with controller.db.session() as session:
         app_id = app_rows.find(session, caller, name).id
@@ -126,7 +126,7 @@ def upload(name: str) -> Response:
 @blueprint.get("/apps/<name>/application")
 def download(name: str) -> Response:
     """Give the package back."""
-    controller, caller = current_worker(), user()
+    controller, caller = current_worker(), require_user()
     with controller.db.session() as session:
         digest = app_rows.find(session, caller, name).package_hash
     if digest is None:
@@ -139,7 +139,7 @@ def download(name: str) -> Response:
 @blueprint.post("/resources")
 def resources() -> Response:
     """Give those of the fingerprints whose files the user has sent before, untouched."""
-    owner = user().id
+    owner = require_user().id
     value = json_value(MAX_FINGERPRINTS)
     if not isinstance(value, list):
         return jsonify([])
@@ -157,14 +157,14 @@ def resources() -> Response:
 @blueprint.put("/apps/<name>/update")
 def roll(name: str) -> Response:
     """Stage, and begin a rolling update (section 1.11)."""
-    current_worker().lifecycle.roll(user(), name, json_object())
+    current_worker().lifecycle.roll(require_user(), name, json_object())
     return nothing(204)
 
 
 @blueprint.get("/apps/<name>/update")
 def roll_state(name: str) -> Response:
     """Say how the last update goes, or went."""
-    controller, caller = current_worker(), user()
+    controller, caller = current_worker(), require_user()
     with controller.db.session() as session:
         app = app_rows.find(session, caller, name)
         handle, since = app_rows.handle(app), app.updated_at

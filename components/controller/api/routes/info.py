@@ -7,7 +7,7 @@ from flask import Blueprint, Response, g, jsonify
 from components.common.frameworks import info_frameworks, info_runtimes
 from components.controller.accounts import quotas
 from components.controller.accounts.auth import Caller
-from components.controller.api.context import current_worker, user
+from components.controller.api.context import current_worker, require_user
 from components.controller.apps.runtimes import versions
 from components.controller.services import rows as service_rows
 from components.controller.services.offerings import catalogue
@@ -61,7 +61,7 @@ def runtimes() -> Response:
 @blueprint.get("/info/services")
 def offered_services() -> Response:
     """List the offered services, type by vendor by version."""
-    controller, caller = current_worker(), user()
+    controller, caller = current_worker(), require_user()
     silent = controller.config.service_silent_seconds
     with controller.db.session() as session:
         return jsonify(catalogue(service_rows.offers(controller.db, session, caller.email, silent)))

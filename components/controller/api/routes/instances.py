@@ -10,7 +10,7 @@ from flask import Blueprint, Response, jsonify, request
 
 from components.common import log
 from components.common.plain_http import NO_TLS
-from components.controller.api.context import current_worker, holding, user
+from components.controller.api.context import current_worker, holding, require_user
 from components.controller.apps import rows as app_rows
 from components.controller.apps import summary
 from components.controller.apps.rows import Handle
@@ -92,6 +92,6 @@ def _passed_on(url: str, credentials: tuple[str, str], path: str) -> Response:
 
 
 def _handle(name: str) -> Handle:
-    caller = user()
+    caller = require_user()
     with current_worker().db.asking() as connection:
         return app_rows.handle(summary.find(connection, caller, name))

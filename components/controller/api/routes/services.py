@@ -6,7 +6,7 @@ from functools import partial
 
 from flask import Blueprint, Response, jsonify
 
-from components.controller.api.context import current_worker, json_object, user
+from components.controller.api.context import current_worker, json_object, require_user
 from components.controller.services import rows as service_rows
 from components.controller.services.offerings import LegacyProvisionRequest, SchemaError, decode, legacy_shape
 
@@ -22,7 +22,7 @@ def schema_error(error: SchemaError) -> tuple[Response, int]:
 @blueprint.get("")
 def listing() -> Response:
     """List the user's services."""
-    caller = user()
+    caller = require_user()
     with current_worker().db.session() as session:
         return jsonify([legacy_shape(config) for config in service_rows.own_all(session, caller.id)])
 
@@ -30,7 +30,7 @@ def listing() -> Response:
 @blueprint.post("")
 def create() -> Response:
     """Make a service."""
-    controller, caller = current_worker(), user()
+    controller, caller = current_worker(), require_user()
     with controller.db.session() as session:
         controller.services.check_limit(session, caller)
     controller.services.provision(caller, decode(json_object(), LegacyProvisionRequest))
@@ -40,7 +40,7 @@ def create() -> Response:
 @blueprint.get("/<alias>")
 def show(alias: str) -> Response:
     """Show one of the user's services."""
-    caller = user()
+    caller = require_user()
     with current_worker().db.session() as session:
         return jsonify(legacy_shape(service_rows.own(session, caller, alias)))
 
@@ -48,7 +48,7 @@ def show(alias: str) -> Response:
 @blueprint.delete("/<alias>")
 def delete(alias: str) -> Response:
     """Unbind a service everywhere and remove it."""
-    caller = user()
+    caller = require_user()
     current_worker().services.unprovision(partial(service_rows.own, caller=caller, alias=alias))
     return jsonify({})
 

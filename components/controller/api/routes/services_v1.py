@@ -11,7 +11,7 @@ from functools import partial
 from flask import Blueprint, Response, jsonify, request
 from sqlalchemy.orm import Session
 
-from components.controller.api.context import current_worker, json_object, known, user
+from components.controller.api.context import current_worker, json_object, known, require_user
 from components.controller.db.models import BindingToken, ServiceConfig
 from components.controller.errors import ApiError, bad_request, denied
 from components.controller.services import rows as service_rows
@@ -115,7 +115,7 @@ def update_handle(label: str, handle: str) -> Response:
 @blueprint.post("/configurations")
 def provision() -> Response:
     """Make an instance."""
-    caller = user()
+    caller = require_user()
     made = current_worker().services.provision(caller, decode(json_object(), ProvisionRequest))
     return jsonify({"service_id": made.service_id, "data": made.data, "credentials": made.credentials})
 
@@ -123,7 +123,7 @@ def provision() -> Response:
 @blueprint.delete("/configurations/<name>")
 def unprovision(name: str) -> Response:
     """Unbind an instance everywhere and remove it."""
-    caller = user()
+    caller = require_user()
     current_worker().services.unprovision(partial(service_rows.by_name, caller=caller, name=name))
     return jsonify({})
 
@@ -131,7 +131,7 @@ def unprovision(name: str) -> Response:
 @blueprint.post("/bindings")
 def bind() -> Response:
     """Bind an instance to an application."""
-    caller = user()
+    caller = require_user()
     given = decode(json_object(), BindRequest)
 
     def find(session: Session) -> ServiceConfig:
@@ -144,7 +144,7 @@ def bind() -> Response:
 @blueprint.post("/bindings/external")
 def bind_external() -> Response:
     """Bind somebody's instance by the token they gave."""
-    caller = user()
+    caller = require_user()
     given = decode(json_object(), ExternalBindRequest)
 
     def find(session: Session) -> BindingToken:
@@ -157,14 +157,14 @@ def bind_external() -> Response:
 @blueprint.delete("/bindings/<text>")
 def unbind(text: str) -> Response:
     """End a binding."""
-    current_worker().services.unbind_token(user(), text, 501, forget=False)
+    current_worker().services.unbind_token(require_user(), text, 501, forget=False)
     return jsonify({})
 
 
 @blueprint.post("/binding_tokens")
 def make_token() -> Response:
     """Make a permission to bind an instance, for others to use."""
-    caller = user()
+    caller = require_user()
     given = decode(json_object(), TokenRequest)
     with current_worker().db.session() as session:
         config = service_rows.by_name(session, caller, given.service_id)
@@ -183,7 +183,7 @@ def show_token(text: str) -> Response:
 @blueprint.delete("/binding_tokens/<text>")
 def forget_token(text: str) -> Response:
     """Take a permission back, and end what was bound by it."""
-    current_worker().services.unbind_token(user(), text, 502, forget=True)
+    current_worker().services.unbind_token(require_user(), text, 502, forget=True)
     return jsonify({})
 
 
@@ -193,7 +193,7 @@ def forget_token(text: str) -> Response:
 @blueprint.route("/configurations/<name>/jobs/<path:rest>", methods=_ALL)
 def lifecycle(name: str, rest: str = "") -> Response:  # noqa: ARG001 - the route's parts
     """Say that snapshots, export and import are not there."""
-    user()
+    require_user()
     raise ApiError(505, "lifecycle")
 
 

@@ -19,7 +19,7 @@ from components.controller.accounts.auth import (
     void_tokens,
 )
 from components.controller.api.audit import client_network
-from components.controller.api.context import admin, current_worker, json_object, nothing, user
+from components.controller.api.context import admin, current_worker, json_object, nothing, require_user
 from components.controller.api.login_limits import Guess, at_the_door, count_registration
 from components.controller.db.models import App, User
 from components.controller.errors import ApiError, bad_request, denied
@@ -108,7 +108,7 @@ def token(email: str) -> Response:
 @blueprint.get("/users/<path:email>")
 def show(email: str) -> Response:
     """Show oneself; anyone, to an administrator."""
-    caller = user()
+    caller = require_user()
     if email.lower() != caller.email and not caller.admin:
         raise denied()
     with current_worker().db.session() as session:
@@ -124,7 +124,7 @@ def change(email: str) -> Response:
 
     But for the one that asks: clients of 2011 go on with it (section 1.2).
     """
-    caller, controller = user(), current_worker()
+    caller, controller = require_user(), current_worker()
     if email.lower() != caller.email and not caller.admin:
         raise denied()
     password = _text("password")

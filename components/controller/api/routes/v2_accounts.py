@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session
 
 from components.controller.accounts import quotas
 from components.controller.accounts.auth import find_user, void_tokens
-from components.controller.api.context import admin, current_worker, json_object, nothing, user
+from components.controller.api.context import admin, current_worker, json_object, nothing, require_user
 from components.controller.db.models import User
 from components.controller.errors import ApiError, bad_request, denied
 from components.controller.requests.query import LARGEST_PAGE, PAGE, Query
@@ -67,7 +67,7 @@ def revoke(email: str) -> Response:
 
 
 def _account(session: Session, email: str) -> User:
-    caller = user()
+    caller = require_user()
     wanted = email.strip().lower()
     if wanted != caller.email and not caller.admin:
         raise denied()

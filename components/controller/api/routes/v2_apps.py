@@ -6,7 +6,7 @@ from typing import Any
 
 from flask import Blueprint, Response, jsonify
 
-from components.controller.api.context import current_worker, json_object, user
+from components.controller.api.context import current_worker, json_object, require_user
 from components.controller.api.routes.apps import update_state
 from components.controller.apps import revisions
 from components.controller.apps import rows as app_rows
@@ -26,7 +26,7 @@ def update(name: str) -> Response:
 @blueprint.put("/<name>/update")
 def change_and_roll(name: str) -> Response:
     """Change an application and bring the change to its instances by a rolling update, in one step."""
-    current_worker().lifecycle.change_and_roll(user(), name, json_object())
+    current_worker().lifecycle.change_and_roll(require_user(), name, json_object())
     response = jsonify(_shown(name))
     response.status_code = 202
     return response
@@ -35,7 +35,7 @@ def change_and_roll(name: str) -> Response:
 @blueprint.get("/<name>/revisions")
 def listing(name: str) -> Response:
     """List the droplets an application was started with, newest first."""
-    controller, caller = current_worker(), user()
+    controller, caller = current_worker(), require_user()
     with controller.db.session() as session:
         app = app_rows.find(session, caller, name)
         shown = revisions.show(app, revisions.of(session, app.id))
@@ -48,14 +48,14 @@ def roll_back(name: str) -> Response:
     number = json_object().get("revision")
     if number is not None and (isinstance(number, bool) or not isinstance(number, int)):
         raise bad_request("revision: want a number")
-    rolls = current_worker().lifecycle.roll_back(user(), name, number)
+    rolls = current_worker().lifecycle.roll_back(require_user(), name, number)
     response = jsonify(_shown(name))
     response.status_code = 202 if rolls else 200
     return response
 
 
 def _shown(name: str) -> dict[str, Any]:
-    controller, caller = current_worker(), user()
+    controller, caller = current_worker(), require_user()
     with controller.db.session() as session:
         app = app_rows.find(session, caller, name)
         handle, row = app_rows.handle(app), session.get(AppUpdate, app.id)

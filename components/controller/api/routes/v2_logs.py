@@ -9,7 +9,7 @@ from flask import Blueprint, Response, jsonify, request
 
 from components.common.errors import BusError
 from components.common.operation_messages import LogQuery
-from components.controller.api.context import admin, current_worker, user
+from components.controller.api.context import admin, current_worker, require_user
 from components.controller.apps import rows as app_rows
 from components.controller.errors import ApiError, bad_request
 from components.controller.logs import platform_logs
@@ -37,7 +37,7 @@ class Asked:
 @blueprint.get("/apps/<name>/logs")
 def app_logs(name: str) -> Response:
     """Give the last lines of an application's instances, or what came after a cursor."""
-    controller, caller = current_worker(), user()
+    controller, caller = current_worker(), require_user()
     with controller.db.session() as session:
         app = app_rows.handle(app_rows.find(session, caller, name))
     kind = f"logs {app.id}"

@@ -6,7 +6,13 @@ import re
 
 from flask import Blueprint, Response, jsonify
 
-from components.controller.api.context import basic_only, current_worker, insiders_only, json_object, user
+from components.controller.api.context import (
+    basic_only,
+    current_worker,
+    insiders_only,
+    json_object,
+    require_user,
+)
 from components.controller.apps import rows as app_rows
 from components.controller.db import leases
 from components.controller.db.leases import LONGEST_TTL, Held
@@ -50,14 +56,14 @@ def give_back_lease(name: str) -> Response | tuple[Response, int]:
 @blueprint.get("/me")
 def me() -> Response:
     """Say who asks: what other daemons have a token vouched for by."""
-    caller = user()
+    caller = require_user()
     return jsonify({"email": caller.email, "admin": caller.admin})
 
 
 @blueprint.get("/machines")
 def pool() -> Response:
     """List the machines of the pool."""
-    user()
+    require_user()
     controller = current_worker()
     return jsonify({"machines": machines.listing(controller.db, controller.pool)})
 
@@ -65,7 +71,7 @@ def pool() -> Response:
 @blueprint.get("/apps/<name>/staging_log")
 def staging_log(name: str) -> Response:
     """Give the log of the last staging, also while it runs."""
-    controller, caller = current_worker(), user()
+    controller, caller = current_worker(), require_user()
     with controller.db.session() as session:
         app_id = app_rows.find(session, caller, name).id
     text = controller.stagings.last_log(app_id)

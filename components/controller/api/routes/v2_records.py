@@ -11,7 +11,7 @@ from sqlalchemy import and_, or_, select
 from components.controller.accounts import events, usage
 from components.controller.accounts.auth import find_user
 from components.controller.api import openapi
-from components.controller.api.context import current_worker, user
+from components.controller.api.context import current_worker, require_user
 from components.controller.apps import rows as app_rows
 from components.controller.apps import summary
 from components.controller.apps.summary import AppSummary
@@ -28,7 +28,7 @@ _FAR = 1e11
 @blueprint.get("/apps")
 def applications() -> Response:
     """List applications by name; an administrator may ask for another's, or for all."""
-    controller, caller = current_worker(), user()
+    controller, caller = current_worker(), require_user()
     query = Query(request.args, ("limit", "after", "owner", "all"))
     limit = query.number("limit", PAGE, 1, LARGEST_PAGE)
     owner, everybody = query.text("owner"), query.flag("all")
@@ -62,7 +62,7 @@ def applications() -> Response:
 @blueprint.get("/events")
 def happened() -> Response:
     """List what was changed, newest first: one's own, all to an administrator."""
-    controller, caller = current_worker(), user()
+    controller, caller = current_worker(), require_user()
     query = Query(request.args, ("app", "user", "since", "limit", "after"))
     limit = query.number("limit", PAGE, 1, LARGEST_PAGE)
     who = query.text("user")
@@ -85,7 +85,7 @@ def happened() -> Response:
 @blueprint.get("/usage")
 def used() -> Response:
     """Give what was reserved and used, by day, user and application, as JSON or CSV: one's own, all to an administrator."""
-    controller, caller = current_worker(), user()
+    controller, caller = current_worker(), require_user()
     query = Query(request.args, ("from", "to", "user", "app", "format"))
     today = dt.datetime.fromtimestamp(time.time(), dt.UTC).date()
     last = query.day("to", today)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from flask import Blueprint, Response, jsonify
 
-from components.controller.api.context import current_worker, json_object, user
+from components.controller.api.context import current_worker, json_object, require_user
 from components.controller.api.routes.v2_logs import Asked, asked_for, read, shown
 from components.controller.db.models_records import TASK_OPEN
 from components.controller.logs.merge import Line, Reading, Source, Window, joined, merge, newest
@@ -17,31 +17,31 @@ MOST_ANSWERS = 20
 @blueprint.get("")
 def listing(name: str) -> Response:
     """List an application's one-off tasks, newest first."""
-    return jsonify({"tasks": current_worker().tasks.listing(user(), name)})
+    return jsonify({"tasks": current_worker().tasks.listing(require_user(), name)})
 
 
 @blueprint.post("")
 def run(name: str) -> tuple[Response, int]:
     """Run a command once beside an application, with its code, environment and services."""
-    return jsonify(current_worker().tasks.create(user(), name, json_object())), 202
+    return jsonify(current_worker().tasks.create(require_user(), name, json_object())), 202
 
 
 @blueprint.get("/<id_>")
 def show(name: str, id_: str) -> Response:
     """Show a task."""
-    return jsonify(current_worker().tasks.show(user(), name, id_))
+    return jsonify(current_worker().tasks.show(require_user(), name, id_))
 
 
 @blueprint.delete("/<id_>")
 def stop(name: str, id_: str) -> Response:
     """End a task; one that has ended stays as it is."""
-    return jsonify(current_worker().tasks.stop(user(), name, id_))
+    return jsonify(current_worker().tasks.stop(require_user(), name, id_))
 
 
 @blueprint.get("/<id_>/logs")
 def logs(name: str, id_: str) -> Response:
     """Give the last lines of a task, or what came after a cursor; once its DEA has them no more, from the tail that is kept."""
-    known = current_worker().tasks.log_of(user(), name, id_)
+    known = current_worker().tasks.log_of(require_user(), name, id_)
     kind = f"task {id_[:32]}"
     asked = asked_for(kind, ("tail", "cursor", "wait"))
     login, password = [*known.credentials, "", ""][:2]
