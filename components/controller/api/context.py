@@ -37,7 +37,7 @@ def require_user() -> Caller:
     return caller
 
 
-def admin() -> Caller:
+def require_admin() -> Caller:
     """Give the administrator who asks.
 
     Raises:

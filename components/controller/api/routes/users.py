@@ -19,7 +19,13 @@ from components.controller.accounts.auth import (
     void_tokens,
 )
 from components.controller.api.audit import client_network
-from components.controller.api.context import admin, current_worker, json_object, nothing, require_user
+from components.controller.api.context import (
+    current_worker,
+    json_object,
+    nothing,
+    require_admin,
+    require_user,
+)
 from components.controller.api.login_limits import Guess, at_the_door, count_registration
 from components.controller.db.models import App, User
 from components.controller.errors import ApiError, bad_request, denied
@@ -32,7 +38,7 @@ blueprint = Blueprint("users", __name__)
 @blueprint.get("/users")
 def listing() -> Response:
     """List everybody, for administrators."""
-    admin()
+    require_admin()
     with current_worker().db.session() as session:
         people = session.scalars(select(User).order_by(User.email).options(selectinload(User.apps)))
         return jsonify(
@@ -142,7 +148,7 @@ def change(email: str) -> Response:
 @blueprint.delete("/users/<path:email>")
 def remove(email: str) -> Response:
     """Delete a user with all applications and services, for administrators."""
-    admin()
+    require_admin()
     controller = current_worker()
     with controller.db.session() as session:
         found = find_user(session, email)

@@ -10,7 +10,13 @@ from sqlalchemy.orm import Session
 
 from components.controller.accounts import quotas
 from components.controller.accounts.auth import find_user, void_tokens
-from components.controller.api.context import admin, current_worker, json_object, nothing, require_user
+from components.controller.api.context import (
+    current_worker,
+    json_object,
+    nothing,
+    require_admin,
+    require_user,
+)
 from components.controller.db.models import User
 from components.controller.errors import ApiError, bad_request, denied
 from components.controller.requests.query import LARGEST_PAGE, PAGE, Query
@@ -22,7 +28,7 @@ _KIND = "users"
 @blueprint.get("")
 def listing() -> Response:
     """List the accounts, with what they may use and what they do use; for administrators."""
-    admin()
+    require_admin()
     cursors = current_worker().cursors
     query = Query(request.args, ("limit", "after"))
     limit = query.number("limit", PAGE, 1, LARGEST_PAGE)
@@ -49,7 +55,7 @@ def show_quota(email: str) -> Response:
 @blueprint.put("/<email>/quota")
 def change_quota(email: str) -> Response:
     """Set what an account may use, for administrators; null goes back to the platform's default."""
-    admin()
+    require_admin()
     controller, body = current_worker(), json_object()
     with controller.db.session() as session:
         found = _account(session, email)

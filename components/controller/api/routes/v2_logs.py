@@ -9,7 +9,7 @@ from flask import Blueprint, Response, jsonify, request
 
 from components.common.errors import BusError
 from components.common.operation_messages import LogQuery
-from components.controller.api.context import admin, current_worker, require_user
+from components.controller.api.context import current_worker, require_admin, require_user
 from components.controller.apps import rows as app_rows
 from components.controller.errors import ApiError, bad_request
 from components.controller.logs import platform_logs
@@ -50,7 +50,7 @@ def app_logs(name: str) -> Response:
 @blueprint.get("/logs")
 def platform() -> Response:
     """Give the last lines of the platform's components, oldest first; for administrators."""
-    admin()
+    require_admin()
     query = Query(request.args, ("component", "host", "since", "level", "contains", "limit"))
     limit = query.number("limit", 200, 1, MOST_PLATFORM_LINES)
     wanted = LogQuery(
