@@ -82,7 +82,7 @@ def json_object() -> Mapping[str, Any]:
     return value
 
 
-def nothing(status: int = 200) -> Response:
+def empty_response(status: int = 200) -> Response:
     """Give the empty success of 2011: one space."""
     if status == 204:
         return Response(status=204)

@@ -12,10 +12,10 @@ from flask import Blueprint, Response, jsonify, request
 from components.common import trees
 from components.controller.api.context import (
     current_worker,
+    empty_response,
     holding,
     json_object,
     json_value,
-    nothing,
     require_user,
     stored,
 )
@@ -77,14 +77,14 @@ def show(name: str) -> Response:
 def update(name: str) -> Response:
     """Change an application; returns when it is staged and started."""
     current_worker().lifecycle.update(require_user(), name, json_object())
-    return nothing()
+    return empty_response()
 
 
 @blueprint.delete("/apps/<name>")
 def delete(name: str) -> Response:
     """Delete an application."""
     current_worker().lifecycle.delete(require_user(), name)
-    return nothing()
+    return empty_response()
 
 
 # Clients send POST with the form field `_method=put`, as forms cannot say PUT.
@@ -120,7 +120,7 @@ def upload(name: str) -> Response:
             trees.remove(work)
         if file is not None:
             file.close()
-    return nothing()
+    return empty_response()
 
 
 @blueprint.get("/apps/<name>/application")
@@ -158,7 +158,7 @@ def resources() -> Response:
 def roll(name: str) -> Response:
     """Stage, and begin a rolling update (section 1.11)."""
     current_worker().lifecycle.roll(require_user(), name, json_object())
-    return nothing(204)
+    return empty_response(204)
 
 
 @blueprint.get("/apps/<name>/update")

@@ -8,7 +8,13 @@ from typing import IO
 from flask import Blueprint, Response, request
 
 from components.common import log
-from components.controller.api.context import basic_only, current_worker, insiders_only, nothing, stored
+from components.controller.api.context import (
+    basic_only,
+    current_worker,
+    empty_response,
+    insiders_only,
+    stored,
+)
 from components.controller.apps import revisions
 from components.controller.apps import rows as app_rows
 from components.controller.db.models import Upload
@@ -68,7 +74,7 @@ def deliver(app_id: int, upload_id: str) -> Response:
         size, digest = controller.store.run(lambda: _take(file.stream, scratch))
         _keep(upload_id, scratch, digest)
     logger.info("droplet_delivered", app=app_id, sha1=digest, bytes=size)
-    return nothing()
+    return empty_response()
 
 
 def _take(stream: IO[bytes], scratch: Path) -> tuple[int, str]:

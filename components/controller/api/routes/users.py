@@ -21,8 +21,8 @@ from components.controller.accounts.auth import (
 from components.controller.api.audit import client_network
 from components.controller.api.context import (
     current_worker,
+    empty_response,
     json_object,
-    nothing,
     require_admin,
     require_user,
 )
@@ -73,7 +73,7 @@ def create() -> Response:
         if not by_admin:
             quotas.check_registration(session.connection(), controller.config)
         add_user(session, email, password, registered=not by_admin)
-    return nothing(204)
+    return empty_response(204)
 
 
 @blueprint.post("/users/<path:email>/tokens")
@@ -142,7 +142,7 @@ def change(email: str) -> Response:
             raise ApiError(201)
         found.crypted_password = hash_password(password)
         void_tokens(found, keep=token_ if claim is not None and claim[0] == found.email else None)
-    return nothing(204)
+    return empty_response(204)
 
 
 @blueprint.delete("/users/<path:email>")
@@ -166,7 +166,7 @@ def remove(email: str) -> Response:
         if found is not None:
             session.delete(found)
     controller.store.forget_owner(owner.id)
-    return nothing(204)
+    return empty_response(204)
 
 
 def _matches(stored: str | None, given: object) -> bool:

@@ -12,8 +12,8 @@ from components.controller.accounts import quotas
 from components.controller.accounts.auth import find_user, void_tokens
 from components.controller.api.context import (
     current_worker,
+    empty_response,
     json_object,
-    nothing,
     require_admin,
     require_user,
 )
@@ -69,7 +69,7 @@ def revoke(email: str) -> Response:
     """Make all tokens of an account void, the one that asks included; anyone's, as an administrator."""
     with current_worker().db.session() as session:
         void_tokens(_account(session, email))
-    return nothing(204)
+    return empty_response(204)
 
 
 def _account(session: Session, email: str) -> User:
