@@ -134,7 +134,7 @@ def insiders_only() -> None:
         raise denied()
 
 
-def basic_only(name: str, password: str) -> Response | None:
+def check_basic_auth(name: str, password: str) -> Response | None:
     """Give the refusal for one who is not that basic user, else None."""
     if known(shown=authorised(request.headers.get("Authorization"), name, password)):
         return None

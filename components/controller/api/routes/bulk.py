@@ -9,7 +9,7 @@ from flask import Blueprint, Response, jsonify, request
 from sqlalchemy import func, select
 from sqlalchemy.orm import joinedload
 
-from components.controller.api.context import basic_only, current_worker, insiders_only
+from components.controller.api.context import check_basic_auth, current_worker, insiders_only
 from components.controller.db.models import App, User
 from components.controller.errors import bad_request
 from components.controller.rolling_updates import rows as update_rows
@@ -23,7 +23,7 @@ def guard() -> Response | None:
     """Only the platform's machines, with the bulk password."""
     insiders_only()
     config = current_worker().config
-    return basic_only(config.bulk_user, config.bulk_password)
+    return check_basic_auth(config.bulk_user, config.bulk_password)
 
 
 @blueprint.get("/apps")

@@ -9,7 +9,7 @@ from flask import Blueprint, Response, request
 
 from components.common import log
 from components.controller.api.context import (
-    basic_only,
+    check_basic_auth,
     current_worker,
     empty_response,
     insiders_only,
@@ -45,7 +45,7 @@ def droplet(app_id: int, digest: str) -> Response:
 def package(app_id: int) -> Response:
     """Give an application's package to a stager."""
     controller = current_worker()
-    refusal = basic_only(controller.config.staging_user, controller.config.staging_password)
+    refusal = check_basic_auth(controller.config.staging_user, controller.config.staging_password)
     if refusal is not None:
         return refusal
     with controller.db.session() as session:
@@ -60,7 +60,7 @@ def package(app_id: int) -> Response:
 def deliver(app_id: int, upload_id: str) -> Response:
     """Take a droplet from a stager, once."""
     controller = current_worker()
-    refusal = basic_only(controller.config.staging_user, controller.config.staging_password)
+    refusal = check_basic_auth(controller.config.staging_user, controller.config.staging_password)
     if refusal is not None:
         return refusal
     with controller.db.session() as session:

@@ -10,7 +10,7 @@ from prometheus_client.multiprocess import MultiProcessCollector
 from sqlalchemy import func, select
 
 from components.common.version import release
-from components.controller.api.context import basic_only, current_worker
+from components.controller.api.context import check_basic_auth, current_worker
 from components.controller.composition import Controller
 from components.controller.db.database import DatabaseUnavailableError
 from components.controller.db.models import STARTED, App, User
@@ -88,4 +88,4 @@ def problems(controller: Controller) -> list[str]:
 
 def _status_only() -> Response | None:
     status = current_worker().config.status
-    return basic_only(status.user, status.password)
+    return check_basic_auth(status.user, status.password)

@@ -7,7 +7,7 @@ import re
 from flask import Blueprint, Response, jsonify
 
 from components.controller.api.context import (
-    basic_only,
+    check_basic_auth,
     current_worker,
     insiders_only,
     json_object,
@@ -83,7 +83,7 @@ def staging_log(name: str) -> Response:
 def _bulk_only() -> Response | None:
     insiders_only()
     config = current_worker().config
-    return basic_only(config.bulk_user, config.bulk_password)
+    return check_basic_auth(config.bulk_user, config.bulk_password)
 
 
 def _holder() -> str:
