@@ -21,15 +21,15 @@ logger = log.get(__name__)
 
 
 def current_worker() -> Controller:
-    """Give the parts of the worker that handles this request."""
+    """Return the parts of the worker that handles this request."""
     return cast("Controller", current_app.extensions[EXTENSION])
 
 
 def require_user() -> Caller:
-    """Give who asks.
+    """Return the authenticated user.
 
     Raises:
-        ApiError: 200 for nobody.
+        ApiError: 200 for an anonymous caller.
     """
     caller: Caller | None = g.caller
     if caller is None:
@@ -38,7 +38,7 @@ def require_user() -> Caller:
 
 
 def require_admin() -> Caller:
-    """Give the administrator who asks.
+    """Return the authenticated administrator.
 
     Raises:
         ApiError: 200 for anyone else.
@@ -83,14 +83,14 @@ def json_object() -> Mapping[str, Any]:
 
 
 def empty_response(status: int = 200) -> Response:
-    """Give the empty success of 2011: one space."""
+    """Return the empty success of 2011: one space."""
     if status == 204:
         return Response(status=204)
     return Response(" ", status=status, mimetype="text/html")
 
 
 def stored(place: Path, kind: str) -> Response:
-    """Give a file of the share.
+    """Return a file of the share as an answer.
 
     Raises:
         ApiError: 301 when it is not there.
@@ -135,7 +135,7 @@ def insiders_only() -> None:
 
 
 def check_basic_auth(name: str, password: str) -> Response | None:
-    """Give the refusal for one who is not that basic user, else None."""
+    """Return the refusal for a caller that has not shown this name and password, else None."""
     if known(shown=authorised(request.headers.get("Authorization"), name, password)):
         return None
     return Response("denied\n", 401, {"WWW-Authenticate": 'Basic realm="ingot"'}, mimetype="text/plain")
