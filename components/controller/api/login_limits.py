@@ -17,7 +17,7 @@ from components.controller.requests.rate_limit import TooManyError
 
 
 @dataclass(frozen=True, slots=True)
-class Guess:
+class LoginAttempt:
     """A login by password, which may be a guess.
 
     `pair` is its address and account. `door`: whether it counts for its address, too: a guesser behind the same address must
@@ -30,7 +30,7 @@ class Guess:
     door: bool
 
     @classmethod
-    def begin(cls, controller: Controller, email: str) -> Guess:
+    def begin(cls, controller: Controller, email: str) -> LoginAttempt:
         """Count one that comes, before its body is read.
 
         Raises:
@@ -52,11 +52,11 @@ class Guess:
         if wait := self.controller.limits.logins.take(self.pair, time.monotonic()):
             raise TooManyError(wait)
 
-    def check(self, session: Session) -> Guess:
+    def check(self, session: Session) -> LoginAttempt:
         """Ask what other processes have let through, and who is at home by what they saw; one statement.
 
         Returns:
-            The guess, which counts for its address only where nobody is at home.
+            The attempt, which counts for its address only where nobody is at home.
 
         Raises:
             TooManyError: there were too many.

@@ -26,7 +26,7 @@ from components.controller.api.context import (
     require_admin,
     require_user,
 )
-from components.controller.api.login_limits import Guess, at_the_door, count_registration
+from components.controller.api.login_limits import LoginAttempt, at_the_door, count_registration
 from components.controller.db.models import App, User
 from components.controller.errors import ApiError, bad_request, denied
 from components.controller.requests.rate_limit import TooManyError
@@ -82,13 +82,13 @@ def token(email: str) -> Response:
     controller = current_worker()
     caller: Caller | None = g.caller
     by_admin = caller is not None and caller.admin
-    guess = None if by_admin else Guess.begin(controller, email)
+    attempt = None if by_admin else LoginAttempt.begin(controller, email)
     given = json_object().get("password")
-    if guess is not None:
-        guess.take()
+    if attempt is not None:
+        attempt.take()
     with controller.db.session() as session:
-        if guess is not None:
-            guess = guess.check(session)
+        if attempt is not None:
+            attempt = attempt.check(session)
         found = find_user(session, email)
         stored, known, epoch = (
             (found.crypted_password, found.email, found.token_epoch) if found else (None, "", 0)
@@ -97,17 +97,17 @@ def token(email: str) -> Response:
         good = _matches(stored, given) if stored is None or not by_admin else True
     except TooManyError:
         # The password was not looked at.
-        if guess is not None:
-            guess.forgive()
+        if attempt is not None:
+            attempt.forgive()
         raise
     if not good:
-        if guess is not None:
-            guess.count()
+        if attempt is not None:
+            attempt.count()
         raise denied()
-    if guess is not None:
+    if attempt is not None:
         # Only those that fail count.
-        guess.forgive()
-        guess.welcome()
+        attempt.forgive()
+        attempt.welcome()
     return jsonify({"token": controller.tokens.make(known, epoch)})
 
 
