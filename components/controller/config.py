@@ -8,7 +8,7 @@ import msgspec
 
 from components.common.config import DaemonConfig
 from components.common.platform_hosts import api_host, host_problems, platform_hosts
-from components.controller.origin import networks
+from components.controller.client_address import networks
 
 SCHEMES = ("postgresql+psycopg://", "sqlite:///")
 

@@ -7,7 +7,7 @@ import os
 import shutil
 import tempfile
 
-from components.controller import leftovers
+from components.controller.storage import scratch_names
 
 METRICS = "PROMETHEUS_MULTIPROC_DIR"
 
@@ -16,7 +16,7 @@ def main() -> None:
     """Run the controller."""
     if METRICS not in os.environ:
         # The workers' metrics meet in files; the library looks for the folder when it is imported.
-        folder = os.environ[METRICS] = tempfile.mkdtemp(prefix=leftovers.local("controller-metrics"))
+        folder = os.environ[METRICS] = tempfile.mkdtemp(prefix=scratch_names.local("controller-metrics"))
         atexit.register(_remove, folder, os.getpid())
     from components.controller.daemon import run  # noqa: PLC0415 - after the folder is known
 

@@ -19,13 +19,13 @@ from components.common.daemon import notify
 from components.common.gunicorn_log import GunicornLogger
 from components.common.identity import Identity
 from components.common.share import Share, ShareUnwellError, answers
-from components.controller.app import create_app
-from components.controller.auth import add_user, find_user
+from components.controller.accounts.auth import add_user, find_user
+from components.controller.api.app import create_app
+from components.controller.bus_handlers import BusHandlers
+from components.controller.composition import Controller
 from components.controller.config import ControllerConfig
-from components.controller.context import Controller
-from components.controller.database import Database
-from components.controller.link import Link
-from components.controller.store import Store
+from components.controller.db.database import Database
+from components.controller.storage.store import Store
 
 logger = log.get(__name__)
 
@@ -41,7 +41,7 @@ class Server(gunicorn.app.base.BaseApplication):
         self._config = config
         self._identity = identity
         self._controller: Controller | None = None
-        self._link: Link | None = None
+        self._bus_handlers: BusHandlers | None = None
         super().__init__()
 
     def load_config(self) -> None:
@@ -50,7 +50,7 @@ class Server(gunicorn.app.base.BaseApplication):
         settings: dict[str, Any] = {
             "bind": f"{config.host}:{config.port}",
             "workers": config.workers,
-            "worker_class": "components.controller.worker.Worker",
+            "worker_class": "components.controller.gunicorn_worker.Worker",
             "threads": config.threads,
             # A worker whose loop stands still is replaced; requests may take as long as they take.
             "timeout": 60,
@@ -84,20 +84,20 @@ class Server(gunicorn.app.base.BaseApplication):
 
     def _worker_begins(self, worker: Any) -> None:
         assert self._controller is not None
-        self._link = Link(self._controller)
-        self._link.start()
-        link, drain = self._link, self._config.drain_seconds
+        self._bus_handlers = BusHandlers(self._controller)
+        self._bus_handlers.start()
+        handlers, drain = self._bus_handlers, self._config.drain_seconds
 
         def leave(number: int, frame: FrameType | None) -> None:
             # The route goes first; what is on its way through a router for a moment more is still served.
-            threading.Thread(target=link.leave, name="leave", daemon=True).start()
+            threading.Thread(target=handlers.leave, name="leave", daemon=True).start()
             threading.Timer(drain, worker.handle_exit, (number, frame)).start()
 
         signal.signal(signal.SIGTERM, leave)
 
     def _worker_ends(self, _arbiter: Any, _worker: Any) -> None:
-        if self._link is not None:
-            self._link.stop()
+        if self._bus_handlers is not None:
+            self._bus_handlers.stop()
         if self._controller is not None:
             self._controller.services.close()
             self._controller.share.close()

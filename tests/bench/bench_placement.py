@@ -19,8 +19,8 @@ from pathlib import Path
 from typing import Any
 
 from components.common.messages import Capacity, DeaBeat
-from components.controller.placement import Need
-from components.controller.pool import Pool
+from components.controller.pool.placement import Need
+from components.controller.pool.registry import Pool
 from tests.bench import machine
 
 ZONES = 3

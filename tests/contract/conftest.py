@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from components.controller import auth
-from components.controller.context import Controller
+from components.controller.accounts import auth
+from components.controller.composition import Controller
 from tests.contract.client_stub import Ingot, Stub
 from tests.contract.vmc_client import ADMIN, PASSWORD, Vmc, served
 from tests.integration.ccdb import QUICK

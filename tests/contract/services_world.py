@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from sqlalchemy import select, update
 
-from components.controller.context import Controller
-from components.controller.models import App
+from components.controller.composition import Controller
+from components.controller.db.models import App
 from tests.contract.gateway_stub import TOKEN, GatewayStub
 from tests.contract.vmc_client import Answer, Vmc, body_of, controller_in, served
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from components.controller import apps
-from components.controller.context import Controller
-from components.controller.models import PENDING, STAGED, STARTED
+from components.controller.apps import rows as app_rows
+from components.controller.apps.messages import start_message
+from components.controller.composition import Controller
+from components.controller.db.models import PENDING, STAGED, STARTED
 from tests.contract.gateway_stub import GatewayStub
 from tests.contract.services_world import (
     as_gateway,
@@ -95,7 +96,7 @@ def test_what_deas_and_stagers_are_told(user: Vmc, gateway: GatewayStub, control
     push(user)
     put(user, "env", services=["r1"])
     app = row(controller)
-    message = apps.start_message(app, controller.config, controller.store)
+    message = start_message(app, controller.config, controller.store)
     credentials = message.services[0].pop("credentials")
     assert message.services == [
         {
@@ -131,15 +132,15 @@ def test_other_services_mean_another_staging_once_it_stops(
 ) -> None:
     create(user)
     push(user)
-    built = apps.built_from(row(controller))
+    built = app_rows.built_from(row(controller))
     row(controller, package_state=STAGED, staged_from=built, package_hash="a" * 40, state=STARTED)
-    row(controller, staged_from=apps.built_from(row(controller)))
+    row(controller, staged_from=app_rows.built_from(row(controller)))
     put(user, "env", services=["r1"])
     app = row(controller)
     assert (app.state, app.package_state) == (STARTED, STAGED), "what runs goes on, and is looked after"
     put(user, "env", state="STOPPED")
     assert row(controller).package_state == PENDING
-    row(controller, package_state=STAGED, staged_from=apps.built_from(row(controller)))
+    row(controller, package_state=STAGED, staged_from=app_rows.built_from(row(controller)))
     put(user, "env", instances=2)
     assert row(controller).package_state == STAGED
     put(user, "env", services=[])

@@ -9,8 +9,8 @@ from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
 from components.common.messages import Capacity, DeaBeat
-from components.controller.app import create_app
-from components.controller.context import Controller
+from components.controller.api.app import create_app
+from components.controller.composition import Controller
 from tests.contract.vmc_client import controller_in
 
 BULK, STAGING = ("bulk_api", "bulk"), ("staging", "stage")

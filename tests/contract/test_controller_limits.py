@@ -10,10 +10,10 @@ from urllib.parse import quote
 import pytest
 
 from components.common.operation_messages import DeaUsage, RouterUsage, TaskEnded, UsageSample
-from components.controller.app import create_app
-from components.controller.auth import find_user
-from components.controller.context import Controller
-from components.controller.models_records import Task
+from components.controller.accounts.auth import find_user
+from components.controller.api.app import create_app
+from components.controller.composition import Controller
+from components.controller.db.models_records import Task
 from tests.contract.vmc_client import ADMIN, PASSWORD, Vmc, body_of, controller_in, served
 
 
@@ -301,7 +301,7 @@ def test_pages_of_applications(vmc: Vmc, admin: Vmc) -> None:
 
 
 def test_usage_and_tasks_on_sqlite(vmc: Vmc, controller: Controller) -> None:
-    one, tasks, taker = account(vmc, "small@b.com"), controller.operations.tasks, controller.operations.usage
+    one, tasks, taker = account(vmc, "small@b.com"), controller.tasks, controller.usage
     one.call("POST", "/apps", body_of("small"))
     id_ = one.call("GET", "/v2/apps").json()["apps"][0]["id"]
     now = int(time.time())
@@ -340,7 +340,7 @@ def test_usage_and_tasks_on_sqlite(vmc: Vmc, controller: Controller) -> None:
     ]
     tasks.prune(now + 8 * 86400.0)
     assert [t["id"] for t in one.call("GET", "/v2/apps/small/tasks").json()["tasks"]] == ["t3"]
-    controller.operations.prune(now + 801 * 86400.0)
+    controller.housekeeping.prune(now + 801 * 86400.0)
     assert one.call("GET", "/v2/usage").json()["usage"] == []
     assert one.call("DELETE", "/apps/small").status == 200
     with controller.db.session() as session:
@@ -386,5 +386,5 @@ def test_events(vmc: Vmc, admin: Vmc, controller: Controller) -> None:
     for bad in ("since=x", "limit=0", "after=x", "colour=1"):
         assert one.call("GET", f"/v2/events?{bad}").code == (400, 100)
     assert vmc.call("GET", "/v2/events").code == (403, 200)
-    controller.operations.prune(found[0]["at"] + 91 * 86400.0)
+    controller.housekeeping.prune(found[0]["at"] + 91 * 86400.0)
     assert one.call("GET", "/v2/events").json() == {"events": [], "next": None}

@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 from flask import Flask
 
-from components.controller.app import create_app
-from components.controller.context import Controller
+from components.controller.api.app import create_app
+from components.controller.api.openapi import path_of
+from components.controller.api.openapi_operations import ROWS
+from components.controller.composition import Controller
 from components.controller.errors import TABLE
-from components.controller.openapi import path_of
-from components.controller.openapi_table import ROWS
 from tests.contract.vmc_client import controller_in, served
 
 

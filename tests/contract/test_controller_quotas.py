@@ -8,14 +8,14 @@ from typing import Any
 
 import pytest
 
-from components.controller import quotas
-from components.controller.apps import built_from, by_id
-from components.controller.context import Controller
+from components.controller.accounts import quotas
+from components.controller.apps.rows import built_from, by_id
+from components.controller.composition import Controller
+from components.controller.db.models import PENDING, RUNNING, STAGED, STARTED, STOPPED, Staging
+from components.controller.db.models_records import TASK_RUNNING, Task
 from components.controller.errors import ApiError
-from components.controller.models import PENDING, RUNNING, STAGED, STARTED, STOPPED, Staging
-from components.controller.models_records import TASK_RUNNING, Task
-from components.controller.staging import ABANDONED_SECONDS
-from components.controller.starter import Starter
+from components.controller.instances.dispatcher import Dispatcher
+from components.controller.staging.stagings import ABANDONED_SECONDS
 from tests.contract.vmc_client import ADMIN, PASSWORD, Answer, Vmc, body_of, controller_in, served
 
 
@@ -149,7 +149,7 @@ def test_builds_at_a_time_are_bounded(vmc: Vmc, controller: Controller) -> None:
 def test_a_push_that_may_not_be_built_now_leaves_no_files_behind(
     vmc: Vmc, admin: Vmc, controller: Controller, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(Starter, "has_deas", lambda *_: True)
+    monkeypatch.setattr(Dispatcher, "has_deas", lambda *_: True)
     user = account(vmc, "pushes@b.com")
     assert user.call("POST", "/apps", body_of("pushed", uris=[])).status == 302
     id_ = run(controller, user, "pushed", started_package_hash="b" * 40)
@@ -211,7 +211,7 @@ def test_tasks_and_starts_at_once_keep_the_limit_that_accounts_have_together(
             run(made, one, "a1", instances=3)
             return True
 
-        monkeypatch.setattr(Starter, "has_deas", meanwhile)
+        monkeypatch.setattr(Dispatcher, "has_deas", meanwhile)
         assert put(two, "a2", state="STARTED").code == (403, 607), "another was quicker"
         assert two.call("GET", "/apps/a2").json()["state"] == STOPPED
 

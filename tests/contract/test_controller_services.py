@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from sqlalchemy import select, update
 
-from components.controller.context import Controller
-from components.controller.models import BindingToken, Service
+from components.controller.composition import Controller
+from components.controller.db.models import BindingToken, Service
 from tests.contract.gateway_stub import GatewayStub
 from tests.contract.services_world import (
     as_gateway,

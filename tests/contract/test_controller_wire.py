@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from components.controller.context import Controller
-from components.controller.store import Blocks
+from components.controller.composition import Controller
+from components.controller.storage.store import Blocks
 from tests.contract.vmc_client import ADMIN, Vmc, body_of, controller_in
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import graphlib
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,8 @@ ALLOWED = {code_of(room)[0]: code_of(may) for room, _holds, may in table(PAGE, "
 ONE_IMPORTER = {
     code_of(library)[0]: set(code_of(by)) for library, by, _why in table(PAGE, "Libraries behind one module")
 }
+# The controller's packages and the modules beside them, from the ground up: each imports those before it, and none after.
+CONTROLLER = tuple(code_of(part)[0] for part, _holds in reversed(table(PAGE, "Inside the controller")))
 
 
 def modules() -> list[Path]:
@@ -63,6 +66,63 @@ def test_every_module_lies_in_a_room() -> None:
         if p != ROOT / "components/__init__.py" and not any(p.is_relative_to(ROOT / room) for room in ALLOWED)
     ]
     assert stray == []
+
+
+def above(part: str, names: set[str]) -> set[str]:
+    """The names that lie in parts of the controller which stand after this one, or in no part."""
+    below = CONTROLLER[: CONTROLLER.index(part)] if part in CONTROLLER else ()
+    allowed = tuple(f"components.controller.{p}" for p in (*below, part))
+    return {n for n in names if within(n, ("components.controller",)) and not within(n, allowed)}
+
+
+def controllers() -> dict[str, set[str]]:
+    """Every module of the controller with all that it imports."""
+    return {
+        ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): imports(
+            path.read_text(), ".".join(path.relative_to(ROOT).parent.parts)
+        )
+        for path in (ROOT / "components/controller").rglob("*.py")
+    }
+
+
+def test_no_part_of_the_controller_imports_one_above_it() -> None:
+    found = {
+        module: bad
+        for module, names in controllers().items()
+        if module != "components.controller" and (bad := above(module.split(".")[2], names))
+    }
+    assert found == {}
+
+
+def test_the_order_names_every_part_of_the_controller() -> None:
+    parts = {module.split(".")[2] for module in controllers() if module != "components.controller"}
+    assert parts == set(CONTROLLER)
+    assert len(CONTROLLER) == len(parts)
+
+
+def test_modules_of_the_controller_import_each_other_in_no_circle() -> None:
+    known = controllers()
+    # What is imported is a module, or a name that one has.
+    graph = {
+        module: {n if n in known else n.rpartition(".")[0] for n in names} & known.keys()
+        for module, names in known.items()
+    }
+    assert len(list(graphlib.TopologicalSorter(graph).static_order())) == len(known)
+
+
+@pytest.mark.parametrize(
+    ("part", "source"),
+    [
+        ("apps", "from components.controller.services import rows"),
+        ("apps", "def late():\n    from components.controller.api.context import current_worker"),
+        ("db", "import components.controller.accounts.auth"),
+        ("staging", "from components.controller import lifecycle"),
+        ("staging", "from ..lifecycle import changes"),
+        ("storage", "from components.controller.attic import rags"),
+    ],
+)
+def test_a_part_above_is_seen_in_every_form_of_import(part: str, source: str) -> None:
+    assert above(part, imports(source, f"components.controller.{part}"))
 
 
 @pytest.mark.parametrize("library", ONE_IMPORTER)

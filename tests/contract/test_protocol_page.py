@@ -11,9 +11,9 @@ from typing import Any, cast
 import pytest
 
 from components.common.subjects import CONTRACT, SERVICE_NAMES
-from components.controller.app import create_app
+from components.controller.api.app import create_app
+from components.controller.api.openapi import path_of
 from components.controller.errors import TABLE
-from components.controller.openapi import path_of
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = sorted((ROOT / "docs" / "protocol").glob("*.md"))

@@ -14,9 +14,9 @@ from components.common.bus import Bus
 from components.common.config import BusConfig, parse
 from components.common.identity import Identity
 from components.common.subjects import COMPONENTS, CONTRACT, SERVICE_NAMES, SERVICES, permissions
-from components.controller.gateways import Handle as ControllersHandle
-from components.controller.gateways import Instance
-from components.controller.services import OfferingRequest
+from components.controller.services.gateway_client import Handle as ControllersHandle
+from components.controller.services.gateway_client import Instance
+from components.controller.services.offerings import OfferingRequest
 from components.services.base.config import GatewayConfig
 from components.services.base.errors import ServiceError
 from components.services.base.ledger import Handles

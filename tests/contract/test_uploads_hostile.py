@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from components.controller.context import Controller
+from components.controller.composition import Controller
 from components.controller.errors import ApiError
-from components.controller.packages import PackageLimits, build_package, parse_resources
-from components.controller.store import Store
+from components.controller.packages.upload import PackageLimits, build_package, parse_resources
+from components.controller.storage.store import Store
 from tests.bench.canary import Canary
 from tests.bench.hostile_corpus import (
     KNOWN,

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from sqlalchemy import text
 
-from components.controller.app import create_app
-from components.controller.context import Controller
+from components.controller.api.app import create_app
+from components.controller.composition import Controller
 from components.controller.errors import TABLE
 from tests.contract import wire_rows, wire_rows_v1
 from tests.contract.vmc_client import ADMIN, PASSWORD, Vmc, body_of, controller_in, served

@@ -17,9 +17,9 @@ from werkzeug.serving import WSGIRequestHandler, make_server
 
 from components.common.config import parse
 from components.common.identity import Identity
-from components.controller.app import create_app
+from components.controller.api.app import create_app
+from components.controller.composition import Controller
 from components.controller.config import ControllerConfig
-from components.controller.context import Controller
 from components.controller.server import prepare
 
 ADMIN, PASSWORD = "admin@ingot.localhost", "correct horse"

@@ -11,9 +11,9 @@ from typing import Any
 
 from sqlalchemy import select, update
 
-from components.controller.auth import Tokens
-from components.controller.context import Controller
-from components.controller.models import STAGED, STARTED, App, Upload
+from components.controller.accounts.auth import Tokens
+from components.controller.composition import Controller
+from components.controller.db.models import STAGED, STARTED, App, Upload
 from tests.contract.gateway_stub import TOKEN, GatewayStub
 from tests.contract.vmc_client import ADMIN, PASSWORD, Answer, Vmc, body_of, controller_in, served
 

@@ -10,9 +10,9 @@ import time
 
 import argon2
 
-from components.controller.auth import find_user, new_epoch
-from components.controller.database import Database
-from components.controller.models import User
+from components.controller.accounts.auth import find_user, new_epoch
+from components.controller.db.database import Database
+from components.controller.db.models import User
 
 QUICK = argon2.PasswordHasher(time_cost=1, memory_cost=8, parallelism=1)
 

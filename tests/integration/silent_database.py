@@ -17,7 +17,7 @@ from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
 
 from components.common.database import unavailable
-from components.controller.database import Database
+from components.controller.db.database import Database
 from tests.integration.servers import postgres
 
 TABLE = "ip silence"

@@ -7,7 +7,7 @@ import threading
 import httpx
 import pytest
 
-from components.controller import quotas
+from components.controller.accounts import quotas
 from tests.integration.platform_fixture import APPS, until
 
 

@@ -16,8 +16,8 @@ from sqlalchemy import func, select, text
 from sqlalchemy.exc import OperationalError
 
 from components.common import database
-from components.controller.database import Database
-from components.controller.models import Event
+from components.controller.db.database import Database
+from components.controller.db.models import Event
 
 PID = text("SELECT pg_backend_pid()")
 

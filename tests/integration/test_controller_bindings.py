@@ -17,8 +17,8 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from sqlalchemy import text
 
-from components.controller.database import Database
-from components.controller.models import Base
+from components.controller.db.database import Database
+from components.controller.db.models import Base
 from tests.contract.gateway_stub import TOKEN, GatewayStub
 from tests.integration.controller_rig import Client, ControllerProcess, Peers, until
 

@@ -22,12 +22,12 @@ from werkzeug.test import TestResponse
 from components.common.config import BusConfig
 from components.common.identity import Identity
 from components.controller import server
-from components.controller.app import create_app
+from components.controller.api.app import create_app
+from components.controller.bus_handlers import BusHandlers
+from components.controller.composition import Controller
 from components.controller.config import ControllerConfig
-from components.controller.context import Controller
-from components.controller.link import Link
-from components.controller.models import STAGED, STARTED, App
-from components.controller.recent import Recent
+from components.controller.db.models import STAGED, STARTED, App
+from components.controller.instances.health_cache import HealthCache
 from tests.integration.controller_rig import ADMIN, PASSWORD, Peers
 
 # What peers say to each other all the time.
@@ -59,7 +59,7 @@ class World:
         return answer
 
     def remember_answers(self, seconds: float) -> None:
-        self.controller.asker._recent = Recent(seconds)
+        self.controller.instance_queries._recent = HealthCache(seconds)
 
     @contextmanager
     def counted(self) -> Iterator[Spent]:
@@ -109,8 +109,8 @@ def world(postgres_url: str, nats_server: str, tmp_path: Path) -> Iterator[World
     peers = Peers(nats_server)
     server.prepare(config)
     controller = Controller.build(config, Identity.fresh("CloudController", 0))
-    link = Link(controller)
-    link.start()
+    handlers = BusHandlers(controller)
+    handlers.start()
     try:
         assert controller.bus.run(controller.bus.bus.wait_connected(20))
         client = create_app(controller).test_client()
@@ -124,7 +124,7 @@ def world(postgres_url: str, nats_server: str, tmp_path: Path) -> Iterator[World
             session.execute(update(App).values(**ready))
         yield made
     finally:
-        link.stop()
+        handlers.stop()
         controller.db.close()
         peers.close()
 

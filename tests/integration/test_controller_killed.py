@@ -22,7 +22,7 @@ import psycopg
 import pytest
 import yaml
 
-from components.controller.sweep import ANYWAY, LEAST_AGE_SECONDS
+from components.controller.upkeep.sweeper import ANYWAY, LEAST_AGE_SECONDS
 from orchestrator.dev.harness import Platform
 from orchestrator.dev.settings import Settings, port_is_free
 from tests.integration.platform_fixture import APPS, Person, until

@@ -18,21 +18,21 @@ from sqlalchemy import text
 
 from components.common.bus_thread import BusThread
 from components.common.config import BusConfig
-from components.controller import quotas
-from components.controller.apps import by_id
-from components.controller.auth import Caller
+from components.controller.accounts import quotas
+from components.controller.accounts.auth import Caller
+from components.controller.apps.rows import by_id
 from components.controller.config import ControllerConfig
-from components.controller.database import Database
-from components.controller.models import STAGED, STARTED, App, Base, User
-from components.controller.one_off import OneOffs
-from components.controller.pool import Pool
-from components.controller.store import Store
+from components.controller.db.database import Database
+from components.controller.db.models import STAGED, STARTED, App, Base, User
+from components.controller.pool.registry import Pool
+from components.controller.storage.store import Store
+from components.controller.tasks.runner import TaskRunner
 from tests.integration import forked
 from tests.integration.controller_rig import ROOT, Client, ControllerProcess, Peers, until
 
 LIMITS = {"memory": 128, "app_uris": 4, "services": 4, "apps": 6, "builds": 8}
 MIGRATE = (
-    "import sys; from components.controller.database import Database; Database(sys.argv[1], 1).migrate()"
+    "import sys; from components.controller.db.database import Database; Database(sys.argv[1], 1).migrate()"
 )
 
 
@@ -161,7 +161,7 @@ def test_a_task_and_a_change_wait_for_each_other_in_one_order(postgres_url: str,
         session.add(app)
     bus = BusThread(config.bus, "none")
     bus.start()
-    tasks = OneOffs(config, db, store, bus, pool)
+    tasks = TaskRunner(config, db, store, bus, pool)
     caller = Caller(owner.id, owner.email, admin=False)
     try:
         with ThreadPoolExecutor(1) as threads:

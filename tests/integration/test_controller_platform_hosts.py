@@ -12,7 +12,7 @@ import sqlalchemy
 from sqlalchemy import insert, select
 
 from components.common.errors import BusUnavailableError
-from components.controller.models import App, Route
+from components.controller.db.models import App, Route
 from tests.contract.vmc_client import body_of, controller_in, served
 from tests.integration.controller_rig import ADMIN, PASSWORD, Client, ControllerProcess, Peers, until
 

@@ -12,11 +12,11 @@ from typing import Any
 import pytest
 
 from components.common.messages import DeaStart
-from components.controller import apps
+from components.controller.apps.messages import start_message
 from components.controller.config import ControllerConfig
-from components.controller.database import Database
-from components.controller.models import App
-from components.controller.store import Store
+from components.controller.db.database import Database
+from components.controller.db.models import App
+from components.controller.storage.store import Store
 from components.dea.environment import services_by_label
 from tests.integration.common_rig import NatsServer
 from tests.integration.controller_rig import Client, ControllerProcess, close_clients
@@ -57,7 +57,7 @@ class Setting:
         try:
             with db.session() as session:
                 app = session.query(App).one()
-                message: DeaStart = apps.start_message(app, config, Store(folder))
+                message: DeaStart = start_message(app, config, Store(folder))
         finally:
             db.close()
         return dict(json.loads(json.dumps(services_by_label(message.services))))

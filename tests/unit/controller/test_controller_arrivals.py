@@ -6,11 +6,11 @@ import json
 
 import pytest
 
-from components.controller.arrivals import GATHERED, MAX_HEAD, Arrival, State
 from components.controller.errors import SlowError
-from components.controller.insiders import Insiders
-from components.controller.places import GRACE_SECONDS, LEAST_RATE, Held, Paced, Places
-from components.controller.worker import refusal
+from components.controller.gunicorn_worker import refusal
+from components.controller.requests.arrivals import GATHERED, MAX_HEAD, Arrival, State
+from components.controller.requests.insiders import Insiders
+from components.controller.requests.thread_limits import GRACE_SECONDS, LEAST_RATE, Held, Paced, Places
 
 HEAD = b"POST /users HTTP/1.1\r\nHost: api\r\n"
 

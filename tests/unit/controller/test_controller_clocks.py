@@ -12,12 +12,10 @@ import pytest
 from components.common.bus_thread import BusThread
 from components.common.config import BusConfig
 from components.common.messages import Capacity, DeaBeat
-from components.controller import leases, machines, staging
 from components.controller.config import ControllerConfig
-from components.controller.database import Database
-from components.controller.errors import ApiError
-from components.controller.gateways import Gateways
-from components.controller.models import (
+from components.controller.db import leases
+from components.controller.db.database import Database
+from components.controller.db.models import (
     FAILED,
     RUNNING,
     STARTED,
@@ -30,14 +28,18 @@ from components.controller.models import (
     Staging,
     User,
 )
-from components.controller.pool import Pool
-from components.controller.services_work import Services
-from components.controller.staging import ABANDONED_SECONDS, Stagings, silent
-from components.controller.starter import Starter
-from components.controller.store import Store
-from components.controller.sweep import Sweeper
-from components.controller.task_watch import NEVER_STARTED, PENDING_SECONDS, Open, TaskWatch
-from components.controller.updates_runner import HOLD_SECONDS, Updates, _Memory
+from components.controller.errors import ApiError
+from components.controller.instances.dispatcher import Dispatcher
+from components.controller.pool import machines
+from components.controller.pool.registry import Pool
+from components.controller.rolling_updates.runner import HOLD_SECONDS, RollingUpdates, _Memory
+from components.controller.services.broker import ServiceBroker
+from components.controller.services.gateway_client import GatewayClient
+from components.controller.staging import stagings
+from components.controller.staging.stagings import ABANDONED_SECONDS, Stagings, silent
+from components.controller.storage.store import Store
+from components.controller.tasks.watch import NEVER_STARTED, PENDING_SECONDS, Open, TaskWatch
+from components.controller.upkeep.sweeper import Sweeper
 
 HOURS = 5 * 3600.0
 
@@ -115,13 +117,13 @@ def test_a_lease_that_an_older_controller_wrote_holds_for_as_long_as_one_may(wor
 
 
 def test_a_staging_of_the_future_is_taken_over(world: World) -> None:
-    ends = staging.Ends(nothing)
+    callbacks = stagings.StagingCallbacks(nothing)
     world.staged(time.time())
-    waiting = world.stagings._claim(1, ends)
+    waiting = world.stagings._claim(1, callbacks)
     assert waiting is not None
     assert waiting.request is None
     world.ahead = -HOURS
-    taken = world.stagings._claim(1, ends)
+    taken = world.stagings._claim(1, callbacks)
     assert taken is not None
     assert taken.request is not None
     assert not silent(0.0, ABANDONED_SECONDS - 1)
@@ -131,11 +133,11 @@ def test_a_staging_of_the_future_is_taken_over(world: World) -> None:
 
 def test_who_waits_for_another_staging_has_a_deadline(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     world.staged(time.time())
-    claim = world.stagings._claim(1, staging.Ends(nothing))
+    claim = world.stagings._claim(1, stagings.StagingCallbacks(nothing))
     assert claim is not None
     # The other stays alive, as far as the row tells.
     monkeypatch.setattr(world.db, "now", lambda session: session.get_one(Staging, 1).alive_at)
-    monkeypatch.setattr(staging, "ABANDONED_SECONDS", 0.5)
+    monkeypatch.setattr(stagings, "ABANDONED_SECONDS", 0.5)
     begun = time.monotonic()
     with pytest.raises(ApiError, match="no result within 1 seconds"):
         world.stagings._await(claim)
@@ -154,10 +156,12 @@ def test_a_sweep_frees_stagings_of_the_future(world: World) -> None:
         assert session.get_one(Staging, 1).state == FAILED
 
 
-def updates_of(world: World) -> Updates:
-    services = Services(world.config, world.db, Gateways({}, broker=""))
-    starter = Starter(world.bus, Pool())
-    return Updates(world.config, world.db, world.store, world.bus, starter=starter, services=services)
+def updates_of(world: World) -> RollingUpdates:
+    services = ServiceBroker(world.config, world.db, GatewayClient({}, broker=""))
+    dispatcher = Dispatcher(world.bus, Pool())
+    return RollingUpdates(
+        world.config, world.db, world.store, world.bus, dispatcher=dispatcher, services=services
+    )
 
 
 def test_an_update_of_the_future_is_taken(world: World) -> None:

@@ -7,13 +7,13 @@ from typing import Any
 import pytest
 
 from components.common.messages import DeaStart, HealthCheck
+from components.controller.apps.change_plan import AppSpec, ChangeRules, plan
 from components.controller.config import Capacity
 from components.controller.errors import ApiError
-from components.controller.starter import wire
-from components.controller.update import Rules, Wanted, plan
+from components.controller.instances.dispatcher import wire
 
-RULES = Rules(Capacity())
-APP = Wanted(name="a", framework="wsgi", details={"health": {"path": "/old", "timeout": 5}})
+RULES = ChangeRules(Capacity())
+APP = AppSpec(name="a", framework="wsgi", details={"health": {"path": "/old", "timeout": 5}})
 
 
 def planned(health: object) -> Any:

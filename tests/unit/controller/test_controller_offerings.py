@@ -11,10 +11,11 @@ from hypothesis import strategies as st
 
 from components.common.config import parse
 from components.common.errors import ConfigError
+from components.controller.apps.messages import type_of
 from components.controller.config import ControllerConfig
-from components.controller.gateways import Endpoint, GatewayError, Gateways
-from components.controller.models import Service
-from components.controller.services import (
+from components.controller.db.models import Service
+from components.controller.services.gateway_client import Endpoint, GatewayClient, GatewayError
+from components.controller.services.offerings import (
     BindRequest,
     OfferingRequest,
     SchemaError,
@@ -25,7 +26,6 @@ from components.controller.services import (
     offered,
     pick,
     split_label,
-    type_of,
     visible,
 )
 
@@ -151,7 +151,7 @@ def ask(answer: Any, endpoint: Endpoint = ENDPOINT) -> Any:
             raise answer
         return httpx.Response(*answer[:1], json=answer[1])
 
-    gateways = Gateways({"redis": "tok"}, httpx.MockTransport(handle))
+    gateways = GatewayClient({"redis": "tok"}, httpx.MockTransport(handle))
     try:
         return gateways.bind(endpoint, "a/b", email="a@b.com", binding_options={})
     finally:

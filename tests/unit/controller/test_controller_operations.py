@@ -8,11 +8,12 @@ import pytest
 from werkzeug.datastructures import MultiDict
 
 from components.common.operation_messages import DeaUsage, LogReply, RouterUsage, UsageSample
-from components.controller import platform_logs, usage
-from components.controller.asked import Cursors, Query, members, whole
+from components.controller.accounts import usage
+from components.controller.client_address import networks, origin
 from components.controller.config import RateLimit
 from components.controller.errors import ApiError
-from components.controller.log_reading import (
+from components.controller.logs import platform_logs
+from components.controller.logs.merge import (
     MOST_INSTANCES,
     MOST_PLACES,
     Line,
@@ -24,9 +25,9 @@ from components.controller.log_reading import (
     share,
     valid_place,
 )
-from components.controller.origin import networks, origin
-from components.controller.rates import MOST_KEYS, Buckets, TooManyError, Welcome
-from components.controller.task_watch import (
+from components.controller.requests.query import Cursors, Query, members, whole
+from components.controller.requests.rate_limit import MOST_KEYS, RateLimiter, TooManyError, Welcome
+from components.controller.tasks.watch import (
     DEA_LOST,
     LOST_SECONDS,
     NEVER_STARTED,
@@ -39,7 +40,7 @@ from components.controller.task_watch import (
 
 
 def test_a_bucket_empties_and_fills() -> None:
-    buckets = Buckets(RateLimit(per_minute=60, burst=3))
+    buckets = RateLimiter(RateLimit(per_minute=60, burst=3))
     assert [buckets.take("a", 100.0) for _ in range(3)] == [0.0] * 3
     assert buckets.take("a", 100.0) == pytest.approx(1.0)
     assert buckets.take("b", 100.0) == 0.0, "others have their own"
@@ -67,9 +68,9 @@ def test_who_succeeded_lately_is_known_for_a_time_and_not_without_end() -> None:
 
 
 def test_no_limit_and_many_names() -> None:
-    free = Buckets(RateLimit(per_minute=0, burst=1))
+    free = RateLimiter(RateLimit(per_minute=0, burst=1))
     assert not any(free.take("a", 1.0) for _ in range(1000))
-    few = Buckets(RateLimit(per_minute=1, burst=1))
+    few = RateLimiter(RateLimit(per_minute=1, burst=1))
     for n in range(MOST_KEYS + 10):
         few.take(str(n), 1.0)
     assert len(few._levels) == MOST_KEYS

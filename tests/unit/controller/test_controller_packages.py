@@ -12,10 +12,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from components.controller.archives import Names, inspect, safe_name
 from components.controller.errors import ApiError
-from components.controller.packages import PackageLimits, build_package, parse_resources, unpack
-from components.controller.store import Store
+from components.controller.packages.upload import PackageLimits, build_package, parse_resources, unpack
+from components.controller.packages.zip_reader import Names, inspect, safe_name
+from components.controller.storage.store import Store
 
 LIMITS = PackageLimits(size=1 << 20, files=50)
 OWNER = 7

@@ -9,13 +9,13 @@ import pytest
 
 from components.common.config import parse
 from components.common.errors import ConfigError
-from components.controller import views
-from components.controller.auth import Hashing, Tokens, hash_password, verify_password
+from components.controller.accounts.auth import Hashing, Tokens, hash_password, verify_password
+from components.controller.apps import summary
 from components.controller.config import ControllerConfig
 from components.controller.errors import TABLE, ApiError
-from components.controller.live_logs import LiveLogs
-from components.controller.rates import TooManyError
-from components.controller.recent import Recent
+from components.controller.instances.health_cache import HealthCache
+from components.controller.requests.rate_limit import TooManyError
+from components.controller.staging.live_logs import LiveLogs
 
 GOOD = {
     "bus": {"urls": ["nats://127.0.0.1:4222"]},
@@ -135,7 +135,7 @@ def test_live_logs_begin_anew_with_each_task() -> None:
 
 
 def test_what_was_answered_is_known_for_a_moment_and_for_its_version() -> None:
-    recent = Recent(1.0)
+    recent = HealthCache(1.0)
     recent.keep({1: ("a-1", 2), 2: ("b-0", 0)}, 100.0)
     wanted = {1: "a-1", 2: "b-1", 3: "c-0"}
     assert recent.of(wanted, 100.9) == {1: 2}
@@ -147,8 +147,8 @@ def test_what_was_answered_is_known_for_a_moment_and_for_its_version() -> None:
 def test_what_was_answered_is_forgotten_where_there_is_too_much_of_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("components.controller.recent.MOST", 3)
-    recent = Recent(1.0)
+    monkeypatch.setattr("components.controller.instances.health_cache.MOST", 3)
+    recent = HealthCache(1.0)
     recent.keep({1: ("v", 1), 2: ("v", 2)}, 100.0)
     recent.keep({3: ("v", 3)}, 100.9)
     recent.keep({4: ("v", 4)}, 101.0)
@@ -156,7 +156,7 @@ def test_what_was_answered_is_forgotten_where_there_is_too_much_of_it(
 
 
 def test_an_application_is_shown_by_the_columns_of_its_view() -> None:
-    names = [column.key for column in views.COLUMNS[:-2]]
-    assert names == [field.name for field in dataclasses.fields(views.View)][:-2]
-    assert views.names("b.c/a.c") == ["a.c", "b.c"]
-    assert views.names(None) == []
+    names = [column.key for column in summary.COLUMNS[:-2]]
+    assert names == [field.name for field in dataclasses.fields(summary.AppSummary)][:-2]
+    assert summary.names("b.c/a.c") == ["a.c", "b.c"]
+    assert summary.names(None) == []

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from components.common.messages import Capacity, DeaBeat
-from components.controller.placement import Candidate, Need, place
-from components.controller.pool import PENDING_SECONDS, REMEMBER_SECONDS, Pool, remembered
+from components.controller.pool.placement import Candidate, Need, place
+from components.controller.pool.registry import PENDING_SECONDS, REMEMBER_SECONDS, Pool, remembered
 
 NEED = Need(droplet=1, memory=64, disk=10, runtime="python3")
 

@@ -14,17 +14,19 @@ from sqlalchemy.event import listens_for
 from components.common import database
 from components.common.bus_thread import BusThread
 from components.common.config import BusConfig
-from components.controller import events, one_off
-from components.controller.auth import Caller
+from components.controller.accounts import events
+from components.controller.accounts.auth import Caller
 from components.controller.config import ControllerConfig
-from components.controller.database import Database
-from components.controller.models import App, Base, Event, User
-from components.controller.models_records import TASK_RUNNING, TASK_SUCCEEDED, Task, UsageDay
-from components.controller.one_off import LISTED, TAILS
-from components.controller.operations import Operations
-from components.controller.places import Held
-from components.controller.pool import Pool
-from components.controller.store import Store
+from components.controller.db.database import Database
+from components.controller.db.models import App, Base, Event, User
+from components.controller.db.models_records import TASK_RUNNING, TASK_SUCCEEDED, Task, UsageDay
+from components.controller.db.workers import Workers
+from components.controller.pool.registry import Pool
+from components.controller.requests.limits import RequestLimits
+from components.controller.storage.store import Store
+from components.controller.tasks import runner
+from components.controller.tasks.runner import LISTED, TAILS, TaskRunner
+from components.controller.upkeep.housekeeping import Housekeeping
 
 
 @pytest.fixture
@@ -36,8 +38,8 @@ def db(tmp_path: Path) -> Iterator[Database]:
 
 
 @pytest.fixture
-def operations(db: Database, tmp_path: Path) -> Iterator[Operations]:
-    config = ControllerConfig(
+def config(tmp_path: Path) -> ControllerConfig:
+    return ControllerConfig(
         bus=BusConfig(urls=["nats://127.0.0.1:1"]),
         database_url="sqlite:///x",
         share_path=str(tmp_path / "share"),
@@ -45,10 +47,19 @@ def operations(db: Database, tmp_path: Path) -> Iterator[Operations]:
         bulk_password="b",
         staging_password="s",
     )
+
+
+@pytest.fixture
+def tasks(config: ControllerConfig, db: Database, tmp_path: Path) -> Iterator[TaskRunner]:
     bus = BusThread(config.bus, "test")
     bus.start()
-    yield Operations.build(config, db, bus, Pool(), Store(tmp_path / "share"), polls=Held.of(4).polls)
+    yield TaskRunner(config, db, Store(tmp_path / "share"), bus, Pool())
     bus.close()
+
+
+@pytest.fixture
+def housekeeping(config: ControllerConfig, db: Database, tasks: TaskRunner) -> Housekeeping:
+    return Housekeeping(config, db, RequestLimits.of(config, db), Workers(db), tasks)
 
 
 def task(number: int, app_id: int, ended_at: float | None) -> Task:
@@ -77,7 +88,7 @@ def test_an_application_keeps_a_hundred_tasks_and_what_twenty_said(db: Database)
         session.add_all(task(number, 1, float(number)) for number in range(1, LISTED + 30))
         session.add_all([task(0, 1, None), task(1, 2, 1.0)])
         session.flush()
-        one_off._forget(session, 1)
+        runner._forget(session, 1)
     with db.session() as session:
         ended = (
             select(Task).where(Task.app_id == 1, Task.ended_at.is_not(None)).order_by(Task.ended_at.desc())
@@ -90,7 +101,7 @@ def test_an_application_keeps_a_hundred_tasks_and_what_twenty_said(db: Database)
         assert session.get_one(Task, "1-0").tail == session.get_one(Task, "2-1").tail == "said"
 
 
-def test_a_task_that_is_begun_bounds_those_that_ended(db: Database, operations: Operations) -> None:
+def test_a_task_that_is_begun_bounds_those_that_ended(db: Database, tasks: TaskRunner) -> None:
     with db.session() as session:
         owner = User(id=1, email="o@example.org", crypted_password="x", created_at=0)
         session.add(
@@ -107,7 +118,7 @@ def test_a_task_that_is_begun_bounds_those_that_ended(db: Database, operations: 
         )
         session.flush()
         session.add_all(task(number, 1, float(number)) for number in range(1, LISTED + 30))
-    begun = operations.tasks.create(Caller(1, "o@example.org", admin=False), "a", {"command": "true"})
+    begun = tasks.create(Caller(1, "o@example.org", admin=False), "a", {"command": "true"})
     with db.session() as session:
         ids = set(session.scalars(select(Task.id).where(Task.app_id == 1)))
     assert ids == {begun["id"], *(f"1-{number}" for number in range(31, LISTED + 30))}
@@ -147,7 +158,7 @@ def test_refusals_at_the_door_are_bounded_and_push_out_nothing_else(
 
 def test_old_rows_go_however_many_they_are_and_one_kind_after_another(
     db: Database,
-    operations: Operations,
+    housekeeping: Housekeeping,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
@@ -164,7 +175,7 @@ def test_old_rows_go_however_many_they_are_and_one_kind_after_another(
         )
     removals: list[int] = []
     count(db, removals)
-    operations.prune(time.time())
+    housekeeping.prune(time.time())
     assert removals == [2, 2, 1, 2, 2, 2, 0, 0, 0]
     with db.session() as session:
         assert [row.path for row in session.scalars(select(Event))] == ["/new"]
@@ -174,7 +185,7 @@ def test_old_rows_go_however_many_they_are_and_one_kind_after_another(
         session.flush()
         session.add(task(1, 1, 1.0))
         session.execute(text("ALTER TABLE events RENAME TO lost"))
-    operations.prune(time.time())
+    housekeeping.prune(time.time())
     with db.session() as session:
         assert session.get(Task, "1-1") is None
     assert "prune_failed" in capsys.readouterr().out

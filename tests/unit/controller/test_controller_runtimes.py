@@ -8,10 +8,10 @@ import pytest
 
 from components.common.frameworks import check_offered, info_frameworks, info_runtimes, offered
 from components.common.messages import Capacity, DeaBeat
+from components.controller.apps.change_plan import AppSpec
+from components.controller.apps.runtimes import check, versions
 from components.controller.errors import ApiError
-from components.controller.pool import Pool
-from components.controller.runtimes import check, versions
-from components.controller.update import Wanted
+from components.controller.pool.registry import Pool
 
 
 def pool(*said: dict[str, str] | None) -> Pool:
@@ -40,7 +40,7 @@ def test_the_lowest_version_is_what_can_be_counted_on() -> None:
 @pytest.mark.parametrize("said", [(), (None,), ({"python3": "3.11.2"}, None)])
 def test_nothing_is_ruled_out_while_somebody_has_not_said(said: tuple[dict[str, str] | None, ...]) -> None:
     assert versions(pool(*said)) is None
-    check(pool(*said), Wanted("a"), Wanted("a", runtime="php", framework="php"))
+    check(pool(*said), AppSpec("a"), AppSpec("a", runtime="php", framework="php"))
 
 
 def test_names_of_a_foreign_dea_count_with_the_tables_version() -> None:
@@ -51,18 +51,18 @@ def test_names_of_a_foreign_dea_count_with_the_tables_version() -> None:
 def test_a_runtime_that_no_dea_has_is_refused_with_those_there_are() -> None:
     there = pool({"python3": "3.11.2"})
     with pytest.raises(ApiError) as refused:
-        check(there, Wanted("a"), Wanted("a", framework="sinatra", runtime="ruby"))
+        check(there, AppSpec("a"), AppSpec("a", framework="sinatra", runtime="ruby"))
     assert refused.value.code == 307
     assert (
         "no DEA of this platform has the runtime ruby; there are: python3 3.11.2" in refused.value.description
     )
-    check(there, Wanted("a"), Wanted("a", framework="wsgi", runtime="python3"))
-    check(there, Wanted("a"), Wanted("a", framework="standalone"))
+    check(there, AppSpec("a"), AppSpec("a", framework="wsgi", runtime="python3"))
+    check(there, AppSpec("a"), AppSpec("a", framework="standalone"))
 
 
 def test_an_application_whose_runtime_went_away_can_still_be_changed_and_stopped_but_not_started() -> None:
     there = pool({"python3": "3.11.2"})
-    stopped, started = Wanted("a", runtime="ruby"), Wanted("a", runtime="ruby", state="STARTED")
+    stopped, started = AppSpec("a", runtime="ruby"), AppSpec("a", runtime="ruby", state="STARTED")
     check(there, started, started)
     check(there, started, stopped)
     with pytest.raises(ApiError):

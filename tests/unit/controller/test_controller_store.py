@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from components.controller.store import Store
+from components.controller.storage.store import Store
 
 
 def test_sources_are_the_controllers_own_and_droplets_are_read_by_deas(tmp_path: Path) -> None:

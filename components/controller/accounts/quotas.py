@@ -1,0 +1,232 @@
+"""What an account may use and what it uses: the platform's defaults, its own limits over them, and its sums."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+from sqlalchemy import Connection, bindparam, func, or_, select
+from sqlalchemy.orm import Session
+
+from components.controller.config import Capacity, ControllerConfig
+from components.controller.db.database import Database
+from components.controller.db.models import RUNNING, STARTED, App, Route, ServiceConfig, Staging, User
+from components.controller.db.models_records import TASK_OPEN, Quota, Task
+from components.controller.errors import ApiError
+from components.controller.requests.query import members, whole
+
+# Those of 2011, which `/info` shows, and all.
+OLD_NAMES = ("memory", "apps", "app_uris", "services")
+NAMES = (*OLD_NAMES, "instances", "disk", "routes", "builds")
+MOST = 1 << 30
+# The code of the error.
+TOO_MANY_BUILDS = 606
+_LOCK = select(User.id).where(User.id == bindparam("user_id")).with_for_update()
+_STARTED = (App.state == STARTED) & (App.id != bindparam("without"))
+# Open tasks are few, and asked for once.
+_TASKS = (
+    select(
+        App.owner_id,
+        func.sum(Task.memory).label("memory"),
+        func.count().label("count"),
+        func.sum(App.disk_quota).label("disk"),
+    )
+    .select_from(Task)
+    .join(App, App.id == Task.app_id)
+    .where(or_(*(Task.state == state for state in TASK_OPEN)))
+    .group_by(App.owner_id)
+    .subquery()
+    .c
+)
+_SERVICES = select(func.count()).select_from(ServiceConfig).where(ServiceConfig.user_id == User.id)
+_ROUTES = (
+    select(func.count())
+    .select_from(Route)
+    .join(App, App.id == Route.app_id)
+    .where(App.owner_id == User.id, App.id != bindparam("without"))
+)
+# All of it at once: every application that is shown, made or changed asks one part of it or another.
+_STANDING = (
+    select(
+        User.admin,
+        User.registered,
+        func.count(App.id),
+        func.count(App.id).filter(_STARTED),
+        func.sum(App.memory * App.instances).filter(_STARTED),
+        func.sum(App.instances).filter(_STARTED),
+        func.sum(App.disk_quota * App.instances).filter(_STARTED),
+        _TASKS.memory,
+        _TASKS["count"],
+        _TASKS.disk,
+        _ROUTES.correlate(User).scalar_subquery(),
+        _SERVICES.correlate(User).scalar_subquery(),
+        *(getattr(Quota, name) for name in NAMES),
+    )
+    .select_from(User)
+    .outerjoin(Quota, Quota.user_id == User.id)
+    .outerjoin(App, App.owner_id == User.id)
+    .outerjoin(_TASKS.owner_id.table, _TASKS.owner_id == User.id)
+    .where(User.id == bindparam("user_id"))
+    .group_by(User.id, Quota.user_id, _TASKS.memory, _TASKS["count"], _TASKS.disk)
+)
+
+
+_REGISTERED = (
+    select(func.sum(App.memory * App.instances), func.sum(App.instances))
+    .join(User, User.id == App.owner_id)
+    .where(User.registered, App.state == STARTED)
+)
+_REGISTERED_TASKS = (
+    select(func.sum(Task.memory), func.count())
+    .select_from(Task)
+    .join(App, App.id == Task.app_id)
+    .join(User, User.id == App.owner_id)
+    .where(User.registered, Task.state.in_(TASK_OPEN))
+)
+_REGISTERED_LOCK = "registered"
+_ACCOUNTS = select(func.count()).select_from(User).where(User.registered)
+_BUILDS = (
+    select(func.count())
+    .select_from(Staging)
+    .join(App, App.id == Staging.app_id)
+    .where(
+        App.owner_id == bindparam("owner_id"),
+        App.id != bindparam("app_id"),
+        Staging.state == RUNNING,
+        Staging.alive_at > bindparam("since"),
+    )
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """What an account has. `memory`, `instances` and `disk` (MB): of its `started` applications and its open tasks."""
+
+    capacity: Capacity
+    admin: bool
+    registered: bool
+    apps: int
+    started: int
+    memory: int
+    instances: int
+    disk: int
+    routes: int
+    services: int
+
+
+def lock(asked: Connection, user_id: int) -> bool:
+    """Hold an account until the transaction ends: what it has is kept by one request at a time. False: it is gone."""
+    return asked.execute(_LOCK, {"user_id": user_id}).one_or_none() is not None
+
+
+def standing(
+    asked: Connection, config: ControllerConfig, user_id: int, *, without: int | None = None
+) -> Standing:
+    """Give what an account has and may have, what the application `without` uses left out of the sums.
+
+    Raises:
+        ApiError: 201 for an account that is gone.
+    """
+    row = asked.execute(_STANDING, {"user_id": user_id, "without": without or 0}).one_or_none()
+    if row is None:
+        raise ApiError(201)
+    admin, registered, apps, started, memory, instances, disk, *more = row
+    tasks_memory, tasks, tasks_disk, routes, services, *own = more
+    return Standing(
+        capacity=_effective(config, dict(zip(NAMES, own, strict=True)), admin=admin),
+        admin=admin,
+        registered=registered,
+        apps=apps,
+        started=started,
+        memory=int(memory or 0) + int(tasks_memory or 0),
+        instances=int(instances or 0) + int(tasks or 0),
+        disk=int(disk or 0) + int(tasks_disk or 0),
+        routes=routes,
+        services=services,
+    )
+
+
+def limits(session: Session, config: ControllerConfig, user_id: int, *, admin: bool) -> Capacity:
+    """Give an account's limits."""
+    own = session.get(Quota, user_id)
+    return _effective(config, {name: getattr(own, name) for name in NAMES} if own else {}, admin=admin)
+
+
+def _effective(config: ControllerConfig, own: Mapping[str, int | None], *, admin: bool) -> Capacity:
+    default = config.admin_capacity if admin else config.user_capacity
+    chosen = {name: value for name, value in own.items() if value is not None}
+    return msgspec.structs.replace(default, **chosen) if chosen else default
+
+
+def change(session: Session, user_id: int, body: Mapping[str, Any]) -> None:
+    """Write an account's own limits: those named change, null goes back to the platform's default.
+
+    Raises:
+        ApiError: 100, naming the member.
+    """
+    members(body, NAMES)
+    given = {name: whole(body, name, None, 0, MOST) for name in NAMES if name in body}
+    row = session.get(Quota, user_id)
+    if row is None:
+        row = Quota(user_id=user_id)
+        session.add(row)
+    for name, value in given.items():
+        setattr(row, name, value)
+
+
+def shape(capacity: Capacity, names: tuple[str, ...] = NAMES) -> dict[str, int]:
+    """Show limits, MB and counts."""
+    return {name: getattr(capacity, name) for name in names}
+
+
+def check_registered(
+    db: Database, session: Session, config: ControllerConfig, memory: int, instances: int
+) -> None:
+    """Say whether all accounts that registered themselves together may run so much more; one that runs nothing more may.
+
+    Until the transaction ends nobody else of them is judged. The application and its owner are locked before.
+
+    Raises:
+        ApiError: 607.
+    """
+    if memory <= 0 and instances <= 0:
+        return
+    db.lock(session, _REGISTERED_LOCK)
+    most, asked = config.registered_limit, session.connection()
+    used = zip(asked.execute(_REGISTERED).one(), asked.execute(_REGISTERED_TASKS).one(), strict=True)
+    used_memory, used_instances = (int(started or 0) + int(tasks or 0) for started, tasks in used)
+    if used_memory + memory > most.memory:
+        raise ApiError(607, "memory")
+    if used_instances + instances > most.instances:
+        raise ApiError(607, "instances")
+
+
+def check_registration(asked: Connection, config: ControllerConfig) -> None:
+    """Say whether one more may register.
+
+    Raises:
+        ApiError: 607.
+    """
+    if asked.execute(_ACCOUNTS).scalar_one() >= config.registered_limit.accounts:
+        raise ApiError(607, "an account")
+
+
+def check_builds(asked: Connection, app: App, most: int, since: float) -> None:
+    """Say whether an owner may have one more application built; the owner's row is locked, so that one is counted after another.
+
+    Args:
+        asked: the transaction.
+        app: the one that is to be built.
+        most: how many builds the owner may have at a time.
+        since: builds that nobody has renewed since then are over.
+
+    Raises:
+        ApiError: 606.
+    """
+    lock(asked, app.owner_id)
+    given = {"owner_id": app.owner_id, "app_id": app.id, "since": since}
+    running = asked.execute(_BUILDS, given).scalar_one()
+    if running >= most:
+        raise ApiError(TOO_MANY_BUILDS, running + 1, most)

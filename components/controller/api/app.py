@@ -1,0 +1,172 @@
+"""The Flask application: families of routes, one shape of errors, who asks, and a record of what was changed."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from typing import IO
+
+from flask import Flask, Request, Response, g, jsonify, request
+from prometheus_client import Counter, Histogram
+from sqlalchemy.exc import DataError, SQLAlchemyError
+from werkzeug.exceptions import HTTPException
+from werkzeug.routing import PathConverter
+
+from components.common import log
+from components.common.database import unavailable
+from components.common.share import ShareUnwellError
+from components.controller.accounts.auth import caller_of
+from components.controller.api.audit import client_address, record, shown_path
+from components.controller.api.context import EXTENSION, current_worker
+from components.controller.api.routes import BLUEPRINTS
+from components.controller.composition import Controller
+from components.controller.errors import NO_DATABASE, NO_SHARE, ApiError, BusyError, unexpected
+from components.controller.requests.body import MethodOverride
+from components.controller.requests.rate_limit import TooManyError
+from components.controller.storage import scratch_names
+from components.controller.storage.store import full
+
+REQUESTS = Counter("ingot_controller_requests_total", "Requests answered.", ["method", "route", "status"])
+SECONDS = Histogram(
+    "ingot_controller_request_seconds",
+    "How long requests took.",
+    ["method", "route"],
+    buckets=(0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30, 120),
+)
+# Paths that are asked every second and say nothing about users.
+_QUIET = ("/healthz", "/readyz", "/metrics", "/varz", "/v2/leases/", "/bulk/")
+_OPEN = (*_QUIET, "/staging/", "/staged_droplets/")
+MAX_FORM_FIELD = 64 << 20
+logger = log.get(__name__)
+
+
+class AnyPath(PathConverter):
+    """The rest of a path, whatever is in it: doubled slashes, a leading one, nothing."""
+
+    regex = ".*?"
+    # A slash is part of it; Werkzeug would conclude otherwise from the expression, which has none.
+    part_isolating = False
+    weight = 300
+
+
+class _Request(Request):
+    """Uploads go to the share's or the temporary disk, never to memory."""
+
+    max_form_memory_size = MAX_FORM_FIELD
+
+    def _get_file_stream(
+        self,
+        total_content_length: int | None,  # noqa: ARG002 - the library's signature
+        content_type: str | None,  # noqa: ARG002
+        filename: str | None = None,  # noqa: ARG002
+        content_length: int | None = None,  # noqa: ARG002
+    ) -> IO[bytes]:
+        return tempfile.NamedTemporaryFile(
+            dir=current_worker().config.temp_path, prefix=scratch_names.local("upload")
+        )
+
+
+def create_app(controller: Controller) -> Flask:
+    """Make the application of one worker."""
+    app = Flask("ingot_controller", static_folder=None)
+    app.request_class = _Request
+    app.wsgi_app = MethodOverride(app.wsgi_app)  # type: ignore[method-assign]  # as Flask's own manual does it
+    app.config["MAX_CONTENT_LENGTH"] = controller.config.max_upload_mb << 20
+    app.extensions[EXTENSION] = controller
+    app.json.sort_keys = False  # type: ignore[attr-defined]  # the default provider has it
+    # An encoded path may begin with a slash; it must not be answered with a redirect (protocol 1.12).
+    app.url_map.merge_slashes = False
+    app.url_map.strict_slashes = False
+    app.url_map.redirect_defaults = False
+    app.url_map.converters["any_path"] = AnyPath
+    for blueprint in BLUEPRINTS:
+        app.register_blueprint(blueprint)
+    app.before_request(_identify)
+    app.after_request(_record)
+    app.register_error_handler(ApiError, _api_error)
+    app.register_error_handler(HTTPException, _http_error)
+    app.register_error_handler(SQLAlchemyError, _database_error)
+    app.register_error_handler(DataError, lambda _error: _api_error(ApiError(100, "a text is not one")))
+    app.register_error_handler(ShareUnwellError, _share_error)
+    app.register_error_handler(Exception, _unexpected)
+    return app
+
+
+def _identify() -> None:
+    g.begun = time.monotonic()
+    g.caller = None
+    if request.url_rule is None or request.path.startswith(_OPEN):
+        return
+    controller = current_worker()
+    if not controller.config.https_required and not request.headers.get("Authorization"):
+        return
+    with controller.db.asking() as connection:
+        caller = g.caller = caller_of(connection, request, controller.tokens, controller.config)
+    if caller is not None:
+        # Who acts for others uses up their own.
+        wait = controller.limits.rates.take(caller.by or caller.email, g.begun)
+        if wait:
+            raise TooManyError(wait)
+
+
+def _record(response: Response) -> Response:
+    rule = str(request.url_rule) if request.url_rule else "unknown"
+    seconds = time.monotonic() - g.get("begun", time.monotonic())
+    REQUESTS.labels(request.method, rule, str(response.status_code)).inc()
+    SECONDS.labels(request.method, rule).observe(seconds)
+    if not request.path.startswith(_QUIET):
+        caller = g.get("caller")
+        logger.info(
+            "request",
+            method=request.method,
+            path=shown_path(request),
+            status=response.status_code,
+            ms=round(seconds * 1000),
+            user=caller.email if caller else None,
+            remote=client_address(request),
+        )
+        if not request.path.startswith(_OPEN):
+            record(response)
+    return response
+
+
+def _api_error(error: ApiError) -> tuple[Response, int]:
+    g.error_code = error.code
+    answer = jsonify({"code": error.code, "description": error.description})
+    if isinstance(error, TooManyError | BusyError):
+        answer.headers["Retry-After"] = str(error.seconds)
+    return answer, error.status
+
+
+def _http_error(error: HTTPException) -> tuple[Response, int] | Response:
+    status = error.code or 500
+    if status in (404, 405):
+        return Response(status=404)
+    if status == 413:
+        return _api_error(ApiError(402, "the upload is larger than the platform allows"))
+    if status < 400:
+        return Response(status=status, headers=dict(error.get_headers()))
+    if status < 500:
+        return _api_error(ApiError(100, error.description or error.name))
+    return _api_error(ApiError(111))
+
+
+def _database_error(error: SQLAlchemyError) -> tuple[Response, int]:
+    if unavailable(error):
+        logger.error("database_unavailable", reason=str(error).partition("\n")[0])
+        return _api_error(ApiError(NO_DATABASE))
+    logger.error("database_error", reason=type(error).__name__, exc_info=error)
+    return _api_error(ApiError(101))
+
+
+def _share_error(_error: ShareUnwellError) -> tuple[Response, int]:
+    logger.error("share_unavailable", path=request.path)
+    return _api_error(ApiError(NO_SHARE))
+
+
+def _unexpected(error: Exception) -> tuple[Response, int]:
+    if full(error):
+        logger.error("disk_full", path=request.path, reason=str(error))
+        return _api_error(unexpected("the platform's disk is full; tell its operator"))
+    logger.error("request_failed", path=request.path, exc_info=error)
+    return _api_error(ApiError(111))

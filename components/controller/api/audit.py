@@ -1,0 +1,130 @@
+"""Who changed what, from where, and how it ended: rows of ccdb, and `vcap.cc.events` (protocol 2.4)."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from flask import Request, Response, g, request
+from sqlalchemy import insert
+from sqlalchemy.exc import SQLAlchemyError
+
+from components.common import log
+from components.controller.accounts.auth import Caller
+from components.controller.accounts.events import NOBODY
+from components.controller.api.context import current_worker
+from components.controller.client_address import origin, subscriber
+from components.controller.db.models import Event
+from components.controller.errors import NO_DATABASE, TABLE
+
+_CHANGING = ("POST", "PUT", "DELETE", "PATCH")
+# Segments of paths that open something to any reader of them: view and its part.
+_SECRET_PARTS = {
+    "services_v1.show_token": "text",
+    "services_v1.forget_token": "text",
+    "staging.deliver": "upload_id",
+}
+_KEEP = insert(Event).inline()
+logger = log.get(__name__)
+
+
+def client_address(of: Request) -> str:
+    """Return the address a request comes from, as far as our routers tell."""
+    return origin(of.remote_addr, of.headers.get("X-Forwarded-For", ""), current_worker().routers)[:64]
+
+
+def client_network(of: Request) -> str:
+    """Return what limits of a client's address count by."""
+    return subscriber(client_address(of))
+
+
+def shown_path(of: Request) -> str:
+    """Return a request's path without the part that is a secret."""
+    name = _SECRET_PARTS.get(of.endpoint or "")
+    secret = (of.view_args or {}).get(name) if name else None
+    return (of.path.replace(str(secret), log.MASK) if secret else of.path)[:512].replace("\0", "")
+
+
+def record(response: Response) -> None:
+    """Write an event for a call that changes something, also for one that failed."""
+    if request.method not in _CHANGING or request.url_rule is None or response.status_code == 429:
+        return
+    if g.get("error_code") == NO_DATABASE:
+        # The event could not be written either, and the client would wait for that as well.
+        return
+    caller: Caller | None = g.get("caller")
+    who = (caller.by or caller.email) if caller is not None else _claimed(response)
+    if not who:
+        return
+    event: dict[str, Any] = {
+        "at": time.time(),
+        "who": who,
+        "acting_for": caller.email if caller is not None and caller.by else "",
+        "method": request.method,
+        "path": shown_path(request),
+        "status": response.status_code,
+        "app": _app()[:255],
+        "origin": client_address(request),
+        "outcome": _outcome(response.status_code),
+    }
+    try:
+        with current_worker().db.asking() as connection:
+            connection.execute(_KEEP, event)
+    except SQLAlchemyError:
+        logger.exception("event_not_kept")
+    current_worker().bus.publish("vcap.cc.events", _line(event))
+
+
+def _line(event: Mapping[str, Any]) -> list[Any]:
+    result = "SUCCEEDED" if event["status"] < 400 else "FAILED"
+    return [event["at"], "USER", event["who"], f"{event['method']}:{event['path']}", result]
+
+
+def _claimed(response: Response) -> str:
+    """Return who an anonymous caller says they are, where they log in or register; else the refused are nobody.
+
+    Gateways and stagers show passwords of their own and are no users: what they do well is not written down.
+    """
+    if response.status_code >= 400 and _too_many():
+        return ""
+    email: object = None
+    if request.endpoint == "users.token":
+        email = (request.view_args or {}).get("email")
+    elif request.endpoint == "users.create":
+        email = _member("email")
+    if isinstance(email, str) and email:
+        return email.strip().lower()[:255].replace("\0", "")
+    return NOBODY if response.status_code >= 400 else ""
+
+
+def _too_many() -> bool:
+    """Return whether enough refusals of strangers are written down: from this address, or from all."""
+    limits, now = current_worker().limits, time.monotonic()
+    return bool(limits.refused.take(client_network(request), now) or limits.refused_all.take("", now))
+
+
+def _app() -> str:
+    if request.endpoint == "apps.create":
+        name = _member("name")
+        return name.replace("\0", "") if isinstance(name, str) else ""
+    if "/apps/<name>" in str(request.url_rule):
+        return str((request.view_args or {}).get("name", "")).replace("\0", "")
+    return ""
+
+
+def _member(name: str) -> object:
+    # Only of a body that the route has read: one that was refused unread is not parsed.
+    body = g.get("body")
+    return body.get(name) if isinstance(body, dict) else None
+
+
+def _outcome(status: int) -> str:
+    if status < 400:
+        return "succeeded"
+    code = g.get("error_code")
+    if code not in TABLE:
+        return "failed"
+    # Without the facts: those repeat what was sent.
+    text = TABLE[code][1].partition("{")[0].rstrip(" :'")
+    return f"failed: {code} {text}"

@@ -1,0 +1,141 @@
+"""What request handlers have in common: their worker's parts, the caller, the body, and answers of one kind."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, cast
+
+from flask import Response, current_app, g, request
+
+from components.common import log
+from components.common.probes import authorised
+from components.controller.accounts.auth import Caller
+from components.controller.composition import Controller
+from components.controller.errors import BusyError, bad_request, denied, no_app
+from components.controller.requests.body import MAX_ANONYMOUS, MAX_JSON, read_json
+from components.controller.requests.thread_limits import REPEAT_SECONDS, Places
+
+EXTENSION = "ingot"
+logger = log.get(__name__)
+
+
+def current_worker() -> Controller:
+    """Return the parts of the worker that handles this request."""
+    return cast("Controller", current_app.extensions[EXTENSION])
+
+
+def require_user() -> Caller:
+    """Return the authenticated user.
+
+    Raises:
+        ApiError: 200 for an anonymous caller.
+    """
+    caller: Caller | None = g.caller
+    if caller is None:
+        raise denied()
+    return caller
+
+
+def require_admin() -> Caller:
+    """Return the authenticated administrator.
+
+    Raises:
+        ApiError: 200 for anyone else.
+    """
+    caller = require_user()
+    if not caller.admin:
+        raise denied()
+    return caller
+
+
+def json_value(largest: int = MAX_JSON) -> Any:
+    """Read the body as JSON, once; an empty one is an empty object.
+
+    Args:
+        largest: how many bytes one who is known may send.
+
+    Raises:
+        ApiError: 100.
+    """
+    if "body" not in g:
+        known = g.caller is not None or g.get("known", False)
+        g.body = read_json(request, largest if known else MAX_ANONYMOUS)
+    return g.body
+
+
+def known(*, shown: bool) -> bool:
+    """Note whether a component has shown a password or token that holds; return the same."""
+    g.known = g.get("known", False) or shown
+    return shown
+
+
+def json_object() -> Mapping[str, Any]:
+    """Read the body as a JSON object.
+
+    Raises:
+        ApiError: 100.
+    """
+    value = json_value()
+    if not isinstance(value, dict):
+        raise bad_request("the body is not a JSON object")
+    return value
+
+
+def empty_response(status: int = 200) -> Response:
+    """Return the empty success of 2011: one space."""
+    if status == 204:
+        return Response(status=204)
+    return Response(" ", status=status, mimetype="text/html")
+
+
+def stored(place: Path, kind: str) -> Response:
+    """Return a file of the share as an answer.
+
+    Raises:
+        ApiError: 301 when it is not there.
+        ShareUnwellError: the share does not answer.
+    """
+    try:
+        blocks = current_worker().store.read(place)
+    except FileNotFoundError as error:
+        raise no_app() from error
+    return Response(
+        blocks, mimetype=kind, headers={"Content-Length": str(blocks.size)}, direct_passthrough=True
+    )
+
+
+def holding(response: Response, places: Places) -> Response:
+    """Return an answer that a client may take its time to read, for as long as there is a place for that.
+
+    Raises:
+        BusyError: there is none; what the answer had open is closed.
+    """
+    if not places.take():
+        response.close()
+        raise BusyError(REPEAT_SECONDS)
+    # Else the server would send the file by itself, and nobody would hear of its end.
+    response.direct_passthrough = False
+    response.call_on_close(places.give_back)
+    return response
+
+
+def insiders_only() -> None:
+    """Let nobody pass but the platform's own machines.
+
+    Raises:
+        ApiError: 200 for anyone else, and for whom a router speaks.
+    """
+    forwarded = "X-Forwarded-For" in request.headers
+    if not current_worker().insiders.has(request.remote_addr, forwarded=forwarded):
+        logger.warning(
+            "internal_route_refused", peer=request.remote_addr, forwarded=forwarded, path=request.path[:64]
+        )
+        raise denied()
+
+
+def check_basic_auth(name: str, password: str) -> Response | None:
+    """Return the refusal for a caller that has not shown this name and password, else None."""
+    if known(shown=authorised(request.headers.get("Authorization"), name, password)):
+        return None
+    return Response("denied\n", 401, {"WWW-Authenticate": 'Basic realm="ingot"'}, mimetype="text/plain")

@@ -1,0 +1,181 @@
+"""Describes every route as OpenAPI 3.1: paths and methods from the application itself, the rest from one table."""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any
+
+from flask import Flask
+from werkzeug.routing import Rule
+
+from components.common.version import release
+from components.controller.api.openapi_operations import (
+    BULK,
+    GATEWAY,
+    JSON,
+    OPEN,
+    ROWS,
+    SCHEMAS,
+    STAGING,
+    STATUS,
+    Row,
+    members,
+)
+from components.controller.errors import TABLE
+
+_BASIC = (BULK, STAGING, STATUS)
+_UNSAID = {"HEAD", "OPTIONS"}
+_ERROR = {JSON: {"schema": {"$ref": "#/components/schemas/Error"}}}
+# Any route may answer so: a database that is away, and what nobody foresaw.
+_ALWAYS = (101, 103, 111)
+
+
+def describe(app: Flask, host: str) -> dict[str, Any]:
+    """Give the whole description.
+
+    Args:
+        app: the application; a view that the table does not name is described by its docstring alone.
+        host: the API's own.
+    """
+    paths: dict[str, dict[str, Any]] = {}
+    for rule in sorted(app.url_map.iter_rules(), key=lambda r: r.rule):
+        view = inspect.getdoc(app.view_functions[rule.endpoint]) or ""
+        row = ROWS.get(rule.endpoint, Row(OPEN, {200: "Object"}))
+        path = paths.setdefault(path_of(rule), {})
+        for method in sorted((rule.methods or set()) - _UNSAID):
+            path[method.lower()] = _operation(rule, method, view, row)
+    return {
+        "openapi": "3.1.0",
+        "info": {"title": "Ingot", "version": release(), "license": {"name": "Apache-2.0"}},
+        "servers": [{"url": f"http://{host}"}],
+        "paths": paths,
+        "components": {
+            "schemas": {
+                name: {"type": "object", "properties": members(schema.members)}
+                for name, schema in SCHEMAS.items()
+            },
+            "securitySchemes": {
+                "token": {
+                    "type": "apiKey",
+                    "in": "header",
+                    "name": "AUTHORIZATION",
+                    "description": "The word that a login gives, without a scheme.",
+                },
+                "gateway": {"type": "apiKey", "in": "header", "name": "X-VCAP-Service-Token"},
+                **{name: {"type": "http", "scheme": "basic"} for name in _BASIC},
+            },
+        },
+    }
+
+
+def path_of(rule: Rule) -> str:
+    """Give a rule's path as OpenAPI writes it."""
+    return "".join(text if literal else f"{{{text}}}" for literal, text in _parts(rule))
+
+
+def _parts(rule: Rule) -> list[tuple[bool, str]]:
+    found = []
+    for is_dynamic, text in rule._trace:  # noqa: SLF001 - the library shows a rule's parts nowhere else
+        if text != "|":
+            found.append((not is_dynamic, text))
+    return found
+
+
+def _operation(rule: Rule, method: str, doc: str, row: Row) -> dict[str, Any]:
+    first, _, rest = doc.partition("\n")
+    name = (
+        f"{rule.endpoint}.{method.lower()}" if len((rule.methods or set()) - _UNSAID) > 1 else rule.endpoint
+    )
+    many = rule.endpoint in ("files.files", "services_v1.lifecycle")
+    operation: dict[str, Any] = {
+        "operationId": f"{name}:{path_of(rule)}" if many else name,
+        "tags": [rule.endpoint.partition(".")[0]],
+        "summary": first,
+        "parameters": [*_path_parameters(rule), *_query_parameters(row.query)],
+        "responses": _responses(row),
+        "security": _security(row.auth),
+    }
+    if rest.strip():
+        operation["description"] = rest.strip()
+    if method in ("POST", "PUT") and (row.body or row.form):
+        kind = "multipart/form-data" if row.form else JSON
+        schema = {"type": "object", "properties": members(row.body)}
+        operation["requestBody"] = {"content": {kind: {"schema": schema}}}
+    return operation
+
+
+def _path_parameters(rule: Rule) -> list[dict[str, Any]]:
+    numbers = {
+        name
+        for name, converter in rule._converters.items()  # noqa: SLF001 - as above
+        if converter.__class__.__name__ == "IntegerConverter"
+    }
+    return [
+        {
+            "name": text,
+            "in": "path",
+            "required": True,
+            "schema": {"type": "integer" if text in numbers else "string"},
+        }
+        for literal, text in _parts(rule)
+        if not literal
+    ]
+
+
+def _query_parameters(query: str) -> list[dict[str, Any]]:
+    pairs = (word.partition(":") for word in query.split())
+    return [{"name": name, "in": "query", "schema": _query_schema(kind)} for name, _, kind in pairs]
+
+
+def _query_schema(kind: str) -> dict[str, Any]:
+    least, dash, most = kind.partition("-")
+    if dash and least.isdigit():
+        return {"type": "integer", "minimum": int(least), "maximum": int(most)}
+    if "|" in kind:
+        return {"type": "string", "enum": kind.split("|")}
+    shapes: dict[str, dict[str, Any]] = {
+        "seconds": {"type": "number", "minimum": 0},
+        "index": {"type": "integer", "minimum": 0},
+        "flag": {"type": "string", "enum": ["1", "true", "0", "false"]},
+        "day": {"type": "string", "format": "date"},
+    }
+    return shapes.get(kind, {"type": "string"})
+
+
+def _responses(row: Row) -> dict[str, Any]:
+    found: dict[str, Any] = {str(status): _success(what) for status, what in sorted(row.gives.items())}
+    codes = [*row.errors, *_ALWAYS]
+    if row.auth not in (*_BASIC, OPEN) or 200 in row.errors:
+        codes.append(429)
+    for status in sorted({TABLE[code][0] for code in codes}):
+        texts = [f"{c}: {TABLE[c][1]}" for c in sorted(set(codes)) if TABLE[c][0] == status]
+        found[str(status)] = {"description": "\n".join(texts), "content": _ERROR}
+    if "429" in found:
+        found["429"]["headers"] = {
+            "Retry-After": {
+                "schema": {"type": "integer"},
+                "description": "seconds until the next is let through",
+            }
+        }
+    if row.auth in _BASIC:
+        found["401"] = {"description": "Not that user, or not that password."}
+    return found
+
+
+def _success(what: str) -> dict[str, Any]:
+    if not what:
+        return {"description": "Done."}
+    content: dict[str, Any] = {}
+    for word in what.split():
+        if "/" in word:
+            content[word] = {"schema": {"type": "string"}}
+        else:
+            content[JSON] = {"schema": members(f"x:{word}")["x"]}
+    return {"description": "Done.", "content": content}
+
+
+def _security(auth: str) -> list[dict[str, list[str]]]:
+    if auth == OPEN:
+        return []
+    name = auth if auth in (*_BASIC, GATEWAY) else "token"
+    return [{name: []}]

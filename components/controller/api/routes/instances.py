@@ -1,0 +1,97 @@
+"""Instances of an application, their figures and their files (protocol 1.10 and 1.12)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from urllib.parse import quote, urlsplit
+
+import httpx
+from flask import Blueprint, Response, jsonify, request
+
+from components.common import log
+from components.common.plain_http import NO_TLS
+from components.controller.api.context import current_worker, holding, require_user
+from components.controller.apps import rows as app_rows
+from components.controller.apps import summary
+from components.controller.apps.rows import Handle
+from components.controller.db.models import STARTED
+from components.controller.errors import ApiError
+
+blueprint = Blueprint("files", __name__)
+FILE_SECONDS = httpx.Timeout(30, connect=3)
+_PASSED = ("Content-Range", "Accept-Ranges")
+logger = log.get(__name__)
+
+
+@blueprint.get("/apps/<name>/instances")
+def instances(name: str) -> Response:
+    """List the expected instances, in the order of their index."""
+    return jsonify({"instances": current_worker().instance_queries.instances(_handle(name))})
+
+
+@blueprint.get("/apps/<name>/stats")
+def stats(name: str) -> Response:
+    """Give the figures of the running instances."""
+    return jsonify(current_worker().instance_queries.stats(_handle(name)))
+
+
+@blueprint.get("/apps/<name>/crashes")
+def crashes(name: str) -> Response:
+    """List the crashed instances."""
+    return jsonify({"crashes": current_worker().instance_queries.crashes(_handle(name))})
+
+
+@blueprint.get("/apps/<name>/instances/<instance>/files", defaults={"path": ""})
+@blueprint.get("/apps/<name>/instances/<instance>/files/<any_path:path>")
+def files(name: str, instance: str, path: str) -> Response:
+    """Pass on a file or a folder's listing from the DEA that has the instance."""
+    app = _handle(name)
+    if path == "logs/staging.log":
+        text = current_worker().stagings.last_log(app.id)
+        return Response(text or "", status=404 if text is None else 200, mimetype="text/plain")
+    if app.state != STARTED:
+        raise ApiError(305)
+    if instance.isdigit() and len(instance) <= 10 and int(instance) >= app.instances:
+        raise ApiError(304, instance)
+    found = current_worker().instance_queries.locate(app, instance)
+    if found is None or urlsplit(found.file_uri).scheme not in ("http", "https"):
+        raise ApiError(306, path)
+    url = f"{found.file_uri}{found.staged}/{quote(path.lstrip('/'))}"
+    user_name, password = [*found.credentials, "", ""][:2]
+    return _passed_on(url, (user_name, password), path)
+
+
+def _passed_on(url: str, credentials: tuple[str, str], path: str) -> Response:
+    headers = {"Range": request.headers["Range"]} if "Range" in request.headers else {}
+    verify = NO_TLS if url.startswith("http:") else True
+    client = httpx.Client(auth=credentials, timeout=FILE_SECONDS, trust_env=False, verify=verify)
+    try:
+        answer = client.send(client.build_request("GET", url, headers=headers), stream=True)
+    except httpx.HTTPError as error:
+        client.close()
+        logger.warning("file_not_fetched", reason=type(error).__name__)
+        raise ApiError(306, path) from error
+    if answer.status_code not in (200, 206):
+        answer.close()
+        client.close()
+        raise ApiError(306, path)
+
+    def body() -> Iterator[bytes]:
+        yield from answer.iter_bytes()
+
+    response = Response(body(), status=answer.status_code, mimetype="text/plain")
+    for name in _PASSED:
+        if name in answer.headers:
+            response.headers[name] = answer.headers[name]
+    if "Content-Length" in answer.headers and "Content-Encoding" not in answer.headers:
+        response.headers["Content-Length"] = answer.headers["Content-Length"]
+    # Called also when the client goes before the end.
+    response.call_on_close(answer.close)
+    response.call_on_close(client.close)
+    return holding(response, current_worker().held.bodies)
+
+
+def _handle(name: str) -> Handle:
+    caller = require_user()
+    with current_worker().db.asking() as connection:
+        return app_rows.handle(summary.find(connection, caller, name))

@@ -1,0 +1,227 @@
+"""Services as gateways and later clients ask for them (protocol 1.14).
+
+Every call says `Content-Type: application/json`, those without a body too. Gateways show their token, all others are users.
+"""
+
+from __future__ import annotations
+
+import hmac
+from functools import partial
+
+from flask import Blueprint, Response, jsonify, request
+from sqlalchemy.orm import Session
+
+from components.controller.api.context import current_worker, json_object, known, require_user
+from components.controller.db.models import BindingToken, ServiceConfig
+from components.controller.errors import ApiError, bad_request, denied
+from components.controller.services import rows as service_rows
+from components.controller.services.gateway_client import TOKEN_HEADER
+from components.controller.services.offerings import (
+    BindRequest,
+    ExternalBindRequest,
+    HandleRequest,
+    OfferingRequest,
+    ProvisionRequest,
+    SchemaError,
+    TokenRequest,
+    decode,
+    offering_shape,
+    split_label,
+)
+
+blueprint = Blueprint("services_v1", __name__, url_prefix="/services/v1")
+# A broker's own call; it says nothing of its content type.
+brokered = Blueprint("brokered_services", __name__, url_prefix="/brokered_services/poc")
+_ALL = ["GET", "POST", "PUT", "DELETE"]
+
+
+@blueprint.errorhandler(SchemaError)
+def schema_error(error: SchemaError) -> tuple[Response, int]:
+    """Answer as these calls do: no code."""
+    return jsonify({"errors": str(error)}), 400
+
+
+@blueprint.before_request
+def json_only() -> None:
+    """Refuse what is not said to be JSON, in just these words."""
+    if request.headers.get("Content-Type") != "application/json":
+        raise bad_request("want Content-Type: application/json")
+
+
+@blueprint.post("/offerings")
+def register() -> Response:
+    """Offer a service, or say that it is still, or no longer, offered."""
+    _shown_token()
+    offering = decode(json_object(), OfferingRequest)
+    _gateway_of(offering.label)
+    controller = current_worker()
+    with controller.db.session() as session:
+        service_rows.register(controller.db, session, offering)
+    return jsonify({})
+
+
+@brokered.get("/offerings")
+def offered_by_the_broker() -> Response:
+    """List what the broker offers, to the broker."""
+    config = current_worker().config
+    _shows(config.service_broker_token)
+    with current_worker().db.session() as session:
+        found = service_rows.all_offerings(session)
+        shown = [
+            {"label": s.label, "description": s.description, "acls": s.acls}
+            for s in found
+            if s.name not in config.service_tokens
+        ]
+    return jsonify({"brokered_services": shown})
+
+
+@blueprint.get("/offerings/<label>")
+def show(label: str) -> Response:
+    """Show an offering to its gateway."""
+    _gateway_of(label)
+    with current_worker().db.session() as session:
+        return jsonify(offering_shape(service_rows.offering(session, label)))
+
+
+@blueprint.delete("/offerings/<label>")
+def withdraw(label: str) -> Response:
+    """Forget an offering."""
+    _gateway_of(label)
+    with current_worker().db.session() as session:
+        service_rows.withdraw(session, label)
+    return jsonify({})
+
+
+@blueprint.get("/offerings/<label>/handles")
+def handles(label: str) -> Response:
+    """Tell a gateway all that is its own: instances and bindings."""
+    _gateway_of(label)
+    with current_worker().db.session() as session:
+        return jsonify({"handles": service_rows.handles(session, service_rows.offering(session, label))})
+
+
+@blueprint.post("/offerings/<label>/handles/<handle>")
+def update_handle(label: str, handle: str) -> Response:
+    """Take new credentials of an instance or a binding."""
+    _gateway_of(label)
+    given = decode(json_object(), HandleRequest)
+    if given.service_id != handle:
+        raise SchemaError(f"service_id: want {handle}, as the path says")
+    with current_worker().db.session() as session:
+        service_rows.update_handle(session, service_rows.offering(session, label), given)
+    return jsonify({})
+
+
+@blueprint.post("/configurations")
+def provision() -> Response:
+    """Make an instance."""
+    caller = require_user()
+    made = current_worker().services.provision(caller, decode(json_object(), ProvisionRequest))
+    return jsonify({"service_id": made.service_id, "data": made.data, "credentials": made.credentials})
+
+
+@blueprint.delete("/configurations/<name>")
+def unprovision(name: str) -> Response:
+    """Unbind an instance everywhere and remove it."""
+    caller = require_user()
+    current_worker().services.unprovision(partial(service_rows.by_name, caller=caller, name=name))
+    return jsonify({})
+
+
+@blueprint.post("/bindings")
+def bind() -> Response:
+    """Bind an instance to an application."""
+    caller = require_user()
+    given = decode(json_object(), BindRequest)
+
+    def find(session: Session) -> ServiceConfig:
+        return service_rows.by_name(session, caller, given.service_id)
+
+    token, label = current_worker().services.bind_one(caller, given.app_id, find, given.binding_options)
+    return jsonify({"binding_token": token, "label": label})
+
+
+@blueprint.post("/bindings/external")
+def bind_external() -> Response:
+    """Bind somebody's instance by the token they gave."""
+    caller = require_user()
+    given = decode(json_object(), ExternalBindRequest)
+
+    def find(session: Session) -> BindingToken:
+        return service_rows.token(session, given.binding_token, 502)
+
+    current_worker().services.bind_one(caller, given.app_id, find)
+    return jsonify({})
+
+
+@blueprint.delete("/bindings/<text>")
+def unbind(text: str) -> Response:
+    """End a binding."""
+    current_worker().services.unbind_token(require_user(), text, 501, forget=False)
+    return jsonify({})
+
+
+@blueprint.post("/binding_tokens")
+def make_token() -> Response:
+    """Make a permission to bind an instance, for others to use."""
+    caller = require_user()
+    given = decode(json_object(), TokenRequest)
+    with current_worker().db.session() as session:
+        config = service_rows.by_name(session, caller, given.service_id)
+        token = service_rows.add_token(session, config, given.binding_options, auto_generated=False)
+        return jsonify({"label": config.service.label, "binding_token": token.uuid})
+
+
+@blueprint.get("/binding_tokens/<text>")
+def show_token(text: str) -> Response:
+    """Show what a token permits, to anybody who has it."""
+    with current_worker().db.session() as session:
+        token = service_rows.token(session, text, 502)
+        return jsonify({"service_id": token.config.name, "binding_options": token.binding_options})
+
+
+@blueprint.delete("/binding_tokens/<text>")
+def forget_token(text: str) -> Response:
+    """Take a permission back, and end what was bound by it."""
+    current_worker().services.unbind_token(require_user(), text, 502, forget=True)
+    return jsonify({})
+
+
+@blueprint.route("/configurations/<name>/snapshots", methods=_ALL)
+@blueprint.route("/configurations/<name>/snapshots/<path:rest>", methods=_ALL)
+@blueprint.route("/configurations/<name>/serialized/<path:rest>", methods=_ALL)
+@blueprint.route("/configurations/<name>/jobs/<path:rest>", methods=_ALL)
+def lifecycle(name: str, rest: str = "") -> Response:  # noqa: ARG001 - the route's parts
+    """Say that snapshots, export and import are not there."""
+    require_user()
+    raise ApiError(505, "lifecycle")
+
+
+def _shown_token() -> str:
+    """Give the token a gateway shows.
+
+    Raises:
+        ApiError: 200.
+    """
+    token, config = request.headers.get(TOKEN_HEADER), current_worker().config
+    if not token:
+        raise denied()
+    ours = [t for t in (*config.service_tokens.values(), config.service_broker_token) if t]
+    # Only the label, in the body, says whose token it has to be.
+    known(shown=any(hmac.compare_digest(one.encode(), token.encode()) for one in ours))
+    return token
+
+
+def _gateway_of(label: str) -> None:
+    """Refuse all but the gateway of that offering's vendor.
+
+    Raises:
+        ApiError: 200.
+    """
+    config = current_worker().config
+    _shows(config.service_tokens.get(split_label(label)[0], config.service_broker_token))
+
+
+def _shows(expected: str) -> None:
+    if not expected or not hmac.compare_digest(expected.encode(), _shown_token().encode()):
+        raise denied()

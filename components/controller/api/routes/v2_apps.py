@@ -1,0 +1,75 @@
+"""Ours beyond 2011, of one application: its rolling update, its revisions, and the way back (docs/platform.md)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from flask import Blueprint, Response, jsonify
+
+from components.controller.api.context import current_worker, json_object, require_user
+from components.controller.api.routes.apps import update_state
+from components.controller.apps import revisions
+from components.controller.apps import rows as app_rows
+from components.controller.db.models import App, AppUpdate
+from components.controller.errors import bad_request
+from components.controller.rolling_updates import rows as update_rows
+
+blueprint = Blueprint("v2_apps", __name__, url_prefix="/v2/apps")
+
+
+@blueprint.get("/<name>/update")
+def update(name: str) -> Response:
+    """Show the last rolling update; one that never had any shows what runs."""
+    return jsonify(_shown(name))
+
+
+@blueprint.put("/<name>/update")
+def change_and_roll(name: str) -> Response:
+    """Change an application and bring the change to its instances by a rolling update, in one step."""
+    current_worker().lifecycle.change_and_roll(require_user(), name, json_object())
+    response = jsonify(_shown(name))
+    response.status_code = 202
+    return response
+
+
+@blueprint.get("/<name>/revisions")
+def listing(name: str) -> Response:
+    """List the droplets an application was started with, newest first."""
+    controller, caller = current_worker(), require_user()
+    with controller.db.session() as session:
+        app = app_rows.find(session, caller, name)
+        shown = revisions.show(app, revisions.of(session, app.id))
+    return jsonify({"revisions": shown})
+
+
+@blueprint.post("/<name>/rollback")
+def roll_back(name: str) -> Response:
+    """Go back to a revision: a rolling update without staging, or, stopped, a change of droplet."""
+    number = json_object().get("revision")
+    if number is not None and (isinstance(number, bool) or not isinstance(number, int)):
+        raise bad_request("revision: want a number")
+    rolls = current_worker().lifecycle.roll_back(require_user(), name, number)
+    response = jsonify(_shown(name))
+    response.status_code = 202 if rolls else 200
+    return response
+
+
+def _shown(name: str) -> dict[str, Any]:
+    controller, caller = current_worker(), require_user()
+    with controller.db.session() as session:
+        app = app_rows.find(session, caller, name)
+        handle, row = app_rows.handle(app), session.get(AppUpdate, app.id)
+        outcome = update_rows.outcome(app, row)
+        shown = update_rows.show(row) if row is not None else _never(app)
+    return {"state": update_state(handle, outcome), **shown}
+
+
+def _never(app: App) -> dict[str, Any]:
+    return {
+        "since": app.updated_at,
+        "from": None,
+        "to": app.version,
+        "replaced": 0,
+        "instances": app.instances,
+        "message": "",
+    }

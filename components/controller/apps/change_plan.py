@@ -1,0 +1,384 @@
+"""What a POST or PUT of an application asks for, and what follows from it (protocol 1.8). Pure.
+
+`plan` reads the request against the application as it is and gives it as it will be, or the error of the first step
+that fails; `decide` says what must then be done outside the database.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from components.common.errors import IngotError
+from components.common.frameworks import UNKNOWN, InvalidFrameworkError, find_framework, resolve
+from components.controller.config import Capacity
+from components.controller.db.models import STAGED, STARTED, STOPPED
+from components.controller.errors import ApiError, bad_request
+
+_NAME = re.compile(r"[\w-]{1,255}", re.ASCII)
+_HOST = re.compile(r"(\*\.)?[a-z0-9_]([a-z0-9_-]*[a-z0-9_])?(\.[a-z0-9_]([a-z0-9_-]*[a-z0-9_])?)*")
+_SCHEME = re.compile(r"https?://")
+_PORT = re.compile(r":\d+$")
+_RESERVED_ENV = ("vcap_", "vmc_")
+# What a request line can hold: no space, no control character.
+_PATH = re.compile(r"/[!-~]{0,1023}")
+DEFAULT_HEALTH_SECONDS = 60
+MOST_INSTANCES = 1000
+# MB. With less than this nothing starts that answers a request.
+LEAST_MEMORY, MOST_MEMORY = 16, 1 << 20
+# Bytes.
+MOST_ENV, MOST_META, LONGEST_COMMAND = 256 << 10, 64 << 10, 8192
+
+
+@dataclass(frozen=True, slots=True)
+class AppSpec:
+    """An application as its row says, or will say."""
+
+    name: str
+    state: str = STOPPED
+    package_state: str = "PENDING"
+    has_package: bool = False
+    framework: str = ""
+    runtime: str = ""
+    uris: tuple[str, ...] = ()
+    instances: int = 0
+    memory: int = 256
+    env: tuple[str, ...] = ()
+    details: Mapping[str, Any] = field(default_factory=dict)
+    lock_version: int = 0
+    services: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ChangeRules:
+    """What holds for the owner: the limits, and what their other applications use: those that are started, MB and instances, and all.
+
+    `disk` is what an instance of this application reserves (MB).
+    """
+
+    capacity: Capacity
+    used_memory: int = 0
+    used_instances: int = 0
+    used_disk: int = 0
+    disk: int = 2048
+    routes: int = 0
+    apps: int = 0
+    registered: bool = False
+    admin: bool = False
+    domain: str = "ingot.localhost"
+    platform: frozenset[str] = frozenset()
+    reserved: frozenset[str] = frozenset()
+    reserved_length: int = 0
+    allow_external: bool = False
+    allow_debug: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Actions:
+    """What to do outside the database, in this order."""
+
+    stop: bool = False
+    stage: bool = False
+    start: bool = False
+    grow: tuple[int, ...] = ()
+    shrink: tuple[int, ...] = ()
+    reroute: bool = False
+
+    @property
+    def any(self) -> bool:
+        """True when there is something to do."""
+        return self != Actions()
+
+
+def plan(current: AppSpec, body: Mapping[str, Any], rules: ChangeRules, *, create: bool = False) -> AppSpec:
+    """Give the application as it will be; unknown members are ignored, as clients send back all they got.
+
+    Raises:
+        ApiError: the first of protocol 1.8's steps that fails.
+    """
+    target = replace(current, lock_version=_next_version(current, body))
+    target = replace(target, state=_state(current, body), instances=_instances(current, body))
+    target = replace(target, memory=_memory(current, body))
+    _check_capacity(current, target, rules, create=create)
+    target = replace(target, uris=_uris(current, body, rules), env=_env(current, body))
+    target = _with_staging(target, body, create=create)
+    target = replace(target, details=_details(current, target, body, rules))
+    if create and not _NAME.fullmatch(target.name):
+        raise ApiError(300, "name: want 1 to 255 letters, digits, `_` and `-`")
+    target = replace(target, services=_services(body))
+    if target.state == STARTED and not target.has_package and current.state != STARTED:
+        raise ApiError(300, "nothing has been uploaded that could be started")
+    return target
+
+
+def decide(current: AppSpec, target: AppSpec) -> Actions:
+    """Say what follows from a change (protocol 1.8, steps 12 to 14)."""
+    if target.state != STARTED:
+        return Actions(stop=current.state == STARTED)
+    stage = target.has_package and target.package_state != STAGED
+    if stage or current.state != STARTED:
+        # New code for one that runs: the old instances go first, they hold the memory.
+        return Actions(stage=stage, start=True)
+    return Actions(
+        grow=tuple(range(current.instances, target.instances)),
+        shrink=tuple(range(target.instances, current.instances)),
+        reroute=target.uris != current.uris,
+    )
+
+
+def normalise_uri(text: object, rules: ChangeRules) -> str:
+    """Give a route as it is kept: lower case, no scheme, no port.
+
+    Raises:
+        ApiError: 700 no host name, 701 reserved, 702 outside the platform's domain.
+    """
+    # Letters beyond ASCII have lower cases within it.
+    if not isinstance(text, str) or not text.isascii():
+        raise ApiError(700, text)
+    host = _PORT.sub("", _SCHEME.sub("", text.strip().lower()).rstrip("/"))
+    if len(host) > 253 or not _HOST.fullmatch(host) or any(len(label) > 63 for label in host.split(".")):
+        raise ApiError(700, text)
+    if host.startswith("*.") and not rules.admin:
+        raise ApiError(700, text)
+    suffix = f".{rules.domain}"
+    if host in rules.platform:
+        raise ApiError(701, host)
+    if rules.admin:
+        return host
+    if host in rules.reserved:
+        raise ApiError(701, host)
+    if not host.endswith(suffix):
+        if not rules.allow_external:
+            raise ApiError(702)
+    elif len(host) - len(suffix) <= rules.reserved_length:
+        raise ApiError(701, host)
+    return host
+
+
+def _next_version(current: AppSpec, body: Mapping[str, Any]) -> int:
+    meta = body.get("meta")
+    given = meta.get("version") if isinstance(meta, Mapping) else None
+    if given is not None and _number(given, "meta.version") != current.lock_version:
+        raise ApiError(102, given)
+    return current.lock_version + 1
+
+
+def _state(current: AppSpec, body: Mapping[str, Any]) -> str:
+    given = str(body.get("state", "")).upper()
+    return given if given in (STARTED, STOPPED) else current.state
+
+
+def _instances(current: AppSpec, body: Mapping[str, Any]) -> int:
+    if body.get("instances") is None:
+        return current.instances
+    number = _number(body["instances"], "instances")
+    if not 0 <= number <= MOST_INSTANCES:
+        raise ApiError(300, f"instances: want 0 to {MOST_INSTANCES}")
+    return number
+
+
+def _memory(current: AppSpec, body: Mapping[str, Any]) -> int:
+    resources = body.get("resources")
+    if not isinstance(resources, Mapping) or resources.get("memory") is None:
+        return current.memory
+    memory = _number(resources["memory"], "resources.memory")
+    # One that has less from before may go on with it: clients send back all they got.
+    if memory != current.memory and not LEAST_MEMORY <= memory <= MOST_MEMORY:
+        raise ApiError(300, f"resources.memory: want {LEAST_MEMORY} to {MOST_MEMORY} MB")
+    return memory
+
+
+def growth(current: AppSpec, target: AppSpec) -> tuple[int, int]:
+    """Return how much more memory (MB), and how many more instances, an application takes once it is started as `target` is."""
+    running = current.instances if current.state == STARTED else 0
+    return target.memory * target.instances - current.memory * running, target.instances - running
+
+
+def check_room(current: AppSpec, rules: ChangeRules, target: AppSpec | None = None) -> None:
+    """Say whether the owner may have an application started as `target` is, or as it is.
+
+    Raises:
+        ApiError: 600, 603, 604; never for one that takes no more than it has.
+    """
+    target, capacity = target or current, rules.capacity
+    memory, instances = growth(current, target)
+    if memory > 0 and rules.used_memory + target.memory * target.instances > capacity.memory:
+        raise ApiError(600, f"{capacity.memory}M")
+    if instances <= 0:
+        return
+    if (wanted := rules.used_instances + target.instances) > capacity.instances:
+        raise ApiError(603, wanted, capacity.instances)
+    if (wanted := rules.used_disk + target.instances * rules.disk) > capacity.disk:
+        raise ApiError(604, wanted, capacity.disk)
+
+
+def _check_capacity(current: AppSpec, target: AppSpec, rules: ChangeRules, *, create: bool) -> None:
+    if create and rules.apps >= rules.capacity.apps:
+        raise ApiError(601, rules.apps, rules.capacity.apps)
+    if target.state == STARTED:
+        check_room(current, rules, target)
+
+
+def _uris(current: AppSpec, body: Mapping[str, Any], rules: ChangeRules) -> tuple[str, ...]:
+    given = body.get("uris")
+    if given is None:
+        return current.uris
+    if not isinstance(given, list):
+        raise ApiError(300, "uris: want a list")
+    if len(given) > max(rules.capacity.app_uris, len(current.uris)):
+        raise ApiError(602, len(given), rules.capacity.app_uris)
+    known = set(current.uris)
+    # Hosts that the application has already are not judged again, as rules may have changed since; the platform's hosts are.
+    uris = tuple(sorted({_uri(u, known, rules) for u in given if u not in (None, "")}))
+    if len(uris) > len(current.uris) and rules.routes + len(uris) > rules.capacity.routes:
+        raise ApiError(605, rules.routes + len(uris), rules.capacity.routes)
+    return uris
+
+
+def _uri(given: object, known: set[str], rules: ChangeRules) -> str:
+    if isinstance(given, str) and given in known and given not in rules.platform:
+        return given
+    return normalise_uri(given, rules)
+
+
+def _env(current: AppSpec, body: Mapping[str, Any]) -> tuple[str, ...]:
+    given = body.get("env")
+    if given is None:
+        return current.env
+    if not isinstance(given, list) or not all(isinstance(v, str) for v in given):
+        raise ApiError(300, "env: want a list of NAME=value")
+    kept = []
+    for item in dict.fromkeys(given):
+        name, equals, _ = item.partition("=")
+        if not equals or not name.strip() or "\0" in item:
+            raise ApiError(300, f"env: {name[:200]!r} wants NAME=value")
+        if not name.strip().lower().startswith(_RESERVED_ENV):
+            kept.append(item)
+    # It travels in a message to a DEA, which holds 1 MB.
+    if sum(len(item.encode()) for item in kept) > MOST_ENV:
+        raise ApiError(300, f"env: more than {MOST_ENV >> 10} KB")
+    return tuple(kept)
+
+
+def _services(body: Mapping[str, Any]) -> tuple[str, ...]:
+    """Read the aliases of all that is to be bound; to name none is to unbind all, as clients of 2011 know it."""
+    given = body.get("services")
+    if given is None:
+        return ()
+    if not isinstance(given, list) or not all(isinstance(alias, str) for alias in given):
+        raise ApiError(300, "services: want a list of names")
+    return tuple(sorted(set(given)))
+
+
+def _with_staging(target: AppSpec, body: Mapping[str, Any], *, create: bool) -> AppSpec:
+    given = body.get("staging")
+    if given is None:
+        if create:
+            raise ApiError(300, "staging: want a framework")
+        return target
+    if not isinstance(given, Mapping):
+        raise ApiError(300, "staging: want an object")
+    framework = given.get("framework") or given.get("model")
+    runtime = given.get("runtime") or given.get("stack")
+    if not isinstance(framework, str):
+        raise ApiError(308, framework)
+    try:
+        kind, chosen = resolve(framework, str(runtime) if runtime else None)
+    except InvalidFrameworkError as error:
+        raise _framework_error(framework, runtime) from error
+    changed = replace(
+        target,
+        framework=kind.name if kind else UNKNOWN,
+        runtime=chosen.name if chosen else "",
+    )
+    if "command" in given:
+        changed = replace(changed, details=_with_command(changed.details, given["command"]))
+    if (changed.framework, changed.runtime, changed.details.get("command")) != (
+        target.framework,
+        target.runtime,
+        target.details.get("command"),
+    ):
+        changed = replace(changed, package_state="PENDING")
+    return changed
+
+
+def _with_command(details: Mapping[str, Any], command: object) -> dict[str, Any]:
+    """Return the details with another start command; none, or an empty one, is the framework's own."""
+    kept = {key: value for key, value in details.items() if key != "command"}
+    return kept if command in (None, "") else {**kept, "command": command}
+
+
+def _framework_error(framework: str, runtime: object) -> IngotError:
+    try:
+        find_framework(framework)
+    except InvalidFrameworkError:
+        return ApiError(308, framework)
+    return ApiError(307, runtime, framework)
+
+
+def _details(
+    current: AppSpec, target: AppSpec, body: Mapping[str, Any], rules: ChangeRules
+) -> dict[str, Any]:
+    details = dict(target.details)
+    meta, staging = body.get("meta"), body.get("staging")
+    given = {
+        **(meta if isinstance(meta, Mapping) else {}),
+        **{k: body[k] for k in ("debug", "console") if k in body},
+    }
+    passed_over = {"version", "created"}
+    if isinstance(staging, Mapping) and "command" in staging:
+        # Clients send back `meta` as they got it, with the command that this one replaces.
+        passed_over.add("command")
+    for key, value in given.items():
+        if key in passed_over:
+            continue
+        if value is None or (key == "debug" and value is False):
+            details.pop(key, None)
+        else:
+            details[key] = _health(value) if key == "health" else value
+    _check_details(details)
+    debug = details.get("debug")
+    if debug and target.state == STARTED and current.state != STARTED and not rules.allow_debug:
+        raise ApiError(309, debug)
+    return details
+
+
+def _check_details(details: Mapping[str, Any]) -> None:
+    debug, console, command = (details.get(key) for key in ("debug", "console", "command"))
+    if debug is not None and not isinstance(debug, str):
+        raise ApiError(300, "debug: want the name of a mode")
+    if command is not None and not (isinstance(command, str) and len(command.encode()) <= LONGEST_COMMAND):
+        raise ApiError(300, f"command: want a text of at most {LONGEST_COMMAND} bytes")
+    if console is not None and not isinstance(console, bool):
+        raise ApiError(300, "console: want true or false")
+    if len(json.dumps(details)) > MOST_META:
+        raise ApiError(300, f"meta: more than {MOST_META >> 10} KB")
+
+
+def _health(given: object) -> dict[str, Any]:
+    """Read `meta.health`: how a DEA knows that an instance is up (docs/platform.md)."""
+    if not isinstance(given, Mapping):
+        raise ApiError(300, "meta.health: want an object")
+    path, timeout = given.get("path"), given.get("timeout", DEFAULT_HEALTH_SECONDS)
+    if path is not None and not (isinstance(path, str) and _PATH.fullmatch(path)):
+        raise ApiError(300, "meta.health.path: want a path that begins with /")
+    if isinstance(timeout, bool) or not isinstance(timeout, int | float) or not 1 <= timeout <= 600:
+        raise ApiError(300, "meta.health.timeout: want 1 to 600 seconds")
+    return {"path": path, "timeout": timeout}
+
+
+def _number(value: object, name: str) -> int:
+    if isinstance(value, bool) or not isinstance(value, int | str | float):
+        raise bad_request(f"{name}: want a number")
+    try:
+        return int(value)
+    except (ValueError, OverflowError) as error:
+        raise bad_request(f"{name}: want a number") from error
+
+
+def reserved_hosts(names: Iterable[str], domain: str) -> frozenset[str]:
+    """Give the hosts that only administrators take; a name without a dot is one of the platform's domain."""
+    return frozenset(n if "." in n else f"{n}.{domain}" for n in names)

@@ -1,0 +1,207 @@
+"""Revisions: the droplets an application was started with (docs/decisions/0007-the-core.md).
+
+A revision keeps its package beside its droplet, so that what is rolled back to can be staged again, with another
+service for example, and stays itself.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+from sqlalchemy import bindparam, exists, func, select
+from sqlalchemy.orm import Session
+
+from components.controller.apps import rows as app_rows
+from components.controller.db.models import STAGED, App, AppRevision, AppUpdate, Upload
+from components.controller.errors import ApiError
+
+# So many keep their droplet, and so many are known at all.
+KEPT, REMEMBERED = 10, 100
+COMMAND = "command"
+_KEPT_FILES = select(AppRevision.package, AppRevision.droplet).where(
+    AppRevision.app_id == bindparam("app_id"), AppRevision.kept
+)
+_DELIVERED = select(Upload.droplet_hash).where(Upload.app_id == bindparam("app_id"))
+
+
+@dataclass
+class Released:
+    """Files that a change may have left without an owner; for `references.release`."""
+
+    packages: list[str | None] = field(default_factory=list)
+    droplets: list[str | None] = field(default_factory=list)
+
+    def add(self, package: str | None, droplet: str | None) -> None:
+        """Note both of a pair."""
+        self.packages.append(package)
+        self.droplets.append(droplet)
+
+
+def of(session: Session, app_id: int) -> list[AppRevision]:
+    """Give an application's revisions, newest first."""
+    query = select(AppRevision).where(AppRevision.app_id == app_id).order_by(AppRevision.number.desc())
+    return list(session.scalars(query))
+
+
+def files(session: Session, app: App) -> Released:
+    """Give the files of an application that is to be deleted: its own, its revisions', and what was delivered for it."""
+    released = Released([app.package_hash], [app.staged_package_hash])
+    connection, ids = session.connection(), {"app_id": app.id}
+    for package, droplet in connection.execute(_KEPT_FILES, ids):
+        released.add(package, droplet)
+    released.droplets.extend(connection.execute(_DELIVERED, ids).scalars())
+    return released
+
+
+def current(session: Session, app: App) -> AppRevision | None:
+    """Give the revision it was last started with."""
+    return session.get(AppRevision, (app.id, app.revision)) if app.revision is not None else None
+
+
+def has_droplet(session: Session, app: App, digest: str) -> bool:
+    """Say whether a droplet is an application's: the one it is staged to, or one it was started with."""
+    kept = exists().where(AppRevision.app_id == app.id, AppRevision.droplet == digest, AppRevision.kept)
+    return app.staged_package_hash == digest or bool(session.scalar(select(kept)))
+
+
+def begin(session: Session, app: App, by: str) -> tuple[AppRevision, Released]:
+    """Note that a staged application is started with its droplet, and give it its run count (protocol 1.8).
+
+    The application's row is locked. A droplet that has run before counts on where it ended: no two starts share a version.
+    """
+    droplet = app.staged_package_hash or ""
+    app.run_count = _next_run_count(session, app, droplet)
+    app.started_package_hash = droplet
+    known = current(session, app)
+    released = Released()
+    if known is not None and known.droplet == droplet:
+        known.run_count = app.run_count
+        known.package, known.built_from = app.package_hash, app.staged_from
+        return known, released
+    last = session.scalar(select(func.max(AppRevision.number)).where(AppRevision.app_id == app.id)) or 0
+    fresh = AppRevision(
+        app_id=app.id,
+        number=last + 1,
+        droplet=droplet,
+        package=app.package_hash,
+        built_from=app.staged_from,
+        framework=app.framework,
+        runtime=app.runtime,
+        command=app.details.get(COMMAND),
+        run_count=app.run_count,
+        by=by,
+        created_at=int(time.time()),
+        kept=True,
+    )
+    session.add(fresh)
+    app.revision = fresh.number
+    session.flush()
+    _prune(session, app, released)
+    return fresh, released
+
+
+def restore(app: App, revision: AppRevision) -> None:
+    """Make an application what it was at a revision: bits, droplet, framework and command; run count not included."""
+    # Of a droplet that is older than revisions nobody knows the package.
+    app.package_hash = revision.package or app.package_hash
+    app.staged_package_hash, app.staged_from = revision.droplet, revision.built_from
+    app.package_state = STAGED
+    app.framework, app.runtime = revision.framework, revision.runtime
+    details = {k: v for k, v in app.details.items() if k != COMMAND}
+    app.details = {**details, COMMAND: revision.command} if revision.command is not None else details
+    app.revision = revision.number
+
+
+def choose(session: Session, app: App, number: int | None) -> AppRevision:
+    """Give the revision to roll back to: the one named, or the newest kept before the current one.
+
+    Raises:
+        ApiError: 300 when there is none, its droplet is gone, or it is the one that runs.
+    """
+    if number is None:
+        before = [r for r in of(session, app.id) if r.kept and r.number < (app.revision or 0)]
+        if not before:
+            raise ApiError(300, "there is no revision before this one")
+        return before[0]
+    found = session.get(AppRevision, (app.id, number))
+    if found is None:
+        raise ApiError(300, f"there is no revision {number}")
+    if not found.kept:
+        raise ApiError(300, f"the droplet of revision {number} is not kept any more")
+    if number == app.revision:
+        raise ApiError(300, f"revision {number} is the current one")
+    return found
+
+
+def show(app: App, rows: Iterable[AppRevision]) -> list[dict[str, Any]]:
+    """Show revisions as `GET /v2/apps/NAME/revisions` does."""
+    return [
+        {
+            "number": row.number,
+            "droplet": row.droplet,
+            "framework": row.framework,
+            "runtime": row.runtime or None,
+            "command": row.command,
+            "by": row.by,
+            "created": row.created_at,
+            "current": row.number == app.revision,
+            "available": row.kept,
+        }
+        for row in rows
+    ]
+
+
+def adopt(session: Session, app: App) -> None:
+    """Give an application that was started before there were revisions its first one."""
+    droplet = app.started_package_hash
+    if app.revision is not None or not droplet:
+        return
+    staged = droplet == app.staged_package_hash
+    session.add(
+        AppRevision(
+            app_id=app.id,
+            number=1,
+            droplet=droplet,
+            package=app.package_hash if staged and app.staged_from == app_rows.built_from(app) else None,
+            built_from=app.staged_from if staged else None,
+            framework=app.framework,
+            runtime=app.runtime,
+            command=app.details.get(COMMAND),
+            run_count=app.run_count,
+            by=app.owner.email,
+            created_at=app.updated_at,
+            kept=staged,
+        )
+    )
+    app.revision = 1
+    session.flush()
+
+
+def _next_run_count(session: Session, app: App, droplet: str) -> int:
+    known = session.scalar(
+        select(func.max(AppRevision.run_count)).where(
+            AppRevision.app_id == app.id, AppRevision.droplet == droplet
+        )
+    )
+    counts = [] if known is None else [known]
+    if droplet == app.started_package_hash:
+        counts.append(app.run_count)
+    return max(counts) + 1 if counts else 0
+
+
+def _prune(session: Session, app: App, released: Released) -> None:
+    update = session.get(AppUpdate, app.id)
+    spared = {app.revision}
+    if update is not None and update.open:
+        spared |= {update.from_revision, update.to_revision}
+    rows = of(session, app.id)
+    for row in [r for r in rows if r.kept][KEPT:]:
+        if row.number not in spared:
+            row.kept = False
+            released.add(row.package, row.droplet)
+    for row in rows[REMEMBERED:]:
+        if not row.kept and row.number not in spared:
+            session.delete(row)

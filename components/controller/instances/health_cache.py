@@ -1,0 +1,44 @@
+"""What was answered a moment ago (pure; times are handed in)."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping
+
+# So many answers are looked through for those that are too old, now and then.
+MOST = 10_000
+
+
+class HealthCache:
+    """The healthy instances of applications by id, as far as they were asked for with the same version within `seconds`.
+
+    Any number of threads may use it.
+    """
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self._known: dict[int, tuple[str, int, float]] = {}
+        self._lock = threading.Lock()
+
+    def of(self, wanted: Mapping[int, str], now: float) -> dict[int, int]:
+        """Give what is known of those versions by id.
+
+        Args:
+            wanted: id to version.
+            now: seconds of any clock that only goes forward.
+        """
+        found: dict[int, int] = {}
+        with self._lock:
+            for id_, version in wanted.items():
+                known = self._known.get(id_)
+                if known is not None and known[0] == version and now - known[2] < self._seconds:
+                    found[id_] = known[1]
+        return found
+
+    def keep(self, answers: Mapping[int, tuple[str, int]], now: float) -> None:
+        """Remember answers: id to version and healthy instances."""
+        with self._lock:
+            if len(self._known) >= MOST:
+                self._known = {i: k for i, k in self._known.items() if now - k[2] < self._seconds}
+            for id_, (version, healthy) in answers.items():
+                self._known[id_] = version, healthy, now

@@ -1,0 +1,171 @@
+"""What is asked of DEAs and health managers to answer a client (protocol 1.10 and 1.12)."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Iterable
+from typing import Any
+
+from components.common.bus_thread import BusThread
+from components.common.errors import BusError, MessageError
+from components.common.messages import (
+    FindDroplet,
+    FoundDroplet,
+    HealthQuery,
+    HealthReply,
+    IndicesReply,
+    InstancesReply,
+    StatusQuery,
+)
+from components.controller.apps.rows import Handle
+from components.controller.db.models import STARTED
+from components.controller.instances.health_cache import HealthCache
+
+HEALTH_SECONDS = 1.0
+# What a health manager said is not asked again so soon: its own picture is as old as the last heartbeats, 10 s.
+RECENT_SECONDS = 1.0
+ANSWER_SECONDS = 2.0
+LIVE = ("STARTING", "RUNNING")
+
+
+class InstanceQueries:
+    """Questions over the bus; where the bus is away, nobody knows."""
+
+    def __init__(self, bus: BusThread) -> None:
+        self._bus = bus
+        self._recent = HealthCache(RECENT_SECONDS)
+
+    def running(self, handles: Iterable[Handle]) -> dict[int, int]:
+        """Give the healthy instances of started applications by id; those nobody knows of are left out."""
+        wanted = {h.id: h.version for h in handles if h.state == STARTED}
+        known = self._recent.of(wanted, time.monotonic())
+        asked = {d: v for d, v in wanted.items() if d not in known}
+        if not asked:
+            return known
+        query = HealthQuery(droplets=[{"droplet": d, "version": v} for d, v in asked.items()])
+
+        def enough(replies: list[HealthReply]) -> bool:
+            return {r.droplet for r in replies} >= asked.keys()
+
+        try:
+            work = self._bus.bus.request_many(
+                "healthmanager.health", query, HealthReply, timeout=HEALTH_SECONDS, enough=enough
+            )
+            replies = self._bus.run(work)
+        except BusError:
+            return known
+        fresh: dict[int, int] = {}
+        for reply in replies:
+            if reply.droplet in asked:
+                fresh.setdefault(reply.droplet, reply.healthy)
+        self._recent.keep({d: (asked[d], healthy) for d, healthy in fresh.items()}, time.monotonic())
+        return {**known, **fresh}
+
+    def instances(self, app: Handle) -> list[dict[str, Any]]:
+        """Give one entry for each expected index, in order."""
+        if app.state != STARTED:
+            return []
+        found, flapping = self._bus.run(self._instances(app))
+        entries = {
+            f.index: {
+                "index": f.index,
+                "state": f.state,
+                "since": f.state_timestamp,
+                "debug_ip": f.debug_ip,
+                "debug_port": f.debug_port,
+                "console_ip": f.console_ip,
+                "console_port": f.console_port,
+            }
+            for f in found.values()
+        }
+        for entry in flapping:
+            index = entry.get("index", -1)
+            entries.setdefault(
+                index, {"index": index, "state": "FLAPPING", "since": entry.get("since", int(time.time()))}
+            )
+        now = int(time.time())
+        return [entries.get(i, {"index": i, "state": "DOWN", "since": now}) for i in range(app.instances)]
+
+    def stats(self, app: Handle) -> dict[str, dict[str, Any]]:
+        """Give one entry for each expected index, keyed by the index as text."""
+        if app.state != STARTED:
+            return {}
+        query = FindDroplet(droplet=app.id, version=app.version, states=["RUNNING"], include_stats=True)
+        found = self._bus.run(self._find(query, app.instances))
+        now = int(time.time())
+        return {
+            str(i): {"state": found[i].state, "stats": found[i].stats or {}}
+            if i in found
+            else {"state": "DOWN", "since": now}
+            for i in range(app.instances)
+        }
+
+    def crashes(self, app: Handle) -> list[dict[str, Any]]:
+        """Give the crashed instances a health manager knows of."""
+        query = StatusQuery(droplet=app.id, state="CRASHED")
+        try:
+            return self._bus.request(
+                "healthmanager.status", query, InstancesReply, timeout=ANSWER_SECONDS
+            ).instances
+        except (BusError, MessageError):
+            return []
+
+    def locate(self, app: Handle, instance: str) -> FoundDroplet | None:
+        """Find where an instance's files are, by its index (up to ten digits) or its id."""
+        states = [*LIVE, "CRASHED"]
+        if instance.isdigit() and len(instance) <= 10:
+            query = FindDroplet(droplet=app.id, version=app.version, indices=[int(instance)], states=states)
+        else:
+            query = FindDroplet(droplet=app.id, instances=[instance], instance_ids=[instance])
+
+        def enough(answers: list[FoundDroplet]) -> bool:
+            return any(a.state in LIVE or a.instance == instance for a in answers)
+
+        try:
+            answers = self._bus.run(
+                self._bus.bus.request_many(
+                    "dea.find.droplet", query, FoundDroplet, timeout=ANSWER_SECONDS, enough=enough
+                )
+            )
+        except BusError:
+            return None
+        if query.indices is None:
+            # A DEA of 2011 knows neither member and answers for all.
+            answers = [a for a in answers if a.instance == instance]
+        answers.sort(key=lambda a: (a.state in LIVE, a.state_timestamp), reverse=True)
+        return answers[0] if answers else None
+
+    async def _instances(self, app: Handle) -> tuple[dict[int, FoundDroplet], list[dict[str, int]]]:
+        # Both at once; what flaps matters only where an index is missing.
+        flapping = asyncio.create_task(self._flapping(app))
+        query = FindDroplet(droplet=app.id, version=app.version, states=list(LIVE))
+        found = await self._find(query, app.instances)
+        if len(found) >= app.instances:
+            flapping.cancel()
+            return found, []
+        return found, await flapping
+
+    async def _find(self, query: FindDroplet, expected: int) -> dict[int, FoundDroplet]:
+        def enough(answers: list[FoundDroplet]) -> bool:
+            return {a.index for a in answers} >= set(range(expected))
+
+        try:
+            answers = await self._bus.bus.request_many(
+                "dea.find.droplet", query, FoundDroplet, timeout=ANSWER_SECONDS, enough=enough
+            )
+        except BusError:
+            return {}
+        # Of two with one index the running one is shown.
+        answers.sort(key=lambda a: a.state == "RUNNING")
+        return {a.index: a for a in answers if a.index < expected}
+
+    async def _flapping(self, app: Handle) -> list[dict[str, int]]:
+        query = StatusQuery(droplet=app.id, state="FLAPPING", version=app.version)
+        try:
+            reply = await self._bus.bus.request(
+                "healthmanager.status", query, IndicesReply, timeout=ANSWER_SECONDS
+            )
+        except (BusError, MessageError):
+            return []
+        return reply.indices

@@ -1,0 +1,218 @@
+"""Uploads: a zip and a list of known resources become one package (protocol 1.9).
+
+All that can be judged is judged before anything is written; what is written is the upload's own folder, until it is whole.
+"""
+
+from __future__ import annotations
+
+import os
+import zipfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from components.controller.errors import ApiError, bad_request, unexpected
+from components.controller.packages.zip_reader import Entry, Names, extract, inspect, refused, safe_name
+from components.controller.requests.body import MAX_FINGERPRINTS, parse_json
+from components.controller.storage.store import BLOCK, Store, sha1_of
+
+# Written into every entry, so that the same files give the same package.
+_EPOCH = (1980, 1, 1, 0, 0, 0)
+
+
+@dataclass(frozen=True, slots=True)
+class PackageLimits:
+    """How much an application may be: bytes in all, and files."""
+
+    size: int
+    files: int
+
+
+def parse_resources(text: str | None) -> list[dict[str, Any]]:
+    """Read the form field `resources`.
+
+    Raises:
+        ApiError: 100 when it is not a list of objects.
+    """
+    if text is None:
+        raise bad_request("the field `resources` is missing")
+    raw = (text or "[]").encode(errors="surrogatepass")
+    if len(raw) > MAX_FINGERPRINTS:
+        raise bad_request(f"the field `resources` is larger than {MAX_FINGERPRINTS >> 20} MB")
+    value = parse_json(raw, "the field `resources`")
+    if not isinstance(value, list) or not all(isinstance(v, dict) for v in value):
+        raise bad_request("the field `resources` is not a list of objects")
+    return value
+
+
+@dataclass(frozen=True, slots=True)
+class Resource:
+    """A file that the client left out: where it goes, and what it is."""
+
+    path: PurePosixPath
+    sha1: object
+    size: object
+
+
+def name_resources(resources: list[dict[str, Any]], names: Names) -> list[Resource]:
+    """Judge where the client wants what it left out.
+
+    Raises:
+        ApiError: 111 for a name that is blank, absolute or none (what 2011 answers), 402 for one that leaves the folder
+            or is there already.
+    """
+    return [
+        Resource(_resource_name(resource.get("fn"), names), resource.get("sha1"), resource.get("size"))
+        for resource in resources
+    ]
+
+
+def _resource_name(name: object, names: Names) -> PurePosixPath:
+    if not isinstance(name, str) or not name.strip():
+        raise unexpected("resources: fn: want a relative path")
+    if name.startswith("/"):
+        raise unexpected(f"resources: fn: {name[:200]!r} is not a relative path")
+    path = safe_name(name)
+    names.add(path)
+    return path
+
+
+def unpack(archive: Path, target: Path, entries: list[Entry]) -> dict[str, Path]:
+    """Unpack a zip that was inspected into an empty folder; gives its files by their SHA-1.
+
+    Raises:
+        ApiError: 402 with the reason.
+    """
+    found: dict[str, Path] = {}
+    with archive.open("rb") as reader:
+        for entry in entries:
+            path = target / entry.path
+            if entry.folder:
+                path.mkdir(parents=True, exist_ok=True)
+                continue
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with path.open("xb") as writer:
+                extract(reader, entry, writer)
+            path.chmod(0o755 if entry.executable else 0o644)
+            found[sha1_of(path)] = path
+    return found
+
+
+def add_resources(
+    store: Store,
+    owner: int,
+    resources: list[Resource],
+    target: Path,
+    *,
+    room: int,
+    uploaded: dict[str, Path],
+) -> None:
+    """Copy what the client left out to where it wants it: from what its owner sent before, or from what came with it.
+
+    Raises:
+        ApiError: 401 for a file that is in neither, 402 for too much.
+    """
+    for resource in resources:
+        source = _source(store, owner, resource, uploaded)
+        if source is None:
+            raise ApiError(401, resource.path)
+        path = target / resource.path
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with source.open("rb") as reader, path.open("xb") as writer:
+                while block := reader.read(BLOCK):
+                    room -= len(block)
+                    if room < 0:
+                        raise refused("the application is larger than the platform allows")
+                    writer.write(block)
+        except FileNotFoundError as error:
+            raise ApiError(401, resource.path) from error
+        # The pool keeps no modes; a script that cannot be run would be worse than a text that can.
+        path.chmod(0o755)
+
+
+def _source(store: Store, owner: int, resource: Resource, uploaded: dict[str, Path]) -> Path | None:
+    if store.has_resource(owner, resource.sha1, resource.size):
+        return store.owned(owner, str(resource.sha1))
+    came = uploaded.get(resource.sha1) if isinstance(resource.sha1, str) else None
+    return came if came is not None and came.stat().st_size == resource.size else None
+
+
+def pack(folder: Path, archive: Path) -> str:
+    """Write the package: sorted names, one date, so that equal content gives an equal file; gives its SHA-1.
+
+    Top-level dotfiles are left out, nested ones kept (protocol 1.9).
+    """
+    with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as zipped:
+        for path, name in _files(folder):
+            directory = path.is_dir()
+            entry = zipfile.ZipInfo(name + ("/" if directory else ""), _EPOCH)
+            entry.compress_type = zipfile.ZIP_STORED if directory else zipfile.ZIP_DEFLATED
+            entry.external_attr = (path.stat().st_mode & 0xFFFF) << 16 | (0x10 if directory else 0)
+            if directory:
+                zipped.writestr(entry, b"")
+                continue
+            entry.file_size = path.stat().st_size
+            with path.open("rb") as reader, zipped.open(entry, "w") as writer:
+                while block := reader.read(BLOCK):
+                    writer.write(block)
+    return sha1_of(archive)
+
+
+def build_package(
+    store: Store,
+    owner: int,
+    archive: Path | None,
+    resources: list[dict[str, Any]],
+    work: Path,
+    *,
+    limits: PackageLimits,
+    keep: Callable[[Path, str], None],
+) -> str:
+    """Turn an upload into a package; gives its SHA-1.
+
+    Args:
+        store: the share.
+        owner: whose files of the pool it may take.
+        archive: the uploaded zip; None when the client had nothing to send.
+        resources: `[{"size", "sha1", "fn"}]`, what the pool has.
+        work: an empty folder of this upload.
+        limits: how much is accepted.
+        keep: called with the finished zip and its digest; it decides where the file goes.
+
+    Raises:
+        ApiError: 111, 401, 402; then neither the pool nor anything else has changed.
+    """
+    # Each file may have a folder of its own.
+    names = Names(2 * limits.files)
+    entries: list[Entry] = []
+    if archive is not None:
+        entries = inspect(archive, names, most_files=limits.files, most_bytes=limits.size)
+    if len(entries) + len(resources) > limits.files:
+        raise refused(f"more than {limits.files} files")
+    listed = name_resources(resources, names)
+    uploaded = unpack(archive, work, entries) if archive is not None else {}
+    room = limits.size - sum(e.size for e in entries)
+    store.run(lambda: add_resources(store, owner, listed, work, room=room, uploaded=uploaded))
+    with store.incoming() as scratch:
+        digest = store.run(lambda: pack(work, scratch))
+        for sha1, path in uploaded.items():
+            store.add_resource(owner, path, sha1)
+        keep(scratch, digest)
+    return digest
+
+
+def _files(folder: Path) -> Iterator[tuple[Path, str]]:
+    """Give what a package holds: all but the dotfiles at the top, folders before what is in them."""
+    for root, names, files in os.walk(folder):
+        names.sort()
+        top = Path(root) == folder
+        if top:
+            names[:] = [n for n in names if not n.startswith(".")]
+            files = [f for f in files if not f.startswith(".")]  # noqa: PLW2901 - os.walk's own way to prune
+        else:
+            yield Path(root), str(Path(root).relative_to(folder))
+        for name in sorted(files):
+            path = Path(root) / name
+            yield path, str(path.relative_to(folder))

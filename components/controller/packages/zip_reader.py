@@ -1,0 +1,316 @@
+"""What a stranger's zip may hold, judged before a byte of it is unpacked (protocol 1.9).
+
+Its names may point anywhere, its sizes may lie, its entries may be links, may overlap, may be there twice. The names are
+taken from the archive's directory; what the entries' own headers say must agree with it.
+"""
+
+from __future__ import annotations
+
+import re
+import stat
+import struct
+import unicodedata
+import zipfile
+import zlib
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import BinaryIO
+from urllib.parse import unquote
+
+from components.controller.errors import ApiError
+from components.controller.storage.store import BLOCK
+
+_DEEPEST = 100
+_LONGEST_PATH = 1024
+_LONGEST_NAME = 255
+_END, _END64, _LOCATOR64, _ENTRY, _LOCAL = (
+    b"PK\x05\x06",
+    b"PK\x06\x06",
+    b"PK\x06\x07",
+    b"PK\x01\x02",
+    b"PK\x03\x04",
+)
+_LONGEST_COMMENT = 0xFFFF
+_UTF8, _FOREIGN_FLAGS = 0x800, 0x1 | 0x20 | 0x40 | 0x2000
+_METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
+# Attributes of DOS and Windows: volume label, device, reparse point (a link).
+_DOS_SPECIAL = 0x08 | 0x40 | 0x400
+_UNIX_EXTRA, _NAME_EXTRA = 0x000D, 0x7075
+# Nothing that people write shrinks so well; small files may.
+_RATIO, _RATIO_FREE = 250, 8 << 20
+_DRIVE = re.compile(r"[A-Za-z]:")
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One member that may be unpacked: where to, and where its bytes are in the archive."""
+
+    path: PurePosixPath
+    folder: bool
+    executable: bool
+    start: int
+    packed: int
+    size: int
+    crc: int
+    deflated: bool
+
+
+def refused(reason: str) -> ApiError:
+    """Give the error for an upload that is not taken."""
+    return ApiError(402, reason)
+
+
+def safe_name(name: str) -> PurePosixPath:
+    """Check a file's name inside an application.
+
+    Raises:
+        ApiError: 402 when it is absolute, leaves the folder, or is no name at all.
+    """
+    shown = repr(name[:200])
+    plain = unicodedata.normalize("NFKC", unquote(name))
+    if not name or name.startswith("/") or "\\" in name or _DRIVE.match(name):
+        raise refused(f"{shown} is not a relative path")
+    if any(unicodedata.category(c) in ("Cc", "Cs") for c in name):
+        raise refused(f"{shown} has a character in its path that no name has")
+    path = PurePosixPath(name)
+    bent = plain.replace("\\", "/")
+    if not path.parts or ".." in path.parts or bent.startswith("/") or ".." in bent.split("/"):
+        raise refused(f"{shown} leaves the application's folder")
+    if len(name.encode()) > _LONGEST_PATH or len(path.parts) > _DEEPEST:
+        raise refused(f"{shown} is too long or too deep a path")
+    if any(len(part.encode()) > _LONGEST_NAME for part in path.parts):
+        raise refused(f"{shown} has too long a name in its path")
+    return path
+
+
+class Names:
+    """The names of an application so far; none may be there twice, in whatever spelling a file system takes for the same.
+
+    Args:
+        most: how many there may be, with folders that are only parts of a path.
+    """
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._seen: dict[str, tuple[str, bool]] = {}
+
+    def add(self, path: PurePosixPath, *, folder: bool = False) -> None:
+        """Take a name and its parents.
+
+        Raises:
+            ApiError: 402 for a second one, for a file where there is a folder, or where there are too many.
+        """
+        key, actual = _folded(path), str(path)
+        known = self._seen.get(key)
+        if known is not None:
+            if known[0] != actual:
+                raise refused(f"{known[0]!r} and {actual!r} differ only in how they are spelt")
+            if known[1] != folder:
+                raise refused(f"{actual!r} is used for a file and for a folder")
+            if not folder:
+                raise refused(f"{actual!r} is there twice")
+            return
+        if len(self._seen) >= self._most:
+            raise refused(f"more than {self._most} files and folders")
+        if path.parent.parts:
+            self.add(path.parent, folder=True)
+        self._seen[key] = (actual, folder)
+
+
+def _folded(path: PurePosixPath) -> str:
+    # Upper and lower case are different names on the machines, and real packages count on it.
+    return unicodedata.normalize("NFKC", str(path))
+
+
+def inspect(archive: Path, names: Names, *, most_files: int, most_bytes: int) -> list[Entry]:
+    """Judge a zip; gives what is in it. Nothing is written.
+
+    Raises:
+        ApiError: 402 with the reason.
+    """
+    try:
+        with archive.open("rb") as file:
+            end = _count(file, most_files)
+            with zipfile.ZipFile(file) as zipped:
+                found = zipped.infolist()
+            if min((info.header_offset for info in found), default=end):
+                raise refused("there is something in front of the archive")
+            entries = [_entry(file, info) for info in found]
+    except (
+        zipfile.BadZipFile,
+        NotImplementedError,
+        ValueError,
+        OverflowError,
+        LookupError,
+        struct.error,
+        OSError,
+    ) as error:
+        raise refused(f"the archive cannot be read ({error})") from error
+    _check_places(entries, end)
+    total = sum(entry.size for entry in entries)
+    packed = sum(entry.packed for entry in entries)
+    if total > most_bytes:
+        raise refused("the application is larger than the platform allows")
+    if total > _RATIO_FREE and total > _RATIO * packed:
+        raise refused(f"the archive unpacks to more than {_RATIO} times its size")
+    kept = []
+    for info, entry in zip(found, entries, strict=True):
+        if entry.folder and not entry.path.parts:
+            continue
+        names.add(entry.path, folder=entry.folder)
+        if entry.size > _RATIO_FREE and entry.size > _RATIO * entry.packed:
+            raise refused(f"{info.filename!r} unpacks to more than {_RATIO} times its size")
+        kept.append(entry)
+    return kept
+
+
+def extract(file: BinaryIO, entry: Entry, writer: BinaryIO) -> None:
+    """Write an entry's content: exactly what its header promises.
+
+    Raises:
+        ApiError: 402 when it is something else.
+    """
+    file.seek(entry.start)
+    unpacker = zlib.decompressobj(-zlib.MAX_WBITS) if entry.deflated else None
+    left, written, crc = entry.packed, 0, 0
+    while left > 0:
+        block = file.read(min(BLOCK, left))
+        if not block:
+            raise refused(f"{str(entry.path)!r} is cut off")
+        left -= len(block)
+        while block:
+            try:
+                out = unpacker.decompress(block, entry.size - written + 1) if unpacker else block
+            except zlib.error as error:
+                raise refused(f"{str(entry.path)!r} is damaged") from error
+            block = unpacker.unconsumed_tail if unpacker else b""
+            written, crc = written + len(out), zlib.crc32(out, crc)
+            if written > entry.size or (unpacker is not None and unpacker.unused_data):
+                raise refused(f"{str(entry.path)!r} is not of the size it says")
+            writer.write(out)
+    if written != entry.size or (unpacker is not None and not unpacker.eof):
+        raise refused(f"{str(entry.path)!r} is not of the size it says")
+    if crc != entry.crc:
+        raise refused(f"{str(entry.path)!r} is damaged: its checksum differs")
+
+
+def _count(file: BinaryIO, most: int) -> int:
+    """Walk the directory without keeping it: memory is for those that stay below the limit. Gives where it begins."""
+    end, length, begin, count = _closing(file)
+    at_entry = end - length
+    if at_entry < 0 or length > most * _LONGEST_PATH:
+        raise refused("the archive's directory is larger than the archive can be")
+    if begin != at_entry:
+        raise refused("the archive's directory is not where it says")
+    file.seek(begin)
+    seen = 0
+    while at_entry < end:
+        seen += 1
+        if seen > most:
+            raise refused(f"more than {most} files")
+        head = file.read(46)
+        if len(head) < 46 or head[:4] != _ENTRY:
+            raise refused("the archive's directory is damaged")
+        at_entry += 46 + sum(struct.unpack("<HHH", head[28:34]))
+        file.seek(at_entry)
+    # Old archivers know no numbers above 65535, and write what is left over.
+    if at_entry != end or (seen - count) % 0x10000:
+        raise refused("the archive has more or fewer entries than it says")
+    return begin
+
+
+def _closing(file: BinaryIO) -> tuple[int, int, int, int]:
+    """Read what closes an archive: where its directory ends, how long that is, where it begins, and its number of entries."""
+    size = file.seek(0, 2)
+    file.seek(max(0, size - _LONGEST_COMMENT - 22))
+    tail = file.read()
+    at = tail.rfind(_END)
+    if at < 0 or len(tail) - at < 22:
+        raise refused("the archive has no end: it is no zip, or was cut off")
+    disk, begins_on, here, count, length, begin, comment = struct.unpack("<HHHHIIH", tail[at + 4 : at + 22])
+    if at + 22 + comment != len(tail):
+        raise refused("there is something behind the end of the archive")
+    if disk or begins_on or here != count:
+        raise refused("the archive is a part of one")
+    end = size - len(tail) + at
+    if tail[max(0, at - 20) : at][:4] != _LOCATOR64 or end < 76:
+        return end, length, begin, count
+    file.seek(end - 76)
+    record = file.read(56)
+    if record[:4] != _END64:
+        raise refused("the archive's second end is not where it says")
+    count, length, begin = struct.unpack("<QQQ", record[32:56])
+    return end - 76, length, begin, count
+
+
+def _entry(file: BinaryIO, info: zipfile.ZipInfo) -> Entry:
+    name = info.orig_filename
+    _check_kind(info)
+    folder = name.endswith("/")
+    # Some archivers write the folder itself.
+    path = PurePosixPath() if name in ("./", ".") and folder else safe_name(name)
+    mode = info.external_attr >> 16
+    if stat.S_ISDIR(mode) != folder and stat.S_IFMT(mode):
+        raise refused(f"{name!r} is a folder by its name and a file by its mode, or the reverse")
+    if folder and (info.file_size or info.compress_size > 2):
+        raise refused(f"{name!r} is a folder and has content")
+    if info.compress_type == zipfile.ZIP_STORED and info.file_size != info.compress_size:
+        raise refused(f"{name!r} is not of the size it says")
+    file.seek(info.header_offset)
+    head = file.read(30)
+    if len(head) < 30 or head[:4] != _LOCAL:
+        raise refused(f"{name!r} is not where the archive's directory says")
+    flags, method = struct.unpack("<HH", head[6:10])
+    named, more = struct.unpack("<HH", head[26:30])
+    if file.read(named).decode("utf-8" if flags & _UTF8 else "cp437") != name or method != info.compress_type:
+        raise refused(f"{name!r} is something else in the archive's directory")
+    return Entry(
+        path=path,
+        folder=folder,
+        executable=bool(mode & 0o111),
+        start=info.header_offset + 30 + named + more,
+        packed=info.compress_size,
+        size=info.file_size,
+        crc=info.CRC,
+        deflated=info.compress_type == zipfile.ZIP_DEFLATED,
+    )
+
+
+def _check_kind(info: zipfile.ZipInfo) -> None:
+    name, mode = info.orig_filename, info.external_attr >> 16
+    if (
+        stat.S_IFMT(mode) not in (0, stat.S_IFREG, stat.S_IFDIR)
+        or (info.external_attr & 0xFFFF) & _DOS_SPECIAL
+    ):
+        raise refused(f"{name!r} is a link or a device; only files and folders are taken")
+    if info.flag_bits & _FOREIGN_FLAGS:
+        raise refused(f"{name!r} is encrypted or a patch")
+    if info.compress_type not in _METHODS:
+        raise refused(f"{name!r} is compressed in a way that is not known here; use deflate")
+    for kind, content in _extras(info.extra):
+        if kind == _UNIX_EXTRA and len(content) > 12:
+            raise refused(f"{name!r} is a link; only files and folders are taken")
+        if kind == _NAME_EXTRA:
+            other = content[5:].decode()
+            if other not in ("./", "."):
+                safe_name(other)
+
+
+def _extras(extra: bytes) -> list[tuple[int, bytes]]:
+    found = []
+    while len(extra) >= 4:
+        kind, length = struct.unpack("<HH", extra[:4])
+        if length > len(extra) - 4:
+            raise refused("the archive's directory is damaged")
+        found.append((kind, extra[4 : 4 + length]))
+        extra = extra[4 + length :]
+    return found
+
+
+def _check_places(entries: list[Entry], end: int) -> None:
+    """Refuse entries that share their bytes, which is how small archives hold much."""
+    last = 0
+    for entry in sorted(entries, key=lambda e: e.start):
+        if entry.start - last < 30 or entry.start + entry.packed > end:
+            raise refused("entries of the archive overlap")
+        last = entry.start + entry.packed

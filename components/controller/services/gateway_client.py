@@ -1,0 +1,191 @@
+"""Service gateways over HTTP (protocol 6.2): create and remove instances, bind and unbind.
+
+A gateway that does not answer in time may still have done what it was asked. Nothing here is repeated for that: what ccdb
+does not know is an orphan, which the gateway finds by comparing itself with its offering's handles (protocol 6.6).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, TypeVar
+from urllib.parse import quote
+
+import httpx
+import msgspec
+from prometheus_client import Counter
+
+from components.common.errors import IngotError
+
+CALLS = Counter("ingot_controller_gateway_calls_total", "Calls of service gateways.", ["operation", "result"])
+TOKEN_HEADER = "X-VCAP-Service-Token"  # noqa: S105 - a header's name
+DEFAULT_SECONDS = 20.0
+_CONNECT_SECONDS = 5.0
+T = TypeVar("T")
+
+
+class GatewayError(IngotError):
+    """A gateway could not be asked, did not answer in time, refused, or answered nonsense; the text tells a user which.
+
+    `lost`: there was no answer, so that asking it again at once is no use.
+    """
+
+    def __init__(self, reason: str, *, lost: bool = False) -> None:
+        super().__init__(reason)
+        self.lost = lost
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """Where an offering's gateway is, and how long it may take (seconds)."""
+
+    label: str
+    vendor: str
+    url: str
+    seconds: float
+
+
+class Instance(msgspec.Struct, frozen=True):
+    """What a gateway made."""
+
+    service_id: str
+    data: dict[str, Any]
+    credentials: dict[str, Any]
+
+
+class Handle(msgspec.Struct, frozen=True):
+    """What a gateway gives for a binding; `service_id` is the handle's own id."""
+
+    service_id: str
+    configuration: dict[str, Any]
+    credentials: dict[str, Any]
+
+
+class GatewayClient:
+    """All gateways of a platform.
+
+    Args:
+        tokens: vendor to the token that its gateway and the controllers show each other.
+        broker: the token of a broker, which stands for every vendor that has none; empty: there is none.
+    """
+
+    def __init__(
+        self, tokens: Mapping[str, str], transport: httpx.BaseTransport | None = None, *, broker: str = ""
+    ) -> None:
+        self._tokens = tokens
+        self._broker = broker
+        # Gateways are machines of the platform: a proxy of the environment has no part in this. A connection that was kept
+        # may close as a request goes out, and no request here can be sent twice.
+        limits = httpx.Limits(max_keepalive_connections=0)
+        self._http = httpx.Client(trust_env=False, limits=limits, transport=transport)
+
+    def close(self) -> None:
+        """Give the connections back."""
+        self._http.close()
+
+    def provision(
+        self, endpoint: Endpoint, *, name: str, plan: str, plan_option: str | None, email: str
+    ) -> Instance:
+        """Have an instance made.
+
+        Raises:
+            GatewayError: it was not, as far as is known.
+        """
+        body = {"label": endpoint.label, "name": name, "plan": plan, "email": email}
+        if plan_option is not None:
+            body["plan_option"] = plan_option
+        return _read(
+            endpoint, Instance, self._call("provision", endpoint, "POST", "/gateway/v1/configurations", body)
+        )
+
+    def unprovision(self, endpoint: Endpoint, service_id: str) -> None:
+        """Have an instance removed.
+
+        Raises:
+            GatewayError: it was not, as far as is known.
+        """
+        path = f"/gateway/v1/configurations/{quote(service_id, safe='')}"
+        self._call("unprovision", endpoint, "DELETE", path, {})
+
+    def bind(
+        self, endpoint: Endpoint, service_id: str, *, email: str, binding_options: Mapping[str, Any]
+    ) -> Handle:
+        """Have credentials made for one application.
+
+        Raises:
+            GatewayError: they were not, as far as is known.
+        """
+        path = f"/gateway/v1/configurations/{quote(service_id, safe='')}/handles"
+        body = {
+            "service_id": service_id,
+            "label": endpoint.label,
+            "email": email,
+            "binding_options": dict(binding_options),
+        }
+        return _read(endpoint, Handle, self._call("bind", endpoint, "POST", path, body))
+
+    def unbind(
+        self, endpoint: Endpoint, service_id: str, handle: str, binding_options: Mapping[str, Any]
+    ) -> None:
+        """Have a binding's credentials end.
+
+        Raises:
+            GatewayError: they did not, as far as is known.
+        """
+        path = f"/gateway/v1/configurations/{quote(service_id, safe='')}/handles/{quote(handle, safe='')}"
+        body = {"service_id": service_id, "handle_id": handle, "binding_options": dict(binding_options)}
+        self._call("unbind", endpoint, "DELETE", path, body)
+
+    def _call(
+        self, operation: str, endpoint: Endpoint, method: str, path: str, body: Mapping[str, Any]
+    ) -> Any:
+        try:
+            found = self._send(endpoint, method, path, body)
+        except GatewayError:
+            CALLS.labels(operation, "failed").inc()
+            raise
+        CALLS.labels(operation, "done").inc()
+        return found
+
+    def _send(self, endpoint: Endpoint, method: str, path: str, body: Mapping[str, Any]) -> Any:
+        token = self._tokens.get(endpoint.vendor, self._broker)
+        if not token:
+            raise GatewayError(f"the controllers have no token of {endpoint.vendor}")
+        try:
+            response = self._http.request(
+                method,
+                endpoint.url.rstrip("/") + path,
+                # `json=` writes the media type just so.
+                json=body,
+                headers={TOKEN_HEADER: token, "Accept": "application/json"},
+                timeout=httpx.Timeout(endpoint.seconds, connect=min(_CONNECT_SECONDS, endpoint.seconds)),
+            )
+        except httpx.TimeoutException as error:
+            raise GatewayError(
+                f"the gateway of {endpoint.label} did not answer within {endpoint.seconds:g} s", lost=True
+            ) from error
+        except (httpx.HTTPError, httpx.InvalidURL) as error:
+            raise GatewayError(f"the gateway of {endpoint.label} cannot be reached", lost=True) from error
+        if response.status_code != 200:
+            raise GatewayError(f"{endpoint.label}: {_reason(response)}")
+        try:
+            return response.json()
+        except ValueError as error:
+            raise GatewayError(f"the gateway of {endpoint.label} does not answer in JSON") from error
+
+
+def _read(endpoint: Endpoint, kind: type[T], value: Any) -> T:
+    try:
+        return msgspec.convert(value, kind)
+    except msgspec.ValidationError as error:
+        # The error names the member and its kind, never what is in it.
+        raise GatewayError(f"the answer of {endpoint.label} makes no sense: {error}") from error
+
+
+def _reason(response: httpx.Response) -> str:
+    """Give a gateway's own words, `{"code", "description"}`."""
+    try:
+        body = response.json()
+        return f"{str(body['description'])[:500]} ({int(body['code'])})"
+    except (ValueError, KeyError, TypeError):
+        return f"status {response.status_code}"

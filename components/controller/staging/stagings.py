@@ -1,0 +1,397 @@
+"""Staging: ask a stager, wait, and write down how it ended (protocol 7.5 and 1.8, step 12).
+
+The state lives in ccdb, so that parallel requests, to whichever controller, build once: one of them asks the stager,
+the others wait for it. A controller that dies stops renewing its row, and another request takes over.
+"""
+
+from __future__ import annotations
+
+import concurrent.futures
+import threading
+import time
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass
+from urllib.parse import quote
+
+from prometheus_client import Counter, Histogram
+from sqlalchemy import bindparam, delete, update
+from sqlalchemy.orm import Session
+
+from components.common import log
+from components.common.bus import BusNoAnswerError
+from components.common.bus_thread import BusThread
+from components.common.errors import BusError, IngotError
+from components.common.messages import StagingReply, StagingRequest
+from components.controller.accounts import quotas
+from components.controller.apps.messages import staging_shape
+from components.controller.apps.rows import built_from, by_id, touch
+from components.controller.config import ControllerConfig
+from components.controller.db.database import Database
+from components.controller.db.models import (
+    CANCELLED,
+    DONE,
+    FAILED,
+    PENDING,
+    RUNNING,
+    STAGED,
+    STOPPED,
+    App,
+    Staging,
+    Upload,
+)
+from components.controller.errors import ApiError, no_app
+from components.controller.rolling_updates import rows as update_rows
+from components.controller.staging.live_logs import LiveLogs
+from components.controller.storage import references
+from components.controller.storage.store import Store
+
+STAGINGS = Counter("ingot_controller_stagings_total", "Stagings asked for, by how they ended.", ["result"])
+SECONDS = Histogram(
+    "ingot_controller_staging_seconds", "How long stagings took.", buckets=(1, 2, 5, 10, 20, 40, 60, 120, 300)
+)
+# A running row that was not renewed for so long belongs to a controller that is gone.
+ABANDONED_SECONDS = 10.0
+RENEW_SECONDS = 2.0
+LOOK_SECONDS = 0.3
+# A stager or the bus may be just restarting.
+ASK_AGAIN_SECONDS = 10.0
+TAIL_LINES = 20
+# How a stager begins its answer when it takes no more: nothing is wrong with the application.
+QUEUE_FULL = "queue failed"
+_CANCEL = (
+    update(Staging)
+    .where(Staging.app_id == bindparam("of"), Staging.state == RUNNING)
+    .values(state=CANCELLED, error="the application was stopped by another request")
+)
+logger = log.get(__name__)
+
+
+class _StagingFailedError(IngotError):
+    """How a staging failed; `again`: through no fault of the application."""
+
+    def __init__(self, reason: str, task_log: str = "", *, again: bool = False) -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.task_log = task_log
+        self.again = again
+
+
+@dataclass(frozen=True, slots=True)
+class _Claim:
+    """`request` is None where another request is building already."""
+
+    app_id: int
+    task: str
+    built_from: str
+    upload: str = ""
+    request: StagingRequest | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class StagingCallbacks:
+    """What belongs to the end of a staging, done in its transaction; the application's row is locked.
+
+    `staged` is called when the application is staged, whoever had it staged. `failed`, with the reason, when the request's
+    own staging failed through the application's fault; True where it has put things in order, the application runs on.
+    """
+
+    staged: Callable[[Session, App], None]
+    failed: Callable[[Session, App, str], bool] | None = None
+
+
+class Stagings:
+    """Has applications staged.
+
+    Args:
+        stopping: set when this controller is told to go: requests under way are given up, clients repeat them.
+    """
+
+    def __init__(
+        self,
+        config: ControllerConfig,
+        db: Database,
+        store: Store,
+        bus: BusThread,
+        stopping: threading.Event,
+    ) -> None:
+        self._config = config
+        self._db = db
+        self._store = store
+        self._bus = bus
+        self._stopping = stopping
+        self.live = LiveLogs()
+
+    def ensure(self, app_id: int, callbacks: StagingCallbacks) -> None:
+        """Return when the application is staged, and what belongs to that was done.
+
+        Raises:
+            ApiError: 310 with the reason and the end of the log; 301 when it was deleted meanwhile; 606.
+        """
+        try:
+            while claim := self._claim(app_id, callbacks):
+                if claim.request is None:
+                    self._await(claim)
+                elif self._build(claim, callbacks):
+                    return
+        except ApiError as error:
+            if error.code == quotas.TOO_MANY_BUILDS and callbacks.failed is not None:
+                self._refuse(app_id, callbacks.failed, error.description)
+            raise
+
+    def cancel(self, app_id: int) -> None:
+        """Give up a running staging: its application was stopped."""
+        with self._db.asking() as connection:
+            connection.execute(_CANCEL, {"of": app_id})
+
+    def last_log(self, app_id: int) -> str | None:
+        """Give the log of the last staging, or what there is of the one that runs; None when there was none."""
+        with self._db.session() as session:
+            row = session.get(Staging, app_id)
+            if row is None:
+                return None
+            return self.live.text(app_id) if row.state == RUNNING else row.log
+
+    def _refuse(self, app_id: int, failed: Callable[[Session, App, str], bool], reason: str) -> None:
+        """Leave no files behind that would be built with the next change."""
+        with self._db.session() as session:
+            app, now = by_id(session, app_id, lock=True), self._db.now(session)
+            if app is None or app.package_state == STAGED or under_way(session, app_id, now):
+                # Another request was quicker, and what it builds is its own.
+                return
+            package = app.package_hash
+            failed(session, app, reason)
+        references.release(self._db, self._store, packages=[package])
+
+    def _claim(self, app_id: int, callbacks: StagingCallbacks) -> _Claim | None:
+        with self._db.session() as session:
+            app = by_id(session, app_id, lock=True)
+            if app is None:
+                raise no_app()
+            if app.package_state == STAGED and app.staged_package_hash:
+                callbacks.staged(session, app)
+                return None
+            digest = built_from(app)
+            if app.staged_from == digest and self._has_droplet(app):
+                app.package_state = STAGED
+                callbacks.staged(session, app)
+                return None
+            now = self._db.now(session)
+            row = session.get(Staging, app_id)
+            if row is not None and row.state == RUNNING and not silent(row.alive_at, now):
+                return _Claim(app_id, row.task, row.built_from)
+            limits = quotas.limits(session, self._config, app.owner_id, admin=app.owner.admin)
+            quotas.check_builds(session.connection(), app, limits.builds, now - ABANDONED_SECONDS)
+            task, upload = uuid.uuid4().hex, uuid.uuid4().hex
+            session.merge(
+                Staging(
+                    app_id=app_id,
+                    task=task,
+                    built_from=digest,
+                    state=RUNNING,
+                    started_at=now,
+                    alive_at=now,
+                    error="",
+                    log="",
+                )
+            )
+            # A droplet that came for nobody is removed by the next sweep.
+            session.execute(delete(Upload).where(Upload.app_id == app_id))
+            session.add(Upload(id=upload, app_id=app_id, created_at=now))
+            app.package_state = PENDING
+            return _Claim(app_id, task, digest, upload, self._request(app, upload))
+
+    def _has_droplet(self, app: App) -> bool:
+        return bool(app.staged_package_hash) and self._store.there(
+            self._store.droplet(app.staged_package_hash or "")
+        )
+
+    def _request(self, app: App, upload: str) -> StagingRequest:
+        user = f"{quote(self._config.staging_user, safe='')}:{quote(self._config.staging_password, safe='')}"
+        base = f"http://{user}@{self._config.address}:{self._config.port}/staging"
+        return StagingRequest(
+            app_id=app.id,
+            properties={
+                "services": [staging_shape(binding) for binding in app.bindings],
+                "framework": app.framework,
+                "runtime": app.runtime or None,
+                "resources": {"memory": app.memory, "disk": app.disk_quota, "fds": app.file_descriptors},
+                "environment": list(app.environment),
+                "meta": dict(app.details),
+            },
+            download_uri=f"{base}/app/{app.id}",
+            upload_uri=f"{base}/droplet/{app.id}/{upload}",
+        )
+
+    def _await(self, claim: _Claim) -> None:
+        """Wait for another request's staging to end, or to be abandoned."""
+        # A deadline by this machine's own clock, whatever the database's is set to.
+        until = time.monotonic() + self._config.max_staging_seconds + ABANDONED_SECONDS
+        while time.monotonic() < until:
+            if self._stopping.wait(LOOK_SECONDS):
+                raise _api_error("this controller is being stopped; repeat the request")
+            with self._db.session() as session:
+                row = session.get(Staging, claim.app_id)
+                if row is None:
+                    raise no_app()
+                if row.task != claim.task or row.state == DONE:
+                    return
+                if row.state in (FAILED, CANCELLED):
+                    raise _api_error(row.error, row.log)
+                if silent(row.alive_at, self._db.now(session)):
+                    return
+        raise _api_error(f"no result within {self._config.max_staging_seconds} seconds; repeat the request")
+
+    def _build(self, claim: _Claim, callbacks: StagingCallbacks) -> bool:
+        """Have it staged; gives False where it has changed meanwhile, and is to be staged again."""
+        assert claim.request is not None
+        begun = time.monotonic()
+        self.live.forget(claim.app_id)
+        logger.info("staging_asked", app=claim.app_id, task=claim.task)
+        try:
+            staged = self._succeed(claim, self._ask(claim), callbacks)
+        except _StagingFailedError as error:
+            STAGINGS.labels("interrupted" if error.again else "failed").inc()
+            logger.warning(
+                "staging_failed", app=claim.app_id, task=claim.task, reason=error.reason.partition("\n")[0]
+            )
+            self._fail(claim, error, callbacks)
+            raise _api_error(error.reason, error.task_log) from error
+        SECONDS.observe(time.monotonic() - begun)
+        STAGINGS.labels("staged").inc()
+        logger.info(
+            "staging_done", app=claim.app_id, task=claim.task, seconds=round(time.monotonic() - begun, 2)
+        )
+        return staged
+
+    def _ask(self, claim: _Claim) -> StagingReply:
+        deadline = time.monotonic() + self._config.max_staging_seconds
+        ask_until = time.monotonic() + ASK_AGAIN_SECONDS
+        while True:
+            asked = time.monotonic()
+            try:
+                reply = self._ask_once(claim, deadline - asked)
+                if not (reply.error or "").startswith(QUEUE_FULL):
+                    return reply
+                reason = "too many applications are waiting to be staged"
+                # Stagers are there, and get on.
+                ask_until = deadline - 1
+            except BusNoAnswerError as error:
+                if time.monotonic() >= deadline - 1:
+                    seconds = self._config.max_staging_seconds
+                    raise _StagingFailedError(
+                        f"no result within {seconds} seconds", self.live.text(claim.app_id)
+                    ) from error
+                reason = "no stager is there"
+            except BusError:
+                reason = "the message bus is away"
+            if time.monotonic() >= ask_until:
+                raise _StagingFailedError(f"{reason}; repeat the request later", again=True)
+            self._rest(claim, 0.5)
+
+    def _ask_once(self, claim: _Claim, seconds: float) -> StagingReply:
+        future = self._bus.submit(
+            self._bus.bus.request("staging", claim.request, StagingReply, timeout=max(seconds, 0.1))
+        )
+        renewed = time.monotonic()
+        try:
+            while True:
+                try:
+                    return future.result(0.25)
+                except concurrent.futures.TimeoutError:
+                    if future.done():
+                        raise
+                if time.monotonic() - renewed >= RENEW_SECONDS or self._stopping.is_set():
+                    self._rest(claim, 0)
+                    renewed = time.monotonic()
+        finally:
+            future.cancel()
+
+    def _rest(self, claim: _Claim, seconds: float) -> None:
+        """Renew the row, and find out whether the work is still wanted."""
+        if self._stopping.wait(seconds):
+            raise _StagingFailedError("this controller is being stopped; repeat the request", again=True)
+        with self._db.session() as session:
+            row = session.get(Staging, claim.app_id, with_for_update=True)
+            if row is None:
+                raise no_app()
+            if row.task != claim.task or row.state != RUNNING:
+                raise _StagingFailedError(row.error or "another request took over", row.log)
+            row.alive_at = self._db.now(session)
+
+    def _succeed(self, claim: _Claim, reply: StagingReply, callbacks: StagingCallbacks) -> bool:
+        task_log = reply.task_log
+        if reply.error:
+            raise _StagingFailedError(reply.error, task_log)
+        with self._db.session() as session:
+            self._db.lock(session, references.LOCK)
+            app = by_id(session, claim.app_id, lock=True)
+            upload = session.get(Upload, claim.upload)
+            row = session.get(Staging, claim.app_id)
+            if app is None or row is None:
+                raise no_app()
+            if row.task != claim.task or row.state == CANCELLED:
+                raise _StagingFailedError(row.error or "another request took over", task_log)
+            if app.package_state == STAGED:
+                # To an earlier revision, or by the undoing of a change: that droplet is the one it runs with.
+                raise _StagingFailedError("the application was put back meanwhile; repeat the push")
+            digest = upload.droplet_hash if upload else None
+            if digest is None or not self._store.there(self._store.droplet(digest)):
+                raise _StagingFailedError("the stager delivered no droplet", task_log)
+            row.state, row.log = DONE, task_log
+            session.delete(upload)
+            old = app.staged_package_hash
+            # What changed while it was being built is built by the next turn.
+            app.package_state = STAGED if built_from(app) == claim.built_from else PENDING
+            app.staged_package_hash, app.staged_from = digest, claim.built_from
+            touch(app)
+            staged = app.package_state == STAGED
+            if staged:
+                callbacks.staged(session, app)
+        if old != digest:
+            references.release(self._db, self._store, droplets=[old])
+        return staged
+
+    def _fail(self, claim: _Claim, error: _StagingFailedError, callbacks: StagingCallbacks) -> None:
+        """Leave nothing: no droplet, no permission to deliver one."""
+        droplets: list[str | None] = []
+        package = None
+        with self._db.session() as session:
+            app = by_id(session, claim.app_id, lock=True)
+            row = session.get(Staging, claim.app_id)
+            if app is None or row is None or row.task != claim.task:
+                return
+            if row.state != CANCELLED:
+                row.state = FAILED
+            row.error, row.log = error.reason, error.task_log or self.live.text(claim.app_id)
+            upload = session.get(Upload, claim.upload)
+            if upload is not None:
+                droplets.append(upload.droplet_hash)
+                session.delete(upload)
+            package = app.package_hash
+            if error.again or row.state == CANCELLED:
+                app.package_state = PENDING
+            elif callbacks.failed is None or not callbacks.failed(session, app, error.reason):
+                app.package_state = FAILED
+                droplets.append(app.staged_package_hash)
+                app.staged_package_hash = app.staged_from = None
+                app.state = STOPPED
+                update_rows.close(session, app.id, "the application was stopped", self._db.now(session))
+                touch(app)
+        references.release(self._db, self._store, packages=[package], droplets=droplets)
+
+
+def under_way(session: Session, app_id: int, now: float) -> bool:
+    """Return whether an application is being staged by a controller that lives."""
+    row = session.get(Staging, app_id)
+    return row is not None and row.state == RUNNING and not silent(row.alive_at, now)
+
+
+def silent(alive_at: float, now: float, seconds: float = ABANDONED_SECONDS) -> bool:
+    """Return whether a row was not renewed for so long, or lies so far in the future: then the clock was set back since."""
+    return abs(now - alive_at) >= seconds
+
+
+def _api_error(reason: str, task_log: str = "") -> ApiError:
+    tail = "\n".join(task_log.splitlines()[-TAIL_LINES:])
+    return ApiError(310, f"{reason}\n{tail}" if tail and tail not in reason else reason)

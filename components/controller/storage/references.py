@@ -1,0 +1,67 @@
+"""Which files of the share are still referred to; those that are not go into the trash.
+
+Whoever stores a file and refers to it, and whoever removes one, holds the same lock: a digest that comes back in the
+moment it is removed stays.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+from sqlalchemy import exists, select
+from sqlalchemy.orm import Session
+
+from components.common import log
+from components.controller.db.database import Database
+from components.controller.db.models import App, AppRevision, Upload
+from components.controller.storage.store import Store
+
+LOCK = "files"
+logger = log.get(__name__)
+
+
+def release(
+    db: Database,
+    store: Store,
+    *,
+    packages: Collection[str | None] = (),
+    droplets: Collection[str | None] = (),
+) -> None:
+    """Move those of the files that nothing refers to into the trash; a failure is logged, the file stays."""
+    if not any((*packages, *droplets)):
+        return
+    with db.session() as session:
+        db.lock(session, LOCK)
+        places = [store.package(d) for d in packages if d and not _package_used(session, d)]
+        places += [store.droplet(d) for d in droplets if d and not _droplet_used(session, d)]
+        for place in places:
+            try:
+                store.remove(place)
+            except OSError as error:
+                logger.warning("file_not_removed", path=str(place), reason=str(error))
+
+
+def take_back(
+    db: Database, store: Store, *, packages: Collection[str] = (), droplets: Collection[str] = ()
+) -> int:
+    """Take files that are referred to back from the trash, as after ccdb was restored; return how many there were."""
+    with db.session() as session:
+        db.lock(session, LOCK)
+        places = [store.package(d) for d in packages if _package_used(session, d)]
+        places += [store.droplet(d) for d in droplets if _droplet_used(session, d)]
+        return sum(store.restore(place) for place in places)
+
+
+def _package_used(session: Session, digest: str) -> bool:
+    return bool(
+        session.scalar(select(exists().where(App.package_hash == digest)))
+        or session.scalar(select(exists().where(AppRevision.package == digest, AppRevision.kept)))
+    )
+
+
+def _droplet_used(session: Session, digest: str) -> bool:
+    return bool(
+        session.scalar(select(exists().where(App.staged_package_hash == digest)))
+        or session.scalar(select(exists().where(Upload.droplet_hash == digest)))
+        or session.scalar(select(exists().where(AppRevision.droplet == digest, AppRevision.kept)))
+    )

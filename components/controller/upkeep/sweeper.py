@@ -1,0 +1,245 @@
+"""Removes what killed controllers leave: stagings nobody waits for, permissions to deliver, files nobody refers to.
+
+Nothing depends on it: a request that finds an abandoned staging takes it over by itself. It only sees to it that what
+nobody repeats is not there for ever.
+
+The database may be the wrong one, an empty one or an old copy. Therefore files go only by the word of the database whose
+identity the share carries, when they are a day old, when they are a handful or few among many, and into a trash.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+import time
+import uuid
+from collections.abc import Collection, Mapping
+from pathlib import Path
+
+from prometheus_client import Counter, Gauge
+from sqlalchemy import select
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.orm import Session
+
+from components.common import log
+from components.controller.apps.rows import by_id
+from components.controller.config import ControllerConfig
+from components.controller.db import leases
+from components.controller.db.database import Database
+from components.controller.db.models import FAILED, RUNNING, App, AppRevision, Staging, Upload
+from components.controller.db.models_records import Identity
+from components.controller.staging.stagings import ABANDONED_SECONDS, silent
+from components.controller.storage import references, resource_pool, scratch_names
+from components.controller.storage.store import SHA1, TRASH, Store, keep_private
+
+HELD = Counter(
+    "ingot_controller_sweeps_held_total", "Sweeps that removed no droplet and no package, by why.", ["reason"]
+)
+POOL_BYTES = Gauge(
+    "ingot_controller_resources_bytes",
+    "Files that applications have in common, at the last look.",
+    multiprocess_mode="mostrecent",
+)
+LEASE = "sweep"
+POOL_SECONDS, SOON_SECONDS = 6 * 3600.0, 600.0
+_PATIENCE = 3 * ABANDONED_SECONDS
+# A younger file may belong to rows that a restored database has lost.
+LEAST_AGE_SECONDS = 86_400.0
+TRASH_SECONDS = 86_400.0
+# A database that does not know more than one file of so many is taken for a wrong one. Fewer than that many files at once
+# are no lost database: on a small platform one that a killed controller left is already a large part.
+ONE_OF, HANDFUL = 5, 5
+# A file by which an operator says that it is the right one, good for one sweep.
+ANYWAY = "anyway"
+logger = log.get(__name__)
+
+
+class Sweeper:
+    """Sweeps every `sweep_seconds`; of all workers of all controllers one does what is everybody's."""
+
+    def __init__(self, config: ControllerConfig, db: Database, store: Store) -> None:
+        self._config = config
+        self._db = db
+        self._store = store
+        self._holder = uuid.uuid4().hex
+        self._held = ""
+        self._walked: float | None = None
+        self._ending = threading.Event()
+        self._thread = threading.Thread(target=self._keep, name="sweep", daemon=True)
+
+    def start(self) -> None:
+        """Begin."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End, after what is being removed just now."""
+        self._ending.set()
+        if self._thread.is_alive():
+            self._thread.join(timeout=5)
+
+    def _keep(self) -> None:
+        while not self._ending.wait(self._config.sweep_seconds):
+            try:
+                self.sweep()
+            except (SQLAlchemyError, OSError) as error:
+                logger.warning("sweep_failed", reason=str(error).partition("\n")[0])
+
+    def sweep(self) -> None:
+        """Sweep once."""
+        gone = scratch_names.clear_local(Path(self._config.temp_path))
+        if gone:
+            logger.info("left_overs_removed", names=gone[:20], count=len(gone))
+        with self._db.session() as session:
+            held = leases.take(self._db, session, LEASE, self._holder, 3 * self._config.sweep_seconds)
+        if held.holder == self._holder:
+            self._stagings()
+            self._uploads()
+            self._files()
+            self._pool()
+
+    def _stagings(self) -> None:
+        with self._db.session() as session:
+            now = self._db.now(session)
+            query = select(Staging.app_id, Staging.alive_at).where(Staging.state == RUNNING)
+            abandoned = [row.app_id for row in session.execute(query) if silent(row.alive_at, now, _PATIENCE)]
+        for app_id in abandoned:
+            with self._db.session() as session:
+                by_id(session, app_id, lock=True)
+                row = session.get(Staging, app_id)
+                now = self._db.now(session)
+                if row is not None and row.state == RUNNING and silent(row.alive_at, now, _PATIENCE):
+                    row.state, row.error = (
+                        FAILED,
+                        "the controller that waited for it is gone; repeat the request",
+                    )
+                    logger.info("staging_abandoned", app=app_id, task=row.task)
+
+    def _uploads(self) -> None:
+        """Take back permissions whose staging is over; a droplet that came for it is removed with the files."""
+        with self._db.session() as session:
+            now = self._db.now(session)
+            query = (
+                select(Upload)
+                .outerjoin(Staging, Staging.app_id == Upload.app_id)
+                .where((Upload.created_at < now - _PATIENCE) | (Upload.created_at > now + _PATIENCE))
+                .where((Staging.state.is_(None)) | (Staging.state != RUNNING))
+            )
+            for upload in session.scalars(query):
+                session.delete(upload)
+
+    def _files(self) -> None:
+        """Remove files without an owner; each is looked up again, under the lock, before it goes."""
+        now, store = self._store.now(), self._store
+        gone = scratch_names.clear_shared(store.scratch, now)
+        if gone:
+            logger.info("unfinished_removed", count=len(gone))
+        with self._db.session() as session:
+            own = identity(self._db, session)
+            packages = _used(session, App.package_hash) | _used(session, AppRevision.package, kept=True)
+            droplets = _used(session, App.staged_package_hash) | _used(session, Upload.droplet_hash)
+            droplets |= _used(session, AppRevision.droplet, kept=True)
+        if store.owned_by(own) != own:
+            self._hold(
+                "other_database",
+                f"the share is another database's; if this one is right, remove {store.owner}",
+            )
+            return
+        back = references.take_back(
+            self._db,
+            store,
+            packages=packages & _names(store.packages / TRASH).keys(),
+            droplets=droplets & _names(store.droplets / TRASH).keys(),
+        )
+        if back:
+            logger.warning("files_taken_back", count=back)
+        # A sweep that is held must not keep it for ever: what is in there was judged when it came.
+        store.empty_trash(now - TRASH_SECONDS)
+        there = {"packages": _names(store.packages, private=True), "droplets": _names(store.droplets)}
+        going = {
+            "packages": unknown(there["packages"], packages, now),
+            "droplets": unknown(there["droplets"], droplets, now),
+        }
+        if any(too_many(len(going[kind]), len(there[kind])) for kind in there) and not self._anyway():
+            counts = ", ".join(f"{len(going[kind])} of {len(there[kind])} {kind}" for kind in there)
+            self._hold("too_many", f"nobody knows {counts}; if that is right, make {self._word}")
+            return
+        self._held = ""
+        if any(going.values()):
+            references.release(self._db, store, **going)
+            logger.info("files_removed", packages=len(going["packages"]), droplets=len(going["droplets"]))
+
+    def _pool(self) -> None:
+        """Bound the pool: every few hours, as it is a long walk, and soon where the share gets full."""
+        low, now = self._store.low(), time.monotonic()
+        if self._walked is not None and now - self._walked < (SOON_SECONDS if low else POOL_SECONDS):
+            return
+        self._walked = now
+        most = self._config.resources_mb << 20
+        swept = resource_pool.sweep(
+            self._store.resources,
+            self._store.now(),
+            keep_seconds=self._config.resources_days * 86_400.0,
+            # A quarter makes room for more than the next push.
+            most_bytes=lambda there: min(most, there * 3 // 4) if low else most,
+        )
+        POOL_BYTES.set(swept.bytes)
+        if swept.files:
+            logger.info("resources_removed", count=swept.files, left=swept.bytes)
+
+    @property
+    def _word(self) -> Path:
+        return self._store.notes / ANYWAY
+
+    def _anyway(self) -> bool:
+        try:
+            self._word.unlink()
+        except FileNotFoundError:
+            return False
+        logger.warning("sweep_confirmed")
+        return True
+
+    def _hold(self, reason: str, why: str) -> None:
+        HELD.labels(reason).inc()
+        if why != self._held:
+            logger.warning("sweep_held", reason=why)
+        self._held = why
+
+
+def identity(db: Database, session: Session) -> str:
+    """Return the name that tells this database from any other; one without a name gets one."""
+    insert = postgresql.insert if db.postgresql else sqlite.insert
+    session.execute(insert(Identity).values(id=1, name=uuid.uuid4().hex).on_conflict_do_nothing())
+    return session.get_one(Identity, 1, populate_existing=True).name
+
+
+def unknown(there: Mapping[str, float], used: Collection[str], now: float) -> set[str]:
+    """Return the files that nobody refers to and that are old enough to go; `there` is name to time of change."""
+    return {name for name, at in there.items() if name not in used and now - at >= LEAST_AGE_SECONDS}
+
+
+def too_many(going: int, there: int) -> bool:
+    """Return whether more would go than a database that is right would let go: more than a fifth, and more than a handful.
+
+    A handful is not a lost database, and the trash keeps it for a day.
+    """
+    return going >= HANDFUL and going * ONE_OF > there
+
+
+def _names(folder: Path, *, private: bool = False) -> dict[str, float]:
+    found = {}
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if SHA1.fullmatch(entry.name):
+                with contextlib.suppress(FileNotFoundError):
+                    seen = entry.stat()
+                    found[entry.name] = seen.st_mtime
+                    if private:
+                        keep_private(entry.path, seen.st_mode)
+    return found
+
+
+def _used(session: Session, column: object, *, kept: bool = False) -> set[str]:
+    query = select(column).distinct()  # type: ignore[call-overload]
+    return set(session.scalars(query.where(AppRevision.kept) if kept else query))
