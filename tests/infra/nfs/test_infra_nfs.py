@@ -81,7 +81,8 @@ def test_a_share_whose_disk_went_read_only_is_named(client: Any, broken: Any) ->
 
 def test_a_share_that_is_exported_no_longer_is_named(client: Any, broken: Any) -> None:
     done(broken, "exportfs -ua")
-    assert probe(client)["verdict"] == "refused"
+    said = probe(client)
+    assert said["verdict"] == "refused", said
 
 
 def test_a_server_that_is_gone_is_named_in_time_and_comes_back(client: Any, broken: Any) -> None:
