@@ -8,8 +8,10 @@ from dataclasses import dataclass
 from components.common.errors import IngotError
 
 SERVER = "nfs"
-WRITERS = ("controller", "stager")
+WRITERS = ("controller",)
 READERS = ("dea",)
+# Earlier releases mounted the share on these too. They fetch and deliver over HTTP.
+FORMER = ("stager",)
 
 
 class WiringError(IngotError):
@@ -27,10 +29,12 @@ class Wiring:
     Attributes:
         server: the host that exports; None where a filer outside of the inventory does.
         clients: the hosts that mount, writers first: the others read back what they write.
+        former: hosts that need no share, and may have it mounted since an earlier release.
     """
 
     server: str | None
     clients: tuple[str, ...]
+    former: tuple[str, ...] = ()
 
 
 def wiring(groups: Mapping[str, Collection[str]]) -> Wiring:
@@ -51,8 +55,11 @@ def wiring(groups: Mapping[str, Collection[str]]) -> Wiring:
     for group in (*WRITERS, *READERS):
         clients += sorted(h for h, own in groups.items() if group in own and h not in (*servers, *clients))
     if not clients:
-        raise WiringError("no host is in the groups controller, stager and dea, so there is nothing to wire")
-    return Wiring(servers[0] if servers else None, tuple(clients))
+        raise WiringError("no host is in the groups controller and dea, so there is nothing to wire")
+    former = sorted(
+        h for h, own in groups.items() if set(own) & set(FORMER) and h not in (*servers, *clients)
+    )
+    return Wiring(servers[0] if servers else None, tuple(clients), tuple(former))
 
 
 def chosen(found: Wiring, wanted: Sequence[str], known: Collection[str]) -> tuple[str, ...]:

@@ -59,7 +59,8 @@ class Droplets:
         self._directory = directory
         self._share = share
         self._limit = limit_mb * _MB
-        self._reach = Share(lambda: answers(share), threads=_SHARE_THREADS)
+        # The mount is at this folder, or above it: a question to the folder reaches it.
+        self._reach = Share(lambda: answers(share / "droplets"), threads=_SHARE_THREADS)
         self._copies = itertools.count()
         self._under_way: dict[str, asyncio.Task[Path]] = {}
         self._session: aiohttp.ClientSession | None = None

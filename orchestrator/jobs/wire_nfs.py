@@ -40,13 +40,16 @@ class _Wiring:
             clients = chosen(found, wish.get("hosts", ()), hosts)
         except WiringError as error:
             raise RefusedError(str(error), 404 if error.unknown else 400) from error
+        whole = set(clients) == set(found.clients)
+        former = found.former if whole else ()
         facts: Facts = {
             "server": found.server,
             "clients": list(clients),
-            "all": set(clients) == set(found.clients),
+            "former": list(former),
+            "all": whole,
             "done": [],
         }
-        locks = {LOCK, *(f"machine:{host}" for host in (*clients, found.server) if host)}
+        locks = {LOCK, *(f"machine:{host}" for host in (*clients, *former, found.server) if host)}
         if any("dea" in hosts[client].groups for client in clients):
             locks.add("pool:dea")
         return Planned(facts, frozenset(locks))
@@ -69,13 +72,14 @@ class WireNfs(_Wiring):
     back = "unwire"
 
     def steps(self, tools: Tools, facts: Facts) -> Sequence[Step]:
-        """Do the same as `Kind.steps`: preflight, export, then a step for each client."""
+        """Do the same as `Kind.steps`: preflight, hosts that no longer have the share, export, then a step for each client."""
         del tools
         clients, server = tuple(facts["clients"]), facts["server"]
         everybody = (server, *clients) if server else clients
         steps = [
             Step("preflight", _play("wire_nfs", everybody, {"wire_nfs_preflight_only": True}), everybody)
         ]
+        steps += _former("wire_nfs", facts)
         if server:
             steps.append(Step("export", _play("wire_nfs", (server,), {}), (server,)))
         return [*steps, *(Step("wire", _client("wire_nfs", host), (host,)) for host in clients)]
@@ -92,10 +96,18 @@ class UnwireNfs(_Wiring):
         """Do the same as `Kind.steps`: readers first, writers last, and the export where no client is left."""
         del tools
         steps = [Step("unwire", _client("unwire_nfs", host), (host,)) for host in reversed(facts["clients"])]
+        steps += _former("unwire_nfs", facts)
         if facts["server"] and facts["all"]:
             server = (facts["server"],)
             steps.append(Step("unexport", _play("unwire_nfs", server, {}), server))
         return steps
+
+
+def _former(verb: str, facts: Facts) -> list[Step]:
+    """Return the step that unmounts the share where only an earlier release mounted it; none where there is no such host."""
+    # A job that an earlier release began knows of none.
+    hosts = tuple(facts.get("former", ()))
+    return [Step("leave", _play(verb, hosts, {}), hosts)] if hosts else []
 
 
 def _client(verb: str, host: str) -> Callable[[Doing], None]:

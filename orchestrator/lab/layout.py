@@ -80,7 +80,8 @@ class Layout:
 
 
 _WRITABLE = (PlannedBind("share", SHARE),)
-_READABLE = (PlannedBind("share", SHARE, read_only=True),)
+# As DEAs of a platform have it over NFS: the droplets alone.
+_READABLE = (PlannedBind("share/droplets", f"{SHARE}/droplets", read_only=True),)
 _BRAINS = ("controller", "stager", "health_manager")
 
 DEFAULT = Layout(

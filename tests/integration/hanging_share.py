@@ -24,13 +24,14 @@ class HangingShare:
 
     Args:
         folder: for both of them.
+        place: where it is shown, relative to that.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self.path = folder / "share"
+    def __init__(self, folder: Path, place: str = "share") -> None:
+        self.path = folder / place
         source = folder / "served"
-        for place in (self.path, source):
-            place.mkdir(exist_ok=True)
+        for needed in (self.path, source):
+            needed.mkdir(parents=True, exist_ok=True)
         # No cache: the kernel asks for everything.
         options = "attr_timeout=0,entry_timeout=0,negative_timeout=0"
         self._server = subprocess.Popen(["bindfs", "-f", "-o", options, str(source), str(self.path)])
@@ -56,9 +57,9 @@ class HangingShare:
 
 
 @contextmanager
-def hanging_share(folder: Path) -> Iterator[HangingShare]:
+def hanging_share(folder: Path, place: str = "share") -> Iterator[HangingShare]:
     """Yield one that is gone at the end."""
-    share = HangingShare(folder)
+    share = HangingShare(folder, place)
     try:
         yield share
     finally:

@@ -29,7 +29,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
 @pytest.fixture
 def share(tmp_path: Path) -> Iterator[HangingShare]:
-    with hanging_share(tmp_path) as share:
+    # As on a machine of the platform, where the droplets alone are mounted.
+    with hanging_share(tmp_path, "share/droplets") as share:
         yield share
 
 

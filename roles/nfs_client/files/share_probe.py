@@ -7,6 +7,9 @@
     ingot-share-probe compare PATH SERVER:EXPORT       what lies below PATH and is not on that export
     ingot-share-probe look PATH [SERVER:EXPORT]        what the kernel can, what is mounted, which of `--unit` run
 
+PATH is the share on every machine, and EXPORT the whole of it. A machine that only reads (`--reader`) has its folder
+`droplets` alone, mounted at PATH/droplets; a machine that writes has all of it, mounted at PATH.
+
 Prints one JSON object: `verdict` (`ok`, or what is wrong in a word), `says` and `remedy` for people, and facts. Exit
 code 0: ok, 1: not, 2: bad arguments. Options: `--seconds N` (10) the whole may take, `--uid N` (801) that writes,
 `--local` on the server itself, where PATH is no mount.
@@ -136,7 +139,7 @@ SENTENCES = {
     ),
     "hides": (
         "{path} holds files that the share lacks, and mounting would hide them",
-        "copy them to the server {server} (rsync -a --ignore-existing {path}/ SERVER:EXPORT/), or remove them, then wire again",
+        "copy them to the server {server} (rsync -a --ignore-existing {path}/ SERVER:{export}/), or remove them, then wire again",
     ),
     "busy": (
         "files are open below {path}",
@@ -190,10 +193,23 @@ def mount_at(mountinfo: str, path: str) -> Facts | None:
     return found
 
 
+def places(path: str, source: str, *, reader: bool) -> tuple[tuple[str, str], tuple[str, str]]:
+    """Return where a machine mounts the share and from where, then the same for a machine of the other kind.
+
+    Args:
+        path: the share.
+        source: the export of the whole share, `SERVER:EXPORT`; may be empty.
+        reader: whether the machine only reads.
+    """
+    whole = (path, source)
+    droplets = (f"{path}/{FOLDER}", source and f"{source.rstrip('/')}/{FOLDER}")
+    return (droplets, whole) if reader else (whole, droplets)
+
+
 def answer(verdict: str, path: str, detail: str = "", **facts: object) -> Facts:
     """Put a verdict into words for people."""
     says, remedy = SENTENCES[verdict]
-    words = {"path": path, "unit": unit_of(path), "server": "(unknown)", **facts}
+    words = {"path": path, "unit": unit_of(path), "server": "(unknown)", "export": "EXPORT", **facts}
     says = says.format(**words) + (f" ({detail})" if detail else "")
     return {"verdict": verdict, "says": says, "remedy": remedy.format(**words), **facts}
 
@@ -302,8 +318,9 @@ def probe(path: str, uid: int) -> Facts:
 
 def look_inside(path: str) -> Facts:
     """Ask the server, not this machine's memory, as opening a directory does."""
-    os.close(os.open(Path(path, FOLDER), os.O_RDONLY | os.O_DIRECTORY))
-    space = os.statvfs(path)
+    folder = Path(path, FOLDER)
+    os.close(os.open(folder, os.O_RDONLY | os.O_DIRECTORY))
+    space = os.statvfs(folder)
     return {"free_mb": space.f_bavail * space.f_frsize >> 20}
 
 
@@ -315,13 +332,13 @@ def become(uid: int) -> None:
         os.setuid(uid)
 
 
-def missing_on(local: str, share: str) -> list[str]:
-    """Give the files below `local` that `share` has not, or not in this size."""
+def missing_on(local: str, share: str, passing: tuple[str, ...] = PASSING) -> list[str]:
+    """Give the files below `local` that `share` has not, or not in this size; none that begins as one of `passing` does."""
     lacking = []
     for file in Path(local).rglob("*"):
         inner = str(file.relative_to(local))
         if (
-            inner.startswith(PASSING)
+            inner.startswith(passing)
             or file.name.startswith(PREFIX)
             or (file.is_dir() and not file.is_symlink())
         ):
@@ -335,12 +352,12 @@ def missing_on(local: str, share: str) -> list[str]:
     return sorted(lacking)
 
 
-def compare(path: str, source: str, seconds: float) -> Facts:
-    """Mount the export where only this process and its children see it, and look what it lacks."""
+def compare(path: str, source: str, seconds: float, *, reader: bool) -> Facts:
+    """Mount an export where only this process and its children see it, and look what it lacks of what lies below `path`."""
     folder = tempfile.mkdtemp(prefix="ingot-share-")
     try:
         options = "ro,soft,timeo=50,retrans=1,retry=0,nosuid,nodev,noexec"
-        inside = [sys.executable, __file__, "lacking", path, folder]
+        inside = [sys.executable, __file__, "lacking", path, folder, *(["--reader"] if reader else [])]
         script = 'mount -t nfs4 -o "$1" "$2" "$3" || exit 99; shift 3; exec "$@"'
         made = subprocess.run(
             ["unshare", "--mount", "sh", "-c", script, "sh", options, source, folder, *inside],
@@ -359,7 +376,9 @@ def compare(path: str, source: str, seconds: float) -> Facts:
     lacking = json.loads(made.stdout)
     if lacking:
         more = f" and {len(lacking) - NAMED} more" if len(lacking) > NAMED else ""
-        raise FoundError("hides", ", ".join(lacking[:NAMED]) + more, lacking=len(lacking))
+        raise FoundError(
+            "hides", ", ".join(lacking[:NAMED]) + more, lacking=len(lacking), export=source.partition(":")[2]
+        )
     return {}
 
 
@@ -400,26 +419,33 @@ def in_child(work: Callable[[], Facts], seconds: float) -> Facts:
 
 def judge(verb: str, path: str, words: list[str], options: argparse.Namespace) -> Facts:
     """Do one verb; give the answer to print."""
-    mount = current_mount(path)
-    source = str(mount["source"]) if mount else (words[0] if verb == "compare" else "")
-    known: Facts = {"server": source.partition(":")[0] or os.uname().nodename, "mount": mount}
+    given = words[0] if verb in ("look", "compare") and words else ""
+    (place, wanted), (elsewhere, former) = places(path, given, reader=options.reader)
+    mount, other = current_mount(place), current_mount(elsewhere)
+    source = str(mount["source"]) if mount else (wanted if verb == "compare" else "")
+    known: Facts = {
+        "server": source.partition(":")[0] or os.uname().nodename,
+        "mount": mount,
+        "other": other,
+    }
     if verb == "look":
         known["running"] = running(options.unit)
         if not kernel_has(options.module):
-            return answer("no_kernel", path, f"Linux {os.uname().release}, module {options.module}", **known)
-        if mount and words and (mount["type"] not in TYPES or mount["source"] != words[0]):
-            return answer("elsewhere", path, f"{mount['source']}, {mount['type']}", **known)
-        return answer("ok", path, **known)
+            return answer("no_kernel", place, f"Linux {os.uname().release}, module {options.module}", **known)
+        for at, found, right in ((place, mount, wanted), (elsewhere, other, former)):
+            if found and given and (found["type"] not in TYPES or found["source"] != right):
+                return answer("elsewhere", at, f"{found['source']}, {found['type']}", **known)
+        return answer("ok", place, **known)
     if verb == "users":
         known["running"] = running(options.unit)
-        found = users(path) if mount else []
+        using = users(path) if mount or other else []
         return (
-            answer("busy", path, ", ".join(found[:NAMED]), **known) if found else answer("ok", path, **known)
+            answer("busy", path, ", ".join(using[:NAMED]), **known) if using else answer("ok", path, **known)
         )
     if verb != "compare" and not options.local and (mount is None or mount["type"] not in TYPES):
-        return answer("not_mounted", path, **known)
+        return answer("not_mounted", place, **known)
     work: dict[str, Callable[[], Facts]] = {
-        "compare": lambda: compare(path, words[0], options.seconds),
+        "compare": lambda: compare(place, wanted, options.seconds, reader=options.reader),
         "probe": lambda: look_inside(path) if options.reader else probe(path, options.uid),
         "write": lambda: write(path, options.uid),
         "read": lambda: read(path, words[0], words[1]),
@@ -433,7 +459,7 @@ def judge(verb: str, path: str, words: list[str], options: argparse.Namespace) -
         detail += (
             f"; its port {PORT} {'answers' if port_answers(str(known['server'])) else 'does not answer'}"
         )
-    return answer(verdict, path, detail, **facts)
+    return answer(verdict, place, detail, **facts)
 
 
 def main(arguments: list[str]) -> int:
@@ -451,10 +477,13 @@ def main(arguments: list[str]) -> int:
     parser.add_argument(
         "--local", action="store_true", help="PATH is a directory of this machine: the server's own"
     )
-    parser.add_argument("--reader", action="store_true", help="this machine only reads")
+    parser.add_argument(
+        "--reader", action="store_true", help="this machine only reads: it has the droplets alone"
+    )
     asked = parser.parse_intermixed_args(arguments)
     if asked.verb == "lacking":
-        sys.stdout.write(json.dumps(missing_on(asked.path, asked.words[0])))
+        passing = (".",) if asked.reader else PASSING
+        sys.stdout.write(json.dumps(missing_on(asked.path, asked.words[0], passing)))
         return 0
     if len(asked.words) not in WORDS[asked.verb]:
         parser.error(f"{asked.verb} wants {WORDS[asked.verb][-1]} words more")

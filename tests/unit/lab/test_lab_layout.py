@@ -17,9 +17,9 @@ def test_default_layout_is_the_platforms() -> None:
     assert layout.DEFAULT.routers() == ["router1", "router2"]
 
 
-def test_share_is_writable_where_it_is_written_and_nowhere_else() -> None:
+def test_share_is_writable_where_it_is_written_and_deas_see_droplets_alone() -> None:
     rights = {m.name: [(b.target, b.read_only) for b in m.binds] for m in layout.DEFAULT.machines}
-    writable, readable = [("/srv/ingot/share", False)], [("/srv/ingot/share", True)]
+    writable, readable = [("/srv/ingot/share", False)], [("/srv/ingot/share/droplets", True)]
     assert rights == {
         "core1": writable, "ctl1": writable, "ctl2": writable, "router1": [], "router2": [],
         "dea1": readable, "dea2": readable, "svc1": [],

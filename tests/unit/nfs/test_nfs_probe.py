@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import argparse
 import errno
 import importlib.util
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -127,9 +129,38 @@ def test_units_are_named_as_systemd_does() -> None:
     assert [probe.unit_of(path) for path in PATHS] == told
     # The role says the same in its own words.
     said = yaml.safe_load((ROLE / "vars" / "main.yml").read_text())
-    words = jinja2.Environment(autoescape=False).from_string(said["__nfs_client_unit"])
-    dash = said["__nfs_client_dash"]
-    assert [words.render(nfs_client_path=path, __nfs_client_dash=dash) for path in PATHS] == told
+    words = jinja2.Environment(autoescape=False)
+    for place in ("place", "other"):
+        unit = words.from_string(said["__nfs_client_unit" if place == "place" else "__nfs_client_other_unit"])
+        known = {"__nfs_client_dash": said["__nfs_client_dash"]}
+        assert [unit.render({f"__nfs_client_{place}": path, **known}) for path in PATHS] == told
+
+
+def test_the_role_mounts_where_the_probe_looks() -> None:
+    said = yaml.safe_load((ROLE / "vars" / "main.yml").read_text())
+    words = jinja2.Environment(autoescape=False)
+    words.filters["regex_replace"] = lambda text, old, new: re.sub(old, new, text)
+    for reader in (False, True):
+        for export in ("/export/share", "/"):
+            known = {
+                "nfs_client_path": "/srv/share",
+                "nfs_client_read_only": reader,
+                "__nfs_client_source": f"10.0.0.1:{export}",
+            }
+            place, other, what = (
+                words.from_string(said[f"__nfs_client_{name}"]).render(known)
+                for name in ("place", "other", "what")
+            )
+            at, (elsewhere, _) = probe.places("/srv/share", f"10.0.0.1:{export}", reader=reader)
+            assert ((place, what), other) == (at, elsewhere)
+
+
+def test_who_only_reads_has_droplets_alone() -> None:
+    droplets = ("/srv/share/droplets", "10.0.0.1:/droplets")
+    whole = ("/srv/share", "10.0.0.1:/")
+    assert probe.places("/srv/share", "10.0.0.1:/", reader=True) == (droplets, whole)
+    assert probe.places("/srv/share", "10.0.0.1:/", reader=False) == (whole, droplets)
+    assert probe.places("/srv/share", "", reader=True)[0] == ("/srv/share/droplets", "")
 
 
 def test_it_writes_reads_back_and_leaves_nothing(share: Path) -> None:
@@ -192,6 +223,9 @@ def test_what_is_missing_on_the_share_is_found_and_what_passes_is_not(tmp_path: 
     (local / "packages" / "deep" / "gone").symlink_to("/nowhere")
     assert probe.missing_on(str(local), str(share)) == ["droplets/longer", "packages/deep/gone"]
     assert probe.missing_on(str(tmp_path / "not there"), str(share)) == []
+    # Of droplets alone, the same passes.
+    inner = [str(root / "droplets") for root in (local, share)]
+    assert probe.missing_on(*inner, (".",)) == ["longer"]
 
 
 def test_who_has_files_open_is_named(tmp_path: Path) -> None:
@@ -209,13 +243,62 @@ def test_a_machine_whose_kernel_cannot_is_told_so_before_anything_else(tmp_path:
     assert "kernel of its own" in said["remedy"]
 
 
-def test_something_else_that_is_mounted_there_is_not_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
+Mounts = dict[str, dict[str, Any]]
+
+
+def looked(
+    monkeypatch: pytest.MonkeyPatch, mounts: Mounts, *, reader: bool, verb: str = "look"
+) -> dict[str, Any]:
+    """Return what is said of a machine with these mounts, by path; the share is 10.0.0.1:/share."""
     monkeypatch.setattr(probe, "kernel_has", lambda _module: True)
-    monkeypatch.setattr(
-        probe,
-        "current_mount",
-        lambda _path: {"type": "nfs4", "source": "10.0.0.1:/old", "read_only": False},
-    )
-    options = type("Asked", (), {"unit": [], "module": "nfs"})()
-    assert probe.judge("look", "/srv/ingot/share", ["10.0.0.9:/new"], options)["verdict"] == "elsewhere"
-    assert probe.judge("look", "/srv/ingot/share", ["10.0.0.1:/old"], options)["verdict"] == "ok"
+    monkeypatch.setattr(probe, "current_mount", mounts.get)
+    options = argparse.Namespace(unit=[], module="nfs", reader=reader, local=False, uid=0, seconds=1.0)
+    words = ["10.0.0.1:/share"] if verb == "look" else []
+    said: dict[str, Any] = probe.judge(verb, "/srv/share", words, options)
+    return said
+
+
+def nfs(source: str) -> dict[str, Any]:
+    return {"type": "nfs4", "source": source, "read_only": False}
+
+
+WHOLE, DROPLETS = nfs("10.0.0.1:/share"), nfs("10.0.0.1:/share/droplets")
+
+
+def test_something_else_that_is_mounted_there_is_not_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
+    for reader in (False, True):
+        for path in ("/srv/share", "/srv/share/droplets"):
+            for other in (nfs("10.0.0.9:/new"), {"type": "ext4", "source": "/dev/vdb", "read_only": False}):
+                said = looked(monkeypatch, {path: other}, reader=reader)
+                assert said["verdict"] == "elsewhere"
+                assert f"mounted at {path} already" in said["says"]
+
+
+def test_the_mount_of_the_other_kind_of_machine_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    for reader, own, other in ((False, WHOLE, DROPLETS), (True, DROPLETS, WHOLE)):
+        both = {"/srv/share": WHOLE, "/srv/share/droplets": DROPLETS}
+        at = "/srv/share" if other is WHOLE else "/srv/share/droplets"
+        for mounts, found in (({}, (None, None)), ({at: other}, (None, other)), (both, (own, other))):
+            said = looked(monkeypatch, mounts, reader=reader)
+            assert said["verdict"] == "ok"
+            assert (said["mount"], said["other"]) == found
+
+
+def test_a_reader_with_the_whole_share_has_not_what_it_must(monkeypatch: pytest.MonkeyPatch) -> None:
+    said = looked(monkeypatch, {"/srv/share": WHOLE}, reader=True, verb="probe")
+    assert said["verdict"] == "not_mounted"
+    assert "srv-share-droplets.mount" in said["remedy"]
+    said = looked(monkeypatch, {"/srv/share/droplets": DROPLETS}, reader=False, verb="probe")
+    assert said["verdict"] == "not_mounted"
+
+
+def test_files_are_open_wherever_the_mount_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(probe, "users", lambda _path: ["sleep (7)"])
+    for mounts in ({"/srv/share": WHOLE}, {"/srv/share/droplets": DROPLETS}):
+        assert looked(monkeypatch, mounts, reader=True, verb="users")["verdict"] == "busy"
+    assert looked(monkeypatch, {}, reader=True, verb="users")["verdict"] == "ok"
+
+
+def test_what_would_be_hidden_is_copied_to_where_it_belongs() -> None:
+    said = probe.answer("hides", "/srv/share/droplets", "abc", export="/share/droplets", server="10.0.0.1")
+    assert "rsync -a --ignore-existing /srv/share/droplets/ SERVER:/share/droplets/" in said["remedy"]

@@ -23,12 +23,19 @@ GROUPS = {
     "dea1": ("dea",),
     "router1": ("router",),
 }
-FOUND = Wiring("core1", ("ctl1", "ctl2", "stg1", "dea1", "dea2"))
+FOUND = Wiring("core1", ("ctl1", "ctl2", "dea1", "dea2"), ("stg1",))
 
 
 def test_who_writes_is_wired_first_and_the_server_not_at_all() -> None:
     assert wiring(GROUPS) == FOUND
     assert wiring({**GROUPS, "core1": ("nfs", "controller")}) == FOUND
+
+
+def test_stagers_need_no_share_and_may_have_one_since_an_earlier_release() -> None:
+    assert wiring({**GROUPS, "stg1": ("stager", "dea")}).former == ()
+    assert wiring({**GROUPS, "core1": ("nfs", "stager")}).former == ("stg1",)
+    with pytest.raises(WiringError, match="nothing to wire"):
+        wiring({"stg1": ("stager",)})
 
 
 def test_a_filer_is_no_host_of_ours() -> None:
@@ -58,6 +65,7 @@ def test_some_hosts_are_chosen_in_the_order_of_wiring() -> None:
         ("ctl9", True, "no machine ctl9"),
         ("core1", False, "is the server"),
         ("router1", False, "needs no share"),
+        ("stg1", False, "needs no share"),
     ],
 )
 def test_hosts_that_are_no_clients(host: str, unknown: bool, text: str) -> None:
@@ -125,9 +133,10 @@ def plan(kind: Kind, wish: dict[str, Any]) -> Planned:
 def test_wiring_checks_exports_and_goes_host_by_host() -> None:
     rig = Rig()
     assert rig.do(WireNfs(), {}) is None
-    everybody = ("core1", "ctl1", "ctl2", "stg1", "dea1", "dea2")
+    everybody = ("core1", "ctl1", "ctl2", "dea1", "dea2")
     assert rig.story() == [
         ("wire_nfs.yml", everybody),
+        ("wire_nfs.yml", ("stg1",)),
         ("wire_nfs.yml", ("core1",)),
         *(("wire_nfs.yml", (host,)) for host in FOUND.clients),
     ]
@@ -157,7 +166,7 @@ def test_wiring_stops_at_the_first_host_that_fails_and_says_the_ways() -> None:
     way_out = rig.do(WireNfs(), {})
     assert rig.story()[-1] == ("wire_nfs.yml", ("ctl2",))
     assert way_out == (
-        "wired: ctl1; not wired: ctl2, stg1, dea1, dea2. To go on, repair the named faults and resume this job: "
+        "wired: ctl1; not wired: ctl2, dea1, dea2. To go on, repair the named faults and resume this job: "
         "`ingot jobs resume 7`. To go back: `ingot nfs unwire`."
     )
 
@@ -165,8 +174,31 @@ def test_wiring_stops_at_the_first_host_that_fails_and_says_the_ways() -> None:
 def test_unwiring_takes_readers_first_and_the_export_last() -> None:
     rig = Rig()
     assert rig.do(UnwireNfs(), {}) is None
-    hosts = (*reversed(FOUND.clients), "core1")
+    hosts = (*reversed(FOUND.clients), "stg1", "core1")
     assert rig.story() == [("unwire_nfs.yml", (host,)) for host in hosts]
+
+
+def test_a_job_of_an_earlier_release_goes_on() -> None:
+    facts = {"server": "core1", "clients": ["stg1", "dea1"], "all": True, "done": ["stg1"]}
+    rig = Rig()
+    assert [step.machines for step in WireNfs().steps(rig.tools, facts)][1:] == [
+        ("core1",),
+        ("stg1",),
+        ("dea1",),
+    ]
+    assert [step.machines for step in UnwireNfs().steps(rig.tools, facts)] == [
+        ("dea1",),
+        ("stg1",),
+        ("core1",),
+    ]
+
+
+def test_hosts_that_are_named_are_all_that_is_touched() -> None:
+    for kind in (WireNfs(), UnwireNfs()):
+        planned = plan(cast("Kind", kind), {"hosts": ["ctl1"]})
+        assert planned.facts["former"] == []
+        assert "machine:stg1" not in planned.locks
+    assert "machine:stg1" in plan(WireNfs(), {}).locks
 
 
 def test_the_export_stays_while_others_have_it_mounted() -> None:
