@@ -55,7 +55,7 @@ LOOK_SECONDS = 0.3
 # A stager or the bus may be just restarting.
 ASK_AGAIN_SECONDS = 10.0
 TAIL_LINES = 20
-# How a stager begins its answer when it takes no more: nothing is wrong with the application.
+# How stagers of a release without `retry` begin their answer when they take no more. Controllers are rolled before the last stager is.
 QUEUE_FULL = "queue failed"
 _CANCEL = (
     update(Staging)
@@ -269,7 +269,7 @@ class Stagings:
             asked = time.monotonic()
             try:
                 reply = self._ask_once(claim, deadline - asked)
-                if not (reply.error or "").startswith(QUEUE_FULL):
+                if not (reply.retry or (reply.error or "").startswith(QUEUE_FULL)):
                     return reply
                 reason = "too many applications are waiting to be staged"
                 # Stagers are there, and get on.
