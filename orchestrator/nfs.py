@@ -51,7 +51,7 @@ def wiring(groups: Mapping[str, Collection[str]]) -> Wiring:
     for group in (*WRITERS, *READERS):
         clients += sorted(h for h, own in groups.items() if group in own and h not in (*servers, *clients))
     if not clients:
-        raise WiringError("nobody is in the groups controller, stager and dea, so there is nothing to wire")
+        raise WiringError("the groups controller, stager and dea have no host, so there is nothing to wire")
     return Wiring(servers[0] if servers else None, tuple(clients))
 
 

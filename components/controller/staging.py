@@ -280,7 +280,7 @@ class Stagings:
                     raise _StagingFailedError(
                         f"no result within {seconds} seconds", self.live.text(claim.app_id)
                     ) from error
-                reason = "no stager is there"
+                reason = "no stager is available"
             except BusError:
                 reason = "the message bus is away"
             if time.monotonic() >= ask_until:
@@ -332,7 +332,7 @@ class Stagings:
                 raise _StagingFailedError(row.error or "another request took over", task_log)
             if app.package_state == STAGED:
                 # To an earlier revision, or by the undoing of a change: that droplet is the one it runs with.
-                raise _StagingFailedError("the application was put back meanwhile; repeat the push")
+                raise _StagingFailedError("the application was changed back in the meantime; repeat the push")
             digest = upload.droplet_hash if upload else None
             if digest is None or not self._store.there(self._store.droplet(digest)):
                 raise _StagingFailedError("the stager delivered no droplet", task_log)

@@ -84,7 +84,7 @@ def logout(session: Session, everywhere: bool, as_json: bool) -> None:
         forget(config)
     whose = f"{session.acting_for} is " if session.acting_for else ""
     words = f"{whose}logged out of {where}{', everywhere' if everywhere else ''}"
-    output.result(said, words if said["was_logged_in"] else "nobody was logged in", as_json=as_json)
+    output.result(said, words if said["was_logged_in"] else "you were not logged in", as_json=as_json)
 
 
 @click.command()
@@ -104,7 +104,7 @@ def register(
         except ApiError as error:
             if error.code == 200:
                 raise ClientError(
-                    "this platform lets nobody register", "ask an administrator for an account"
+                    "registration is closed on this platform", "ask an administrator for an account"
                 ) from error
             raise
     enters = not session.config.token

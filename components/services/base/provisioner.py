@@ -296,7 +296,7 @@ class Provisioner:
     def _node_of(self, instance: Handle) -> str:
         node = instance.credentials.get("node_id")
         if not isinstance(node, str):
-            raise ServiceError(INTERNAL, f"nobody knows on which node {instance.service_id} is")
+            raise ServiceError(INTERNAL, f"the node of {instance.service_id} is not known")
         return node
 
     async def _look(self, fetch: Fetch) -> orphans.Orphans:
