@@ -125,7 +125,7 @@ def _clashes(rows: Iterable[_Row], read: _Read) -> list[str]:
     found = []
     for port, listeners in by_port.items():
         addresses = [address for _, _, address in listeners]
-        # Whoever names no address takes the port of all.
+        # A listener without an address takes the port on all addresses.
         if len(listeners) < 2 or (all(addresses) and len(set(addresses)) == len(addresses)):
             continue
         inputs = ", ".join(name for _, name, _ in listeners if not name.startswith(_CONSTANT))

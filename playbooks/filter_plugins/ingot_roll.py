@@ -15,7 +15,7 @@ _ORDER = "ingot_roll_order"
 
 
 def _order() -> ModuleType:
-    """Load the orchestrator's module, by its path: who runs these plays need not have the orchestrator installed, nor in this release."""
+    """Return the orchestrator's module, loaded by its path: a control host may have no orchestrator installed, or that of another release."""
     if _ORDER not in sys.modules:
         path = Path(__file__).resolve().parents[2] / "orchestrator" / "roll.py"
         spec = importlib.util.spec_from_file_location(_ORDER, path)

@@ -120,7 +120,7 @@ def test_where_every_port_is_moved_no_old_number_is_left(tmp_path: Path) -> None
     machines = told(tmp_path, moved)
     left = numbers(machines) & {int(port) for port in old.values() if port}
     assert left == set()
-    # And each new one is where it is needed: who is asked how it is, who calls whom, who may reach what.
+    # And each new one is where it is needed: in wiring, health checks, rolls and firewall.
     wiring = {name: value for machine in machines.values() for name, value in machine["wiring"].items()}
     assert len(wiring) == 11
     of_bus, of_controllers = f":{moved['nats_port']}", f":{moved['controller_port']}"
