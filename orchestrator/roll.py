@@ -45,7 +45,7 @@ def tiers(groups: Mapping[str, Collection[str]]) -> dict[str, tuple[str, ...]]:
     last = [name for name in names if ORCHESTRATOR in groups[name]]
     controllers = [name for name in names if CONTROLLER in groups[name]]
     canary = next((name for name in controllers if name not in last), None) or next(iter(controllers), None)
-    found = {CANARY: (canary,) if canary else ()}
+    found: dict[str, tuple[str, ...]] = {CANARY: (canary,) if canary else ()}
     placed = {*found[CANARY], *last}
     for tier, members in TIERS.items():
         found[tier] = tuple(name for name in names if name not in placed and set(members) & set(groups[name]))

@@ -93,7 +93,7 @@ def play_batches(groups: Layout, share: float) -> list[tuple[str, ...]]:
         wanted = environment.from_string(play["hosts"]).render(given)
         hosts = [host.name for host in known.get_hosts(wanted)] if wanted else []
         serial = play["serial"]
-        step = serial if isinstance(serial, int) else environment.from_string(serial).render(given)
+        step = int(environment.from_string(str(serial)).render(given))
         found += [tuple(hosts[i : i + step]) for i in range(0, len(hosts), step)]
     return found
 
