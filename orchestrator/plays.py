@@ -213,7 +213,7 @@ class Plays:
         release = play.release or self._inventory.release()
         if release is None:
             raise PlayError(
-                f"{self._inventory.folder} does not record the running release: `16-release.yml` is missing"
+                f"no file of {self._inventory.folder} says which release runs: `16-release.yml` is missing"
             )
         plays = Path(self._config.releases) / release / "plays"
         playbook = plays / "playbooks" / play.playbook

@@ -1,4 +1,8 @@
-"""The order in which a release reaches the machines, as `playbooks/roll_machines.yml` has it. Pure."""
+"""The order in which a release reaches the machines. Pure.
+
+The job that rolls a release imports it, and so do the playbooks: `playbooks/filter_plugins/ingot_roll.py` loads this file by its path,
+in a checkout and in the plays of a release, which have a copy. So it needs nothing but the standard library.
+"""
 
 from __future__ import annotations
 
@@ -9,8 +13,13 @@ from dataclasses import dataclass
 CANARY, ROLL = "canary", "roll"
 DEFAULT_SHARE = 0.25
 CONTROLLER, DEA, ORCHESTRATOR = "controller", "dea", "orchestrator"
-# The tiers in their order; a machine of several is changed once, with the first of them.
-TIERS = ((CONTROLLER, "stager", "health_manager"), ("router",), ("services",), (DEA,))
+# The groups of each tier, in the order of the tiers; a machine in several is changed once, with the first of them.
+TIERS = {
+    CONTROLLER: (CONTROLLER, "stager", "health_manager"),
+    "router": ("router",),
+    "services": ("services",),
+    DEA: (DEA,),
+}
 # The groups whose machines hold no part of a release, but which all others need.
 FOUNDATION = ("nats", "ccdb")
 
@@ -23,29 +32,50 @@ class Batch:
     machines: tuple[str, ...]
 
 
-def batches(groups: Mapping[str, Collection[str]], share: float = DEFAULT_SHARE) -> list[Batch]:
-    """Return the batches in order: the canary, a machine at a time, DEAs in shares, the orchestrator's machine.
+def tiers(groups: Mapping[str, Collection[str]]) -> dict[str, tuple[str, ...]]:
+    """Return the machines that run a release, each in one tier: `canary`, those of `TIERS`, `orchestrator`, in this order.
+
+    The canary is a machine of a controller, and that of the orchestrator only where no other has a controller. The orchestrator's machine
+    is the last, as it runs the roll.
 
     Args:
-        groups: of every machine, by its name; machines go in the order of their names.
-        share: of the DEAs that are changed at a time, more than 0 and at most 1; one at least.
+        groups: of every machine, by its name; machines of a tier go in the order of their names.
     """
-    last = [name for name in sorted(groups) if ORCHESTRATOR in groups[name]]
-    controllers = [name for name in sorted(groups) if CONTROLLER in groups[name]]
-    # The canary is a controller's machine; the orchestrator's only where there is no other.
+    names = sorted(groups)
+    last = [name for name in names if ORCHESTRATOR in groups[name]]
+    controllers = [name for name in names if CONTROLLER in groups[name]]
     canary = next((name for name in controllers if name not in last), None) or next(iter(controllers), None)
-    placed = {canary} if canary else set()
-    found = [Batch(CANARY, (canary,))] if canary else []
-    for tier in TIERS:
-        members = [
-            name
-            for name in sorted(groups)
-            if name not in placed | set(last) and set(tier) & set(groups[name])
-        ]
-        placed |= set(members)
-        size = max(1, math.floor(len(members) * share)) if tier == (DEA,) else 1
-        found += [Batch(ROLL, tuple(members[i : i + size])) for i in range(0, len(members), size)]
-    return found + [Batch(ROLL, (name,)) for name in last if name not in placed]
+    found: dict[str, tuple[str, ...]] = {CANARY: (canary,) if canary else ()}
+    placed = {*found[CANARY], *last}
+    for tier, members in TIERS.items():
+        found[tier] = tuple(name for name in names if name not in placed and set(members) & set(groups[name]))
+        placed |= set(found[tier])
+    return {**found, ORCHESTRATOR: tuple(name for name in last if name != canary)}
+
+
+def size(machines: Collection[str], share: float = DEFAULT_SHARE) -> int:
+    """Return how many of the DEAs' tier are changed at a time.
+
+    Args:
+        machines: of the tier.
+        share: of them, more than 0 and at most 1; the result is one at least.
+    """
+    return max(1, math.floor(len(machines) * share))
+
+
+def batches(groups: Mapping[str, Collection[str]], share: float = DEFAULT_SHARE) -> list[Batch]:
+    """Return the machines that are changed together, in order: the canary, a machine at a time, DEAs in shares.
+
+    Args:
+        groups: see `tiers`.
+        share: see `size`.
+    """
+    found = []
+    for tier, machines in tiers(groups).items():
+        step = size(machines, share) if tier == DEA else 1
+        name = CANARY if tier == CANARY else ROLL
+        found += [Batch(name, machines[i : i + step]) for i in range(0, len(machines), step)]
+    return found
 
 
 def foundation(groups: Mapping[str, Collection[str]]) -> tuple[str, ...]:
@@ -59,7 +89,7 @@ def left(machines: Sequence[str], done: Collection[str]) -> list[str]:
 
 
 def standing(machines: Sequence[str], done: Collection[str], release: str) -> str:
-    """Return in words how far a roll got, as the beginning of a sentence."""
+    """Return how far a roll got, as the beginning of a sentence."""
     rest = left(machines, done)
     if not done:
         return f"no machine runs {release} for certain; {', '.join(rest)} are as they were, or half changed"

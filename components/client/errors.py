@@ -9,7 +9,7 @@ import click
 # The remedy of a controller's error, by its code (protocol 1.3).
 HINTS = {
     100: "client and platform may be of different releases: `ingot --version`, `ingot info`",
-    102: "another client changed the application meanwhile: run the command again",
+    102: "the application was changed by another command in the meantime: run this one again",
     201: "`ingot users` lists them (administrators only)",
     202: "this platform wants TLS: `ingot target https://api.DOMAIN`",
     300: "correct what the message names, and run the command again",
@@ -21,7 +21,7 @@ HINTS = {
     306: "the instance may be gone; `ingot app NAME` shows what runs",
     307: "`ingot runtimes` lists what there is",
     308: "`ingot frameworks` lists what there is",
-    309: "this platform has no debug mode: leave it out",
+    309: "this platform does not allow debugging: leave the debug mode out",
     310: "correct what the log of the staging names, and push again",
     400: "push a folder: `ingot push NAME --path DIR`",
     401: "push again: files that the platform had are gone from it",
@@ -109,7 +109,7 @@ class ApiError(ClientError):
     def advice(status: int, code: int) -> str:
         """Return the remedy for a status and a code; may be empty."""
         if code == 200:
-            return f"not permitted; {LOGIN_HINT}, or log in as a user who may do this"
+            return f"not permitted; {LOGIN_HINT}, as a user who may do this"
         if status == 429:
             return "too many requests: wait a little and try again"
         if status in {404, 405} and code == 0:

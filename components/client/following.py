@@ -165,7 +165,7 @@ class Follower:
                 begun = self.clock() if begun is None else begun
                 if self.clock() - begun > self.patience:
                     raise AwayError(
-                        f"the orchestrator does not answer any more: {error.message}",
+                        f"the orchestrator no longer answers: {error.message}",
                         f"job {number} may go on without you; look again later: `ingot jobs log {number} --follow`",
                     ) from error
                 if status is not None:

@@ -80,7 +80,7 @@ class Commands(click.Group):
             if os.environ.get("INGOT_DEBUG"):
                 raise
             raise ClientError(
-                f"the answer of the platform cannot be read ({type(error).__name__}: {error})",
+                f"the answer of the platform cannot be understood ({type(error).__name__}: {error})",
                 "client and platform may be of different releases: `ingot --version`, `ingot info`; "
                 "INGOT_DEBUG=1 shows where",
             ) from error

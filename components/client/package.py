@@ -61,7 +61,7 @@ def ignore_rules(folder: Path) -> GitIgnoreSpec:
     try:
         return GitIgnoreSpec.from_lines(lines)
     except ValueError as error:
-        raise PackageError(f"{folder}: an ignore pattern makes no sense: {error}") from error
+        raise PackageError(f"{folder}: an ignore pattern is not valid: {error}") from error
 
 
 def collect(folder: Path, rules: GitIgnoreSpec) -> list[Entry]:

@@ -121,7 +121,7 @@ def confirm(question: str, *, force: bool) -> None:
     if force:
         return
     if not interactive():
-        raise click.UsageError("there is no terminal to ask in: add --force")
+        raise click.UsageError("this needs a confirmation, and there is no terminal to ask at: add --force")
     click.confirm(question, abort=True, err=True)
 
 

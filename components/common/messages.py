@@ -327,11 +327,15 @@ class StagingRequest(_Message, frozen=True):
 
 
 class StagingReply(_Message, frozen=True, omit_defaults=True):
-    """Reply to `staging`; `error` is there when it failed, `task_log` always."""
+    """Reply to `staging`; `error` is there when it failed, `task_log` always.
+
+    `retry` is ours: the stager has not tried, as it has no room, and the same request may succeed later.
+    """
 
     task_id: str
     task_log: str = ""
     error: str | None = None
+    retry: bool = False
 
 
 class ComponentAnnouncement(_Message, frozen=True, omit_defaults=True):

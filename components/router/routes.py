@@ -98,7 +98,7 @@ def parse(message: Registration) -> tuple[list[str], Endpoint]:
     """
     port, app = _number(message.port), None
     if port is None or not 1 <= port <= 65535:
-        raise RouteError(f"port {message.port!r:.80} is not one")
+        raise RouteError(f"port {message.port!r:.80} is not a port number")
     address = normal_address(message.host)
     instance = message.private_instance_id or None
     if instance is not None and not _INSTANCE.fullmatch(instance):

@@ -137,8 +137,12 @@ class Agent:
     async def _run(self, task: Task) -> StagingReply:
         if len(self._tasks) > self._config.max_tasks + self._config.max_waiting:
             return task.failed(
+                # Controllers of earlier releases read only the beginning of the text, `queue failed`.
                 StagingError(
-                    "queue", "too many applications are waiting to be staged", "Try again in a minute."
+                    "queue",
+                    "too many applications are waiting to be staged",
+                    "Try again in a minute.",
+                    retry=True,
                 )
             )
         async with self._turns:

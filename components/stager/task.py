@@ -86,7 +86,7 @@ class Task:
 
     def failed(self, error: StagingError) -> StagingReply:
         """Return the reply for a failure, with the log's end in its text."""
-        return StagingReply(self.id, self._log.text(), error.with_log(self._log.tail()))
+        return StagingReply(self.id, self._log.text(), error.with_log(self._log.tail()), error.retry)
 
     async def _stage(self) -> int:
         config = self._config

@@ -108,9 +108,7 @@ class Voucher:
             if said.get("admin") is not True:
                 raise AuthError(f"{said['email']} is not an administrator of the platform", 403)
             return str(said["email"])
-        raise AuthError(
-            "no controller answers, so a token cannot be checked: use the operator's password", 503
-        )
+        raise AuthError("no controller answers, so no token can be checked: use the operator's password", 503)
 
     def _prefer(self, url: str) -> None:
         """Ask this controller first from now on: a silent one would delay each request."""

@@ -69,7 +69,7 @@ def row(tools: Tools, name: str) -> Machine:
     """
     if found := rows(tools, [name]):
         return found[0]
-    raise StepError(f"{name} is no longer in the orchestrator's database")
+    raise StepError(f"{name} is gone: the orchestrator has no record of it")
 
 
 def change(tools: Tools, name: str, **values: Any) -> None:
@@ -186,7 +186,5 @@ def provider(tools: Tools, name: str) -> Provider:
         StepError: the configuration has none of that name any more.
     """
     if (found := tools.providers.get(name)) is None:
-        raise StepError(
-            f"there is no provider {name} any more: put it back into the orchestrator's configuration"
-        )
+        raise StepError(f"the orchestrator's configuration no longer has the provider {name}: put it back")
     return found

@@ -159,7 +159,7 @@ def _reach(doing: Doing) -> None:
         machines.change(tools, name, state=REACHING)
         given = provider.find(name)
         if given is None:
-            raise StepError("its provider does not know it any more")
+            raise StepError("its provider no longer has this machine")
         try:
             admitted = tools.gate.admit(name, given.address, expected=given.host_key, say=doing.say)
         except IngotError as error:

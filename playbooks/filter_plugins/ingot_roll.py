@@ -1,12 +1,61 @@
 # ruff: noqa: INP001 - Ansible loads plugins by their path
-"""What daemons said of themselves, as `playbooks/roll.yml` judges it. Pure."""
+"""What `playbooks/roll.yml` goes by: the order of the machines, and what daemons said of themselves. Pure."""
 
 from __future__ import annotations
 
+import importlib.util
+import sys
 from collections.abc import Iterable, Mapping
+from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 NO_ANSWER = -1
+_ORDER = "ingot_roll_order"
+
+
+def _order() -> ModuleType:
+    """Return the orchestrator's module, loaded by its path: a control host may have no orchestrator installed, or that of another release."""
+    if _ORDER not in sys.modules:
+        path = Path(__file__).resolve().parents[2] / "orchestrator" / "roll.py"
+        spec = importlib.util.spec_from_file_location(_ORDER, path)
+        if spec is None or spec.loader is None:
+            raise ImportError(f"{path}: is no module")
+        module = importlib.util.module_from_spec(spec)
+        # Its data classes look their module up by its name.
+        sys.modules[_ORDER] = module
+        spec.loader.exec_module(module)
+    return sys.modules[_ORDER]
+
+
+def ingot_roll_hosts(groups: Mapping[str, Iterable[str]], tier: str) -> list[str]:
+    """Return the machines of a tier in the order in which they are changed.
+
+    Args:
+        groups: hosts by group.
+        tier: `canary`, `controller`, `router`, `services`, `dea` or `orchestrator`.
+    """
+    return list(_tiers(groups)[tier])
+
+
+def ingot_roll_size(groups: Mapping[str, Iterable[str]], share: Any = None) -> int:
+    """Return how many DEAs are changed at a time.
+
+    Args:
+        groups: hosts by group.
+        share: of the tier of DEAs; without one, the default.
+    """
+    order = _order()
+    return int(order.size(_tiers(groups)[order.DEA], order.DEFAULT_SHARE if share is None else float(share)))
+
+
+def _tiers(groups: Mapping[str, Iterable[str]]) -> dict[str, tuple[str, ...]]:
+    by_host: dict[str, set[str]] = {}
+    for group, hosts in groups.items():
+        for host in hosts:
+            by_host.setdefault(str(host), set()).add(str(group))
+    found: dict[str, tuple[str, ...]] = _order().tiers(by_host)
+    return found
 
 
 def ingot_answers(results: Iterable[Mapping[str, Any]], port: str) -> list[dict[str, Any]]:
@@ -47,4 +96,8 @@ class FilterModule:
 
     def filters(self) -> dict[str, Any]:
         """Return them by name."""
-        return {"ingot_answers": ingot_answers}
+        return {
+            "ingot_answers": ingot_answers,
+            "ingot_roll_hosts": ingot_roll_hosts,
+            "ingot_roll_size": ingot_roll_size,
+        }

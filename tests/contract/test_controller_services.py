@@ -200,8 +200,8 @@ def test_a_services_refusals(user: Vmc, other: Vmc, gateway: GatewayStub) -> Non
         ((500, {"code": 30500, "description": "no node with that plan"}), "no node with that plan (30500)"),
         ((503, b"<html>"), "status 503"),
         ((200, b"<html>"), "JSON"),
-        ((200, {"service_id": "x"}), "makes no sense"),
-        ((200, []), "makes no sense"),
+        ((200, {"service_id": "x"}), "cannot be used"),
+        ((200, []), "cannot be used"),
     ],
 )
 def test_a_gateway_that_fails_leaves_nothing(

@@ -165,5 +165,5 @@ def test_a_push_whose_files_were_put_back_says_so(world: World) -> None:
     assert world.answers["two"].status_code == 202
     answer = world.answers["three"].json()
     assert answer["code"] == 310
-    assert "put back meanwhile; repeat the push" in answer["description"]
+    assert "changed back in the meantime; repeat the push" in answer["description"]
     assert world.droplet() == first

@@ -6,9 +6,11 @@ import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from components.common.messages import StagingReply
 from tests.integration.controller_rig import Client, ControllerProcess, Peers, until
 
 
@@ -140,6 +142,27 @@ def test_a_failed_staging_leaves_nothing(platform: Platform) -> None:
     platform.peers.staging_error = None
     assert client.put("broken", state="STARTED").status_code == 200
     until(lambda: platform.peers.starts, "it starts now")
+
+
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+def test_a_stager_without_room_is_asked_again(platform: Platform, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By `retry`, whatever the text; stagers of releases without it are known by the text's beginning."""
+    full = [
+        StagingReply("t", error="no room", retry=True),
+        StagingReply("t", error="queue failed: too many applications are waiting to be staged."),
+    ]
+    peers, stage = platform.peers, platform.peers._stage
+
+    async def answer(message: Any) -> None:
+        await (message.respond(full.pop(0)) if full else stage(message))
+
+    monkeypatch.setattr(peers, "_stage", answer)
+    client = platform.client()
+    client.create("patient")
+    client.upload("patient", {"app.py": "x"})
+    assert client.put("patient", state="STARTED").status_code == 200
+    assert full == []
+    assert len(peers.staged) == 1
 
 
 @pytest.mark.parametrize("database_url", ["postgresql", "sqlite"], indirect=True)

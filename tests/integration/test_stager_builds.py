@@ -237,6 +237,21 @@ def test_tasks_run_beside_each_other_and_the_rest_waits(rig: Rig) -> None:
     until(lambda: rig.varz()["active_tasks"] == 0, "all are done")
 
 
+def test_a_stager_without_room_says_that_the_request_may_be_repeated(tmp_path: Path) -> None:
+    with running(tmp_path, max_tasks=1, max_waiting=0, stop_seconds=1) as own:
+        failed = own.stage(zipped(APPS / "unknown"))
+        assert failed.error
+        assert not failed.retry
+        asked = Asked(own, own.request(sleeper(60), "wsgi"))
+        until(own.children, "the build runs")
+        refused = own.stage(zipped(APPS / "static"))
+        assert refused.retry
+        # What controllers of earlier releases look for.
+        assert str(refused.error).startswith("queue failed: ")
+        own.signal_stager(signal.SIGTERM)
+        assert not asked.wait().retry
+
+
 def test_nothing_of_a_task_stays_and_no_secret_is_logged(rig: Rig) -> None:
     rig.droplet("hello")
     until(lambda: rig.boxes() == [], "the boxes are gone")

@@ -84,7 +84,7 @@ def logout(session: Session, everywhere: bool, as_json: bool) -> None:
         forget(config)
     whose = f"{session.acting_for} is " if session.acting_for else ""
     words = f"{whose}logged out of {where}{', everywhere' if everywhere else ''}"
-    output.result(said, words if said["was_logged_in"] else "not logged in", as_json=as_json)
+    output.result(said, words if said["was_logged_in"] else "you were not logged in", as_json=as_json)
 
 
 @click.command()

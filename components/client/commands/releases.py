@@ -67,7 +67,7 @@ def rollback(session: Session, *, version: str, force: bool, no_wait: bool, as_j
             version = _before(api)
             if not force and not interactive():
                 raise click.UsageError(
-                    f"this brings every machine back to release {version}, and there is no terminal to confirm it: "
+                    f"this brings every machine back to release {version}, and there is no terminal to ask at: "
                     f"name it (`{ROLLBACK} {version}`), or add --force"
                 )
             confirm(f"Bring every machine back to release {version}?", force=force)

@@ -86,7 +86,10 @@ def create_app(controller: Controller) -> Flask:
     app.register_error_handler(ApiError, _api_error)
     app.register_error_handler(HTTPException, _http_error)
     app.register_error_handler(SQLAlchemyError, _database_error)
-    app.register_error_handler(DataError, lambda _error: _api_error(ApiError(100, "a text is not one")))
+    app.register_error_handler(
+        DataError,
+        lambda _error: _api_error(ApiError(100, "a value has a character or a size that cannot be stored")),
+    )
     app.register_error_handler(ShareUnwellError, _share_error)
     app.register_error_handler(Exception, _unexpected)
     return app

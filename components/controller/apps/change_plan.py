@@ -351,7 +351,7 @@ def _check_details(details: Mapping[str, Any]) -> None:
     if debug is not None and not isinstance(debug, str):
         raise ApiError(300, "debug: want the name of a mode")
     if command is not None and not (isinstance(command, str) and len(command.encode()) <= LONGEST_COMMAND):
-        raise ApiError(300, f"command: want a text of at most {LONGEST_COMMAND} bytes")
+        raise ApiError(300, f"command: want a string of at most {LONGEST_COMMAND} bytes")
     if console is not None and not isinstance(console, bool):
         raise ApiError(300, "console: want true or false")
     if len(json.dumps(details)) > MOST_META:

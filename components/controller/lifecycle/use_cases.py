@@ -70,7 +70,7 @@ class Lifecycle:
         """
         name = body.get("name")
         if not isinstance(name, str):
-            raise ApiError(300, "name: want a text")
+            raise ApiError(300, "name: want a string")
         now = int(time.time())
         fresh = self._changes.bind_new(caller, None, body)
         try:
@@ -160,7 +160,9 @@ class Lifecycle:
             known = revisions.current(session, app)
             if known is not None and app.package_hash == known.package != package:
                 # Before its staging began.
-                superseded.append(ApiError(310, "the application was put back meanwhile; repeat the push"))
+                superseded.append(
+                    ApiError(310, "the application was changed back in the meantime; repeat the push")
+                )
             elif app.state == STARTED:
                 begun.append(update_rows.begin(session, app, by, self._db.now(session)))
 
@@ -305,7 +307,7 @@ class Lifecycle:
                 raise no_app()
             probe = start_message(app, self._config, self._store)
         if not self._dispatcher.has_deas(probe):
-            raise ApiError(302, "no DEA is there")
+            raise ApiError(302, "no DEA is available")
 
     def _start(self, change: Change, by: str) -> None:
         app_id = change.app_id

@@ -110,4 +110,4 @@ def parse_json(raw: bytes, what: str) -> Any:
 
 
 def _no_number(text: str) -> Any:
-    raise ValueError(f"{text} is no JSON")
+    raise ValueError(f"{text} is not JSON")

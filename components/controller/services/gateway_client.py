@@ -179,7 +179,7 @@ def _read(endpoint: Endpoint, kind: type[T], value: Any) -> T:
         return msgspec.convert(value, kind)
     except msgspec.ValidationError as error:
         # The error names the member and its kind, never what is in it.
-        raise GatewayError(f"the answer of {endpoint.label} makes no sense: {error}") from error
+        raise GatewayError(f"the answer of {endpoint.label} cannot be used: {error}") from error
 
 
 def _reason(response: httpx.Response) -> str:

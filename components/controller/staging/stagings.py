@@ -57,7 +57,7 @@ LOOK_SECONDS = 0.3
 # A stager or the bus may be just restarting.
 ASK_AGAIN_SECONDS = 10.0
 TAIL_LINES = 20
-# How a stager begins its answer when it takes no more: nothing is wrong with the application.
+# How stagers of a release without `retry` begin their answer when they take no more. Controllers are rolled before the last stager is.
 QUEUE_FULL = "queue failed"
 _CANCEL = (
     update(Staging)
@@ -271,7 +271,7 @@ class Stagings:
             asked = time.monotonic()
             try:
                 reply = self._ask_once(claim, deadline - asked)
-                if not (reply.error or "").startswith(QUEUE_FULL):
+                if not (reply.retry or (reply.error or "").startswith(QUEUE_FULL)):
                     return reply
                 reason = "too many applications are waiting to be staged"
                 # Stagers are there, and get on.
@@ -282,7 +282,7 @@ class Stagings:
                     raise _StagingFailedError(
                         f"no result within {seconds} seconds", self.live.text(claim.app_id)
                     ) from error
-                reason = "no stager is there"
+                reason = "no stager is available"
             except BusError:
                 reason = "the message bus is away"
             if time.monotonic() >= ask_until:
@@ -334,7 +334,7 @@ class Stagings:
                 raise _StagingFailedError(row.error or "another request took over", task_log)
             if app.package_state == STAGED:
                 # To an earlier revision, or by the undoing of a change: that droplet is the one it runs with.
-                raise _StagingFailedError("the application was put back meanwhile; repeat the push")
+                raise _StagingFailedError("the application was changed back in the meantime; repeat the push")
             digest = upload.droplet_hash if upload else None
             if digest is None or not self._store.there(self._store.droplet(digest)):
                 raise _StagingFailedError("the stager delivered no droplet", task_log)

@@ -91,9 +91,9 @@ class TaskRunner:
         members(body, ("command", "memory", "timeout"))
         command = body.get("command")
         if not isinstance(command, str) or not command.strip() or len(command) > LONGEST_COMMAND:
-            raise bad_request(f"command: want a text of 1 to {LONGEST_COMMAND} characters")
+            raise bad_request(f"command: want a string of 1 to {LONGEST_COMMAND} characters")
         if "\0" in command:
-            raise bad_request("command: want a text without NUL")
+            raise bad_request("command: want a string without NUL")
         timeout = whole(body, "timeout", DEFAULT_TIMEOUT, 1, self._config.max_task_seconds)
         with self._db.session() as session:
             # The application first, as everywhere: a task's row holds it as well.

@@ -163,7 +163,10 @@ class Sweeper:
         }
         if any(too_many(len(going[kind]), len(there[kind])) for kind in there) and not self._anyway():
             counts = ", ".join(f"{len(going[kind])} of {len(there[kind])} {kind}" for kind in there)
-            self._hold("too_many", f"nobody knows {counts}; if that is right, make {self._word}")
+            self._hold(
+                "too_many",
+                f"the database has no row for {counts}; if that is right, make the file {self._word}",
+            )
             return
         self._held = ""
         if any(going.values()):

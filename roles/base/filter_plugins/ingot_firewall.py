@@ -17,25 +17,6 @@ _SSH = 22
 _SCHEMES = {"http": 80, "https": 443}
 # Without the name and password that it may hold.
 _URL = re.compile(r"(https?://)(?:[^\s/@]*@)?([^\s/]+)")
-# Defaults of the roles `router` and `service_redis`, which another role does not see.
-_ROUTER_PORT = "80"
-_SERVICE_PORTS = (5000, 5999)
-# By group, the input that says where a daemon of the platform listens, and its default: such a port within the range of a
-# service node that runs the daemon, too, is none of a data service.
-DAEMONS = (
-    ("all", "ansible_port", _SSH),
-    ("nats", "nats_port", 4222),
-    ("ccdb", "ccdb_port", 5432),
-    ("controller", "controller_port", 9022),
-    ("router", "router_status_port", 9031),
-    ("stager", "stager_status_port", 9041),
-    ("dea", "dea_status_port", 9051),
-    ("dea", "dea_files_port", 12345),
-    ("health_manager", "health_manager_status_port", 9061),
-    ("orchestrator", "orchestrator_port", 9071),
-    ("services", "service_redis_gateway_port", 9081),
-    ("services", "service_redis_node_port", 9082),
-)
 # Roles whose machine may be reached by an address that is none of its interfaces'.
 _ADDRESSED = ("controller", "dea", "health_manager", "orchestrator", "router", "service_redis", "stager")
 
@@ -44,13 +25,16 @@ _Ports = tuple[int, int]
 
 
 def ingot_machines(
-    hostvars: Mapping[str, Mapping[str, Any]], groups: Mapping[str, Sequence[str]]
+    hostvars: Mapping[str, Mapping[str, Any]],
+    groups: Mapping[str, Sequence[str]],
+    daemons: Sequence[Mapping[str, Any]],
 ) -> dict[str, dict[str, Any]]:
     """Return what the firewall needs of every machine: `addresses`, the `public` ports, those of its `services`, and those of `ssh`.
 
     Args:
         hostvars: the variables of every host; facts of those that this run has asked.
         groups: hosts by group.
+        daemons: of the platform (`playbooks/vars/daemons.yml`).
     """
     found = {}
     for name in groups.get("all", []):
@@ -58,14 +42,18 @@ def ingot_machines(
         known = hostvars[name]
         facts = known.get("ansible_facts") or {}
         named = [known.get("ansible_host"), *(known.get(f"{role}_address") for role in _ADDRESSED)]
+        own = [daemon for daemon in daemons if name in groups.get(daemon["group"], [])]
+        # Something before the machine may forward another port to the usual one.
+        ssh = sorted({_SSH, int(known.get("ansible_port") or _SSH)})
         seen = [*(facts.get("all_ipv4_addresses") or []), *(facts.get("all_ipv6_addresses") or [])]
         found[name] = {
             "asked": bool(seen),
             "addresses": _sorted(a for a in _addresses([*named, *seen]) if not _near(a)),
-            "public": _public(known) if name in groups.get("router", []) else [],
-            "services": _services(name, known, groups) if name in groups.get("services", []) else [],
-            # Something before the machine may forward another port to the usual one.
-            "ssh": sorted({_SSH, int(known.get("ansible_port") or _SSH)}),
+            "public": [
+                port for daemon in own if daemon.get("open") for port in _ports(known, daemon["ports"])
+            ],
+            "services": _services(known, own, ssh),
+            "ssh": ssh,
         }
     return found
 
@@ -219,17 +207,20 @@ def _without(ports: Iterable[_Ports], others: Iterable[_Ports]) -> Iterable[_Por
             yield begin, last
 
 
-def _public(known: Mapping[str, Any]) -> list[str]:
-    # A port, or address:port.
-    given = [known.get("router_port") or _ROUTER_PORT, known.get("router_tls_port") or ""]
-    return [str(one).rpartition(":")[2] for one in given if one]
+def _ports(known: Mapping[str, Any], inputs: Mapping[str, object]) -> list[int]:
+    """Return the ports that inputs name; `inputs` has their defaults."""
+    # A port, or address:port, or nothing.
+    given = (str(known.get(name) or usual) for name, usual in inputs.items())
+    return [int(one.rpartition(":")[2]) for one in given if one]
 
 
-def _services(name: str, known: Mapping[str, Any], groups: Mapping[str, Sequence[str]]) -> list[str]:
-    first = int(known.get("service_redis_first_port") or _SERVICE_PORTS[0])
-    last = int(known.get("service_redis_last_port") or _SERVICE_PORTS[1])
-    own = [int(known.get(given) or usual) for group, given, usual in DAEMONS if name in groups.get(group, [])]
-    return [_shown(*ports) for ports in _without([(first, last)], _joined((port, port) for port in own))]
+def _services(known: Mapping[str, Any], own: Iterable[Mapping[str, Any]], ssh: Iterable[int]) -> list[str]:
+    """Return the ranges of ports that a machine's data services take. Those of daemons among them are none of theirs."""
+    daemons = _joined(
+        (port, port) for port in (*ssh, *(p for one in own for p in _ports(known, one["ports"])))
+    )
+    ranges = [(min(found), max(found)) for one in own if (found := _ports(known, one.get("guest_ports", {})))]
+    return [_shown(*ports) for ports in _without(_joined(ranges), daemons)]
 
 
 def _port_of(url: str) -> int:

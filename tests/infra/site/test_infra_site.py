@@ -20,6 +20,9 @@ LAB = "mol-site"
 INVENTORY = ROOT / "build" / "labs" / LAB / "inventory"
 BIN = ROOT / "build" / "venv" / "bin"
 HELLO = "hello.ingot.localhost"
+MOVED = yaml.safe_load((ROOT / "molecule" / "site" / "ports.yml").read_text())
+# Of an application or a one-off task.
+GUEST = 50000
 
 Ingot = Callable[..., str]
 
@@ -79,3 +82,20 @@ def test_every_daemon_of_the_platform_runs_well(host: Any, ingot: Ingot) -> None
     failed = host.check_output("systemctl list-units --state=failed --plain --no-legend")
     assert failed == ""
     assert json.loads(ingot("pool", "show", "dea", "--json"))["machines"]
+
+
+def test_every_port_that_an_inventory_can_move_is_moved_here_but_the_routers() -> None:
+    table = yaml.safe_load((ROOT / "playbooks" / "vars" / "daemons.yml").read_text())["platform_daemons"]
+    inputs = {
+        name for row in table if not row.get("open") for name in row["ports"] if not name.startswith("__")
+    }
+    assert set(MOVED) == inputs
+
+
+@pytest.mark.parametrize("moved", MOVED.values(), ids=MOVED.keys())
+def test_a_daemon_on_a_moved_port_is_there_and_closed_to_applications(host: Any, moved: int) -> None:
+    address = host.ansible.get_variables()["ansible_host"]
+    connect = f"import socket; socket.create_connection(({address!r}, {moved}), 5)"
+    assert host.run("python3 -c %s", connect).rc == 0
+    guest = f"setpriv --reuid={GUEST} --regid={GUEST} --clear-groups python3 -c %s"
+    assert "ConnectionRefusedError" in host.run(guest, connect).stderr

@@ -174,7 +174,7 @@ def test_a_gateways_answer() -> None:
         ((302, {}), "status 302", False),
         (
             (200, {"service_id": "h", "configuration": {}, "credentials": "secret word"}),
-            "makes no sense",
+            "cannot be used",
             False,
         ),
     ],

@@ -227,7 +227,7 @@ def test_a_database_that_has_lost_its_rows_removes_nothing_until_an_operator_say
     age(store.trash[0] / OLD, TRASH_SECONDS + 60)
     sweeper.sweep()
     assert names(store.droplets) == names(store.packages) == used
-    assert "nobody knows 5 of 10 packages, 5 of 10 droplets" in capsys.readouterr().out
+    assert "the database has no row for 5 of 10 packages, 5 of 10 droplets" in capsys.readouterr().out
     assert names(store.trash[0]) == [NEW], "what has been in the trash for its day goes all the same"
     (store.notes / ANYWAY).touch()
     sweeper.sweep()

@@ -224,8 +224,8 @@ def test_what_is_missing_on_the_share_is_found_and_what_passes_is_not(tmp_path: 
     assert probe.missing_on(str(local), str(share)) == ["droplets/longer", "packages/deep/gone"]
     assert probe.missing_on(str(tmp_path / "not there"), str(share)) == []
     # Of droplets alone, the same passes.
-    inner = [str(root / "droplets") for root in (local, share)]
-    assert probe.missing_on(*inner, (".",)) == ["longer"]
+    droplets = [str(root / "droplets") for root in (local, share)]
+    assert probe.missing_on(*droplets, (".",)) == ["longer"]
 
 
 def test_who_has_files_open_is_named(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""The order of a roll, as the job has it and as the playbook has it; what a roll and a rollback refuse, do, and leave."""
+"""What a roll and a rollback refuse, do, and leave."""
 
 from __future__ import annotations
 
@@ -7,17 +7,14 @@ from typing import Any
 
 import pytest
 import yaml
-from ansible.inventory.manager import InventoryManager
-from ansible.parsing.dataloader import DataLoader
 
 from orchestrator import inventory
 from orchestrator.jobs.kinds import PLATFORM, RefusedError
 from orchestrator.jobs.roll import Roll
 from orchestrator.jobs.rollback import Rollback
-from orchestrator.roll import Batch, batches, foundation, left, standing
+from orchestrator.roll import foundation, left, standing
 from tests.unit.orchestrator.hands_rig import RELEASE, Hands
 
-ROOT = Path(__file__).resolve().parents[3]
 BRAINS = ("controller", "stager", "health_manager")
 LAB = {
     "core1": ("nats", "ccdb", "share", "orchestrator"),
@@ -29,68 +26,6 @@ LAB = {
 }
 ORDER = ["ctl1", "ctl2", "router1", "svc1", *(f"dea{n}" for n in range(1, 7)), "core1"]
 NEXT = "2.0.0"
-
-
-def order(groups: dict[str, tuple[str, ...]], share: float = 0.25) -> list[str]:
-    return [name for batch in batches(groups, share) for name in batch.machines]
-
-
-def test_the_canary_is_a_controller_and_the_orchestrator_is_last() -> None:
-    found = batches(LAB)
-    assert found[0] == Batch("canary", ("ctl1",))
-    assert order(LAB) == ORDER
-    assert {batch.name for batch in found[1:]} == {"roll"}
-
-
-@pytest.mark.parametrize(
-    ("share", "sizes"), [(0.01, [1] * 6), (0.25, [1] * 6), (0.34, [2, 2, 2]), (0.7, [4, 2]), (1, [6])]
-)
-def test_deas_go_in_shares_of_the_pool_and_others_one_by_one(share: float, sizes: list[int]) -> None:
-    found = batches(LAB, share)
-    assert [len(b.machines) for b in found if b.machines[0].startswith("dea")] == sizes
-    assert all(len(b.machines) == 1 for b in found if not b.machines[0].startswith("dea"))
-
-
-@pytest.mark.parametrize(
-    ("groups", "wanted"),
-    [
-        ({"one": (*BRAINS, "router", "dea", "orchestrator")}, ["one"]),
-        ({"a": ("router", "dea"), "b": ("controller", "dea"), "c": ("dea",)}, ["b", "a", "c"]),
-        ({"a": ("orchestrator", "controller"), "b": ("controller",)}, ["b", "a"]),
-        ({"bus1": ("nats",)}, []),
-        ({}, []),
-    ],
-)
-def test_a_machine_of_several_tiers_is_changed_once(
-    groups: dict[str, tuple[str, ...]], wanted: list[str]
-) -> None:
-    assert order(groups) == wanted
-
-
-def plays_order(groups: dict[str, tuple[str, ...]], folder: Path) -> list[str]:
-    """Which hosts the playbook's plays name, one after another."""
-    tree: dict[str, Any] = {}
-    for name in sorted(groups):
-        for group in groups[name]:
-            tree.setdefault(group, {"hosts": {}})["hosts"][name] = {}
-    (folder / "hosts.yml").write_text(yaml.safe_dump({"all": {"children": tree}}))
-    known = InventoryManager(loader=DataLoader(), sources=[str(folder / "hosts.yml")])
-    plays = yaml.safe_load((ROOT / "playbooks" / "roll_machines.yml").read_text())
-    return [host.name for play in plays for host in known.get_hosts(play["hosts"])]
-
-
-@pytest.mark.parametrize(
-    "groups",
-    [
-        LAB,
-        {"one": (*BRAINS, "router", "dea", "orchestrator")},
-        {"a": ("router", "dea"), "b": ("controller", "dea"), "c": ("dea",)},
-        {"a": ("nats", "router"), "b": BRAINS, "c": BRAINS, "d": ("dea",)},
-    ],
-)
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")
-def test_the_playbook_has_the_same_order(groups: dict[str, tuple[str, ...]], tmp_path: Path) -> None:
-    assert plays_order(groups, tmp_path) == order(groups)
 
 
 def test_what_is_left_is_said() -> None:

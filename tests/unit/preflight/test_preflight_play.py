@@ -66,7 +66,7 @@ def test_its_placeholders_are_refused_and_so_is_everything_else_that_is_wrong(co
     variables = copy / "group_vars"
     (variables / "all" / "secrets.yml").write_text((variables / "secrets.example.yml").read_text())
     (variables / "router.yml").unlink()
-    (variables / "router.yml").write_text("router_wrokers: 4\n")
+    (variables / "router.yml").write_text("router_wrokers: 4\nrouter_status_port: 80\n")
     pool = copy / "10-fixed.yml"
     pool.write_text(pool.read_text().replace("10.20.1.4", "10.20.1.3"))
     code, said = preflight(copy)
@@ -76,6 +76,7 @@ def test_its_placeholders_are_refused_and_so_is_everything_else_that_is_wrong(co
         "ingot_ccdb_password: still holds CHANGE_ME",
         "ingot_bus_passwords: still holds CHANGE_ME",
         "did you mean router_workers?",
+        "router_status_port, router_port: port 80 is wanted twice, by router and nginx",
         "router_domain: is missing",
         "dea3, dea4 have the same address 10.20.1.3",
     ):

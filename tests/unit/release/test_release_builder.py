@@ -196,12 +196,12 @@ def test_a_checkout_without_a_project_is_refused(checkout: Path, pip: Pip) -> No
 
 
 def test_a_release_carries_its_plays(checkout: Path, pip: Pip) -> None:
-    for name in ("playbooks/site.yml", "roles/x/tasks/main.yml", "ansible.cfg"):
+    for name in ("playbooks/site.yml", "roles/x/tasks/main.yml", "ansible.cfg", "orchestrator/roll.py"):
         (checkout / name).parent.mkdir(parents=True, exist_ok=True)
         (checkout / name).write_text("---\n")
     first = build(checkout)
     plays = checkout.parent / "releases" / "1.0" / "plays"
-    assert sorted(p.name for p in plays.iterdir()) == ["ansible.cfg", "playbooks", "roles"]
+    assert sorted(p.name for p in plays.iterdir()) == ["ansible.cfg", "orchestrator", "playbooks", "roles"]
     assert "plays/roles/x/tasks/main.yml" in first["files"]
     # Daemons do not run plays: those that change restart none.
     (checkout / "ansible.cfg").write_text("[defaults]\n")

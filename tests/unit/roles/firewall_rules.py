@@ -13,6 +13,7 @@ import yaml
 
 BASE = Path(__file__).resolve().parents[3] / "roles/base"
 TEMPLATE = "etc/nftables.d/ingot.nft.j2"
+DAEMONS = yaml.safe_load((BASE.parents[1] / "playbooks/vars/daemons.yml").read_text())["platform_daemons"]
 
 
 def filters() -> ModuleType:
@@ -34,7 +35,7 @@ def rules(
 ) -> str:
     """Render the file of machine `here`; `more` goes to the filter `ingot_firewall`."""
     plugin = filters()
-    machines = plugin.ingot_machines(hostvars, groups)
+    machines = plugin.ingot_machines(hostvars, groups, DAEMONS)
     known = plugin.ingot_remembered(machines, {}, networks)
     given = yaml.safe_load((BASE / "vars/main.yml").read_text())
     environment = jinja2.Environment(

@@ -9,6 +9,7 @@ import pytest
 from tests.unit.roles import firewall_rules
 
 PLAN = firewall_rules.filters()
+DAEMONS = firewall_rules.DAEMONS
 
 
 def facts(*addresses: str) -> dict[str, list[str]]:
@@ -20,7 +21,7 @@ def facts(*addresses: str) -> dict[str, list[str]]:
 
 def plan(hostvars: dict[str, dict[str, Any]], networks: list[str], before: Any = None, **more: Any) -> Any:
     groups = {"all": list(hostvars), "router": ["router1"], "services": ["svc1"]}
-    machines = PLAN.ingot_machines(hostvars, groups)
+    machines = PLAN.ingot_machines(hostvars, groups, DAEMONS)
     known = PLAN.ingot_remembered(machines, before or {}, networks)
     return PLAN.ingot_firewall(machines, known, networks, **more)
 
@@ -46,7 +47,7 @@ def test_machines_that_a_run_does_not_ask_are_remembered_and_those_that_are_gone
         "dea1": {"ansible_host": "10.0.0.1", "ansible_facts": facts("10.0.0.1", "10.9.0.7")},
         "core1": {"ansible_host": "10.0.0.2"},
     }
-    machines = PLAN.ingot_machines(hostvars, {"all": list(hostvars)})
+    machines = PLAN.ingot_machines(hostvars, {"all": list(hostvars)}, DAEMONS)
     before = {"dea1": ["10.0.0.1", "10.9.0.1"], "core1": ["10.9.0.2", "fd00::2"], "dea2": ["10.9.0.3"]}
     assert PLAN.ingot_remembered(machines, before) == {
         "dea1": ["10.0.0.1", "10.9.0.7"],
@@ -60,7 +61,7 @@ def test_a_machine_that_joins_within_the_sites_networks_changes_nothing_on_the_o
             name: {"ansible_host": f"10.0.0.{n}", "ansible_facts": facts(f"10.0.0.{n}", f"fe80::{n}")}
             for n, name in enumerate(names, 1)
         }
-        machines = PLAN.ingot_machines(hostvars, {"all": list(hostvars), "router": ["router1"]})
+        machines = PLAN.ingot_machines(hostvars, {"all": list(hostvars), "router": ["router1"]}, DAEMONS)
         return PLAN.ingot_remembered(machines, {}, ["10.0.0.0/24"])
 
     # A router's is named, as something is open there.
@@ -87,7 +88,7 @@ def test_routers_are_open_where_they_listen(given: dict[str, str], ports: list[s
 def test_ssh_is_open_on_its_usual_port_whatever_port_ansible_comes_by(
     given: dict[str, int], ports: list[int]
 ) -> None:
-    assert PLAN.ingot_machines({"core1": given}, {"all": ["core1"]})["core1"]["ssh"] == ports
+    assert PLAN.ingot_machines({"core1": given}, {"all": ["core1"]}, DAEMONS)["core1"]["ssh"] == ports
 
 
 def test_addresses_that_no_machine_sees_of_itself_are_kept_from_guests_and_not_trusted() -> None:
@@ -126,8 +127,17 @@ def test_service_nodes_resolvers_mirrors_and_what_the_site_names_are_open() -> N
 def test_a_daemon_of_the_platform_among_the_ports_of_a_service_node_stays_closed() -> None:
     hostvars = {"core1": {"ansible_host": "10.0.0.2", "ansible_port": "5999", "nats_port": 5001}}
     groups = {group: ["core1"] for group in ("all", "services", "ccdb", "nats")}
-    (machine,) = PLAN.ingot_machines(hostvars, groups).values()
+    (machine,) = PLAN.ingot_machines(hostvars, groups, DAEMONS).values()
     assert machine["services"] == ["5000", "5002-5431", "5433-5998"]
+
+
+def test_daemons_that_are_moved_among_the_ports_of_a_service_node_stay_closed() -> None:
+    groups = {"all": ["one"]} | {row["group"]: ["one"] for row in DAEMONS}
+    inputs = [name for row in DAEMONS for name in row["ports"] if not row.get("open")]
+    moved = {name: 5100 + number for number, name in enumerate(inputs)}
+    (machine,) = PLAN.ingot_machines({"one": moved}, groups, DAEMONS).values()
+    assert machine["services"] == ["5000-5099", f"{5100 + len(moved)}-5999"]
+    assert machine["public"] == [80]
 
 
 def test_no_element_overlaps_another() -> None:

@@ -17,7 +17,6 @@ import yaml
 from components.common import subjects
 from components.common.platform_hosts import host_problems, platform_hosts
 from components.controller.config import ControllerConfig
-from tests.unit.roles import firewall_rules
 
 ROOT = Path(__file__).resolve().parents[3]
 ROLES = sorted(p.parent.parent for p in (ROOT / "roles").glob("*/tasks/main.yml"))
@@ -200,24 +199,6 @@ def test_a_redis_node_that_takes_few_or_no_instances_more_has_uids_for_those_it_
     written = load(ROOT / "roles/service_redis/vars/main.yml")["__service_redis_uids"]
     found = jinja2.Environment().from_string(written).render(service_redis_capacity=capacity)
     assert json.loads(found) == list(range(48000, 48000 + uids))
-
-
-def test_the_firewall_supposes_the_defaults_of_the_roles_whose_ports_it_opens() -> None:
-    page = (ROOT / "docs" / "platform.md").read_text()
-    router, redis = (defaults_of(ROOT / "roles" / name) for name in ("router", "service_redis"))
-    (found,) = (
-        firewall_rules.filters()
-        .ingot_machines({"a": {}}, {g: ["a"] for g in ("all", "router", "services")})
-        .values()
-    )
-    assert found["public"] == [router["router_port"]]
-    services = f"{redis['service_redis_first_port']}-{redis['service_redis_last_port']}"
-    assert found["services"] == [services]
-    of_roles = {name: value for role in ROLES for name, value in defaults_of(role).items()}
-    for _group, name, usual in firewall_rules.filters().DAEMONS:
-        assert of_roles.get(name, 22) == usual, name
-    for ports in (router["router_port"], services.replace("-", "\u2013")):
-        assert f"\n| {ports} |" in page
 
 
 def test_every_playbook_of_the_site_is_there_and_stands_in_the_readme() -> None:
