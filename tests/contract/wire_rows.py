@@ -248,6 +248,8 @@ BITS = [
       for path in ("%2Flogs%2Fstdout.log", "logs/stdout.log", "logs%2Fstdout.log", "%2F", "..%2F..%2Fetc%2Fpasswd")),
     Row(ANY, "U", "out of range", "/apps/run/instances/1/files/logs", 400, 304, says="1"),
     Row(ANY, "U", "far out of range", "/apps/run/instances/9999999999/files/logs", 400, 304),
+    *(Row(ANY, "U", f"a number that is none: {name}", f"/apps/run/instances/{text}/files/logs", 500, 306)
+      for name, text in (("superscript", "%C2%B2"), ("Arabic", "%D9%A3"), ("5000 digits", "9" * 5000))),
     Row(ANY, "U", "an id nobody has", f"/apps/run/instances/{'a' * 32}/files/logs", 500, 306),
     Row(ANY, "U", "another's", "/apps/theirs/instances/0/files/logs", 404, 301),
     Row(ANY, "U", "never staged", "/apps/odd/instances/0/files/logs/staging.log", 404),

@@ -9,9 +9,11 @@ import httpx
 from flask import Blueprint, Response, jsonify, request
 
 from components.common import log
+from components.common.digits import whole_number
 from components.common.plain_http import NO_TLS
 from components.controller import apps, views
 from components.controller.apps import Handle
+from components.controller.ask import LARGEST_INDEX
 from components.controller.context import here, holding, user
 from components.controller.errors import ApiError
 from components.controller.models import STARTED
@@ -50,7 +52,8 @@ def files(name: str, instance: str, path: str) -> Response:
         return Response(text or "", status=404 if text is None else 200, mimetype="text/plain")
     if app.state != STARTED:
         raise ApiError(305)
-    if instance.isdigit() and len(instance) <= 10 and int(instance) >= app.instances:
+    index = whole_number(instance, LARGEST_INDEX)
+    if index is not None and index >= app.instances:
         raise ApiError(304, instance)
     found = here().asker.locate(app, instance)
     if found is None or urlsplit(found.file_uri).scheme not in ("http", "https"):
