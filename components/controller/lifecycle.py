@@ -29,7 +29,7 @@ from components.controller.services_work import Services
 from components.controller.staging import Ends, Stagings, under_way
 from components.controller.starter import Starter
 from components.controller.store import Store
-from components.controller.update import Wanted
+from components.controller.update import Wanted, check_names
 from components.controller.updates_runner import Updates
 
 logger = log.get(__name__)
@@ -126,6 +126,7 @@ class Lifecycle:
             app = apps.find(session, caller, name)
             if app.state != STARTED:
                 raise ApiError(305)
+            check_names(wished, apps.wanted(session, app).uris)
             app_id = app.id
         self._check_deas(app_id)
         try:
