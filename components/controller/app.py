@@ -16,11 +16,13 @@ from components.common import log
 from components.common.database import unavailable
 from components.common.share import ShareUnwellError
 from components.controller import leftovers
+from components.controller.asked import Query, members
 from components.controller.audit import client_address, record, shown_path
 from components.controller.auth import caller_of
 from components.controller.bodies import MethodOverride
-from components.controller.context import EXTENSION, Controller, here
+from components.controller.context import EXTENSION, Controller, here, json_value
 from components.controller.errors import NO_DATABASE, NO_SHARE, ApiError, BusyError, unexpected
+from components.controller.openapi_table import ADMIN, OPEN, ROWS, USER, named
 from components.controller.rates import TooManyError
 from components.controller.routes import BLUEPRINTS
 from components.controller.store import full
@@ -35,6 +37,7 @@ SECONDS = Histogram(
 # Paths that are asked every second and say nothing about users.
 _QUIET = ("/healthz", "/readyz", "/metrics", "/varz", "/v2/leases/", "/bulk/")
 _OPEN = (*_QUIET, "/staging/", "/staged_droplets/")
+_WITH_BODY = ("POST", "PUT", "DELETE")
 MAX_FORM_FIELD = 64 << 20
 logger = log.get(__name__)
 
@@ -79,6 +82,7 @@ def create_app(controller: Controller) -> Flask:
     for blueprint in BLUEPRINTS:
         app.register_blueprint(blueprint)
     app.before_request(_identify)
+    app.before_request(_refuse_unknown)
     app.after_request(_record)
     app.register_error_handler(ApiError, _api_error)
     app.register_error_handler(HTTPException, _http_error)
@@ -104,6 +108,23 @@ def _identify() -> None:
         wait = controller.operations.rates.take(caller.by or caller.email, g.begun)
         if wait:
             raise TooManyError(wait)
+
+
+def _refuse_unknown() -> None:
+    """Refuse parameters and members that a route under `/v2` does not have; clients of 2011 know none of these routes.
+
+    Who may not ask at all hears that instead, from the route.
+    """
+    rule = request.url_rule
+    if rule is None or not rule.rule.startswith("/v2/"):
+        return
+    row, caller = ROWS[rule.endpoint], g.caller
+    admitted = {OPEN: True, USER: caller is not None, ADMIN: caller is not None and caller.admin}
+    if not admitted.get(row.auth):
+        return
+    Query(request.args, named(row.query))
+    if request.method in _WITH_BODY and isinstance(body := json_value(), dict):
+        members(body, named(row.body))
 
 
 def _record(response: Response) -> Response:

@@ -59,11 +59,15 @@ class Schema:
 
     def described(self) -> dict[str, Any]:
         """Return it as a JSON schema."""
-        named = [word.partition(":")[0] for word in self.members.split()]
         found: dict[str, Any] = {"type": "object", "properties": members(self.members)}
-        if required := [name for name in named if not name.endswith("?")]:
+        if required := [name for name in named(self.members) if not name.endswith("?")]:
             found["required"] = required
         return found if self.free else {**found, "additionalProperties": False}
+
+
+def named(text: str) -> list[str]:
+    """Return the names of `name:type` pairs."""
+    return [word.partition(":")[0] for word in text.split()]
 
 
 def members(text: str) -> dict[str, Any]:

@@ -54,7 +54,7 @@ def test_the_platforms_machines_alone_are_answered(
         return client.open(
             path,
             method=method,
-            json={"holder": "hm", "ttl": 5} if method != "GET" else None,
+            json={"PUT": {"holder": "hm", "ttl": 5}, "DELETE": {"holder": "hm"}}.get(method),
             headers={k.replace("_", "-"): v for k, v in headers.items()},
             environ_base={"REMOTE_ADDR": peer},
             auth=auth,

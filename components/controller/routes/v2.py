@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import re
 
-from flask import Blueprint, Response, jsonify
+from flask import Blueprint, Response, jsonify, request
 
 from components.controller import apps, leases, machines
+from components.controller.asked import Query, members
 from components.controller.context import basic_only, here, insiders_only, json_object, user
 from components.controller.errors import ApiError, bad_request
 from components.controller.leases import LONGEST_TTL, Held
@@ -21,8 +22,8 @@ def take_lease(name: str) -> Response | tuple[Response, int]:
     refusal = _bulk_only()
     if refusal is not None:
         return refusal
-    holder, body = _holder(), json_object()
-    ttl = body.get("ttl")
+    holder = _holder("ttl")
+    ttl = json_object().get("ttl")
     if isinstance(ttl, bool) or not isinstance(ttl, int | float) or not 0 < ttl <= LONGEST_TTL:
         raise bad_request(f"ttl: want more than 0 and at most {LONGEST_TTL:g} seconds")
     if not _NAME.fullmatch(name):
@@ -39,9 +40,9 @@ def give_back_lease(name: str) -> Response | tuple[Response, int]:
     refusal = _bulk_only()
     if refusal is not None:
         return refusal
-    controller = here()
+    controller, holder = here(), _holder()
     with controller.db.session() as session:
-        held = leases.give_back(controller.db, session, name, _holder())
+        held = leases.give_back(controller.db, session, name, holder)
     return (jsonify({}), 200) if held is None else (_shape(held), 409)
 
 
@@ -78,8 +79,10 @@ def _bulk_only() -> Response | None:
     return basic_only(config.bulk_user, config.bulk_password)
 
 
-def _holder() -> str:
-    holder = json_object().get("holder")
+def _holder(*more: str) -> str:
+    """Return who asks for a lease; nothing else is asked but `more`."""
+    Query(request.args, ())
+    holder = members(json_object(), ("holder", *more)).get("holder")
     if not isinstance(holder, str) or not 1 <= len(holder) <= 128:
         raise bad_request("holder: want 1 to 128 characters")
     return holder

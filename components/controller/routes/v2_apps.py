@@ -7,12 +7,18 @@ from typing import Any
 from flask import Blueprint, Response, jsonify
 
 from components.controller import apps, revisions, updates
+from components.controller.asked import members, whole
 from components.controller.context import here, json_object, user
-from components.controller.errors import bad_request
 from components.controller.models import App, AppUpdate
 from components.controller.routes.apps import update_state
 
 blueprint = Blueprint("v2_apps", __name__, url_prefix="/v2/apps")
+# What its column holds.
+MOST_REVISION = (1 << 31) - 1
+_PARTS = {
+    "staging": ("framework", "runtime", "command", "model", "stack"),
+    "resources": ("memory", "disk", "fds"),
+}
 
 
 @blueprint.get("/<name>/update")
@@ -24,7 +30,11 @@ def update(name: str) -> Response:
 @blueprint.put("/<name>/update")
 def change_and_roll(name: str) -> Response:
     """Change an application and bring the change to its instances by a rolling update, in one step."""
-    here().lifecycle.change_and_roll(user(), name, json_object())
+    caller, body = user(), json_object()
+    for part, known in _PARTS.items():
+        if isinstance(given := body.get(part), dict):
+            members(given, known)
+    here().lifecycle.change_and_roll(caller, name, body)
     response = jsonify(_shown(name))
     response.status_code = 202
     return response
@@ -43,10 +53,8 @@ def listing(name: str) -> Response:
 @blueprint.post("/<name>/rollback")
 def roll_back(name: str) -> Response:
     """Go back to a revision: a rolling update without staging, or, stopped, a change of droplet."""
-    number = json_object().get("revision")
-    if number is not None and (isinstance(number, bool) or not isinstance(number, int)):
-        raise bad_request("revision: want a number")
-    rolls = here().lifecycle.roll_back(user(), name, number)
+    caller, number = user(), whole(json_object(), "revision", None, 1, MOST_REVISION)
+    rolls = here().lifecycle.roll_back(caller, name, number)
     response = jsonify(_shown(name))
     response.status_code = 202 if rolls else 200
     return response
