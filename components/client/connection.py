@@ -153,7 +153,7 @@ class Connection:
             body = response.json()
             # The calls about services leave the code out where a request makes no sense to them.
             return ApiError(response.status_code, int(body.get("code", 0)), str(body["description"]))
-        except (ValueError, KeyError, TypeError, AttributeError):
+        except (ValueError, KeyError, TypeError, AttributeError, OverflowError):
             reason = response.text.strip().partition("\n")[0][:200] or response.reason_phrase
             return ApiError(
                 response.status_code,

@@ -10,6 +10,10 @@ import click
 HINTS = {
     100: "client and platform may be of different releases: `ingot --version`, `ingot info`",
     102: "the application was changed by another command in the meantime: run this one again",
+    103: "the platform's database is away for the moment: run the command again later, and see first what it has done",
+    104: "the platform is busy with other transfers: wait a few seconds and run the command again",
+    105: "what was sent came too slowly: run the command again, over a better connection",
+    106: "the platform's storage is away for the moment, what runs runs on: run the command again later",
     201: "`ingot users` lists them (administrators only)",
     202: "this platform wants TLS: `ingot target https://api.DOMAIN`",
     300: "correct what the message names, and run the command again",
@@ -35,6 +39,11 @@ HINTS = {
     600: "stop or scale down an application, or ask an administrator for more memory",
     601: "delete an application you no longer need: `ingot delete NAME`",
     602: "unmap a URL first: `ingot unmap NAME URL`",
+    603: "stop an application or scale one down, or ask an administrator for more instances; `ingot quota` shows the limit",
+    604: "stop an application or scale one down, or ask an administrator for more disk; `ingot quota` shows the limit",
+    605: "unmap URLs you no longer need: `ingot unmap NAME URL`; `ingot quota` shows the limit",
+    606: "wait until one of your applications is staged, and run the command again",
+    607: "accounts that people made for themselves share this limit: ask the platform's operator for an account, or for more",
     700: "a URL is a host name here: my-app.DOMAIN",
     701: "choose another URL: `--url HOST`",
     702: "choose a URL below the platform's own domain",
@@ -114,7 +123,7 @@ class ApiError(ClientError):
             return "too many requests: wait a little and try again"
         if status in {404, 405} and code == 0:
             return "the platform may be older than this client and not know this call: `ingot info`"
-        if status >= 500 and code in {0, 101, 103, 111}:
+        if status >= 500 and code in {0, 101, 111}:
             return "the platform has trouble; try again, and if the trouble stays, tell its operator"
         return HINTS.get(code, "")
 

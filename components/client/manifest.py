@@ -13,7 +13,8 @@ or a list `applications:` of such mappings, or a mapping `applications:` from fo
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import re
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from pathlib import Path
@@ -52,6 +53,10 @@ _HEALTH_KEYS = frozenset({"path", "timeout"})
 _SERVICE_NAMES = {"type": "vendor", "tier": "plan"}
 _SERVICE_KEYS = frozenset({"vendor", "plan", "version"})
 _LONGEST_HEALTH = 600
+_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_PLATFORM = re.compile(r"(?i:vcap_|vmc_)|INGOT_")
+_TEXT, _NULL = "tag:yaml.org,2002:str", "tag:yaml.org,2002:null"
+_ENVIRONMENT, _MERGE = ("env", "environment"), "tag:yaml.org,2002:merge"
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,12 +125,55 @@ def load_all(path: Path) -> list[Settings]:
 
 def _read(path: Path) -> Any:
     try:
-        return yaml.safe_load(path.read_text(encoding="utf-8"))
+        return _load(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
         raise PackageError(f"{path} cannot be read: {error}") from error
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         raise PackageError(f"{path} is not YAML{f' at line {mark.line + 1}' if mark else ''}") from error
+
+
+def _load(text: str) -> Any:
+    """Read YAML; variables of environments are the texts that were written: `1.10`, `0755`, `yes` and `22:22` are no numbers."""
+    loader = yaml.SafeLoader(text)
+    try:
+        node = loader.get_single_node()
+        if node is None:
+            return None
+        for pairs in _environments(node, set()):
+            _as_written(pairs)
+        return loader.construct_document(node)
+    finally:
+        loader.dispose()
+
+
+def _environments(node: yaml.Node, seen: set[int]) -> Iterator[yaml.Node]:
+    if id(node) in seen:
+        return
+    seen.add(id(node))
+    if isinstance(node, yaml.SequenceNode):
+        for item in node.value:
+            yield from _environments(item, seen)
+    elif isinstance(node, yaml.MappingNode):
+        for key, value in node.value:
+            if isinstance(key, yaml.ScalarNode) and key.value in _ENVIRONMENT:
+                yield value
+            else:
+                yield from _environments(value, seen)
+
+
+def _as_written(node: yaml.Node) -> None:
+    """Make texts of a mapping's names and values, of what is merged into it too; nothing stays nothing."""
+    if isinstance(node, yaml.SequenceNode):
+        for item in node.value:
+            _as_written(item)
+    for key, value in node.value if isinstance(node, yaml.MappingNode) else ():
+        if key.tag == _MERGE:
+            _as_written(value)
+            continue
+        for scalar in (key, value):
+            if isinstance(scalar, yaml.ScalarNode) and scalar.style is None and scalar.tag != _NULL:
+                scalar.tag = _TEXT
 
 
 def _checked(raw: Mapping[str, Any], path: Path) -> Settings:
@@ -235,10 +283,27 @@ def _urls(keys: Mapping[str, Any]) -> list[str] | None:
 
 def _environment(keys: Mapping[str, Any], problems: list[str]) -> dict[str, str]:
     value = keys.get("env") or {}
-    if isinstance(value, Mapping):
-        return {str(name): "" if text is None else str(text) for name, text in value.items()}
-    problems.append("env: want a mapping NAME: VALUE")
-    return {}
+    if not isinstance(value, Mapping):
+        problems.append("env: want a mapping NAME: VALUE")
+        return {}
+    found = {}
+    for name, text in value.items():
+        problem = variable_problem(str(name))
+        if not problem and not isinstance(text, str | None):
+            problem = "want a text; one that is JSON stands in quotes"
+        if problem:
+            problems.append(f"env.{name}: {problem}")
+        found[str(name)] = text or ""
+    return found
+
+
+def variable_problem(name: str) -> str:
+    """Return why an instance cannot be given a variable of this name; empty where it can (for `PORT` see `pusher.check_port`)."""
+    if not _VARIABLE.fullmatch(name):
+        return "no name of a variable: want letters, digits and _, and no digit first"
+    if _PLATFORM.match(name):
+        return "names that begin with VCAP_, VMC_ or INGOT_ are the platform's own"
+    return ""
 
 
 def _health(keys: Mapping[str, Any], problems: list[str]) -> dict[str, Any] | None:

@@ -99,6 +99,7 @@ class Pusher:
                 entries = package.collect(self.folder, package.ignore_rules(self.folder))
                 info = self._api.info()
                 app = self._api.app(self._name) if known else self._api.find_app(self._name)
+                check_port(self.settings.env, self._urls(app))
                 framework = self._framework(entries, info.get("frameworks") or {}, app)
                 self.lifecycle.procfile = any(entry.name == "Procfile" for entry in entries)
                 entries = package.fingerprint(entries)
@@ -209,13 +210,19 @@ class Pusher:
             staging["command"] = self.settings.command
         return staging
 
+    def _urls(self, app: App | None = None) -> list[str]:
+        """Return the URLs that an application, or a new one, will have."""
+        if self.settings.urls is not None:
+            return self.settings.urls
+        return [default_host(self._name, self._api.target)] if app is None else list(app.get("uris") or [])
+
     def _description(self, framework: str) -> dict[str, Any]:
         """Return the body of `POST /apps` for a new application."""
         said = self.settings
         description: dict[str, Any] = {
             "name": self._name,
             "staging": self._staging(framework),
-            "uris": said.urls if said.urls is not None else [default_host(self._name, self._api.target)],
+            "uris": self._urls(),
             "instances": said.instances or 1,
             "resources": {"memory": said.memory or DEFAULT_MEMORY},
         }
@@ -257,6 +264,19 @@ class Pusher:
 
 def _files(count: int) -> str:
     return "1 file" if count == 1 else f"{count} files"
+
+
+def check_port(env: Mapping[str, object], urls: Sequence[str]) -> None:
+    """Refuse a port of the user's own where the platform chooses one.
+
+    Raises:
+        ClientError: saying so.
+    """
+    if "PORT" in env and urls:
+        raise ClientError(
+            "PORT: the platform chooses the port of an application that has a URL",
+            "listen on the port in $PORT",
+        )
 
 
 def merge_environment(current: Sequence[str], changes: Mapping[str, str | None]) -> list[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-_MEMORY = re.compile(r"(\d+)\s*(|m|mb|g|gb)", re.IGNORECASE)
+_MEMORY = re.compile(r"([0-9]{1,9})\s*(|m|mb|g|gb)", re.IGNORECASE)
 _BINARY = ("B", "K", "M", "G", "T")
 
 
@@ -43,7 +43,7 @@ def parse_count(text: str, current: int) -> int:
     Raises:
         ValueError: it is not a count, or would be less than 1.
     """
-    match = re.fullmatch(r"([+-]?)(\d{1,5})", text.strip())
+    match = re.fullmatch(r"([+-]?)([0-9]{1,5})", text.strip())
     if not match:
         raise ValueError(f"{text!r} is not a number of instances: want 4, +2 or -1")
     number = int(match[2])

@@ -229,7 +229,7 @@ class Agent:
             self._heed(await self._bus.request("router.greet", None, RouterHello, _GREET_SECONDS))
 
     async def _on_start(self, message: Incoming[DeaStart]) -> None:
-        if self._announcer.evacuating or self._announcer.stopping:
+        if self._announcer.leaving:
             why = "this DEA evacuates" if self._announcer.evacuating else "this agent is about to end"
             logger.warning("start_refused", app=message.body.droplet, reason=why)
         elif self._keeper.start(message.body) is not None:
@@ -259,7 +259,7 @@ class Agent:
 
     async def _on_discover(self, message: Incoming[DeaDiscover]) -> None:
         say = self._announcer
-        if say.evacuating or say.stopping or not answers_discover(message.body, self._registry, say.runtimes):
+        if say.leaving or not answers_discover(message.body, self._registry, say.runtimes):
             return
 
         async def answer() -> None:

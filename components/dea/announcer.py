@@ -49,6 +49,11 @@ class Announcer:
         self.renewal = Renewal()
         self.files_port = 0
 
+    @property
+    def leaving(self) -> bool:
+        """Whether nothing more is taken: the DEA evacuates, or its agent ends."""
+        return self.evacuating or self.stopping
+
     def beat(self) -> DeaBeat:
         """Return `ingot.dea.beat`."""
         return DeaBeat(
@@ -88,14 +93,14 @@ class Announcer:
             await self._bus.publish("dea.heartbeat", Heartbeat([i.entry() for i in chosen], dea=self.dea))
 
     async def say_advertise(self) -> None:
-        """Publish `dea.advertise`, only while there is room for an instance."""
+        """Publish `dea.advertise`, only while instances are taken and there is room for one."""
         now = self._registry.capacity()
         free = now.memory - now.memory_reserved
         if (
             free > 0
             and not self._registry.disk_full
             and now.instances < now.max_instances
-            and not self.evacuating
+            and not self.leaving
         ):
             await self._bus.publish(
                 "dea.advertise", {"id": self.dea, "available_memory": free, "runtimes": self.runtimes}

@@ -69,7 +69,7 @@ class Answers:
                 reserved_memory=now.memory_reserved,
                 used_memory=self._used_mb(),
                 num_clients=now.instances,
-                state="SHUTTING_DOWN" if self._announcer.evacuating else None,
+                state="SHUTTING_DOWN" if self._announcer.leaving else None,
             )
         )
 
@@ -104,7 +104,7 @@ class Answers:
             "evacuating": self._announcer.evacuating,
             "old_units": self._announcer.renewal.left({i.id for i in self._registry.live()}),
         }
-        return {**shown, "state": "SHUTTING_DOWN"} if self._announcer.evacuating else shown
+        return {**shown, "state": "SHUTTING_DOWN"} if self._announcer.leaving else shown
 
     def _usage(self, instance: Instance) -> dict[str, Any]:
         usage = self._watch.usage(instance.id)

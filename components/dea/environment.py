@@ -1,28 +1,24 @@
 """The environment of an instance (protocol 4.5), with further variables for today's frameworks; pure.
 
-It is handed over as a map, never through a shell, so a quote in a value breaks nothing.
+It is handed over as a map, never through a shell: a value of the user's arrives byte for byte.
 """
 
 from __future__ import annotations
 
 import json
-import re
 import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+from components.common import variables
 from components.common.messages import DeaStart
 from components.dea.instance import Instance
 
 _MB = 1024 * 1024
 _SERVICE_MEMBERS = ("name", "label", "plan", "tags", "plan_option", "credentials")
-_OLD_SERVICE_MEMBERS = ("name", "type", "vendor", "version", "tier")
-_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-_REFERENCE = re.compile(r"\$(?:\{([A-Za-z_][A-Za-z0-9_]*)\}|([A-Za-z_][A-Za-z0-9_]*))")
-# No sandbox can pass these names to a program's environment.
-_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]")
+_OLD_SERVICE_MEMBERS = ("name", "type", "vendor", "version")
 # The variables that tell frameworks that this is no developer's machine, and keep their logs and files where the
 # platform finds them.
 _PRODUCTION = {
@@ -33,8 +29,6 @@ _PRODUCTION = {
     "RAILS_LOG_TO_STDOUT": "enabled",
     "RAILS_SERVE_STATIC_FILES": "enabled",
 }
-# The platform's own variable, which its user reads but does not write.
-_OURS = re.compile(r"(VCAP|VMC|INGOT)_.*")
 # The vendors of a relational database, by their names in URLs.
 _DATABASES = {"mysql": "mysql2", "postgresql": "postgres"}
 _OLD_NAMES = "All VMC_* environment variables are deprecated, please use VCAP_* versions."
@@ -94,10 +88,8 @@ def environment(
         **_vendors(message.services),
         **runtime,
     }
-    for name, value in _pairs(message.env):
-        if not _OURS.fullmatch(name) and not (name == "PORT" and port):
-            found[name] = _expand(value, found)
-    return {name: _CONTROL.sub("", value) for name, value in found.items()}
+    found |= {name: value for name, value in _pairs(message.env) if not (name == "PORT" and port)}
+    return {name: variables.UNDELIVERABLE.sub("", value) for name, value in found.items()}
 
 
 def application_facts(message: DeaStart, instance: Instance, address: str) -> dict[str, Any]:
@@ -133,7 +125,9 @@ def services_by_label(services: Iterable[Mapping[str, Any]]) -> dict[str, list[d
 
 def _old_service(service: Mapping[str, Any]) -> dict[str, Any]:
     shown = {m: service[m] for m in _OLD_SERVICE_MEMBERS if service.get(m) is not None}
-    return {**shown, "options": service.get("credentials", {})}
+    # What is a plan in a start message was a tier before.
+    tier = service.get("tier") or service.get("plan")
+    return {**shown, **({"tier": tier} if tier else {}), "options": service.get("credentials") or {}}
 
 
 def _todays(instance: Instance, address: str) -> dict[str, str]:
@@ -194,7 +188,7 @@ def _vendors(services: Iterable[Mapping[str, Any]]) -> dict[str, str]:
         credentials = service.get("credentials") or {}
         name = f"VMC_{service.get('vendor') or ''}".upper()
         host = credentials.get("hostname") or credentials.get("host")
-        if host and credentials.get("port") and _NAME.fullmatch(name) and service.get("vendor"):
+        if host and credentials.get("port") and variables.NAME.fullmatch(name) and service.get("vendor"):
             found[name] = f"{host}:{credentials['port']}"
     return found
 
@@ -202,18 +196,8 @@ def _vendors(services: Iterable[Mapping[str, Any]]) -> dict[str, str]:
 def _pairs(env: Iterable[str]) -> Iterable[tuple[str, str]]:
     for line in env:
         name, separator, value = line.partition("=")
-        if separator and _NAME.fullmatch(name):
+        if separator and variables.is_users(name):
             yield name, value
-
-
-def _expand(value: str, known: Mapping[str, str]) -> str:
-    """Expand variables as the double quotes of 2011 did, unless the value is in single quotes."""
-    if len(value) >= 2 and value[0] == "'" == value[-1]:
-        return value[1:-1]
-    if len(value) >= 2 and value[0] == '"' == value[-1]:
-        value = value[1:-1]
-    # An unknown name stays as it is: it is more likely part of a password with a dollar than a reference.
-    return _REFERENCE.sub(lambda m: known.get(m[1] or m[2], m[0]), value)
 
 
 def _json(value: object) -> str:

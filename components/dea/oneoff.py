@@ -144,7 +144,7 @@ class Tasks:
         start = message.start
         if not _ID.fullmatch(message.task) or known is not None:
             return "its id cannot be one of a task"
-        if self._announcer.evacuating or self._announcer.stopping:
+        if self._announcer.leaving:
             return "this DEA evacuates" if self._announcer.evacuating else "this DEA's agent is about to end"
         if message.timeout <= 0 or not message.command.strip() or "\0" in message.command:
             return "it has no command, or no time"

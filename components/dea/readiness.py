@@ -107,7 +107,7 @@ async def answer(address: str, instance: Instance, path: str, seconds: float) ->
         return f"no answer within {seconds:g} s"
     except (OSError, ValueError) as error:
         return "its port is closed" if isinstance(error, ConnectionRefusedError) else "it spoke no HTTP"
-    if len(line) < 2 or not line[0].startswith("HTTP/") or not line[1].isdigit():
+    if len(line) < 2 or not line[0].startswith("HTTP/") or not (line[1].isascii() and line[1].isdigit()):
         return "it spoke no HTTP"
     return line[1]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterable
 
+from components.common.digits import whole_number
 from components.common.messages import DeaBeat, DropletExited, Heartbeat, HeartbeatEntry
 from components.health_manager.config import Intervals
 from components.health_manager.records import (
@@ -315,7 +316,8 @@ class ActualTable:
 
     def _compare(self, dea: Dea, now: float) -> bool:
         """Compare a DEA's counts with the known instances; return whether they still differ."""
-        counts = {int(d): n for d, n in dea.counts.items() if d.isdigit()}
+        numbers = ((whole_number(d), n) for d, n in dea.counts.items())
+        counts = {d: n for d, n in numbers if d is not None}
         unnamed: set[int] = set()
         short: dict[int, int] = {}
         here: dict[int, list[str]] = {}

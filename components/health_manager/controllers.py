@@ -14,6 +14,7 @@ import aiohttp
 import msgspec
 
 from components.common import log
+from components.common.digits import whole_number
 from components.common.errors import IngotError
 from components.common.messages import BulkCredentials
 from components.health_manager.desired import DesiredApp, parse_row
@@ -141,9 +142,10 @@ async def read_apps(
         if not rows:
             return apps, wall
         for key, row in rows.items():
-            if not key.isdigit() or not isinstance(row, dict):
+            droplet = whole_number(key)
+            if droplet is None or not isinstance(row, dict):
                 raise ControllersError(f"/bulk/apps: {key!r} is not an application's id with its columns")
-            apps.append(parse_row(int(key), row))
+            apps.append(parse_row(droplet, row))
         if not isinstance(following, dict) or following == token:
             raise ControllersError("/bulk/apps: the bulk token does not move on")
         token = following

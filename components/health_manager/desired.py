@@ -7,6 +7,8 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
 
+from components.common.digits import whole_number
+
 NEVER = float("-inf")
 STARTED, STOPPED, INVALID = "STARTED", "STOPPED", "INVALID"
 
@@ -70,7 +72,7 @@ def parse_row(droplet: int, row: Mapping[str, Any]) -> DesiredApp:
             owner=str(row.get("owner") or row.get("owner_email") or row.get("owner_id") or ""),
             updating=str(row.get("updating") or ""),
         )
-    except (KeyError, TypeError, ValueError):
+    except (KeyError, TypeError, ValueError, OverflowError):
         return DesiredApp(droplet, INVALID, 0, "", staged=False, last_updated=0)
 
 
@@ -84,8 +86,8 @@ def epoch(value: object) -> int:
         return int(value)
     if not isinstance(value, str):
         raise ValueError("want a time")  # noqa: TRY004 - the value is foreign data, not a programming error
-    if value.isdigit():
-        return int(value)
+    if (seconds := whole_number(value)) is not None:
+        return seconds
     when = datetime.fromisoformat(value)
     return int((when if when.tzinfo else when.replace(tzinfo=UTC)).timestamp())
 

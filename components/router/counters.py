@@ -13,6 +13,8 @@ from pathlib import Path
 
 import msgspec
 
+from components.common.digits import whole_number
+
 _MAGIC, _PAGE, _NAME, _ROW = 20110413.0, 4096, 128, 128
 _HEADER = struct.Struct("=6d")
 _SUMS = struct.Struct("=24d")
@@ -198,7 +200,7 @@ class Worker:
         at = _PAGE + row * _NAME
         text = self._map[at : at + _NAME].partition(b"\0")[0].decode("utf-8", "replace")
         app, instance, address, port = [*text.split("\t"), "", "", "", "0"][:4]
-        return Name(app, instance, address, int(port) if port.isdigit() else 0)
+        return Name(app, instance, address, whole_number(port, 65535) or 0)
 
 
 class View(msgspec.Struct):

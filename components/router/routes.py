@@ -9,6 +9,7 @@ from typing import Any
 
 import msgspec
 
+from components.common.digits import whole_number
 from components.router.errors import RouteError
 
 _LABEL = r"(?!-)[a-z0-9_-]{1,63}(?<!-)"
@@ -123,7 +124,7 @@ def parse(message: Registration) -> tuple[list[str], Endpoint]:
 def _number(value: float | str) -> int | None:
     """Return a whole number, also of a text; None where it is none."""
     if isinstance(value, str):
-        return int(value) if value.isascii() and value.isdigit() and len(value) < 20 else None
+        return whole_number(value)
     return int(value) if value == value // 1 else None
 
 

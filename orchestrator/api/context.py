@@ -10,6 +10,7 @@ from typing import Any, TypeVar, cast
 import msgspec
 from flask import Response, current_app, g, jsonify, request
 
+from components.common.digits import whole_number
 from components.common.identity import Identity
 from orchestrator.api.auth import Voucher
 from orchestrator.api.door import Attempts
@@ -76,9 +77,10 @@ def number(name: str, default: int, lowest: int, highest: int) -> int:
     text = request.args.get(name)
     if text is None:
         return default
-    if not text.isascii() or not text.isdigit() or not lowest <= int(text) <= highest:
-        raise RefusedError(f"{name}: want a number from {lowest} to {highest}, not {text!r}")
-    return int(text)
+    found = whole_number(text, highest)
+    if found is None or found < lowest:
+        raise RefusedError(f"{name}: want a number from {lowest} to {highest}, not {text[:40]!r}")
+    return found
 
 
 def accepted(job_id: int) -> tuple[Response, int]:

@@ -10,6 +10,8 @@ from orchestrator.models import JOB_STATES
 
 blueprint = Blueprint("jobs", __name__)
 _HIGHEST = 2**31 - 1
+# A larger number is beyond the journal's column.
+_JOB = f"<int(max={_HIGHEST}):job_id>"
 
 
 @blueprint.get("/v2/jobs")
@@ -21,7 +23,7 @@ def listed() -> Response:
     return jsonify({"jobs": here().journal.jobs(number("limit", 20, 1, 1000), state)})
 
 
-@blueprint.get("/v2/jobs/<int:job_id>")
+@blueprint.get(f"/v2/jobs/{_JOB}")
 def one(job_id: int) -> Response:
     """Return a job with its steps."""
     job = here().journal.job(job_id)
@@ -30,7 +32,7 @@ def one(job_id: int) -> Response:
     return jsonify(job)
 
 
-@blueprint.get("/v2/jobs/<int:job_id>/log")
+@blueprint.get(f"/v2/jobs/{_JOB}/log")
 def log(job_id: int) -> Response:
     """Return the lines of progress after a number."""
     lines = here().journal.lines(job_id, number("after", 0, 0, _HIGHEST))
@@ -39,7 +41,7 @@ def log(job_id: int) -> Response:
     return jsonify(lines)
 
 
-@blueprint.post("/v2/jobs/<int:job_id>/resume")
+@blueprint.post(f"/v2/jobs/{_JOB}/resume")
 def resume(job_id: int) -> tuple[Response, int]:
     """Resume a failed job."""
     body(Body)

@@ -136,7 +136,8 @@ def test_events_by_pages(stub, ingot):
     shown = ingot.run("events").stdout
     assert "root@b.com for a@b.com" in shown
     assert "PUT /apps/hello" in shown
-    ingot.run("events", "--since", "yesterday-ish", code=2)
+    for text in ("yesterday-ish", "²d", "9" * 5000 + "d"):
+        ingot.run("events", "--since", text, code=2)
     ingot.run("events", "--since", "2h")
     assert stub.calls[-1].path.startswith("/v2/events?since=")
 
@@ -198,7 +199,8 @@ def test_quota_is_shown_and_set(stub, ingot):
     changes = stub.last("PUT /v2/users/c%40d.com/quota").json()
     assert changes == {"disk": 65_536, "instances": 9, "routes": None, "builds": 3}
     assert "name the user" in ingot.run("quota", "--apps", "3", code=2).stderr
-    ingot.run("quota", "c@d.com", "--apps", "many", code=2)
+    for text in ("many", "-1", "²", "9" * 5000):
+        assert "is not a number" in ingot.run("quota", "c@d.com", "--apps", text, code=2).stderr
 
 
 def test_logout_everywhere(stub, ingot):

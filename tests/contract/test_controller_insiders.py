@@ -11,6 +11,7 @@ from werkzeug.test import TestResponse
 from components.common.messages import Capacity, DeaBeat
 from components.controller.api.app import create_app
 from components.controller.composition import Controller
+from tests.contract.described import watch
 from tests.contract.vmc_client import controller_in
 
 BULK, STAGING = ("bulk_api", "bulk"), ("staging", "stage")
@@ -36,8 +37,11 @@ def controller(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Controller]
 
 
 @pytest.fixture(scope="module")
-def client(controller: Controller) -> FlaskClient:
-    return create_app(controller).test_client()
+def client(controller: Controller) -> Iterator[FlaskClient]:
+    app = create_app(controller)
+    wrong = watch(app)
+    yield app.test_client()
+    assert wrong == []
 
 
 @pytest.mark.parametrize("own", OWN, ids=lambda own: f"{own[0]} {own[1]:.20}")
@@ -50,7 +54,7 @@ def test_the_platforms_machines_alone_are_answered(
         return client.open(
             path,
             method=method,
-            json={"holder": "hm", "ttl": 5} if method != "GET" else None,
+            json={"PUT": {"holder": "hm", "ttl": 5}, "DELETE": {"holder": "hm"}}.get(method),
             headers={k.replace("_", "-"): v for k, v in headers.items()},
             environ_base={"REMOTE_ADDR": peer},
             auth=auth,

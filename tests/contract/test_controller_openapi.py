@@ -7,13 +7,15 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from flask import Flask
+from flask import Flask, Response, jsonify
 
 from components.controller.api.app import create_app
-from components.controller.api.openapi import path_of
+from components.controller.api.openapi import describe, path_of
 from components.controller.api.openapi_operations import ROWS
 from components.controller.composition import Controller
 from components.controller.errors import TABLE
+from tests.contract import vmc_client
+from tests.contract.described import problems
 from tests.contract.vmc_client import controller_in, served
 
 
@@ -67,7 +69,7 @@ def test_the_description_holds_together(described: dict[str, Any]) -> None:
             for need in operation["security"]:
                 assert need.keys() <= described["components"]["securitySchemes"].keys()
     run = described["paths"]["/v2/apps/{name}/tasks"]["post"]
-    assert run["responses"].keys() == {"202", "400", "403", "404", "429", "500", "503"}
+    assert run["responses"].keys() == {"202", "400", "403", "404", "408", "429", "500", "503"}
     assert run["requestBody"]["content"]["application/json"]["schema"]["properties"].keys() == {
         "command",
         "memory",
@@ -77,3 +79,57 @@ def test_the_description_holds_together(described: dict[str, Any]) -> None:
         described["paths"]["/staged_droplets/{app_id}/{digest}"]["get"]["parameters"][0]["schema"]["type"]
         == "integer"
     )
+
+
+def test_no_code_is_named_that_nothing_raises() -> None:
+    assert not {code for row in ROWS.values() for code in row.errors} & {400, 800, 801}
+
+
+@pytest.mark.parametrize(
+    ("operation", "status", "body", "word"),
+    [
+        (("/v2/me", "get"), 200, {"email": "a@b.com", "admin": False}, ""),
+        (("/v2/me", "get"), 200, {"email": "a@b.com"}, "admin is missing"),
+        (("/v2/me", "get"), 200, {"email": "a@b.com", "admin": False, "age": 7}, "age is not listed"),
+        (("/v2/me", "get"), 200, {"email": "a@b.com", "admin": 1}, "admin: 1 is not of"),
+        (("/v2/me", "get"), 200, [], "is not of"),
+        (("/v2/me", "get"), 202, {}, "status is not listed"),
+        (("/v2/me", "get"), 403, {"code": 200, "description": "no"}, ""),
+        (("/v2/me", "get"), 403, {"code": 600, "description": "no"}, "code 600 is not listed"),
+        (("/v2/me", "get"), 403, {"reason": "no"}, "code is missing"),
+        (("/v2/me", "get"), 200, "me", "text/html is not listed"),
+        (("/apps", "get"), 200, [{"name": "x"}], "the body[]: state is missing"),
+        (("/services", "post"), 200, {}, ""),
+        (("/services", "post"), 200, {"name": "x"}, "name is not listed"),
+        (("/services", "post"), 400, {"description": "no"}, ""),
+        (("/services", "post"), 400, {"errors": "no"}, "is missing"),
+        (("/users", "post"), 204, "x", "a body, and none is listed"),
+        (("/users", "post"), 204, "", ""),
+    ],
+)
+def test_an_answer_that_is_not_described_is_seen(
+    app: Flask, operation: tuple[str, str], status: int, body: Any, word: str
+) -> None:
+    document, (path, method) = describe(app, "api.ingot.localhost"), operation
+    with app.app_context():
+        answer = Response(body) if isinstance(body, str) else jsonify(body)
+    answer.status_code = status
+    found = problems(document, document["paths"][path][method], answer, answer.get_data())
+    assert bool(found) is bool(word), found
+    assert word in "".join(found)
+
+
+def lying(controller: Controller) -> Flask:
+    """Return an application that leaves a member out."""
+    app = create_app(controller)
+    app.view_functions["v2.me"] = lambda: jsonify({"email": "a@b.com"})
+    return app
+
+
+def test_a_test_fails_that_got_such_an_answer(
+    controller: Controller, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(vmc_client, "create_app", lying)
+    said = "GET /v2/me: 200: the body: admin is missing"
+    with pytest.raises(AssertionError, match=said), served(controller) as vmc:
+        assert vmc.call("GET", "/v2/me").status == 200

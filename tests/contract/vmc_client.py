@@ -21,6 +21,7 @@ from components.controller.api.app import create_app
 from components.controller.composition import Controller
 from components.controller.config import ControllerConfig
 from components.controller.server import prepare
+from tests.contract import described
 
 ADMIN, PASSWORD = "admin@ingot.localhost", "correct horse"
 
@@ -154,8 +155,10 @@ def worker(config: ControllerConfig, index: int = 0) -> Iterator[Controller]:
 
 @contextmanager
 def served(controller: Controller) -> Iterator[Vmc]:
-    """Serves it; gives an anonymous client."""
-    server = make_server("127.0.0.1", 0, create_app(controller), threaded=True, request_handler=Quiet)
+    """Serves it; gives an anonymous client. Every answer is one that the description of the routes lists."""
+    app = create_app(controller)
+    wrong = described.watch(app)
+    server = make_server("127.0.0.1", 0, app, threaded=True, request_handler=Quiet)
     thread = threading.Thread(target=server.serve_forever)
     thread.start()
     try:
@@ -164,6 +167,7 @@ def served(controller: Controller) -> Iterator[Vmc]:
         server.shutdown()
         thread.join()
         server.server_close()
+    assert not wrong, "not as GET /v2/openapi.json says:\n" + "\n".join(dict.fromkeys(wrong))
 
 
 def body_of(name: str, **changes: Any) -> dict[str, Any]:

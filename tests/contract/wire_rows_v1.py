@@ -36,7 +36,7 @@ OFFERINGS = [
     _as("POST", "/offerings", "-", "a vendor nobody has, by the broker", "/offerings", 200, None, {**OFFER, "label": "neo4j-1.4"},
         headers={"X-VCAP-Service-Token": BROKER}, shape=set()),
     *(_as("POST", "/offerings", "S", f"{key} {value!r:.20}", "/offerings", 400, None, {**OFFER, key: value}, shape={"errors"})
-      for key, value in (("label", "redis"), ("label", None), ("label", "a b-c"), ("url", "ftp://x"), ("url", 7), ("timeout", "5"), ("timeout", -1),
+      for key, value in (("label", "redis"), ("label", None), ("label", "a b-c"), ("url", "ftp://x"), ("url", 7), ("timeout", "5"), ("timeout", -1), ("timeout", 1 << 31),
                          ("plans", "free"), ("acls", []), ("active", "yes"), ("tags", [1]))),
     _as("POST", "/offerings", "S", "not JSON", "/offerings", 400, 100, b"{", headers={"Content-Type": "application/json"}),
     *_unsaid("GET", "/offerings/<label>", "/offerings/redis-7.0"),

@@ -64,6 +64,11 @@ class Person:
         email = self.platform.settings.admin_email
         self.ingot("login", email, INGOT_PASSWORD=self.platform.admin_password)
 
+    def token(self) -> str:
+        """Return the token that the client is logged in with."""
+        tokens: dict[str, str] = json.loads((self.home / "config.json").read_text())["tokens"]
+        return tokens[self.platform.api_url]
+
     def answer(self, name: str) -> dict[str, Any]:
         """Ask an application; gives its JSON."""
         got = self.platform.get(name)

@@ -1,8 +1,11 @@
 """From source to an answer through nginx, and through what goes wrong: the whole platform, nothing stood in for."""
 
+import ast
+import json
 import shutil
 import threading
 import time
+from urllib.parse import urlsplit
 
 import httpx
 import pytest
@@ -184,3 +187,55 @@ def test_update_whose_staging_fails_leaves_what_runs(person, tmp_path):
     # An update begins when its bits are staged: the version before is served, and the push has said that it failed.
     assert person.json("app", "careful")["state"] == "STARTED"
     assert person.answer("careful")["instance_id"] == before
+
+
+VALUES = {
+    "CSP": "'self' https://x 'unsafe-inline'",
+    "JSON": '"a","b"',
+    "DOLLAR": "pa$PORT$HOME${HOME}",
+    "SHELL_WORDS": "`id` $(id) ; # \\ \\n \\",
+    "LINES": "one\r\ntwo\n\tthree\n",
+    "SIGNS": "\x01\x1b[1m\x7f",
+    "EQUALS": "a=b==",
+    "SPACES": "  x  ",
+    "LETTERS": "caf\u00e9 \U0001f680 \ufeff",
+    "EMPTY": "",
+}
+
+
+def test_values_arrive_byte_for_byte_and_names_that_cannot_be_are_said(person, tmp_path):
+    folder = tmp_path / "app"
+    folder.mkdir()
+    (folder / "wsgi.py").write_text(
+        "def application(environ, start_response):\n"
+        "    start_response('200 OK', [('Content-Type', 'application/octet-stream')])\n"
+        "    return [open('/proc/self/environ', 'rb').read()]\n"
+    )
+    manifest, pushed, later = (dict(list(VALUES.items())[i::3]) for i in range(3))
+    # JSON is YAML.
+    (folder / "ingot.yml").write_text(f"name: exact\nenv: {json.dumps(manifest)}\n")
+
+    def given():
+        items = person.platform.get("exact").content.rstrip(b"\0").split(b"\0")
+        return {key.decode(): value.decode() for key, _, value in (item.partition(b"=") for item in items)}
+
+    person.ingot("push", "--path", str(folder), *(f"--env={key}={value}" for key, value in pushed.items()))
+    assert given().items() >= {**manifest, **pushed}.items()
+    person.ingot("env", "exact", *(f"{key}={value}" for key, value in later.items()))
+    assert given().items() >= VALUES.items()
+    assert person.json("env", "exact") == VALUES
+    told = person.ingot("run", "exact", "--", "python3", "-c", "import os; print(ascii(dict(os.environ)))")
+    assert ast.literal_eval(told.stdout).items() >= VALUES.items()
+
+    # As a client of 2011 sends them, and as one of ours that does not look.
+    said = {"AUTHORIZATION": person.token(), "Host": urlsplit(person.platform.api_url).netloc}
+    with httpx.Client(
+        base_url=f"http://127.0.0.1:{person.platform.port}", headers=said, trust_env=False
+    ) as api:
+        app = api.get("/apps/exact").json()
+        wish = {**app, "env": [*app["env"], "a.b=1", "1X=1", "=1", "VCAP_X=1", "A=1"]}
+        ours = api.put("/v2/apps/exact/update", json={"env": wish["env"]})
+        assert (ours.status_code, ours.json()["code"]) == (400, 300)
+        assert "'a.b'" in ours.json()["description"]
+        assert api.put("/apps/exact", json=wish).status_code == 200
+    assert person.json("env", "exact") == {**VALUES, "A": "1"}

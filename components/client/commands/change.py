@@ -10,7 +10,7 @@ from components.client.completion import forget
 from components.client.errors import ClientError
 from components.client.lifecycle import Lifecycle
 from components.client.progress import Progress
-from components.client.pusher import app_url, merge_environment
+from components.client.pusher import app_url, check_port, merge_environment
 from components.client.rolling import Roller
 from components.client.session import (
     Session,
@@ -165,6 +165,7 @@ def env(
         life = Lifecycle(api, name, progress, timeout)
         app = api.app(name)
         if settings or unset:
+            check_port(settings, app.get("uris") or [])
             removed: dict[str, str | None] = dict.fromkeys(unset)
             life.change(env=merge_environment(app.get("env") or [], {**removed, **settings}))
             if app.get("state") == "STARTED" and not no_restart:

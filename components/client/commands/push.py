@@ -45,7 +45,15 @@ def environment_value(
     wrong = [text for text in texts if not text.partition("=")[0] or "=" not in text]
     if wrong:
         raise click.BadParameter(f"{', '.join(wrong)}: want NAME=VALUE")
-    return {name: value for name, _, value in (text.partition("=") for text in texts)}
+    pairs = {name: value for name, _, value in (text.partition("=") for text in texts)}
+    for name, value in pairs.items():
+        if problem := manifest.variable_problem(name):
+            raise click.BadParameter(f"{name}: {problem}")
+        try:
+            value.encode()
+        except UnicodeEncodeError as error:
+            raise click.BadParameter(f"{name}: its value is no text in UTF-8") from error
+    return pairs
 
 
 def hard_option(function: F) -> F:

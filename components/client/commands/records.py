@@ -17,7 +17,7 @@ from components.client.completion import AppName
 from components.client.output import clean
 from components.client.session import Session, json_option, pass_session
 
-_AGO = re.compile(r"(\d+)\s*([smhd])")
+_AGO = re.compile(r"([0-9]{1,9})\s*([smhd])")
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 _LEVELS = {"warning": "yellow", "error": "red", "critical": "red"}
 _SHOWN = "%Y-%m-%d %H:%M:%S"

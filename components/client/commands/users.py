@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -79,7 +80,7 @@ def _limit(read: Callable[[str], int]) -> Callback:
 
 
 def _count(text: str) -> int:
-    if not text.isdecimal():
+    if not re.fullmatch(r"[0-9]{1,10}", text):
         raise ValueError(f"{text!r} is not a number")
     return int(text)
 

@@ -9,10 +9,10 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Protocol
 
+from components.common import variables
 from components.common.errors import IngotError
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,200}")
-_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
 class UnitError(IngotError):
@@ -97,10 +97,10 @@ class UnitSpec:
                 f"{self.name}: a unit with a uid keeps no capabilities and makes no further system calls"
             )
         for key, value in self.environment.items():
-            if not _VARIABLE.fullmatch(key):
+            if not variables.NAME.fullmatch(key):
                 raise UnitError(f"{self.name}: {key!r} is not a variable name")
-            if any(ord(c) < 32 and c not in "\t\n" for c in value) or "\x7f" in value:
-                raise UnitError(f"{self.name}: the value of {key} holds control characters")
+            if variables.UNDELIVERABLE.search(value):
+                raise UnitError(f"{self.name}: the value of {key} holds a character that is none of a text")
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,6 +14,7 @@ from sqlalchemy import Select, select
 from sqlalchemy.dialects import postgresql, sqlite
 
 from components.common import log
+from components.common.digits import whole_number
 from components.common.operation_messages import DeaUsage, RouterUsage
 from components.controller.db.database import Database
 from components.controller.db.models import App, User
@@ -64,9 +65,9 @@ def of_dea(message: DeaUsage) -> dict[int, dict[str, float]]:
 def of_router(message: RouterUsage) -> dict[int, dict[str, float]]:
     """Give what a router's sample adds to each application (pure); what makes no sense adds nothing."""
     return {
-        int(app): {"requests": count}
-        for app, count in message.requests.items()
-        if app.isascii() and app.isdigit() and len(app) < 16 and 0 < count <= MOST_REQUESTS
+        app: {"requests": count}
+        for app, count in ((whole_number(name), count) for name, count in message.requests.items())
+        if app is not None and 0 < count <= MOST_REQUESTS
     }
 
 

@@ -17,11 +17,13 @@ from components.common.database import unavailable
 from components.common.share import ShareUnwellError
 from components.controller.accounts.auth import caller_of
 from components.controller.api.audit import client_address, record, shown_path
-from components.controller.api.context import EXTENSION, current_worker
+from components.controller.api.context import EXTENSION, current_worker, json_value
+from components.controller.api.openapi_operations import ADMIN, OPEN, ROWS, USER, named
 from components.controller.api.routes import BLUEPRINTS
 from components.controller.composition import Controller
 from components.controller.errors import NO_DATABASE, NO_SHARE, ApiError, BusyError, unexpected
 from components.controller.requests.body import MethodOverride
+from components.controller.requests.query import Query, members
 from components.controller.requests.rate_limit import TooManyError
 from components.controller.storage import scratch_names
 from components.controller.storage.store import full
@@ -36,6 +38,7 @@ SECONDS = Histogram(
 # Paths that are asked every second and say nothing about users.
 _QUIET = ("/healthz", "/readyz", "/metrics", "/varz", "/v2/leases/", "/bulk/")
 _OPEN = (*_QUIET, "/staging/", "/staged_droplets/")
+_WITH_BODY = ("POST", "PUT", "DELETE")
 MAX_FORM_FIELD = 64 << 20
 logger = log.get(__name__)
 
@@ -82,6 +85,7 @@ def create_app(controller: Controller) -> Flask:
     for blueprint in BLUEPRINTS:
         app.register_blueprint(blueprint)
     app.before_request(_identify)
+    app.before_request(_refuse_unknown)
     app.after_request(_record)
     app.register_error_handler(ApiError, _api_error)
     app.register_error_handler(HTTPException, _http_error)
@@ -110,6 +114,23 @@ def _identify() -> None:
         wait = controller.limits.rates.take(caller.by or caller.email, g.begun)
         if wait:
             raise TooManyError(wait)
+
+
+def _refuse_unknown() -> None:
+    """Refuse parameters and members that a route under `/v2` does not have; clients of 2011 know none of these routes.
+
+    Who may not ask at all hears that instead, from the route.
+    """
+    rule = request.url_rule
+    if rule is None or not rule.rule.startswith("/v2/"):
+        return
+    row, caller = ROWS[rule.endpoint], g.caller
+    admitted = {OPEN: True, USER: caller is not None, ADMIN: caller is not None and caller.admin}
+    if not admitted.get(row.auth):
+        return
+    Query(request.args, named(row.query))
+    if request.method in _WITH_BODY and isinstance(body := json_value(), dict):
+        members(body, named(row.body))
 
 
 def _record(response: Response) -> Response:

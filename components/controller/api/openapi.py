@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Mapping
 from typing import Any
 
 from flask import Flask
@@ -18,6 +19,8 @@ from components.controller.api.openapi_operations import (
     SCHEMAS,
     STAGING,
     STATUS,
+    TEXT,
+    UNASKED,
     Row,
     members,
 )
@@ -25,9 +28,12 @@ from components.controller.errors import TABLE
 
 _BASIC = (BULK, STAGING, STATUS)
 _UNSAID = {"HEAD", "OPTIONS"}
-_ERROR = {JSON: {"schema": {"$ref": "#/components/schemas/Error"}}}
 # Any route may answer so: a database that is away, and what nobody foresaw.
 _ALWAYS = (101, 103, 111)
+# Where a token is looked at: one that does not suffice, or acts for nobody, or by HTTP; and too many requests.
+_ASKED = (200, 201, 202, 429)
+# A body that came too slowly, or for which there was no place.
+_SENT = (104, 105)
 
 
 def describe(app: Flask, host: str) -> dict[str, Any]:
@@ -50,10 +56,7 @@ def describe(app: Flask, host: str) -> dict[str, Any]:
         "servers": [{"url": f"http://{host}"}],
         "paths": paths,
         "components": {
-            "schemas": {
-                name: {"type": "object", "properties": members(schema.members)}
-                for name, schema in SCHEMAS.items()
-            },
+            "schemas": {name: schema.described() for name, schema in SCHEMAS.items()},
             "securitySchemes": {
                 "token": {
                     "type": "apiKey",
@@ -92,7 +95,7 @@ def _operation(rule: Rule, method: str, doc: str, row: Row) -> dict[str, Any]:
         "tags": [rule.endpoint.partition(".")[0]],
         "summary": first,
         "parameters": [*_path_parameters(rule), *_query_parameters(row.query)],
-        "responses": _responses(row),
+        "responses": _responses(row, codes_of(rule, method, row)),
         "security": _security(row.auth),
     }
     if rest.strip():
@@ -142,24 +145,45 @@ def _query_schema(kind: str) -> dict[str, Any]:
     return shapes.get(kind, {"type": "string"})
 
 
-def _responses(row: Row) -> dict[str, Any]:
+def codes_of(rule: Rule, method: str, row: Row) -> set[int]:
+    """Return the error codes that a route may answer by a method."""
+    found = {*row.errors, *_ALWAYS}
+    if row.auth not in (*_BASIC, UNASKED):
+        found.update(_ASKED)
+    if method in ("POST", "PUT"):
+        found.update(_SENT)
+    # A text that the database does not take.
+    return found | {100} if rule.arguments else found
+
+
+def _responses(row: Row, codes: set[int]) -> dict[str, Any]:
     found: dict[str, Any] = {str(status): _success(what) for status, what in sorted(row.gives.items())}
-    codes = [*row.errors, *_ALWAYS]
-    if row.auth not in (*_BASIC, OPEN) or 200 in row.errors:
-        codes.append(429)
     for status in sorted({TABLE[code][0] for code in codes}):
-        texts = [f"{c}: {TABLE[c][1]}" for c in sorted(set(codes)) if TABLE[c][0] == status]
-        found[str(status)] = {"description": "\n".join(texts), "content": _ERROR}
-    if "429" in found:
-        found["429"]["headers"] = {
+        texts = [f"{c}: {TABLE[c][1]}" for c in sorted(codes) if TABLE[c][0] == status]
+        content = found.get(str(status), {}).get("content", {})
+        found[str(status)] = {
+            "description": "\n".join(texts),
+            "content": {**content, JSON: _with_error(content)},
+        }
+    for code in codes & {104, 429}:
+        found[str(TABLE[code][0])]["headers"] = {
             "Retry-After": {
                 "schema": {"type": "integer"},
-                "description": "seconds until the next is let through",
+                "description": "seconds after which to ask again",
             }
         }
     if row.auth in _BASIC:
-        found["401"] = {"description": "Not that user, or not that password."}
+        found["401"] = {
+            "description": "Not that user, or not that password.",
+            "content": {TEXT: {"schema": {"type": "string"}}},
+        }
     return found
+
+
+def _with_error(content: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the content of errors in JSON, beside a success of that status."""
+    error = {"$ref": "#/components/schemas/Error"}
+    return {"schema": {"anyOf": [content[JSON]["schema"], error]} if JSON in content else error}
 
 
 def _success(what: str) -> dict[str, Any]:
@@ -175,7 +199,7 @@ def _success(what: str) -> dict[str, Any]:
 
 
 def _security(auth: str) -> list[dict[str, list[str]]]:
-    if auth == OPEN:
+    if auth in (OPEN, UNASKED):
         return []
     name = auth if auth in (*_BASIC, GATEWAY) else "token"
     return [{name: []}]

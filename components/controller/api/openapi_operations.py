@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
-from components.controller.accounts.quotas import NAMES
+from components.controller.accounts.quotas import NAMES, OLD_NAMES
 from components.controller.logs.merge import MOST_LINES
 from components.controller.requests.query import LARGEST_PAGE
 
-# Who may ask: anybody; a token; an administrator's token; or a password of its own.
-OPEN, USER, ADMIN, GATEWAY, BULK, STAGING, STATUS = (
+# Who may ask: anybody, who may say who it is; anybody at all; a token; an administrator's token; or a password of its own.
+OPEN, UNASKED, USER, ADMIN, GATEWAY, BULK, STAGING, STATUS = (
     "open",
+    "unasked",
     "user",
     "admin",
     "gateway",
@@ -20,9 +21,10 @@ OPEN, USER, ADMIN, GATEWAY, BULK, STAGING, STATUS = (
     "staging",
     "status",
 )
-JSON, TEXT, BYTES, ZIP, CSV = (
+JSON, TEXT, BLANK, BYTES, ZIP, CSV = (
     "application/json",
     "text/plain",
+    "text/html",
     "application/octet-stream",
     "application/zip",
     "text/csv",
@@ -32,7 +34,10 @@ _TYPES = {"int": "integer", "num": "number", "bool": "boolean", "list": "array",
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One view: who may ask, what a success is (status to schema name or media type), the error codes, query and body."""
+    """One view: who may ask, what it answers (status to schema names and media types), the error codes, query and body.
+
+    Codes that every view of its kind may answer are not named again (`openapi.codes_of`).
+    """
 
     auth: str
     gives: Mapping[int, str]
@@ -44,15 +49,31 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Schema:
-    """An object's members as `name:type`; a type is text, int, num, bool, list, obj, or a schema's name; `?`: may be null."""
+    """An object's members as `name:type`; a type is text, int, num, bool, list, obj, or a schema's name.
+
+    `type?` may be null, `name?` may be missing. `free`: it may have other members.
+    """
 
     members: str
-    more: Mapping[str, Any] = field(default_factory=dict)
+    free: bool = False
+
+    def described(self) -> dict[str, Any]:
+        """Return it as a JSON schema."""
+        found: dict[str, Any] = {"type": "object", "properties": members(self.members)}
+        if required := [name for name in named(self.members) if not name.endswith("?")]:
+            found["required"] = required
+        return found if self.free else {**found, "additionalProperties": False}
+
+
+def named(text: str) -> list[str]:
+    """Return the names of `name:type` pairs."""
+    return [word.partition(":")[0] for word in text.split()]
 
 
 def members(text: str) -> dict[str, Any]:
     """Read `name:type` pairs as JSON schemas."""
-    return {name: _schema(kind) for name, _, kind in (word.partition(":") for word in text.split())}
+    pairs = (word.partition(":") for word in text.split())
+    return {name.removesuffix("?"): _schema(kind) for name, _, kind in pairs}
 
 
 def _schema(kind: str) -> dict[str, Any]:
@@ -61,6 +82,8 @@ def _schema(kind: str) -> dict[str, Any]:
         return {"type": "array", "items": _schema(kind[1:-1])}
     if kind in SCHEMAS:
         return {"$ref": f"#/components/schemas/{kind}"}
+    if kind == "any":
+        return {}
     name = _TYPES.get(kind, "string")
     return {"type": [name, "null"] if optional else name}
 
@@ -78,9 +101,13 @@ SCHEMAS: dict[str, Schema] = {
     "Apps": Schema("apps:[OwnedApp] next:text?"),
     "Created": Schema("result:text redirect:text"),
     "Info": Schema(
-        "name:text build:int support:text version:text description:text allow_debug:bool user:text limits:Limits"
-        " usage:obj frameworks:obj"
+        "name:text build:int support:text version:text description:text allow_debug:bool user?:text limits?:OldLimits"
+        " usage?:OldUsage frameworks?:obj"
     ),
+    "OldLimits": Schema(" ".join(f"{name}:int" for name in OLD_NAMES)),
+    "OldUsage": Schema("memory:int apps:int services:int"),
+    "Person": Schema("email:text admin:bool apps:[AppState]"),
+    "AppState": Schema("name:text state:text"),
     "Limits": Schema(" ".join(f"{name}:int" for name in NAMES)),
     "Token": Schema("token:text"),
     "Email": Schema("email:text"),
@@ -122,132 +149,167 @@ SCHEMAS: dict[str, Schema] = {
     "Ready": Schema("ready:bool reasons:[text] release:text"),
     "Bulk": Schema("results:obj bulk_token:obj"),
     "Counts": Schema("counts:obj"),
-    "Service": Schema("service_id:text data:obj credentials:obj"),
+    "Service": Schema("name:text type:text vendor:text version:text tier:text properties:obj meta:obj"),
+    "Offering": Schema(
+        "label:text url:text description:text? info_url:text? tags:[text] plans:[text] plan_options:any binding_options:any"
+        " acls:obj? active:bool timeout:int?"
+    ),
+    "Brokered": Schema("brokered_services:[obj]"),
+    "Handle": Schema("service_id:text configuration:obj credentials:obj"),
+    "Handles": Schema("handles:[Handle]"),
+    "Provisioned": Schema("service_id:text data:obj credentials:obj"),
     "Binding": Schema("binding_token:text label:text"),
-    "Object": Schema(""),
+    "Permission": Schema("service_id:text binding_options:obj"),
+    "NotBuilt": Schema("error:text"),
+    "Misread": Schema("description:text"),
+    "MisreadV1": Schema("errors:text"),
+    "Nothing": Schema(""),
+    "Object": Schema("", free=True),
 }
 
 _PAGES = f"limit:1-{LARGEST_PAGE} after:cursor"
 _READS = f"tail:0-{MOST_LINES} cursor:cursor wait:seconds"
-_APP = "name:text staging:obj uris:[text] instances:int resources:obj state:text env:[text] services:[text] meta:obj"
-_CREATE = (100, 200, 300, 307, 308, 309, 503, 504, 600, 601, 602, 700, 701, 702)
-_UPDATE = (100, 102, 200, 300, 301, 302, 307, 308, 309, 310, 503, 600, 602, 700, 701, 702, 800, 801)
+_CHANGED = "staging:obj uris:[text] instances:int resources:obj env:[text] services:[text] meta:obj debug:text? console:bool?"
+_APP = f"name:text state:text {_CHANGED}"
+# What a description of an application may lack (protocol 1.8, steps 1 to 9), and services that cannot be bound.
+_DESCRIBED = (100, 102, 300, 307, 308, 309, 500, 502, 503, 600, 602, 603, 604, 605, 700, 701, 702)
+_CREATE = (*_DESCRIBED, 601)
+_UPDATE = (*_DESCRIBED, 106, 301, 302, 310, 606, 607)
 
 ROWS: dict[str, Row] = {
-    "info.root": Row(OPEN, {200: TEXT}),
-    "info.info": Row(OPEN, {200: "Info"}, (201, 202)),
+    "info.root": Row(OPEN, {200: TEXT, 302: ""}),
+    "info.info": Row(OPEN, {200: "Info"}),
     "info.runtimes": Row(OPEN, {200: "Object"}),
-    "info.offered_services": Row(USER, {200: "Object"}, (200,)),
-    "users.listing": Row(ADMIN, {200: "[obj]"}, (200,)),
-    "users.create": Row(OPEN, {204: ""}, (100, 200), body="email:text password:text"),
-    "users.token": Row(OPEN, {200: "Token"}, (100, 200), body="password:text"),
-    "users.show": Row(USER, {200: "Email"}, (200, 201)),
-    "users.change": Row(USER, {204: ""}, (100, 200, 201), body="email:text password:text"),
-    "users.remove": Row(ADMIN, {204: ""}, (200, 201, 503)),
+    "info.offered_services": Row(USER, {200: "Object"}),
+    "users.listing": Row(ADMIN, {200: "[Person]"}),
+    "users.create": Row(OPEN, {204: ""}, (100, 607), body="email:text password:text"),
+    "users.token": Row(OPEN, {200: "Token"}, (100,), body="password:text"),
+    "users.show": Row(USER, {200: "Email"}),
+    "users.change": Row(USER, {204: ""}, (100,), body="email:text password:text"),
+    # Those of an application or a service that goes meanwhile.
+    "users.remove": Row(ADMIN, {204: ""}, (106, 301, 500)),
     "apps.create": Row(USER, {302: "Created"}, _CREATE, body=_APP),
-    "apps.listing": Row(USER, {200: "[App]"}, (200,)),
-    "apps.show": Row(USER, {200: "App"}, (200, 301)),
-    "apps.update": Row(USER, {200: TEXT}, _UPDATE, body=_APP),
-    "apps.delete": Row(USER, {200: TEXT}, (200, 301)),
-    "apps.upload": Row(USER, {200: TEXT}, (100, 200, 301, 400, 401, 402), form=True),
-    "apps.download": Row(USER, {200: ZIP}, (200, 301, 303)),
-    "apps.resources": Row(USER, {200: "[obj]"}, (100, 200)),
-    "apps.roll": Row(USER, {204: ""}, (100, 102, 200, 301, 302, 305, 310, 800, 801), body="meta:obj"),
-    "apps.roll_state": Row(USER, {200: "UpdateState"}, (200, 301)),
-    "files.instances": Row(USER, {200: "Instances"}, (200, 301)),
-    "files.stats": Row(USER, {200: "Object"}, (200, 301)),
-    "files.crashes": Row(USER, {200: "Crashes"}, (200, 301)),
-    "files.files": Row(USER, {200: TEXT, 206: TEXT}, (200, 301, 304, 305, 306)),
-    "staging.droplet": Row(OPEN, {200: BYTES}, (301,)),
-    "staging.package": Row(STAGING, {200: ZIP}, (301,)),
-    "staging.deliver": Row(STAGING, {200: TEXT}, (100,), form=True),
-    "services.listing": Row(USER, {200: "[obj]"}, (200,)),
+    "apps.listing": Row(USER, {200: "[App]"}),
+    "apps.show": Row(USER, {200: "App"}, (301,)),
+    "apps.update": Row(USER, {200: BLANK}, _UPDATE, body=_APP),
+    "apps.delete": Row(USER, {200: BLANK}, (301,)),
+    "apps.upload": Row(USER, {200: BLANK}, (100, 106, 111, 301, 401, 402), form=True),
+    "apps.download": Row(USER, {200: ZIP}, (104, 106, 301)),
+    "apps.resources": Row(USER, {200: "[obj]"}, (100, 106)),
+    "apps.roll": Row(USER, {204: ""}, (100, 102, 106, 301, 302, 305, 310, 606), body="meta:obj"),
+    "apps.roll_state": Row(USER, {200: "UpdateState"}, (301,)),
+    "files.instances": Row(USER, {200: "Instances"}, (301,)),
+    "files.stats": Row(USER, {200: "Object"}, (301,)),
+    "files.crashes": Row(USER, {200: "Crashes"}, (301,)),
+    # Blank where there was no staging log.
+    "files.files": Row(USER, {200: TEXT, 206: TEXT, 404: TEXT}, (104, 301, 304, 305, 306)),
+    "staging.droplet": Row(UNASKED, {200: BYTES}, (106, 200, 301)),
+    "staging.package": Row(STAGING, {200: ZIP}, (106, 200, 301)),
+    "staging.deliver": Row(STAGING, {200: BLANK}, (100, 106, 200, 402), form=True),
+    "services.listing": Row(USER, {200: "[Service]"}),
     "services.create": Row(
-        USER, {200: TEXT}, (100, 200, 500, 503, 504), body="name:text vendor:text version:text tier:text"
+        USER,
+        {200: "Nothing", 400: "Misread"},
+        (100, 500, 503, 504),
+        body="name:text vendor:text version:text tier:text type:text options:obj",
     ),
-    "services.show": Row(USER, {200: "Object"}, (200, 500)),
-    "services.delete": Row(USER, {200: TEXT}, (200, 500, 503)),
-    "services.tokens": Row(USER, {}, (505,)),
-    "services_v1.register": Row(GATEWAY, {200: "Object"}, (100, 200), body="label:text url:text"),
-    "services_v1.show": Row(GATEWAY, {200: "Object"}, (200, 500)),
-    "services_v1.withdraw": Row(GATEWAY, {200: "Object"}, (200, 500)),
-    "services_v1.handles": Row(GATEWAY, {200: "Object"}, (200, 500)),
+    "services.show": Row(USER, {200: "Service"}, (500,)),
+    "services.delete": Row(USER, {200: "Nothing"}, (500,)),
+    "services.tokens": Row(OPEN, {200: "NotBuilt"}),
+    "services_v1.register": Row(
+        GATEWAY,
+        {200: "Nothing", 400: "MisreadV1"},
+        (100,),
+        body="label:text url:text description:text info_url:text tags:[text] plans:[text] plan_options:any binding_options:any"
+        " acls:obj active:bool timeout:int",
+    ),
+    "services_v1.show": Row(GATEWAY, {200: "Offering"}, (500,)),
+    "services_v1.withdraw": Row(GATEWAY, {200: "Nothing"}, (500,)),
+    "services_v1.handles": Row(GATEWAY, {200: "Handles"}, (500,)),
     "services_v1.update_handle": Row(
         GATEWAY,
-        {200: "Object"},
-        (100, 200, 500, 501),
+        {200: "Nothing", 400: "MisreadV1"},
+        (100, 500, 501),
         body="service_id:text configuration:obj credentials:obj",
     ),
     "services_v1.provision": Row(
-        USER, {200: "Service"}, (100, 200, 500, 503, 504), body="label:text name:text plan:text"
+        USER,
+        {200: "Provisioned", 400: "MisreadV1"},
+        (100, 500, 503, 504),
+        body="label:text name:text plan:text plan_option:text",
     ),
-    "services_v1.unprovision": Row(USER, {200: "Object"}, (200, 500, 503)),
+    "services_v1.unprovision": Row(USER, {200: "Nothing"}, (500,)),
     "services_v1.bind": Row(
         USER,
-        {200: "Service"},
-        (100, 200, 301, 500, 503),
+        {200: "Binding", 400: "MisreadV1"},
+        (100, 301, 500, 502, 503),
         body="service_id:text app_id:int binding_options:obj",
     ),
     "services_v1.bind_external": Row(
-        USER, {200: "Service"}, (100, 200, 301, 502, 503), body="binding_token:text app_id:int"
+        USER,
+        {200: "Nothing", 400: "MisreadV1"},
+        (100, 301, 500, 502, 503),
+        body="binding_token:text app_id:int",
     ),
-    "services_v1.unbind": Row(USER, {200: "Object"}, (200, 501, 503)),
+    "services_v1.unbind": Row(USER, {200: "Nothing"}, (501,)),
     "services_v1.make_token": Row(
-        USER, {200: "Binding"}, (100, 200, 500), body="service_id:text binding_options:obj"
+        USER,
+        {200: "Binding", 400: "MisreadV1"},
+        (100, 500),
+        body="service_id:text binding_options:obj",
     ),
-    "services_v1.show_token": Row(USER, {200: "Binding"}, (200, 502)),
-    "services_v1.forget_token": Row(USER, {200: "Object"}, (200, 502, 503)),
-    "services_v1.lifecycle": Row(USER, {}, (200, 505)),
-    "brokered_services.offered_by_the_broker": Row(GATEWAY, {200: "Object"}, (200,)),
-    "bulk.all_apps": Row(BULK, {200: "Bulk"}, (100,), query="batch_size:1-1000 bulk_token:text"),
-    "bulk.all_users": Row(BULK, {200: "Bulk"}, (100,), query="batch_size:1-1000 bulk_token:text"),
-    "bulk.counts": Row(BULK, {200: "Counts"}, query="model:text"),
-    "v2.take_lease": Row(BULK, {200: "Lease", 409: "Lease"}, (100,), body="holder:text ttl:num"),
-    "v2.give_back_lease": Row(BULK, {200: "Object", 409: "Lease"}, (100,), body="holder:text"),
-    "v2.me": Row(USER, {200: "Me"}, (200,)),
-    "v2.pool": Row(USER, {200: "Machines"}, (200,)),
-    "v2.staging_log": Row(USER, {200: TEXT}, (200, 301, 303)),
-    "v2_accounts.listing": Row(ADMIN, {200: "Users"}, (100, 200), query=_PAGES),
-    "v2_accounts.show_quota": Row(USER, {200: "Limits"}, (200, 201)),
+    "services_v1.show_token": Row(OPEN, {200: "Permission"}, (100, 502)),
+    "services_v1.forget_token": Row(USER, {200: "Nothing"}, (502,)),
+    "services_v1.lifecycle": Row(USER, {}, (100, 505)),
+    "brokered_services.offered_by_the_broker": Row(GATEWAY, {200: "Brokered"}),
+    "bulk.all_apps": Row(BULK, {200: "Bulk"}, (100, 200), query="batch_size:1-1000 bulk_token:text"),
+    "bulk.all_users": Row(BULK, {200: "Bulk"}, (100, 200), query="batch_size:1-1000 bulk_token:text"),
+    "bulk.counts": Row(BULK, {200: "Counts"}, (200,), query="model:text"),
+    "v2.take_lease": Row(BULK, {200: "Lease", 409: "Lease"}, (100, 200), body="holder:text ttl:num"),
+    "v2.give_back_lease": Row(BULK, {200: "Nothing", 409: "Lease"}, (100, 200), body="holder:text"),
+    "v2.me": Row(USER, {200: "Me"}, (100,)),
+    "v2.pool": Row(USER, {200: "Machines"}, (100,)),
+    "v2.staging_log": Row(USER, {200: TEXT}, (301, 303)),
+    "v2_accounts.listing": Row(ADMIN, {200: "Users"}, (100,), query=_PAGES),
+    "v2_accounts.show_quota": Row(USER, {200: "Limits"}),
     "v2_accounts.change_quota": Row(
-        ADMIN, {200: "Limits"}, (100, 200, 201), body=" ".join(f"{name}:int?" for name in NAMES)
+        ADMIN, {200: "Limits"}, (100,), body=" ".join(f"{name}:int?" for name in NAMES)
     ),
-    "v2_accounts.revoke": Row(USER, {204: ""}, (200, 201)),
-    "v2_apps.update": Row(USER, {200: "Update"}, (200, 301)),
-    "v2_apps.change_and_roll": Row(USER, {202: "Update"}, (*_UPDATE, 305), body=_APP),
-    "v2_apps.listing": Row(USER, {200: "Revisions"}, (200, 301)),
-    "v2_apps.roll_back": Row(
-        USER, {200: "Update", 202: "Update"}, (100, 200, 300, 301, 302, 303), body="revision:int"
-    ),
-    "v2_records.applications": Row(
-        USER, {200: "Apps"}, (100, 200, 201), query=f"{_PAGES} owner:text all:flag"
-    ),
+    "v2_accounts.revoke": Row(USER, {204: ""}),
+    "v2_apps.update": Row(USER, {200: "Update"}, (301,)),
+    "v2_apps.change_and_roll": Row(USER, {202: "Update"}, (*_UPDATE, 305), body=_CHANGED),
+    "v2_apps.listing": Row(USER, {200: "Revisions"}, (301,)),
+    "v2_apps.roll_back": Row(USER, {200: "Update", 202: "Update"}, (100, 300, 301), body="revision:int"),
+    "v2_records.applications": Row(USER, {200: "Apps"}, (100,), query=f"{_PAGES} owner:text all:flag"),
     "v2_records.happened": Row(
-        USER, {200: "Events"}, (100, 200), query=f"{_PAGES} app:text user:text since:seconds"
+        USER, {200: "Events"}, (100,), query=f"{_PAGES} app:text user:text since:seconds"
     ),
     "v2_records.used": Row(
         USER,
         {200: f"Usage {CSV}"},
-        (100, 200),
+        (100,),
         query="from:day to:day user:text app:text format:json|csv",
     ),
-    "v2_records.described": Row(OPEN, {200: "Object"}),
-    "v2_logs.app_logs": Row(USER, {200: "Lines"}, (100, 200, 301), query=f"{_READS} instance:index"),
+    "v2_records.described": Row(OPEN, {200: "Object"}, (100,)),
+    "v2_logs.app_logs": Row(USER, {200: "Lines"}, (100, 301), query=f"{_READS} instance:index"),
     "v2_logs.platform": Row(
         ADMIN,
         {200: "PlatformLines"},
-        (100, 111, 200),
+        (100, 111),
         query="component:text host:text since:seconds level:debug|info|warning|error|critical contains:text limit:1-2000",
     ),
-    "v2_tasks.listing": Row(USER, {200: "Tasks"}, (200, 301)),
+    "v2_tasks.listing": Row(USER, {200: "Tasks"}, (301,)),
     "v2_tasks.run": Row(
-        USER, {202: "Task"}, (100, 200, 300, 301, 600), body="command:text memory:int timeout:int"
+        USER,
+        {202: "Task"},
+        (100, 300, 301, 600, 603, 604, 607),
+        body="command:text memory:int timeout:int",
     ),
-    "v2_tasks.show": Row(USER, {200: "Task"}, (200, 301, 303)),
-    "v2_tasks.stop": Row(USER, {200: "Task"}, (200, 301, 303)),
-    "v2_tasks.logs": Row(USER, {200: "TaskLines"}, (100, 200, 301, 303), query=_READS),
-    "status.healthz": Row(OPEN, {200: TEXT}),
-    "status.readyz": Row(OPEN, {200: "Ready", 503: "Ready"}),
+    "v2_tasks.show": Row(USER, {200: "Task"}, (301, 303)),
+    "v2_tasks.stop": Row(USER, {200: "Task"}, (301, 303)),
+    "v2_tasks.logs": Row(USER, {200: "TaskLines"}, (100, 301, 303), query=_READS),
+    "status.healthz": Row(UNASKED, {200: TEXT}),
+    "status.readyz": Row(UNASKED, {200: "Ready", 503: "Ready"}),
     "status.varz": Row(STATUS, {200: "Object"}),
     "status.metrics": Row(STATUS, {200: TEXT}),
 }

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from components.common import variables
 from components.common.errors import IngotError
 from components.common.frameworks import UNKNOWN, InvalidFrameworkError, find_framework, resolve
 from components.controller.config import Capacity
@@ -22,7 +23,6 @@ _NAME = re.compile(r"[\w-]{1,255}", re.ASCII)
 _HOST = re.compile(r"(\*\.)?[a-z0-9_]([a-z0-9_-]*[a-z0-9_])?(\.[a-z0-9_]([a-z0-9_-]*[a-z0-9_])?)*")
 _SCHEME = re.compile(r"https?://")
 _PORT = re.compile(r":\d+$")
-_RESERVED_ENV = ("vcap_", "vmc_")
 # What a request line can hold: no space, no control character.
 _PATH = re.compile(r"/[!-~]{0,1023}")
 DEFAULT_HEALTH_SECONDS = 60
@@ -253,14 +253,30 @@ def _env(current: AppSpec, body: Mapping[str, Any]) -> tuple[str, ...]:
     kept = []
     for item in dict.fromkeys(given):
         name, equals, _ = item.partition("=")
-        if not equals or not name.strip() or "\0" in item:
+        if not equals:
             raise ApiError(300, f"env: {name[:200]!r} wants NAME=value")
-        if not name.strip().lower().startswith(_RESERVED_ENV):
-            kept.append(item)
+        if not variables.is_users(name):
+            continue
+        if not variables.fits(item):
+            raise ApiError(300, f"env: {name[:200]}: want a text of less than 128 KB, without NUL")
+        kept.append(item)
     # It travels in a message to a DEA, which holds 1 MB.
     if sum(len(item.encode()) for item in kept) > MOST_ENV:
         raise ApiError(300, f"env: more than {MOST_ENV >> 10} KB")
     return tuple(kept)
+
+
+def check_names(body: Mapping[str, Any], uris: Iterable[str]) -> None:
+    """Refuse variables that no instance would get, which `plan` leaves out as clients of 2011 know it.
+
+    Raises:
+        ApiError: 300, naming the first; `PORT` too where there are `uris`, and so a port of the platform's.
+    """
+    env, has_port = body.get("env"), bool(body.get("uris", uris))
+    for item in env if isinstance(env, list) else ():
+        name = item.partition("=")[0] if isinstance(item, str) else "A"
+        if not variables.is_users(name) or (name == "PORT" and has_port):
+            raise ApiError(300, f"env: {name[:200]!r} is no name that an instance can be given")
 
 
 def _services(body: Mapping[str, Any]) -> tuple[str, ...]:

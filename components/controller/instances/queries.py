@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from components.common.bus_thread import BusThread
+from components.common.digits import whole_number
 from components.common.errors import BusError, MessageError
 from components.common.messages import (
     FindDroplet,
@@ -27,6 +28,8 @@ HEALTH_SECONDS = 1.0
 RECENT_SECONDS = 1.0
 ANSWER_SECONDS = 2.0
 LIVE = ("STARTING", "RUNNING")
+# A longer number is an instance's id.
+LARGEST_INDEX = 9_999_999_999
 
 
 class InstanceQueries:
@@ -114,8 +117,9 @@ class InstanceQueries:
     def locate(self, app: Handle, instance: str) -> FoundDroplet | None:
         """Find where an instance's files are, by its index (up to ten digits) or its id."""
         states = [*LIVE, "CRASHED"]
-        if instance.isdigit() and len(instance) <= 10:
-            query = FindDroplet(droplet=app.id, version=app.version, indices=[int(instance)], states=states)
+        index = whole_number(instance, LARGEST_INDEX)
+        if index is not None:
+            query = FindDroplet(droplet=app.id, version=app.version, indices=[index], states=states)
         else:
             query = FindDroplet(droplet=app.id, instances=[instance], instance_ids=[instance])
 

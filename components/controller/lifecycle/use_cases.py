@@ -20,7 +20,7 @@ from components.common.messages import DeaStart, HmRequest
 from components.controller.accounts.auth import Caller
 from components.controller.apps import revisions, summary
 from components.controller.apps import rows as app_rows
-from components.controller.apps.change_plan import AppSpec
+from components.controller.apps.change_plan import AppSpec, check_names
 from components.controller.apps.messages import start_message
 from components.controller.apps.revisions import Released
 from components.controller.config import ControllerConfig
@@ -130,6 +130,7 @@ class Lifecycle:
             app = app_rows.find(session, caller, name)
             if app.state != STARTED:
                 raise ApiError(305)
+            check_names(wished, app_rows.spec(session, app).uris)
             app_id = app.id
         self._check_deas(app_id)
         try:

@@ -9,6 +9,7 @@ from typing import Any
 
 import msgspec
 
+from components.common.digits import whole_number
 from components.common.messages import DeaBeat
 from components.controller.pool.placement import Board, Candidate, Choose, Need
 
@@ -72,7 +73,8 @@ class Pool:
             if before is not None and before.beat.droplets == beat.droplets:
                 droplets = before.droplets
             else:
-                droplets = {int(d): n for d, n in beat.droplets.items() if d.isdigit()}
+                numbers = ((whole_number(d), n) for d, n in beat.droplets.items())
+                droplets = {d: n for d, n in numbers if d is not None}
             self._known[beat.id] = _Known(beat, droplets, now, wall)
             if beat.address not in self._addresses:
                 self._note_addresses()

@@ -10,6 +10,7 @@ from urllib.parse import parse_qs
 
 from werkzeug.exceptions import RequestEntityTooLarge
 
+from components.common.digits import whole_number
 from components.controller.errors import bad_request
 
 if TYPE_CHECKING:
@@ -50,10 +51,10 @@ class MethodOverride:
 
 def _in_form(environ: WSGIEnvironment) -> str:
     kind = environ.get("CONTENT_TYPE", "").partition(";")[0].strip().lower()
-    length = environ.get("CONTENT_LENGTH") or ""
-    if kind != _FORM or not length.isascii() or not length.isdigit() or int(length) > _MAX_FORM:
+    length = whole_number(environ.get("CONTENT_LENGTH") or "", _MAX_FORM)
+    if kind != _FORM or length is None:
         return ""
-    body: bytes = environ["wsgi.input"].read(int(length))
+    body: bytes = environ["wsgi.input"].read(length)
     environ["wsgi.input"] = io.BytesIO(body)
     try:
         return parse_qs(body.decode("latin-1"), max_num_fields=1000).get("_method", [""])[0]

@@ -11,6 +11,7 @@ from typing import Any
 from itsdangerous import BadData, URLSafeSerializer
 from werkzeug.datastructures import MultiDict
 
+from components.common.digits import whole_number
 from components.controller.errors import bad_request
 
 _DAY = re.compile(r"\d{4}-\d\d-\d\d", re.ASCII)
@@ -59,10 +60,8 @@ class Query:
         if not value:
             return default
         wrong = bad_request(f"{name}: want a whole number from {least} to {most}")
-        if len(value) > 20 or not value.removeprefix("-").isascii() or not value.removeprefix("-").isdigit():
-            raise wrong
-        number = int(value)
-        if not least <= number <= most:
+        number = whole_number(value, most)
+        if number is None or number < least:
             raise wrong
         return number
 

@@ -187,5 +187,5 @@ def _reason(response: httpx.Response) -> str:
     try:
         body = response.json()
         return f"{str(body['description'])[:500]} ({int(body['code'])})"
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, OverflowError):
         return f"status {response.status_code}"

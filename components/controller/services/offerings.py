@@ -8,6 +8,7 @@ from typing import Annotated, Any, TypeVar
 
 import msgspec
 
+from components.common.digits import whole_number
 from components.common.errors import IngotError
 from components.controller.apps.messages import type_of
 from components.controller.db.models import Service, ServiceConfig
@@ -20,6 +21,8 @@ T = TypeVar("T")
 Text = Annotated[str, msgspec.Meta(min_length=1, max_length=255)]
 # The name is what stands before the last dash, the version what follows it.
 Label = Annotated[str, msgspec.Meta(pattern=r"^\S+-\S+$", max_length=255)]
+# Seconds a controller may wait for a gateway.
+LONGEST_TIMEOUT = 86_400
 Url = Annotated[str, msgspec.Meta(pattern=r"^https?://[^\s/]+\S*$", max_length=1024)]
 
 
@@ -47,7 +50,7 @@ class OfferingRequest(msgspec.Struct, frozen=True):
     binding_options: Any = None
     acls: Acls | None = None
     active: bool | None = None
-    timeout: Annotated[int, msgspec.Meta(ge=1)] | None = None
+    timeout: Annotated[int, msgspec.Meta(ge=1, le=LONGEST_TIMEOUT)] | None = None
 
 
 class LegacyProvisionRequest(msgspec.Struct, frozen=True):
@@ -239,4 +242,5 @@ def _matches(wildcard: str, email: str) -> bool:
 
 def _version_key(version: str) -> list[tuple[int, str]]:
     """Order versions as people do: 7.10 after 7.9."""
-    return [(int(part), "") if part.isdigit() else (-1, part) for part in _NUMBERS.split(version) if part]
+    parts = ((whole_number(part), part) for part in _NUMBERS.split(version) if part)
+    return [(-1, part) if number is None else (number, "") for number, part in parts]

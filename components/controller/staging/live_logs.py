@@ -7,6 +7,7 @@ from collections import OrderedDict, deque
 from typing import Any
 
 from components.common.bus import Incoming
+from components.common.digits import whole_number
 
 _LIVE_LINES, _LIVE_APPS = 2000, 200
 
@@ -20,10 +21,10 @@ class LiveLogs:
 
     async def receive(self, message: Incoming[Any]) -> None:
         """Take a line: `{"task_id", "line"}` on `ingot.staging.<app id>.log`."""
-        app = message.subject.split(".")[2]
+        app = whole_number(message.subject.split(".")[2])
         body = message.body if isinstance(message.body, dict) else {}
-        if app.isdigit():
-            self.add(int(app), str(body.get("task_id", "")), str(body.get("line", "")))
+        if app is not None:
+            self.add(app, str(body.get("task_id", "")), str(body.get("line", "")))
 
     def add(self, app_id: int, task: str, line: str) -> None:
         """Keep a line; a new task's first forgets the task before."""

@@ -18,7 +18,8 @@ from pathlib import Path
 from typing import BinaryIO
 from urllib.parse import quote, unquote, urlsplit
 
-_RANGE = re.compile(r"bytes=(\d*)-(\d*)$")
+# More digits than a file has bytes are no range.
+_RANGE = re.compile(r"bytes=([0-9]{0,18})-([0-9]{0,18})$")
 _CHUNK = 256 * 1024
 _TEXT = ("text/", "application/javascript", "application/json", "image/svg+xml", "application/xml")
 

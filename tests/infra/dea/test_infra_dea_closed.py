@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 from collections.abc import Iterator
 from typing import Any
 
@@ -41,6 +42,13 @@ def test_no_line_of_a_task_runs_as_root(host: Any, facts: dict[str, Any]) -> Non
     own, *owners = [line for line in ended["tail"].splitlines() if line.isdigit()]
     assert 50000 <= int(own) <= 52047
     assert owners == [own]
+
+
+def test_values_reach_a_unit_byte_for_byte(host: Any, facts: dict[str, Any]) -> None:
+    value = "'a' \"b\" $HOME ${HOME} `id` \\ \\n # ;\r\n\t\x01\x1b\x7f caf\u00e9 \ufeff \\"
+    command = "python3 -c 'import os; print(ascii(os.environ[\"V\"]))'"
+    (ended,) = controller(host, "task", task="bytes", command=command, env=[f"V={value}"])
+    assert ast.literal_eval(ended["tail"]) == value
 
 
 def test_an_instance_and_a_task_are_as_closed_as_the_docs_say(

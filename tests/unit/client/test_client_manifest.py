@@ -91,3 +91,49 @@ def test_what_is_said_wins_and_what_is_not_is_kept():
     other = Settings(health={"path": "/b"}, services=(ServiceWish("s"),))
     assert said.over(other).health == {"path": "/a"}
     assert said.over(other).services == (ServiceWish("s"),)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "env: {DEBUG: true, VER: 1.10, MODE: 0755, RATIO: 22:22, ID: 00012, HEX: 0x1f, BIG: 1_000, DAY: 2026-08-01}",
+        "environment: {DEBUG: true, VER: 1.10, MODE: 0755, RATIO: 22:22, ID: '00012', HEX: 0x1f, BIG: 1_000, DAY: 2026-08-01}",
+        (
+            "env:\n  <<: &more {DEBUG: true, VER: 1.10, MODE: 0755, RATIO: 22:22}\n  ID: 00012\n  HEX: 0x1f\n  BIG: 1_000\n"
+            "  DAY: 2026-08-01"
+        ),
+        (
+            "applications:\n- name: a\n  env:\n    DEBUG: true\n    VER: 1.10\n    MODE: 0755\n    RATIO: 22:22\n    ID: 00012\n"
+            "    HEX: 0x1f\n    BIG: 1_000\n    DAY: 2026-08-01"
+        ),
+    ],
+)
+def test_variables_are_the_texts_that_were_written(tmp_path, text):
+    assert read(tmp_path, text).env == {
+        "DEBUG": "true",
+        "VER": "1.10",
+        "MODE": "0755",
+        "RATIO": "22:22",
+        "ID": "00012",
+        "HEX": "0x1f",
+        "BIG": "1_000",
+        "DAY": "2026-08-01",
+    }
+
+
+def test_names_of_variables_are_texts_and_nothing_is_empty(tmp_path):
+    text = "memory: 64\nenv: {NO: 1, y: , E: ~, Q: '~', L: \"a\\r\\nb\"}"
+    found = read(tmp_path, text)
+    assert (found.memory, found.env) == (64, {"NO": "1", "y": "", "E": "", "Q": "~", "L": "a\r\nb"})
+
+
+@pytest.mark.parametrize("value", ["{a: 1}", "[1, 2]"])
+def test_a_variable_that_is_no_text_is_refused_by_name(tmp_path, value):
+    with pytest.raises(PackageError, match=r"env\.MAP: want a text"):
+        read(tmp_path, f"env: {{MAP: {value}}}")
+
+
+@pytest.mark.parametrize("name", ["a.b", "my-key", "1X", "A B", "", "VCAP_X", "Vmc_x", "INGOT_X"])
+def test_a_variable_that_cannot_be_is_refused_by_name(tmp_path, name):
+    with pytest.raises(PackageError, match=rf"env\.{name}: "):
+        read(tmp_path, f"env: {{'{name}': 1}}")

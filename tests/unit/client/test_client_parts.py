@@ -26,7 +26,7 @@ def test_memory(text, mb):
     assert parse_memory(text) == mb
 
 
-@pytest.mark.parametrize("text", ["", "0", "-1", "1.5G", "12K", "many", "M"])
+@pytest.mark.parametrize("text", ["", "0", "-1", "1.5G", "12K", "many", "M", "²", "٣", "9" * 5000])
 def test_memory_that_is_none(text):
     with pytest.raises(ValueError, match="128M or 2G"):
         parse_memory(text)
@@ -37,7 +37,7 @@ def test_count(text, count):
     assert parse_count(text, 3) == count
 
 
-@pytest.mark.parametrize("text", ["0", "-3", "", "x", "1.5", "999999", "++1"])
+@pytest.mark.parametrize("text", ["0", "-3", "", "x", "1.5", "999999", "++1", "²", "٣"])
 def test_count_that_is_none(text):
     with pytest.raises(ValueError):
         parse_count(text, 3)

@@ -76,6 +76,11 @@ def test_which_version_is_meant() -> None:
     assert label("mongodb", "1.8") is None
 
 
+def test_versions_with_numbers_that_are_none_can_be_compared() -> None:
+    labels = ["redis-²", "redis-7.²", f"redis-{'9' * 200}", "redis-7.0"]
+    assert pick([service(label) for label in labels], "redis", "none") is not None
+
+
 @given(st.lists(st.text(alphabet="0123456789.rc-", min_size=1), min_size=1))
 def test_any_versions_can_be_compared(versions: list[str]) -> None:
     assert pick([service(f"redis-{v.replace('-', '')}x") for v in versions], "redis", "none") is not None

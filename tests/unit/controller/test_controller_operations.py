@@ -272,7 +272,7 @@ def test_what_samples_add() -> None:
     }
     for seconds in (-1, 1e9, float("nan")):
         assert usage.of_dea(DeaUsage(dea="0-a", at=0, seconds=seconds, samples=[one])) == {}
-    requests = {"1": 5, "x": 1, "2": -1, "3": 1 << 60, "٣": 1}
+    requests = {"1": 5, "x": 1, "2": -1, "3": 1 << 60, "٣": 1, "²": 1, "9" * 5000: 1}
     assert usage.of_router(RouterUsage(router="r", at=0, seconds=60, requests=requests)) == {
         1: {"requests": 5}
     }

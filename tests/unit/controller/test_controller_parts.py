@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import threading
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 
+from components.common.bus import Incoming
 from components.common.config import parse
 from components.common.errors import ConfigError
 from components.controller.accounts.auth import Hashing, Tokens, hash_password, verify_password
@@ -132,6 +135,15 @@ def test_live_logs_begin_anew_with_each_task() -> None:
     assert logs.text(1) == "c"
     logs.forget(1)
     assert (logs.text(1), logs.text(2)) == ("", "z")
+
+
+async def test_a_line_of_no_application_is_passed_over() -> None:
+    logs = LiveLogs()
+    for token in ("²", "٣", "9" * 5000, "7"):
+        await logs.receive(
+            cast("Incoming[Any]", SimpleNamespace(subject=f"ingot.staging.{token}.log", body={"line": token}))
+        )
+    assert list(logs._lines) == [7]
 
 
 def test_what_was_answered_is_known_for_a_moment_and_for_its_version() -> None:

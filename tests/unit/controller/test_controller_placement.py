@@ -103,7 +103,7 @@ def test_one_that_has_the_application_already_comes_last() -> None:
 def test_placements_count_until_the_beat_shows_them() -> None:
     pool = Pool()
     pool.listening(0)
-    pool.observe(beat("d1", 128), 0, 0)
+    pool.observe(beat("d1", 128, droplets={"²": 1, "9" * 5000: 1}), 0, 0)
     assert pool.reserve(NEED, 3, first, 0.1) == ["d1", "d1"]
     assert pool.reserve(NEED, 1, first, 0.2) == []
     # One of the two has arrived: it is in the beat, and no longer in our memory.

@@ -77,6 +77,9 @@ def test_a_row_becomes_an_application():
         {"instances": None},
         {"state": "ODD"},
         {"updated_at": "tomorrow"},
+        {"updated_at": "²"},
+        {"updated_at": "9" * 5000},
+        {"updated_at": float("inf")},
         {"updated_at": None},
     ],
 )
@@ -204,7 +207,7 @@ def test_one_that_was_lost_and_is_back_does_not_answer_the_request_in_flight(tab
 
 
 def test_absurd_intervals_and_counts_are_bounded(table):
-    table.beat(beat({"x": 3, "-1": 2}, interval=0.0), 1.0)
+    table.beat(beat({"x": 3, "-1": 2, "²": 1, "9" * 5000: 1}, interval=0.0), 1.0)
     assert table.deas["d1"].limit(Intervals()) == pytest.approx(0.8)
     table.beat(beat(interval=1e9), 1.0)
     assert table.deas["d1"].limit(Intervals()) == 240.0

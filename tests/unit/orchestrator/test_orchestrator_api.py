@@ -304,6 +304,11 @@ def test_jobs_that_are_not_there_or_not_so(rig):
     assert rig.call("GET", "/v2/jobs/7/log")[0] == 404
     assert rig.call("POST", "/v2/jobs/7/resume")[0] == 404
     assert rig.call("GET", "/v2/jobs/x")[0] == 404
+    for number in ("%C2%B2", str(1 << 64), "9" * 5000):
+        assert rig.call("GET", f"/v2/jobs/{number}")[0] == 404
+        assert rig.call("GET", f"/v2/jobs/{number}/log")[0] == 404
+        assert rig.call("POST", f"/v2/jobs/{number}/resume")[0] == 404
+        assert rig.call("GET", f"/v2/jobs?limit={number}")[0] == 400
     for query in ("limit=0", "limit=x", "limit=9999", "state=odd"):
         assert rig.call("GET", f"/v2/jobs?{query}")[0] == 400
     job_id = rig.call("POST", "/v2/pools/dea/scale_out")[1]["job"]["id"]

@@ -113,7 +113,7 @@ def test_numbers_may_be_texts_and_what_is_missing_null() -> None:
     )
 
 
-@pytest.mark.parametrize("app", [-1, "x", "", 2**53])
+@pytest.mark.parametrize("app", [-1, "x", "", 2**53, "²", "٣", "9" * 5000])
 def test_applications_have_ids_that_nginx_can_hold(app: int | str) -> None:
     with pytest.raises(RouteError):
         parse(Registration("10.0.0.1", 61001, ["a.b"], app))

@@ -54,7 +54,8 @@ def has_ended(pid: int) -> None:
         ({"argv": []}, "absolute"),
         ({"argv": ["true"]}, "absolute"),
         ({"environment": {"A-B": "x"}}, "'A-B'"),
-        ({"environment": {"A": "top\rsecret"}}, "value of A"),
+        ({"environment": {"A": "top\0secret"}}, "value of A"),
+        ({"environment": {"A": "top\ufffesecret"}}, "value of A"),
     ],
 )
 def test_what_no_runner_could_carry_is_refused(change: dict[str, object], word: str) -> None:
@@ -246,11 +247,11 @@ class TestProcessRunner:
         runner = ProcessRunner(tmp_path / "units")
         out = tmp_path / "out"
         await runner.start(
-            spec(tmp_path, "/bin/sh", "-c", 'echo "$A"; pwd; exit 3', environment={"A": "b c"}, stdout=out)
+            spec(tmp_path, "/bin/sh", "-c", 'echo "$A"; pwd; exit 3', environment={"A": "b\r c"}, stdout=out)
         )
         status = await runner.wait("unit-1")
         assert (status.state, status.exit_code, status.result) == (UnitState.EXITED, 3, "exit-code")
-        assert out.read_text() == f"b c\n{tmp_path}\n"
+        assert out.read_bytes() == f"b\r c\n{tmp_path}\n".encode()
         assert await runner.names("unit-") == ["unit-1"]
         await runner.stop("unit-1")
         assert (await runner.status("unit-1")).state is UnitState.MISSING

@@ -9,6 +9,7 @@ import httpx
 from flask import Blueprint, Response, jsonify, request
 
 from components.common import log
+from components.common.digits import whole_number
 from components.common.plain_http import NO_TLS
 from components.controller.api.context import current_worker, holding, require_user
 from components.controller.apps import rows as app_rows
@@ -16,6 +17,7 @@ from components.controller.apps import summary
 from components.controller.apps.rows import Handle
 from components.controller.db.models import STARTED
 from components.controller.errors import ApiError
+from components.controller.instances.queries import LARGEST_INDEX
 
 blueprint = Blueprint("files", __name__)
 FILE_SECONDS = httpx.Timeout(30, connect=3)
@@ -51,7 +53,8 @@ def files(name: str, instance: str, path: str) -> Response:
         return Response(text or "", status=404 if text is None else 200, mimetype="text/plain")
     if app.state != STARTED:
         raise ApiError(305)
-    if instance.isdigit() and len(instance) <= 10 and int(instance) >= app.instances:
+    index = whole_number(instance, LARGEST_INDEX)
+    if index is not None and index >= app.instances:
         raise ApiError(304, instance)
     found = current_worker().instance_queries.locate(app, instance)
     if found is None or urlsplit(found.file_uri).scheme not in ("http", "https"):

@@ -11,10 +11,16 @@ from components.controller.api.routes.apps import update_state
 from components.controller.apps import revisions
 from components.controller.apps import rows as app_rows
 from components.controller.db.models import App, AppUpdate
-from components.controller.errors import bad_request
+from components.controller.requests.query import members, whole
 from components.controller.rolling_updates import rows as update_rows
 
 blueprint = Blueprint("v2_apps", __name__, url_prefix="/v2/apps")
+# What its column holds.
+MOST_REVISION = (1 << 31) - 1
+_PARTS = {
+    "staging": ("framework", "runtime", "command", "model", "stack"),
+    "resources": ("memory", "disk", "fds"),
+}
 
 
 @blueprint.get("/<name>/update")
@@ -26,7 +32,11 @@ def update(name: str) -> Response:
 @blueprint.put("/<name>/update")
 def change_and_roll(name: str) -> Response:
     """Change an application and bring the change to its instances by a rolling update, in one step."""
-    current_worker().lifecycle.change_and_roll(require_user(), name, json_object())
+    caller, body = require_user(), json_object()
+    for part, known in _PARTS.items():
+        if isinstance(given := body.get(part), dict):
+            members(given, known)
+    current_worker().lifecycle.change_and_roll(caller, name, body)
     response = jsonify(_shown(name))
     response.status_code = 202
     return response
@@ -45,10 +55,8 @@ def listing(name: str) -> Response:
 @blueprint.post("/<name>/rollback")
 def roll_back(name: str) -> Response:
     """Go back to a revision: a rolling update without staging, or, stopped, a change of droplet."""
-    number = json_object().get("revision")
-    if number is not None and (isinstance(number, bool) or not isinstance(number, int)):
-        raise bad_request("revision: want a number")
-    rolls = current_worker().lifecycle.roll_back(require_user(), name, number)
+    caller, number = require_user(), whole(json_object(), "revision", None, 1, MOST_REVISION)
+    rolls = current_worker().lifecycle.roll_back(caller, name, number)
     response = jsonify(_shown(name))
     response.status_code = 202 if rolls else 200
     return response

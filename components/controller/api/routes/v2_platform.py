@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from flask import Blueprint, Response, jsonify
+from flask import Blueprint, Response, jsonify, request
 
 from components.controller.api.context import (
     check_basic_auth,
@@ -18,6 +18,7 @@ from components.controller.db import leases
 from components.controller.db.leases import LONGEST_TTL, Held
 from components.controller.errors import ApiError, bad_request
 from components.controller.pool import machines
+from components.controller.requests.query import Query, members
 
 blueprint = Blueprint("v2", __name__, url_prefix="/v2")
 _NAME = re.compile(r"[a-z0-9_.-]{1,64}")
@@ -29,8 +30,8 @@ def take_lease(name: str) -> Response | tuple[Response, int]:
     refusal = _bulk_only()
     if refusal is not None:
         return refusal
-    holder, body = _holder(), json_object()
-    ttl = body.get("ttl")
+    holder = _holder("ttl")
+    ttl = json_object().get("ttl")
     if isinstance(ttl, bool) or not isinstance(ttl, int | float) or not 0 < ttl <= LONGEST_TTL:
         raise bad_request(f"ttl: want more than 0 and at most {LONGEST_TTL:g} seconds")
     if not _NAME.fullmatch(name):
@@ -47,9 +48,9 @@ def give_back_lease(name: str) -> Response | tuple[Response, int]:
     refusal = _bulk_only()
     if refusal is not None:
         return refusal
-    controller = current_worker()
+    controller, holder = current_worker(), _holder()
     with controller.db.session() as session:
-        held = leases.give_back(controller.db, session, name, _holder())
+        held = leases.give_back(controller.db, session, name, holder)
     return (jsonify({}), 200) if held is None else (_shape(held), 409)
 
 
@@ -86,8 +87,10 @@ def _bulk_only() -> Response | None:
     return check_basic_auth(config.bulk_user, config.bulk_password)
 
 
-def _holder() -> str:
-    holder = json_object().get("holder")
+def _holder(*more: str) -> str:
+    """Return who asks for a lease; nothing else is asked but `more`."""
+    Query(request.args, ())
+    holder = members(json_object(), ("holder", *more)).get("holder")
     if not isinstance(holder, str) or not 1 <= len(holder) <= 128:
         raise bad_request("holder: want 1 to 128 characters")
     return holder

@@ -1,0 +1,19 @@
+"""Whole numbers as foreign texts write them.
+
+`str.isdigit` is true of `²`, which `int` refuses, and of digits of every script, which `int` takes; and `int` refuses texts of
+more than 4300 digits. So what comes from elsewhere is read here.
+"""
+
+from __future__ import annotations
+
+# What a column of the database, and a number of JSON in other languages, can hold.
+MOST = (1 << 63) - 1
+_LONGEST = len(str(MOST))
+
+
+def whole_number(text: str, most: int = MOST) -> int | None:
+    """Return the number that ASCII digits write, from 0 to `most`; None for every other text."""
+    if len(text) > _LONGEST or not text.isascii() or not text.isdigit():
+        return None
+    number = int(text)
+    return number if number <= most else None
