@@ -44,6 +44,7 @@ HINTS = {
     605: "unmap URLs you no longer need: `ingot unmap NAME URL`; `ingot quota` shows the limit",
     606: "wait until one of your applications is staged, and run the command again",
     607: "accounts that people made for themselves share this limit: ask the platform's operator for an account, or for more",
+    608: "delete applications that you no longer need, or ask an administrator for more storage: `ingot quota`",
     700: "a URL is a host name here: my-app.DOMAIN",
     701: "choose another URL: `--url HOST`",
     702: "choose a URL below the platform's own domain",

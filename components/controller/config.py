@@ -16,7 +16,8 @@ SCHEMES = ("postgresql+psycopg://", "sqlite:///")
 class Capacity(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What an account may use (protocol 1.8): `memory` and `disk` MB over its started applications and tasks, and counts.
 
-    `app_uris` are those of one application, `routes` of all; `builds` are stagings that run at a time. By default 32 MB for each
+    `app_uris` are those of one application, `routes` of all; `builds` are stagings that run at a time; `storage` is MB of packages and
+    droplets, those of revisions among them. By default 32 MB for each
     instance on average, and the 2 GB of disk that each reserves.
     """
 
@@ -28,6 +29,7 @@ class Capacity(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     disk: int = 131_072
     routes: int = 40
     builds: int = 4
+    storage: int = 20_480
 
     def problems(self) -> list[str]:
         """Nobody has less than nothing."""
@@ -116,6 +118,7 @@ class ControllerConfig(DaemonConfig, frozen=True, kw_only=True):
         disk=2_097_152,
         routes=800,
         builds=64,
+        storage=204_800,
     )
     registered_limit: Together = Together()
     # Vendor to the token that its gateway and the controllers show each other; who has none can offer nothing.

@@ -49,6 +49,7 @@ TABLE: dict[int, tuple[int, str]] = {
         403,
         "Accounts that registered themselves have no more room together: ask the platform's operator for {}",
     ),
+    608: (403, "Not enough storage for packages and droplets: {}M, you are allowed: {}M"),
     700: (400, "Invalid URI: '{}'"),
     701: (400, "The URI '{}' has already been taken or reserved"),
     702: (403, "External URIs are not enabled for this account"),

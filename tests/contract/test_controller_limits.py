@@ -212,7 +212,7 @@ def test_limits_of_an_account(vmc: Vmc, admin: Vmc) -> None:
     one = account(vmc, "quota@b.com")
     path = "/v2/users/quota@b.com/quota"
     old = {"memory": 2048, "apps": 20, "app_uris": 4, "services": 16}
-    standard = {**old, "instances": 64, "disk": 131_072, "routes": 40, "builds": 4}
+    standard = {**old, "instances": 64, "disk": 131_072, "routes": 40, "builds": 4, "storage": 20_480}
     assert one.call("GET", path).json() == admin.call("GET", path).json() == standard
     assert one.call("GET", f"/v2/users/{ADMIN}/quota").code == (403, 200)
     assert one.call("PUT", path, {"memory": 1}).code == (403, 200)

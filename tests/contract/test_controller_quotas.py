@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from components.controller.accounts import quotas
 from components.controller.apps.rows import built_from, by_id
 from components.controller.composition import Controller
-from components.controller.db.models import PENDING, RUNNING, STAGED, STARTED, STOPPED, Staging
+from components.controller.config import Capacity
+from components.controller.db.models import PENDING, RUNNING, STAGED, STARTED, STOPPED, AppRevision, Staging
 from components.controller.db.models_records import TASK_RUNNING, Task
 from components.controller.errors import ApiError
 from components.controller.instances.dispatcher import Dispatcher
@@ -232,3 +235,46 @@ def open_task(app_id: int) -> Task:
         by="one@b.com",
         created_at=0.0,
     )
+
+
+def test_storage_counts_what_an_owner_keeps(vmc: Vmc, controller: Controller) -> None:
+    user = account(vmc, "keeps@b.com")
+    limit(vmc.login(ADMIN, PASSWORD), "keeps@b.com", storage=2)
+    for name in ("one", "two"):
+        assert user.call("POST", "/apps", body_of(name)).status < 400
+    rest = {"notes": b"n" * 100}
+    assert user.upload("one", {"random": secrets.token_bytes(1_200_000), **rest}).status < 400
+    refused = user.upload("two", {"random": secrets.token_bytes(1_200_000), **rest})
+    assert refused.code == (403, 608)
+    assert "3M, you are allowed: 2M" in refused.json()["description"]
+    # A package takes the place of the one before.
+    assert user.upload("one", {"random": secrets.token_bytes(1_300_000), **rest}).status < 400
+    assert user.call("DELETE", "/apps/one").status < 400
+    assert user.upload("two", {"random": secrets.token_bytes(1_200_000), **rest}).status < 400
+
+
+def test_a_droplet_and_those_of_kept_revisions_count_as_storage(vmc: Vmc, controller: Controller) -> None:
+    user = account(vmc, "built@b.com")
+    assert user.call("POST", "/apps", body_of("built")).status < 400
+    id_ = run(controller, user, "built", package_hash=None)
+    store = controller.store
+    for digest in ("b" * 40, "c" * 40):
+        store.droplet(digest).write_bytes(bytes(600_000))
+    with controller.db.session() as session, store.incoming() as scratch:
+        app = by_id(session, id_)
+        assert app is not None
+        scratch.write_bytes(bytes(600_000))
+        new = store.droplet("d" * 40)
+        config = msgspec.structs.replace(controller.config, user_capacity=Capacity(storage=1))
+        with pytest.raises(ApiError) as refused:
+            quotas.check_storage(session, config, store, app, new=scratch, place=new)
+        assert refused.value.code == 608
+        config = msgspec.structs.replace(controller.config, user_capacity=Capacity(storage=2))
+        quotas.check_storage(session, config, store, app, new=scratch, place=new)
+        kept = {"framework": "wsgi", "runtime": "python3", "by": "a@b.com", "created_at": 1}
+        session.add(AppRevision(app_id=id_, number=1, droplet="c" * 40, kept=True, **kept))
+        session.flush()
+        quotas.check_storage(session, config, store, app, new=scratch, place=store.droplet("c" * 40))
+        scratch.write_bytes(bytes(1_000_000))
+        with pytest.raises(ApiError):
+            quotas.check_storage(session, config, store, app, new=scratch, place=new)

@@ -8,7 +8,7 @@ import socket
 from pathlib import Path
 
 from tests.integration.common_rig import NatsServer
-from tests.lab.intrusion import bus, probe, runner, steps
+from tests.lab.intrusion import bus, guests, probe, runner, steps
 from tests.lab.intrusion.attempts import Bus, Guest, Step
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -53,6 +53,12 @@ def test_the_tables_of_the_drill_can_be_carried_out() -> None:
     first = {re.split(r"\W", a.code)[0] for a in attempts if isinstance(a, Guest)}
     builtin = {"any", "os", "socket", "time", "LIBC", ""}
     assert {name for name in first - builtin if not hasattr(probe, name)} == set()
+
+
+def test_what_is_not_defended_stands_in_the_docs_and_in_the_table() -> None:
+    page = (ROOT / "docs" / "security.md").read_text()
+    assert "abstract socket" in page.partition("## What is not defended")[2]
+    assert set(guests.UNDEFENDED) <= {attempt.name for attempt in guests.table()}
 
 
 def test_what_is_accepted_stands_in_the_docs() -> None:

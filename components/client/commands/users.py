@@ -103,6 +103,12 @@ def _count(text: str) -> int:
 )
 @click.option("--routes", callback=_limit(_count), metavar="N|default", help="URLs of all applications.")
 @click.option("--builds", callback=_limit(_count), metavar="N|default", help="Stagings at a time.")
+@click.option(
+    "--storage",
+    callback=_limit(parse_memory),
+    metavar="SIZE|default",
+    help="Packages and droplets that are kept.",
+)
 @json_option
 @pass_session
 def quota(session: Session, /, *, email: str | None, as_json: bool, **limits: int | str | None) -> None:
@@ -120,7 +126,7 @@ def quota(session: Session, /, *, email: str | None, as_json: bool, **limits: in
     if as_json:
         output.data(found)
         return
-    memory, disk = found.get("memory"), found.get("disk")
+    memory, disk, storage = (found.get(name) for name in ("memory", "disk", "storage"))
     output.facts(
         (
             ("user", whose),
@@ -132,6 +138,7 @@ def quota(session: Session, /, *, email: str | None, as_json: bool, **limits: in
             ("disk", None if disk is None else format_memory(disk)),
             ("urls in all", found.get("routes")),
             ("stagings at a time", found.get("builds")),
+            ("storage", None if storage is None else format_memory(storage)),
         )
     )
 

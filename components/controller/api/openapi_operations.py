@@ -193,7 +193,7 @@ ROWS: dict[str, Row] = {
     "apps.show": Row(USER, {200: "App"}, (301,)),
     "apps.update": Row(USER, {200: BLANK}, _UPDATE, body=_APP),
     "apps.delete": Row(USER, {200: BLANK}, (301,)),
-    "apps.upload": Row(USER, {200: BLANK}, (100, 106, 111, 301, 401, 402), form=True),
+    "apps.upload": Row(USER, {200: BLANK}, (100, 106, 111, 301, 401, 402, 608), form=True),
     "apps.download": Row(USER, {200: ZIP}, (104, 106, 301)),
     "apps.resources": Row(USER, {200: "[obj]"}, (100, 106)),
     "apps.roll": Row(USER, {204: ""}, (100, 102, 106, 301, 302, 305, 310, 606), body="meta:obj"),

@@ -36,6 +36,7 @@ class Quota(Base):
     disk: Mapped[int | None]
     routes: Mapped[int | None]
     builds: Mapped[int | None]
+    storage: Mapped[int | None]
 
 
 class Taking(Base):

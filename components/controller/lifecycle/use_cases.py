@@ -17,6 +17,7 @@ from sqlalchemy.orm import Session
 
 from components.common import log
 from components.common.messages import DeaStart, HmRequest
+from components.controller.accounts import quotas
 from components.controller.accounts.auth import Caller
 from components.controller.apps import revisions, summary
 from components.controller.apps import rows as app_rows
@@ -231,14 +232,16 @@ class Lifecycle:
         """Store a finished package as an application's; the one it replaces goes, if nobody else has it.
 
         Raises:
-            ApiError: 301 when the application was deleted meanwhile.
+            ApiError: 301 when the application was deleted meanwhile; 608 when its owner keeps too much.
         """
         with self._db.session() as session:
             self._db.lock(session, references.LOCK)
             app = app_rows.by_id(session, app_id, lock=True)
             if app is None:
                 raise no_app()
-            self._store.keep(scratch, self._store.package(digest))
+            place = self._store.package(digest)
+            quotas.check_storage(session, self._config, self._store, app, new=scratch, place=place)
+            self._store.keep(scratch, place)
             old = app.package_hash
             if old == digest:
                 return

@@ -88,12 +88,12 @@ _EVERY_GUEST = (
     ("reach a DEA's files by IPv6", "connect(F['link_local']['dea1'], 12345)"),
     ("reach a router's probes by IPv6", "connect(F['link_local']['router1'], 9031)"),
     ("reach a neighbour's port past the routers", "reachable((v['host'], v['port']) for v in F['victims'])"),
-    ("reach a neighbour's port on loopback", "reachable(('127.0.0.1', v['port']) for v in F['victims'])"),
+    ("reach a neighbour's port on loopback", "victim(('127.0.0.1', v['port']) for v in F['victims'])"),
     (
         "reach a neighbour's port on another loopback",
-        "reachable(('127.9.9.9', v['port']) for v in F['victims'])",
+        "victim(('127.9.9.9', v['port']) for v in F['victims'])",
     ),
-    ("reach a neighbour's port on loopback by IPv6", "reachable(('::1', v['port']) for v in F['victims'])"),
+    ("reach a neighbour's port on loopback by IPv6", "victim(('::1', v['port']) for v in F['victims'])"),
     ("reach a neighbour's own debugger", "connect('127.0.0.1', F['debugger'])"),
     ("reach a neighbour's abstract socket", "unix('\\0intrusion-victim')"),
     ("reach the port mapper", "datagram(F['machines']['core1'], 111)"),
@@ -103,11 +103,15 @@ _LOOPBACK = {APPLICATION: (22, 9051, 12345), TASK: (22, 9051, 12345), BUILD: (22
 _TASKS_ALONE = (
     ("fill the disk", "fill('.', 2500)", 60),
     ("fill the disk by /tmp", "fill('/tmp', 2500)", 60),
-    ("use up the disk's inodes", "inodes('.', 400000)", 60),
+    ("use up the disk's inodes", "inodes('.', 400000)", 140),
     ("hold eight times its memory", "hog(512)", 40),
     ("have more processes than it may", "forks(3000)", 40),
     ("fill the disk with its log", "flood(1500)", 60),
 )
+# Attempts that nothing refuses, and why; docs/security.md has them.
+UNDEFENDED = {
+    "reach a neighbour's abstract socket": "the kernel keeps abstract sockets apart by network namespace alone, and all guests of a machine have one"
+}
 _APPLICATION = (
     (
         "read a neighbour's folder by its name",

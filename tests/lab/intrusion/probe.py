@@ -73,6 +73,21 @@ def reachable(places):
     return any(_tried(connect, *place) for place in places)
 
 
+def victim(places):
+    """Say whether the victim's application answers at one of some addresses with their ports; one's own may be there as well."""
+    return any(_tried(_answers, *place) for place in places)
+
+
+def _answers(address, port):
+    with socket.create_connection((address, port), 2) as sock:
+        sock.settimeout(5)
+        sock.sendall(b"GET / HTTP/1.0\r\n\r\n")
+        text = b""
+        while block := sock.recv(65536):
+            text += block
+    return b"VICTIM" in text
+
+
 def _tried(act, *arguments):
     try:
         return act(*arguments)

@@ -30,7 +30,7 @@ from tests.lab.intrusion.stage import Answer, Stage, interface, outside
 
 T = TypeVar("T", bound=Attempt)
 _GUEST_SECONDS = 420.0
-_ALONE_SECONDS = 150.0
+_ALONE_SECONDS = 200.0
 _MARK = "ATTEMPT "
 # As a DEA says what a task was ended for.
 _ENDED_FOR = ("memory over", "disk over", "a file over", "too many", "files and folders")

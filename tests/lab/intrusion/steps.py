@@ -96,22 +96,32 @@ def squatting(stage: Stage) -> str:
 
 
 def filled_share(stage: Stage) -> str:
-    """Uploads what nobody has again and again: two and a half gigabytes."""
-    token = stage.tokens[TENANT]
-    stage.ask("POST", "/apps", _LOOT, token=token)
+    """Uploads what nobody has for one application after the other: two gigabytes, of which the account may keep one."""
+    token, admin = stage.tokens[TENANT], stage.tokens["admin"]
+    stage.must("PUT", f"/v2/users/{TENANT}/quota", {"storage": 1024}, token=admin)
+    names = [f"loot{number}" for number in range(8)]
     try:
-        for _ in range(10):
+        for name in names:
+            stage.must("POST", "/apps", {**_LOOT, "name": name}, token=token)
             content, headers = upload(
                 archive({"wsgi.py": "", "random": os.urandom(250 << 20)}, zipfile.ZIP_STORED)
             )
             answer = stage.ask(
-                "POST", "/apps/loot/application", content=content, headers=headers, token=token, seconds=120
+                "POST",
+                f"/apps/{name}/application",
+                content=content,
+                headers=headers,
+                token=token,
+                seconds=120,
             )
             if not 200 <= answer.status < 400:
-                return ""
+                storage = "Not enough storage" in answer.text
+                return "" if storage else f"refused for another reason: {answer.status} {answer.text[:80]}"
     finally:
-        stage.ask("DELETE", "/apps/loot", token=token)
-    return "2500 MB of one account are on the share"
+        for name in names:
+            stage.ask("DELETE", f"/apps/{name}", token=token)
+        stage.must("PUT", f"/v2/users/{TENANT}/quota", {"storage": None}, token=admin)
+    return "2000 MB of an account that may keep 1024 are on the share"
 
 
 def slow_bodies(stage: Stage) -> str:

@@ -8,6 +8,7 @@ from typing import IO
 from flask import Blueprint, Response, request
 
 from components.common import log
+from components.controller.accounts import quotas
 from components.controller.api.context import (
     check_basic_auth,
     current_worker,
@@ -90,5 +91,10 @@ def _keep(upload_id: str, scratch: Path, digest: str) -> None:
         permission = session.get(Upload, upload_id, with_for_update=True)
         if permission is None or permission.droplet_hash is not None:
             raise bad_request("this upload is not expected")
-        controller.store.keep(scratch, controller.store.droplet(digest))
+        place = controller.store.droplet(digest)
+        app = app_rows.by_id(session, permission.app_id)
+        if app is None:
+            raise no_app()
+        quotas.check_storage(session, controller.config, controller.store, app, new=scratch, place=place)
+        controller.store.keep(scratch, place)
         permission.droplet_hash = digest
