@@ -32,7 +32,7 @@ ROWS = [
 # Shown where their condition can be made: below, with a stager in tests/integration, and by a gateway that fails.
 ELSEWHERE = {101, 202, 303, 310, 503}
 # Ours, and the protocol's: declared, and nobody raises them.
-NOT_OF_2011, NEVER_RAISED = {103, 104, 105, 106, 429, 603, 604, 605, 606, 607}, {400, 800, 801}
+NOT_OF_2011, NEVER_RAISED = {103, 104, 105, 106, 429, 603, 604, 605, 606, 607, 608}, {400, 800, 801}
 HELPERS = {"bad_request": 100, "denied": 200, "no_app": 301, "unexpected": 111, "refused": 402}
 
 
