@@ -27,6 +27,7 @@ _EVACUATION = "DEA_EVACUATION"
 _REASONS = {"CRASHED": CRASH, "DEA_SHUTDOWN": EXITED, _EVACUATION: EXITED}
 _GONE_MEMORY = 600.0
 _BEAT_BOUNDS = (0.2, 60.0)
+_BEATS_TO_SETTLE = 2
 
 
 class ActualTable:
@@ -40,6 +41,8 @@ class ActualTable:
         self.settling_since = NEVER
         # The DEAs that were known when the settling began.
         self._awaited: frozenset[str] = frozenset()
+        # How many beats each of them has sent since.
+        self._beats: dict[str, int] = {}
         # STARTs in flight, by application, version and index, oldest first: the times of the requests.
         self._starting: dict[tuple[int, str, int], float] = {}
         self._gone: dict[str, tuple[float, bool]] = {}
@@ -56,19 +59,21 @@ class ActualTable:
         """
         self.listening_since = now
         if settle:
+            known = frozenset(name for name, dea in self.deas.items() if dea.lost_at is None)
+            # A connection lost again while it settles adds no DEA: those that came meanwhile were not all there are.
+            self._awaited = known if self.settled(now) else self._awaited & known
+            self._beats = dict.fromkeys(self._awaited, 0)
             self.settling_since = now
-            self._awaited = frozenset(name for name, dea in self.deas.items() if dea.lost_at is None)
 
     def settled(self, now: float) -> bool:
         """Return whether the events missed before listening began have been made up for.
 
-        That is so after `settle` seconds, and after half of them where every DEA that was there before has been heard again.
+        That is so after `settle` seconds, and after half of them where every DEA that was there before has sent two beats: instances
+        that ended unheard are found by the second.
         After a start of this process no DEA was known before, so the whole time passes.
         """
-        seconds = now - self.settling_since
-        awaited = [self.deas[name] for name in self._awaited if name in self.deas]
-        heard = bool(awaited) and all(dea.seen > self.settling_since for dea in awaited)
-        return seconds >= self.settings.settle / (2 if heard else 1)
+        heard = bool(self._awaited) and all(beats >= _BEATS_TO_SETTLE for beats in self._beats.values())
+        return now - self.settling_since >= self.settings.settle / (2 if heard else 1)
 
     def heartbeat(self, message: Heartbeat, now: float) -> bool:
         """Record a `dea.heartbeat`, which names all instances of a DEA or one; return whether the DEA came back."""
@@ -91,6 +96,8 @@ class ActualTable:
     def beat(self, message: DeaBeat, now: float) -> bool:
         """Record an `ingot.dea.beat`; return whether the DEA came back from being lost."""
         back = self._hear(message.id, now)
+        if message.id in self._beats:
+            self._beats[message.id] += 1
         dea = self.deas[message.id]
         dea.interval = min(max(message.interval, _BEAT_BOUNDS[0]), _BEAT_BOUNDS[1])
         if message.evacuating != dea.evacuating:

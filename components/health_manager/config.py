@@ -37,7 +37,7 @@ class Intervals(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
         200  # no further START while so many are unanswered (each at most restart_timeout long)
     )
     # Trust.
-    # Listen so long after a start or a reconnect before acting; half of it where all DEAs of before are heard again.
+    # Listen so long after a start or a reconnect before acting; half of it where all DEAs of before are heard twice.
     settle: float = 5.0
     lead_settle: float = 1.0  # and so long after becoming leader: the other's last words
     silent_share: float = 0.5  # more of the pool than this silent at once (and at least two): hold

@@ -9,6 +9,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import aiohttp
+import msgspec
 
 from components.stager.errors import StagingError
 
@@ -98,11 +99,26 @@ async def _check(response: aiohttp.ClientResponse, stage: str, uri: str) -> None
         raise _PassingError(f"the controller answered {response.status}")
     if response.status >= 300:
         text = (await response.content.read(300)).decode(errors="replace").strip()
+        if refusal := want_of_storage(text):
+            raise StagingError(
+                stage, refusal, "Delete applications that you no longer need, or ask for more storage."
+            )
         raise StagingError(
             stage,
             f"the controller answered {response.status} at {safe_uri(uri)}" + (f" ({text})" if text else ""),
             "The application may have been pushed again meanwhile; push once more.",
         )
+
+
+def want_of_storage(text: str) -> str:
+    """Return the description of a refusal for want of storage (code 608), without its full stop; empty for anything else."""
+    try:
+        answer = msgspec.json.decode(text)
+    except msgspec.DecodeError:
+        return ""
+    if not isinstance(answer, dict) or answer.get("code") != 608:
+        return ""
+    return str(answer.get("description", "")).rstrip(".")
 
 
 async def _persist(attempt: Callable[[], Awaitable[int]], stage: str, uri: str, seconds: float) -> int:

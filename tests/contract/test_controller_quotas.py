@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import secrets
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 
 from components.controller.accounts import quotas
 from components.controller.apps.rows import built_from, by_id
+from components.controller.apps.storage_quota import check_storage
 from components.controller.composition import Controller
 from components.controller.config import Capacity
 from components.controller.db.models import PENDING, RUNNING, STAGED, STARTED, STOPPED, AppRevision, Staging
@@ -244,11 +246,19 @@ def test_storage_counts_what_an_owner_keeps(vmc: Vmc, controller: Controller) ->
         assert user.call("POST", "/apps", body_of(name)).status < 400
     rest = {"notes": b"n" * 100}
     assert user.upload("one", {"random": secrets.token_bytes(1_200_000), **rest}).status < 400
-    refused = user.upload("two", {"random": secrets.token_bytes(1_200_000), **rest})
+    refused_bytes = secrets.token_bytes(1_200_000)
+    refused = user.upload("two", {"random": refused_bytes, **rest})
     assert refused.code == (403, 608)
+    asked = [{"sha1": hashlib.sha1(refused_bytes).hexdigest(), "size": len(refused_bytes)}]
+    assert user.call("POST", "/resources", asked).json() == [], "the pool has nothing of it"
     assert "3M, you are allowed: 2M" in refused.json()["description"]
     # A package takes the place of the one before.
     assert user.upload("one", {"random": secrets.token_bytes(1_300_000), **rest}).status < 400
+    # An account that is over a new limit cannot grow, and may shrink.
+    limit(vmc.login(ADMIN, PASSWORD), "keeps@b.com", storage=1)
+    assert user.upload("one", {"random": secrets.token_bytes(1_250_000), **rest}).status < 400
+    assert user.upload("one", {"random": secrets.token_bytes(1_260_000), **rest}).code == (403, 608)
+    limit(vmc.login(ADMIN, PASSWORD), "keeps@b.com", storage=2)
     assert user.call("DELETE", "/apps/one").status < 400
     assert user.upload("two", {"random": secrets.token_bytes(1_200_000), **rest}).status < 400
 
@@ -267,14 +277,14 @@ def test_a_droplet_and_those_of_kept_revisions_count_as_storage(vmc: Vmc, contro
         new = store.droplet("d" * 40)
         config = msgspec.structs.replace(controller.config, user_capacity=Capacity(storage=1))
         with pytest.raises(ApiError) as refused:
-            quotas.check_storage(session, config, store, app, new=scratch, place=new)
+            check_storage(session, config, store, app, new=scratch, place=new)
         assert refused.value.code == 608
         config = msgspec.structs.replace(controller.config, user_capacity=Capacity(storage=2))
-        quotas.check_storage(session, config, store, app, new=scratch, place=new)
+        check_storage(session, config, store, app, new=scratch, place=new)
         kept = {"framework": "wsgi", "runtime": "python3", "by": "a@b.com", "created_at": 1}
         session.add(AppRevision(app_id=id_, number=1, droplet="c" * 40, kept=True, **kept))
         session.flush()
-        quotas.check_storage(session, config, store, app, new=scratch, place=store.droplet("c" * 40))
+        check_storage(session, config, store, app, new=scratch, place=store.droplet("c" * 40))
         scratch.write_bytes(bytes(1_000_000))
         with pytest.raises(ApiError):
-            quotas.check_storage(session, config, store, app, new=scratch, place=new)
+            check_storage(session, config, store, app, new=scratch, place=new)

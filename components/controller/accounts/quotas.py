@@ -2,40 +2,27 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import msgspec
-from sqlalchemy import CompoundSelect, Connection, bindparam, func, or_, select, union
+from sqlalchemy import Connection, bindparam, func, or_, select
 from sqlalchemy.orm import Session
 
 from components.controller.config import Capacity, ControllerConfig
 from components.controller.db.database import Database
-from components.controller.db.models import (
-    RUNNING,
-    STARTED,
-    App,
-    AppRevision,
-    Route,
-    ServiceConfig,
-    Staging,
-    User,
-)
+from components.controller.db.models import RUNNING, STARTED, App, Route, ServiceConfig, Staging, User
 from components.controller.db.models_records import TASK_OPEN, Quota, Task
 from components.controller.errors import ApiError
 from components.controller.requests.query import members, whole
-from components.controller.storage.store import Store
 
 # Those of 2011, which `/info` shows, and all.
 OLD_NAMES = ("memory", "apps", "app_uris", "services")
 NAMES = (*OLD_NAMES, "instances", "disk", "routes", "builds", "storage")
 MOST = 1 << 30
-# Codes of errors.
+# The code of the error.
 TOO_MANY_BUILDS = 606
-TOO_MUCH_STORAGE = 608
 _LOCK = select(User.id).where(User.id == bindparam("user_id")).with_for_update()
 _STARTED = (App.state == STARTED) & (App.id != bindparam("without"))
 # Open tasks are few, and asked for once.
@@ -110,20 +97,6 @@ _BUILDS = (
         Staging.state == RUNNING,
         Staging.alive_at > bindparam("since"),
     )
-)
-
-# A kept revision's files are on the share, whether or not the application has gone on to others.
-_PACKAGES: CompoundSelect[Any] = union(
-    select(App.package_hash).where(App.owner_id == bindparam("owner_id"), App.id != bindparam("replaced")),
-    select(AppRevision.package)
-    .join(App, App.id == AppRevision.app_id)
-    .where(App.owner_id == bindparam("owner_id"), AppRevision.kept),
-)
-_DROPLETS: CompoundSelect[Any] = union(
-    select(App.staged_package_hash).where(App.owner_id == bindparam("owner_id")),
-    select(AppRevision.droplet)
-    .join(App, App.id == AppRevision.app_id)
-    .where(App.owner_id == bindparam("owner_id"), AppRevision.kept),
 )
 
 
@@ -257,40 +230,3 @@ def check_builds(asked: Connection, app: App, most: int, since: float) -> None:
     running = asked.execute(_BUILDS, given).scalar_one()
     if running >= most:
         raise ApiError(TOO_MANY_BUILDS, running + 1, most)
-
-
-def check_storage(
-    session: Session, config: ControllerConfig, store: Store, app: App, *, new: Path, place: Path
-) -> None:
-    """Refuse a package or a droplet with which its owner would keep more on the share than the account may.
-
-    A package counts in place of the one that it replaces. A file that the owner keeps already counts once.
-
-    Args:
-        session: the transaction; files that are released meanwhile wait for it.
-        config: the platform's limits.
-        store: where the files are.
-        app: the application that gets the file.
-        new: the finished file.
-        place: where it will be kept.
-
-    Raises:
-        ApiError: 608.
-    """
-    replaced = app.id if place.is_relative_to(store.packages) else 0
-    given = {"owner_id": app.owner_id, "replaced": replaced}
-    places = {store.package(digest) for digest in session.scalars(_PACKAGES, given) if digest}
-    places |= {store.droplet(digest) for digest in session.scalars(_DROPLETS, given) if digest}
-    if place in places:
-        return
-    most = limits(session, config, app.owner_id, admin=app.owner.admin).storage
-    kept = store.run(lambda: new.stat().st_size + sum(map(_size, places)))
-    if kept > most << 20:
-        raise ApiError(TOO_MUCH_STORAGE, math.ceil(kept / (1 << 20)), most)
-
-
-def _size(place: Path) -> int:
-    try:
-        return place.stat().st_size
-    except FileNotFoundError:
-        return 0

@@ -205,7 +205,7 @@ ROWS: dict[str, Row] = {
     "files.files": Row(USER, {200: TEXT, 206: TEXT, 404: TEXT}, (104, 301, 304, 305, 306)),
     "staging.droplet": Row(UNASKED, {200: BYTES}, (106, 200, 301)),
     "staging.package": Row(STAGING, {200: ZIP}, (106, 200, 301)),
-    "staging.deliver": Row(STAGING, {200: BLANK}, (100, 106, 200, 402), form=True),
+    "staging.deliver": Row(STAGING, {200: BLANK}, (100, 106, 200, 301, 402, 608), form=True),
     "services.listing": Row(USER, {200: "[Service]"}),
     "services.create": Row(
         USER,

@@ -17,13 +17,13 @@ from sqlalchemy.orm import Session
 
 from components.common import log
 from components.common.messages import DeaStart, HmRequest
-from components.controller.accounts import quotas
 from components.controller.accounts.auth import Caller
 from components.controller.apps import revisions, summary
 from components.controller.apps import rows as app_rows
 from components.controller.apps.change_plan import AppSpec, check_names
 from components.controller.apps.messages import start_message
 from components.controller.apps.revisions import Released
+from components.controller.apps.storage_quota import check_storage
 from components.controller.config import ControllerConfig
 from components.controller.db.database import Database
 from components.controller.db.models import PENDING, STAGED, STARTED, STOPPED, App
@@ -240,7 +240,7 @@ class Lifecycle:
             if app is None:
                 raise no_app()
             place = self._store.package(digest)
-            quotas.check_storage(session, self._config, self._store, app, new=scratch, place=place)
+            check_storage(session, self._config, self._store, app, new=scratch, place=place)
             self._store.keep(scratch, place)
             old = app.package_hash
             if old == digest:

@@ -12,10 +12,14 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from components.common import log
+from components.common.share import ShareUnwellError
 from components.controller.errors import ApiError, bad_request, unexpected
 from components.controller.packages.zip_reader import Entry, Names, extract, inspect, refused, safe_name
 from components.controller.requests.body import MAX_FINGERPRINTS, parse_json
 from components.controller.storage.store import BLOCK, Store, sha1_of
+
+logger = log.get(__name__)
 
 # Written into every entry, so that the same files give the same package.
 _EPOCH = (1980, 1, 1, 0, 0, 0)
@@ -182,7 +186,7 @@ def build_package(
         keep: called with the finished zip and its digest; it decides where the file goes.
 
     Raises:
-        ApiError: 111, 401, 402; then neither the pool nor anything else has changed.
+        ApiError: 111, 401, 402, and what `keep` raises; then neither the pool nor anything else has changed.
     """
     # Each file may have a folder of its own.
     names = Names(2 * limits.files)
@@ -197,9 +201,13 @@ def build_package(
     store.run(lambda: add_resources(store, owner, listed, work, room=room, uploaded=uploaded))
     with store.incoming() as scratch:
         digest = store.run(lambda: pack(work, scratch))
+        keep(scratch, digest)
+    # Afterwards, so that a refused upload leaves nothing. What the pool does not get is sent once more by the next push.
+    try:
         for sha1, path in uploaded.items():
             store.add_resource(owner, path, sha1)
-        keep(scratch, digest)
+    except (OSError, ShareUnwellError) as error:
+        logger.warning("pool_incomplete", owner=owner, reason=str(error))
     return digest
 
 

@@ -313,22 +313,35 @@ def test_settling_takes_its_whole_time_after_a_start_of_the_health_manager(table
     assert table.settled(105.0)
 
 
-def test_settling_takes_half_its_time_where_every_dea_of_before_is_heard(table):
-    table.beat(beat(dea="d1"), 99.0)
-    table.beat(beat(dea="d2"), 99.0)
+def test_a_bus_that_is_lost_again_after_a_start_shortens_nothing(table):
     table.listen_from(100.0)
-    table.beat(beat(dea="d1"), 101.0)
-    assert not table.settled(103.0)
-    table.beat(beat(dea="d2"), 103.0)
-    assert table.settled(103.0)
+    table.beat(beat(dea="d1"), 100.5)
+    table.listen_from(101.0)
+    for at in (101.5, 102.5):
+        table.beat(beat(dea="d1"), at)
+    assert not table.settled(105.9)
+    assert table.settled(106.0)
+
+
+def test_settling_takes_half_its_time_where_every_dea_of_before_is_heard_twice(table):
+    table.beat(beat(dea="d1"), 90.0)
+    table.beat(beat(dea="d2"), 90.0)
+    table.listen_from(100.0)
+    for at in (101.0, 102.0):
+        table.beat(beat(dea="d1"), at)
+    table.beat(beat(dea="d2"), 102.5)
+    assert not table.settled(103.4)
+    table.beat(beat(dea="d2"), 103.5)
+    assert table.settled(103.5)
     table.listen_from(104.0)
     assert not table.settled(104.0)
 
 
 def test_a_dea_that_was_lost_before_is_not_waited_for(table):
-    table.beat(beat(dea="d1"), 99.0)
-    table.beat(beat(dea="d2"), 99.0)
+    table.beat(beat(dea="d1"), 90.0)
+    table.beat(beat(dea="d2"), 90.0)
     table.lose(table.deas["d2"], 99.5)
     table.listen_from(100.0)
-    table.beat(beat(dea="d1"), 101.0)
+    for at in (101.0, 102.0):
+        table.beat(beat(dea="d1"), at)
     assert table.settled(102.5)

@@ -20,7 +20,7 @@ from components.stager.errors import StagingError
 from components.stager.sandbox import open_plain
 from components.stager.task import judge
 from components.stager.tasklog import LONGEST_LINE, MOST_KEPT, MOST_SENT, TaskLog, clean
-from components.stager.transfer import safe_uri
+from components.stager.transfer import safe_uri, want_of_storage
 
 CONFIG = {"bus": {"urls": ["nats://127.0.0.1:4222"]}}
 
@@ -186,3 +186,12 @@ def test_every_problem_of_a_configuration_is_told_at_once() -> None:
     with pytest.raises(ConfigError) as error:
         parse_config(raw, StagerConfig)
     assert [p.split(":")[0] for p in error.value.problems] == ["max_tasks", "sandbox", "python"]
+
+
+def test_a_refusal_for_want_of_storage_is_the_platforms_own_sentence():
+    text = (
+        '{"code":608,"description":"Not enough storage for packages and droplets: 3M, you are allowed: 2M"}'
+    )
+    assert want_of_storage(text) == "Not enough storage for packages and droplets: 3M, you are allowed: 2M"
+    for other in ('{"code":300,"description":"x"}', "<html>", "[]", ""):
+        assert not want_of_storage(other)

@@ -8,7 +8,6 @@ from typing import IO
 from flask import Blueprint, Response, request
 
 from components.common import log
-from components.controller.accounts import quotas
 from components.controller.api.context import (
     check_basic_auth,
     current_worker,
@@ -18,6 +17,7 @@ from components.controller.api.context import (
 )
 from components.controller.apps import revisions
 from components.controller.apps import rows as app_rows
+from components.controller.apps.storage_quota import check_storage
 from components.controller.db.models import Upload
 from components.controller.errors import bad_request, no_app
 from components.controller.storage import references
@@ -95,6 +95,6 @@ def _keep(upload_id: str, scratch: Path, digest: str) -> None:
         app = app_rows.by_id(session, permission.app_id)
         if app is None:
             raise no_app()
-        quotas.check_storage(session, controller.config, controller.store, app, new=scratch, place=place)
+        check_storage(session, controller.config, controller.store, app, new=scratch, place=place)
         controller.store.keep(scratch, place)
         permission.droplet_hash = digest
