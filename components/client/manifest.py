@@ -14,7 +14,7 @@ or a list `applications:` of such mappings, or a mapping `applications:` from fo
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from pathlib import Path
@@ -140,40 +140,58 @@ def _load(text: str) -> Any:
         node = loader.get_single_node()
         if node is None:
             return None
-        for pairs in _environments(node, set()):
-            _as_written(pairs)
+        for settings in _applications_of(node):
+            _write_environments(settings)
         return loader.construct_document(node)
     finally:
         loader.dispose()
 
 
-def _environments(node: yaml.Node, seen: set[int]) -> Iterator[yaml.Node]:
-    if id(node) in seen:
-        return
-    seen.add(id(node))
-    if isinstance(node, yaml.SequenceNode):
-        for item in node.value:
-            yield from _environments(item, seen)
-    elif isinstance(node, yaml.MappingNode):
-        for key, value in node.value:
-            if isinstance(key, yaml.ScalarNode) and key.value in _ENVIRONMENT:
-                yield value
-            else:
-                yield from _environments(value, seen)
-
-
-def _as_written(node: yaml.Node) -> None:
-    """Make texts of a mapping's names and values, of what is merged into it too; nothing stays nothing."""
-    if isinstance(node, yaml.SequenceNode):
-        for item in node.value:
-            _as_written(item)
+def _applications_of(node: yaml.Node) -> list[yaml.Node]:
+    """Return the mappings that may hold settings: the whole, and each application of a list or of a mapping by folder."""
+    found = [node]
     for key, value in node.value if isinstance(node, yaml.MappingNode) else ():
+        if isinstance(key, yaml.ScalarNode) and key.value == "applications":
+            if isinstance(value, yaml.SequenceNode):
+                found += value.value
+            elif isinstance(value, yaml.MappingNode):
+                found += [application for _folder, application in value.value]
+    return found
+
+
+def _write_environments(settings: yaml.Node) -> None:
+    """Make texts of the variables in the environments of a mapping of settings, of what is merged into it too."""
+    if not isinstance(settings, yaml.MappingNode):
+        return
+    pairs = []
+    for key, value in settings.value:
         if key.tag == _MERGE:
-            _as_written(value)
-            continue
-        for scalar in (key, value):
-            if isinstance(scalar, yaml.ScalarNode) and scalar.style is None and scalar.tag != _NULL:
-                scalar.tag = _TEXT
+            for merged in value.value if isinstance(value, yaml.SequenceNode) else (value,):
+                _write_environments(merged)
+        environment = isinstance(key, yaml.ScalarNode) and key.value in _ENVIRONMENT
+        pairs.append((key, _as_written(value) if environment else value))
+    settings.value = pairs
+
+
+def _as_written(node: yaml.Node) -> yaml.Node:
+    """Return a mapping of texts like a mapping, with new nodes: an alias elsewhere goes on meaning what it meant; nothing stays nothing."""
+    if isinstance(node, yaml.SequenceNode):
+        return yaml.SequenceNode(
+            node.tag, [_as_written(item) for item in node.value], node.start_mark, node.end_mark
+        )
+    if not isinstance(node, yaml.MappingNode):
+        return node
+    pairs = [
+        (key, _as_written(value)) if key.tag == _MERGE else (_text_of(key), _text_of(value))
+        for key, value in node.value
+    ]
+    return yaml.MappingNode(node.tag, pairs, node.start_mark, node.end_mark)
+
+
+def _text_of(node: yaml.Node) -> yaml.Node:
+    if isinstance(node, yaml.ScalarNode) and node.style is None and node.tag != _NULL:
+        return yaml.ScalarNode(_TEXT, node.value, node.start_mark, node.end_mark)
+    return node
 
 
 def _checked(raw: Mapping[str, Any], path: Path) -> Settings:

@@ -266,14 +266,14 @@ def _env(current: AppSpec, body: Mapping[str, Any]) -> tuple[str, ...]:
     return tuple(kept)
 
 
-def check_names(body: Mapping[str, Any], uris: Iterable[str]) -> None:
-    """Refuse variables that no instance would get, which `plan` leaves out as clients of 2011 know it.
+def check_names(body: Mapping[str, Any], current: AppSpec) -> None:
+    """Refuse new variables that no instance would get, which `plan` leaves out as clients of 2011 know it.
 
     Raises:
         ApiError: 300, naming the first; `PORT` too where there are `uris`, and so a port of the platform's.
     """
-    env, has_port = body.get("env"), bool(body.get("uris", uris))
-    for item in env if isinstance(env, list) else ():
+    env, has_port = body.get("env"), bool(body.get("uris", current.uris))
+    for item in (i for i in env if i not in current.env) if isinstance(env, list) else ():
         name = item.partition("=")[0] if isinstance(item, str) else "A"
         if not variables.is_users(name) or (name == "PORT" and has_port):
             raise ApiError(300, f"env: {name[:200]!r} is no name that an instance can be given")

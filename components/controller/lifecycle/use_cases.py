@@ -131,7 +131,7 @@ class Lifecycle:
             app = app_rows.find(session, caller, name)
             if app.state != STARTED:
                 raise ApiError(305)
-            check_names(wished, app_rows.spec(session, app).uris)
+            check_names(wished, app_rows.spec(session, app))
             app_id = app.id
         self._check_deas(app_id)
         try:

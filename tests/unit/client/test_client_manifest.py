@@ -121,6 +121,16 @@ def test_variables_are_the_texts_that_were_written(tmp_path, text):
     }
 
 
+def test_a_value_that_a_variable_shares_by_an_alias_stays_what_it_is(tmp_path):
+    found = read(tmp_path, "instances: &n 2\nenv: {WORKERS: *n}")
+    assert (found.instances, found.env) == (2, {"WORKERS": "2"})
+
+
+def test_a_folder_may_be_named_as_the_environment_is(tmp_path):
+    found = read(tmp_path, "applications: {env: {instances: 2, env: {A: 1.10}}}")
+    assert (found.instances, found.env) == (2, {"A": "1.10"})
+
+
 def test_names_of_variables_are_texts_and_nothing_is_empty(tmp_path):
     text = "memory: 64\nenv: {NO: 1, y: , E: ~, Q: '~', L: \"a\\r\\nb\"}"
     found = read(tmp_path, text)

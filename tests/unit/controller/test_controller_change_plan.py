@@ -14,6 +14,7 @@ from components.controller.apps.change_plan import (
     Actions,
     AppSpec,
     ChangeRules,
+    check_names,
     decide,
     normalise_uri,
     plan,
@@ -285,3 +286,15 @@ def test_any_body_is_accepted_or_refused_in_words(body: Any) -> None:
         status = error.status
     assert status == 0 or 400 <= status < 500
     assert version == 4
+
+
+@pytest.mark.parametrize(("item", "refused"), [("a.b=1", True), ("PORT=1", True), ("A=1", False), (7, False)])
+def test_only_new_variables_are_refused_for_their_names(item: Any, refused: bool) -> None:
+    current = AppSpec(name="a", uris=("a.example.com",), env=("1X=old",))
+    body = {"env": ["1X=old", item]}
+    if refused:
+        with pytest.raises(ApiError) as raised:
+            check_names(body, current)
+        assert raised.value.code == 300
+    else:
+        check_names(body, current)
