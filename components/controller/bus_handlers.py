@@ -1,4 +1,4 @@
-"""A worker's ends on the bus: what it hears, what it answers, and its route (protocol 2.2 to 2.4)."""
+"""A worker's subscriptions on the bus, its replies, and its route (protocol 2.2 to 2.4)."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from components.controller.pool import machines
 REGISTER_SECONDS = 20.0
 SAVE_SECONDS = 5.0
 LOOK_SECONDS = 0.5
-# Requests of health managers worked on at a time, in one worker.
+# The number of health managers' requests that one worker handles at a time.
 _PARALLEL = 4
 _LONGEST_ID = 64
 T = TypeVar("T")
@@ -39,7 +39,7 @@ logger = log.get(__name__)
 
 
 def _threaded(work: Callable[[T], None]) -> Callable[[Incoming[T]], Awaitable[None]]:
-    """Give a handler that asks the database, which must not hold up the bus."""
+    """Return a handler that does the work in a thread: a query of the database must not hold up the bus."""
 
     async def handle(message: Incoming[T]) -> None:
         await asyncio.to_thread(work, message.body)
@@ -48,7 +48,7 @@ def _threaded(work: Callable[[T], None]) -> Callable[[Incoming[T]], Awaitable[No
 
 
 class BusHandlers:
-    """Connects a worker's parts with the bus; `start` before it serves, `stop` when it ends."""
+    """The connection of a worker's parts with the bus; `start` before it serves, `stop` when it ends."""
 
     def __init__(self, controller: Controller) -> None:
         self._controller = controller
@@ -63,7 +63,7 @@ class BusHandlers:
     def start(self) -> None:
         """Subscribe, connect in the background, and begin to keep the route and the machines fresh."""
         bus, identity = self._bus, self._controller.identity
-        # Of this controller's workers one answers; every controller does.
+        # Every controller answers, by one of its workers.
         bus.subscribe("vcap.component.discover", None, self._discovered, queue=f"discover-{identity.uuid}")
         bus.subscribe("ingot.dea.beat", DeaBeat, self._beat)
         bus.subscribe("ingot.staging.*.log", None, self._controller.stagings.live.receive)
@@ -84,13 +84,13 @@ class BusHandlers:
         self._controller.sweeper.start()
 
     def leave(self) -> None:
-        """Take the route away; requests still come in for a moment and are served."""
+        """Unregister the route; requests still arrive for a moment, and are served."""
         self._controller.stopping.set()
         self._controller.rolling_updates.leave()
         self._tell(UNREGISTER)
 
     def stop(self) -> None:
-        """End."""
+        """Stop the work on the bus."""
         self._ending.set()
         self._controller.housekeeping.stop()
         self._controller.rolling_updates.stop()
@@ -135,7 +135,7 @@ class BusHandlers:
 
     async def _beat(self, message: Incoming[DeaBeat]) -> None:
         if not message.body.id.isprintable() or not 0 < len(message.body.id) <= _LONGEST_ID:
-            # ccdb could not keep it, nor what is written with it.
+            # ccdb could not store it, nor the rows that are written with it.
             MALFORMED.labels("ingot.dea.beat").inc()
             return
         self._controller.pool.observe(message.body, time.monotonic(), time.time())
@@ -152,7 +152,7 @@ class BusHandlers:
         )
 
     async def _requested(self, message: Incoming[HmRequest]) -> None:
-        # In a task: the database is asked, and the next message must not wait for that.
+        # In a task: the next message must not wait for the database.
         task = asyncio.create_task(self._do(message.body))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)

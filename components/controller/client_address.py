@@ -1,4 +1,4 @@
-"""Which address a request comes from, where routers stand between (pure)."""
+"""The address of a request's client behind routers (pure)."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
 def networks(texts: Iterable[str]) -> list[Network]:
-    """Read addresses and networks.
+    """Return the networks that texts name; an address is a network of one.
 
     Raises:
         ValueError: one is neither.
@@ -18,12 +18,12 @@ def networks(texts: Iterable[str]) -> list[Network]:
 
 
 def origin(peer: str | None, forwarded: str, trusted: Iterable[Network]) -> str:
-    """Give the client's address: the last one of `X-Forwarded-For` that no trusted router has added for another.
+    """Return the client's address: the last one of `X-Forwarded-For` that is no trusted router's.
 
     Args:
-        peer: who is at the other end of the connection.
+        peer: the address at the other end of the connection.
         forwarded: the header's value, or nothing.
-        trusted: whose word on it is believed.
+        trusted: the networks of routers whose header is believed.
     """
     known = list(trusted)
     address = peer or ""
@@ -37,7 +37,7 @@ def origin(peer: str | None, forwarded: str, trusted: Iterable[Network]) -> str:
 
 
 def subscriber(address: str) -> str:
-    """Return what one subscriber of a network comes from: the address, of IPv6 its /64, which holds any number of them."""
+    """Return the key of one subscriber of a network: the address, or for IPv6 its /64, in which one subscriber has many."""
     known = _address(address)
     if not isinstance(known, ipaddress.IPv6Address):
         return address

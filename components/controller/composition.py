@@ -1,4 +1,4 @@
-"""The composition root: one worker's parts, made in one place and given to each other."""
+"""The composition root: it makes one worker's parts and connects them."""
 
 from __future__ import annotations
 
@@ -40,8 +40,9 @@ from components.controller.upkeep.sweeper import Sweeper
 class Controller:
     """One worker's parts.
 
-    `limits` bounds how often clients may ask, `held` how many of them may hold a thread. `routers` are the networks whose word on a
-    client's address is believed. `stopping` is set when the worker is told to go; `begun` is when it came, by a clock that only goes forward.
+    `limits` bounds the rate of clients' requests, `held` the number of clients that hold a thread. `routers` are the networks
+    whose `X-Forwarded-For` is believed. `stopping` is set when the worker is told to end; `begun` is the time of its start, by the
+    monotonic clock.
     """
 
     config: ControllerConfig
@@ -125,10 +126,10 @@ class Controller:
         )
 
     def draining(self) -> bool:
-        """Whether somebody keeps this controller out of the routers' tables."""
+        """Return whether an operator keeps this controller out of the routers' tables."""
         return Path(self.config.drain_file).exists()
 
 
 def _share(config: ControllerConfig) -> Share:
-    """Return the way to the share: a thread for each request that may be under way."""
+    """Return the access to the share, with a thread for each request that may be under way."""
     return Share(Store(Path(config.share_path)).problem, threads=config.threads + 2)

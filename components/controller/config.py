@@ -14,11 +14,11 @@ SCHEMES = ("postgresql+psycopg://", "sqlite:///")
 
 
 class Capacity(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What an account may use (protocol 1.8): `memory` and `disk` MB over its started applications and tasks, and counts.
+    """The capacity of an account (protocol 1.8): MB of `memory` and `disk` over its started applications and tasks, and counts.
 
-    `app_uris` are those of one application, `routes` of all; `builds` are stagings that run at a time; `storage` is MB of packages and
-    droplets, those of revisions among them. By default 32 MB for each
-    instance on average, and the 2 GB of disk that each reserves.
+    `app_uris` counts the routes of one application, `routes` those of all; `builds` counts concurrent stagings; `storage` is MB of
+    packages and droplets, including those of revisions. The defaults allow 32 MB of memory for each instance on average, and the
+    2 GB of disk that each reserves.
     """
 
     memory: int = 2048
@@ -32,7 +32,7 @@ class Capacity(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     storage: int = 20_480
 
     def problems(self) -> list[str]:
-        """Nobody has less than nothing."""
+        """Return a problem for each value that is negative."""
         return [
             f"{name}: want 0 or more"
             for name in self.__struct_fields__
@@ -41,31 +41,31 @@ class Capacity(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Together(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What all accounts that registered themselves have together: how many they are, and the `memory` (MB) and instances they run."""
+    """The bounds of all self-registered accounts together: their number, and the `memory` (MB) and instances that they run."""
 
     accounts: int = 1000
     memory: int = 65_536
     instances: int = 2048
 
     def problems(self) -> list[str]:
-        """Nobody has less than nothing."""
+        """Return a problem for each value that is negative."""
         return [f"{name}: want 0 or more" for name in self.__struct_fields__ if getattr(self, name) < 0]
 
 
 class RateLimit(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """How often one may ask: `burst` at once, then `per_minute`; 0 is no limit."""
+    """A limit of the rate of requests: `burst` at once, then `per_minute`; 0 is no limit."""
 
     per_minute: int
     burst: int
 
     def problems(self) -> list[str]:
-        """Neither is negative, and one who may ask at all may ask once."""
+        """Return a problem for a negative value, and for a limit that lets no request through."""
         found = [] if self.per_minute >= 0 else ["per_minute: want 0 or more"]
         return found if self.burst >= 1 else [*found, "burst: want 1 or more"]
 
 
 class ControllerConfig(DaemonConfig, frozen=True, kw_only=True):
-    """Everything a controller needs to know; all controllers of a platform share all but address and index.
+    """The configuration of a controller; all controllers of a platform have the same but for address and index.
 
     `token_keys`: the first signs tokens, every one verifies them. `status.user` and `status.password` guard `/varz`
     and `/metrics`, which are served on `port`; `status.host` and `status.port` are not used.
@@ -79,7 +79,7 @@ class ControllerConfig(DaemonConfig, frozen=True, kw_only=True):
     share_path: str
     temp_path: str = "/var/tmp"  # noqa: S108 - only private sub-directories are made in it
     domain: str = "ingot.localhost"
-    # Empty: `api.` and the domain. Another one is in `reserved_hosts`, too: routers must know it for the platform's.
+    # Empty: `api.` and the domain. Another host is also listed in `reserved_hosts`, so that routers know it as the platform's.
     api_host: str = ""
     external_port: int = 80
 
@@ -100,13 +100,13 @@ class ControllerConfig(DaemonConfig, frozen=True, kw_only=True):
     support: str = "http://support.ingot.localhost"
     allow_debug: bool = False
     allow_external_uris: bool = False
-    # Hosts of the platform beside the domain itself, `api.` and `orchestrator.`: no user gives an application one of them, and an
-    # application that has one loses it.
+    # Hosts of the platform beside the domain itself, `api.` and `orchestrator.`: users cannot give one of them to an application,
+    # and an application that has one loses it.
     reserved_hosts: list[str] = msgspec.field(default_factory=list)
-    # Hosts nobody but an administrator gives an application; what stands before the domain must be longer than this.
+    # Hosts that only an administrator gives to an application; the part before the domain must be longer than this.
     reserved_uris: list[str] = msgspec.field(default_factory=list)
     reserved_uri_length: int = 0
-    # Where `/` sends browsers; empty: a line of text.
+    # The target to which `/` redirects browsers; empty: a line of text instead.
     index_page: str = ""
     user_capacity: Capacity = Capacity()
     admin_capacity: Capacity = Capacity(
@@ -121,32 +121,32 @@ class ControllerConfig(DaemonConfig, frozen=True, kw_only=True):
         storage=204_800,
     )
     registered_limit: Together = Together()
-    # Vendor to the token that its gateway and the controllers show each other; who has none can offer nothing.
+    # Vendor to the token that its gateway and the controllers show each other; a vendor without a token can offer nothing.
     service_tokens: dict[str, str] = msgspec.field(default_factory=dict)
-    # The token of a broker, which may offer what no gateway of these vendors does; empty: there is none.
+    # The token of a broker, which may offer services that no gateway of these vendors offers; empty: there is no broker.
     service_broker_token: str = ""
-    # Gateways say every 60 seconds that they live; one that has been silent for longer than this offers nothing.
+    # Gateways announce themselves every 60 seconds; the services of one that was silent for longer than this are not offered.
     service_silent_seconds: int = 180
-    # What the DEAs really run, for `/info`: runtime name to version.
+    # The versions that the DEAs really run, for `/info`: runtime name to version.
     runtime_versions: dict[str, str] = msgspec.field(default_factory=dict)
 
-    # Of each user, of failed logins from one address to one account, of failed logins and registrations from one address to
-    # any account, and of an account's uploads: on the platform, whatever number of processes there are.
+    # Limits for each user, for failed logins from one address to one account, for failed logins and registrations from one
+    # address to any account, and for an account's uploads: on the whole platform, whatever the number of processes.
     rate_limit: RateLimit = RateLimit(per_minute=12_000, burst=1000)
     login_limit: RateLimit = RateLimit(per_minute=10, burst=10)
     address_limit: RateLimit = RateLimit(per_minute=60, burst=120)
     upload_limit: RateLimit = RateLimit(per_minute=30, burst=60)
-    # Whose `X-Forwarded-For` is believed: addresses or networks of the routers.
+    # The addresses or networks of the routers, whose `X-Forwarded-For` is believed.
     routers: list[str] = msgspec.field(default_factory=lambda: ["127.0.0.0/8", "::1"])
-    # The platform's own machines, addresses or networks: them alone it tells of droplets, packages, leases and all applications, and
-    # not through a router. DEAs that beat on the bus are known from there.
+    # The addresses or networks of the platform's own machines: only they, and not through a router, are given droplets, packages,
+    # leases and the list of all applications. DEAs that beat on the bus are added to them.
     platform_networks: list[str] = msgspec.field(default_factory=lambda: ["127.0.0.0/8", "::1"])
-    # How many days are kept of events, of the usage statistics, and of tasks that have ended.
+    # Days for which events, usage statistics, and ended tasks are kept.
     events_days: int = 90
     usage_days: int = 800
     tasks_days: int = 7
     max_task_seconds: int = 86_400
-    # How long, and how much, the pool keeps of files that applications have in common.
+    # The age and size up to which the pool keeps files that applications have in common.
     resources_days: int = 30
     resources_mb: int = 20_480
 
@@ -155,25 +155,25 @@ class ControllerConfig(DaemonConfig, frozen=True, kw_only=True):
     max_app_mb: int = 512
     max_app_files: int = 100_000
     database_wait_seconds: int = 60
-    # How often what killed controllers left is looked for.
+    # The interval of the search for remains of killed controllers.
     sweep_seconds: float = 60.0
-    # Told to stop, it goes on serving so long after its route was taken back.
+    # On a stop, the time for which the controller still serves after it unregistered its route.
     drain_seconds: float = 1.0
-    # While this file is there, the controller is in no router's table; it serves who asks it directly.
+    # While this file exists, the controller is in no router's table; it still serves direct requests.
     drain_file: str = "/run/ingot-controller/drain"
 
     @property
     def api(self) -> str:
-        """The host the router knows the API by."""
+        """Return the host by which the router knows the API."""
         return self.api_host or api_host(self.domain)
 
     @property
     def platform_hosts(self) -> frozenset[str]:
-        """The hosts that no application has."""
+        """Return the hosts that no application may have."""
         return platform_hosts(self.domain, (self.api, *self.reserved_hosts))
 
     def problems(self) -> list[str]:
-        """Say what the types cannot."""
+        """Return the problems that types cannot express."""
         found = []
         if not self.database_url.startswith(SCHEMES):
             found.append(f"database_url: want one of {', '.join(SCHEMES)}…")

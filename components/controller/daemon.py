@@ -13,7 +13,7 @@ logger = log.get(__name__)
 
 
 def run() -> None:
-    """Run until SIGTERM or SIGINT; exits 1 where it cannot begin."""
+    """Run until SIGTERM or SIGINT; exit with 1 where the start fails."""
     config = load_or_exit("controller", ControllerConfig)
     log.configure("controller", config.log.level, index=config.index, release=release())
     try:

@@ -1,4 +1,4 @@
-"""Errors a client sees: one table (protocol 1.3), one exception."""
+"""The errors that clients see: one table (protocol 1.3), one exception."""
 
 from __future__ import annotations
 
@@ -57,16 +57,16 @@ TABLE: dict[int, tuple[int, str]] = {
     801: (500, "Staging failed"),
 }
 
-# Ours: the contract's 101 says that something is wrong, and not that it passes.
+# Codes beyond the protocol: its 101 reports a failure, but not that it is temporary.
 NO_DATABASE, BUSY, SLOW, NO_SHARE = 103, 104, 105, 106
 
 
 class ApiError(IngotError):
-    """Answered as HTTP `status` with `{"code", "description"}`.
+    """An error that is answered as HTTP `status` with `{"code", "description"}`.
 
     Args:
         code: a key of the table.
-        facts: fill the text's places.
+        facts: the values for the text's placeholders.
     """
 
     def __init__(self, code: int, *facts: object) -> None:
@@ -77,7 +77,7 @@ class ApiError(IngotError):
 
 
 class BusyError(ApiError):
-    """Answered as 503 with `Retry-After`; `seconds` after which to ask again."""
+    """An error that is answered as 503 with `Retry-After`: `seconds`."""
 
     def __init__(self, seconds: int) -> None:
         self.seconds = seconds
@@ -85,29 +85,29 @@ class BusyError(ApiError):
 
 
 class SlowError(ApiError):
-    """A body did not come in time."""
+    """A body did not arrive in time."""
 
     def __init__(self) -> None:
         super().__init__(SLOW)
 
 
 def bad_request(reason: str) -> ApiError:
-    """Give the error for a request that cannot be understood."""
+    """Return the error for a request that cannot be understood."""
     return ApiError(100, reason)
 
 
 def unexpected(reason: str) -> ApiError:
-    """Give the error of 2011 for a request that went wrong where nobody had looked, and say why."""
+    """Return the error of 2011 for a request that failed for an unforeseen reason, which it states."""
     error = ApiError(111)
     error.description = f"{error.description}: {reason}"
     return error
 
 
 def denied() -> ApiError:
-    """Give the error for who may not, or has not said who they are."""
+    """Return the 403 for callers that are anonymous or not allowed."""
     return ApiError(200)
 
 
 def no_app() -> ApiError:
-    """Give the error for an application that the user does not have."""
+    """Return the error for an application that the user does not have."""
     return ApiError(301)

@@ -1,6 +1,6 @@
-"""Gunicorn's worker of threads, told not to give a thread to a client that has not said what it wants.
+"""Gunicorn's threaded worker, changed so that a client gets a thread only once its request has arrived.
 
-Its own gives one to each connection, for as long as the client takes to send a request or to hear the answer to the end.
+Gunicorn's own gives a thread to each connection for as long as the client takes to send a request and to read the answer.
 """
 
 from __future__ import annotations
@@ -31,15 +31,15 @@ from components.controller.requests.thread_limits import (
     Places,
 )
 
-# Threads for what the platform's machines ask to keep it alive, and for the droplets that stagers deliver.
+# Threads for the requests of the platform's machines that keep it alive, and for the droplets that stagers deliver.
 RESERVED = 4
 _RESERVED_PATHS = ("/v2/leases/", "/bulk/", "/healthz", "/readyz", "/varz", "/metrics")
 _DELIVERY_PATH = "/staging/"
-# How long a client may take for a head, and then for a short body.
+# The time in which a client must send a head, and then a short body.
 HEAD_SECONDS, BODY_SECONDS = 10.0, 15.0
-# How long, and with how many bytes, one that sends on although it was answered is listened to: it would else not see the answer.
+# The time and bytes for which a client that still sends after its answer is read: otherwise it would not see the answer.
 LINGER_SECONDS, LINGER_SILENT_SECONDS, LINGER_BYTES = 30.0, 5.0, 256 << 20
-# Connections of one worker. The one that has been awaited longest makes room for another.
+# Connections of one worker. The one that has waited longest makes room for a new one.
 CONNECTIONS = 4000
 _BLOCK = 64 << 10
 _NOT_NOW = (errno.EAGAIN, errno.EWOULDBLOCK, errno.ECONNABORTED, errno.EMFILE, errno.ENFILE)
@@ -54,9 +54,9 @@ BUSY = Counter("ingot_controller_busy_total", "Requests with a long body for whi
 
 
 class _Connection(TConn):
-    """A client; `arrival` is the request that is coming, `until` the time when the worker has had patience enough."""
+    """A client's connection; `arrival` is the request that arrives, `until` the time at which the worker closes it."""
 
-    # Of HTTP/1: nothing else is switched on.
+    # A parser of HTTP/1: no other version is enabled.
     parser: Any
 
     def __init__(self, worker: Worker, sock: socket.socket, client: Any, server: Any) -> None:
@@ -65,32 +65,32 @@ class _Connection(TConn):
         self.until = time.monotonic() + HEAD_SECONDS
         self.paced: Paced | None = None
         self.delivers = False
-        # Of which one is taken for the request that a thread is to answer.
+        # One of these places is taken for the request that a thread answers.
         self.places: Places | None = None
         self.lingered = 0
         self.linger_until = 0.0
 
     @property
     def peer(self) -> str:
-        """The address at the other end."""
+        """Return the address at the other end."""
         return str(self.client[0]) if isinstance(self.client, tuple) else ""
 
 
 class Worker(ThreadWorker):
-    """Serves with threads; what is not yet there, and what is only to be heard to its end, is the poller's."""
+    """A worker with threads; its poller reads the requests that are incomplete and those that are only to be discarded."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.worker_connections = CONNECTIONS
         self.max_keepalived = CONNECTIONS // 2
-        # Those that the poller holds, in the order in which they came to it.
+        # The connections that the poller holds, in the order of their arrival there.
         self._awaited: dict[_Connection, None] = {}
         self._lingering: dict[_Connection, None] = {}
         self._reserved = ThreadPoolExecutor(RESERVED, thread_name_prefix="reserved")
         self._deliveries = ThreadPoolExecutor(DELIVERIES, thread_name_prefix="delivery")
 
     def run(self) -> None:
-        """Serve until it is told to go."""
+        """Serve until the worker is told to end."""
         try:
             super().run()
         finally:
@@ -98,7 +98,7 @@ class Worker(ThreadWorker):
                 pool.shutdown(wait=False)
 
     def accept(self, listener: socket.socket) -> None:
-        """Take a connection."""
+        """Accept a connection."""
         try:
             sock, address = listener.accept()
         except OSError as error:
@@ -111,12 +111,12 @@ class Worker(ThreadWorker):
         self._gather(_Connection(self, sock, address, listener.getsockname()), registered=False)
 
     def enqueue_req(self, conn: Any) -> None:
-        """Go on with a connection whose next request has begun to arrive with the one before."""
+        """Go on with a connection whose next request began to arrive together with the one before."""
         self._await_next(conn)
         self._take(conn, conn.parser.unreader.take_buffered(), registered=False)
 
     def on_client_socket_readable(self, conn: Any, _client: object) -> None:
-        """Go on with a connection that was kept."""
+        """Go on with a connection that was kept alive."""
         self.poller.unregister(conn.sock)
         self.keepalived_conns.remove(conn)
         self._await_next(conn)
@@ -128,9 +128,9 @@ class Worker(ThreadWorker):
         conn.sock.setblocking(False)
 
     def _gather(self, conn: _Connection, _sock: object = None, *, registered: bool = True) -> None:
-        """Read what has come, and hand the request on once it is there."""
+        """Read the bytes that have arrived, and submit the request once it is complete."""
         if registered and conn not in self._awaited:
-            # It made room for another, which came by the same look at all sockets.
+            # It was closed to make room for another, which was ready in the same round of the poller.
             return
         try:
             came = conn.sock.recv(_BLOCK)
@@ -167,7 +167,7 @@ class Worker(ThreadWorker):
         self.poller.register(conn.sock, selectors.EVENT_READ, partial(self._gather, conn))
 
     def _submit(self, conn: _Connection) -> None:
-        """Give a request to a thread."""
+        """Submit a request to a thread."""
         threads = self._pool_for(conn)
         if conn.arrival.state is State.LONG:
             held = self._controller().held
@@ -190,7 +190,7 @@ class Worker(ThreadWorker):
         return threads
 
     def _controller(self) -> Controller:
-        app: Flask = self.wsgi  # type: ignore[assignment]  # what `Server.load` made
+        app: Flask = self.wsgi  # type: ignore[assignment]  # made by `Server.load`
         found: Controller = app.extensions[EXTENSION]
         return found
 
@@ -218,16 +218,16 @@ class Worker(ThreadWorker):
         return super().handle_request(req, conn)
 
     def _keepalive_after(self, conn: Any, keepalive: object) -> bool:
-        # What is left of a body is not waited for: `Paced` says so, and the connection ends.
+        # The rest of a body is not waited for: `Paced` reports it, and the connection ends.
         if conn.paced is not None:
             conn.paced.end()
         try:
             return bool(keepalive) and bool(conn.parser.finish_body())
-        except Exception:  # noqa: BLE001 - whatever is wrong with the rest of a body that nobody wanted
+        except Exception:  # noqa: BLE001 - any fault of the rest of an unwanted body
             return False
 
     def finish_request(self, conn: Any, fs: Future[Any]) -> None:
-        """Keep a connection, or end it; the answer has been written."""
+        """Keep or end a connection whose answer has been written."""
         if fs.cancelled() or fs.exception() is not None or not fs.result():
             self._linger(conn)
             return
@@ -238,7 +238,7 @@ class Worker(ThreadWorker):
         self._linger(conn)
 
     def _linger(self, conn: _Connection) -> None:
-        """Let a client hear the end of its answer, and what it still sends go nowhere."""
+        """Let a client read the end of its answer, and discard the bytes that it still sends."""
         now = time.monotonic()
         try:
             conn.sock.setblocking(False)
@@ -266,7 +266,7 @@ class Worker(ThreadWorker):
             self._forget(conn)
 
     def murder_pending(self) -> None:
-        """End what has taken too long."""
+        """Close the connections whose time is over."""
         now = time.monotonic()
         for conn in [c for c in self._lingering if c.until <= now]:
             self._forget(conn)
@@ -303,7 +303,7 @@ class Worker(ThreadWorker):
 
 
 def refusal(state: State) -> bytes:
-    """Return the answer to a request that no thread sees, in the shape of all errors."""
+    """Return the answer to a request that gets no thread, in the shape of all errors."""
     lines = [f"HTTP/1.1 {_STATUSES[state]}", "Connection: close"]
     error, body = _ERRORS.get(state), ""
     if error is not None:
@@ -316,6 +316,6 @@ def refusal(state: State) -> bytes:
 
 
 def _tell(conn: _Connection, words: bytes) -> None:
-    # Nothing else has been written to this client: there is room for it, or nobody is there.
+    # Nothing else has been written to this client: its buffer has room, or the client is gone.
     with contextlib.suppress(OSError):
         conn.sock.send(words)

@@ -1,4 +1,4 @@
-"""gunicorn, run from within: workers of threads, each with its own bus connection."""
+"""The embedded gunicorn server: workers with threads, each with a bus connection of its own."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def _forget_metrics(pid: int) -> None:
 
 
 class Server(gunicorn.app.base.BaseApplication):
-    """The daemon: a master that watches workers."""
+    """The daemon: a master process that watches workers."""
 
     def __init__(self, config: ControllerConfig, identity: Identity) -> None:
         self._config = config
@@ -45,14 +45,14 @@ class Server(gunicorn.app.base.BaseApplication):
         super().__init__()
 
     def load_config(self) -> None:
-        """Translate our configuration into gunicorn's."""
+        """Translate the controller's configuration into gunicorn's."""
         config = self._config
         settings: dict[str, Any] = {
             "bind": f"{config.host}:{config.port}",
             "workers": config.workers,
             "worker_class": "components.controller.gunicorn_worker.Worker",
             "threads": config.threads,
-            # A worker whose loop stands still is replaced; requests may take as long as they take.
+            # A worker whose loop stands still is replaced; the duration of requests does not matter.
             "timeout": 60,
             "graceful_timeout": 20,
             "keepalive": 20,
@@ -62,7 +62,7 @@ class Server(gunicorn.app.base.BaseApplication):
             "logger_class": GunicornLogger,
             "loglevel": config.log.level,
             "control_socket_disable": True,
-            # Routers of 2011 write it with underscores; what other headers have them is dropped.
+            # Routers of 2011 write this header with underscores; other headers with underscores are dropped.
             "forwarder_headers": "X-FORWARDED_PROTO,X_FORWARDED_PROTO",
             "forwarded_allow_ips": "*",
             "secure_scheme_headers": {"X-FORWARDED-PROTO": "https"},
@@ -78,7 +78,7 @@ class Server(gunicorn.app.base.BaseApplication):
                 self.cfg.set(name, value)
 
     def load(self) -> Any:
-        """Make a worker's application; called in the worker, after the fork."""
+        """Return a worker's application; called in the worker, after the fork."""
         self._controller = Controller.build(self._config, self._identity)
         return create_app(self._controller)
 
@@ -89,7 +89,7 @@ class Server(gunicorn.app.base.BaseApplication):
         handlers, drain = self._bus_handlers, self._config.drain_seconds
 
         def leave(number: int, frame: FrameType | None) -> None:
-            # The route goes first; what is on its way through a router for a moment more is still served.
+            # The route goes first; requests that are still on their way through a router are served.
             threading.Thread(target=handlers.leave, name="leave", daemon=True).start()
             threading.Timer(drain, worker.handle_exit, (number, frame)).start()
 
@@ -112,7 +112,7 @@ def serve(config: ControllerConfig) -> None:
         OSError: the share cannot be prepared.
     """
     if not config.status.password:
-        # All workers announce the same one.
+        # All workers announce the same password.
         status = msgspec.structs.replace(config.status, password=secrets.token_hex(16))
         config = msgspec.structs.replace(config, status=status)
     prepare(config)
@@ -122,7 +122,7 @@ def serve(config: ControllerConfig) -> None:
 
 
 def prepare(config: ControllerConfig) -> None:
-    """Migrate ccdb, make the share's folders, and add the administrator where missing."""
+    """Migrate ccdb, make the share's folders, and add a missing administrator."""
     prepare_share(Path(config.share_path))
     db = Database(config.database_url, 1)
     try:
@@ -135,7 +135,7 @@ def prepare(config: ControllerConfig) -> None:
 
 
 def prepare_share(root: Path) -> None:
-    """Make the share's folders; one that hangs has them already, or lacks them until the next start."""
+    """Make the share's folders; a share that hangs has them already, or lacks them until the next start."""
     store = Store(root)
     share = Share(lambda: answers(root))
     try:
@@ -147,7 +147,7 @@ def prepare_share(root: Path) -> None:
 
 
 def bootstrap_admin(db: Database, config: ControllerConfig) -> None:
-    """Add the administrator; one that exists keeps the password they chose."""
+    """Add the administrator; an existing one keeps the chosen password."""
     try:
         with db.session() as session:
             found = find_user(session, config.admin_email)
@@ -157,5 +157,5 @@ def bootstrap_admin(db: Database, config: ControllerConfig) -> None:
             elif not found.admin:
                 found.admin = True
     except IntegrityError:
-        # Another controller that starts at the same moment has done it.
+        # Another controller that starts at the same moment has added it.
         logger.info("administrator_exists")
