@@ -1,4 +1,4 @@
-"""The Flask application: families of routes, one shape of errors, who asks, and a record of what was changed."""
+"""The Flask application: families of routes, one shape of errors, authentication, and a record of changes."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ SECONDS = Histogram(
     ["method", "route"],
     buckets=(0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30, 120),
 )
-# Paths that are asked every second and say nothing about users.
+# Paths that are requested every second and concern no user.
 _QUIET = ("/healthz", "/readyz", "/metrics", "/varz", "/v2/leases/", "/bulk/")
 _OPEN = (*_QUIET, "/staging/", "/staged_droplets/")
 _WITH_BODY = ("POST", "PUT", "DELETE")
@@ -44,16 +44,16 @@ logger = log.get(__name__)
 
 
 class AnyPath(PathConverter):
-    """The rest of a path, whatever is in it: doubled slashes, a leading one, nothing."""
+    """The rest of a path, with any content: doubled slashes, a leading slash, nothing."""
 
     regex = ".*?"
-    # A slash is part of it; Werkzeug would conclude otherwise from the expression, which has none.
+    # A slash is part of the value; Werkzeug would conclude otherwise from the expression, which has none.
     part_isolating = False
     weight = 300
 
 
 class _Request(Request):
-    """Uploads go to the share's or the temporary disk, never to memory."""
+    """A request whose uploads go to the share's or the temporary disk, never to memory."""
 
     max_form_memory_size = MAX_FORM_FIELD
 
@@ -70,14 +70,14 @@ class _Request(Request):
 
 
 def create_app(controller: Controller) -> Flask:
-    """Make the application of one worker."""
+    """Return the application of one worker."""
     app = Flask("ingot_controller", static_folder=None)
     app.request_class = _Request
     app.wsgi_app = MethodOverride(app.wsgi_app)  # type: ignore[method-assign]  # as Flask's own manual does it
     app.config["MAX_CONTENT_LENGTH"] = controller.config.max_upload_mb << 20
     app.extensions[EXTENSION] = controller
     app.json.sort_keys = False  # type: ignore[attr-defined]  # the default provider has it
-    # An encoded path may begin with a slash; it must not be answered with a redirect (protocol 1.12).
+    # An encoded path may begin with a slash; the answer must not be a redirect (protocol 1.12).
     app.url_map.merge_slashes = False
     app.url_map.strict_slashes = False
     app.url_map.redirect_defaults = False
@@ -110,16 +110,16 @@ def _identify() -> None:
     with controller.db.asking() as connection:
         caller = g.caller = caller_of(connection, request, controller.tokens, controller.config)
     if caller is not None:
-        # Who acts for others uses up their own.
+        # A caller that acts for another user takes from its own limit.
         wait = controller.limits.rates.take(caller.by or caller.email, g.begun)
         if wait:
             raise TooManyError(wait)
 
 
 def _refuse_unknown() -> None:
-    """Refuse parameters and members that a route under `/v2` does not have; clients of 2011 know none of these routes.
+    """Refuse parameters and members that a route under `/v2` does not have; no client of 2011 knows these routes.
 
-    Who may not ask at all hears that instead, from the route.
+    An unauthorized caller gets the route's own refusal instead.
     """
     rule = request.url_rule
     if rule is None or not rule.rule.startswith("/v2/"):

@@ -1,4 +1,4 @@
-"""Who changed what, from where, and how it ended: rows of ccdb, and `vcap.cc.events` (protocol 2.4)."""
+"""Events: the caller, address, request and result of each change, in ccdb and as `vcap.cc.events` (protocol 2.4)."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from components.controller.db.models import Event
 from components.controller.errors import NO_DATABASE, TABLE
 
 _CHANGING = ("POST", "PUT", "DELETE", "PATCH")
-# Segments of paths that open something to any reader of them: view and its part.
+# Segments of paths that are secrets: view to the segment's parameter.
 _SECRET_PARTS = {
     "services_v1.show_token": "text",
     "services_v1.forget_token": "text",
@@ -30,28 +30,28 @@ logger = log.get(__name__)
 
 
 def client_address(of: Request) -> str:
-    """Return the address a request comes from, as far as our routers tell."""
+    """Return the client's address of a request, by the headers of trusted routers."""
     return origin(of.remote_addr, of.headers.get("X-Forwarded-For", ""), current_worker().routers)[:64]
 
 
 def client_network(of: Request) -> str:
-    """Return what limits of a client's address count by."""
+    """Return the key by which the limits of a client's address count."""
     return subscriber(client_address(of))
 
 
 def shown_path(of: Request) -> str:
-    """Return a request's path without the part that is a secret."""
+    """Return a request's path without its secret segment."""
     name = _SECRET_PARTS.get(of.endpoint or "")
     secret = (of.view_args or {}).get(name) if name else None
     return (of.path.replace(str(secret), log.MASK) if secret else of.path)[:512].replace("\0", "")
 
 
 def record(response: Response) -> None:
-    """Write an event for a call that changes something, also for one that failed."""
+    """Write an event for a call that changes something, including a failed one."""
     if request.method not in _CHANGING or request.url_rule is None or response.status_code == 429:
         return
     if g.get("error_code") == NO_DATABASE:
-        # The event could not be written either, and the client would wait for that as well.
+        # The event could not be written either, and the client would wait for the attempt.
         return
     caller: Caller | None = g.get("caller")
     who = (caller.by or caller.email) if caller is not None else _claimed(response)
@@ -82,9 +82,9 @@ def _line(event: Mapping[str, Any]) -> list[Any]:
 
 
 def _claimed(response: Response) -> str:
-    """Return who an anonymous caller says they are, where they log in or register; else the refused are nobody.
+    """Return the user that a login or a registration names, `anonymous` for other refusals, empty for a call without a record.
 
-    Gateways and stagers show passwords of their own and are no users: what they do well is not written down.
+    Gateways and stagers show passwords of their own and are no users: their successful calls are not recorded.
     """
     if response.status_code >= 400 and _too_many():
         return ""
@@ -99,7 +99,7 @@ def _claimed(response: Response) -> str:
 
 
 def _too_many() -> bool:
-    """Return whether enough refusals of strangers are written down: from this address, or from all."""
+    """Return whether enough refusals of anonymous callers are recorded: from this address, or from all."""
     limits, now = current_worker().limits, time.monotonic()
     return bool(limits.refused.take(client_network(request), now) or limits.refused_all.take("", now))
 
@@ -114,7 +114,7 @@ def _app() -> str:
 
 
 def _member(name: str) -> object:
-    # Only of a body that the route has read: one that was refused unread is not parsed.
+    # Only a body that the route has read: one that was refused unread is not parsed.
     body = g.get("body")
     return body.get(name) if isinstance(body, dict) else None
 
@@ -125,6 +125,6 @@ def _outcome(status: int) -> str:
     code = g.get("error_code")
     if code not in TABLE:
         return "failed"
-    # Without the facts: those repeat what was sent.
+    # Without the facts, because they repeat the request.
     text = TABLE[code][1].partition("{")[0].rstrip(" :'")
     return f"failed: {code} {text}"

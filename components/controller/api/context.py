@@ -1,4 +1,4 @@
-"""What request handlers have in common: their worker's parts, the caller, the body, and answers of one kind."""
+"""Common parts of request handlers: the worker's parts, the caller, the body, and answers of one kind."""
 
 from __future__ import annotations
 
@@ -50,10 +50,10 @@ def require_admin() -> Caller:
 
 
 def json_value(largest: int = MAX_JSON) -> Any:
-    """Read the body as JSON, once; an empty one is an empty object.
+    """Return the body as JSON, read once; an empty one is an empty object.
 
     Args:
-        largest: how many bytes one who is known may send.
+        largest: the most bytes that an authenticated caller may send.
 
     Raises:
         ApiError: 100.
@@ -65,13 +65,13 @@ def json_value(largest: int = MAX_JSON) -> Any:
 
 
 def known(*, shown: bool) -> bool:
-    """Note whether a component has shown a password or token that holds; return the same."""
+    """Note and return whether a component has shown a valid password or token."""
     g.known = g.get("known", False) or shown
     return shown
 
 
 def json_object() -> Mapping[str, Any]:
-    """Read the body as a JSON object.
+    """Return the body as a JSON object.
 
     Raises:
         ApiError: 100.
@@ -106,25 +106,25 @@ def stored(place: Path, kind: str) -> Response:
 
 
 def holding(response: Response, places: Places) -> Response:
-    """Return an answer that a client may take its time to read, for as long as there is a place for that.
+    """Return an answer that takes one of the places for slowly read answers until its end.
 
     Raises:
-        BusyError: there is none; what the answer had open is closed.
+        BusyError: no place is free; the answer is closed.
     """
     if not places.take():
         response.close()
         raise BusyError(REPEAT_SECONDS)
-    # Else the server would send the file by itself, and nobody would hear of its end.
+    # Otherwise the server would send the file by itself, and its end would not be noticed.
     response.direct_passthrough = False
     response.call_on_close(places.give_back)
     return response
 
 
 def insiders_only() -> None:
-    """Let nobody pass but the platform's own machines.
+    """Refuse all callers but the platform's own machines.
 
     Raises:
-        ApiError: 200 for anyone else, and for whom a router speaks.
+        ApiError: 200 for any other address, and for requests through a router.
     """
     forwarded = "X-Forwarded-For" in request.headers
     if not current_worker().insiders.has(request.remote_addr, forwarded=forwarded):

@@ -1,4 +1,4 @@
-"""Logins and registrations of strangers: how often they may fail, in this process and, by `shared_rate_limit`, at all of them."""
+"""Limits of anonymous logins and registrations, in this process and, by `shared_rate_limit`, in all processes."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from components.controller.requests.rate_limit import TooManyError
 class LoginAttempt:
     """A login by password, which may be a guess.
 
-    `pair` is its address and account. `door`: whether it counts for its address, too: a guesser behind the same address must
-    not lock out who is at home there.
+    `pair` is its address and account. `door`: whether it counts for its address, too: a guesser must not lock out users that
+    log in regularly from the same address.
     """
 
     controller: Controller
@@ -31,7 +31,7 @@ class LoginAttempt:
 
     @classmethod
     def begin(cls, controller: Controller, email: str) -> LoginAttempt:
-        """Count one that comes, before its body is read.
+        """Count an attempt before its body is read.
 
         Raises:
             TooManyError: there were too many from its address.
@@ -44,7 +44,7 @@ class LoginAttempt:
         return cls(controller, network, pair, door)
 
     def take(self) -> None:
-        """Count it for its account.
+        """Count the attempt for its account.
 
         Raises:
             TooManyError: there were too many.
@@ -53,10 +53,10 @@ class LoginAttempt:
             raise TooManyError(wait)
 
     def check(self, session: Session) -> LoginAttempt:
-        """Ask what other processes have let through, and who is at home by what they saw; one statement.
+        """Check the counts of all processes, and whether the user logs in regularly from this address; one statement.
 
         Returns:
-            The attempt, which counts for its address only where nobody is at home.
+            The attempt, which counts for its address only where the user does not log in regularly from there.
 
         Raises:
             TooManyError: there were too many.
@@ -74,22 +74,22 @@ class LoginAttempt:
         return known
 
     def count(self) -> None:
-        """Have all processes know that it failed."""
+        """Count the failed attempt for all processes."""
         takings = self.controller.limits.takings
         with self.controller.db.asking() as asked:
-            # In one order: of those who count at once none waits in a circle.
+            # In one order, so that concurrent counts cannot deadlock.
             for key, limit in sorted(self.limits().items()):
                 takings.take(asked, key, limit)
 
     def forgive(self) -> None:
-        """Give back what was taken, and only that: else one with an account would make room for guesses at others."""
+        """Return only the tokens that this attempt took: otherwise the owner of one account could make room for guesses at others."""
         limits, now = self.controller.limits, time.monotonic()
         limits.logins.give_back(self.pair, now)
         if self.door:
             limits.doors.give_back(self.network, now)
 
     def welcome(self) -> None:
-        """Remember that it succeeded: here, and once a day in ccdb for the others."""
+        """Record the success: in this process, and once a day in ccdb for the others."""
         limits, now = self.controller.limits, time.monotonic()
         limits.welcome.add(self.pair, now)
         if not limits.settled.knows(self.pair, now):
@@ -98,14 +98,14 @@ class LoginAttempt:
             limits.settled.add(self.pair, now)
 
     def limits(self) -> dict[str, RateLimit]:
-        """Return the keys it counts for, with their limits."""
+        """Return the keys for which the attempt counts, with their limits."""
         config = self.controller.config
         door = {_door(self.network): config.address_limit} if self.door else {}
         return {f"login {self.pair}": config.login_limit, **door}
 
 
 def at_the_door(limits: RequestLimits, network: str) -> None:
-    """Count one who comes without a token, in this process.
+    """Count a request without a token, in this process.
 
     Raises:
         TooManyError: there were too many from there.
@@ -115,7 +115,7 @@ def at_the_door(limits: RequestLimits, network: str) -> None:
 
 
 def count_registration(controller: Controller, asked: Connection, network: str) -> None:
-    """Count a registration, whether or not an account comes of it, at all processes.
+    """Count a registration for all processes, whether or not it makes an account.
 
     Raises:
         TooManyError: there were too many from there.

@@ -1,4 +1,4 @@
-"""Describes every route as OpenAPI 3.1: paths and methods from the application itself, the rest from one table."""
+"""The OpenAPI 3.1 description of every route: paths and methods from the application, the rest from one table."""
 
 from __future__ import annotations
 
@@ -28,20 +28,21 @@ from components.controller.errors import TABLE
 
 _BASIC = (BULK, STAGING, STATUS)
 _UNSAID = {"HEAD", "OPTIONS"}
-# Any route may answer so: a database that is away, and what nobody foresaw.
+# Codes of any route: an unreachable database, and unforeseen errors.
 _ALWAYS = (101, 103, 111)
-# Where a token is looked at: one that does not suffice, or acts for nobody, or by HTTP; and too many requests.
+# Codes of routes with a token: one that does not suffice, that acts for an unknown user, or that came by HTTP; and too many
+# requests.
 _ASKED = (200, 201, 202, 429)
-# A body that came too slowly, or for which there was no place.
+# Codes of routes with a body: it came too slowly, or there was no place for it.
 _SENT = (104, 105)
 
 
 def describe(app: Flask, host: str) -> dict[str, Any]:
-    """Give the whole description.
+    """Return the whole description.
 
     Args:
-        app: the application; a view that the table does not name is described by its docstring alone.
-        host: the API's own.
+        app: the application; a view that is missing in the table is described by its docstring alone.
+        host: of the API.
     """
     paths: dict[str, dict[str, Any]] = {}
     for rule in sorted(app.url_map.iter_rules(), key=lambda r: r.rule):
@@ -72,13 +73,13 @@ def describe(app: Flask, host: str) -> dict[str, Any]:
 
 
 def path_of(rule: Rule) -> str:
-    """Give a rule's path as OpenAPI writes it."""
+    """Return a rule's path in the form of OpenAPI."""
     return "".join(text if literal else f"{{{text}}}" for literal, text in _parts(rule))
 
 
 def _parts(rule: Rule) -> list[tuple[bool, str]]:
     found = []
-    for is_dynamic, text in rule._trace:  # noqa: SLF001 - the library shows a rule's parts nowhere else
+    for is_dynamic, text in rule._trace:  # noqa: SLF001 - the library has no public access to a rule's parts
         if text != "|":
             found.append((not is_dynamic, text))
     return found
@@ -146,13 +147,13 @@ def _query_schema(kind: str) -> dict[str, Any]:
 
 
 def codes_of(rule: Rule, method: str, row: Row) -> set[int]:
-    """Return the error codes that a route may answer by a method."""
+    """Return the error codes with which a route may answer a method."""
     found = {*row.errors, *_ALWAYS}
     if row.auth not in (*_BASIC, UNASKED):
         found.update(_ASKED)
     if method in ("POST", "PUT"):
         found.update(_SENT)
-    # A text that the database does not take.
+    # A text in the path that the database does not accept.
     return found | {100} if rule.arguments else found
 
 
@@ -181,7 +182,7 @@ def _responses(row: Row, codes: set[int]) -> dict[str, Any]:
 
 
 def _with_error(content: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the content of errors in JSON, beside a success of that status."""
+    """Return the content of a success, extended by JSON errors of the same status."""
     error = {"$ref": "#/components/schemas/Error"}
     return {"schema": {"anyOf": [content[JSON]["schema"], error]} if JSON in content else error}
 

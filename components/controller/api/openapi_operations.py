@@ -1,4 +1,4 @@
-"""What the routes take and give, for their description: one row for each view (docs/platform.md, protocol 1)."""
+"""Requests and answers of the routes for their description: one row for each view (docs/platform.md, protocol 1)."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from components.controller.accounts.quotas import NAMES, OLD_NAMES
 from components.controller.logs.merge import MOST_LINES
 from components.controller.requests.query import LARGEST_PAGE
 
-# Who may ask: anybody, who may say who it is; anybody at all; a token; an administrator's token; or a password of its own.
+# Authentication: optional; none; a token; an administrator's token; or a password of the caller's kind.
 OPEN, UNASKED, USER, ADMIN, GATEWAY, BULK, STAGING, STATUS = (
     "open",
     "unasked",
@@ -34,9 +34,9 @@ _TYPES = {"int": "integer", "num": "number", "bool": "boolean", "list": "array",
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One view: who may ask, what it answers (status to schema names and media types), the error codes, query and body.
+    """One view: authentication, answers (status to schema names and media types), error codes, query and body.
 
-    Codes that every view of its kind may answer are not named again (`openapi.codes_of`).
+    Codes that are common to all views of a kind are not repeated (`openapi.codes_of`).
     """
 
     auth: str
@@ -58,7 +58,7 @@ class Schema:
     free: bool = False
 
     def described(self) -> dict[str, Any]:
-        """Return it as a JSON schema."""
+        """Return the JSON schema."""
         found: dict[str, Any] = {"type": "object", "properties": members(self.members)}
         if required := [name for name in named(self.members) if not name.endswith("?")]:
             found["required"] = required
@@ -71,7 +71,7 @@ def named(text: str) -> list[str]:
 
 
 def members(text: str) -> dict[str, Any]:
-    """Read `name:type` pairs as JSON schemas."""
+    """Return the JSON schemas of `name:type` pairs."""
     pairs = (word.partition(":") for word in text.split())
     return {name.removesuffix("?"): _schema(kind) for name, _, kind in pairs}
 
@@ -171,7 +171,7 @@ _PAGES = f"limit:1-{LARGEST_PAGE} after:cursor"
 _READS = f"tail:0-{MOST_LINES} cursor:cursor wait:seconds"
 _CHANGED = "staging:obj uris:[text] instances:int resources:obj env:[text] services:[text] meta:obj debug:text? console:bool?"
 _APP = f"name:text state:text {_CHANGED}"
-# What a description of an application may lack (protocol 1.8, steps 1 to 9), and services that cannot be bound.
+# Errors of an application's description (protocol 1.8, steps 1 to 9), and of services that cannot be bound.
 _DESCRIBED = (100, 102, 300, 307, 308, 309, 500, 502, 503, 600, 602, 603, 604, 605, 700, 701, 702)
 _CREATE = (*_DESCRIBED, 601)
 _UPDATE = (*_DESCRIBED, 106, 301, 302, 310, 606, 607)
@@ -186,7 +186,7 @@ ROWS: dict[str, Row] = {
     "users.token": Row(OPEN, {200: "Token"}, (100,), body="password:text"),
     "users.show": Row(USER, {200: "Email"}),
     "users.change": Row(USER, {204: ""}, (100,), body="email:text password:text"),
-    # Those of an application or a service that goes meanwhile.
+    # Errors of an application or a service that is removed meanwhile.
     "users.remove": Row(ADMIN, {204: ""}, (106, 301, 500)),
     "apps.create": Row(USER, {302: "Created"}, _CREATE, body=_APP),
     "apps.listing": Row(USER, {200: "[App]"}),

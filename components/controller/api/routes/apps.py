@@ -1,4 +1,4 @@
-"""Applications: the four calls of a push, and what belongs to them (protocol 1.7 to 1.11)."""
+"""Routes of applications: the four calls of a push, and related ones (protocol 1.7 to 1.11)."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def create() -> Response:
 
 @blueprint.get("/apps")
 def listing() -> Response:
-    """List the user's applications; the health managers are asked once for all."""
+    """List the user's applications, with one question to the health managers for all."""
     controller, caller = current_worker(), require_user()
     with controller.db.asking() as connection:
         found = summary.owned(connection, caller)
@@ -75,7 +75,7 @@ def show(name: str) -> Response:
 
 @blueprint.put("/apps/<name>")
 def update(name: str) -> Response:
-    """Change an application; returns when it is staged and started."""
+    """Change an application; return when it is staged and started."""
     current_worker().lifecycle.update(require_user(), name, json_object())
     return empty_response()
 
@@ -87,10 +87,10 @@ def delete(name: str) -> Response:
     return empty_response()
 
 
-# Clients send POST with the form field `_method=put`, as forms cannot say PUT.
+# Clients send POST with the form field `_method=put`, because forms cannot send PUT.
 @blueprint.route("/apps/<name>/application", methods=["POST", "PUT"])
 def upload(name: str) -> Response:
-    """Take an application's bits: a zip, and the list of those the pool has."""
+    """Store an application's files: a zip, and the list of those that the pool has."""
     controller, caller = current_worker(), require_user()
     config = controller.config
     with controller.db.session() as session:
@@ -115,7 +115,7 @@ def upload(name: str) -> Response:
             keep=lambda scratch, digest: controller.lifecycle.keep_package(app_id, scratch, digest),
         )
     finally:
-        # What cannot be removed is what a process left that is no more: the next one clears it.
+        # A folder that cannot be removed remains as that of a dead process: the next sweep clears it.
         with contextlib.suppress(OSError):
             trees.remove(work)
         if file is not None:
@@ -125,7 +125,7 @@ def upload(name: str) -> Response:
 
 @blueprint.get("/apps/<name>/application")
 def download(name: str) -> Response:
-    """Give the package back."""
+    """Return the package."""
     controller, caller = current_worker(), require_user()
     with controller.db.session() as session:
         digest = app_rows.find(session, caller, name).package_hash
@@ -138,7 +138,7 @@ def download(name: str) -> Response:
 
 @blueprint.post("/resources")
 def resources() -> Response:
-    """Give those of the fingerprints whose files the user has sent before, untouched."""
+    """Return the fingerprints whose files the user has sent before, unchanged."""
     owner = require_user().id
     value = json_value(MAX_FINGERPRINTS)
     if not isinstance(value, list):
@@ -156,14 +156,14 @@ def resources() -> Response:
 
 @blueprint.put("/apps/<name>/update")
 def roll(name: str) -> Response:
-    """Stage, and begin a rolling update (protocol 1.11)."""
+    """Stage an application, and begin a rolling update (protocol 1.11)."""
     current_worker().lifecycle.roll(require_user(), name, json_object())
     return empty_response(204)
 
 
 @blueprint.get("/apps/<name>/update")
 def roll_state(name: str) -> Response:
-    """Say how the last update goes, or went."""
+    """Return the state of the last update."""
     controller, caller = current_worker(), require_user()
     with controller.db.session() as session:
         app = app_rows.find(session, caller, name)
@@ -173,7 +173,7 @@ def roll_state(name: str) -> Response:
 
 
 def update_state(app: Handle, outcome: str | None) -> str:
-    """Give the state of an update as clients of 2011 know it, `outcome` being what its own row says."""
+    """Return the state of an update in the terms of clients of 2011; `outcome` is that of its own row."""
     if app.state != STARTED or app.package_state == FAILED:
         return CANARY_FAILED
     if outcome is not None:
@@ -189,6 +189,6 @@ def update_state(app: Handle, outcome: str | None) -> str:
 
 
 def _front() -> str:
-    """Give host and port the client came by; a router passes the host on without its port."""
+    """Return the host and port of the client's request; a router passes the host on without its port."""
     port = current_worker().config.external_port
     return request.host if ":" in request.host or port == 80 else f"{request.host}:{port}"

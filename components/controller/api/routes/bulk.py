@@ -1,4 +1,4 @@
-"""The bulk API: what health managers read (protocol 1.15)."""
+"""The bulk API, which health managers read (protocol 1.15)."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ BATCH, LARGEST_BATCH = 200, 1000
 
 @blueprint.before_request
 def guard() -> Response | None:
-    """Only the platform's machines, with the bulk password."""
+    """Refuse all callers but the platform's machines with the bulk password."""
     insiders_only()
     config = current_worker().config
     return check_basic_auth(config.bulk_user, config.bulk_password)
@@ -28,7 +28,7 @@ def guard() -> Response | None:
 
 @blueprint.get("/apps")
 def all_apps() -> Response:
-    """Give the applications after the token's id, a batch of them."""
+    """Return a batch of applications, after the id in the token."""
     size, after = _page()
     with current_worker().db.session() as session:
         query = select(App).where(App.id > after).order_by(App.id).limit(size).options(joinedload(App.owner))
@@ -41,7 +41,7 @@ def all_apps() -> Response:
 
 @blueprint.get("/users")
 def all_users() -> Response:
-    """Give the users after the token's id, a batch of them."""
+    """Return a batch of users, after the id in the token."""
     size, after = _page()
     with current_worker().db.session() as session:
         query = select(User).where(User.id > after).order_by(User.id).limit(size)
@@ -55,7 +55,7 @@ def all_users() -> Response:
 
 @blueprint.get("/counts")
 def counts() -> Response:
-    """Count rows of a model."""
+    """Return the number of rows of a model."""
     models: dict[str, Any] = {"user": User, "app": App}
     asked = [m for m in request.args.get("model", "user").split(",") if m in models]
     with current_worker().db.session() as session:
@@ -64,7 +64,7 @@ def counts() -> Response:
 
 
 def columns(app: App) -> dict[str, Any]:
-    """Show a row with all its columns, and ours: owner, version, last_updated."""
+    """Return a row with all its columns, and those beyond 2011: owner, version, last_updated."""
     return {
         "id": app.id,
         "owner_id": app.owner_id,

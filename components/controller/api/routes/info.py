@@ -19,7 +19,7 @@ VERSION, BUILD = "0.999", 2222
 
 @blueprint.get("/")
 def root() -> Response | tuple[Response, int]:
-    """Greet, or send to the page that does."""
+    """Return a greeting, or redirect to the index page."""
     config = current_worker().config
     if config.index_page:
         return Response(status=302, headers={"Location": config.index_page})
@@ -30,7 +30,7 @@ def root() -> Response | tuple[Response, int]:
 
 @blueprint.get("/info")
 def info() -> Response:
-    """Say what this is, and to a user what they have."""
+    """Return facts of the platform, and for a user the account's limits and usage."""
     controller = current_worker()
     config = controller.config
     facts: dict[str, object] = {
@@ -68,7 +68,7 @@ def offered_services() -> Response:
 
 
 def _versions() -> dict[str, str] | None:
-    """Give the runtimes there are, name to version, as the DEAs tell; None where nobody told."""
+    """Return the runtimes of the DEAs, name to version; None where no DEA has told them."""
     controller = current_worker()
     told = versions(controller.pool)
     return told if told is not None else controller.config.runtime_versions or None

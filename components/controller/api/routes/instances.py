@@ -1,4 +1,4 @@
-"""Instances of an application, their figures and their files (protocol 1.10 and 1.12)."""
+"""Routes of an application's instances, their statistics and their files (protocol 1.10 and 1.12)."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def instances(name: str) -> Response:
 
 @blueprint.get("/apps/<name>/stats")
 def stats(name: str) -> Response:
-    """Give the figures of the running instances."""
+    """Return the statistics of the running instances."""
     return jsonify(current_worker().instance_queries.stats(_handle(name)))
 
 
@@ -46,7 +46,7 @@ def crashes(name: str) -> Response:
 @blueprint.get("/apps/<name>/instances/<instance>/files", defaults={"path": ""})
 @blueprint.get("/apps/<name>/instances/<instance>/files/<any_path:path>")
 def files(name: str, instance: str, path: str) -> Response:
-    """Pass on a file or a folder's listing from the DEA that has the instance."""
+    """Return a file or a folder's listing from the DEA that has the instance."""
     app = _handle(name)
     if path == "logs/staging.log":
         text = current_worker().stagings.last_log(app.id)
@@ -88,7 +88,7 @@ def _passed_on(url: str, credentials: tuple[str, str], path: str) -> Response:
             response.headers[name] = answer.headers[name]
     if "Content-Length" in answer.headers and "Content-Encoding" not in answer.headers:
         response.headers["Content-Length"] = answer.headers["Content-Length"]
-    # Called also when the client goes before the end.
+    # Also called when the client leaves before the end.
     response.call_on_close(answer.close)
     response.call_on_close(client.close)
     return holding(response, current_worker().held.bodies)

@@ -1,4 +1,4 @@
-"""Services as `vmc` asks for them (protocol 1.13)."""
+"""Routes of services for `vmc` (protocol 1.13)."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ blueprint = Blueprint("services", __name__, url_prefix="/services")
 
 @blueprint.errorhandler(SchemaError)
 def schema_error(error: SchemaError) -> tuple[Response, int]:
-    """Answer as these calls do: no code."""
+    """Return the error in the form of these calls, without a code."""
     return jsonify({"description": str(error)}), 400
 
 
@@ -29,7 +29,7 @@ def listing() -> Response:
 
 @blueprint.post("")
 def create() -> Response:
-    """Make a service."""
+    """Create a service."""
     controller, caller = current_worker(), require_user()
     with controller.db.session() as session:
         controller.services.check_limit(session, caller)
@@ -47,7 +47,7 @@ def show(alias: str) -> Response:
 
 @blueprint.delete("/<alias>")
 def delete(alias: str) -> Response:
-    """Unbind a service everywhere and remove it."""
+    """Delete a service and its bindings."""
     caller = require_user()
     current_worker().services.unprovision(partial(service_rows.own, caller=caller, alias=alias))
     return jsonify({})
@@ -55,5 +55,5 @@ def delete(alias: str) -> Response:
 
 @blueprint.route("/<label>/tokens", methods=["POST", "DELETE"])
 def tokens(label: str) -> Response:  # noqa: ARG001 - the route's part
-    """Say what 2011 said."""
+    """Return the fixed answer of 2011."""
     return jsonify({"error": "not implemented"})

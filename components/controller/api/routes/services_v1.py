@@ -1,6 +1,6 @@
-"""Services as gateways and later clients ask for them (protocol 1.14).
+"""Routes of services for gateways and later clients (protocol 1.14).
 
-Every call says `Content-Type: application/json`, those without a body too. Gateways show their token, all others are users.
+Every call has `Content-Type: application/json`, even without a body. Gateways show their token, all others are users.
 """
 
 from __future__ import annotations
@@ -30,27 +30,27 @@ from components.controller.services.offerings import (
 )
 
 blueprint = Blueprint("services_v1", __name__, url_prefix="/services/v1")
-# A broker's own call; it says nothing of its content type.
+# A broker's own call, without a content type.
 brokered = Blueprint("brokered_services", __name__, url_prefix="/brokered_services/poc")
 _ALL = ["GET", "POST", "PUT", "DELETE"]
 
 
 @blueprint.errorhandler(SchemaError)
 def schema_error(error: SchemaError) -> tuple[Response, int]:
-    """Answer as these calls do: no code."""
+    """Return the error in the form of these calls, without a code."""
     return jsonify({"errors": str(error)}), 400
 
 
 @blueprint.before_request
 def json_only() -> None:
-    """Refuse what is not said to be JSON, in just these words."""
+    """Refuse a request that is not declared as JSON, with the text of 2011."""
     if request.headers.get("Content-Type") != "application/json":
         raise bad_request("want Content-Type: application/json")
 
 
 @blueprint.post("/offerings")
 def register() -> Response:
-    """Offer a service, or say that it is still, or no longer, offered."""
+    """Offer a service, or renew or end its offer."""
     _shown_token()
     offering = decode(json_object(), OfferingRequest)
     _gateway_of(offering.label)
@@ -62,7 +62,7 @@ def register() -> Response:
 
 @brokered.get("/offerings")
 def offered_by_the_broker() -> Response:
-    """List what the broker offers, to the broker."""
+    """List the broker's offerings, for the broker."""
     config = current_worker().config
     _shows(config.service_broker_token)
     with current_worker().db.session() as session:
@@ -77,7 +77,7 @@ def offered_by_the_broker() -> Response:
 
 @blueprint.get("/offerings/<label>")
 def show(label: str) -> Response:
-    """Show an offering to its gateway."""
+    """Show an offering, for its gateway."""
     _gateway_of(label)
     with current_worker().db.session() as session:
         return jsonify(offering_shape(service_rows.offering(session, label)))
@@ -85,7 +85,7 @@ def show(label: str) -> Response:
 
 @blueprint.delete("/offerings/<label>")
 def withdraw(label: str) -> Response:
-    """Forget an offering."""
+    """Delete an offering."""
     _gateway_of(label)
     with current_worker().db.session() as session:
         service_rows.withdraw(session, label)
@@ -94,7 +94,7 @@ def withdraw(label: str) -> Response:
 
 @blueprint.get("/offerings/<label>/handles")
 def handles(label: str) -> Response:
-    """Tell a gateway all that is its own: instances and bindings."""
+    """List the handles of a gateway: instances and bindings."""
     _gateway_of(label)
     with current_worker().db.session() as session:
         return jsonify({"handles": service_rows.handles(session, service_rows.offering(session, label))})
@@ -102,7 +102,7 @@ def handles(label: str) -> Response:
 
 @blueprint.post("/offerings/<label>/handles/<handle>")
 def update_handle(label: str, handle: str) -> Response:
-    """Take new credentials of an instance or a binding."""
+    """Store new credentials of an instance or a binding."""
     _gateway_of(label)
     given = decode(json_object(), HandleRequest)
     if given.service_id != handle:
@@ -114,7 +114,7 @@ def update_handle(label: str, handle: str) -> Response:
 
 @blueprint.post("/configurations")
 def provision() -> Response:
-    """Make an instance."""
+    """Create a service instance."""
     caller = require_user()
     made = current_worker().services.provision(caller, decode(json_object(), ProvisionRequest))
     return jsonify({"service_id": made.service_id, "data": made.data, "credentials": made.credentials})
@@ -122,7 +122,7 @@ def provision() -> Response:
 
 @blueprint.delete("/configurations/<name>")
 def unprovision(name: str) -> Response:
-    """Unbind an instance everywhere and remove it."""
+    """Delete a service instance and its bindings."""
     caller = require_user()
     current_worker().services.unprovision(partial(service_rows.by_name, caller=caller, name=name))
     return jsonify({})
@@ -130,7 +130,7 @@ def unprovision(name: str) -> Response:
 
 @blueprint.post("/bindings")
 def bind() -> Response:
-    """Bind an instance to an application."""
+    """Bind a service instance to an application."""
     caller = require_user()
     given = decode(json_object(), BindRequest)
 
@@ -143,7 +143,7 @@ def bind() -> Response:
 
 @blueprint.post("/bindings/external")
 def bind_external() -> Response:
-    """Bind somebody's instance by the token they gave."""
+    """Bind another user's service instance by its binding token."""
     caller = require_user()
     given = decode(json_object(), ExternalBindRequest)
 
@@ -156,14 +156,14 @@ def bind_external() -> Response:
 
 @blueprint.delete("/bindings/<text>")
 def unbind(text: str) -> Response:
-    """End a binding."""
+    """Delete a binding."""
     current_worker().services.unbind_token(require_user(), text, 501, forget=False)
     return jsonify({})
 
 
 @blueprint.post("/binding_tokens")
 def make_token() -> Response:
-    """Make a permission to bind an instance, for others to use."""
+    """Create a binding token, by which other users can bind a service instance."""
     caller = require_user()
     given = decode(json_object(), TokenRequest)
     with current_worker().db.session() as session:
@@ -174,7 +174,7 @@ def make_token() -> Response:
 
 @blueprint.get("/binding_tokens/<text>")
 def show_token(text: str) -> Response:
-    """Show what a token permits, to anybody who has it."""
+    """Show what a binding token permits, for any holder."""
     with current_worker().db.session() as session:
         token = service_rows.token(session, text, 502)
         return jsonify({"service_id": token.config.name, "binding_options": token.binding_options})
@@ -182,7 +182,7 @@ def show_token(text: str) -> Response:
 
 @blueprint.delete("/binding_tokens/<text>")
 def forget_token(text: str) -> Response:
-    """Take a permission back, and end what was bound by it."""
+    """Delete a binding token and the bindings made by it."""
     current_worker().services.unbind_token(require_user(), text, 502, forget=True)
     return jsonify({})
 
@@ -192,13 +192,13 @@ def forget_token(text: str) -> Response:
 @blueprint.route("/configurations/<name>/serialized/<path:rest>", methods=_ALL)
 @blueprint.route("/configurations/<name>/jobs/<path:rest>", methods=_ALL)
 def lifecycle(name: str, rest: str = "") -> Response:  # noqa: ARG001 - the route's parts
-    """Say that snapshots, export and import are not there."""
+    """Refuse snapshots, export and import, which are not implemented."""
     require_user()
     raise ApiError(505, "lifecycle")
 
 
 def _shown_token() -> str:
-    """Give the token a gateway shows.
+    """Return the token of a gateway's request.
 
     Raises:
         ApiError: 200.
@@ -207,13 +207,13 @@ def _shown_token() -> str:
     if not token:
         raise denied()
     ours = [t for t in (*config.service_tokens.values(), config.service_broker_token) if t]
-    # Only the label, in the body, says whose token it has to be.
+    # Only the label, in the body, determines the vendor whose token it must be.
     known(shown=any(hmac.compare_digest(one.encode(), token.encode()) for one in ours))
     return token
 
 
 def _gateway_of(label: str) -> None:
-    """Refuse all but the gateway of that offering's vendor.
+    """Refuse all callers but the gateway of that offering's vendor.
 
     Raises:
         ApiError: 200.

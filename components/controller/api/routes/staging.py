@@ -1,4 +1,4 @@
-"""What stagers and DEAs fetch and deliver (protocol 7.5 and 8.2)."""
+"""Routes of packages and droplets for stagers and DEAs (protocol 7.5 and 8.2)."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ logger = log.get(__name__)
 
 @blueprint.get("/staged_droplets/<int:app_id>/<digest>")
 def droplet(app_id: int, digest: str) -> Response:
-    """Give a droplet to a DEA; it shows no password, so its address is its word."""
+    """Return a droplet to a DEA, which is known by its address alone."""
     controller = current_worker()
     with controller.db.session() as session:
         app = app_rows.by_id(session, app_id)
@@ -44,7 +44,7 @@ def droplet(app_id: int, digest: str) -> Response:
 
 @blueprint.get("/staging/app/<int:app_id>")
 def package(app_id: int) -> Response:
-    """Give an application's package to a stager."""
+    """Return an application's package to a stager."""
     controller = current_worker()
     refusal = check_basic_auth(controller.config.staging_user, controller.config.staging_password)
     if refusal is not None:
@@ -59,7 +59,7 @@ def package(app_id: int) -> Response:
 
 @blueprint.post("/staging/droplet/<int:app_id>/<upload_id>")
 def deliver(app_id: int, upload_id: str) -> Response:
-    """Take a droplet from a stager, once."""
+    """Store a droplet from a stager, once."""
     controller = current_worker()
     refusal = check_basic_auth(controller.config.staging_user, controller.config.staging_password)
     if refusal is not None:

@@ -20,13 +20,13 @@ blueprint = Blueprint("status", __name__)
 
 @blueprint.get("/healthz")
 def healthz() -> Response:
-    """Alive."""
+    """Return that the process is alive."""
     return Response("ok\n", mimetype="text/plain")
 
 
 @blueprint.get("/readyz")
 def readyz() -> tuple[Response, int]:
-    """Fit to serve, or why not."""
+    """Return readiness, or the reasons against serving."""
     reasons = problems(current_worker())
     answer = {"ready": not reasons, "reasons": reasons, "release": release()}
     return jsonify(answer), 503 if reasons else 200
@@ -34,7 +34,7 @@ def readyz() -> tuple[Response, int]:
 
 @blueprint.get("/varz")
 def varz() -> Response:
-    """Give the figures a collector of 2011 reads."""
+    """Return the figures for a collector of 2011."""
     controller = current_worker()
     refusal = _status_only()
     if refusal is not None:
@@ -56,7 +56,7 @@ def varz() -> Response:
 
 @blueprint.get("/metrics")
 def metrics() -> Response:
-    """Give the metrics of all workers together."""
+    """Return the metrics of all workers together."""
     refusal = _status_only()
     if refusal is not None:
         return refusal
@@ -68,7 +68,7 @@ def metrics() -> Response:
 
 
 def problems(controller: Controller) -> list[str]:
-    """Give the reasons against serving."""
+    """Return the reasons against serving."""
     found = []
     if controller.stopping.is_set():
         found.append("this controller is being stopped")

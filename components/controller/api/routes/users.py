@@ -1,4 +1,4 @@
-"""Users and tokens (protocol 1.6)."""
+"""Routes of users and tokens (protocol 1.6)."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ blueprint = Blueprint("users", __name__)
 
 @blueprint.get("/users")
 def listing() -> Response:
-    """List everybody, for administrators."""
+    """List all users, for administrators."""
     require_admin()
     with current_worker().db.session() as session:
         people = session.scalars(select(User).order_by(User.email).options(selectinload(User.apps)))
@@ -55,7 +55,7 @@ def listing() -> Response:
 
 @blueprint.post("/users")
 def create() -> Response:
-    """Register."""
+    """Register a user."""
     controller = current_worker()
     caller: Caller | None = g.caller
     by_admin = caller is not None and caller.admin
@@ -66,7 +66,7 @@ def create() -> Response:
         at_the_door(controller.limits, network)
     email, password = _text("email"), _text("password")
     if not by_admin:
-        # Kept whatever becomes of it, and its row is not locked while the password is hashed.
+        # The count stays whatever the result, and its row is not locked while the password is hashed.
         with controller.db.asking() as asked:
             count_registration(controller, asked, network)
     with controller.db.session() as session:
@@ -78,7 +78,7 @@ def create() -> Response:
 
 @blueprint.post("/users/<path:email>/tokens")
 def token(email: str) -> Response:
-    """Log in; an administrator gets anyone's token without a password."""
+    """Return a token for a password; an administrator gets any user's token without one."""
     controller = current_worker()
     caller: Caller | None = g.caller
     by_admin = caller is not None and caller.admin
@@ -96,7 +96,7 @@ def token(email: str) -> Response:
     try:
         good = _matches(stored, given) if stored is None or not by_admin else True
     except TooManyError:
-        # The password was not looked at.
+        # The password was not checked.
         if attempt is not None:
             attempt.forgive()
         raise
@@ -105,7 +105,7 @@ def token(email: str) -> Response:
             attempt.count()
         raise denied()
     if attempt is not None:
-        # Only those that fail count.
+        # Only failed attempts count.
         attempt.forgive()
         attempt.welcome()
     return jsonify({"token": controller.tokens.make(known, epoch)})
@@ -113,7 +113,7 @@ def token(email: str) -> Response:
 
 @blueprint.get("/users/<path:email>")
 def show(email: str) -> Response:
-    """Show oneself; anyone, to an administrator."""
+    """Show the caller's account, or for an administrator any user's."""
     caller = require_user()
     if email.lower() != caller.email and not caller.admin:
         raise denied()
@@ -126,9 +126,9 @@ def show(email: str) -> Response:
 
 @blueprint.put("/users/<path:email>")
 def change(email: str) -> Response:
-    """Change one's own password; anyone's, as an administrator. Tokens issued so far are void.
+    """Change the caller's password, or as an administrator any user's; earlier tokens become void.
 
-    But for the one that asks: clients of 2011 go on with it (protocol 1.2).
+    The token of the request itself stays valid: clients of 2011 go on with it (protocol 1.2).
     """
     caller, controller = require_user(), current_worker()
     if email.lower() != caller.email and not caller.admin:
@@ -171,7 +171,7 @@ def remove(email: str) -> Response:
 
 def _matches(stored: str | None, given: object) -> bool:
     if stored is None:
-        # As long as a wrong password takes: the answer does not tell who exists.
+        # The same time as for a wrong password: the answer does not reveal whether the user exists.
         hash_password("nobody")
         return False
     return isinstance(given, str) and verify_password(stored, given)

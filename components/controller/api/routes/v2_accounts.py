@@ -1,4 +1,4 @@
-"""Accounts beyond 2011: the list of them, what they may use, and the end of all their tokens (docs/platform.md)."""
+"""Routes of accounts beyond 2011: their list, their quotas, and the revocation of their tokens (docs/platform.md)."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _KIND = "users"
 
 @blueprint.get("")
 def listing() -> Response:
-    """List the accounts, with what they may use and what they do use; for administrators."""
+    """List the accounts with their quotas and usage, for administrators."""
     require_admin()
     cursors = current_worker().cursors
     query = Query(request.args, ("limit", "after"))
@@ -45,7 +45,7 @@ def listing() -> Response:
 
 @blueprint.get("/<email>/quota")
 def show_quota(email: str) -> Response:
-    """Show what an account may use: one's own; anyone's, to an administrator."""
+    """Show the quota of the caller's account, or for an administrator of any account."""
     controller = current_worker()
     with controller.db.session() as session:
         found = _account(session, email)
@@ -54,7 +54,7 @@ def show_quota(email: str) -> Response:
 
 @blueprint.put("/<email>/quota")
 def change_quota(email: str) -> Response:
-    """Set what an account may use, for administrators; null goes back to the platform's default."""
+    """Set an account's quota, for administrators; null restores the platform's default."""
     require_admin()
     controller, body = current_worker(), json_object()
     with controller.db.session() as session:
@@ -66,7 +66,7 @@ def change_quota(email: str) -> Response:
 
 @blueprint.delete("/<email>/tokens")
 def revoke(email: str) -> Response:
-    """Make all tokens of an account void, the one that asks included; anyone's, as an administrator."""
+    """Revoke all tokens of the caller's account, this request's included, or as an administrator of any account."""
     with current_worker().db.session() as session:
         void_tokens(_account(session, email))
     return empty_response(204)

@@ -1,4 +1,4 @@
-"""Ours beyond 2011, of one application: its rolling update, its revisions, and the way back (docs/platform.md)."""
+"""Routes of an application beyond 2011: its rolling update, its revisions, and the rollback (docs/platform.md)."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from components.controller.requests.query import members, whole
 from components.controller.rolling_updates import rows as update_rows
 
 blueprint = Blueprint("v2_apps", __name__, url_prefix="/v2/apps")
-# What its column holds.
+# The largest value of the column.
 MOST_REVISION = (1 << 31) - 1
 _PARTS = {
     "staging": ("framework", "runtime", "command", "model", "stack"),
@@ -25,13 +25,13 @@ _PARTS = {
 
 @blueprint.get("/<name>/update")
 def update(name: str) -> Response:
-    """Show the last rolling update; one that never had any shows what runs."""
+    """Show the last rolling update, or without one the running version."""
     return jsonify(_shown(name))
 
 
 @blueprint.put("/<name>/update")
 def change_and_roll(name: str) -> Response:
-    """Change an application and bring the change to its instances by a rolling update, in one step."""
+    """Change an application and begin the rolling update of its instances, in one step."""
     caller, body = require_user(), json_object()
     for part, known in _PARTS.items():
         if isinstance(given := body.get(part), dict):
@@ -44,7 +44,7 @@ def change_and_roll(name: str) -> Response:
 
 @blueprint.get("/<name>/revisions")
 def listing(name: str) -> Response:
-    """List the droplets an application was started with, newest first."""
+    """List an application's revisions, newest first."""
     controller, caller = current_worker(), require_user()
     with controller.db.session() as session:
         app = app_rows.find(session, caller, name)
@@ -54,7 +54,7 @@ def listing(name: str) -> Response:
 
 @blueprint.post("/<name>/rollback")
 def roll_back(name: str) -> Response:
-    """Go back to a revision: a rolling update without staging, or, stopped, a change of droplet."""
+    """Return to a revision: by a rolling update without staging, or for a stopped application by a change of droplet."""
     caller, number = require_user(), whole(json_object(), "revision", None, 1, MOST_REVISION)
     rolls = current_worker().lifecycle.roll_back(caller, name, number)
     response = jsonify(_shown(name))

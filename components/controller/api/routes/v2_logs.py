@@ -1,4 +1,4 @@
-"""Lines of instances, and the platform's own (docs/platform.md)."""
+"""Routes of log lines: those of instances, and the platform's own (docs/platform.md)."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _FAR = 1e11
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """A reader's wish; `place` is None for one who has just come."""
+    """The parameters of a request for lines; `place` is None for a first request."""
 
     tail: int
     wait: float
@@ -36,7 +36,7 @@ class Asked:
 
 @blueprint.get("/apps/<name>/logs")
 def app_logs(name: str) -> Response:
-    """Give the last lines of an application's instances, or what came after a cursor."""
+    """Return the last lines of an application's instances, or those after a cursor."""
     controller, caller = current_worker(), require_user()
     with controller.db.session() as session:
         app = app_rows.handle(app_rows.find(session, caller, name))
@@ -49,7 +49,7 @@ def app_logs(name: str) -> Response:
 
 @blueprint.get("/logs")
 def platform() -> Response:
-    """Give the last lines of the platform's components, oldest first; for administrators."""
+    """Return the last lines of the platform's components, oldest first; for administrators."""
     require_admin()
     query = Query(request.args, ("component", "host", "since", "level", "contains", "limit"))
     limit = query.number("limit", 200, 1, MOST_PLATFORM_LINES)
@@ -70,11 +70,11 @@ def platform() -> Response:
 
 
 def asked_for(kind: str, known: tuple[str, ...]) -> Asked:
-    """Read what a request for lines asks.
+    """Return the parameters of a request for lines.
 
     Args:
         kind: of its cursors.
-        known: the parameters it may have.
+        known: the permitted parameters.
 
     Raises:
         ApiError: 100, naming the parameter.
@@ -95,7 +95,7 @@ def asked_for(kind: str, known: tuple[str, ...]) -> Asked:
 
 
 def read(asked: Asked, sources: list[Source]) -> Reading:
-    """Give the last lines, or what came after a reader's place."""
+    """Return the last lines, or those after a reader's place."""
     reader = current_worker().log_reader
     if asked.place is None:
         return reader.tail(sources, asked.tail)
@@ -103,6 +103,6 @@ def read(asked: Asked, sources: list[Source]) -> Reading:
 
 
 def shown(kind: str, reading: Reading) -> dict[str, Any]:
-    """Show an answer, with the cursor to go on from."""
+    """Return the answer's JSON, with the cursor of the next request."""
     cursor = current_worker().cursors.make(kind, reading.place)
     return {"lines": reading.lines, "missed": reading.missed, "cursor": cursor}

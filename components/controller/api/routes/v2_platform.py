@@ -1,4 +1,4 @@
-"""Ours beyond 2011 (docs/platform.md): leases, machines, the staging log, who asks."""
+"""Routes beyond 2011 (docs/platform.md): leases, machines, the staging log, the caller."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _NAME = re.compile(r"[a-z0-9_.-]{1,64}")
 
 @blueprint.put("/leases/<name>")
 def take_lease(name: str) -> Response | tuple[Response, int]:
-    """Take or renew a lease: 200 when it is the asker's, else 409, with its holder."""
+    """Take or renew a lease: 200 when the caller holds it, else 409, with its holder."""
     refusal = _bulk_only()
     if refusal is not None:
         return refusal
@@ -44,7 +44,7 @@ def take_lease(name: str) -> Response | tuple[Response, int]:
 
 @blueprint.delete("/leases/<name>")
 def give_back_lease(name: str) -> Response | tuple[Response, int]:
-    """Give a lease back; one that is free already is no error."""
+    """Release a lease; one that is free already is no error."""
     refusal = _bulk_only()
     if refusal is not None:
         return refusal
@@ -56,7 +56,7 @@ def give_back_lease(name: str) -> Response | tuple[Response, int]:
 
 @blueprint.get("/me")
 def me() -> Response:
-    """Say who asks: what other daemons have a token vouched for by."""
+    """Return the caller; other daemons verify a token by this."""
     caller = require_user()
     return jsonify({"email": caller.email, "admin": caller.admin})
 
@@ -71,7 +71,7 @@ def pool() -> Response:
 
 @blueprint.get("/apps/<name>/staging_log")
 def staging_log(name: str) -> Response:
-    """Give the log of the last staging, also while it runs."""
+    """Return the log of the last staging, also while it runs."""
     controller, caller = current_worker(), require_user()
     with controller.db.session() as session:
         app_id = app_rows.find(session, caller, name).id
@@ -88,7 +88,7 @@ def _bulk_only() -> Response | None:
 
 
 def _holder(*more: str) -> str:
-    """Return who asks for a lease; nothing else is asked but `more`."""
+    """Return the holder in a request for a lease; it may have no other members but `more`."""
     Query(request.args, ())
     holder = members(json_object(), ("holder", *more)).get("holder")
     if not isinstance(holder, str) or not 1 <= len(holder) <= 128:

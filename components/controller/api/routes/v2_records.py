@@ -1,4 +1,4 @@
-"""Applications by pages, events, usage, and the description of all routes (docs/platform.md)."""
+"""Routes of records: pages of applications, events, usage, and the description of all routes (docs/platform.md)."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _FAR = 1e11
 
 @blueprint.get("/apps")
 def applications() -> Response:
-    """List applications by name; an administrator may ask for another's, or for all."""
+    """List the caller's applications by name, or for an administrator another user's or all."""
     controller, caller = current_worker(), require_user()
     query = Query(request.args, ("limit", "after", "owner", "all"))
     limit = query.number("limit", PAGE, 1, LARGEST_PAGE)
@@ -61,7 +61,7 @@ def applications() -> Response:
 
 @blueprint.get("/events")
 def happened() -> Response:
-    """List what was changed, newest first: one's own, all to an administrator."""
+    """List events, newest first: the caller's own, or for an administrator all."""
     controller, caller = current_worker(), require_user()
     query = Query(request.args, ("app", "user", "since", "limit", "after"))
     limit = query.number("limit", PAGE, 1, LARGEST_PAGE)
@@ -84,7 +84,7 @@ def happened() -> Response:
 
 @blueprint.get("/usage")
 def used() -> Response:
-    """Give what was reserved and used, by day, user and application, as JSON or CSV: one's own, all to an administrator."""
+    """Return usage by day, user and application, as JSON or CSV: the caller's own, or for an administrator all."""
     controller, caller = current_worker(), require_user()
     query = Query(request.args, ("from", "to", "user", "app", "format"))
     today = dt.datetime.fromtimestamp(time.time(), dt.UTC).date()
@@ -114,7 +114,7 @@ def used() -> Response:
 
 @blueprint.get("/openapi.json")
 def described() -> Response:
-    """Describe every route, those of 2011 too, as OpenAPI 3.1."""
+    """Return the OpenAPI 3.1 description of every route, those of 2011 included."""
     return jsonify(openapi.describe(current_app, current_worker().config.api))
 
 

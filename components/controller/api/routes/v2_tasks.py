@@ -1,4 +1,4 @@
-"""One-off tasks of an application, and their lines (docs/platform.md)."""
+"""Routes of an application's one-off tasks and their lines (docs/platform.md)."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from components.controller.db.models_records import TASK_OPEN
 from components.controller.logs.merge import Line, Reading, Source, Window, joined, merge, newest
 
 blueprint = Blueprint("v2_tasks", __name__, url_prefix="/v2/apps/<name>/tasks")
-# Answers of a DEA that are joined into one.
+# The most answers of a DEA that are joined into one.
 MOST_ANSWERS = 20
 
 
@@ -34,13 +34,13 @@ def show(name: str, id_: str) -> Response:
 
 @blueprint.delete("/<id_>")
 def stop(name: str, id_: str) -> Response:
-    """End a task; one that has ended stays as it is."""
+    """Stop a task; one that has ended stays as it is."""
     return jsonify(current_worker().tasks.stop(require_user(), name, id_))
 
 
 @blueprint.get("/<id_>/logs")
 def logs(name: str, id_: str) -> Response:
-    """Give the last lines of a task, or what came after a cursor; once its DEA has them no more, from the tail that is kept."""
+    """Return the last lines of a task, or those after a cursor; once its DEA has dropped them, those of the stored tail."""
     known = current_worker().tasks.log_of(require_user(), name, id_)
     kind = f"task {id_[:32]}"
     asked = asked_for(kind, ("tail", "cursor", "wait"))
@@ -50,19 +50,19 @@ def logs(name: str, id_: str) -> Response:
     if known.state in TASK_OPEN:
         reading = read(asked, sources)
     else:
-        # Nothing will come any more.
+        # No further lines will come.
         reading = _last(Asked(asked.tail, 0.0, asked.place, None), source, known.tail)
-    # As it was before the lines were read: those of one that ends meanwhile come with the next answer.
+    # The state before the lines were read: the lines of a task that ends meanwhile come with the next answer.
     return jsonify({**shown(kind, reading), "state": known.state})
 
 
 def _last(asked: Asked, source: Source, tail: str) -> Reading:
-    """Give all that is left of a task that has ended: who hears of the end has heard all."""
+    """Return the remaining lines of an ended task, so that a reader that learns of the end has all lines."""
     reading = read(asked, [source] if source.uri else [])
     if not reading.answered:
         texts = tail.splitlines()
         lines = [Line(n, 0.0, "stdout", text) for n, text in enumerate(texts, 1)]
-        # Its first line is taken for the task's first.
+        # Its first line is treated as the task's first.
         window = Window(source.instance, 1, len(texts), lines)
         if asked.place is None:
             return newest([(source, window)], asked.tail)
