@@ -1,4 +1,4 @@
-"""Who asks: passwords, tokens, and the user of a request (protocol 1.1 and 1.2)."""
+"""Authentication: passwords, tokens, and the user of a request (protocol 1.1 and 1.2)."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from components.controller.requests.rate_limit import TooManyError
 
 logger = log.get(__name__)
 _HASHER = argon2.PasswordHasher()
-# Tokens whose signature a process does not check anew, and how long they may be: what anyone sends must not fill it.
+# The number and length of tokens whose verified content a process remembers: requests of strangers must not fill its memory.
 _REMEMBERED, _LONGEST_REMEMBERED = 4096, 1024
 _ACCOUNT = select(User.id, User.email, User.admin, User.token_epoch, User.token_kept).where(
     User.email == bindparam("email")
@@ -37,7 +37,7 @@ _ACCOUNT = select(User.id, User.email, User.admin, User.token_epoch, User.token_
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """The user a request acts as. `by` is the administrator who acts for them, or None."""
+    """The user as which a request acts. `by` is the administrator that acts for the user, or None."""
 
     id: int
     email: str
@@ -46,12 +46,12 @@ class Caller:
 
 
 class Hashing:
-    """Room for few at a time: each password takes 64 MiB and a core for a moment, whoever sends it.
+    """A bound of concurrent password hashes: each takes 64 MiB and a core for a moment.
 
     Args:
-        at_once: how many are worked on.
-        waiting: how many may wait beside those: each holds a thread that serves.
-        patience: seconds that one waits.
+        at_once: the number of concurrent hashes.
+        waiting: the number of callers that may wait besides: each holds a thread of the server.
+        patience: seconds that a caller waits.
     """
 
     def __init__(self, at_once: int, waiting: int, patience: float) -> None:
@@ -64,7 +64,7 @@ class Hashing:
         """Take a place.
 
         Raises:
-            TooManyError: there is none.
+            TooManyError: there is no place.
         """
         if not self._queue.acquire(blocking=False):
             raise TooManyError(1)
@@ -93,7 +93,7 @@ def hash_password(password: str) -> str:
 
 
 def verify_password(stored: str, password: str) -> bool:
-    """Compare a password with its stored hash.
+    """Return whether a password matches its stored hash.
 
     Raises:
         TooManyError: too many passwords are being hashed.
@@ -106,7 +106,7 @@ def verify_password(stored: str, password: str) -> bool:
 
 
 class Tokens:
-    """Makes and reads tokens: one word, safe in a header and in JSON, opaque to clients.
+    """The maker and reader of tokens: one word, safe in a header and in JSON, opaque to clients.
 
     Args:
         keys: the first signs, all verify: a key is replaced by putting the new one in front.
@@ -115,20 +115,20 @@ class Tokens:
 
     def __init__(self, keys: list[str], lifetime: int) -> None:
         self._lifetime = lifetime
-        # The library wants the signing key last.
+        # The library expects the signing key last.
         self._serializer = URLSafeSerializer(list(reversed(keys)), salt="ingot token")
-        # What a token says never changes; whether it still holds is asked every time.
+        # The content of a token never changes; its validity is checked at every request.
         self._said = functools.lru_cache(_REMEMBERED)(self._open)
 
     def make(self, email: str, epoch: int = 0, now: float | None = None) -> str:
-        """Make a token for a user, good while their epoch is this one."""
+        """Return a token for a user, valid while the user's epoch is this one."""
         until = int(time.time() if now is None else now) + self._lifetime
-        # Controllers of the release before know no epoch: who never chose one gets what those read.
+        # Controllers of the previous release know no epoch: users without one get a token that those can read.
         text = self._serializer.dumps([email, until, epoch] if epoch else [email, until])
         return text if isinstance(text, str) else text.decode()
 
     def read(self, token: str, now: float | None = None) -> tuple[str, int] | None:
-        """Return the email and the epoch of a token that is ours and has not expired, else None."""
+        """Return the email and the epoch of a token with a valid signature that has not expired, else None."""
         said = (self._said if len(token) <= _LONGEST_REMEMBERED else self._open)(token)
         if said is None:
             return None
@@ -147,7 +147,7 @@ class Tokens:
 
 
 def caller_of(asked: Connection, request: Request, tokens: Tokens, config: ControllerConfig) -> Caller | None:
-    """Find out who asks; None for an anonymous one, and for a token that does not hold (protocol 1.1).
+    """Return the caller of a request; None without a token, and for an invalid one (protocol 1.1).
 
     Raises:
         ApiError: 200, 201 for PROXY-USER misused; 202 where HTTPS is demanded.
@@ -178,17 +178,17 @@ def caller_of(asked: Connection, request: Request, tokens: Tokens, config: Contr
 
 
 def _account(asked: Connection, email: str) -> Any:
-    # Every request asks this: four columns, and no object that is kept.
+    # Every request makes this query: four columns, without a mapped object.
     return asked.execute(_ACCOUNT, {"email": email.strip().lower()}).one_or_none()
 
 
 def new_epoch() -> int:
-    """Choose an epoch: with it, all tokens made before are void. Random, so that who is added anew gets another one."""
+    """Return an epoch, which makes all earlier tokens void; random, so that a user who is added again gets another one."""
     return 1 + secrets.randbelow(1 << 52)
 
 
 def void_tokens(user: User, keep: str | None = None) -> None:
-    """Make all tokens of a user void, but one."""
+    """Make all tokens of a user void, except `keep`."""
     user.token_epoch = new_epoch()
     user.token_kept = fingerprint(keep) if keep else None
 
@@ -205,17 +205,17 @@ def _holds(user: User, token: str, epoch: int) -> bool:
 
 
 def find_user(session: Session, email: str) -> User | None:
-    """Return the user of that email."""
+    """Return the user with that email; None where there is none."""
     return session.scalars(select(User).where(User.email == email.strip().lower())).one_or_none()
 
 
 def add_user(
     session: Session, email: str, password: str, *, admin: bool = False, registered: bool = False
 ) -> User:
-    """Add a user; `registered` where they do so themselves.
+    """Add a user; `registered` marks a user who registers without an administrator.
 
     Raises:
-        ApiError: 100 for an email that is none or is taken, or an empty password.
+        ApiError: 100 for an email that is invalid or taken, or an empty password.
     """
     email = email.strip().lower()
     name, at, host = email.partition("@")

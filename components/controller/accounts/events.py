@@ -1,4 +1,4 @@
-"""Events as rows: which ones are asked for, how they are shown, and when they are forgotten."""
+"""Events as rows: their query, their JSON, and their removal."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from components.controller.db.database import Database
 from components.controller.db.models import Event
 
 _DAY = 86400.0
-# The name of a caller without one whose call is refused.
+# The name of an anonymous caller in the event of a refused call.
 NOBODY = "anonymous"
-# Anybody in the world can add to these: they must not fill ccdb, nor push out what users did.
+# Strangers can cause these events: they must neither fill ccdb nor displace the events of users.
 MOST_REFUSED = 100_000
 _AT_THE_DOOR = and_(
     Event.status >= 400,
@@ -26,12 +26,12 @@ _AT_THE_DOOR = and_(
 def matching(
     *, own: str | None, user: str | None, app: str | None, since: float, before: int | None
 ) -> Select[Event]:
-    """Give the query for events, newest first.
+    """Return the query for events, newest first.
 
     Args:
-        own: only what this account did, or was done in its name.
-        user: only what this account did.
-        app: only what happened to applications of this name.
+        own: only calls of this account, or in its name.
+        user: only calls of this account.
+        app: only events of applications of this name.
         since: seconds since 1970.
         before: only events with smaller ids.
     """
@@ -48,18 +48,18 @@ def matching(
 
 
 def prune(db: Database, days: int, now: float) -> None:
-    """Forget events older than that.
+    """Delete the events that are older than some days.
 
     Args:
         db: ccdb.
-        days: how long events are kept.
+        days: the age up to which events are kept.
         now: seconds since 1970.
     """
     db.prune(Event, Event.at < now - days * _DAY)
 
 
 def prune_refused(db: Database) -> None:
-    """Forget all but the newest calls that somebody without a name was refused."""
+    """Delete the events of refused anonymous calls but for the newest."""
     with db.session() as session:
         last = session.scalar(
             select(Event.id).where(_AT_THE_DOOR).order_by(Event.id.desc()).offset(MOST_REFUSED).limit(1)
@@ -69,7 +69,7 @@ def prune_refused(db: Database) -> None:
 
 
 def shape(event: Event) -> dict[str, Any]:
-    """Show an event (docs/platform.md)."""
+    """Return an event's JSON (docs/platform.md)."""
     return {
         "id": event.id,
         "at": round(event.at, 3),

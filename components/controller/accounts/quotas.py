@@ -1,4 +1,4 @@
-"""What an account may use and what it uses: the platform's defaults, its own limits over them, and its sums."""
+"""Quotas and usage of accounts: the platform's defaults, an account's own limits over them, and its sums."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from components.controller.db.models_records import TASK_OPEN, Quota, Task
 from components.controller.errors import ApiError
 from components.controller.requests.query import members, whole
 
-# Those of 2011, which `/info` shows, and all.
+# The limits of 2011, which `/info` shows, and all limits.
 OLD_NAMES = ("memory", "apps", "app_uris", "services")
 NAMES = (*OLD_NAMES, "instances", "disk", "routes", "builds", "storage")
 MOST = 1 << 30
-# The code of the error.
+# The code of the error for too many builds.
 TOO_MANY_BUILDS = 606
 _LOCK = select(User.id).where(User.id == bindparam("user_id")).with_for_update()
 _STARTED = (App.state == STARTED) & (App.id != bindparam("without"))
-# Open tasks are few, and asked for once.
+# Open tasks are few, and read once.
 _TASKS = (
     select(
         App.owner_id,
@@ -47,7 +47,7 @@ _ROUTES = (
     .join(App, App.id == Route.app_id)
     .where(App.owner_id == User.id, App.id != bindparam("without"))
 )
-# All of it at once: every application that is shown, made or changed asks one part of it or another.
+# One query for all: every call that shows, makes or changes an application needs some part of it.
 _STANDING = (
     select(
         User.admin,
@@ -102,7 +102,7 @@ _BUILDS = (
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """What an account has. `memory`, `instances` and `disk` (MB): of its `started` applications and its open tasks."""
+    """An account's usage. `memory`, `instances` and `disk` (MB): of its `started` applications and its open tasks."""
 
     capacity: Capacity
     admin: bool
@@ -117,14 +117,14 @@ class Standing:
 
 
 def lock(asked: Connection, user_id: int) -> bool:
-    """Hold an account until the transaction ends: what it has is kept by one request at a time. False: it is gone."""
+    """Lock an account until the transaction ends, so that one request at a time changes its usage; False where it is gone."""
     return asked.execute(_LOCK, {"user_id": user_id}).one_or_none() is not None
 
 
 def standing(
     asked: Connection, config: ControllerConfig, user_id: int, *, without: int | None = None
 ) -> Standing:
-    """Give what an account has and may have, what the application `without` uses left out of the sums.
+    """Return an account's usage and limits; the sums leave out the application `without`.
 
     Raises:
         ApiError: 201 for an account that is gone.
@@ -149,7 +149,7 @@ def standing(
 
 
 def limits(session: Session, config: ControllerConfig, user_id: int, *, admin: bool) -> Capacity:
-    """Give an account's limits."""
+    """Return an account's limits."""
     own = session.get(Quota, user_id)
     return _effective(config, {name: getattr(own, name) for name in NAMES} if own else {}, admin=admin)
 
@@ -161,7 +161,7 @@ def _effective(config: ControllerConfig, own: Mapping[str, int | None], *, admin
 
 
 def change(session: Session, user_id: int, body: Mapping[str, Any]) -> None:
-    """Write an account's own limits: those named change, null goes back to the platform's default.
+    """Write an account's own limits: those in the body change, null restores the platform's default.
 
     Raises:
         ApiError: 100, naming the member.
@@ -177,16 +177,16 @@ def change(session: Session, user_id: int, body: Mapping[str, Any]) -> None:
 
 
 def shape(capacity: Capacity, names: tuple[str, ...] = NAMES) -> dict[str, int]:
-    """Show limits, MB and counts."""
+    """Return the JSON of limits, MB and counts."""
     return {name: getattr(capacity, name) for name in names}
 
 
 def check_registered(
     db: Database, session: Session, config: ControllerConfig, memory: int, instances: int
 ) -> None:
-    """Say whether all accounts that registered themselves together may run so much more; one that runs nothing more may.
+    """Check that all self-registered accounts together may run so much more; a change that adds nothing always passes.
 
-    Until the transaction ends nobody else of them is judged. The application and its owner are locked before.
+    The check of another such account waits until the transaction ends. The application and its owner are locked before.
 
     Raises:
         ApiError: 607.
@@ -204,7 +204,7 @@ def check_registered(
 
 
 def check_registration(asked: Connection, config: ControllerConfig) -> None:
-    """Say whether one more may register.
+    """Check that one more account may register.
 
     Raises:
         ApiError: 607.
@@ -214,13 +214,13 @@ def check_registration(asked: Connection, config: ControllerConfig) -> None:
 
 
 def check_builds(asked: Connection, app: App, most: int, since: float) -> None:
-    """Say whether an owner may have one more application built; the owner's row is locked, so that one is counted after another.
+    """Check that an owner may run one more build; the lock of the owner's row makes concurrent builds count one by one.
 
     Args:
         asked: the transaction.
-        app: the one that is to be built.
-        most: how many builds the owner may have at a time.
-        since: builds that nobody has renewed since then are over.
+        app: the application of the new build.
+        most: the number of builds that the owner may run at a time.
+        since: builds that were not renewed since then are over.
 
     Raises:
         ApiError: 606.

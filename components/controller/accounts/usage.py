@@ -1,4 +1,4 @@
-"""Usage statistics: samples of DEAs and routers added to the day's rows, and the days as JSON or CSV."""
+"""Usage statistics: sums of DEAs' and routers' samples by day, as JSON or CSV."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from components.controller.db.database import Database
 from components.controller.db.models import App, User
 from components.controller.db.models_records import UsageDay
 
-# A sample that says more than that is not believed: seconds it covers, seconds its clock may be off, MB, cores.
+# The bounds of a credible sample: seconds it covers, seconds by which its clock may be off, MB, cores.
 MOST_SECONDS = 3600.0
 MOST_SKEW = 2 * 86400.0
 MOST_MB = 1 << 24
@@ -42,7 +42,7 @@ logger = log.get(__name__)
 
 
 def of_dea(message: DeaUsage) -> dict[int, dict[str, float]]:
-    """Give what a DEA's sample adds to each application (pure); what makes no sense adds nothing."""
+    """Return the amounts that a DEA's sample adds to each application (pure); incredible values add nothing."""
     if not _between(message.seconds, MOST_SECONDS):
         return {}
     found: dict[int, dict[str, float]] = {}
@@ -63,7 +63,7 @@ def of_dea(message: DeaUsage) -> dict[int, dict[str, float]]:
 
 
 def of_router(message: RouterUsage) -> dict[int, dict[str, float]]:
-    """Give what a router's sample adds to each application (pure); what makes no sense adds nothing."""
+    """Return the amounts that a router's sample adds to each application (pure); incredible values add nothing."""
     return {
         app: {"requests": count}
         for app, count in ((whole_number(name), count) for name, count in message.requests.items())
@@ -72,20 +72,20 @@ def of_router(message: RouterUsage) -> dict[int, dict[str, float]]:
 
 
 def day_of(at: float, now: float) -> str:
-    """Give the day (UTC) a sample belongs to; one from a clock that is far off belongs to today."""
+    """Return the day (UTC) of a sample; one from a clock that is far off belongs to today."""
     when = at if abs(at - now) <= MOST_SKEW else now
     return dt.datetime.fromtimestamp(when, dt.UTC).date().isoformat()
 
 
 def add(db: Database, day: str, sums: Mapping[int, Mapping[str, float]]) -> None:
-    """Add to the day's rows, in one statement each; applications nobody has are left out."""
+    """Add to the day's rows, in one statement each; applications that do not exist are left out."""
     known = {id_ for id_ in sums if 0 < id_ < 1 << 62}
     if not known:
         return
     insert = postgresql.insert if db.postgresql else sqlite.insert
     with db.session() as session:
         query = select(App.id, App.name, User.id, User.email).join(User, User.id == App.owner_id)
-        # Always in the same order: two controllers that add at once wait for each other, not in a circle.
+        # Always in the same order, so that two controllers that add at once cannot deadlock.
         for id_, name, user_id, email in session.execute(query.where(App.id.in_(known)).order_by(App.id)):
             more = {key: sums[id_].get(key, 0) for key in _SUMS}
             row = insert(UsageDay).values(day=day, app_id=id_, user_id=user_id, email=email, app=name, **more)
@@ -99,7 +99,7 @@ def add(db: Database, day: str, sums: Mapping[int, Mapping[str, float]]) -> None
 
 
 class UsageTaker:
-    """Adds samples as they come."""
+    """The receiver of samples, which adds each on its arrival."""
 
     def __init__(self, db: Database) -> None:
         self._db = db
@@ -116,7 +116,7 @@ class UsageTaker:
 def days(
     first: dt.date, last: dt.date, *, user_id: int | None, email: str | None, app: str | None
 ) -> Select[UsageDay]:
-    """Give the query for the days from `first` to `last`, both included, newest first."""
+    """Return the query for the days from `first` to `last`, both included, newest first."""
     query = select(UsageDay).where(UsageDay.day >= first.isoformat(), UsageDay.day <= last.isoformat())
     if user_id is not None:
         query = query.where(UsageDay.user_id == user_id)
@@ -128,7 +128,7 @@ def days(
 
 
 def shape(row: UsageDay) -> dict[str, Any]:
-    """Show a day of an application."""
+    """Return the JSON of an application's day."""
     return {
         "day": row.day,
         "user": row.email,
@@ -142,7 +142,7 @@ def shape(row: UsageDay) -> dict[str, Any]:
 
 
 def as_csv(rows: Iterable[Mapping[str, Any]]) -> str:
-    """Write days as CSV (RFC 4180). A text that a spreadsheet would take for a formula gets an apostrophe in front."""
+    """Return days as CSV (RFC 4180). A text that a spreadsheet would take for a formula gets an apostrophe in front."""
     out = io.StringIO()
     writer = csv.writer(out)
     writer.writerow(COLUMNS)
@@ -152,7 +152,7 @@ def as_csv(rows: Iterable[Mapping[str, Any]]) -> str:
 
 
 def prune(db: Database, keep_days: int, now: float) -> None:
-    """Forget days longer ago than that; `now` is seconds since 1970."""
+    """Delete the days that are older than `keep_days`; `now` is seconds since 1970."""
     last = dt.datetime.fromtimestamp(now, dt.UTC).date() - dt.timedelta(days=keep_days)
     db.prune(UsageDay, UsageDay.day < last.isoformat())
 
