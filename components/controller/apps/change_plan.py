@@ -1,7 +1,7 @@
-"""What a POST or PUT of an application asks for, and what follows from it (protocol 1.8). Pure.
+"""The plan of a change that a POST or PUT of an application requests (protocol 1.8). Pure.
 
-`plan` reads the request against the application as it is and gives it as it will be, or the error of the first step
-that fails; `decide` says what must then be done outside the database.
+`plan` applies the request to the application as it is, and returns it as it will be or raises the error of the first
+failing step; `decide` returns the actions outside the database.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ _NAME = re.compile(r"[\w-]{1,255}", re.ASCII)
 _HOST = re.compile(r"(\*\.)?[a-z0-9_]([a-z0-9_-]*[a-z0-9_])?(\.[a-z0-9_]([a-z0-9_-]*[a-z0-9_])?)*")
 _SCHEME = re.compile(r"https?://")
 _PORT = re.compile(r":\d+$")
-# What a request line can hold: no space, no control character.
+# The characters of a request line: no space, no control character.
 _PATH = re.compile(r"/[!-~]{0,1023}")
 DEFAULT_HEALTH_SECONDS = 60
 MOST_INSTANCES = 1000
-# MB. With less than this nothing starts that answers a request.
+# MB. With less memory than this no program starts that answers a request.
 LEAST_MEMORY, MOST_MEMORY = 16, 1 << 20
 # Bytes.
 MOST_ENV, MOST_META, LONGEST_COMMAND = 256 << 10, 64 << 10, 8192
@@ -35,7 +35,7 @@ MOST_ENV, MOST_META, LONGEST_COMMAND = 256 << 10, 64 << 10, 8192
 
 @dataclass(frozen=True, slots=True)
 class AppSpec:
-    """An application as its row says, or will say."""
+    """An application as its row has it, or will have it."""
 
     name: str
     state: str = STOPPED
@@ -54,9 +54,9 @@ class AppSpec:
 
 @dataclass(frozen=True, slots=True)
 class ChangeRules:
-    """What holds for the owner: the limits, and what their other applications use: those that are started, MB and instances, and all.
+    """The owner's limits, and the usage of the owner's other applications: MB and instances of started ones, and counts.
 
-    `disk` is what an instance of this application reserves (MB).
+    `disk` is the MB that an instance of this application reserves.
     """
 
     capacity: Capacity
@@ -78,7 +78,7 @@ class ChangeRules:
 
 @dataclass(frozen=True, slots=True)
 class Actions:
-    """What to do outside the database, in this order."""
+    """The actions outside the database, in this order."""
 
     stop: bool = False
     stage: bool = False
@@ -89,12 +89,12 @@ class Actions:
 
     @property
     def any(self) -> bool:
-        """True when there is something to do."""
+        """Return whether there is an action."""
         return self != Actions()
 
 
 def plan(current: AppSpec, body: Mapping[str, Any], rules: ChangeRules, *, create: bool = False) -> AppSpec:
-    """Give the application as it will be; unknown members are ignored, as clients send back all they got.
+    """Return the application as it will be; unknown members are ignored, because clients send back all that they got.
 
     Raises:
         ApiError: the first of protocol 1.8's steps that fails.
@@ -115,12 +115,12 @@ def plan(current: AppSpec, body: Mapping[str, Any], rules: ChangeRules, *, creat
 
 
 def decide(current: AppSpec, target: AppSpec) -> Actions:
-    """Say what follows from a change (protocol 1.8, steps 12 to 14)."""
+    """Return the actions that follow from a change (protocol 1.8, steps 12 to 14)."""
     if target.state != STARTED:
         return Actions(stop=current.state == STARTED)
     stage = target.has_package and target.package_state != STAGED
     if stage or current.state != STARTED:
-        # New code for one that runs: the old instances go first, they hold the memory.
+        # New code for a running application: the old instances stop first, because they hold the memory.
         return Actions(stage=stage, start=True)
     return Actions(
         grow=tuple(range(current.instances, target.instances)),
@@ -130,12 +130,12 @@ def decide(current: AppSpec, target: AppSpec) -> Actions:
 
 
 def normalise_uri(text: object, rules: ChangeRules) -> str:
-    """Give a route as it is kept: lower case, no scheme, no port.
+    """Return a route in its stored form: lower case, no scheme, no port.
 
     Raises:
         ApiError: 700 no host name, 701 reserved, 702 outside the platform's domain.
     """
-    # Letters beyond ASCII have lower cases within it.
+    # Some letters beyond ASCII have lower cases within ASCII.
     if not isinstance(text, str) or not text.isascii():
         raise ApiError(700, text)
     host = _PORT.sub("", _SCHEME.sub("", text.strip().lower()).rstrip("/"))
@@ -185,23 +185,23 @@ def _memory(current: AppSpec, body: Mapping[str, Any]) -> int:
     if not isinstance(resources, Mapping) or resources.get("memory") is None:
         return current.memory
     memory = _number(resources["memory"], "resources.memory")
-    # One that has less from before may go on with it: clients send back all they got.
+    # An application with less from before may go on with it, because clients send back all that they got.
     if memory != current.memory and not LEAST_MEMORY <= memory <= MOST_MEMORY:
         raise ApiError(300, f"resources.memory: want {LEAST_MEMORY} to {MOST_MEMORY} MB")
     return memory
 
 
 def growth(current: AppSpec, target: AppSpec) -> tuple[int, int]:
-    """Return how much more memory (MB), and how many more instances, an application takes once it is started as `target` is."""
+    """Return the additional memory (MB) and instances that an application takes once it is started as `target`."""
     running = current.instances if current.state == STARTED else 0
     return target.memory * target.instances - current.memory * running, target.instances - running
 
 
 def check_room(current: AppSpec, rules: ChangeRules, target: AppSpec | None = None) -> None:
-    """Say whether the owner may have an application started as `target` is, or as it is.
+    """Check that the owner may have an application started as `target` is, or as it is.
 
     Raises:
-        ApiError: 600, 603, 604; never for one that takes no more than it has.
+        ApiError: 600, 603, 604; never for an application that takes no more than it has.
     """
     target, capacity = target or current, rules.capacity
     memory, instances = growth(current, target)
@@ -231,7 +231,7 @@ def _uris(current: AppSpec, body: Mapping[str, Any], rules: ChangeRules) -> tupl
     if len(given) > max(rules.capacity.app_uris, len(current.uris)):
         raise ApiError(602, len(given), rules.capacity.app_uris)
     known = set(current.uris)
-    # Hosts that the application has already are not judged again, as rules may have changed since; the platform's hosts are.
+    # Hosts that the application has already are not checked again, because rules may have changed; the platform's hosts are.
     uris = tuple(sorted({_uri(u, known, rules) for u in given if u not in (None, "")}))
     if len(uris) > len(current.uris) and rules.routes + len(uris) > rules.capacity.routes:
         raise ApiError(605, rules.routes + len(uris), rules.capacity.routes)
@@ -260,17 +260,17 @@ def _env(current: AppSpec, body: Mapping[str, Any]) -> tuple[str, ...]:
         if not variables.fits(item):
             raise ApiError(300, f"env: {name[:200]}: want a text of less than 128 KB, without NUL")
         kept.append(item)
-    # It travels in a message to a DEA, which holds 1 MB.
+    # The environment travels in a message to a DEA, which holds 1 MB.
     if sum(len(item.encode()) for item in kept) > MOST_ENV:
         raise ApiError(300, f"env: more than {MOST_ENV >> 10} KB")
     return tuple(kept)
 
 
 def check_names(body: Mapping[str, Any], current: AppSpec) -> None:
-    """Refuse new variables that no instance would get, which `plan` leaves out as clients of 2011 know it.
+    """Refuse new variables that no instance would get; `plan` leaves them out, as clients of 2011 expect.
 
     Raises:
-        ApiError: 300, naming the first; `PORT` too where there are `uris`, and so a port of the platform's.
+        ApiError: 300, naming the first; also for `PORT` where there are `uris`, because the platform then assigns the port.
     """
     env, has_port = body.get("env"), bool(body.get("uris", current.uris))
     for item in (i for i in env if i not in current.env) if isinstance(env, list) else ():
@@ -280,7 +280,7 @@ def check_names(body: Mapping[str, Any], current: AppSpec) -> None:
 
 
 def _services(body: Mapping[str, Any]) -> tuple[str, ...]:
-    """Read the aliases of all that is to be bound; to name none is to unbind all, as clients of 2011 know it."""
+    """Return the aliases of all services to be bound; none unbinds all, as clients of 2011 expect."""
     given = body.get("services")
     if given is None:
         return ()
@@ -322,7 +322,7 @@ def _with_staging(target: AppSpec, body: Mapping[str, Any], *, create: bool) -> 
 
 
 def _with_command(details: Mapping[str, Any], command: object) -> dict[str, Any]:
-    """Return the details with another start command; none, or an empty one, is the framework's own."""
+    """Return the details with another start command; None or an empty one means the framework's own."""
     kept = {key: value for key, value in details.items() if key != "command"}
     return kept if command in (None, "") else {**kept, "command": command}
 
@@ -346,7 +346,7 @@ def _details(
     }
     passed_over = {"version", "created"}
     if isinstance(staging, Mapping) and "command" in staging:
-        # Clients send back `meta` as they got it, with the command that this one replaces.
+        # Clients send back `meta` as they got it, with the command that the new one replaces.
         passed_over.add("command")
     for key, value in given.items():
         if key in passed_over:
@@ -375,7 +375,7 @@ def _check_details(details: Mapping[str, Any]) -> None:
 
 
 def _health(given: object) -> dict[str, Any]:
-    """Read `meta.health`: how a DEA knows that an instance is up (docs/platform.md)."""
+    """Return `meta.health`: the check by which a DEA knows that an instance is up (docs/platform.md)."""
     if not isinstance(given, Mapping):
         raise ApiError(300, "meta.health: want an object")
     path, timeout = given.get("path"), given.get("timeout", DEFAULT_HEALTH_SECONDS)
@@ -396,5 +396,5 @@ def _number(value: object, name: str) -> int:
 
 
 def reserved_hosts(names: Iterable[str], domain: str) -> frozenset[str]:
-    """Give the hosts that only administrators take; a name without a dot is one of the platform's domain."""
+    """Return the hosts that only administrators take; a name without a dot is one of the platform's domain."""
     return frozenset(n if "." in n else f"{n}.{domain}" for n in names)

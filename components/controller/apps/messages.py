@@ -1,4 +1,4 @@
-"""What DEAs and stagers are told of an application and of what is bound to it (protocol 2.4 and 7.2)."""
+"""Messages to DEAs and stagers about an application and its bound services (protocol 2.4 and 7.2)."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def start_shape(binding: ServiceBinding) -> dict[str, Any]:
 
 
 def staging_shape(binding: ServiceBinding) -> dict[str, Any]:
-    """Return what staging is told of a bound instance (protocol 7.2)."""
+    """Return a bound service instance as staging gets it (protocol 7.2)."""
     config, service = binding.config, binding.config.service
     return {
         "label": service.label,
@@ -72,12 +72,12 @@ def staging_shape(binding: ServiceBinding) -> dict[str, Any]:
 
 
 def type_of(vendor: str) -> str:
-    """Return the type that clients sort vendors by."""
+    """Return the type by which clients sort vendors."""
     return _TYPES.get(vendor, _GENERIC)
 
 
 def _health(kept: Any) -> HealthCheck | None:
-    # What was stored before it had a meaning has none.
+    # A value that was stored before this member had a meaning is ignored.
     try:
         return msgspec.convert(kept, HealthCheck) if kept is not None else None
     except msgspec.ValidationError:

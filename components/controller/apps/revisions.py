@@ -1,7 +1,7 @@
 """Revisions: the droplets an application was started with (docs/decisions/0007-the-core.md).
 
-A revision keeps its package beside its droplet, so that what is rolled back to can be staged again, with another
-service for example, and stays itself.
+A revision keeps its package beside its droplet, so that after a rollback the same code can be staged again, for
+example with another service.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from components.controller.apps import rows as app_rows
 from components.controller.db.models import STAGED, App, AppRevision, AppUpdate, Upload
 from components.controller.errors import ApiError
 
-# So many keep their droplet, and so many are known at all.
+# The number of revisions with their droplet, and of all revisions.
 KEPT, REMEMBERED = 10, 100
 COMMAND = "command"
 _KEPT_FILES = select(AppRevision.package, AppRevision.droplet).where(
@@ -35,19 +35,19 @@ class Released:
     droplets: list[str | None] = field(default_factory=list)
 
     def add(self, package: str | None, droplet: str | None) -> None:
-        """Note both of a pair."""
+        """Add a package and a droplet; None adds nothing."""
         self.packages.append(package)
         self.droplets.append(droplet)
 
 
 def of(session: Session, app_id: int) -> list[AppRevision]:
-    """Give an application's revisions, newest first."""
+    """Return an application's revisions, newest first."""
     query = select(AppRevision).where(AppRevision.app_id == app_id).order_by(AppRevision.number.desc())
     return list(session.scalars(query))
 
 
 def files(session: Session, app: App) -> Released:
-    """Give the files of an application that is to be deleted: its own, its revisions', and what was delivered for it."""
+    """Return the files of an application before its deletion: its own, its revisions', and those delivered for it."""
     released = Released([app.package_hash], [app.staged_package_hash])
     connection, ids = session.connection(), {"app_id": app.id}
     for package, droplet in connection.execute(_KEPT_FILES, ids):
@@ -57,20 +57,20 @@ def files(session: Session, app: App) -> Released:
 
 
 def current(session: Session, app: App) -> AppRevision | None:
-    """Give the revision it was last started with."""
+    """Return the revision with which an application was last started."""
     return session.get(AppRevision, (app.id, app.revision)) if app.revision is not None else None
 
 
 def has_droplet(session: Session, app: App, digest: str) -> bool:
-    """Say whether a droplet is an application's: the one it is staged to, or one it was started with."""
+    """Return whether a droplet is an application's: its staged one, or one with which it was started."""
     kept = exists().where(AppRevision.app_id == app.id, AppRevision.droplet == digest, AppRevision.kept)
     return app.staged_package_hash == digest or bool(session.scalar(select(kept)))
 
 
 def begin(session: Session, app: App, by: str) -> tuple[AppRevision, Released]:
-    """Note that a staged application is started with its droplet, and give it its run count (protocol 1.8).
+    """Record the start of a staged application with its droplet, and set its run count (protocol 1.8).
 
-    The application's row is locked. A droplet that has run before counts on where it ended: no two starts share a version.
+    The application's row is locked. The run count of a droplet that has run before goes on, so that each start has its version.
     """
     droplet = app.staged_package_hash or ""
     app.run_count = _next_run_count(session, app, droplet)
@@ -104,8 +104,8 @@ def begin(session: Session, app: App, by: str) -> tuple[AppRevision, Released]:
 
 
 def restore(app: App, revision: AppRevision) -> None:
-    """Make an application what it was at a revision: bits, droplet, framework and command; run count not included."""
-    # Of a droplet that is older than revisions nobody knows the package.
+    """Restore an application's package, droplet, framework and command of a revision; the run count stays."""
+    # The package of a droplet that is older than revisions is unknown.
     app.package_hash = revision.package or app.package_hash
     app.staged_package_hash, app.staged_from = revision.droplet, revision.built_from
     app.package_state = STAGED
@@ -116,10 +116,10 @@ def restore(app: App, revision: AppRevision) -> None:
 
 
 def choose(session: Session, app: App, number: int | None) -> AppRevision:
-    """Give the revision to roll back to: the one named, or the newest kept before the current one.
+    """Return the revision for a rollback: the one with the number, or the newest kept one before the current.
 
     Raises:
-        ApiError: 300 when there is none, its droplet is gone, or it is the one that runs.
+        ApiError: 300 when there is none, its droplet is gone, or it is the running one.
     """
     if number is None:
         before = [r for r in of(session, app.id) if r.kept and r.number < (app.revision or 0)]
@@ -137,7 +137,7 @@ def choose(session: Session, app: App, number: int | None) -> AppRevision:
 
 
 def show(app: App, rows: Iterable[AppRevision]) -> list[dict[str, Any]]:
-    """Show revisions as `GET /v2/apps/NAME/revisions` does."""
+    """Return the JSON of revisions for `GET /v2/apps/NAME/revisions`."""
     return [
         {
             "number": row.number,
@@ -155,7 +155,7 @@ def show(app: App, rows: Iterable[AppRevision]) -> list[dict[str, Any]]:
 
 
 def adopt(session: Session, app: App) -> None:
-    """Give an application that was started before there were revisions its first one."""
+    """Add the first revision of an application that was started before there were revisions."""
     droplet = app.started_package_hash
     if app.revision is not None or not droplet:
         return

@@ -1,4 +1,4 @@
-"""Applications as rows: finding, changing and showing them (protocol 1.4 and 1.7)."""
+"""Rows of applications: queries, changes and JSON (protocol 1.4 and 1.7)."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _ADD_ROUTE = insert(Route).inline()
 
 @dataclass(frozen=True, slots=True)
 class Handle:
-    """What of an application is needed outside a transaction."""
+    """The facts of an application that are needed outside a transaction."""
 
     id: int
     name: str
@@ -42,14 +42,14 @@ class Handle:
 
 
 def handle(app: App | AppSummary) -> Handle:
-    """Take it from a row."""
+    """Return the handle of a row."""
     return Handle(
         app.id, app.name, app.state, app.version, app.instances, app.package_state, bool(app.package_hash)
     )
 
 
 def find(session: Session, caller: Caller, name: str, *, lock: bool = False) -> App:
-    """Give an application the caller owns, to change it; to show it, `summary.find` is the one.
+    """Return an application of the caller for a change; `summary.find` returns it for a view.
 
     Raises:
         ApiError: 301.
@@ -62,14 +62,14 @@ def find(session: Session, caller: Caller, name: str, *, lock: bool = False) -> 
 
 
 def by_id(session: Session, app_id: int, *, lock: bool = False) -> App | None:
-    """Give an application by its id; whatever number somebody sent."""
+    """Return an application by its id; None where there is none, also for a number outside the column's range."""
     if not 0 < app_id < 1 << 63:
         return None
     return session.scalars(_BY_ID_LOCKED if lock else _BY_ID, {"app_id": app_id}).one_or_none()
 
 
 def rules(session: Session, owner_id: int, config: ControllerConfig, app: App | None) -> ChangeRules:
-    """Give what holds for an owner when `app` (None: a new one) changes."""
+    """Return the rules of an owner for a change of `app` (None: a new one)."""
     found = standing(session.connection(), config, owner_id, without=app.id if app else None)
     return ChangeRules(
         capacity=found.capacity,
@@ -111,7 +111,7 @@ def spec(session: Session, app: App) -> AppSpec:
 
 
 def apply(session: Session, app: App, current: AppSpec, target: AppSpec) -> None:
-    """Write what was planned where `current` is what was, the state excepted: that is the life cycle's.
+    """Write the differences between `current` and `target`, except the state, which `lifecycle` writes.
 
     Raises:
         ApiError: 701 for a route that another application has.
@@ -123,13 +123,13 @@ def apply(session: Session, app: App, current: AppSpec, target: AppSpec) -> None
     touch(app)
     if target.uris == current.uris:
         return
-    # A new one gets its id.
+    # A new application gets its id.
     session.flush()
     connection = session.connection()
     gone, fresh = set(current.uris).difference(target.uris), set(target.uris).difference(current.uris)
     if gone:
         connection.execute(delete(Route).where(Route.app_id == app.id, Route.url.in_(gone)))
-    # Always in the same order: who asks for the same routes at once waits, and does not wait in a circle.
+    # Always in the same order, so that concurrent requests for the same routes cannot deadlock.
     for url in sorted(fresh):
         try:
             connection.execute(_ADD_ROUTE, {"app_id": app.id, "url": url})
@@ -139,9 +139,9 @@ def apply(session: Session, app: App, current: AppSpec, target: AppSpec) -> None
 
 
 def put_back(session: Session, app: App, before: AppSpec) -> None:
-    """Make an application what it was before a change that came to nothing, its package and its bindings excepted.
+    """Restore an application from before a failed change, except its package and its bindings.
 
-    A route that another application has taken meanwhile stays that one's.
+    A route that another application has taken meanwhile stays with that application.
     """
     query = select(Route.url).where(Route.url.in_(before.uris), Route.app_id != app.id)
     taken = set(session.scalars(query))
@@ -158,12 +158,12 @@ def put_back(session: Session, app: App, before: AppSpec) -> None:
 
 
 def touch(app: App) -> None:
-    """Note that an application changed; the time never stands still, as health managers tell changes by it."""
+    """Set an application's time of change; it always grows, because health managers recognise changes by it."""
     app.updated_at = max(int(time.time()), (app.updated_at or 0) + 1)
 
 
 def represent(app: AppSummary, running: int | None) -> dict[str, Any]:
-    """Show an application (protocol 1.7); `running` None: nobody knows."""
+    """Return an application's JSON (protocol 1.7); `running` is None where the number is unknown."""
     command = {"command": app.details["command"]} if "command" in app.details else {}
     return {
         "name": app.name,
@@ -188,17 +188,17 @@ def represent(app: AppSummary, running: int | None) -> dict[str, Any]:
 
 
 def built_from(app: App) -> str:
-    """Give a digest of all that staging depends on: the same gives the same droplet."""
+    """Return a digest of all inputs of staging: the same digest means the same droplet."""
     facts: list[Any] = [app.package_hash, app.framework, app.runtime, app.details.get("command")]
     facts += sorted([b.config.alias, b.config.service.label, b.config.plan, b.name] for b in app.bindings)
     return hashlib.sha1(json.dumps(facts).encode(), usedforsecurity=False).hexdigest()
 
 
 def restage_if_due(app: App, *, running: bool = False) -> None:
-    """Have the next start stage an application whose services are not those its droplet was built with (protocol 1.8, step 11).
+    """Have the next start stage an application if its services differ from those of its droplet (protocol 1.8, step 11).
 
-    One that runs stays staged: what stages it now would also restart it, and health managers look after staged ones only.
-    It is asked again when it is stopped, or, `running`, when it is about to be restarted.
+    A running application stays staged: staging would also restart it, and health managers watch staged applications only.
+    The check is repeated when it is stopped or, with `running`, when it is about to be restarted.
     """
     if app.state != STOPPED and not running:
         return

@@ -1,4 +1,4 @@
-"""What of the runtimes the DEAs have: asked before anything is pushed or started that nobody could run."""
+"""The runtimes of the DEAs, checked before a push or a start."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from components.controller.pool.registry import LOST, Pool
 
 
 def versions(pool: Pool) -> dict[str, str] | None:
-    """Give what the DEAs that are there have, runtime name to version; None where that is not known."""
+    """Return the runtimes of the present DEAs, name to version; None where they are unknown."""
     now = time.monotonic()
     beats = [beat for beat, _seen in pool.beats() if pool.state(beat.id, now) != LOST]
     return offered((beat.runtimes, beat.runtime_versions) for beat in beats)
 
 
 def check(pool: Pool, current: AppSpec, target: AppSpec) -> None:
-    """Refuse a runtime that no DEA has, where it is chosen anew or an application is to be started on it.
+    """Refuse a runtime that no DEA has, for a new choice of it and for a start.
 
     Raises:
         ApiError: 307.

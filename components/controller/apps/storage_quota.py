@@ -1,4 +1,4 @@
-"""What an owner keeps on the share, held against the account's quota of storage."""
+"""The check of an owner's files on the share against the account's quota of storage."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from components.controller.db.models import App, AppRevision, Upload
 from components.controller.errors import ApiError
 from components.controller.storage.store import Store
 
-# The code of the error.
+# The code of the error for too much storage.
 TOO_MUCH_STORAGE = 608
 _OWN_APPS = select(App.id, App.package_hash, App.staged_package_hash).where(
     App.owner_id == bindparam("owner_id")
@@ -37,18 +37,18 @@ _OWN_UPLOADS = (
 def check_storage(
     session: Session, config: ControllerConfig, store: Store, app: App, *, new: Path, place: Path
 ) -> None:
-    """Refuse a package or a droplet with which its owner would keep more on the share than before and than the account may.
+    """Refuse a package or a droplet by which its owner's storage on the share would grow beyond the account's quota.
 
-    A package takes the place of the application's present one, and of ten revisions the next start lets the oldest go.
-    A file that the owner keeps already counts once.
+    A package replaces the application's present one, and the next start drops the oldest of ten revisions.
+    A file that the owner has already counts once.
 
     Args:
-        session: the transaction; files that are released meanwhile wait for it.
+        session: the transaction; a concurrent release of files waits for it.
         config: the platform's limits.
         store: where the files are.
         app: the application that gets the file.
         new: the finished file.
-        place: where it will be kept.
+        place: its future path.
 
     Raises:
         ApiError: 608.
@@ -88,5 +88,5 @@ def _bytes_of(place: Path) -> int:
 
 @functools.lru_cache(maxsize=50_000)
 def _size(place: Path) -> int:
-    # A file that is named by its digest never changes its size.
+    # A file with its digest as its name never changes its size.
     return place.stat().st_size

@@ -1,6 +1,6 @@
-"""Applications as they are shown: columns, read with one statement that is made once.
+"""Applications for views: columns, read with one statement that is compiled once.
 
-What is read most often wants no objects: a row of the mapped class costs the processor several times what its columns do
+The most frequent reads avoid mapped objects: one costs the processor several times as much as its columns
 (docs/decisions/0011-controller-speed.md).
 """
 
@@ -15,9 +15,9 @@ from components.controller.accounts.auth import Caller
 from components.controller.db.models import App, Route, ServiceBinding, ServiceConfig, version_of
 from components.controller.errors import no_app
 
-# Neither a host nor the name of a service has it.
+# The separator of names: neither a host nor the name of a service contains it.
 _BETWEEN = "/"
-# As a part of the statement: for a text the library would put every statement together anew.
+# A literal part of the statement: with a bound text the library would compile every statement anew.
 _SEPARATOR: Any = literal_column(f"'{_BETWEEN}'")
 _HOSTS = select(func.aggregate_strings(Route.url, _SEPARATOR)).where(Route.app_id == App.id)
 _ALIASES = (
@@ -54,17 +54,17 @@ class AppSummary:
 
     @property
     def version(self) -> str:
-        """The version its instances carry."""
+        """Return the version of its instances."""
         return version_of(self.id, self.staged_package_hash, self.package_hash, self.run_count)
 
     @property
     def uris(self) -> list[str]:
-        """The hosts it answers to, sorted."""
+        """Return the application's hosts, sorted."""
         return names(self.hosts)
 
     @property
     def services(self) -> list[str]:
-        """The aliases of what is bound to it, sorted."""
+        """Return the aliases of its bound services, sorted."""
         return names(self.aliases)
 
 
@@ -77,12 +77,12 @@ _NAMES = select(*_GATHERED.values()).select_from(App).where(App.id == bindparam(
 
 
 def owned(asked: Connection, caller: Caller) -> list[AppSummary]:
-    """Give all the caller owns, by name."""
+    """Return the caller's applications, sorted by name."""
     return [AppSummary(*row) for row in asked.execute(_ALL, {"owner_id": caller.id})]
 
 
 def find(asked: Connection, caller: Caller, name: str) -> AppSummary:
-    """Give an application the caller owns.
+    """Return an application of the caller.
 
     Raises:
         ApiError: 301.
@@ -94,11 +94,11 @@ def find(asked: Connection, caller: Caller, name: str) -> AppSummary:
 
 
 def attached(asked: Connection, app_id: int) -> tuple[list[str], list[str]]:
-    """Give the hosts an application answers to, and the aliases of what is bound to it, both sorted."""
+    """Return an application's hosts and the aliases of its bound services, both sorted."""
     hosts, aliases = asked.execute(_NAMES, {"app_id": app_id}).one()
     return names(hosts), names(aliases)
 
 
 def names(gathered: str | None) -> list[str]:
-    """Take names apart as the database puts them together."""
+    """Return the names that the database joined into one text."""
     return sorted(gathered.split(_BETWEEN)) if gathered else []
