@@ -1,4 +1,4 @@
-"""ccdb, as the controllers use it."""
+"""The controllers' access to ccdb."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ __all__ = ["Database", "DatabaseUnavailableError"]
 
 
 class Database(database.Database):
-    """ccdb; SQLite stands for it in development only, where speed counts more than a power cut.
+    """ccdb; SQLite replaces it in development only, where speed counts more than safety from a power cut.
 
     Args:
         url: an SQLAlchemy URL, `postgresql+psycopg://…` or `sqlite:///…`.
-        connections: how many threads may use it at once.
+        connections: the number of threads that may use it at once.
     """
 
     def __init__(self, url: str, connections: int = 16) -> None:

@@ -1,6 +1,6 @@
-"""Leases: who leads among several of a kind (docs/platform.md). Time is the database's.
+"""Leases, which name the leader among several of a kind (docs/platform.md). Time is the database's.
 
-Its clock may be set back: an end that lies farther away than the lease was taken for holds up nobody.
+Its clock may be set back: an end that is farther away than the lease's duration is ignored.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ LONGEST_TTL = 3600.0
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """Who holds a lease, its fence, and for how many seconds more."""
+    """The holder of a lease, its fence, and its remaining seconds."""
 
     holder: str
     token: int
@@ -26,7 +26,7 @@ class Held:
 
 
 def take(db: Database, session: Session, name: str, holder: str, ttl: float) -> Held:
-    """Take a free lease, or renew one's own; the answer's holder says whether it worked."""
+    """Take a free lease, or renew the holder's own; return the lease, with another holder where it was refused."""
     insert = postgresql.insert if db.postgresql else sqlite.insert
     fresh = insert(Lease).values(name=name, holder="", token=0, expires_at=0.0)
     session.execute(fresh.on_conflict_do_nothing())
@@ -42,14 +42,14 @@ def take(db: Database, session: Session, name: str, holder: str, ttl: float) -> 
 
 
 def give_back(db: Database, session: Session, name: str, holder: str) -> Held | None:
-    """Free one's own lease; gives the holder when it is another's."""
+    """Free the holder's own lease; return the lease where another holds it."""
     row = session.get(Lease, name, with_for_update=True)
     if row is None:
         return None
     now = db.now(session)
     if row.holder != holder and _runs(row, now):
         return Held(row.holder, row.token, row.expires_at - now)
-    # Empty, so that the next one, even the same, gets a greater token.
+    # Empty, so that the next holder, even the same one, gets a greater token.
     row.holder, row.expires_at = "", 0.0
     return None
 

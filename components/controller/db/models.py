@@ -1,4 +1,4 @@
-"""ccdb: what is desired, as rows. Column names are those of 2011 where the bulk API shows them (protocol 1.15)."""
+"""The tables of ccdb with the desired state. Columns that the bulk API shows have the names of 2011 (protocol 1.15)."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ PENDING, STAGED, FAILED = "PENDING", "STAGED", "FAILED"
 RUNNING, DONE, CANCELLED = "RUNNING", "DONE", "CANCELLED"
 UPDATING, GOING_BACK, SUCCEEDED, CANARY_FAILED = "UPDATING", "GOING_BACK", "SUCCEEDED", "CANARY_FAILED"
 
-# MB that an instance reserves.
+# The MB of disk that an instance reserves.
 DISK_QUOTA = 2048
 
-# SQLite counts only INTEGER keys up by itself.
+# SQLite generates only INTEGER keys by itself.
 Id = BigInteger().with_variant(Integer, "sqlite")
 
 
 class Base(DeclarativeBase):
-    """Root of the mapped classes."""
+    """The root of the mapped classes."""
 
 
 class User(Base):
@@ -33,11 +33,11 @@ class User(Base):
     email: Mapped[str] = mapped_column(String(255), unique=True)
     crypted_password: Mapped[str] = mapped_column(String(255))
     admin: Mapped[bool] = mapped_column(default=False)
-    # Tokens carry it: with another one, all that were issued are void. 0: none was ever chosen.
+    # Tokens carry the epoch: a new one makes all earlier tokens void. 0: none was ever chosen.
     token_epoch: Mapped[int] = mapped_column(BigInteger, default=0, server_default="0")
-    # SHA-256 of one token that is good all the same: the one by which the password was last changed.
+    # SHA-256 of one token that stays valid: the one by which the password was last changed.
     token_kept: Mapped[str | None] = mapped_column(String(64))
-    # Whether they made the account themselves: such accounts have a limit together.
+    # Whether the account is self-registered: such accounts have a common limit.
     registered: Mapped[bool] = mapped_column(default=False, server_default=false(), index=True)
     created_at: Mapped[int] = mapped_column(BigInteger)
 
@@ -45,7 +45,7 @@ class User(Base):
 
 
 def version_of(id_: int, droplet: str | None, package: str | None, run_count: int) -> str:
-    """Give the version that instances of an application carry: `<hash>-<run count>`."""
+    """Return the version of an application's instances: `<hash>-<run count>`."""
     return f"{droplet or package or uuid.uuid5(uuid.NAMESPACE_OID, str(id_)).hex}-{run_count}"
 
 
@@ -65,9 +65,9 @@ class App(Base):
     package_state: Mapped[str] = mapped_column(String(16), default=PENDING)
     package_hash: Mapped[str | None] = mapped_column(String(40), index=True)
     staged_package_hash: Mapped[str | None] = mapped_column(String(40), index=True)
-    # What the droplet was built from: a droplet is not built twice from the same.
+    # The digest of the droplet's inputs: no droplet is built twice from the same ones.
     staged_from: Mapped[str | None] = mapped_column(String(40))
-    # The droplet it was last started with: the run count begins anew with another one.
+    # The droplet of the last start: the run count begins anew with another one.
     started_package_hash: Mapped[str | None] = mapped_column(String(40))
     instances: Mapped[int] = mapped_column(default=0)
     memory: Mapped[int] = mapped_column(default=256)
@@ -77,14 +77,14 @@ class App(Base):
     # `debug`, `console`, `command`: protocol 1.7's free-form `meta`.
     details: Mapped[dict[str, Any]] = mapped_column(JSON, default=dict)
     run_count: Mapped[int] = mapped_column(default=0)
-    # The revision it was last started with; None before the first start.
+    # The revision of the last start; None before the first start.
     revision: Mapped[int | None]
     lock_version: Mapped[int] = mapped_column(default=0)
     created_at: Mapped[int] = mapped_column(BigInteger)
     updated_at: Mapped[int] = mapped_column(BigInteger)
 
     owner: Mapped[User] = relationship(back_populates="apps")
-    # The database itself removes them with their application.
+    # The database itself removes these rows with their application.
     routes: Mapped[list[Route]] = relationship(
         back_populates="app", cascade="all, delete-orphan", order_by="Route.url", passive_deletes=True
     )
@@ -94,22 +94,22 @@ class App(Base):
 
     @property
     def version(self) -> str:
-        """The version its instances carry: `<hash>-<run count>` (protocol 1.7)."""
+        """Return the version of its instances: `<hash>-<run count>` (protocol 1.7)."""
         return version_of(self.id, self.staged_package_hash, self.package_hash, self.run_count)
 
     @property
     def uris(self) -> list[str]:
-        """The hosts it answers to, sorted."""
+        """Return the application's hosts, sorted."""
         return sorted(route.url for route in self.routes)
 
     @property
     def services(self) -> list[str]:
-        """The aliases of what is bound to it, sorted."""
+        """Return the aliases of its bound services, sorted."""
         return sorted(binding.config.alias for binding in self.bindings)
 
 
 class Route(Base):
-    """A host name that belongs to an application, and to one only."""
+    """A host name that belongs to exactly one application."""
 
     __tablename__ = "routes"
 
@@ -121,7 +121,7 @@ class Route(Base):
 
 
 class Service(Base):
-    """An offering of a gateway (protocol 1.14); `name` is the vendor, `timeout` seconds, `last_seen` its last word."""
+    """An offering of a gateway (protocol 1.14); `name` is the vendor, `timeout` seconds, `last_seen` its last announcement."""
 
     __tablename__ = "services"
 
@@ -165,7 +165,7 @@ class ServiceConfig(Base):
 
 
 class BindingToken(Base):
-    """A permission to bind an instance. Those made by a binding itself (`auto_generated`) go with it."""
+    """A permission to bind an instance. One that a binding made itself (`auto_generated`) is removed with the binding."""
 
     __tablename__ = "binding_tokens"
 
@@ -180,7 +180,7 @@ class BindingToken(Base):
 
 
 class ServiceBinding(Base):
-    """What an application has of an instance; `name` is the gateway's handle, `credentials` are this binding's own."""
+    """An application's binding to an instance; `name` is the gateway's handle, `credentials` are this binding's own."""
 
     __tablename__ = "service_bindings"
     __table_args__ = (UniqueConstraint("app_id", "config_id"),)
@@ -201,7 +201,7 @@ class ServiceBinding(Base):
 
 
 class Staging(Base):
-    """The last staging of an application. While RUNNING its controller renews `alive_at`; silence frees it."""
+    """The last staging of an application. While RUNNING its controller renews `alive_at`; without renewal it is over."""
 
     __tablename__ = "stagings"
 
@@ -216,9 +216,9 @@ class Staging(Base):
 
 
 class AppRevision(Base):
-    """A droplet an application was started with. `kept`: its droplet and its package are still on the share.
+    """A droplet with which an application was started. `kept`: its droplet and its package are still on the share.
 
-    `command` is None where the framework decided; `run_count` is the last this droplet was started with.
+    `command` is None where the framework decided; `run_count` is that of the droplet's last start.
     """
 
     __tablename__ = "app_revisions"
@@ -240,9 +240,9 @@ class AppRevision(Base):
 class AppUpdate(Base):
     """The last rolling update of an application (docs/decisions/0007-the-core.md).
 
-    `state` is `UPDATING` or `GOING_BACK` while it is open, else `SUCCEEDED` or `CANARY_FAILED`. Whoever holds it renews
-    `alive_until`; `serial` changes with every update. `asked` is what was started and is not up yet: index (as text) to
-    the time it was asked for. `instances` and `replaced` are counts, times are the database's clock.
+    `state` is `UPDATING` or `GOING_BACK` while it is open, else `SUCCEEDED` or `CANARY_FAILED`. The controller that works on
+    it renews `alive_until`; `serial` changes with every update. `asked` has the instances that are starting: index (as text)
+    to the time of the request. `instances` and `replaced` are counts, times are the database's clock.
     """
 
     __tablename__ = "app_updates"
@@ -267,19 +267,19 @@ class AppUpdate(Base):
 
     @property
     def open(self) -> bool:
-        """True while instances are being replaced, one way or the other."""
+        """Return whether instances are being replaced, forward or back."""
         return self.state in (UPDATING, GOING_BACK)
 
     @property
     def other(self) -> str:
-        """The version that is leaving: what runs of it serves until its successor does."""
+        """Return the version that is being replaced; each of its instances serves until its successor does."""
         return self.to_version if self.state == GOING_BACK else self.from_version
 
 
 class AppBefore(Base):
-    """An application before and after a change that has not proved itself (`saved_states`), each as `change_plan.AppSpec` has it.
+    """An application before and after an unproven change (`saved_states`), each in the form of `change_plan.AppSpec`.
 
-    `of` is `change` until an update brings it, then `update`; `key` is the lock version it made, or the update's serial.
+    `of` is `change` until an update begins to deploy it, then `update`; `key` is the row's lock version, or the update's serial.
     """
 
     __tablename__ = "app_befores"
@@ -292,7 +292,7 @@ class AppBefore(Base):
 
 
 class Upload(Base):
-    """A one-shot permission to deliver a droplet; `droplet_hash` once it was delivered."""
+    """A permission to deliver one droplet; `droplet_hash` is set once it was delivered."""
 
     __tablename__ = "uploads"
 
@@ -303,7 +303,7 @@ class Upload(Base):
 
 
 class Lease(Base):
-    """Who leads what; `token` grows with every change of holder. Times are the database's clock."""
+    """A leadership and its holder; `token` grows with every change of holder. Times are the database's clock."""
 
     __tablename__ = "leases"
 
@@ -311,12 +311,12 @@ class Lease(Base):
     holder: Mapped[str] = mapped_column(String(128), default="")
     token: Mapped[int] = mapped_column(BigInteger, default=0)
     expires_at: Mapped[float] = mapped_column(Float, default=0.0)
-    # For how long it was taken, seconds: an end farther away than that is one of another clock.
+    # The lease's duration in seconds: an end that is farther away comes from another clock.
     ttl: Mapped[float | None] = mapped_column(Float)
 
 
 class Machine(Base):
-    """A DEA as last heard, so that a controller that starts knows of one that is lost."""
+    """A DEA's last beat, so that a starting controller knows of a lost DEA."""
 
     __tablename__ = "machines"
 
@@ -326,7 +326,7 @@ class Machine(Base):
 
 
 class Event(Base):
-    """Who changed what, from where, and how it ended; `app` is a name, or empty. `outcome` is a text."""
+    """A change: its caller, address, request and result; `app` is a name, or empty. `outcome` is a text."""
 
     __tablename__ = "events"
 

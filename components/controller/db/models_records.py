@@ -1,4 +1,4 @@
-"""ccdb: what is recorded beside the applications: its identity, limits of an account, one-off tasks, usage by day."""
+"""The tables of ccdb beside applications: its identity, limits of accounts, one-off tasks, usage by day."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ TASK_OPEN = (TASK_PENDING, TASK_RUNNING)
 
 
 class Identity(Base):
-    """The one row that tells this database from any other; a copy that is restored keeps the name."""
+    """The one row that identifies this database; a restored copy keeps the name."""
 
     __tablename__ = "identity"
 
@@ -23,7 +23,7 @@ class Identity(Base):
 
 
 class Quota(Base):
-    """An account's own limits, MB and counts; what is null is the platform's default."""
+    """An account's own limits, MB and counts; null means the platform's default."""
 
     __tablename__ = "quotas"
 
@@ -40,7 +40,7 @@ class Quota(Base):
 
 
 class Taking(Base):
-    """A bucket of what strangers and accounts do seldom, as `shared_rate_limit.level` reads it; `at` is the database's clock, `key` says of whom."""
+    """A bucket of `shared_rate_limit.level` for rare actions of strangers and accounts, by `key`; `at` is the database's clock."""
 
     __tablename__ = "takings"
 
@@ -50,7 +50,7 @@ class Taking(Base):
 
 
 class Worker(Base):
-    """A process that serves the API; `seen` is the database's clock."""
+    """A process that serves the API; `seen` is a time of the database's clock."""
 
     __tablename__ = "workers"
 
@@ -61,7 +61,7 @@ class Worker(Base):
 class Task(Base):
     """A command run once beside an application. `memory` MB; times are seconds since 1970.
 
-    `dea` is written before it is asked: whoever finds the row later knows where the task may run.
+    `dea` is written before the request to it, so that a later reader of the row knows where the task may run.
     """
 
     __tablename__ = "tasks"
@@ -74,7 +74,7 @@ class Task(Base):
     state: Mapped[str] = mapped_column(String(16), index=True)
     exit_status: Mapped[int | None]
     detail: Mapped[str] = mapped_column(Text, default="")
-    # The last of what it wrote, once it has ended.
+    # The last lines of its output, once it has ended.
     tail: Mapped[str] = mapped_column(Text, default="")
     dea: Mapped[str] = mapped_column(String(64), default="")
     log_uri: Mapped[str] = mapped_column(String(1024), default="")
@@ -88,12 +88,12 @@ class Task(Base):
 
     @property
     def log_source(self) -> dict[str, Any]:
-        """Where its numbered lines are read while its DEA has them."""
+        """Return the address of its numbered lines, for as long as its DEA has them."""
         return {"uri": self.log_uri, "credentials": list(self.credentials)}
 
 
 class UsageDay(Base):
-    """What an application reserved and used on a day (UTC). It outlives the application and its owner: names are kept."""
+    """The reservation and usage of an application on a day (UTC). The row outlives the application and its owner, with names."""
 
     __tablename__ = "usage_days"
 

@@ -1,10 +1,10 @@
-"""Alembic's environment: runs the revisions on the connection it is given (`Database.migrate`)."""
+"""Alembic's environment, which runs the revisions on a given connection (`Database.migrate`)."""
 
 from __future__ import annotations
 
 from alembic import context
 
-# Imports the other tables: the metadata is that of all.
+# This import adds the other tables, so that the metadata has all.
 from components.controller.db.models_records import Task
 
 context.configure(

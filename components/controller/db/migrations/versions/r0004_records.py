@@ -1,4 +1,4 @@
-"""Limits of an account, void tokens, one-off tasks, usage by day, and what an event says beside who and what."""
+"""Limits of an account, void tokens, one-off tasks, usage by day, and further columns of events."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def _id() -> sa.types.TypeEngine[int]:
 
 
 def upgrade() -> None:
-    # With defaults of the server's: a controller of the release before writes these rows without them.
+    # With defaults of the server, because a controller of the previous release writes rows without these columns.
     op.add_column(
         "users", sa.Column("token_epoch", sa.BigInteger(), nullable=False, server_default=sa.text("0"))
     )

@@ -1,4 +1,4 @@
-"""Which database this is: the share carries the same name. How long a lease was taken for."""
+"""The database's identity, which the share carries, too, and the duration of leases."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def upgrade() -> None:
         sa.Column("name", sa.String(length=32), nullable=False),
         sa.PrimaryKeyConstraint("id"),
     )
-    # Null where a controller of the release before has made the row: then the longest there may be.
+    # Null where a controller of the previous release made the row: then the longest duration counts.
     op.add_column("leases", sa.Column("ttl", sa.Float(), nullable=True))
 
 

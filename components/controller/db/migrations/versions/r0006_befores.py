@@ -1,4 +1,4 @@
-"""What applications were before changes that have not proved themselves."""
+"""The states of applications before unproven changes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Limits of an account beyond memory, who registered themselves, what is counted for all workers, and which there are."""
+"""Limits of an account beyond memory, self-registered accounts, counts of all workers, and the workers."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ _LIMITS = ("instances", "disk", "routes", "builds")
 def upgrade() -> None:
     for name in _LIMITS:
         op.add_column("quotas", sa.Column(name, sa.Integer(), nullable=True))
-    # Of those there are nobody knows; a controller of the release before adds accounts without it.
+    # Unknown for existing accounts; a controller of the previous release adds accounts without it.
     op.add_column("users", sa.Column("registered", sa.Boolean(), nullable=False, server_default=sa.false()))
     op.create_index("ix_users_registered", "users", ["registered"])
-    # What is counted here may be lost with a crash of the server, and is not worth its waiting for the disk.
+    # These counts may be lost in a crash of the server, and are not worth a wait for the disk.
     unlogged = ["UNLOGGED"] if op.get_bind().dialect.name == "postgresql" else []
     op.create_table(
         "takings",

@@ -1,4 +1,4 @@
-"""The limit of what an account keeps on the share."""
+"""The limit of an account's storage on the share."""
 
 from __future__ import annotations
 
