@@ -1,4 +1,4 @@
-"""Instances: sends start messages to DEAs, and stop and update messages to all of them (protocol 2.4)."""
+"""The dispatch of instances: start messages to single DEAs, stop and update messages to all (protocol 2.4)."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from components.controller.pool.registry import EVACUATING, LOST, Pool
 PLACEMENTS = Counter(
     "ingot_controller_placements_total", "Instances placed, or not for want of room.", ["result"]
 )
-# Room that a stop has just made shows in the next beats.
+# The memory that a stop has freed shows in the next beats.
 ROOM_SECONDS = 3.0
 DISCOVER_SECONDS = 2.0
 _chooser = random.SystemRandom()
@@ -28,14 +28,14 @@ logger = log.get(__name__)
 
 
 class Dispatcher:
-    """Places instances by the pool's picture."""
+    """The sender of start, stop and update messages; it places instances by the pool's data."""
 
     def __init__(self, bus: BusThread, pool: Pool) -> None:
         self._bus = bus
         self.pool = self._pool = pool
 
     def has_deas(self, message: DeaStart, patience: float = ROOM_SECONDS) -> bool:
-        """Say whether there is any DEA at all, waiting a little for the first beats."""
+        """Return whether there is any DEA, after a short wait for the first beats."""
         deadline = time.monotonic() + patience
         while not self._pool.any_up(time.monotonic()):
             if time.monotonic() >= deadline:
@@ -44,7 +44,7 @@ class Dispatcher:
         return True
 
     def start(self, message: DeaStart, indices: Iterable[int], patience: float = ROOM_SECONDS) -> int:
-        """Start instances; gives how many found a place. The health manager asks again for those that did not."""
+        """Start instances; return the number that found a place. The health manager requests the others again."""
         todo = list(indices)
         wanted = len(todo)
         need = Need(message.droplet, message.limits.mem, message.limits.disk, message.runtime or "")
@@ -75,7 +75,7 @@ class Dispatcher:
         indices: Sequence[int] | None = None,
         instances: Sequence[str] | None = None,
     ) -> None:
-        """Stop what matches, on every DEA."""
+        """Stop the matching instances on every DEA."""
         if indices is None and instances is None:
             self._pool.forget_placements(droplet)
         self._bus.publish(
@@ -89,14 +89,14 @@ class Dispatcher:
         )
 
     def update(self, message: DeaStart) -> bool:
-        """Tell every DEA the complete list of an application's routes; False where nobody could be told.
+        """Send every DEA the complete list of an application's routes; return False where there is no bus.
 
-        The keys are those of a start message, as peers of 2011 know it; what is secret in one is for the DEA that starts an instance.
+        The keys are those of a start message, as peers of 2011 expect, without its secrets, which only the starting DEA gets.
         """
         return self._bus.publish("dea.update", wire(msgspec.structs.replace(message, env=[], services=[])))
 
     def changed(self, droplet: int) -> None:
-        """Tell the health managers that an application is to be looked at."""
+        """Tell the health managers to check an application."""
         self._bus.publish("droplet.updated", DropletRef(droplet=droplet))
 
     def _send(self, dea: str, message: DeaStart, index: int) -> None:
@@ -104,7 +104,7 @@ class Dispatcher:
         logger.info("instance_placed", app=message.droplet, index=index, dea=dea, sent=sent)
 
     def _discover(self, message: DeaStart) -> str | None:
-        """Ask DEAs that send no beats of ours; one that does, and was passed over, is not taken through this door."""
+        """Return a DEA without `ingot.dea.beat`, found by `dea.discover`; one with beats that placement passed over is not taken."""
         if any(beat.capacity.memory for beat, _ in self._pool.beats()):
             return None
         ask = DeaDiscover(
@@ -124,7 +124,7 @@ class Dispatcher:
 
 
 def wire(message: DeaStart) -> dict[str, Any]:
-    """Give a start message as it goes over the bus: what is ours is in it only where it says something."""
+    """Return a start message for the bus; members beyond 2011 are present only with a value."""
     shown: dict[str, Any] = msgspec.to_builtins(message)
     if message.health is None:
         del shown["health"]

@@ -1,16 +1,16 @@
-"""What was answered a moment ago (pure; times are handed in)."""
+"""A cache of health managers' recent answers (pure; times are arguments)."""
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Mapping
 
-# So many answers are looked through for those that are too old, now and then.
+# At this number of answers the old ones are removed.
 MOST = 10_000
 
 
 class HealthCache:
-    """The healthy instances of applications by id, as far as they were asked for with the same version within `seconds`.
+    """The numbers of healthy instances by id, from answers about the same version within `seconds`.
 
     Any number of threads may use it.
     """
@@ -21,11 +21,11 @@ class HealthCache:
         self._lock = threading.Lock()
 
     def of(self, wanted: Mapping[int, str], now: float) -> dict[int, int]:
-        """Give what is known of those versions by id.
+        """Return the known numbers for those versions by id.
 
         Args:
             wanted: id to version.
-            now: seconds of any clock that only goes forward.
+            now: seconds of any monotonic clock.
         """
         found: dict[int, int] = {}
         with self._lock:
@@ -36,7 +36,7 @@ class HealthCache:
         return found
 
     def keep(self, answers: Mapping[int, tuple[str, int]], now: float) -> None:
-        """Remember answers: id to version and healthy instances."""
+        """Store answers: id to version and number of healthy instances."""
         with self._lock:
             if len(self._known) >= MOST:
                 self._known = {i: k for i, k in self._known.items() if now - k[2] < self._seconds}

@@ -1,4 +1,4 @@
-"""What is asked of DEAs and health managers to answer a client (protocol 1.10 and 1.12)."""
+"""Questions to DEAs and health managers on behalf of clients (protocol 1.10 and 1.12)."""
 
 from __future__ import annotations
 
@@ -24,23 +24,23 @@ from components.controller.db.models import STARTED
 from components.controller.instances.health_cache import HealthCache
 
 HEALTH_SECONDS = 1.0
-# What a health manager said is not asked again so soon: its own picture is as old as the last heartbeats, 10 s.
+# The time for which a health manager's answer is reused: its own data is as old as the last heartbeats, 10 s.
 RECENT_SECONDS = 1.0
 ANSWER_SECONDS = 2.0
 LIVE = ("STARTING", "RUNNING")
-# A longer number is an instance's id.
+# A larger number is an instance's id.
 LARGEST_INDEX = 9_999_999_999
 
 
 class InstanceQueries:
-    """Questions over the bus; where the bus is away, nobody knows."""
+    """Questions over the bus; without the bus the answers are empty."""
 
     def __init__(self, bus: BusThread) -> None:
         self._bus = bus
         self._recent = HealthCache(RECENT_SECONDS)
 
     def running(self, handles: Iterable[Handle]) -> dict[int, int]:
-        """Give the healthy instances of started applications by id; those nobody knows of are left out."""
+        """Return the numbers of healthy instances of started applications by id; unknown applications are left out."""
         wanted = {h.id: h.version for h in handles if h.state == STARTED}
         known = self._recent.of(wanted, time.monotonic())
         asked = {d: v for d, v in wanted.items() if d not in known}
@@ -66,7 +66,7 @@ class InstanceQueries:
         return {**known, **fresh}
 
     def instances(self, app: Handle) -> list[dict[str, Any]]:
-        """Give one entry for each expected index, in order."""
+        """Return one entry for each expected index, in order."""
         if app.state != STARTED:
             return []
         found, flapping = self._bus.run(self._instances(app))
@@ -91,7 +91,7 @@ class InstanceQueries:
         return [entries.get(i, {"index": i, "state": "DOWN", "since": now}) for i in range(app.instances)]
 
     def stats(self, app: Handle) -> dict[str, dict[str, Any]]:
-        """Give one entry for each expected index, keyed by the index as text."""
+        """Return one entry for each expected index, keyed by the index as text."""
         if app.state != STARTED:
             return {}
         query = FindDroplet(droplet=app.id, version=app.version, states=["RUNNING"], include_stats=True)
@@ -105,7 +105,7 @@ class InstanceQueries:
         }
 
     def crashes(self, app: Handle) -> list[dict[str, Any]]:
-        """Give the crashed instances a health manager knows of."""
+        """Return the crashed instances that a health manager knows."""
         query = StatusQuery(droplet=app.id, state="CRASHED")
         try:
             return self._bus.request(
@@ -115,7 +115,7 @@ class InstanceQueries:
             return []
 
     def locate(self, app: Handle, instance: str) -> FoundDroplet | None:
-        """Find where an instance's files are, by its index (up to ten digits) or its id."""
+        """Return the place of an instance's files, by its index (up to ten digits) or its id; None where it is not found."""
         states = [*LIVE, "CRASHED"]
         index = whole_number(instance, LARGEST_INDEX)
         if index is not None:
@@ -135,13 +135,13 @@ class InstanceQueries:
         except BusError:
             return None
         if query.indices is None:
-            # A DEA of 2011 knows neither member and answers for all.
+            # A DEA of 2011 ignores both members and answers for all.
             answers = [a for a in answers if a.instance == instance]
         answers.sort(key=lambda a: (a.state in LIVE, a.state_timestamp), reverse=True)
         return answers[0] if answers else None
 
     async def _instances(self, app: Handle) -> tuple[dict[int, FoundDroplet], list[dict[str, int]]]:
-        # Both at once; what flaps matters only where an index is missing.
+        # Both questions at once; the flapping instances matter only where an index is missing.
         flapping = asyncio.create_task(self._flapping(app))
         query = FindDroplet(droplet=app.id, version=app.version, states=list(LIVE))
         found = await self._find(query, app.instances)
@@ -160,7 +160,7 @@ class InstanceQueries:
             )
         except BusError:
             return {}
-        # Of two with one index the running one is shown.
+        # Of two instances with one index the running one is shown.
         answers.sort(key=lambda a: a.state == "RUNNING")
         return {a.index: a for a in answers if a.index < expected}
 
