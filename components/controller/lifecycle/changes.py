@@ -1,6 +1,6 @@
-"""The change that a request makes to an application's row, and its undoing when it comes to nothing (protocol 1.8).
+"""The change of an application's row by a request, and its reversal after a failure (protocol 1.8).
 
-Nothing that runs is touched here: that is the life cycle's.
+This module does not touch instances; `use_cases` does.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ from components.controller.services.rows import Bound
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """An application before and after a change of its row; `before` is what it goes back to."""
+    """An application before and after a change of its row; `before` is the state that a reversal restores."""
 
     app_id: int
     before: AppSpec
@@ -47,7 +47,7 @@ class Change:
 
 
 class Changes:
-    """Changes rows of applications."""
+    """The changes of applications' rows."""
 
     def __init__(self, config: ControllerConfig, db: Database, services: ServiceBroker, pool: Pool) -> None:
         self._config = config
@@ -59,7 +59,7 @@ class Changes:
         """Return a new application as it will be; its owner's row is locked.
 
         Raises:
-            ApiError: as protocol 1.8 says.
+            ApiError: the codes of protocol 1.8.
         """
         if not quotas.lock(session.connection(), caller.id):
             raise denied()
@@ -69,12 +69,12 @@ class Changes:
         return target
 
     def rules(self, session: Session, app: App) -> ChangeRules:
-        """Return what holds for an application's owner; its row being locked, theirs is locked as well."""
+        """Return the rules of an application's owner; a locked application's owner is locked as well."""
         quotas.lock(session.connection(), app.owner_id)
         return app_rows.rules(session, app.owner_id, self._config, app)
 
     def check_start(self, session: Session, app: App) -> None:
-        """Say whether an application may be started as it is: others may have started while it was staged.
+        """Check that an application may be started as it is: others may have started while it was staged.
 
         Raises:
             ApiError: 600, 603, 604, 607.
@@ -87,9 +87,9 @@ class Changes:
             )
 
     def bind_new(self, caller: Caller, name: str | None, body: Mapping[str, Any]) -> list[NewBinding]:
-        """Have gateways bind what a request adds, once it is known that nothing else is wrong with it.
+        """Have gateways make the bindings that a request adds, after all other checks of the request.
 
-        Gateways are asked before the application's row is locked: they may take their time.
+        Gateways are asked before the lock of the application's row, because their answers may take long.
         """
         if not body.get("services"):
             return []
@@ -105,13 +105,13 @@ class Changes:
         return self._services.make(caller, [alias for alias in target.services if alias not in known])
 
     def change(self, caller: Caller, name: str, body: Mapping[str, Any], *, rolls: bool = False) -> Change:
-        """Change an application's row, and nothing that runs; `rolls` where a rolling update is to bring the change."""
+        """Change an application's row, and no instances; `rolls` where a rolling update deploys the change."""
         fresh = self.bind_new(caller, name, body)
         with self._services.kept(fresh), self._db.session() as session:
             app = app_rows.find(session, caller, name, lock=True)
             current = app_rows.spec(session, app)
             if rolls:
-                # To name no services is to keep those there are, whoever has bound them meanwhile.
+                # A body without services keeps the present ones, including those bound meanwhile.
                 body = {"services": list(current.services), **body}
             rules = self.rules(session, app)
             target = plan(current, body, rules)
@@ -121,7 +121,7 @@ class Changes:
             actions = decide(current, target)
             before = current
             if current.state == STARTED:
-                # The application goes back to this when the change comes to nothing.
+                # The application returns to this revision if the change fails.
                 revisions.adopt(session, app)
                 if rolls or actions.start:
                     before = saved_states.note(session, app, current, target)
@@ -139,9 +139,9 @@ class Changes:
 
     @contextmanager
     def undoing(self, change: Change | None, by: str) -> Iterator[Callable[[Session, App, str], bool]]:
-        """Yield what a failed staging does to an application that runs: it goes on as it was before the change.
+        """Yield the reversal for a failed staging of a running application, which goes on as before the change.
 
-        A start that is refused within this undoes the change as well.
+        A start that is refused within this context reverts the change as well.
         """
         gone: list[Bound] = []
 

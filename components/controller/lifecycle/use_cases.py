@@ -1,7 +1,7 @@
 """The life of an application: create, update, start, stop, delete (protocol 1.8).
 
-Transactions come first and are short; the bus is told afterwards. A start is written to ccdb only once the droplet is
-there: an application whose start fails, or whose controller dies meanwhile, was never started.
+Transactions come first and are short; messages on the bus follow. A start is written to ccdb only once the droplet
+exists: an application whose start fails, or whose controller dies meanwhile, was never started.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ logger = log.get(__name__)
 
 
 class Lifecycle:
-    """What happens to applications."""
+    """The operations on applications."""
 
     def __init__(
         self,
@@ -64,10 +64,10 @@ class Lifecycle:
         self._changes = Changes(config, db, services, dispatcher.pool)
 
     def create(self, caller: Caller, body: Mapping[str, Any]) -> str:
-        """Create an application; gives its name.
+        """Create an application; return its name.
 
         Raises:
-            ApiError: as protocol 1.8 says; then there is no row.
+            ApiError: the codes of protocol 1.8; then there is no row.
         """
         name = body.get("name")
         if not isinstance(name, str):
@@ -86,10 +86,10 @@ class Lifecycle:
         return name
 
     def update(self, caller: Caller, name: str, body: Mapping[str, Any]) -> None:
-        """Change an application; returns when it is staged and its starts are sent.
+        """Change an application; return when it is staged and its starts are sent.
 
         Raises:
-            ApiError: as protocol 1.8 says, 310 when staging fails.
+            ApiError: the codes of protocol 1.8, 310 when staging fails.
         """
         change = self._changes.change(caller, name, body)
         if change.after.state == STOPPED:
@@ -97,10 +97,10 @@ class Lifecycle:
         self._act(change, _who(caller))
 
     def roll(self, caller: Caller, name: str, body: Mapping[str, Any]) -> None:
-        """Stage if need be, and open a rolling update; returns when it has begun (protocol 1.11).
+        """Stage if necessary, and open a rolling update; return when it has begun (protocol 1.11).
 
         Raises:
-            ApiError: 305 for one that is not started, 102, 302 without any DEA, 310; then what ran runs on.
+            ApiError: 305 for a stopped application, 102, 302 without any DEA, 310; then its instances run on.
         """
         with self._db.session() as session:
             app = app_rows.find(session, caller, name, lock=True)
@@ -118,9 +118,9 @@ class Lifecycle:
         self._roll(app_id, None, _who(caller), package)
 
     def change_and_roll(self, caller: Caller, name: str, body: Mapping[str, Any]) -> None:
-        """Change a started application and open a rolling update to what it becomes; returns when that has begun.
+        """Change a started application and open a rolling update to the result; return when it has begun.
 
-        Members that the body does not name stay as they are, services and state included. What comes to nothing before a new
+        Members that the body does not name stay as they are, services and state included. A failure before the first new
         instance is started leaves the application as it was.
 
         Raises:
@@ -146,7 +146,7 @@ class Lifecycle:
         self._roll(app_id, change, _who(caller), package)
 
     def _refuse(self, caller: Caller, name: str, error: ApiError) -> None:
-        """Leave no files behind that wait for a change which was refused; those that are being staged are another's."""
+        """Remove the files that wait for a refused change; files that are being staged belong to another request."""
         with self._db.session() as session:
             app = app_rows.find(session, caller, name, lock=True)
             now = self._db.now(session)
@@ -154,14 +154,14 @@ class Lifecycle:
                 update_rows.refuse(session, app, _who(caller), str(error), now)
 
     def _roll(self, app_id: int, change: Change | None, by: str, package: str | None) -> None:
-        """Stage if need be, and open a rolling update to `package`, or to what was uploaded after it."""
+        """Stage if necessary, and open a rolling update to `package`, or to a later upload."""
         begun: list[Released] = []
         superseded: list[ApiError] = []
 
         def staged(session: Session, app: App) -> None:
             known = revisions.current(session, app)
             if known is not None and app.package_hash == known.package != package:
-                # Before its staging began.
+                # The upload was replaced before its staging began.
                 superseded.append(
                     ApiError(310, "the application was changed back in the meantime; repeat the push")
                 )
@@ -173,7 +173,7 @@ class Lifecycle:
             if superseded:
                 raise superseded[0]
         if not begun:
-            # Stopped by another request, in the last moment.
+            # Another request has stopped it at the last moment.
             raise ApiError(305)
         self._rolling_updates.wake()
         self._dispatcher.changed(app_id)
@@ -182,7 +182,7 @@ class Lifecycle:
         self._release(begun[0])
 
     def _reroute(self, app_id: int) -> None:
-        """Tell the DEAs the routes of an application: the instances that run before an update answer to them as well."""
+        """Send the DEAs the routes of an application: its instances of before an update serve them as well."""
         with self._db.session() as session:
             app = app_rows.by_id(session, app_id)
             message = start_message(app, self._config, self._store) if app is not None else None
@@ -190,7 +190,7 @@ class Lifecycle:
             self._dispatcher.update(message)
 
     def roll_back(self, caller: Caller, name: str, number: int | None) -> bool:
-        """Put an application to an earlier revision; gives True where an update was opened for it.
+        """Return an application to an earlier revision; return True where an update was opened for it.
 
         Raises:
             ApiError: 300, 301.
@@ -209,7 +209,7 @@ class Lifecycle:
         return rolls
 
     def delete(self, caller: Caller, name: str) -> None:
-        """Stop and forget an application, its routes and its files.
+        """Stop an application, and delete it with its routes and files.
 
         Raises:
             ApiError: 301.
@@ -220,7 +220,7 @@ class Lifecycle:
             released = revisions.files(session, app)
             _, services = summary.attached(session.connection(), app_id)
             gone = self._services.drop(session, app.bindings) if services else []
-            # All else that is the application's goes with it: every table says so itself.
+            # The tables' own rules delete all other rows of the application.
             session.delete(app)
         self._dispatcher.stop(app_id)
         self._dispatcher.changed(app_id)
@@ -229,10 +229,10 @@ class Lifecycle:
         logger.info("app_deleted", app=app_id)
 
     def keep_package(self, app_id: int, scratch: Path, digest: str) -> None:
-        """Store a finished package as an application's; the one it replaces goes, if nobody else has it.
+        """Store a finished package as an application's; the replaced one is deleted unless it has another owner.
 
         Raises:
-            ApiError: 301 when the application was deleted meanwhile; 608 when its owner keeps too much.
+            ApiError: 301 when the application was deleted meanwhile; 608 when its owner stores too much.
         """
         with self._db.session() as session:
             self._db.lock(session, references.LOCK)
@@ -250,7 +250,7 @@ class Lifecycle:
         references.release(self._db, self._store, packages=[old])
 
     def requested(self, request: HmRequest) -> None:
-        """Do what a health manager asks, where it still fits what is desired (protocol 2.4)."""
+        """Handle a health manager's request if it still fits the desired state (protocol 2.4)."""
         with self._db.session() as session:
             app = app_rows.by_id(session, request.droplet)
             known = app_rows.handle(app) if app else None
@@ -258,7 +258,7 @@ class Lifecycle:
             message = start_message(app, self._config, self._store) if app else None
             rolling = update_rows.running(session, request.droplet) is not None
         if rolling:
-            # Who holds the update sees to every index.
+            # The controller that works on the update handles every index.
             return
         if request.op == "STOP":
             if known is None:
@@ -294,7 +294,7 @@ class Lifecycle:
             rolling = update_rows.running(session, app_id) is not None
         if not message.sha1:
             return
-        # While an update rolls, who holds it brings the number of instances to what is wanted.
+        # During an update, the controller that works on it adjusts the number of instances.
         if actions.shrink and not rolling:
             self._dispatcher.stop(app_id, version=message.version, indices=actions.shrink)
         if actions.grow and not rolling:
@@ -322,7 +322,7 @@ class Lifecycle:
         def staged(session: Session, app: App) -> None:
             again = app.state == STARTED
             if again and app.started_package_hash == app.staged_package_hash:
-                # A parallel request has done it.
+                # A parallel request has started it.
                 return
             try:
                 self._changes.check_start(session, app)
