@@ -1,6 +1,6 @@
-"""Numbered lines of several instances as one answer (pure): what a reader has seen, what is asked of each DEA, what is shown.
+"""The merge of several instances' numbered lines into one answer for a reader (pure).
 
-A reader's place is `{instance id: the number of the last line it was given}`. It travels in a cursor, so that any
+A reader's place is `{instance id: the number of the last line that the reader got}`. It travels in a cursor, so that any
 controller can go on where another stopped.
 """
 
@@ -12,9 +12,9 @@ from typing import Any
 
 import msgspec
 
-# Instances read for one answer; of more, those with the lowest indices.
+# The number of instances that one answer reads; of more, those with the lowest indices.
 MOST_INSTANCES = 100
-# A place remembers some that did not answer this time: they may be back the next.
+# A place also keeps some instances that did not answer this time: they may answer the next.
 MOST_PLACES = 150
 MOST_LINES = 1000
 
@@ -29,7 +29,7 @@ class Line(msgspec.Struct, frozen=True):
 
 
 class Window(msgspec.Struct, frozen=True):
-    """What a DEA answers: lines of an instance, and the numbers of the first and last it still has."""
+    """A DEA's answer: lines of an instance, and the numbers of the first and last that it still has."""
 
     instance: str = ""
     first: int = 1
@@ -39,7 +39,7 @@ class Window(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """Where an instance's lines are read."""
+    """The address at which an instance's lines are read."""
 
     instance: str
     index: int
@@ -50,7 +50,7 @@ class Source:
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """One answer: `lines` and `missed` as in docs/platform.md, where the reader stands then, and how many answered."""
+    """One answer: `lines` and `missed` as in docs/platform.md, the reader's next place, and the number of sources that answered."""
 
     lines: list[dict[str, Any]]
     missed: list[dict[str, Any]]
@@ -59,20 +59,20 @@ class Reading:
 
 
 def chosen(sources: Iterable[Source]) -> list[Source]:
-    """Give the sources that one answer reads, each instance once."""
+    """Return the sources that one answer reads, each instance once."""
     once = {s.instance: s for s in sources if s.uri}
     return sorted(once.values(), key=lambda s: (s.index, s.instance))[:MOST_INSTANCES]
 
 
 def share(sources: int) -> int:
-    """Give how many lines each of so many instances may add to one answer."""
+    """Return the number of lines that each of so many instances may add to one answer."""
     return max(1, MOST_LINES // max(1, sources))
 
 
 def merge(place: Mapping[str, int], answers: Iterable[tuple[Source, Window]]) -> Reading:
-    """Join windows read from a reader's place on.
+    """Return the merged windows from a reader's place on.
 
-    What lies between the last line a reader was given and the first that is kept was missed.
+    Lines between the last that the reader got and the first that is kept count as missed.
     """
     lines: list[dict[str, Any]] = []
     missed: list[dict[str, Any]] = []
@@ -89,7 +89,7 @@ def merge(place: Mapping[str, int], answers: Iterable[tuple[Source, Window]]) ->
 
 
 def newest(answers: Iterable[tuple[Source, Window]], count: int) -> Reading:
-    """Give the newest lines of all windows together; nothing was missed by one who has just come."""
+    """Return the newest lines of all windows together; a new reader has missed nothing."""
     known = list(answers)
     lines = _ordered([_shown(source, line) for source, window in known for line in window.lines])
     reached = {
@@ -100,14 +100,14 @@ def newest(answers: Iterable[tuple[Source, Window]], count: int) -> Reading:
 
 
 def joined(before: Reading, after: Reading) -> Reading:
-    """Give two answers to one reader, read one after the other, as one."""
+    """Return two consecutive answers to one reader as one."""
     return Reading(
         [*before.lines, *after.lines], [*before.missed, *after.missed], after.place, after.answered
     )
 
 
 def valid_place(value: object) -> dict[str, int] | None:
-    """Give a place out of a cursor, or None where it is none."""
+    """Return a cursor's value as a place, or None where it is invalid."""
     if not isinstance(value, dict) or len(value) > MOST_PLACES + MOST_INSTANCES:
         return None
     if not all(
@@ -129,7 +129,7 @@ def _shown(source: Source, line: Line) -> dict[str, Any]:
 
 
 def _ordered(lines: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """By time; lines of one instance never change places, whatever its clock did."""
+    """Return lines sorted by time; those of one instance keep their order, whatever its clock did."""
     latest: dict[str, float] = {}
     keys = []
     for line in sorted(lines, key=lambda shown: (shown["id"], shown["n"])):

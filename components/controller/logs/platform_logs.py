@@ -14,12 +14,12 @@ from components.common.operation_messages import LogQuery, LogReply
 
 ANSWER_SECONDS = 1.0
 LEVELS = ("debug", "info", "warning", "error", "critical")
-# Shown by themselves, or the same in every line.
+# Members that are shown by themselves, or are the same in every line.
 _OWN = ("timestamp", "component", "level", "event", "logger")
 
 
 async def ask(bus: Bus, query: LogQuery) -> tuple[list[LogReply], list[str]]:
-    """Ask every component; gives the answers, and the ids of those that are there and did not answer.
+    """Ask every component; return the answers, and the ids of present components that did not answer.
 
     Raises:
         BusUnavailableError: no connection.
@@ -33,9 +33,9 @@ async def ask(bus: Bus, query: LogQuery) -> tuple[list[LogReply], list[str]]:
 
 
 def merge(replies: Iterable[LogReply], limit: int) -> list[dict[str, Any]]:
-    """Give the newest lines of all, oldest first (pure).
+    """Return the newest lines of all replies, oldest first (pure).
 
-    The processes of one daemon answer each for itself; what they logged before they parted is shown once.
+    Each process of one daemon answers for itself; lines from before their fork are shown once.
     """
     seen: set[tuple[str, str, str]] = set()
     lines = []
@@ -49,7 +49,7 @@ def merge(replies: Iterable[LogReply], limit: int) -> list[dict[str, Any]]:
 
 
 def shown(reply: LogReply, text: str) -> dict[str, Any]:
-    """Show one line: the facts beside its event as `name=value`; what is no JSON as it stands (pure)."""
+    """Return one line for display: its event, and the other members as `name=value`; text that is no JSON object stays (pure)."""
     try:
         facts = json.loads(text)
     except ValueError:

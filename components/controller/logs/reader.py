@@ -1,4 +1,4 @@
-"""Reads the numbered lines of instances from their DEAs, all at once and for a bounded time (docs/platform.md)."""
+"""The reader of instances' numbered lines from their DEAs, concurrently and for a bounded time (docs/platform.md)."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ from components.controller.logs.merge import (
 from components.controller.requests.thread_limits import Places
 
 FIND_SECONDS = 1.0
-# What a DEA may take beside the wait it was asked for.
+# The time that a DEA may take beyond the requested wait.
 ANSWER_SECONDS = 2.0
-# Once one instance has something to say, the others get so long to join in.
+# The time that the other instances get after the first has lines.
 JOIN_SECONDS = 0.15
 LONGEST_WAIT = 10.0
 LARGEST_ANSWER = 8 << 20
@@ -42,11 +42,11 @@ _decode = msgspec.json.Decoder(Window).decode
 
 
 class LogReader:
-    """Asks DEAs for lines.
+    """The reader of lines from DEAs.
 
     Args:
-        bus: where the DEAs are found.
-        room: places of those who wait for lines; for whom there is none is answered with what there is.
+        bus: for the search of the DEAs.
+        room: places for requests that wait for lines; without a free place the answer has the present lines.
     """
 
     def __init__(self, bus: BusThread, room: Places) -> None:
@@ -54,7 +54,7 @@ class LogReader:
         self._room = room
 
     def find(self, app: Handle, index: int | None = None) -> list[Source]:
-        """Find where an application's instances keep their lines, crashed ones too."""
+        """Return the sources of an application's instances, crashed ones included."""
         query = FindDroplet(
             droplet=app.id, indices=None if index is None else [index], states=[*_LIVE, "CRASHED"]
         )
@@ -74,19 +74,19 @@ class LogReader:
         return chosen(_source(a) for a in answers if index is None or a.index == index)
 
     def tail(self, sources: Iterable[Source], count: int) -> Reading:
-        """Give the newest lines of all sources together."""
+        """Return the newest lines of all sources together."""
         known = list(sources)
         return newest(asyncio.run(_tails(known, count)), count)
 
     def follow(self, sources: Iterable[Source], place: Mapping[str, int], wait: float) -> Reading:
-        """Give what came after a reader's place, waiting up to `wait` seconds for the first line."""
+        """Return the lines after a reader's place; wait up to `wait` seconds for the first."""
         known = list(sources)
         if not wait or not self._room.take():
             return merge(place, asyncio.run(_after(known, place, 0)))
         try:
             began = time.monotonic()
             reading = merge(place, asyncio.run(_after(known, place, wait)))
-            # A source that answers at once although it was asked to wait must not become a loop.
+            # A source that answers at once, although it was asked to wait, must not cause a busy loop.
             left = wait - (time.monotonic() - began)
             if not reading.lines and left > 0:
                 time.sleep(min(left, _PAUSE))
@@ -125,7 +125,7 @@ async def _after(sources: list[Source], place: Mapping[str, int], wait: float) -
 async def _gather(
     tasks: list[asyncio.Task[tuple[Source, Window] | None]], seconds: float, *, join: bool
 ) -> list[tuple[Source, Window]]:
-    """Collect answers; with `join`, the first that has lines ends the wait for the others. Who is late is left out."""
+    """Return the collected answers; with `join`, the first with lines ends the wait for the others. Late ones are left out."""
     deadline = time.monotonic() + seconds
     waiting = set(tasks)
     found: list[tuple[Source, Window]] = []
@@ -151,7 +151,7 @@ def _session() -> aiohttp.ClientSession:
 async def _ask(
     session: aiohttp.ClientSession, source: Source, *, after: int, limit: int, wait: float
 ) -> Window | None:
-    """Ask for a window; None where the instance is gone or its DEA does not answer."""
+    """Return a source's window; None where the instance is gone or its DEA does not answer."""
     if urlsplit(source.uri).scheme not in ("http", "https"):
         return None
     timeout = aiohttp.ClientTimeout(total=wait + ANSWER_SECONDS, connect=1)
@@ -173,7 +173,7 @@ async def _ask(
 
 
 def _cut(window: Window, limit: int, *, newest_first: bool) -> Window:
-    """Take no more lines than were asked for, whatever the DEA sent."""
+    """Return a window with no more lines than requested, whatever the DEA sent."""
     lines: list[Line] = sorted(window.lines, key=lambda line: line.n)
     most = min(limit, MOST_LINES)
     return msgspec.structs.replace(window, lines=lines[-most:] if newest_first else lines[:most])
