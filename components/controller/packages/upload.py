@@ -1,6 +1,6 @@
 """Uploads: a zip and a list of known resources become one package (protocol 1.9).
 
-All that can be judged is judged before anything is written; what is written is the upload's own folder, until it is whole.
+Every possible check comes before the first write; until the package is complete, only the upload's own folder is written.
 """
 
 from __future__ import annotations
@@ -21,20 +21,20 @@ from components.controller.storage.store import BLOCK, Store, sha1_of
 
 logger = log.get(__name__)
 
-# Written into every entry, so that the same files give the same package.
+# The date of every entry, so that the same files give the same package.
 _EPOCH = (1980, 1, 1, 0, 0, 0)
 
 
 @dataclass(frozen=True, slots=True)
 class PackageLimits:
-    """How much an application may be: bytes in all, and files."""
+    """The limits of an application: bytes in total, and files."""
 
     size: int
     files: int
 
 
 def parse_resources(text: str | None) -> list[dict[str, Any]]:
-    """Read the form field `resources`.
+    """Return the objects of the form field `resources`.
 
     Raises:
         ApiError: 100 when it is not a list of objects.
@@ -52,7 +52,7 @@ def parse_resources(text: str | None) -> list[dict[str, Any]]:
 
 @dataclass(frozen=True, slots=True)
 class Resource:
-    """A file that the client left out: where it goes, and what it is."""
+    """A file that the client left out: its path, digest and size."""
 
     path: PurePosixPath
     sha1: object
@@ -60,11 +60,11 @@ class Resource:
 
 
 def name_resources(resources: list[dict[str, Any]], names: Names) -> list[Resource]:
-    """Judge where the client wants what it left out.
+    """Return the files that the client left out, with checked paths.
 
     Raises:
-        ApiError: 111 for a name that is blank, absolute or none (what 2011 answers), 402 for one that leaves the folder
-            or is there already.
+        ApiError: 111 for a name that is blank, absolute or missing (as in 2011), 402 for one that leaves the folder
+        or exists already.
     """
     return [
         Resource(_resource_name(resource.get("fn"), names), resource.get("sha1"), resource.get("size"))
@@ -83,7 +83,7 @@ def _resource_name(name: object, names: Names) -> PurePosixPath:
 
 
 def unpack(archive: Path, target: Path, entries: list[Entry]) -> dict[str, Path]:
-    """Unpack a zip that was inspected into an empty folder; gives its files by their SHA-1.
+    """Unpack an inspected zip into an empty folder; return its files by their SHA-1.
 
     Raises:
         ApiError: 402 with the reason.
@@ -112,10 +112,10 @@ def add_resources(
     room: int,
     uploaded: dict[str, Path],
 ) -> None:
-    """Copy what the client left out to where it wants it: from what its owner sent before, or from what came with it.
+    """Copy the left-out files to their paths, from the owner's earlier files or from this upload.
 
     Raises:
-        ApiError: 401 for a file that is in neither, 402 for too much.
+        ApiError: 401 for a file that is in neither, 402 for too many bytes.
     """
     for resource in resources:
         source = _source(store, owner, resource, uploaded)
@@ -132,7 +132,7 @@ def add_resources(
                     writer.write(block)
         except FileNotFoundError as error:
             raise ApiError(401, resource.path) from error
-        # The pool keeps no modes; a script that cannot be run would be worse than a text that can.
+        # The pool keeps no modes; a script that cannot be run would be worse than an executable text.
         path.chmod(0o755)
 
 
@@ -144,7 +144,7 @@ def _source(store: Store, owner: int, resource: Resource, uploaded: dict[str, Pa
 
 
 def pack(folder: Path, archive: Path) -> str:
-    """Write the package: sorted names, one date, so that equal content gives an equal file; gives its SHA-1.
+    """Write the package and return its SHA-1; sorted names and one date make equal content an equal file.
 
     Top-level dotfiles are left out, nested ones kept (protocol 1.9).
     """
@@ -174,19 +174,19 @@ def build_package(
     limits: PackageLimits,
     keep: Callable[[Path, str], None],
 ) -> str:
-    """Turn an upload into a package; gives its SHA-1.
+    """Turn an upload into a package; return its SHA-1.
 
     Args:
         store: the share.
-        owner: whose files of the pool it may take.
-        archive: the uploaded zip; None when the client had nothing to send.
-        resources: `[{"size", "sha1", "fn"}]`, what the pool has.
+        owner: the user whose files of the pool it may use.
+        archive: the uploaded zip; None when the client sent none.
+        resources: `[{"size", "sha1", "fn"}]`, the files that the pool has.
         work: an empty folder of this upload.
-        limits: how much is accepted.
-        keep: called with the finished zip and its digest; it decides where the file goes.
+        limits: of the application's size.
+        keep: called with the finished zip and its digest; it stores the file.
 
     Raises:
-        ApiError: 111, 401, 402, and what `keep` raises; then neither the pool nor anything else has changed.
+        ApiError: 111, 401, 402, and the errors of `keep`; then neither the pool nor anything else has changed.
     """
     # Each file may have a folder of its own.
     names = Names(2 * limits.files)
@@ -202,7 +202,7 @@ def build_package(
     with store.incoming() as scratch:
         digest = store.run(lambda: pack(work, scratch))
         keep(scratch, digest)
-    # Afterwards, so that a refused upload leaves nothing. What the pool does not get is sent once more by the next push.
+    # Afterwards, so that a refused upload leaves nothing. Files that the pool does not get are sent again by the next push.
     try:
         for sha1, path in uploaded.items():
             store.add_resource(owner, path, sha1)
@@ -212,7 +212,7 @@ def build_package(
 
 
 def _files(folder: Path) -> Iterator[tuple[Path, str]]:
-    """Give what a package holds: all but the dotfiles at the top, folders before what is in them."""
+    """Yield the content of a package: all but the dotfiles at the top, folders before their content."""
     for root, names, files in os.walk(folder):
         names.sort()
         top = Path(root) == folder

@@ -1,7 +1,7 @@
-"""What a stranger's zip may hold, judged before a byte of it is unpacked (protocol 1.9).
+"""The inspection of untrusted zips before any byte is unpacked (protocol 1.9).
 
-Its names may point anywhere, its sizes may lie, its entries may be links, may overlap, may be there twice. The names are
-taken from the archive's directory; what the entries' own headers say must agree with it.
+Names may point anywhere, sizes may be false, entries may be links, may overlap, or may occur twice. The names are taken
+from the archive's directory, and the entries' own headers must agree with it.
 """
 
 from __future__ import annotations
@@ -36,14 +36,14 @@ _METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 # Attributes of DOS and Windows: volume label, device, reparse point (a link).
 _DOS_SPECIAL = 0x08 | 0x40 | 0x400
 _UNIX_EXTRA, _NAME_EXTRA = 0x000D, 0x7075
-# Nothing that people write shrinks so well; small files may.
+# The largest plausible ratio of compression, and the bytes up to which any ratio is accepted.
 _RATIO, _RATIO_FREE = 250, 8 << 20
 _DRIVE = re.compile(r"[A-Za-z]:")
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One member that may be unpacked: where to, and where its bytes are in the archive."""
+    """One accepted member: its target path, and the place of its bytes in the archive."""
 
     path: PurePosixPath
     folder: bool
@@ -56,15 +56,15 @@ class Entry:
 
 
 def refused(reason: str) -> ApiError:
-    """Give the error for an upload that is not taken."""
+    """Return the error for a refused upload."""
     return ApiError(402, reason)
 
 
 def safe_name(name: str) -> PurePosixPath:
-    """Check a file's name inside an application.
+    """Return the checked path of a file inside an application.
 
     Raises:
-        ApiError: 402 when it is absolute, leaves the folder, or is no name at all.
+        ApiError: 402 when it is absolute, leaves the folder, or is no valid name.
     """
     shown = repr(name[:200])
     plain = unicodedata.normalize("NFKC", unquote(name))
@@ -84,10 +84,10 @@ def safe_name(name: str) -> PurePosixPath:
 
 
 class Names:
-    """The names of an application so far; none may be there twice, in whatever spelling a file system takes for the same.
+    """The names of an application so far; none may occur twice, including spellings that a file system treats as equal.
 
     Args:
-        most: how many there may be, with folders that are only parts of a path.
+        most: the number of permitted names, including folders that are only parts of a path.
     """
 
     def __init__(self, most: int) -> None:
@@ -95,10 +95,10 @@ class Names:
         self._seen: dict[str, tuple[str, bool]] = {}
 
     def add(self, path: PurePosixPath, *, folder: bool = False) -> None:
-        """Take a name and its parents.
+        """Add a name and its parents.
 
         Raises:
-            ApiError: 402 for a second one, for a file where there is a folder, or where there are too many.
+            ApiError: 402 for a repeated name, for a file in the place of a folder, or for too many names.
         """
         key, actual = _folded(path), str(path)
         known = self._seen.get(key)
@@ -118,12 +118,12 @@ class Names:
 
 
 def _folded(path: PurePosixPath) -> str:
-    # Upper and lower case are different names on the machines, and real packages count on it.
+    # Upper and lower case are different names on the machines, and real packages depend on it.
     return unicodedata.normalize("NFKC", str(path))
 
 
 def inspect(archive: Path, names: Names, *, most_files: int, most_bytes: int) -> list[Entry]:
-    """Judge a zip; gives what is in it. Nothing is written.
+    """Check a zip; return its entries. Nothing is written.
 
     Raises:
         ApiError: 402 with the reason.
@@ -165,10 +165,10 @@ def inspect(archive: Path, names: Names, *, most_files: int, most_bytes: int) ->
 
 
 def extract(file: BinaryIO, entry: Entry, writer: BinaryIO) -> None:
-    """Write an entry's content: exactly what its header promises.
+    """Write an entry's content, exactly as its header declares it.
 
     Raises:
-        ApiError: 402 when it is something else.
+        ApiError: 402 when the content differs.
     """
     file.seek(entry.start)
     unpacker = zlib.decompressobj(-zlib.MAX_WBITS) if entry.deflated else None
@@ -195,7 +195,7 @@ def extract(file: BinaryIO, entry: Entry, writer: BinaryIO) -> None:
 
 
 def _count(file: BinaryIO, most: int) -> int:
-    """Walk the directory without keeping it: memory is for those that stay below the limit. Gives where it begins."""
+    """Count the directory's entries without storing them, so that only archives within the limit take memory; return its start."""
     end, length, begin, count = _closing(file)
     at_entry = end - length
     if at_entry < 0 or length > most * _LONGEST_PATH:
@@ -213,14 +213,14 @@ def _count(file: BinaryIO, most: int) -> int:
             raise refused("the archive's directory is damaged")
         at_entry += 46 + sum(struct.unpack("<HHH", head[28:34]))
         file.seek(at_entry)
-    # Old archivers know no numbers above 65535, and write what is left over.
+    # Old archivers write the number modulo 65536.
     if at_entry != end or (seen - count) % 0x10000:
         raise refused("the archive has more or fewer entries than it says")
     return begin
 
 
 def _closing(file: BinaryIO) -> tuple[int, int, int, int]:
-    """Read what closes an archive: where its directory ends, how long that is, where it begins, and its number of entries."""
+    """Return an archive's end record: its directory's end, length and start, and the number of entries."""
     size = file.seek(0, 2)
     file.seek(max(0, size - _LONGEST_COMMENT - 22))
     tail = file.read()
@@ -247,7 +247,7 @@ def _entry(file: BinaryIO, info: zipfile.ZipInfo) -> Entry:
     name = info.orig_filename
     _check_kind(info)
     folder = name.endswith("/")
-    # Some archivers write the folder itself.
+    # Some archivers write an entry for the folder itself.
     path = PurePosixPath() if name in ("./", ".") and folder else safe_name(name)
     mode = info.external_attr >> 16
     if stat.S_ISDIR(mode) != folder and stat.S_IFMT(mode):
@@ -308,7 +308,7 @@ def _extras(extra: bytes) -> list[tuple[int, bytes]]:
 
 
 def _check_places(entries: list[Entry], end: int) -> None:
-    """Refuse entries that share their bytes, which is how small archives hold much."""
+    """Refuse entries that share their bytes, by which a small archive can hold a large content."""
     last = 0
     for entry in sorted(entries, key=lambda e: e.start):
         if entry.start - last < 30 or entry.start + entry.packed > end:
