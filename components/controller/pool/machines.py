@@ -1,4 +1,4 @@
-"""The pool's picture across controllers and restarts: ccdb keeps who was last heard when."""
+"""The pool's data across controllers and restarts: ccdb stores the last beat of each DEA with its time."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from components.controller.db.database import Database
 from components.controller.db.models import Machine
 from components.controller.pool.registry import REMEMBER_SECONDS, Pool, left, remembered
 
-# Several workers hear the same beats; one of them writes.
+# Several workers receive the same beats; one of them writes.
 WRITE_SECONDS = 4.0
-# More than clocks of two controllers may differ by.
+# The bound of the difference between two controllers' clocks.
 CLOCKS_DIFFER_SECONDS = 60.0
 
 
 def save(db: Database, pool: Pool) -> None:
-    """Write down what was heard, unless another worker has just done so, and drop who left long ago."""
+    """Write the received beats, unless another worker has just done so, and delete machines that left long ago."""
     insert = postgresql.insert if db.postgresql else sqlite.insert
     now = time.time()
     heard = sorted(pool.beats(), key=lambda pair: pair[0].id)
@@ -33,7 +33,7 @@ def save(db: Database, pool: Pool) -> None:
                 row.on_conflict_do_update(
                     index_elements=["id"],
                     set_={"beat": row.excluded.beat, "last_seen": row.excluded.last_seen},
-                    # A row of the future was written before a clock was set back.
+                    # A row from the future was written before a clock was set back.
                     where=or_(
                         Machine.last_seen < row.excluded.last_seen - WRITE_SECONDS,
                         Machine.last_seen > row.excluded.last_seen + CLOCKS_DIFFER_SECONDS,
@@ -44,7 +44,7 @@ def save(db: Database, pool: Pool) -> None:
 
 
 def listing(db: Database, pool: Pool) -> list[dict[str, Any]]:
-    """Give all machines, by address: heard by this process, or remembered in ccdb."""
+    """Return all machines, by address: those of this process's beats, and those in ccdb."""
     wall = time.time()
     shown = pool.picture(time.monotonic(), wall)
     with db.session() as session:
@@ -52,7 +52,7 @@ def listing(db: Database, pool: Pool) -> list[dict[str, Any]]:
     for id_, beat, last_seen in rows:
         if id_ not in shown and (machine := remembered(beat, last_seen, wall)):
             shown[id_] = machine
-    # One that came back under a new id is not also lost.
+    # A machine that came back under a new id is not also lost.
     alive = {m["address"] for m in shown.values() if m["state"] != "lost"}
     kept = [m for m in shown.values() if m["state"] != "lost" or m["address"] not in alive]
     return sorted(kept, key=lambda m: (m["address"], m["id"]))

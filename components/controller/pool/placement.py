@@ -1,10 +1,10 @@
-"""Which DEA an instance goes to, over what the DEAs last said of themselves. Pure: no I/O, no clock.
+"""The choice of a DEA for an instance, by the DEAs' last beats. Pure: no I/O, no clock.
 
 Instances of one application are spread over zones first, over DEAs second; among equals the one with the most free
-memory takes it. DEAs that leave or are lost take nothing, and what they still run does not count: it is to run elsewhere.
+memory is chosen. DEAs that leave or are lost take nothing, and their instances do not count: they will run elsewhere.
 
 `place(candidates, need, count, choose) -> list[str]` decides once; `Board` keeps the DEAs in order between decisions, so
-that one costs microseconds however many there are.
+that a decision costs microseconds for any number of DEAs.
 """
 
 from __future__ import annotations
@@ -14,17 +14,17 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
-# Of a zone, so many equally good ones are offered: who chooses at the same moment shall not choose the same.
+# The number of equally good DEAs of a zone that are offered, so that concurrent controllers do not all choose the same one.
 MOST_EQUALS = 8
-# Gives one of several equally good ones; tests inject their own.
+# A function that returns one of several equally good DEAs; tests inject their own.
 Choose = Callable[[Sequence[str]], str]
 
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A DEA as it stands: MB free, instances it may still take, and how many it has of each application.
+    """A DEA's state: MB free, instances that it may still take, and its number of instances of each application.
 
-    An empty `runtimes` means it did not say; it is then taken to have them all.
+    An empty `runtimes` means that it did not declare them; it then counts as having all.
     """
 
     id: str
@@ -39,7 +39,7 @@ class Candidate:
 
 @dataclass(frozen=True, slots=True)
 class Need:
-    """What one instance of an application needs; MB. An empty `runtime` needs none in particular."""
+    """The needs of one instance of an application, in MB. An empty `runtime` fits any DEA."""
 
     droplet: int
     memory: int
@@ -48,7 +48,7 @@ class Need:
 
 
 def fits(candidate: Candidate, need: Need) -> bool:
-    """Say whether a DEA can take one instance."""
+    """Return whether a DEA can take one instance."""
     return (
         candidate.usable
         and candidate.free_memory >= need.memory
@@ -59,10 +59,10 @@ def fits(candidate: Candidate, need: Need) -> bool:
 
 
 def place(candidates: Iterable[Candidate], need: Need, count: int, choose: Choose) -> list[str]:
-    """Choose DEAs for `count` instances of one application.
+    """Return DEAs for `count` instances of one application.
 
     Returns:
-        a DEA's id for each instance, in order; shorter than `count` where room ends.
+        A DEA's id for each instance, in order; shorter than `count` where the room ends.
     """
     board = Board()
     for candidate in candidates:
@@ -74,9 +74,9 @@ def place(candidates: Iterable[Candidate], need: Need, count: int, choose: Choos
 
 
 class Board:
-    """DEAs in the order in which they are chosen: by zone, the most free memory first.
+    """The DEAs in the order of their choice: by zone, the most free memory first.
 
-    What is placed counts at once; `put` says what is true.
+    A placement counts at once; `put` replaces it by the DEA's own data.
     """
 
     def __init__(self) -> None:
@@ -88,7 +88,7 @@ class Board:
         self._zones: dict[int, Counter[str]] = {}
 
     def put(self, candidate: Candidate) -> None:
-        """Take what is known of a DEA now."""
+        """Store the present state of a DEA."""
         self.remove(candidate.id)
         if not candidate.usable:
             return
@@ -98,7 +98,7 @@ class Board:
             self._count(droplet, candidate, count)
 
     def remove(self, id_: str) -> None:
-        """Forget a DEA: nothing goes there, and what it runs counts no more."""
+        """Remove a DEA: it gets no instances, and its own no longer count."""
         known = self._known.pop(id_, None)
         if known is None:
             return
@@ -107,18 +107,18 @@ class Board:
             self._count(droplet, known, -count)
 
     def get(self, id_: str) -> Candidate:
-        """Give a DEA with what has been placed on it."""
+        """Return a DEA, with the placements on it."""
         return self._known[id_]
 
     def place(
         self, need: Need, choose: Choose, alive: Callable[[str], bool] = lambda _id: True
     ) -> str | None:
-        """Choose a DEA for one instance, and count it there; None where there is no room.
+        """Return a DEA for one instance, and count it there; None where there is no room.
 
         Args:
-            need: what it needs.
-            choose: picks one of the equally good ones.
-            alive: asked, by id, of those that could take it.
+            need: of the instance.
+            choose: returns one of the equally good DEAs.
+            alive: called with the id of each DEA that could take it.
         """
         best = self._best(need, alive)
         if not best:
@@ -140,7 +140,7 @@ class Board:
         return known.id
 
     def _best(self, need: Need, alive: Callable[[str], bool]) -> Sequence[str]:
-        """Give the equally good best ones, by id."""
+        """Return the ids of the equally good best DEAs."""
         zones = self._zones.get(need.droplet)
         by_count: dict[int, list[str]] = {}
         for zone in self._order:
@@ -152,7 +152,7 @@ class Board:
         return ()
 
     def _without(self, need: Need, zones: Sequence[str], alive: Callable[[str], bool]) -> Sequence[str]:
-        """Of the DEAs that have nothing of the application, give those with the most free memory."""
+        """Return the DEAs with the most free memory among those without an instance of the application."""
         here = self._here.get(need.droplet, {})
         best, found = need.memory, list[str]()
         for zone in zones:
@@ -169,7 +169,7 @@ class Board:
         return sorted(found)
 
     def _with(self, need: Need, zones: Sequence[str], alive: Callable[[str], bool]) -> Sequence[str]:
-        """Of those that have some of the application, give those with the fewest, and then the most free memory."""
+        """Return, among the DEAs with instances of the application, those with the fewest, and then the most free memory."""
         ranked: dict[tuple[int, int], list[str]] = {}
         for id_, count in self._here.get(need.droplet, {}).items():
             known = self._known[id_]

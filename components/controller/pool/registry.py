@@ -1,4 +1,4 @@
-"""The DEAs as their beats show them, and what this process has placed since (pure; times are handed in)."""
+"""The DEAs by their beats, and this process's placements since (pure; times are arguments)."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from components.common.messages import DeaBeat
 from components.controller.pool.placement import Board, Candidate, Choose, Need
 
 UP, EVACUATING, LOST = "up", "evacuating", "lost"
-# A DEA is lost when it was silent for more than this many of its own intervals.
+# A DEA is lost after a silence of more than this many of its own intervals.
 SILENT_INTERVALS = 4
 REMEMBER_SECONDS = 3600.0
-# A placement that no beat has shown by then did not happen.
+# A placement that no beat has shown after this time did not happen.
 PENDING_SECONDS = 5.0
 
 
@@ -26,7 +26,7 @@ class _Known:
     beat: DeaBeat
     # The beat's counts, by application.
     droplets: dict[int, int]
-    # When it was heard: on this process's monotonic clock, and on the wall's, seconds since 1970.
+    # The time of the beat: by this process's monotonic clock, and by the wall clock, seconds since 1970.
     heard: float
     seen: float
 
@@ -43,31 +43,31 @@ class _Pending:
 
 
 class Pool:
-    """Every DEA heard of. Safe to use from several threads."""
+    """Every DEA with a beat. Safe to use from several threads."""
 
     def __init__(self) -> None:
         self._known: dict[str, _Known] = {}
         self._pending: dict[str, list[_Pending]] = {}
-        # When a placement is over at the latest, and where it was: in the order in which they were made.
+        # The latest end of each placement, and its DEA, in the order of placement.
         self._due: deque[tuple[float, str]] = deque()
         self._board = Board()
         self._lock = threading.Lock()
         self._addresses: frozenset[str] = frozenset()
-        # Silence counts only while one could have heard.
+        # Silence counts only while this process is connected to the bus.
         self._listening_since: float | None = None
 
     def listening(self, now: float) -> None:
-        """Note that the bus is there (again)."""
+        """Note that the bus is connected (again)."""
         with self._lock:
             self._listening_since = now
 
     def deaf(self) -> None:
-        """Note that the bus is gone: nobody becomes lost for want of our own ears."""
+        """Note that the bus is gone: no DEA becomes lost while this process receives nothing."""
         with self._lock:
             self._listening_since = None
 
     def observe(self, beat: DeaBeat, now: float, wall: float) -> None:
-        """Take a beat."""
+        """Store a beat."""
         with self._lock:
             before = self._known.get(beat.id)
             if before is not None and before.beat.droplets == beat.droplets:
@@ -84,18 +84,18 @@ class Pool:
             self._seat(beat.id, now)
 
     def state(self, id_: str, now: float) -> str | None:
-        """Give `up`, `evacuating` or `lost`; None for one never heard by this process."""
+        """Return `up`, `evacuating` or `lost`; None for a DEA without a beat in this process."""
         with self._lock:
             known = self._known.get(id_)
             return None if known is None else self._judge(known, now)
 
     def any_up(self, now: float) -> bool:
-        """True when at least one DEA could take instances, were there room."""
+        """Return whether at least one DEA is up, with or without room."""
         with self._lock:
             return any(self._judge(k, now) == UP for k in self._known.values())
 
     def reserve(self, need: Need, count: int, choose: Choose, now: float) -> list[str]:
-        """Choose DEAs for `count` instances and remember it until their beats show them; shorter where room ends."""
+        """Return DEAs for `count` instances, and count them until beats show them; shorter where the room ends."""
         with self._lock:
             while self._due and now > self._due[0][0]:
                 self._seat(self._due.popleft()[1], now)
@@ -113,7 +113,7 @@ class Pool:
             return chosen
 
     def forget_placements(self, droplet: int) -> None:
-        """Drop what was remembered of an application: it was stopped."""
+        """Drop the placements of an application, which was stopped."""
         with self._lock:
             for id_, pending in self._pending.items():
                 left = [p for p in pending if p.droplet != droplet]
@@ -122,16 +122,16 @@ class Pool:
                     self._seat(id_, pending[-1].at)
 
     def beats(self) -> list[tuple[DeaBeat, float]]:
-        """Give every DEA's last beat and when it was seen, seconds since 1970."""
+        """Return every DEA's last beat and its time, seconds since 1970."""
         with self._lock:
             return [(k.beat, k.seen) for k in self._known.values()]
 
     def addresses(self) -> frozenset[str]:
-        """Return the addresses that DEAs which are not forgotten gave of themselves."""
+        """Return the addresses in the beats of all known DEAs."""
         return self._addresses
 
     def picture(self, now: float, wall: float) -> dict[str, dict[str, Any]]:
-        """Give the machines of `/v2/machines` this process has heard, by id, and drop those that left long ago."""
+        """Return the machines of `/v2/machines` by this process's beats, by id, and drop those that left long ago."""
         with self._lock:
             shown = {}
             for id_, known in list(self._known.items()):
@@ -156,7 +156,7 @@ class Pool:
         return EVACUATING if known.beat.evacuating or known.beat.stopping else UP
 
     def _seat(self, id_: str, now: float) -> None:
-        """Put a DEA where its last beat, and what has been placed on it since, say that it belongs."""
+        """Order a DEA on the board by its last beat and the placements on it since."""
         known = self._known.get(id_)
         if known is None:
             return
@@ -177,7 +177,7 @@ class Pool:
             if capacity.disk
             else None,
             free_instances=capacity.max_instances - capacity.instances - len(pending),
-            # Whether it is lost depends on when one asks.
+            # The loss of a DEA depends on the time, so the board does not store it.
             usable=not (beat.evacuating or beat.stopping),
             runtimes=frozenset(beat.runtimes),
             droplets=droplets,
@@ -186,12 +186,12 @@ class Pool:
 
 
 def left(beat: DeaBeat) -> bool:
-    """True for the last word of one that went in order: it was leaving, and empty."""
+    """Return whether a beat is the last of an orderly departure: the DEA was leaving, and empty."""
     return (beat.evacuating or beat.stopping) and not any(beat.droplets.values())
 
 
 def describe(beat: DeaBeat, seen: float, state: str) -> dict[str, Any]:
-    """Give a machine as `/v2/machines` shows it."""
+    """Return a machine's JSON for `/v2/machines`."""
     return {
         "id": beat.id,
         "kind": "dea",
@@ -208,7 +208,7 @@ def describe(beat: DeaBeat, seen: float, state: str) -> dict[str, Any]:
 
 
 def remembered(raw: dict[str, Any], last_seen: float, wall: float) -> dict[str, Any] | None:
-    """Give a machine that only ccdb remembers: it is lost, unless it left in order or long ago (then None)."""
+    """Return a machine that only ccdb knows: it is lost, unless it left in order or long ago (then None)."""
     try:
         beat = msgspec.convert(raw, DeaBeat)
     except msgspec.ValidationError:
@@ -216,7 +216,7 @@ def remembered(raw: dict[str, Any], last_seen: float, wall: float) -> dict[str, 
     silence = wall - last_seen
     if silence > REMEMBER_SECONDS or left(beat):
         return None
-    # Another controller writes every few seconds; what it has just written is not lost.
+    # Another controller writes every few seconds; a machine in a fresh row is not lost.
     fresh = silence <= SILENT_INTERVALS * beat.interval + 5
     state = (EVACUATING if beat.evacuating or beat.stopping else UP) if fresh else LOST
     return describe(beat, last_seen, state)
