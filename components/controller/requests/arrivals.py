@@ -1,7 +1,7 @@
-"""Requests as they arrive, before a thread has anything to do with them (pure; bytes are handed in).
+"""Requests while they arrive, before they get a thread (pure; bytes are arguments).
 
-A client that is slow, or silent, costs the bytes it has sent and nothing else: what is short is awaited whole, and of what
-is long the head. Whether the head is right HTTP is for the parser to say; here only its length and a few of its fields count.
+A slow or silent client costs only the bytes that it has sent: a short request is awaited completely, of a long one the
+head. The parser decides whether the head is valid HTTP; this module reads only its length and a few of its fields.
 """
 
 from __future__ import annotations
@@ -10,9 +10,9 @@ import re
 from dataclasses import dataclass, field
 from enum import Enum
 
-# Bodies up to this size are awaited whole; nobody sends a longer one without a token. A router lets heads of 64 KB pass.
+# Bodies up to this size are awaited completely; longer ones need a token. A router passes heads of 64 KB.
 GATHERED, MAX_HEAD = 64 << 10, 80 << 10
-# What frames a body of chunks may add to it.
+# The bytes that the framing of chunks may add to a body.
 _FRAMING = 8 << 10
 _END = b"\r\n\r\n"
 _SIZE = re.compile(rb"[0-9a-fA-F]+")
@@ -24,7 +24,7 @@ _FIELDS = {
 
 
 class State(Enum):
-    """How far a request has come."""
+    """The progress of a request."""
 
     HEAD = "the head is not complete"
     BODY = "the head is complete, the short body is not"
@@ -35,20 +35,20 @@ class State(Enum):
 
 @dataclass(slots=True)
 class Arrival:
-    """One request; `came` is what came of it, and perhaps of the next."""
+    """One request; `came` has the bytes that arrived of it, and perhaps of the next."""
 
     came: bytearray = field(default_factory=bytearray)
     state: State = State.HEAD
     _searched: int = 0
     _until: int = 0
     _chunked: bool = False
-    # Where the next chunk begins, whether it is past the last, and from where on the end of its line is looked for.
+    # The start of the next chunk, whether the last has passed, and the start of the search for the end of the chunk's line.
     _chunk: int = 0
     _last: bool = False
     _unread: int = 0
 
     def take(self, more: bytes) -> State:
-        """Add what came; return how far the request is."""
+        """Add bytes that arrived; return the request's progress."""
         self.came += more
         if self.state is State.HEAD:
             self._read_head()
@@ -58,17 +58,17 @@ class Arrival:
 
     @property
     def path(self) -> str:
-        """The target of a request whose head is there."""
+        """Return the target of a request whose head is complete."""
         words = self.came[: self.came.find(b"\r\n")].split(b" ", 2)
         return words[1].decode("latin-1") if len(words) == 3 else ""
 
     def says(self, name: str) -> bool:
-        """Return whether a field is there: `expect`, `transfer-encoding` or `x-forwarded-for`."""
+        """Return whether the head has a field: `expect`, `transfer-encoding` or `x-forwarded-for`."""
         return _FIELDS[name].search(self.came, 0, self._searched) is not None
 
     def _read_head(self) -> None:
         while self.came.startswith(b"\r\n"):
-            # Old clients end a body with one too many.
+            # Old clients end a body with a superfluous line end.
             del self.came[:2]
         found = self.came.find(_END, max(0, self._searched - len(_END) + 1))
         if found < 0:
@@ -76,7 +76,7 @@ class Arrival:
             if len(self.came) > MAX_HEAD:
                 self.state = State.TOO_LARGE
             return
-        # With the line's end before the empty line: fields are looked for between line ends.
+        # Including the line end before the empty line: fields are searched between line ends.
         self._searched = found + 2
         begins = found + len(_END)
         lengths = _LENGTH.findall(self.came, 0, self._searched)
@@ -96,14 +96,14 @@ class Arrival:
             self.state = State.WHOLE
 
     def _read_chunks(self) -> None:
-        """Walk over the chunks that are there; what is none is for the parser to refuse, at once."""
+        """Skip the chunks that have arrived; an invalid one goes to the parser at once, which refuses it."""
         while not self._last and self._chunk < self._until and (ends := self._find(b"\r\n")) >= 0:
             size = bytes(self.came[self._chunk : ends].partition(b";")[0]).strip()
             if not _SIZE.fullmatch(size):
                 self.state = State.WHOLE
                 return
             length = int(size, 16)
-            # Trailers, or none, follow the last one, up to an empty line.
+            # Optional trailers follow the last chunk, up to an empty line.
             self._last = not length
             self._chunk = self._unread = ends if self._last else ends + 2 + length + 2
         if self._last and self._find(_END) >= 0:

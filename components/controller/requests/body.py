@@ -1,4 +1,4 @@
-"""Bodies of requests before any route reads them: the method a form names, and JSON that is not too large (protocol 1.1)."""
+"""Bodies of requests: the method override of forms, and JSON with bounded size (protocol 1.1)."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
     from flask import Request
 
-# Fingerprints of the largest application take about as much; nothing else comes near. A client that is not known yet
-# sends an address and a password.
+# Bytes. The fingerprints of the largest application take about the first, no other body comes near it. A client that is not
+# authenticated yet sends an email and a password.
 MAX_FINGERPRINTS, MAX_JSON, MAX_ANONYMOUS = 32 << 20, 1 << 20, 64 << 10
-# Memory is a matter of JSON's parts: a megabyte of `[[],[],…` takes thirty. The largest application's fingerprints
-# are 100,000 objects of three members.
+# The memory depends on the number of JSON's parts: a megabyte of `[[],[],…` takes thirty. The largest application's
+# fingerprints are 100,000 objects of three members.
 _MOST_VESSELS, _MOST_MEMBERS = 500_000, 2_000_000
 _MAX_FORM = 64 << 10
-# More than this is not read to its end only to be refused in words; of strangers nothing is.
+# The bytes up to which a refused body is read to its end, so that the client sees the error; none for anonymous clients.
 _MAX_DRAINED = 256 << 20
 _BLOCK = 1 << 20
 _FORM = "application/x-www-form-urlencoded"
@@ -32,9 +32,9 @@ _METHODS = ("GET", "HEAD", "PUT", "POST", "DELETE", "OPTIONS", "PATCH")
 
 
 class MethodOverride:
-    """Takes a POST for what its form's `_method`, or the header `X-HTTP-Method-Override`, says.
+    """A WSGI middleware that gives a POST the method of its form's `_method` or of `X-HTTP-Method-Override`.
 
-    A multipart form is left to its route: it is large, and only one route takes one.
+    A multipart form is left to its route: it is large, and only one route accepts one.
     """
 
     def __init__(self, app: WSGIApplication) -> None:
@@ -63,24 +63,24 @@ def _in_form(environ: WSGIEnvironment) -> str:
 
 
 def read_json(request: Request, largest: int) -> Any:
-    """Read a body as JSON; an empty one is an empty object.
+    """Return a body as JSON; an empty one is an empty object.
 
     Args:
-        request: whose body is read.
-        largest: how many bytes it may have.
+        request: of the body.
+        largest: the most bytes that it may have.
 
     Raises:
-        ApiError: 100 for what is too large, is no JSON, or holds texts and numbers that nothing else could.
+        ApiError: 100 for a body that is too large, is no JSON, or holds texts or numbers that cannot be represented.
     """
     shown = f"{largest >> 20} MB" if largest >= 1 << 20 else f"{largest >> 10} KB"
     too_large = bad_request(f"the body is larger than {shown}")
     if (request.content_length or 0) > largest:
-        # Old clients read an answer only once they have sent everything. The worker listens to them without a thread, a while.
+        # Old clients read an answer only once they have sent everything. The worker reads from them for a while, without a thread.
         most = 0 if largest <= MAX_ANONYMOUS else _MAX_DRAINED
         left = request.content_length or 0
         while left <= most and (block := request.environ["wsgi.input"].read(min(left, _BLOCK))):
             left -= len(block)
-        # A second look finds nothing, and does not wait for it.
+        # A second read finds nothing, and does not wait.
         request.environ["wsgi.input"] = io.BytesIO()
         raise too_large
     request.max_content_length = largest
@@ -92,18 +92,18 @@ def read_json(request: Request, largest: int) -> Any:
 
 
 def parse_json(raw: bytes, what: str) -> Any:
-    """Read JSON that a client sent; `what` names it in errors.
+    """Return the JSON that a client sent; `what` names it in errors.
 
     Raises:
-        ApiError: 100 for what has too many parts, is no JSON, or holds texts and numbers that nothing else could.
+        ApiError: 100 for JSON with too many parts, invalid JSON, or texts or numbers that cannot be represented.
     """
-    # Before it is parsed: a comma in a text counts as well, and there is room for many.
+    # Before the parser runs: commas in texts count as well, and the bound allows many.
     if raw.count(b"[") + raw.count(b"{") > _MOST_VESSELS or raw.count(b",") > _MOST_MEMBERS:
         raise bad_request(f"{what} has too many parts")
     try:
         value = json.loads(raw, parse_constant=_no_number)
         if b"\\u" in raw:
-            # Half a surrogate pair passes the parser, and nothing behind it.
+            # Half a surrogate pair passes the parser, but no later encoding.
             json.dumps(value, ensure_ascii=False).encode()
     except (ValueError, RecursionError) as error:
         raise bad_request(f"{what} is not JSON") from error

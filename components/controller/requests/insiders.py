@@ -1,4 +1,4 @@
-"""Who belongs to the platform: what its machines ask of a controller, nobody else is answered (pure)."""
+"""The platform's own machines, which alone may make some requests of a controller (pure)."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ class Insiders:
     """The platform's machines, by their addresses.
 
     Args:
-        texts: addresses and networks that are known for the platform's.
-        heard: gives the addresses of those that made themselves known on the bus: DEAs join without a word to controllers.
+        texts: addresses and networks of the platform.
+        heard: returns the addresses of machines that announced themselves on the bus: DEAs join without configuration here.
     """
 
     def __init__(self, texts: Collection[str], heard: Callable[[], Collection[str]]) -> None:
@@ -22,11 +22,11 @@ class Insiders:
         self._within = functools.lru_cache(4096)(lambda address: within(address, known))
 
     def has(self, peer: str | None, *, forwarded: bool) -> bool:
-        """Return whether a request comes from one of them, and from nobody for whom it was passed on.
+        """Return whether a request comes directly from one of them.
 
         Args:
             peer: the address at the other end of the connection.
-            forwarded: whether the request says for whom it was passed on, as each one does that came through a router.
+            forwarded: whether the request has `X-Forwarded-For`, as each one through a router has.
         """
         if forwarded or not peer:
             return False

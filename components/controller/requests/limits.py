@@ -1,4 +1,4 @@
-"""How often clients may ask: the buckets of one worker."""
+"""The limits of clients' requests: the buckets of one worker."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from components.controller.db.database import Database
 from components.controller.requests.rate_limit import RateLimiter, Welcome
 from components.controller.requests.shared_rate_limit import HOME_SECONDS, SharedRateLimiter
 
-# How often a process tells the others that somebody goes on logging in.
+# The interval at which a process tells the others that a user goes on logging in.
 _SETTLED_SECONDS = 86_400.0
-# Refusals of callers without a token that are written down as events: of one address, and of all.
+# The refusals of callers without a token that are recorded as events: of one address, and of all.
 _REFUSED, _REFUSED_ALL = RateLimit(per_minute=30, burst=30), RateLimit(per_minute=120, burst=240)
 
 
@@ -19,8 +19,10 @@ _REFUSED, _REFUSED_ALL = RateLimit(per_minute=30, burst=30), RateLimit(per_minut
 class RequestLimits:
     """One worker's buckets, and those that it shares with all workers.
 
-    `rates`: of users, a part of what all workers let through; `takings`: of strangers and uploads, at all workers; `logins`: failed ones, by address and account; `doors`: failed logins and registrations, by address;
-    `welcome`: logins that succeeded, by address and account; `settled`: those of them that the other workers were told; `refused`, `refused_all`: anonymous calls written down, by address and of all.
+    `rates`: requests of users, a share of the limit of all workers; `takings`: anonymous requests and uploads, at all workers;
+    `logins`: failed logins, by address and account; `doors`: failed logins and registrations, by address; `welcome`: successful
+    logins, by address and account; `settled`: those of them that the other workers know; `refused`, `refused_all`: recorded
+    refusals of anonymous calls, by address and of all.
     """
 
     rates: RateLimiter
@@ -34,7 +36,7 @@ class RequestLimits:
 
     @classmethod
     def of(cls, config: ControllerConfig, db: Database) -> RequestLimits:
-        """Return full buckets, as large as configured."""
+        """Return full buckets of the configured sizes."""
         return cls(
             rates=RateLimiter(config.rate_limit),
             logins=RateLimiter(config.login_limit),

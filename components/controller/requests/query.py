@@ -1,4 +1,4 @@
-"""Reading what a request of ours asks: queries, bodies and cursors. What is not understood is refused by name."""
+"""Queries, members of JSON and page cursors of the `/v2` API; unknown names are refused."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ class Query:
     """The query of a request.
 
     Args:
-        args: as they came.
-        known: the names there are.
+        args: the parameters of the request.
+        known: the permitted names.
 
     Raises:
-        ApiError: 100 for a name nobody knows, or one given twice.
+        ApiError: 100 for an unknown name, or one that occurs twice.
     """
 
     def __init__(self, args: MultiDict[str, str], known: Collection[str]) -> None:
@@ -39,7 +39,7 @@ class Query:
         self._args = args
 
     def text(self, name: str, default: str | None = None) -> str | None:
-        """Give a text; an empty one counts as not given."""
+        """Return a text; an empty one counts as absent."""
         value = self._args.get(name)
         if not value:
             return default
@@ -48,14 +48,14 @@ class Query:
         return value
 
     def choice(self, name: str, choices: Collection[str]) -> str | None:
-        """Give one of several words."""
+        """Return one of several words."""
         value = self.text(name)
         if value is not None and value not in choices:
             raise bad_request(f"{name}: want one of {', '.join(choices)}")
         return value
 
     def number(self, name: str, default: int, least: int, most: int) -> int:
-        """Give a whole number within bounds, both included."""
+        """Return a whole number within bounds, both included."""
         value = self._args.get(name)
         if not value:
             return default
@@ -66,7 +66,7 @@ class Query:
         return number
 
     def seconds(self, name: str, default: float, most: float) -> float:
-        """Give a number of seconds, from 0 to `most`."""
+        """Return a number of seconds, from 0 to `most`."""
         value = self._args.get(name)
         if not value:
             return default
@@ -79,7 +79,7 @@ class Query:
         return number
 
     def cursor(self, name: str, cursors: Cursors, kind: str, longest: int = 4096) -> Any:
-        """Give what a cursor of that kind holds; None where none is given."""
+        """Return the value of a cursor of that kind; None where there is none."""
         value = self._args.get(name)
         if not value:
             return None
@@ -88,11 +88,11 @@ class Query:
         return cursors.read(kind, value, name)
 
     def flag(self, name: str) -> bool:
-        """Give whether it is 1 or true."""
+        """Return whether the parameter is 1 or true."""
         return self.choice(name, ("1", "true", "0", "false")) in ("1", "true")
 
     def day(self, name: str, default: dt.date) -> dt.date:
-        """Give a day written as YYYY-MM-DD."""
+        """Return a day in the form YYYY-MM-DD."""
         value = self._args.get(name)
         if not value:
             return default
@@ -103,7 +103,7 @@ class Query:
 
 
 def members(body: Mapping[str, Any], known: Collection[str]) -> Mapping[str, Any]:
-    """Give a body back, if it has only members that are known.
+    """Return the same body, if it has only known members.
 
     Raises:
         ApiError: 100.
@@ -115,7 +115,7 @@ def members(body: Mapping[str, Any], known: Collection[str]) -> Mapping[str, Any
 
 
 def whole(body: Mapping[str, Any], name: str, default: int | None, least: int, most: int) -> int | None:
-    """Give a member that is a whole number within bounds, both included; null counts as not given.
+    """Return a member that is a whole number within bounds, both included; null counts as absent.
 
     Raises:
         ApiError: 100.
@@ -129,7 +129,7 @@ def whole(body: Mapping[str, Any], name: str, default: int | None, least: int, m
 
 
 class Cursors:
-    """Where a listing goes on: a word that any controller reads and nobody else writes.
+    """Signed cursors, by which any controller continues a listing; only controllers can make them.
 
     Args:
         keys: the token keys; the first signs, all verify.
@@ -139,20 +139,20 @@ class Cursors:
         self._serializer = URLSafeSerializer(list(reversed(keys)), salt="ingot cursor")
 
     def make(self, kind: str, value: Any) -> str:
-        """Make one for a kind of listing; `value` is JSON."""
+        """Return a cursor for a kind of listing; `value` is JSON."""
         text = self._serializer.dumps([kind, value])
         return text if isinstance(text, str) else text.decode()
 
     def read(self, kind: str, text: str, name: str) -> Any:
-        """Give the value of one of that kind.
+        """Return the value of a cursor of that kind.
 
         Args:
-            kind: as it was made.
-            text: what a client sent.
-            name: the parameter it came in.
+            kind: the kind with which it was made.
+            text: the client's cursor.
+            name: its parameter.
 
         Raises:
-            ApiError: 100 for one that is not ours, or of another listing.
+            ApiError: 100 for a cursor with an invalid signature, or of another listing.
         """
         wrong = bad_request(f"{name}: this is not a cursor of this listing")
         try:

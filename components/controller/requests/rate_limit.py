@@ -1,4 +1,4 @@
-"""How often somebody may ask: token buckets, in one process (pure; times are handed in). `shared_rate_limit` has those of all processes."""
+"""Token buckets of one process (pure; times are arguments). `shared_rate_limit` has those of all processes."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from collections import OrderedDict
 from components.controller.config import RateLimit
 from components.controller.errors import ApiError
 
-# More names than that are forgotten, those first that asked least lately: a forgotten one has a full bucket again.
+# Beyond this number, the least recently used keys are dropped: a dropped one has a full bucket again.
 MOST_KEYS = 20_000
 
 
 class TooManyError(ApiError):
-    """Answered as 429 with `Retry-After`; `seconds` until the next one is let through, at least 1."""
+    """An error that is answered as 429 with `Retry-After`: `seconds` until the next request may pass, at least 1."""
 
     def __init__(self, seconds: float) -> None:
         self.seconds = max(1, math.ceil(seconds))
@@ -31,16 +31,16 @@ class RateLimiter:
         self._lock = threading.Lock()
 
     def share(self, among: int) -> None:
-        """Let so many processes together through what one would be; one who may ask at all may ask each of them once."""
+        """Divide the limit among that many processes; each still lets at least one request through."""
         self._rate = self._limit.per_minute / 60 / max(among, 1)
         self._burst = max(1.0, self._limit.burst / max(among, 1))
 
     def take(self, key: str, now: float) -> float:
-        """Take one; gives 0.0 when there was one, else the seconds until there will be.
+        """Take one token; return 0.0 when there was one, else the seconds until there will be.
 
         Args:
-            key: who asks.
-            now: seconds of any clock that only goes forward.
+            key: of the bucket.
+            now: seconds of any monotonic clock.
         """
         if not self._rate:
             return 0.0
@@ -52,7 +52,7 @@ class RateLimiter:
             return 0.0
 
     def give_back(self, key: str, now: float) -> None:
-        """Put one back: it turned out not to count."""
+        """Put one token back, for a request that does not count."""
         if not self._rate:
             return
         with self._lock:
@@ -70,7 +70,7 @@ class RateLimiter:
 
 
 class Welcome:
-    """Who succeeded lately, by key; those that did least lately are forgotten beyond `MOST_KEYS`."""
+    """The keys of recent successes; beyond `MOST_KEYS` the oldest are dropped."""
 
     def __init__(self, seconds: float) -> None:
         self._seconds = seconds
@@ -78,7 +78,7 @@ class Welcome:
         self._lock = threading.Lock()
 
     def add(self, key: str, now: float) -> None:
-        """Remember one that succeeds now; `now` is seconds of any clock that only goes forward."""
+        """Record a success; `now` is seconds of any monotonic clock."""
         with self._lock:
             self._last[key] = now
             self._last.move_to_end(key)
@@ -86,7 +86,7 @@ class Welcome:
                 self._last.popitem(last=False)
 
     def knows(self, key: str, now: float) -> bool:
-        """Return whether one succeeded lately."""
+        """Return whether a key has a recent success."""
         with self._lock:
             at = self._last.get(key)
         return at is not None and now - at < self._seconds

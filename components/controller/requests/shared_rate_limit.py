@@ -1,4 +1,4 @@
-"""What one may do seldom, counted for all workers together, in ccdb: failed logins, registrations, uploads."""
+"""Limits of rare actions, counted in ccdb for all workers together: failed logins, registrations, uploads."""
 
 from __future__ import annotations
 
@@ -12,28 +12,28 @@ from components.controller.config import RateLimit
 from components.controller.db.database import Database
 from components.controller.db.models_records import Taking
 
-# More keys than that are forgotten, those first that took least lately: a forgotten one has a full bucket again.
+# Beyond this number, the least recently used keys are deleted: a deleted one has a full bucket again.
 MOST_KEYS = 100_000
-# Who logged in within that time from an address is at home there: let through when others have used up what the address may.
-# The rows that say so are no buckets.
+# An account that logged in from an address within this time is at home there: it may log in even if others have used up the
+# address's limit. The rows that record this are no buckets.
 _HOME, HOME_SECONDS = "home ", 7 * 86_400.0
-# Statements at once may overtake each other; a time farther ahead than that is one of another clock, and says nothing.
+# Concurrent statements may overtake each other; a time that is farther ahead comes from another clock, and is ignored.
 _AHEAD_SECONDS = 60.0
 
 
 def level(at: float, then: float, now: float, limit: RateLimit) -> float:
-    """Return what a bucket holds now that held `then` at that time."""
+    """Return the present content of a bucket that held `then` at `at`."""
     if at - now > _AHEAD_SECONDS:
         return float(limit.burst)
     return min(float(limit.burst), then + max(0.0, now - at) * limit.per_minute / 60)
 
 
 class SharedRateLimiter:
-    """Buckets by key, as `rate_limit.RateLimiter` has them for one process.
+    """Buckets by key for all processes, like those of `rate_limit.RateLimiter` for one.
 
     Args:
-        db: where they are.
-        limits: all that are ever asked about, by which is known how long a bucket is worth remembering.
+        db: of the buckets.
+        limits: all limits in use, from which follows how long a bucket is kept.
     """
 
     def __init__(self, db: Database, limits: list[RateLimit]) -> None:
@@ -46,14 +46,14 @@ class SharedRateLimiter:
     def look(
         self, asked: Connection, limits: Mapping[str, RateLimit], pair: str = ""
     ) -> tuple[dict[str, float], bool]:
-        """Return the seconds until each of the keys has one to take, at most 0.0 where it has, and whether a pair is at home.
+        """Return the seconds until each key has a token, at most 0.0 where it has one, and whether a pair is at home.
 
         Nothing is taken. One statement.
 
         Args:
             asked: a transaction, or a connection for single statements.
             limits: of each key.
-            pair: an address and an account, as `settle` has them.
+            pair: an address and an account, in the form of `settle`.
         """
         wanted = {key: limit for key, limit in limits.items() if limit.per_minute}
         if not wanted:
@@ -71,7 +71,7 @@ class SharedRateLimiter:
         return waits, at_home
 
     def take(self, asked: Connection, key: str, limit: RateLimit) -> float:
-        """Take one; return 0.0 when there was one, else seconds within which there will be. One statement."""
+        """Take one token; return 0.0 when there was one, else seconds within which there will be. One statement."""
         if not limit.per_minute:
             return 0.0
         rate, now = limit.per_minute / 60, self._now()
@@ -88,12 +88,12 @@ class SharedRateLimiter:
         return 0.0 if asked.execute(taken).one_or_none() is not None else 1 / rate
 
     def settle(self, asked: Connection, pair: str) -> None:
-        """Have all workers know that an account logged in from an address. One statement."""
+        """Record for all workers that an account logged in from an address. One statement."""
         row = self._insert(Taking).values(key=_HOME + pair, level=0.0, at=self._now())
         asked.execute(row.on_conflict_do_update(index_elements=[Taking.key], set_={"at": row.excluded.at}))
 
     def prune(self) -> None:
-        """Forget buckets that are full again, who has not come home for long, and all beyond the newest so many."""
+        """Delete the buckets that are full again, expired pairs, and all beyond the newest `MOST_KEYS`."""
         with self._db.asking() as connection:
             now = connection.execute(select(self._now())).scalar_one()
             newest = select(Taking.at).order_by(Taking.at.desc()).offset(MOST_KEYS).limit(1)

@@ -1,4 +1,4 @@
-"""Threads that clients may hold for long, and how slowly they may send (clocks and sockets are handed in)."""
+"""Limits of the threads that clients hold for long, and of their pace (clocks and sockets are arguments)."""
 
 from __future__ import annotations
 
@@ -9,21 +9,21 @@ from typing import Protocol
 
 from components.controller.errors import SlowError
 
-# How long a body may take: so many seconds, and then at least so many bytes in each. A modem's 128 kbit/s.
+# The time for a body: these seconds, and after them at least these bytes in each second, a modem's 128 kbit/s.
 GRACE_SECONDS, LEAST_RATE = 30.0, 16 << 10
-# How long a client may take for a part of its answer.
+# The time in which a client must read a part of its answer.
 SEND_SECONDS = 30.0
 # Threads for droplets that stagers deliver.
 DELIVERIES = 4
-# After how many seconds one for whom there was no place may ask again.
+# The `Retry-After` for a client without a place.
 REPEAT_SECONDS = 5
 
 
 class Places:
-    """Places for those who hold a thread for as long as they like.
+    """Places for requests that may hold a thread for as long as the client likes.
 
     Args:
-        most: how many there are.
+        most: the number of places.
     """
 
     def __init__(self, most: int) -> None:
@@ -34,7 +34,7 @@ class Places:
         return self._room.acquire(blocking=False)
 
     def give_back(self) -> None:
-        """Give a place back."""
+        """Release a place."""
         self._room.release()
 
 
@@ -42,8 +42,8 @@ class Places:
 class Held:
     """The places of one worker.
 
-    `bodies`: of those whose bodies are read or who are sent files; `polls`: of those who wait for lines; `deliveries`: of
-    stagers with their droplets, who have threads of their own.
+    `bodies`: for requests with long bodies and answers with files; `polls`: for requests that wait for lines; `deliveries`: for
+    stagers with their droplets, which have threads of their own.
     """
 
     bodies: Places
@@ -52,26 +52,26 @@ class Held:
 
     @classmethod
     def of(cls, threads: int) -> Held:
-        """Divide threads, so that a quarter of them is always for the rest."""
+        """Return the places of a number of threads, so that a quarter of the threads stays for other requests."""
         return cls(Places(max(1, threads // 2)), Places(max(1, threads // 4)), Places(DELIVERIES))
 
 
 class Source(Protocol):
-    """What bytes are read from: a socket."""
+    """A source of bytes: a socket."""
 
     def recv(self, size: int, /) -> bytes:
-        """Read what there is, or wait for it."""
+        """Return the available bytes, or wait for some."""
 
     def settimeout(self, seconds: float, /) -> None:
-        """Say how long to wait."""
+        """Set the time for which `recv` waits."""
 
 
 class Paced:
-    """A socket as a request's parser reads it: it keeps a client to a pace.
+    """A socket for a request's parser, which holds a client to a pace.
 
     Args:
         source: the socket.
-        clock: seconds that only go forward.
+        clock: returns seconds of a monotonic clock.
     """
 
     def __init__(self, source: Source, clock: Callable[[], float]) -> None:
@@ -81,22 +81,22 @@ class Paced:
         self._until = 0.0
 
     def begin(self, places: Places) -> None:
-        """Begin a request whose body is awaited; one of these places is taken for it."""
+        """Begin a request with a body to wait for, and take one of these places for it."""
         self.end()
         self._places = places
         self._until = self._clock() + GRACE_SECONDS
 
     def end(self) -> None:
-        """End the request: give the place back, and wait for nothing more."""
+        """End the request: return the place, and wait no more."""
         places, self._places = self._places, None
         if places is not None:
             places.give_back()
 
     def recv(self, size: int) -> bytes:
-        """Read a part of the body.
+        """Return a part of the body.
 
         Raises:
-            SlowError: the body took too long; or the request ended, or was there whole, and nothing is awaited.
+            SlowError: the body took too long; or the request ended, or had arrived completely, so that no more is awaited.
         """
         left = self._until - self._clock()
         if self._places is None or left <= 0:
