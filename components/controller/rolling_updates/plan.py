@@ -1,7 +1,7 @@
-"""What a rolling update does next (docs/decisions/0007-the-core.md). Pure: no I/O, no clock, no memory.
+"""The next step of a rolling update (docs/decisions/0007-the-core.md). Pure: no I/O, no clock, no memory.
 
-`next_step` takes what is to be reached and what runs, and says which indices to start, which instances to stop, and
-whether it is over. Whoever carries an update on, and from whatever moment, comes to the same answer.
+`next_step` takes the goal and the instances, and returns the indices to start, the instances to stop, and whether the
+update is over. Any controller that continues an update, at any moment, gets the same step.
 """
 
 from __future__ import annotations
@@ -11,12 +11,12 @@ from dataclasses import dataclass, field
 
 STARTING, RUNNING, CRASHED = "STARTING", "RUNNING", "CRASHED"
 LIVE = (STARTING, RUNNING)
-# The one it replaces may go: routers have heard of it by then, and a server that opens its port before it has loaded the
-# application has shown whether it can.
+# An instance must run this long before the one that it replaces may stop: by then routers know it, and a server that opens
+# its port before it has loaded the application has shown whether it can.
 SETTLE_SECONDS = 3.0
-# A start that no DEA shows by then was lost, or refused.
+# A start that no DEA shows after this time was lost, or refused.
 AGAIN_SECONDS = 5.0
-# DEAs' clocks and the database's may differ by so much.
+# The bound of the difference between DEAs' clocks and the database's.
 CLOCKS_DIFFER_SECONDS = 2.0
 
 WORKING, REACHED, FAILED = "working", "reached", "failed"
@@ -24,9 +24,9 @@ WORKING, REACHED, FAILED = "working", "reached", "failed"
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """One instance, in its state since `since`; `running_for` counts the seconds one has watched it run.
+    """One instance, in its state since `since`; `running_for` counts the seconds for which it was seen running.
 
-    `detail` says why it crashed, where anybody said it.
+    `detail` is the reason of a crash, where it is known.
     """
 
     index: int
@@ -40,11 +40,11 @@ class Seen:
 
 @dataclass(frozen=True, slots=True)
 class Goal:
-    """What is to be reached: `instances` indices of `version`, and of that alone.
+    """The goal of an update: `instances` indices of `version`, and no other version.
 
-    `asked` is when an index without a running instance was first asked for, `sent` when it was last; `patience` the
-    seconds it has to come up; `no_room` the indices that found no place. `back`: to a version that served before.
-    Times are seconds on one clock, `now` is its reading.
+    `asked` has the time of the first request for each index without a running instance, `sent` that of the last; `patience`
+    is the seconds in which it must come up; `no_room` has the indices that found no place. `back`: the goal is a version
+    that served before. Times are seconds of one clock, `now` is the present.
     """
 
     version: str
@@ -59,7 +59,7 @@ class Goal:
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """What to do, in this order: stop these instances, then start these indices; `asked` is to be remembered."""
+    """The actions in order: stop these instances, then start these indices; `asked` is the goal's next `asked`."""
 
     outcome: str = WORKING
     reason: str = ""
@@ -70,17 +70,17 @@ class Step:
 
 
 def width(goal: Goal, proven: bool) -> int:
-    """How many indices are worked on at once: one until the new version has proven itself, then a tenth."""
+    """Return the number of concurrent indices: one until the new version has proven itself, then a tenth."""
     if goal.back:
         return max(1, goal.instances // 4)
     return max(1, goal.instances // 10) if proven else 1
 
 
 def next_step(goal: Goal, seen: Iterable[Seen]) -> Step:
-    """Say what is to be done now.
+    """Return the next step.
 
-    An index keeps what serves it until its successor has run for a moment. One whose instance crashes, or is not up
-    in time, fails the update; on the way back it is given up instead, as there is no other version to go to.
+    An index keeps its serving instance until the successor has run for a moment. An index whose instance crashes, or is not up
+    in time, fails the update; on the way back it is given up instead, because there is no other version to return to.
     """
     everything = list(seen)
     live = [s for s in everything if s.state in LIVE]
@@ -108,12 +108,12 @@ def next_step(goal: Goal, seen: Iterable[Seen]) -> Step:
         if i not in new and i not in lost and goal.now - max(asked[i], goal.sent.get(i, 0)) >= AGAIN_SECONDS
     ]
     under_way = {i for i in wanted if i not in running and i not in lost and (i in asked or i in new)}
-    # One that came up by itself has to do so in time as well.
+    # An instance that was not asked for must come up in time as well.
     asked.update({i: goal.now for i in under_way if i not in asked})
     settling = running & set(wanted) - settled
     room = width(goal, proven=bool(settled)) - len(under_way) - len(settling)
     todo = [i for i in wanted if i not in running and i not in under_way and i not in lost]
-    # Those that nobody serves go first.
+    # Indices without an instance come first.
     for index in sorted(todo, key=lambda i: (i in old, i))[: max(room, 0)]:
         start.append(index)
         asked[index] = goal.now
@@ -129,7 +129,7 @@ def _stops(
     old: Mapping[int, list[Seen]],
     lost: Mapping[int, str],
 ) -> tuple[list[str], set[int]]:
-    """Give the instances that may go, and the indices whose successor has run for a moment."""
+    """Return the instances that may stop, and the indices whose successor has run for a moment."""
     stop = [s.instance for s in live if not 0 <= s.index < goal.instances]
     settled = set()
     for index in range(goal.instances):
@@ -142,13 +142,13 @@ def _stops(
         elif index in lost:
             stop += [s.instance for s in (*old.get(index, []), *new.get(index, []))]
         elif goal.back:
-            # What does not serve helps nobody.
+            # An instance that does not serve is of no use.
             stop += [s.instance for s in old.get(index, []) if s.state != RUNNING]
     return stop, settled
 
 
 def _counts(goal: Goal, seen: Seen) -> bool:
-    """True for a crash in this update; the version before may have left some from earlier."""
+    """Return whether a crash belongs to this update; the version before may have earlier ones."""
     if seen.state != CRASHED or seen.version != goal.version:
         return False
     return not goal.back or (
@@ -157,7 +157,7 @@ def _counts(goal: Goal, seen: Seen) -> bool:
 
 
 def _trouble(goal: Goal, index: int, crashed: Mapping[int, str], new: Mapping[int, list[Seen]]) -> str:
-    """Give the reason why an index does not come up; empty while it may."""
+    """Return the reason why an index does not come up; empty while it still may."""
     if index in crashed and index not in new:
         return (
             f"instance {index} crashed: {crashed[index]}" if crashed[index] else f"instance {index} crashed"

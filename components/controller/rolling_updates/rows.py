@@ -1,7 +1,7 @@
 """Rolling updates as rows: opened, turned back, closed and shown (protocol 1.11; docs/decisions/0007-the-core.md).
 
-All of it happens in the caller's transaction, which holds the application's row. Carrying an update on is
-`runner`'s.
+Every function works in the caller's transaction, which holds the application's row. `runner` carries an update
+on.
 """
 
 from __future__ import annotations
@@ -31,13 +31,13 @@ from components.controller.rolling_updates import saved_states
 
 
 def running(session: Session, app_id: int) -> AppUpdate | None:
-    """Give an application's update while it is open."""
+    """Return an application's update while it is open."""
     update = session.get(AppUpdate, app_id)
     return update if update is not None and update.open else None
 
 
 def leaving(session: Session, app_ids: Collection[int]) -> dict[int, str]:
-    """Give, of those under update, the version that is leaving: what runs of it serves until its successor does."""
+    """Return the old version of every application under a rolling update; its instances still serve."""
     query = select(AppUpdate).where(
         AppUpdate.app_id.in_(app_ids), AppUpdate.state.in_((UPDATING, GOING_BACK))
     )
@@ -45,13 +45,13 @@ def leaving(session: Session, app_ids: Collection[int]) -> dict[int, str]:
 
 
 class Before:
-    """What runs before an update; taken before anything of the application is changed for it, staging excepted."""
+    """The running version before an update; read before the update changes anything but the staging."""
 
     def __init__(self, session: Session, app: App) -> None:
         revisions.adopt(session, app)
         known = running(session, app.id)
         if known is not None and known.state == UPDATING:
-            # The one that is not through yet never proved itself: what one can go back to stays the same.
+            # An unfinished update has never proved itself: the version for the way back stays the same.
             self.version, self.revision = known.from_version, known.from_revision
             self.run_count = known.from_run_count
             return
@@ -60,7 +60,7 @@ class Before:
 
 
 def begin(session: Session, app: App, by: str, now: float) -> Released:
-    """Open the update of a started application to the droplet it is staged to."""
+    """Open the update of a started application to its staged droplet."""
     before = Before(session, app)
     revision, released = revisions.begin(session, app, by)
     saved_states.begun(session, app.id, _write(session, app, by, now, before=before, to=revision))
@@ -69,10 +69,10 @@ def begin(session: Session, app: App, by: str, now: float) -> Released:
 
 
 def roll_back(session: Session, app: App, by: str, now: float, number: int | None) -> bool:
-    """Put an application to an earlier revision; gives True where an update was opened for it.
+    """Return an application to an earlier revision; return True where an update was opened for it.
 
     Raises:
-        ApiError: 300 as `revisions.choose`.
+        ApiError: 300, as from `revisions.choose`.
     """
     before = Before(session, app)
     target = revisions.choose(session, app, number)
@@ -87,7 +87,7 @@ def roll_back(session: Session, app: App, by: str, now: float, number: int | Non
 
 
 def turn_back(session: Session, app: App, update: AppUpdate, reason: str, now: float) -> None:
-    """Let an application go back to the version before its update."""
+    """Begin the return of an application to the version before its update."""
     before = session.get(AppRevision, (app.id, update.from_revision)) if update.from_revision else None
     failed = session.get(AppRevision, (app.id, update.to_revision)) if update.to_revision else None
     update.message, update.changed_at, update.asked = reason, now, {}
@@ -97,7 +97,7 @@ def turn_back(session: Session, app: App, update: AppUpdate, reason: str, now: f
     newer = app.package_hash if failed is not None and app.package_hash != failed.package else None
     revisions.restore(app, before)
     if newer is not None:
-        # Something was uploaded meanwhile: it is staged by the next start.
+        # A package was uploaded meanwhile: the next start stages it.
         app.package_hash, app.package_state = newer, PENDING
     app.run_count, app.started_package_hash = update.from_run_count, before.droplet
     update.state = GOING_BACK
@@ -105,7 +105,7 @@ def turn_back(session: Session, app: App, update: AppUpdate, reason: str, now: f
 
 
 def close(session: Session, app_id: int, reason: str, now: float) -> None:
-    """End an open update by another's wish: the application was stopped, or started anew; there is no way back then."""
+    """Close an open update without a way back, because the application was stopped or started anew."""
     saved_states.forget(session, app_id, saved_states.CHANGE, saved_states.UPDATE)
     update = running(session, app_id)
     if update is not None:
@@ -114,7 +114,7 @@ def close(session: Session, app_id: int, reason: str, now: float) -> None:
 
 
 def refuse(session: Session, app: App, by: str, reason: str, now: float) -> None:
-    """Write down an update that failed before anything was started: what ran runs on."""
+    """Record an update that failed before the first start: the old instances run on."""
     before = Before(session, app)
     if running(session, app.id) is not None:
         return
@@ -130,7 +130,7 @@ def refuse(session: Session, app: App, by: str, reason: str, now: float) -> None
 
 
 def outcome(app: App, update: AppUpdate | None) -> str | None:
-    """Give how an update went, as clients of 2011 know it; None where its row says nothing about what runs now."""
+    """Return the outcome of an update in the terms of clients of 2011; None where its row does not concern the running version."""
     if update is None:
         return None
     if update.open:
@@ -140,7 +140,7 @@ def outcome(app: App, update: AppUpdate | None) -> str | None:
 
 
 def show(update: AppUpdate) -> dict[str, Any]:
-    """Show an update as `GET /v2/apps/NAME/update` does, the state excepted."""
+    """Return the JSON of an update for `GET /v2/apps/NAME/update`, without the state."""
     return {
         "since": int(update.changed_at),
         "from": update.from_version,

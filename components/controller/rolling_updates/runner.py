@@ -1,7 +1,7 @@
-"""Carries rolling updates on: looks at the instances, does the next step, writes down where it stands.
+"""The runner of rolling updates: it observes the instances, takes the next step, and records the progress.
 
-Every worker of every controller looks for updates that nobody holds; the row says all that another needs to go on. Steps
-are written down before they are taken, so that who takes over never starts twice what is on its way.
+Every worker of every controller looks for updates without a holder; the row has all that another worker needs to go on.
+Steps are recorded before they are taken, so that a successor never repeats a start that is under way.
 """
 
 from __future__ import annotations
@@ -54,15 +54,15 @@ from components.controller.storage.store import Store
 UPDATES = Counter("ingot_controller_updates_total", "Rolling updates, by how they ended.", ["result"])
 LOOK_SECONDS = 1.0
 TURN_SECONDS = 0.3
-# DEAs answer in milliseconds; one that needs longer is not taken for empty: see `_REMEMBER_SECONDS`.
+# DEAs answer in milliseconds; a slower one does not count as empty: see `_REMEMBER_SECONDS`.
 ANSWER_SECONDS = 0.4
-# Who has not renewed its row for so long has died.
+# A holder that has not renewed its row for this long has died.
 HOLD_SECONDS = 8.0
-# An instance that is not named once was not asked, or its answer was lost.
+# The time for which an unmentioned instance still counts: its DEA's answer may have been lost.
 _REMEMBER_SECONDS = 3.0
-# The word why an instance crashed may come a moment after it is found crashed.
+# The reason of a crash may arrive a moment after the crash is seen.
 _REASON_SECONDS = 1.0
-# Beyond what a health check gives it: to fetch and unpack a droplet.
+# The time to fetch and unpack a droplet, in addition to that of the health check.
 _FETCH_SECONDS = 20.0
 _HEALTH_SECONDS = 60.0
 _MOST = 16
@@ -72,7 +72,7 @@ logger = log.get(__name__)
 
 @dataclass
 class _Memory:
-    """What one worker remembers of an update it holds; another that takes over begins with none."""
+    """The memory of one worker about an update that it holds; a successor begins without one."""
 
     seen: dict[str, tuple[FoundDroplet, float]] = field(default_factory=dict)
     since: dict[tuple[str, str], float] = field(default_factory=dict)
@@ -80,11 +80,11 @@ class _Memory:
     sent: dict[int, float] = field(default_factory=dict)
     no_room: set[int] = field(default_factory=set)
     of: tuple[str, str] = ("", "")
-    # The database's clock less this process's.
+    # The database's clock minus this process's.
     ahead: float | None = None
 
     def jump(self, now: float, monotonic: float) -> float:
-        """Return by how much the database's clock was set since the last look; less than a second is none."""
+        """Return the seconds by which the database's clock was set since the last call; less than a second counts as none."""
         ahead = now - monotonic
         jump = ahead - self.ahead if self.ahead is not None else 0.0
         self.ahead = ahead
@@ -100,7 +100,7 @@ class _Facts:
 
 @dataclass(frozen=True, slots=True)
 class _Written:
-    """A step that was written down: what to start by, the state, an empty one where the row has changed, what to unbind."""
+    """A recorded step: the start message, the state (empty where the row has changed), and the bindings to be removed."""
 
     message: DeaStart | None
     state: str
@@ -140,22 +140,22 @@ class RollingUpdates:
         thread.start()
 
     def wake(self) -> None:
-        """Look at once: an update was opened."""
+        """Look for updates at once, because one was opened."""
         self._wake.set()
 
     def leave(self) -> None:
-        """Hand over: what is held is given back after the step that is being taken."""
+        """Begin the hand-over: held updates are released after the present step."""
         self._ending.set()
         self._wake.set()
 
     def stop(self) -> None:
-        """Hand over, and wait for it."""
+        """Hand over the held updates, and wait for the end."""
         self.leave()
         for thread in self._threads:
             thread.join(timeout=5)
 
     def exited(self, message: DropletExited) -> None:
-        """Note why an instance of an application ended."""
+        """Store the reason why an instance ended."""
         with self._lock:
             memory = self._held.get(message.droplet)
         if memory is not None:
@@ -182,7 +182,7 @@ class RollingUpdates:
                 thread.start()
 
     def _take(self) -> list[int]:
-        """Become the holder of updates that have none."""
+        """Take updates without a holder; return their applications' ids."""
         with self._lock:
             held = set(self._held)
         if len(held) >= _MOST:
@@ -193,7 +193,7 @@ class RollingUpdates:
             due = (
                 select(AppUpdate)
                 .where(AppUpdate.state.in_((UPDATING, GOING_BACK)))
-                # Or the clock was set back since it was renewed.
+                # The second case: the clock was set back since the renewal.
                 .where(or_(AppUpdate.alive_until < now, AppUpdate.alive_until > now + HOLD_SECONDS))
                 .order_by(AppUpdate.started_at)
                 .limit(_MOST - len(held))
@@ -215,7 +215,7 @@ class RollingUpdates:
                     self._give_back(app_id)
                     return
         except (SQLAlchemyError, BusError) as error:
-            # The row is renewed no more: whoever can goes on.
+            # The row is no longer renewed, so that another worker goes on.
             logger.warning("update_interrupted", app=app_id, reason=type(error).__name__)
         except Exception:
             logger.exception("update_interrupted", app=app_id)
@@ -230,7 +230,7 @@ class RollingUpdates:
                 update.holder, update.alive_until = "", 0.0
 
     def _step(self, app_id: int, memory: _Memory) -> bool:
-        """Take one step; gives False when there is nothing more to do for this worker."""
+        """Take one step; return False when this worker has nothing more to do."""
         facts = self._read(app_id, memory)
         if facts is None:
             return False
@@ -241,7 +241,7 @@ class RollingUpdates:
         if state == "":
             return True
         if step.outcome == FAILED and message is not None:
-            # What runs may have been told of routes that were taken back.
+            # The running instances may have got routes that were taken back.
             self._dispatcher.update(message)
             self._dispatcher.changed(app_id)
             self._services.unbind(written.gone)
@@ -252,7 +252,7 @@ class RollingUpdates:
         if message is not None and step.start:
             self._send(message, step, memory, facts.goal.now)
             if not self._wanted(app_id):
-                # It was stopped in between; what was just sent must not outlive that.
+                # The application was stopped meanwhile; the starts that were just sent must not outlive that.
                 self._dispatcher.stop(app_id)
         if state in (SUCCEEDED, CANARY_FAILED):
             UPDATES.labels("succeeded" if state == SUCCEEDED else "failed").inc()
@@ -269,7 +269,7 @@ class RollingUpdates:
             now = self._db.now(session)
             update.alive_until = now + HOLD_SECONDS
             if jump := memory.jump(now, time.monotonic()):
-                # Each start was asked for as long ago as before.
+                # The shift keeps the age of each start.
                 logger.warning("database_clock_set", app=app_id, seconds=round(jump, 1))
                 update.asked = {index: at + jump for index, at in update.asked.items()}
                 memory.sent = {index: at + jump for index, at in memory.sent.items()}
@@ -290,7 +290,7 @@ class RollingUpdates:
             return _Facts(update.serial, update.state, goal)
 
     def _write(self, app_id: int, facts: _Facts, step: Step) -> _Written:
-        """Write a step down."""
+        """Record a step."""
         with self._db.session() as session:
             app, update = self._mine(session, app_id)
             if app is None or update is None or (update.serial, update.state) != (facts.serial, facts.state):
@@ -327,7 +327,7 @@ class RollingUpdates:
         if update.holder != self._holder:
             if update.holder:
                 return None, None
-            # A newer update of the same application: whoever is at it stays at it.
+            # A newer update of the same application keeps its holder.
             update.holder = self._holder
         return app, update
 

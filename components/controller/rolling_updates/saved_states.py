@@ -1,8 +1,8 @@
-"""Applications as they were before changes that have not proved themselves, and the way back (protocol 1.11).
+"""The states of applications before unproven changes, and their restoration (protocol 1.11).
 
-A change is noted in the transaction that makes it. It proves itself when the rolling update that brings it has ended; what
-fails before is taken back as far as no other request has changed the same since. All of it happens in the caller's
-transaction, which holds the application's row.
+A change is noted in the transaction that makes it. It is proven when the rolling update that deploys it has ended. A change
+that fails before is reverted, except for values that other requests have changed since. Every function works in the
+caller's transaction, which holds the application's row.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from components.controller.db.models import UPDATING, App, AppBefore, AppUpdate
 from components.controller.services.broker import ServiceBroker
 from components.controller.services.rows import Bound
 
-# Of a change that no update brings yet, and of the open update.
+# The kinds of rows: of a change that no update deploys yet, and of the open update.
 CHANGE, UPDATE = "change", "update"
 
 
 def rewind(now: AppSpec, before: AppSpec, after: AppSpec) -> AppSpec:
-    """Return an application without a change; what is not as the change has left it is another's, and stays. Pure."""
+    """Return an application without a change; values that differ from the change's result come from others, and stay. Pure."""
     whole = {
         name: getattr(before, name)
         for name in ("framework", "runtime", "instances", "memory", "env")
@@ -42,9 +42,9 @@ def rewind(now: AppSpec, before: AppSpec, after: AppSpec) -> AppSpec:
 
 
 def note(session: Session, app: App, current: AppSpec, target: AppSpec) -> AppSpec:
-    """Note a change of an application that runs; gives what it goes back to.
+    """Note a change of a running application; return the state that a reversal restores.
 
-    Where the change before it has not come to an update yet, that is what was before both.
+    Where no update deploys the previous change yet, this is the state before both.
     """
     known = session.get(AppBefore, (app.id, CHANGE))
     before = rewind(current, *_pair(known)) if known is not None else current
@@ -53,7 +53,7 @@ def note(session: Session, app: App, current: AppSpec, target: AppSpec) -> AppSp
 
 
 def inherit(session: Session, app_id: int, replaced: AppUpdate | None, serial: str) -> None:
-    """Hand what the open update goes back to, as it never proved itself, to the one that replaces it."""
+    """Move the saved state of a replaced update, which is unproven, to its successor."""
     row = session.get(AppBefore, (app_id, UPDATE))
     if row is not None and replaced is not None and replaced.state == UPDATING and row.key == replaced.serial:
         row.key = serial
@@ -62,7 +62,7 @@ def inherit(session: Session, app_id: int, replaced: AppUpdate | None, serial: s
 
 
 def begun(session: Session, app_id: int, serial: str) -> None:
-    """Hand what was noted of a change to the update that was opened to bring it."""
+    """Move the saved state of a change to the update that was opened to deploy it."""
     row = session.get(AppBefore, (app_id, CHANGE))
     if row is None:
         return
@@ -76,9 +76,9 @@ def begun(session: Session, app_id: int, serial: str) -> None:
 
 
 def take_back(session: Session, app: App, of: str, key: str, services: ServiceBroker) -> list[Bound]:
-    """Take back a change, or an update's, that came to nothing; gives what is then to be unbound. Twice is as good as once.
+    """Revert a failed change, or that of a failed update; return the bindings to be removed. Repetition is harmless.
 
-    A change that another came after is left to that one's end.
+    A change with a successor is left to the successor's end.
     """
     row = session.get(AppBefore, (app.id, of))
     if row is None or row.key != key:
@@ -92,7 +92,7 @@ def take_back(session: Session, app: App, of: str, key: str, services: ServiceBr
 
 
 def forget(session: Session, app_id: int, *of: str) -> None:
-    """Drop what was noted: the change has proved itself, or was given up."""
+    """Delete saved states, because the change is proven or was given up."""
     session.execute(delete(AppBefore).where(AppBefore.app_id == app_id, AppBefore.of.in_(of)))
 
 
