@@ -1,9 +1,9 @@
-"""Instances and bindings of services: what is written to ccdb, what is asked of gateways, and in which order (protocol 1.14).
+"""Instances and bindings of services: the order of writes to ccdb and requests to gateways (protocol 1.14).
 
-No transaction is open while a gateway works. An instance, or a binding, gets its row after its gateway made it; what then
-cannot be written is undone at the gateway. A controller killed in between leaves something that only the gateway knows:
-the gateway finds it, as its offering's handles do not list it (protocol 6.6). Rows go before the gateway is told; where it
-cannot be told, it finds that the same way.
+No transaction is open while a gateway works. An instance or a binding gets its row after its gateway made it; if the row
+cannot be written, the gateway removes it. A controller killed in between leaves an orphan that only the gateway knows:
+the gateway finds it, because its offering's handles do not list it (protocol 6.6). On removal rows go first; a gateway
+that cannot be told finds the orphan the same way.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ logger = log.get(__name__)
 
 @dataclass(frozen=True, slots=True)
 class _Claim:
-    """What is to be bound: the instance, and the token that was written for it (or given by its owner)."""
+    """The claim of a new binding: the instance, and the token that was written for it (or given by its owner)."""
 
     config_id: int
     alias: str
@@ -65,7 +65,7 @@ class NewBinding:
 
 
 class ServiceBroker:
-    """What happens to services."""
+    """The operations on service instances and bindings."""
 
     def __init__(self, config: ControllerConfig, db: Database, gateways: GatewayClient) -> None:
         self._config = config
@@ -73,15 +73,15 @@ class ServiceBroker:
         self._gateways = gateways
 
     def close(self) -> None:
-        """Give the connections back."""
+        """Close the connections to gateways."""
         self._gateways.close()
 
     def provision(self, caller: Caller, request: LegacyProvisionRequest | ProvisionRequest) -> Instance:
-        """Make an instance.
+        """Create and return an instance.
 
         Raises:
             ApiError: 504, 500, 503; then there is none.
-            SchemaError: its name is taken or is none, or there is no such plan.
+            SchemaError: its name is taken or invalid, or there is no such plan.
         """
         with self._db.session() as session:
             self._check_new(session, caller, request.name)
@@ -126,20 +126,20 @@ class ServiceBroker:
         return made
 
     def unprovision(self, find: Callable[[Session], ServiceConfig]) -> None:
-        """Unbind an instance everywhere and remove it; whether its gateway could be told is only logged.
+        """Delete an instance and its bindings; a failure of its gateway is only logged.
 
-        `find` gives the instance, and raises where it is not for who asks.
+        `find` returns the instance, and raises where the caller may not have it.
         """
         with self._db.session() as session:
             config = find(session)
             found = rows.bindings_of(session, config_id=config.id)
-            # Applications before the instance: whoever binds locks in that order.
+            # Applications before the instance: bindings are made with locks in that order.
             for binding in found:
                 _change(app_rows.by_id(session, binding.app_id, lock=True))
             gone = [rows.bound(binding) for binding in found]
             endpoint, service_id = rows.endpoint(config.service), config.name
             changed = [binding.app for binding in found]
-            # Bindings and tokens go with it, by their foreign keys.
+            # Bindings and tokens are deleted with it, by their foreign keys.
             session.execute(delete(ServiceConfig).where(ServiceConfig.id == config.id))
             for app in changed:
                 session.expire(app, ["bindings"])
@@ -149,7 +149,7 @@ class ServiceBroker:
         logger.info("service_unprovisioned", label=endpoint.label, service=service_id)
 
     def make(self, caller: Caller, aliases: Sequence[str]) -> list[NewBinding]:
-        """Have a user's instances bound at their gateways: all of them, or none.
+        """Bind a user's instances at their gateways, all or none; return the bindings.
 
         Raises:
             ApiError: 500, 503.
@@ -163,17 +163,17 @@ class ServiceBroker:
 
     @contextmanager
     def kept(self, fresh: Sequence[NewBinding]) -> Iterator[None]:
-        """Write the bindings within this: what is raised in it undoes them at their gateways."""
+        """Guard the writing of bindings: an exception within this context undoes them at their gateways."""
         with self._undone(lambda: self._forget([f.claim for f in fresh], [f.bound for f in fresh])):
             yield
 
     def settle(
         self, session: Session, app: App, wanted: Iterable[str], fresh: Sequence[NewBinding]
     ) -> list[Bound]:
-        """Make `wanted` all that an application has; gives what is then to be unbound at the gateways.
+        """Make `wanted` the application's only bindings; return those to be unbound at the gateways.
 
         Raises:
-            ApiError: 102 for one that was bound and has been unbound meanwhile.
+            ApiError: 102 for a binding that has been removed meanwhile.
         """
         names = set(wanted)
         gone = self.drop(session, [b for b in app.bindings if b.config.alias not in names])
@@ -184,7 +184,7 @@ class ServiceBroker:
         return gone
 
     def drop(self, session: Session, bindings: Iterable[ServiceBinding]) -> list[Bound]:
-        """Remove bindings, and the tokens that were made for them; gives what is to be unbound."""
+        """Delete bindings, and the tokens that were made for them; return those to be unbound at the gateways."""
         gone = []
         for binding in list(bindings):
             gone.append(rows.bound(binding))
@@ -197,7 +197,7 @@ class ServiceBroker:
         return gone
 
     def unbind(self, gone: Iterable[Bound]) -> None:
-        """Tell gateways of bindings that are no more; failures are only logged, a gateway that is lost is left alone."""
+        """Tell gateways of removed bindings; failures are only logged, an unreachable gateway is not asked again."""
         lost: set[str] = set()
         for one in gone:
             if one.endpoint.url in lost:
@@ -216,12 +216,12 @@ class ServiceBroker:
         find: Callable[[Session], ServiceConfig | BindingToken],
         options: Mapping[str, Any] = MappingProxyType({}),
     ) -> tuple[str, str]:
-        """Bind one instance to an application of the caller's; gives the binding's token and the label.
+        """Bind one instance to an application of the caller; return the binding's token and the label.
 
-        `find` gives the caller's instance, or the token that its owner gave out: then its options hold, not these.
+        `find` returns the caller's instance, or the token of its owner, whose options then replace the given ones.
 
         Raises:
-            ApiError: 301, 503, and what `find` raises.
+            ApiError: 301, 503, and the errors of `find`.
         """
         with self._db.session() as session:
             app = self._own_app(session, caller, app_id)
@@ -244,10 +244,10 @@ class ServiceBroker:
         return text, label
 
     def unbind_token(self, caller: Caller, text: str, missing: int, *, forget: bool) -> None:
-        """End the bindings of a token; `forget`: and the token with them.
+        """Delete the bindings of a token; with `forget`, also the token.
 
         Raises:
-            ApiError: `missing` where there is no such token; 200 for one who owns neither application nor instance.
+            ApiError: `missing` where there is no such token; 200 for a caller that owns neither application nor instance.
         """
         with self._db.session() as session:
             token = rows.token(session, text, missing)
@@ -264,13 +264,13 @@ class ServiceBroker:
                 if app is not None:
                     _change(app)
                     app_rows.restage_if_due(app)
-            # A token that a killed controller left behind has no binding; it goes too.
+            # A token that a killed controller left behind has no binding; it is deleted, too.
             if mine and (forget or not found):
                 session.execute(delete(BindingToken).where(BindingToken.id == token.id))
         self.unbind(gone)
 
     def check_limit(self, session: Session, caller: Caller) -> None:
-        """Refuse one instance more than an account may have.
+        """Check that an account may have one more instance.
 
         Raises:
             ApiError: 504.
@@ -309,7 +309,7 @@ class ServiceBroker:
         return done
 
     def _add(self, session: Session, app: App, fresh: NewBinding) -> Bound | None:
-        """Write a binding; gives it back where a parallel request has bound the same instance first."""
+        """Write a binding; return it where a parallel request has bound the same instance first."""
         claim = fresh.claim
         rows.locked(session, claim.config_id)
         token = session.get(BindingToken, claim.token_id)
@@ -348,7 +348,7 @@ class ServiceBroker:
             logger.warning("service_not_unprovisioned", service=service_id, reason=str(error))
 
     def _take_back(self, endpoint: Endpoint, service_id: str) -> None:
-        """Remove what was made in vain; a gateway that gave out an instance twice must not lose it to its first owner."""
+        """Remove an instance without a row; one that the gateway gave out twice stays with its first owner."""
         with self._db.session() as session:
             known = rows.is_known(session, service_id)
         if not known:
@@ -362,7 +362,7 @@ class ServiceBroker:
             try:
                 undo()
             except Exception:
-                # What went wrong first is the news.
+                # The first error is the one to report.
                 logger.exception("service_not_undone")
             raise
 
@@ -373,7 +373,7 @@ def _claim(
     options: Mapping[str, Any],
     given: BindingToken | None = None,
 ) -> _Claim:
-    """Write the token of a binding that is to be: it comes before the gateway is asked."""
+    """Write the token of a new binding, before the request to the gateway."""
     token = given or rows.add_token(session, config, options, auto_generated=True)
     return _Claim(
         config_id=config.id,
@@ -387,7 +387,7 @@ def _claim(
 
 
 def _change(app: App | None) -> None:
-    """Let a client that read the application before find out that it is not what it was."""
+    """Change an application's version, so that a client that read it earlier notices the change."""
     if app is not None:
         app.lock_version += 1
 

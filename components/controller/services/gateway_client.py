@@ -1,7 +1,7 @@
 """Service gateways over HTTP (protocol 6.2): create and remove instances, bind and unbind.
 
-A gateway that does not answer in time may still have done what it was asked. Nothing here is repeated for that: what ccdb
-does not know is an orphan, which the gateway finds by comparing itself with its offering's handles (protocol 6.6).
+A gateway that does not answer in time may still have done the work, so no request is repeated: an instance that ccdb does
+not know is an orphan, which the gateway finds by a comparison with its offering's handles (protocol 6.6).
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ T = TypeVar("T")
 
 
 class GatewayError(IngotError):
-    """A gateway could not be asked, did not answer in time, refused, or answered nonsense; the text tells a user which.
+    """A gateway was unreachable, late, refused, or answered nonsense; the text tells a user which.
 
-    `lost`: there was no answer, so that asking it again at once is no use.
+    `lost`: there was no answer, so that an immediate repetition is useless.
     """
 
     def __init__(self, reason: str, *, lost: bool = False) -> None:
@@ -37,7 +37,7 @@ class GatewayError(IngotError):
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """Where an offering's gateway is, and how long it may take (seconds)."""
+    """The address of an offering's gateway, and its timeout (seconds)."""
 
     label: str
     vendor: str
@@ -46,7 +46,7 @@ class Endpoint:
 
 
 class Instance(msgspec.Struct, frozen=True):
-    """What a gateway made."""
+    """An instance that a gateway made."""
 
     service_id: str
     data: dict[str, Any]
@@ -54,7 +54,7 @@ class Instance(msgspec.Struct, frozen=True):
 
 
 class Handle(msgspec.Struct, frozen=True):
-    """What a gateway gives for a binding; `service_id` is the handle's own id."""
+    """A gateway's answer for a binding; `service_id` is the handle's own id."""
 
     service_id: str
     configuration: dict[str, Any]
@@ -62,11 +62,11 @@ class Handle(msgspec.Struct, frozen=True):
 
 
 class GatewayClient:
-    """All gateways of a platform.
+    """The client of all gateways of a platform.
 
     Args:
         tokens: vendor to the token that its gateway and the controllers show each other.
-        broker: the token of a broker, which stands for every vendor that has none; empty: there is none.
+        broker: the token of a broker, which is used for every vendor without one; empty: there is no broker.
     """
 
     def __init__(
@@ -74,22 +74,22 @@ class GatewayClient:
     ) -> None:
         self._tokens = tokens
         self._broker = broker
-        # Gateways are machines of the platform: a proxy of the environment has no part in this. A connection that was kept
-        # may close as a request goes out, and no request here can be sent twice.
+        # Gateways are machines of the platform: a proxy of the environment is not used. A kept connection may close as a request
+        # goes out, and no request here can be sent twice.
         limits = httpx.Limits(max_keepalive_connections=0)
         self._http = httpx.Client(trust_env=False, limits=limits, transport=transport)
 
     def close(self) -> None:
-        """Give the connections back."""
+        """Close the connections."""
         self._http.close()
 
     def provision(
         self, endpoint: Endpoint, *, name: str, plan: str, plan_option: str | None, email: str
     ) -> Instance:
-        """Have an instance made.
+        """Have a gateway make an instance, and return it.
 
         Raises:
-            GatewayError: it was not, as far as is known.
+            GatewayError: this failed, as far as is known.
         """
         body = {"label": endpoint.label, "name": name, "plan": plan, "email": email}
         if plan_option is not None:
@@ -99,10 +99,10 @@ class GatewayClient:
         )
 
     def unprovision(self, endpoint: Endpoint, service_id: str) -> None:
-        """Have an instance removed.
+        """Have a gateway remove an instance.
 
         Raises:
-            GatewayError: it was not, as far as is known.
+            GatewayError: this failed, as far as is known.
         """
         path = f"/gateway/v1/configurations/{quote(service_id, safe='')}"
         self._call("unprovision", endpoint, "DELETE", path, {})
@@ -110,10 +110,10 @@ class GatewayClient:
     def bind(
         self, endpoint: Endpoint, service_id: str, *, email: str, binding_options: Mapping[str, Any]
     ) -> Handle:
-        """Have credentials made for one application.
+        """Have a gateway make credentials for one application, and return them.
 
         Raises:
-            GatewayError: they were not, as far as is known.
+            GatewayError: this failed, as far as is known.
         """
         path = f"/gateway/v1/configurations/{quote(service_id, safe='')}/handles"
         body = {
@@ -127,10 +127,10 @@ class GatewayClient:
     def unbind(
         self, endpoint: Endpoint, service_id: str, handle: str, binding_options: Mapping[str, Any]
     ) -> None:
-        """Have a binding's credentials end.
+        """Have a gateway revoke a binding's credentials.
 
         Raises:
-            GatewayError: they did not, as far as is known.
+            GatewayError: this failed, as far as is known.
         """
         path = f"/gateway/v1/configurations/{quote(service_id, safe='')}/handles/{quote(handle, safe='')}"
         body = {"service_id": service_id, "handle_id": handle, "binding_options": dict(binding_options)}
@@ -155,7 +155,7 @@ class GatewayClient:
             response = self._http.request(
                 method,
                 endpoint.url.rstrip("/") + path,
-                # `json=` writes the media type just so.
+                # `json=` writes the media type in exactly this form.
                 json=body,
                 headers={TOKEN_HEADER: token, "Accept": "application/json"},
                 timeout=httpx.Timeout(endpoint.seconds, connect=min(_CONNECT_SECONDS, endpoint.seconds)),
@@ -178,12 +178,12 @@ def _read(endpoint: Endpoint, kind: type[T], value: Any) -> T:
     try:
         return msgspec.convert(value, kind)
     except msgspec.ValidationError as error:
-        # The error names the member and its kind, never what is in it.
+        # The error names the member and its kind, never its value.
         raise GatewayError(f"the answer of {endpoint.label} cannot be used: {error}") from error
 
 
 def _reason(response: httpx.Response) -> str:
-    """Give a gateway's own words, `{"code", "description"}`."""
+    """Return a gateway's own reason, from `{"code", "description"}`."""
     try:
         body = response.json()
         return f"{str(body['description'])[:500]} ({int(body['code'])})"

@@ -1,4 +1,4 @@
-"""Services: what is offered to whom, and how offerings, instances and bindings are shown (protocol 1.5, 1.13, 1.14, 2.4). Pure."""
+"""Offerings: their requests, visibility and JSON, and that of instances (protocol 1.5, 1.13, 1.14, 2.4). Pure."""
 
 from __future__ import annotations
 
@@ -13,32 +13,32 @@ from components.common.errors import IngotError
 from components.controller.apps.messages import type_of
 from components.controller.db.models import Service, ServiceConfig
 
-# It is a segment of a path.
+# An alias is a segment of a path.
 _ALIAS = re.compile(r"[^/\x00-\x1f\x7f]{1,255}")
 _NUMBERS = re.compile(r"(\d+)")
 
 T = TypeVar("T")
 Text = Annotated[str, msgspec.Meta(min_length=1, max_length=255)]
-# The name is what stands before the last dash, the version what follows it.
+# The name is before the last dash, the version after it.
 Label = Annotated[str, msgspec.Meta(pattern=r"^\S+-\S+$", max_length=255)]
-# Seconds a controller may wait for a gateway.
+# The longest wait of a controller for a gateway, in seconds.
 LONGEST_TIMEOUT = 86_400
 Url = Annotated[str, msgspec.Meta(pattern=r"^https?://[^\s/]+\S*$", max_length=1024)]
 
 
 class SchemaError(IngotError):
-    """A request about services is not what protocol 1.13 or 1.14 says; always 400, in each one's own shape."""
+    """A request about services violates protocol 1.13 or 1.14; always 400, in the shape of each protocol."""
 
 
 class Acls(msgspec.Struct, frozen=True):
-    """Who sees an offering: these, and whose email matches a wildcard."""
+    """The users that see an offering: these, and those whose email matches a wildcard."""
 
     users: list[str] = []
     wildcards: list[str] = []
 
 
 class OfferingRequest(msgspec.Struct, frozen=True):
-    """A gateway's registration, and its heartbeat. What it leaves out stays, but `acls` and `timeout` end."""
+    """A gateway's registration, and its heartbeat. Absent members stay, but absent `acls` and `timeout` are reset."""
 
     label: Label
     url: Url
@@ -64,7 +64,7 @@ class LegacyProvisionRequest(msgspec.Struct, frozen=True):
 
     @property
     def plan_option(self) -> str | None:
-        """The one option there is."""
+        """Return the only supported option; None where it is absent or no text."""
         value = (self.options or {}).get("plan_option")
         return value if isinstance(value, str) else None
 
@@ -109,7 +109,7 @@ class HandleRequest(msgspec.Struct, frozen=True):
 
 
 def decode(body: Mapping[str, Any], kind: type[T]) -> T:
-    """Read a request; members it does not know are ignored.
+    """Return a request of that type; unknown members are ignored.
 
     Raises:
         SchemaError: a member is missing or of the wrong kind.
@@ -121,10 +121,10 @@ def decode(body: Mapping[str, Any], kind: type[T]) -> T:
 
 
 def check_alias(name: str) -> None:
-    """Refuse a name that could not be asked for again.
+    """Refuse a name that could not be part of a path.
 
     Raises:
-        SchemaError: saying why.
+        SchemaError: with the reason.
     """
     if not _ALIAS.fullmatch(name):
         raise SchemaError("a service's name has 1 to 255 characters, and no / among them")
@@ -134,20 +134,20 @@ def check_plan(service: Service, plan: str) -> None:
     """Refuse a plan that the offering does not list; where it lists none, its gateway decides.
 
     Raises:
-        SchemaError: naming those there are.
+        SchemaError: naming the listed ones.
     """
     if service.plans and plan not in service.plans:
         raise SchemaError(f"{service.label} has no plan {plan!r}; it has {', '.join(sorted(service.plans))}")
 
 
 def split_label(label: str) -> tuple[str, str]:
-    """Give name and version of a label."""
+    """Return the name and the version of a label."""
     name, _, version = label.rpartition("-")
     return name, version
 
 
 def visible(service: Service, email: str) -> bool:
-    """Say whether a user may see an offering: no acls, everybody."""
+    """Return whether a user may see an offering; without acls every user may."""
     acls = service.acls
     if acls is None:
         return True
@@ -155,19 +155,19 @@ def visible(service: Service, email: str) -> bool:
 
 
 def offered(service: Service, email: str, now: float, silent_seconds: float) -> bool:
-    """Say whether a user can have an instance of it: it is theirs to see, and its gateway lives."""
+    """Return whether a user can have an instance of an offering: it is visible, and its gateway lives."""
     return service.active and now - service.last_seen <= silent_seconds and visible(service, email)
 
 
 def pick(offers: Iterable[Service], vendor: str, version: str) -> Service | None:
-    """Choose what an old client means: that very label, else the vendor's newest (protocol 1.13)."""
+    """Return the offering that an old client means: the one with that label, else the vendor's newest (protocol 1.13)."""
     of_vendor = [s for s in offers if s.name == vendor]
     exact = [s for s in of_vendor if s.version == version]
     return max(exact or of_vendor, key=lambda s: _version_key(s.version), default=None)
 
 
 def catalogue(offers: Iterable[Service]) -> dict[str, dict[str, dict[str, Any]]]:
-    """Give `/info/services`: type, vendor, version (protocol 1.5)."""
+    """Return `/info/services`: type, vendor, version (protocol 1.5)."""
     found: dict[str, dict[str, dict[str, Any]]] = {}
     for service in offers:
         versions = found.setdefault(type_of(service.name), {}).setdefault(service.name, {})
@@ -183,7 +183,7 @@ def catalogue(offers: Iterable[Service]) -> dict[str, dict[str, dict[str, Any]]]
 
 
 def offering_shape(service: Service) -> dict[str, Any]:
-    """Show an offering to its gateway."""
+    """Return an offering's JSON for its gateway."""
     return {
         "label": service.label,
         "url": service.url,
@@ -200,7 +200,7 @@ def offering_shape(service: Service) -> dict[str, Any]:
 
 
 def legacy_shape(config: ServiceConfig) -> dict[str, Any]:
-    """Show an instance as `vmc` wants it (protocol 1.13)."""
+    """Return an instance's JSON for `vmc` (protocol 1.13)."""
     service = config.service
     return {
         "name": config.alias,
@@ -241,6 +241,6 @@ def _matches(wildcard: str, email: str) -> bool:
 
 
 def _version_key(version: str) -> list[tuple[int, str]]:
-    """Order versions as people do: 7.10 after 7.9."""
+    """Return the key for the natural order of versions: 7.10 after 7.9."""
     parts = ((whole_number(part), part) for part in _NUMBERS.split(version) if part)
     return [(-1, part) if number is None else (number, "") for number, part in parts]

@@ -1,4 +1,4 @@
-"""Services as rows: offerings, instances, bindings and their tokens."""
+"""Rows of services: offerings, instances, bindings and their tokens."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ from components.controller.services.offerings import (
     split_label,
 )
 
-# A token that its controller made for a binding and left behind, killed before the gateway answered.
+# The age of a binding's token that a controller left behind when it was killed before the gateway answered.
 FORGOTTEN_TOKEN_SECONDS = 3600
 
 
 @dataclass(frozen=True, slots=True)
 class Bound:
-    """A binding as its gateway knows it; kept when the row is gone, or not there yet."""
+    """A binding in the form of its gateway, for the time before and after its row."""
 
     endpoint: Endpoint
     service_id: str
@@ -43,12 +43,12 @@ class Bound:
 
 
 def endpoint(service: Service) -> Endpoint:
-    """Give where an offering's gateway is."""
+    """Return the address of an offering's gateway."""
     return Endpoint(service.label, service.name, service.url, float(service.timeout or DEFAULT_SECONDS))
 
 
 def register(db: Database, session: Session, request: OfferingRequest) -> None:
-    """Write an offering down, or what its heartbeat says of it."""
+    """Write an offering, or the changes in its heartbeat."""
     name, version = split_label(request.label)
     now = db.now(session)
     insert = postgresql.insert if db.postgresql else sqlite.insert
@@ -63,7 +63,7 @@ def register(db: Database, session: Session, request: OfferingRequest) -> None:
         last_seen=now,
         created_at=int(now),
     )
-    # Two gateways of one offering may begin in the same moment.
+    # Two gateways of one offering may start at the same moment.
     session.execute(first.on_conflict_do_nothing())
     service = offering(session, request.label, lock=True)
     given = msgspec.structs.asdict(request)
@@ -85,12 +85,12 @@ def register(db: Database, session: Session, request: OfferingRequest) -> None:
 
 
 def all_offerings(session: Session) -> list[Service]:
-    """Give every offering, by its label."""
+    """Return every offering, sorted by label."""
     return list(session.scalars(select(Service).order_by(Service.name, Service.version)))
 
 
 def offering(session: Session, label: str, *, lock: bool = False) -> Service:
-    """Give an offering by its very label.
+    """Return an offering by its exact label.
 
     Raises:
         ApiError: 500.
@@ -103,7 +103,7 @@ def offering(session: Session, label: str, *, lock: bool = False) -> Service:
 
 
 def withdraw(session: Session, label: str) -> None:
-    """Forget an offering; one that has instances is only offered no more: they are their users'.
+    """Delete an offering; one with instances, which belong to users, is only no longer offered.
 
     Raises:
         ApiError: 500.
@@ -116,14 +116,14 @@ def withdraw(session: Session, label: str) -> None:
 
 
 def offers(db: Database, session: Session, email: str, silent_seconds: float) -> list[Service]:
-    """Give what a user can have, by label."""
+    """Return the offerings that a user can have, sorted by label."""
     now = db.now(session)
     found = session.scalars(select(Service).where(Service.active).order_by(Service.label))
     return [s for s in found if offered(s, email, now, silent_seconds)]
 
 
 def wanted_offering(offers: Iterable[Service], request: LegacyProvisionRequest | ProvisionRequest) -> Service:
-    """Give the offering a request means; an old label means what its vendor offers now.
+    """Return the offering that a request means; an old label means the vendor's present offering.
 
     Raises:
         ApiError: 500.
@@ -139,19 +139,19 @@ def wanted_offering(offers: Iterable[Service], request: LegacyProvisionRequest |
 
 
 def count(session: Session, user_id: int) -> int:
-    """Count a user's instances."""
+    """Return the number of a user's instances."""
     query = select(func.count()).select_from(ServiceConfig).where(ServiceConfig.user_id == user_id)
     return session.scalar(query) or 0
 
 
 def own_all(session: Session, user_id: int) -> list[ServiceConfig]:
-    """Give all a user's instances, by name."""
+    """Return a user's instances, sorted by name."""
     query = select(ServiceConfig).where(ServiceConfig.user_id == user_id).order_by(ServiceConfig.alias)
     return list(session.scalars(query))
 
 
 def own(session: Session, caller: Caller, alias: str) -> ServiceConfig:
-    """Give a user's instance by their name for it.
+    """Return a user's instance by the user's name for it.
 
     Raises:
         ApiError: 500.
@@ -164,15 +164,15 @@ def own(session: Session, caller: Caller, alias: str) -> ServiceConfig:
 
 
 def is_known(session: Session, name: str) -> bool:
-    """Say whether an instance has this name at its gateway."""
+    """Return whether an instance has this name at its gateway."""
     return bool(session.scalar(select(exists().where(ServiceConfig.name == name))))
 
 
 def by_name(session: Session, caller: Caller, name: str) -> ServiceConfig:
-    """Give a user's instance by the gateway's name for it.
+    """Return a user's instance by the gateway's name for it.
 
     Raises:
-        ApiError: 500; 200 where it is another's.
+        ApiError: 500; 200 where it belongs to another user.
     """
     found = session.scalars(select(ServiceConfig).where(ServiceConfig.name == name)).one_or_none()
     if found is None:
@@ -183,10 +183,10 @@ def by_name(session: Session, caller: Caller, name: str) -> ServiceConfig:
 
 
 def locked(session: Session, config_id: int) -> ServiceConfig:
-    """Give an instance that stays while the transaction lasts.
+    """Return an instance, locked until the transaction ends.
 
     Raises:
-        ApiError: 500 for one that is gone.
+        ApiError: 500 for a deleted one.
     """
     query = select(ServiceConfig).where(ServiceConfig.id == config_id).with_for_update(of=ServiceConfig)
     found = session.scalars(query).one_or_none()
@@ -198,7 +198,7 @@ def locked(session: Session, config_id: int) -> ServiceConfig:
 def add_token(
     session: Session, config: ServiceConfig, options: Mapping[str, Any], *, auto_generated: bool
 ) -> BindingToken:
-    """Make a permission to bind an instance."""
+    """Add and return a permission to bind an instance."""
     now = int(time.time())
     session.execute(
         delete(BindingToken).where(
@@ -221,10 +221,10 @@ def add_token(
 
 
 def token(session: Session, text: str, missing: int) -> BindingToken:
-    """Give a permission.
+    """Return a permission to bind an instance.
 
     Raises:
-        ApiError: `missing`, the code for one that there is not.
+        ApiError: with the code `missing` where there is none.
     """
     found = session.scalars(select(BindingToken).where(BindingToken.uuid == text)).one_or_none()
     if found is None:
@@ -233,7 +233,7 @@ def token(session: Session, text: str, missing: int) -> BindingToken:
 
 
 def bindings_of(session: Session, *, config_id: int = 0, token_id: int = 0) -> list[ServiceBinding]:
-    """Give the bindings of an instance, or by a token."""
+    """Return the bindings of an instance, or those by a token."""
     query = select(ServiceBinding).order_by(ServiceBinding.app_id)
     if config_id:
         query = query.where(ServiceBinding.config_id == config_id)
@@ -243,13 +243,13 @@ def bindings_of(session: Session, *, config_id: int = 0, token_id: int = 0) -> l
 
 
 def bound(binding: ServiceBinding) -> Bound:
-    """Give a binding as its gateway knows it."""
+    """Return a binding in the form of its gateway."""
     config = binding.config
     return Bound(endpoint(config.service), config.name, binding.name, dict(binding.binding_options))
 
 
 def handles(session: Session, service: Service) -> list[dict[str, Any]]:
-    """Give all instances and all bindings of an offering: what its gateway compares itself with."""
+    """Return all instances and bindings of an offering, with which its gateway compares its own."""
     configs = session.scalars(select(ServiceConfig).where(ServiceConfig.service_id == service.id))
     found = [{"service_id": c.name, "configuration": c.data, "credentials": c.credentials} for c in configs]
     query = select(ServiceBinding).join(ServiceBinding.config).where(ServiceConfig.service_id == service.id)
@@ -261,7 +261,7 @@ def handles(session: Session, service: Service) -> list[dict[str, Any]]:
 
 
 def update_handle(session: Session, service: Service, request: HandleRequest) -> None:
-    """Take what a gateway says of an instance or a binding: it was recovered, or moved.
+    """Store a gateway's new data of an instance or a binding, which was recovered or moved.
 
     Raises:
         ApiError: 501.
