@@ -1,4 +1,4 @@
-"""What stagers write while they build, kept in memory for whoever asks meanwhile."""
+"""The logs of running stagings, kept in memory for requests meanwhile."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ _LIVE_LINES, _LIVE_APPS = 2000, 200
 
 
 class LiveLogs:
-    """The lines that stagers are writing now, as the bus brings them."""
+    """The lines of running stagings, received over the bus."""
 
     def __init__(self) -> None:
         self._lines: OrderedDict[int, tuple[str, deque[str]]] = OrderedDict()
         self._lock = threading.Lock()
 
     async def receive(self, message: Incoming[Any]) -> None:
-        """Take a line: `{"task_id", "line"}` on `ingot.staging.<app id>.log`."""
+        """Store a line: `{"task_id", "line"}` on `ingot.staging.<app id>.log`."""
         app = whole_number(message.subject.split(".")[2])
         body = message.body if isinstance(message.body, dict) else {}
         if app is not None:
             self.add(app, str(body.get("task_id", "")), str(body.get("line", "")))
 
     def add(self, app_id: int, task: str, line: str) -> None:
-        """Keep a line; a new task's first forgets the task before."""
+        """Store a line; the first line of a new task drops those of the previous task."""
         with self._lock:
             known, lines = self._lines.pop(app_id, ("", deque[str](maxlen=_LIVE_LINES)))
             if known != task:
@@ -38,7 +38,7 @@ class LiveLogs:
                 self._lines.popitem(last=False)
 
     def text(self, app_id: int) -> str:
-        """Give what has been written so far."""
+        """Return the lines of a staging so far."""
         with self._lock:
             return "\n".join(self._lines.get(app_id, ("", deque[str]()))[1])
 

@@ -1,7 +1,7 @@
-"""Staging: ask a stager, wait, and write down how it ended (protocol 7.5 and 1.8, step 12).
+"""Staging: the request to a stager, the wait, and the record of the result (protocol 7.5 and 1.8, step 12).
 
-The state lives in ccdb, so that parallel requests, to whichever controller, build once: one of them asks the stager,
-the others wait for it. A controller that dies stops renewing its row, and another request takes over.
+The state is in ccdb, so that parallel requests, to any controllers, build once: one of them asks the stager, the others
+wait for it. A controller that dies stops renewing its row, and another request takes over.
 """
 
 from __future__ import annotations
@@ -50,14 +50,14 @@ STAGINGS = Counter("ingot_controller_stagings_total", "Stagings asked for, by ho
 SECONDS = Histogram(
     "ingot_controller_staging_seconds", "How long stagings took.", buckets=(1, 2, 5, 10, 20, 40, 60, 120, 300)
 )
-# A running row that was not renewed for so long belongs to a controller that is gone.
+# A running row that was not renewed for this long belongs to a controller that is gone.
 ABANDONED_SECONDS = 10.0
 RENEW_SECONDS = 2.0
 LOOK_SECONDS = 0.3
-# A stager or the bus may be just restarting.
+# The time for repeated requests: a stager or the bus may be restarting.
 ASK_AGAIN_SECONDS = 10.0
 TAIL_LINES = 20
-# How stagers of a release without `retry` begin their answer when they take no more. Controllers are rolled before the last stager is.
+# The beginning of a full stager's answer in releases without `retry`. Controllers are rolled before the last stager.
 QUEUE_FULL = "queue failed"
 _CANCEL = (
     update(Staging)
@@ -68,7 +68,7 @@ logger = log.get(__name__)
 
 
 class _StagingFailedError(IngotError):
-    """How a staging failed; `again`: through no fault of the application."""
+    """The failure of a staging; `again`: it is not the application's fault."""
 
     def __init__(self, reason: str, task_log: str = "", *, again: bool = False) -> None:
         super().__init__(reason)
@@ -79,7 +79,7 @@ class _StagingFailedError(IngotError):
 
 @dataclass(frozen=True, slots=True)
 class _Claim:
-    """`request` is None where another request is building already."""
+    """A request's claim of a staging; `request` is None where another request is building already."""
 
     app_id: int
     task: str
@@ -90,10 +90,10 @@ class _Claim:
 
 @dataclass(frozen=True, slots=True)
 class StagingCallbacks:
-    """What belongs to the end of a staging, done in its transaction; the application's row is locked.
+    """The actions at the end of a staging, in its transaction; the application's row is locked.
 
-    `staged` is called when the application is staged, whoever had it staged. `failed`, with the reason, when the request's
-    own staging failed through the application's fault; True where it has put things in order, the application runs on.
+    `staged` is called when the application is staged, by this or another request. `failed` is called with the reason when
+    the request's own staging fails by the application's fault; it returns True if it repaired the row: the application runs on.
     """
 
     staged: Callable[[Session, App], None]
@@ -101,10 +101,10 @@ class StagingCallbacks:
 
 
 class Stagings:
-    """Has applications staged.
+    """The stagings of applications.
 
     Args:
-        stopping: set when this controller is told to go: requests under way are given up, clients repeat them.
+        stopping: set when this controller is told to end: requests under way are given up, clients repeat them.
     """
 
     def __init__(
@@ -123,7 +123,7 @@ class Stagings:
         self.live = LiveLogs()
 
     def ensure(self, app_id: int, callbacks: StagingCallbacks) -> None:
-        """Return when the application is staged, and what belongs to that was done.
+        """Return when the application is staged and the callback is done.
 
         Raises:
             ApiError: 310 with the reason and the end of the log; 301 when it was deleted meanwhile; 606.
@@ -140,12 +140,12 @@ class Stagings:
             raise
 
     def cancel(self, app_id: int) -> None:
-        """Give up a running staging: its application was stopped."""
+        """Cancel a running staging, because its application was stopped."""
         with self._db.asking() as connection:
             connection.execute(_CANCEL, {"of": app_id})
 
     def last_log(self, app_id: int) -> str | None:
-        """Give the log of the last staging, or what there is of the one that runs; None when there was none."""
+        """Return the log of the last staging, or so far of the running one; None when there was none."""
         with self._db.session() as session:
             row = session.get(Staging, app_id)
             if row is None:
@@ -153,11 +153,11 @@ class Stagings:
             return self.live.text(app_id) if row.state == RUNNING else row.log
 
     def _refuse(self, app_id: int, failed: Callable[[Session, App, str], bool], reason: str) -> None:
-        """Leave no files behind that would be built with the next change."""
+        """Remove the files that the next change would build."""
         with self._db.session() as session:
             app, now = by_id(session, app_id, lock=True), self._db.now(session)
             if app is None or app.package_state == STAGED or under_way(session, app_id, now):
-                # Another request was quicker, and what it builds is its own.
+                # Another request was quicker, and its files are not touched.
                 return
             package = app.package_hash
             failed(session, app, reason)
@@ -195,7 +195,7 @@ class Stagings:
                     log="",
                 )
             )
-            # A droplet that came for nobody is removed by the next sweep.
+            # The next sweep removes a droplet without an application.
             session.execute(delete(Upload).where(Upload.app_id == app_id))
             session.add(Upload(id=upload, app_id=app_id, created_at=now))
             app.package_state = PENDING
@@ -243,7 +243,7 @@ class Stagings:
         raise _api_error(f"no result within {self._config.max_staging_seconds} seconds; repeat the request")
 
     def _build(self, claim: _Claim, callbacks: StagingCallbacks) -> bool:
-        """Have it staged; gives False where it has changed meanwhile, and is to be staged again."""
+        """Have an application staged; return False where it has changed meanwhile and must be staged again."""
         assert claim.request is not None
         begun = time.monotonic()
         self.live.forget(claim.app_id)
@@ -274,7 +274,7 @@ class Stagings:
                 if not (reply.retry or (reply.error or "").startswith(QUEUE_FULL)):
                     return reply
                 reason = "too many applications are waiting to be staged"
-                # Stagers are there, and get on.
+                # Stagers are present and make progress.
                 ask_until = deadline - 1
             except BusNoAnswerError as error:
                 if time.monotonic() >= deadline - 1:
@@ -308,7 +308,7 @@ class Stagings:
             future.cancel()
 
     def _rest(self, claim: _Claim, seconds: float) -> None:
-        """Renew the row, and find out whether the work is still wanted."""
+        """Renew the row, and check that the work is still wanted."""
         if self._stopping.wait(seconds):
             raise _StagingFailedError("this controller is being stopped; repeat the request", again=True)
         with self._db.session() as session:
@@ -333,7 +333,7 @@ class Stagings:
             if row.task != claim.task or row.state == CANCELLED:
                 raise _StagingFailedError(row.error or "another request took over", task_log)
             if app.package_state == STAGED:
-                # To an earlier revision, or by the undoing of a change: that droplet is the one it runs with.
+                # A rollback or the reversal of a change: the application runs with the droplet of that revision.
                 raise _StagingFailedError("the application was changed back in the meantime; repeat the push")
             digest = upload.droplet_hash if upload else None
             if digest is None or not self._store.there(self._store.droplet(digest)):
@@ -341,7 +341,7 @@ class Stagings:
             row.state, row.log = DONE, task_log
             session.delete(upload)
             old = app.staged_package_hash
-            # What changed while it was being built is built by the next turn.
+            # The next turn builds the changes that were made during this build.
             app.package_state = STAGED if built_from(app) == claim.built_from else PENDING
             app.staged_package_hash, app.staged_from = digest, claim.built_from
             touch(app)
@@ -353,7 +353,7 @@ class Stagings:
         return staged
 
     def _fail(self, claim: _Claim, error: _StagingFailedError, callbacks: StagingCallbacks) -> None:
-        """Leave nothing: no droplet, no permission to deliver one."""
+        """Record the failure, and remove the droplet and the permission to deliver one."""
         droplets: list[str | None] = []
         package = None
         with self._db.session() as session:
@@ -382,13 +382,13 @@ class Stagings:
 
 
 def under_way(session: Session, app_id: int, now: float) -> bool:
-    """Return whether an application is being staged by a controller that lives."""
+    """Return whether a living controller is staging an application."""
     row = session.get(Staging, app_id)
     return row is not None and row.state == RUNNING and not silent(row.alive_at, now)
 
 
 def silent(alive_at: float, now: float, seconds: float = ABANDONED_SECONDS) -> bool:
-    """Return whether a row was not renewed for so long, or lies so far in the future: then the clock was set back since."""
+    """Return whether a row was not renewed for that long, or is that far in the future, because the clock was set back."""
     return abs(now - alive_at) >= seconds
 
 
