@@ -1,7 +1,7 @@
-"""Which files of the share are still referred to; those that are not go into the trash.
+"""References to files of the share; files without one are moved into the trash.
 
-Whoever stores a file and refers to it, and whoever removes one, holds the same lock: a digest that comes back in the
-moment it is removed stays.
+Storing a file with its reference and removing one take the same lock, so that a digest that comes back at the moment of
+its removal stays.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def release(
     packages: Collection[str | None] = (),
     droplets: Collection[str | None] = (),
 ) -> None:
-    """Move those of the files that nothing refers to into the trash; a failure is logged, the file stays."""
+    """Move the files without a reference into the trash; after a failure, which is logged, the file stays."""
     if not any((*packages, *droplets)):
         return
     with db.session() as session:
@@ -44,7 +44,7 @@ def release(
 def take_back(
     db: Database, store: Store, *, packages: Collection[str] = (), droplets: Collection[str] = ()
 ) -> int:
-    """Take files that are referred to back from the trash, as after ccdb was restored; return how many there were."""
+    """Restore referenced files from the trash, as after a restoration of ccdb; return their number."""
     with db.session() as session:
         db.lock(session, LOCK)
         places = [store.package(d) for d in packages if _package_used(session, d)]

@@ -1,6 +1,6 @@
-"""The pool of files that applications have in common: files that nobody has used for long go, and those beyond its size.
+"""The pool of files that applications have in common; files that were long unused, or exceed its size, are removed.
 
-Packages hold what they need themselves: a file that is gone is sent again with the next push that has it.
+Packages hold all their files themselves: a removed file is sent again with the next push that has it.
 """
 
 from __future__ import annotations
@@ -14,30 +14,30 @@ from pathlib import Path
 
 from components.controller.storage.store import OWNERS, keep_private
 
-# Files that a push was just told to leave out stay for as long as a push takes.
+# The duration of a push, for which the files stay that its client was told to leave out.
 SPARED_SECONDS = 3600.0
 _SLOT_SECONDS = 3600
 
 
 @dataclass(frozen=True, slots=True)
 class Swept:
-    """How many files went, and how many bytes are left."""
+    """The result of a sweep: the number of removed files, and the bytes that are left."""
 
     files: int
     bytes: int
 
 
 def sweep(folder: Path, now: float, *, keep_seconds: float, most_bytes: Callable[[int], int]) -> Swept:
-    """Remove what was last used longer ago than that, then what was used least lately until so many bytes are left.
+    """Remove the files that were unused for `keep_seconds`, then the least recently used down to `most_bytes`.
 
-    The pool may have millions of files: it is walked twice, and only sums are remembered. Files that an earlier release let
-    everybody read are closed on the way.
+    The pool may have millions of files: it is walked twice, and only sums are kept in memory. Files that an earlier release
+    made readable for all users get their private mode on the way.
 
     Args:
         folder: the pool.
-        now: by the clock that dates its files.
-        keep_seconds: how long a file stays that nobody uses.
-        most_bytes: given the bytes there are, how many may stay.
+        now: by the clock that dates its files, seconds since 1970.
+        keep_seconds: for which an unused file stays.
+        most_bytes: returns the bytes that may stay, of the present ones.
     """
     gone = 0
     slots: Counter[int] = Counter()
@@ -58,7 +58,7 @@ def sweep(folder: Path, now: float, *, keep_seconds: float, most_bytes: Callable
 
 
 def first_kept(slots: Counter[int], most: int) -> int | None:
-    """Return the earliest slot whose files may stay, None where all may: slots are times of last use, with their bytes."""
+    """Return the earliest slot whose files may stay, None where all may; slots are times of last use, with their bytes."""
     room = most
     for slot in sorted(slots, reverse=True):
         room -= slots[slot]
@@ -68,7 +68,7 @@ def first_kept(slots: Counter[int], most: int) -> int | None:
 
 
 def _files(folder: Path) -> Iterator[tuple[str, float, int | None]]:
-    """Yield paths, times of last use and sizes; None for an owner's link: it takes no room, and is as old as what it links to."""
+    """Yield paths, times of last use and sizes; the size of an owner's link is None: it takes no room, and has its file's time."""
     for outer in _entries(folder):
         for inner in _entries(outer):
             for entry in _entries(inner):

@@ -1,4 +1,4 @@
-"""Names of what is only there while it is worked on, so that what a killed process left is told from what is in use."""
+"""Names for temporary files that tell a dead process's leftovers from files in use."""
 
 from __future__ import annotations
 
@@ -11,24 +11,24 @@ from components.common import trees
 
 _LOCAL = re.compile(r"ingot-(?:upload|package|controller-metrics)-(\d+)-.*")
 _SHARED = re.compile(r"new-(.+)-(\d+)-[^-]*")
-# A process of another machine's name twin might hold it: what is written to now is in use.
+# A file that was written to within this time is in use: another machine may have the same name.
 QUIET_SECONDS = 10.0
-# Of a machine that is not there any more.
+# The age of leftovers of a machine that no longer exists.
 FOREIGN_SECONDS = 86_400.0
 
 
 def local(kind: str) -> str:
-    """Give the beginning of a name on this machine's own disk; `kind` is `upload`, `package` or `controller-metrics`."""
+    """Return the prefix of a name on this machine's own disk; `kind` is `upload`, `package` or `controller-metrics`."""
     return f"ingot-{kind}-{os.getpid()}-"
 
 
 def shared() -> str:
-    """Give the beginning of a name on the share, where several machines write."""
+    """Return the prefix of a name on the share, where several machines write."""
     return f"new-{platform.node()}-{os.getpid()}-"
 
 
 def clear_local(folder: Path) -> list[str]:
-    """Remove what processes of this machine left that are no more; gives the names."""
+    """Remove the leftovers of this machine's dead processes; return their names."""
     gone = []
     for path in folder.glob("ingot-*"):
         match = _LOCAL.fullmatch(path.name)
@@ -39,12 +39,12 @@ def clear_local(folder: Path) -> list[str]:
 
 
 def clear_shared(folder: Path, now: float, quiet: float = QUIET_SECONDS) -> list[str]:
-    """Remove from the share what processes of this machine left, and what no machine has touched for a day.
+    """Remove from the share the leftovers of this machine's dead processes, and other machines' files without a write for a day.
 
     Args:
-        folder: where unfinished files are.
-        now: by the clock that dates its files.
-        quiet: how long a file of this machine has to rest.
+        folder: of unfinished files.
+        now: by the clock that dates its files, seconds since 1970.
+        quiet: seconds since the last write to a file of this machine.
     """
     gone = []
     for path in folder.iterdir():

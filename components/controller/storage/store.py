@@ -1,6 +1,6 @@
-"""The share: droplets, packages and resources as files named by what is in them.
+"""The share: droplets, packages and resources as files named by their content.
 
-A file appears under its name whole or not at all: it is written beside, synced, and renamed.
+A file appears under its name complete or not at all: it is written beside, synced, and renamed.
 """
 
 from __future__ import annotations
@@ -26,19 +26,20 @@ T = TypeVar("T")
 
 SHA1 = re.compile(r"[0-9a-f]{40}")
 BLOCK = 1 << 20
-# How packages and files of the pool are kept.
+# The mode of packages and files of the pool.
 PRIVATE = 0o640
-# What is handed to a client at once.
+# The bytes that are sent to a client at once.
 SENT_BLOCK = 256 << 10
 # A pool entry's limits (protocol 1.9): 512 MB.
 LARGEST_RESOURCE = 512 << 20
-# How exactly the pool knows when a file was last used: not each use is written down.
+# The precision of a pool file's last use: not every use is recorded.
 USED_SECONDS = 600.0
-# In the pool: what each owner has sent of it, a folder of links for each. Another's file is nobody's to ask for by its digest.
+# In the pool: a folder for each owner with links to the files that the owner has sent. No user can get another's file by its
+# digest.
 OWNERS = ".owners"
-# Beside the files of a folder: what was removed from it, for a while.
+# Beside the files of a folder: its removed files, for a while.
 TRASH = ".trash"
-# With less than this part of the share's bytes or inodes free, and less than so many bytes, the trash goes.
+# The trash is emptied when less than this part of the share's bytes or inodes, and less than these bytes, are free.
 LOW_PART, LOW_BYTES = 0.05, 4 << 30
 
 
@@ -46,8 +47,8 @@ class Store:
     """The droplet share.
 
     Args:
-        root: the share; its three folders, and what belongs into them, are made where missing.
-        share: the way to it. Without one it is touched directly: nobody waits for who does so.
+        root: the share; its three folders and their subfolders are made where missing.
+        share: the access with a timeout. Without one the folder is accessed directly.
     """
 
     def __init__(self, root: Path, share: Share | None = None) -> None:
@@ -58,7 +59,7 @@ class Store:
         self.resources = root / "resources"
         self.scratch = root / "droplets" / ".incoming"
         self.trash = (self.droplets / TRASH, self.packages / TRASH)
-        # The sweeper's: the identity of the database whose files these are, and an operator's word (`sweep`).
+        # The sweeper's notes: the identity of the database that owns these files, and an operator's permission (`sweep`).
         self.notes = self.droplets / ".sweep"
         self.owner = self.notes / "ccdb"
 
@@ -67,7 +68,7 @@ class Store:
         inner = (self.scratch, self.notes, *self.trash)
         for folder in (self.droplets, self.packages, self.resources, *inner):
             folder.mkdir(parents=True, exist_ok=True)
-        # Uploads that are still being written, and what was removed, are no one else's business.
+        # Unfinished uploads and removed files are private to the controllers.
         for folder in inner:
             folder.chmod(0o700)
 
@@ -83,7 +84,7 @@ class Store:
         return None
 
     def run(self, work: Callable[[], T]) -> T:
-        """Return what `work` returns, which touches the share.
+        """Return the result of `work`, which accesses the share.
 
         Raises:
             ShareUnwellError: the share does not answer.
@@ -91,40 +92,40 @@ class Store:
         return work() if self._share is None else self._share.run(work)
 
     def trouble(self) -> str | None:
-        """Return `problem` as it was last seen, or that the share does not answer."""
+        """Return the last result of `problem`, or that the share does not answer."""
         return self.problem() if self._share is None else self._share.trouble()
 
     def there(self, place: Path) -> bool:
-        """Return whether a file is there."""
+        """Return whether a file exists."""
         return self.run(place.exists)
 
     def read(self, place: Path) -> Blocks:
-        """Open a file.
+        """Return an open file's content.
 
         Raises:
-            FileNotFoundError: it is not there.
+            FileNotFoundError: it does not exist.
             ShareUnwellError: the share does not answer.
         """
         return self.run(lambda: Blocks(self, place.open("rb")))
 
     def droplet(self, digest: str) -> Path:
-        """Return a droplet's place."""
+        """Return a droplet's path."""
         return self.droplets / _checked(digest)
 
     def package(self, digest: str) -> Path:
-        """Return a package's place."""
+        """Return a package's path."""
         return self.packages / _checked(digest)
 
     def resource(self, digest: str) -> Path:
-        """Return a pool file's place (protocol 1.9)."""
+        """Return a pool file's path (protocol 1.9)."""
         number = int(_checked(digest), 16)
         return self.resources / str(number % 269) / str(number % 251) / digest
 
     @contextmanager
     def incoming(self) -> Iterator[Path]:
-        """Yield a path on the share to write a new file to; what is left there at the end is removed.
+        """Yield a path on the share for a new file; a file that is left there at the end is removed.
 
-        Where the share gets full, the trash makes room first.
+        On an almost full share, the trash is emptied first.
         """
         path = self.run(self._scratch)
         try:
@@ -135,7 +136,7 @@ class Store:
                 self.run(self.empty_trash)
             raise
         finally:
-            # A sweep finds what stays there.
+            # A sweep removes a file that stays there.
             with contextlib.suppress(ShareUnwellError):
                 self.run(lambda: path.unlink(missing_ok=True))
 
@@ -147,7 +148,7 @@ class Store:
         return Path(name)
 
     def keep(self, scratch: Path, place: Path) -> None:
-        """Put a finished file under its name: synced, at once. DEAs read droplets; all else is the controllers' own."""
+        """Move a finished file to its name, synced and atomically. DEAs may read droplets; other files are private to controllers."""
         self.run(lambda: self._keep(scratch, place))
 
     def _keep(self, scratch: Path, place: Path) -> None:
@@ -163,11 +164,11 @@ class Store:
             os.close(folder)
 
     def owned(self, owner: int, digest: str) -> Path:
-        """Return the place of a pool file as one owner has it: a link, so it takes room once, and all of it goes at a time."""
+        """Return the path of an owner's link to a pool file: a link takes no room, and an owner's links go together."""
         return self.resources / OWNERS / str(owner) / _checked(digest)
 
     def add_resource(self, owner: int, source: Path, digest: str) -> None:
-        """Have the pool know that an owner sent a file: copied unless it is there, or too large."""
+        """Add an owner's file to the pool; it is copied unless it exists or is too large."""
         self.run(lambda: self._add_resource(owner, source, digest))
 
     def _add_resource(self, owner: int, source: Path, digest: str) -> None:
@@ -181,23 +182,23 @@ class Store:
                 self.keep(scratch, place)
         mine = self.owned(owner, digest)
         mine.parent.mkdir(parents=True, exist_ok=True)
-        # The sweeper may be quicker, and a file has so many links and no more: then it is sent again with the next push.
+        # The sweeper may remove it first, and links of a file are limited: then it is sent again with the next push.
         with contextlib.suppress(OSError):
             mine.unlink(missing_ok=True)
             os.link(place, mine)
 
     def has_resource(self, owner: int, digest: object, size: object) -> bool:
-        """Return whether an owner has sent a file of that digest and that size; to ask counts as a use."""
+        """Return whether an owner has sent a file of that digest and that size; the question counts as a use."""
         if not isinstance(digest, str) or not SHA1.fullmatch(digest) or type(size) is not int:
             return False
         return self.run(lambda: _used(self.owned(owner, digest), size))
 
     def forget_owner(self, owner: int) -> None:
-        """Forget what an owner has sent."""
+        """Remove an owner's links to pool files."""
         self.run(lambda: shutil.rmtree(self.resources / OWNERS / str(owner), ignore_errors=True))
 
     def low(self) -> bool:
-        """Return whether the share gets full."""
+        """Return whether the share is almost full."""
         space = os.statvfs(self.root)
         free = space.f_bavail * space.f_frsize
         few = free < LOW_BYTES and free < LOW_PART * space.f_blocks * space.f_frsize
@@ -211,16 +212,16 @@ class Store:
         return clock.stat().st_mtime
 
     def owned_by(self, identity: str) -> str:
-        """Return the identity of the database whose files these are; a share that carries none becomes this one's."""
+        """Return the identity of the database that owns these files; a share without an owner gets this one."""
         with self.incoming() as scratch:
             scratch.write_text(identity)
-            # Of two databases that ask at once one is the owner.
+            # Of two databases at once, one becomes the owner.
             with contextlib.suppress(FileExistsError):
                 os.link(scratch, self.owner)
         return self.owner.read_text().strip()
 
     def remove(self, place: Path) -> None:
-        """Move a file that nobody refers to any more into the trash beside it."""
+        """Move a file without a reference into the trash beside it."""
         self.run(lambda: self._remove(place))
 
     def _remove(self, place: Path) -> None:
@@ -230,7 +231,7 @@ class Store:
             place.replace(place.parent / TRASH / place.name)
 
     def restore(self, place: Path) -> bool:
-        """Take a file back from the trash; say whether it was there and is missed."""
+        """Restore a missing file from the trash; return whether that was done."""
         return self.run(lambda: self._restore(place))
 
     def _restore(self, place: Path) -> bool:
@@ -243,7 +244,7 @@ class Store:
         return True
 
     def empty_trash(self, before: float | None = None) -> int:
-        """Remove for good what came into the trash before that time, or all of it; return how many files."""
+        """Delete the files that came into the trash before that time, or all; return their number."""
         count = 0
         for folder in self.trash:
             for path in folder.iterdir():
@@ -267,18 +268,18 @@ class Blocks:
         self.size = os.fstat(file.fileno()).st_size
 
     def __iter__(self) -> Iterator[bytes]:
-        """Read to the end."""
+        """Yield the blocks to the end."""
         while block := self._store.run(lambda: self._file.read(SENT_BLOCK)):
             yield block
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Close the file."""
         with contextlib.suppress(ShareUnwellError):
             self._store.run(self._file.close)
 
 
 def _used(place: Path, size: int) -> bool:
-    """Return whether there is a file of that size, and note that it was used."""
+    """Return whether there is a file of that size, and record its use."""
     with contextlib.suppress(OSError):
         found = place.stat()
         if found.st_size != size:
@@ -290,19 +291,19 @@ def _used(place: Path, size: int) -> bool:
 
 
 def keep_private(path: str, mode: int) -> None:
-    """Close a file that an earlier release let everybody read; one that is somebody else's stays as it is."""
+    """Make a file private that an earlier release made readable for all users; a file of another system user stays as it is."""
     if stat.S_ISREG(mode) and mode & 0o007:
         with contextlib.suppress(OSError):
             Path(path).chmod(PRIVATE)
 
 
 def full(error: BaseException) -> bool:
-    """Return whether an error is that of a disk, or a quota, without room."""
+    """Return whether an error means a full disk or quota."""
     return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
 
 
 def copy(reader: IO[bytes], writer: IO[bytes]) -> int:
-    """Copy to the end; gives the number of bytes."""
+    """Copy to the end; return the number of bytes."""
     total = 0
     while block := reader.read(BLOCK):
         writer.write(block)
@@ -311,13 +312,13 @@ def copy(reader: IO[bytes], writer: IO[bytes]) -> int:
 
 
 def sha1_of(path: Path) -> str:
-    """Return the SHA-1 of a file's content, the protocol's name for it."""
+    """Return the SHA-1 of a file's content, which is its name in the protocol."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, _sha1).hexdigest()
 
 
 def _sha1() -> hashlib._Hash:
-    # An address of content, as the contract has it; it guards no secret.
+    # The protocol's address of content; it guards no secret.
     return hashlib.sha1(usedforsecurity=False)
 
 
