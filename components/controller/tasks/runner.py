@@ -1,7 +1,7 @@
 """One-off tasks: a command run once beside an application (docs/decisions/0007-the-core.md).
 
-The row is written first, then the DEA it is meant for, then that DEA is asked. Whatever ends in between, another
-controller finds the row and ends it by what the DEAs say. A task is never asked of two DEAs, unless the first refused.
+The row is written first, then its DEA, then that DEA is asked. If a process dies in between, another controller finds the
+row and ends it by the DEAs' beats. A second DEA is asked only if the first refused.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ from components.controller.tasks.watch import Heard, Open, TaskWatch
 LONGEST_COMMAND = 4096
 LONGEST_TAIL = 64 << 10
 LISTED = 100
-# Of an application: ended tasks that keep what they wrote last; as many as are listed are remembered at all.
+# The number of an application's ended tasks that keep the tail of their output; only as many as are listed are kept at all.
 TAILS = 20
 DEFAULT_TIMEOUT = 3600
 ANSWER_SECONDS = 5.0
@@ -61,7 +61,7 @@ logger = log.get(__name__)
 
 @dataclass(frozen=True, slots=True)
 class TaskLog:
-    """Where a task's lines are."""
+    """The place of a task's lines."""
 
     state: str
     uri: str
@@ -70,7 +70,7 @@ class TaskLog:
 
 
 class TaskRunner:
-    """What happens to tasks."""
+    """The operations on one-off tasks."""
 
     def __init__(
         self, config: ControllerConfig, db: Database, store: Store, bus: BusThread, pool: Pool
@@ -83,7 +83,7 @@ class TaskRunner:
         self._watch = TaskWatch()
 
     def create(self, caller: Caller, name: str, body: Mapping[str, Any]) -> dict[str, Any]:
-        """Start a task; gives it as it is once a DEA has taken it, or none would.
+        """Start a task; return its JSON once a DEA has taken it, or all have refused.
 
         Raises:
             ApiError: 100 naming the member; 301; 300 for an application without a droplet; 600, 603, 604, 607 over a quota.
@@ -96,7 +96,7 @@ class TaskRunner:
             raise bad_request("command: want a string without NUL")
         timeout = whole(body, "timeout", DEFAULT_TIMEOUT, 1, self._config.max_task_seconds)
         with self._db.session() as session:
-            # The application first, as everywhere: a task's row holds it as well.
+            # The application is locked first, as everywhere: a task's row locks it as well.
             app = app_rows.find(session, caller, name, lock=True)
             owner = lock(session.connection(), caller.id)
             start = start_message(app, self._config, self._store)
@@ -143,14 +143,14 @@ class TaskRunner:
         return self.show(caller, name, id_)
 
     def listing(self, caller: Caller, name: str) -> list[dict[str, Any]]:
-        """List an application's tasks, newest first."""
+        """Return the JSON of an application's tasks, newest first."""
         with self._db.session() as session:
             app = app_rows.find(session, caller, name)
             query = select(Task).where(Task.app_id == app.id).order_by(Task.created_at.desc(), Task.id)
             return [shape(task) for task in session.scalars(query.limit(LISTED))]
 
     def show(self, caller: Caller, name: str, id_: str) -> dict[str, Any]:
-        """Show a task.
+        """Return a task's JSON.
 
         Raises:
             ApiError: 301, 303.
@@ -159,7 +159,7 @@ class TaskRunner:
             return shape(_own(session, caller, name, id_))
 
     def stop(self, caller: Caller, name: str, id_: str) -> dict[str, Any]:
-        """End a task; one that has ended stays as it is.
+        """Stop a task and return its JSON; one that has ended stays as it is.
 
         Raises:
             ApiError: 301, 303.
@@ -173,7 +173,7 @@ class TaskRunner:
         return self.show(caller, name, id_)
 
     def log_of(self, caller: Caller, name: str, id_: str) -> TaskLog:
-        """Say where a task's lines are.
+        """Return the place of a task's lines.
 
         Raises:
             ApiError: 301, 303.
@@ -183,7 +183,7 @@ class TaskRunner:
             return TaskLog(task.state, task.log_uri, list(task.credentials), task.tail)
 
     def ended(self, message: TaskEnded) -> None:
-        """Take a DEA's word that a task has ended; the second word on it changes nothing but an empty tail."""
+        """Handle a DEA's message that a task has ended; a second message changes nothing but an empty tail."""
         good = message.exit_status == 0
         detail = message.detail or ("" if good else f"exit status {message.exit_status}")
         closed = self._close(
@@ -203,7 +203,7 @@ class TaskRunner:
                 )
 
     def sweep(self, now: float) -> None:
-        """End what ended without a word, and have DEAs end what nobody wants any more."""
+        """Close tasks that ended without a message, and have DEAs stop tasks that are closed or unknown."""
         with self._db.session() as session:
             wall = time.time()
             known = [
@@ -227,7 +227,7 @@ class TaskRunner:
                 self._tell_stop(dea, id_)
 
     def prune(self, now: float) -> None:
-        """Forget tasks that ended long ago; `now` is seconds since 1970."""
+        """Delete tasks that ended long ago; `now` is seconds since 1970."""
         self._db.prune(Task, Task.ended_at < now - self._config.tasks_days * _DAY)
 
     def _place(self, message: TaskStart) -> None:
@@ -242,7 +242,7 @@ class TaskRunner:
             try:
                 reply = self._bus.request(f"ingot.dea.{dea}.task", message, TaskReply, timeout=ANSWER_SECONDS)
             except (BusError, MessageError) as error:
-                # It may run there all the same, so it is asked of no other; should it run, it is ended.
+                # The task may run there all the same, so no other DEA is asked; if it runs, it is stopped.
                 logger.warning("task_not_answered", task=message.task, dea=dea, reason=str(error))
                 self._tell_stop(dea, message.task)
                 self._close(message.task, TASK_FAILED, "the DEA chosen for it did not answer")
@@ -278,12 +278,12 @@ class TaskRunner:
                 .values(state=TASK_RUNNING, started_at=time.time())
             )
             if reply.log_uri:
-                # Also of one that has ended already: its DEA keeps the lines for a while.
+                # Also for a task that has ended already: its DEA keeps the lines for a while.
                 where = {"log_uri": reply.log_uri[:1024], "credentials": list(reply.credentials)}
                 session.execute(update(Task).where(Task.id == id_).values(**where))
 
     def _close(self, id_: str, state: str, detail: str, dea: str | None = None, **more: Any) -> bool:
-        """End an open task; False for one that is not open. With `dea`, only if it is that one's."""
+        """Close an open task; return False where it is not open. With `dea`, only a task of that DEA."""
         query = update(Task).where(Task.id == id_, Task.state.in_(TASK_OPEN))
         if dea is not None:
             query = query.where(Task.dea == dea)
@@ -297,7 +297,7 @@ class TaskRunner:
 
 
 def shape(task: Task) -> dict[str, Any]:
-    """Show a task (docs/platform.md); times are seconds since 1970."""
+    """Return a task's JSON (docs/platform.md); times are seconds since 1970."""
     return {
         "id": task.id,
         "command": task.command,
@@ -314,11 +314,11 @@ def shape(task: Task) -> dict[str, Any]:
 
 
 def _forget(session: Session, app_id: int) -> None:
-    """Bound what an application's ended tasks leave, however many it begins within the days that they are kept."""
+    """Bound the rows of an application's ended tasks, however many it begins within the days for which they are kept."""
     ended = select(Task.id).where(Task.app_id == app_id, Task.ended_at.is_not(None))
     newest = ended.order_by(Task.ended_at.desc(), Task.id)
-    # One more is about to be added; a list of ids, as not every database bounds what it deletes. A statement takes so many
-    # parameters; where a release that kept all left more, each task that is begun removes some.
+    # One more is about to be added. A list of ids, because not every database can limit a DELETE, and a bounded one, because
+    # parameters of a statement are: where an earlier release left more rows, each new task removes some.
     old = list(session.scalars(newest.offset(TAILS - 1).limit(BATCH)))
     if old:
         session.execute(update(Task).where(Task.id.in_(old), Task.tail != "").values(tail=""))
@@ -334,12 +334,12 @@ def _own(session: Session, caller: Caller, name: str, id_: str) -> Task:
 
 
 def _within(status: int | None) -> int | None:
-    # What a column holds.
+    # The range of the column.
     return None if status is None else max(-(1 << 31), min(status, (1 << 31) - 1))
 
 
 def _clean(text: str) -> str:
-    # PostgreSQL keeps no NUL in a text.
+    # PostgreSQL accepts no NUL in a text.
     return text.replace("\0", "")
 
 

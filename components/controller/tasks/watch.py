@@ -1,15 +1,15 @@
-"""Which open tasks are over although nobody said so (pure; times are handed in, of a clock that only goes forward)."""
+"""The search for open tasks that ended without a message (pure; times are arguments, of a monotonic clock)."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-# A task that its DEA's beats have not named for so long has ended there, and the word of it was lost.
+# A task that its DEA's beats have not named for this long has ended there, and the message was lost.
 UNNAMED_SECONDS = 10.0
-# A DEA that restarts is away for a while and comes back with its tasks.
+# The patience with a lost DEA: one that restarts comes back with its tasks.
 LOST_SECONDS = 45.0
-# A controller that places a task has done so, or is gone.
+# After this time, a controller that places a task has done so, or is gone.
 PENDING_SECONDS = 60.0
 
 NOT_NAMED = "its DEA no longer runs it, and how it ended is not known"
@@ -19,7 +19,7 @@ NEVER_STARTED = "it was not started: its controller ended meanwhile"
 
 @dataclass(frozen=True, slots=True)
 class Open:
-    """An open task as its row says; `pending` until a DEA has taken it, for `age` seconds so far."""
+    """An open task by its row; `pending` until a DEA has taken it, for `age` seconds so far."""
 
     id: str
     dea: str
@@ -29,7 +29,7 @@ class Open:
 
 @dataclass(frozen=True, slots=True)
 class Heard:
-    """A DEA as its beats say: the tasks it names, and whether it is lost."""
+    """A DEA by its beats: the tasks that it names, and whether it is lost."""
 
     tasks: frozenset[str]
     lost: bool = False
@@ -37,7 +37,7 @@ class Heard:
 
 @dataclass(frozen=True, slots=True)
 class Findings:
-    """`over`: task to why. `running`: pending ones that a DEA names. `stray`: DEA to what it names and nobody wants."""
+    """Results. `over`: task to reason. `running`: pending tasks that a DEA names. `stray`: DEA to its tasks that are not open."""
 
     over: dict[str, str]
     running: list[str]
@@ -45,13 +45,13 @@ class Findings:
 
 
 class TaskWatch:
-    """Remembers since when each open task has not been seen where it should be."""
+    """The memory of the time since which each open task is missing on its DEA."""
 
     def __init__(self) -> None:
         self._missing: dict[tuple[str, str], float] = {}
 
     def look(self, tasks: Iterable[Open], deas: Mapping[str, Heard], now: float) -> Findings:
-        """Compare what should run with what the DEAs say."""
+        """Compare the open tasks with the DEAs' beats; return the differences."""
         known = list(tasks)
         over: dict[str, str] = {}
         running: list[str] = []
@@ -64,7 +64,7 @@ class TaskWatch:
                 continue
             why, patience = self._absent(task, heard)
             since = missing[task.id, why] = self._missing.get((task.id, why), now)
-            # Where the wall clock was set back, the age says less than what was seen.
+            # Where the wall clock was set back, the age is too small, and the observed time counts.
             if (max(task.age, now - since) if task.pending else now - since) > patience:
                 over[task.id] = why
         stray: dict[str, list[str]] = {}
