@@ -1,4 +1,4 @@
-"""What a worker does every now and then: its part of the limits, lost tasks, and records that are old enough to be forgotten."""
+"""The periodic work of a worker: its share of the limits, lost tasks, and the deletion of old records."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ logger = log.get(__name__)
 
 
 class Housekeeping:
-    """A thread that keeps a worker's part of the limits right, ends lost tasks and forgets old records.
+    """A thread that adjusts a worker's share of the limits, closes lost tasks and deletes old records.
 
     Args:
-        config: says for how many days records are kept.
-        db: where they are.
-        limits: of which the users' buckets are shared among the workers.
-        workers: those that serve, this one among them.
+        config: with the days for which records are kept.
+        db: of the records.
+        limits: of the worker; the users' limits are divided among the workers.
+        workers: of all controllers, including this one.
         tasks: one-off tasks.
     """
 
@@ -55,11 +55,11 @@ class Housekeeping:
         self._thread.start()
 
     def stop(self) -> None:
-        """End it, after the look that is being taken."""
+        """Stop the thread after its present round."""
         self._ending.set()
         if self._thread.is_alive():
             self._thread.join(timeout=5)
-        # Else it counts for half a minute more.
+        # Otherwise the worker counts for half a minute more.
         with contextlib.suppress(SQLAlchemyError):
             self._workers.leave()
 
@@ -78,11 +78,11 @@ class Housekeeping:
             except SQLAlchemyError as error:
                 logger.warning("upkeep_failed", reason=type(error).__name__)
             except Exception:
-                # It must not end: a task that lost its DEA would stay open for ever.
+                # The thread must not end: a task that lost its DEA would stay open for ever.
                 logger.exception("upkeep_failed")
 
     def prune(self, now: float) -> None:
-        """Forget what is older than configured; `now` is seconds since 1970. What cannot be forgotten does not keep the rest."""
+        """Delete records beyond the configured age; `now` is seconds since 1970. A failed deletion does not stop the others."""
         kinds: dict[str, Callable[[], None]] = {
             "events": lambda: events.prune(self._db, self._config.events_days, now),
             "refused": lambda: events.prune_refused(self._db),

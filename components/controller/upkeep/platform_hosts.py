@@ -1,4 +1,4 @@
-"""Takes hosts of the platform off applications that have one: from before it was reserved, or by a controller of an older release."""
+"""The removal of the platform's hosts from applications, which got one before it was reserved or by an older release."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ logger = log.get(__name__)
 
 
 class PlatformHosts:
-    """Any number of controllers may look at once: who has the application's row finds the host, the others find none.
+    """The check for such hosts; concurrent checks are safe: the one that holds the application's row finds the host, others none.
 
     Args:
-        config: says which hosts are the platform's.
-        db: where the routes are.
+        config: with the platform's hosts.
+        db: of the routes.
         store: of droplets, which messages to DEAs name.
-        bus: where events are told, too.
-        dispatcher: tells the DEAs.
+        bus: on which events are published, too.
+        dispatcher: of messages to the DEAs.
     """
 
     def __init__(
@@ -45,7 +45,7 @@ class PlatformHosts:
         self._hosts = sorted(config.platform_hosts)
 
     def take_back(self) -> None:
-        """Look once.
+        """Check once, and remove the hosts.
 
         Raises:
             SQLAlchemyError: the database does not answer.
@@ -66,7 +66,7 @@ class PlatformHosts:
                 self._bus.publish("vcap.cc.events", line)
 
     def _take(self, session: Session, app: App) -> dict[str, str]:
-        """Take them off the application; return each with the path in its event."""
+        """Remove the hosts from an application; return each with the path in its event."""
         theirs = Route.app_id == app.id, Route.url.in_(self._hosts)
         urls = sorted(session.scalars(select(Route.url).where(*theirs)))
         gone = {host: f"/apps/{app.name}/uris/{host}"[:512] for host in urls}
@@ -78,7 +78,7 @@ class PlatformHosts:
         app.lock_version += 1
         session.add_all(_event(app, host, path) for host, path in gone.items())
         session.flush()
-        # Before it is written for good: instances that go on registering the host would not be told again.
+        # Before the commit: instances that go on registering the host would not be told again.
         if not self._dispatcher.update(start_message(app, self._config, self._store)):
             raise BusUnavailableError("DEAs cannot be told which hosts an application has")
         return gone

@@ -1,10 +1,10 @@
-"""Removes what killed controllers leave: stagings nobody waits for, permissions to deliver, files nobody refers to.
+"""The removal of killed controllers' leftovers: abandoned stagings, permissions to deliver, files without a reference.
 
-Nothing depends on it: a request that finds an abandoned staging takes it over by itself. It only sees to it that what
-nobody repeats is not there for ever.
+Nothing depends on it: a request that finds an abandoned staging takes it over by itself. The sweeper only removes what no
+later request would replace.
 
-The database may be the wrong one, an empty one or an old copy. Therefore files go only by the word of the database whose
-identity the share carries, when they are a day old, when they are a handful or few among many, and into a trash.
+The database may be the wrong one, an empty one or an old copy. Therefore files are removed only if the share carries the
+database's identity, if they are a day old, and if they are fewer than a handful or few among many; and they go into a trash.
 """
 
 from __future__ import annotations
@@ -48,16 +48,16 @@ _PATIENCE = 3 * ABANDONED_SECONDS
 # A younger file may belong to rows that a restored database has lost.
 LEAST_AGE_SECONDS = 86_400.0
 TRASH_SECONDS = 86_400.0
-# A database that does not know more than one file of so many is taken for a wrong one. Fewer than that many files at once
-# are no lost database: on a small platform one that a killed controller left is already a large part.
+# A database without a reference to more than one in `ONE_OF` files counts as a wrong one. Fewer than `HANDFUL` files at once
+# are no sign of that: on a small platform a single file of a killed controller is already a large part.
 ONE_OF, HANDFUL = 5, 5
-# A file by which an operator says that it is the right one, good for one sweep.
+# A file by which an operator confirms the database, for one sweep.
 ANYWAY = "anyway"
 logger = log.get(__name__)
 
 
 class Sweeper:
-    """Sweeps every `sweep_seconds`; of all workers of all controllers one does what is everybody's."""
+    """A thread that sweeps every `sweep_seconds`; the common part is done by one worker of all controllers."""
 
     def __init__(self, config: ControllerConfig, db: Database, store: Store) -> None:
         self._config = config
@@ -74,7 +74,7 @@ class Sweeper:
         self._thread.start()
 
     def stop(self) -> None:
-        """End, after what is being removed just now."""
+        """Stop the thread after the present removal."""
         self._ending.set()
         if self._thread.is_alive():
             self._thread.join(timeout=5)
@@ -117,7 +117,7 @@ class Sweeper:
                     logger.info("staging_abandoned", app=app_id, task=row.task)
 
     def _uploads(self) -> None:
-        """Take back permissions whose staging is over; a droplet that came for it is removed with the files."""
+        """Delete permissions whose staging is over; a droplet that was delivered by one is removed with the files."""
         with self._db.session() as session:
             now = self._db.now(session)
             query = (
@@ -130,7 +130,7 @@ class Sweeper:
                 session.delete(upload)
 
     def _files(self) -> None:
-        """Remove files without an owner; each is looked up again, under the lock, before it goes."""
+        """Remove files without an owner; each is checked again, under the lock, before its removal."""
         now, store = self._store.now(), self._store
         gone = scratch_names.clear_shared(store.scratch, now)
         if gone:
@@ -154,7 +154,7 @@ class Sweeper:
         )
         if back:
             logger.warning("files_taken_back", count=back)
-        # A sweep that is held must not keep it for ever: what is in there was judged when it came.
+        # A sweep that is held back must not keep the trash for ever: its files were checked before they came into it.
         store.empty_trash(now - TRASH_SECONDS)
         there = {"packages": _names(store.packages, private=True), "droplets": _names(store.droplets)}
         going = {
@@ -174,7 +174,7 @@ class Sweeper:
             logger.info("files_removed", packages=len(going["packages"]), droplets=len(going["droplets"]))
 
     def _pool(self) -> None:
-        """Bound the pool: every few hours, as it is a long walk, and soon where the share gets full."""
+        """Bound the pool: every few hours, because the walk is long, and sooner on an almost full share."""
         low, now = self._store.low(), time.monotonic()
         if self._walked is not None and now - self._walked < (SOON_SECONDS if low else POOL_SECONDS):
             return
@@ -184,7 +184,7 @@ class Sweeper:
             self._store.resources,
             self._store.now(),
             keep_seconds=self._config.resources_days * 86_400.0,
-            # A quarter makes room for more than the next push.
+            # The removal of a quarter makes room for more than the next push.
             most_bytes=lambda there: min(most, there * 3 // 4) if low else most,
         )
         POOL_BYTES.set(swept.bytes)
@@ -211,21 +211,21 @@ class Sweeper:
 
 
 def identity(db: Database, session: Session) -> str:
-    """Return the name that tells this database from any other; one without a name gets one."""
+    """Return the name that identifies this database; a database without one gets one."""
     insert = postgresql.insert if db.postgresql else sqlite.insert
     session.execute(insert(Identity).values(id=1, name=uuid.uuid4().hex).on_conflict_do_nothing())
     return session.get_one(Identity, 1, populate_existing=True).name
 
 
 def unknown(there: Mapping[str, float], used: Collection[str], now: float) -> set[str]:
-    """Return the files that nobody refers to and that are old enough to go; `there` is name to time of change."""
+    """Return the files without a reference that are old enough for removal; `there` is name to time of change."""
     return {name for name, at in there.items() if name not in used and now - at >= LEAST_AGE_SECONDS}
 
 
 def too_many(going: int, there: int) -> bool:
-    """Return whether more would go than a database that is right would let go: more than a fifth, and more than a handful.
+    """Return whether more files would be removed than by the right database: more than a fifth, and at least a handful.
 
-    A handful is not a lost database, and the trash keeps it for a day.
+    Fewer files are no sign of a wrong database, and the trash keeps them for a day.
     """
     return going >= HANDFUL and going * ONE_OF > there
 
