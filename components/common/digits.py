@@ -1,12 +1,12 @@
 """Whole numbers as foreign texts write them.
 
 `str.isdigit` is true of `²`, which `int` refuses, and of digits of every script, which `int` takes; and `int` refuses texts of
-more than 4300 digits. So what comes from elsewhere is read here.
+more than 4300 digits. So this module reads every number that comes from elsewhere.
 """
 
 from __future__ import annotations
 
-# What a column of the database, and a number of JSON in other languages, can hold.
+# The largest number that a column of the database, and an integer of most languages, holds.
 MOST = (1 << 63) - 1
 _LONGEST = len(str(MOST))
 

@@ -125,7 +125,7 @@ def services_by_label(services: Iterable[Mapping[str, Any]]) -> dict[str, list[d
 
 def _old_service(service: Mapping[str, Any]) -> dict[str, Any]:
     shown = {m: service[m] for m in _OLD_SERVICE_MEMBERS if service.get(m) is not None}
-    # What is a plan in a start message was a tier before.
+    # Old clients know the plan of a start message as the tier.
     tier = service.get("tier") or service.get("plan")
     return {**shown, **({"tier": tier} if tier else {}), "options": service.get("credentials") or {}}
 

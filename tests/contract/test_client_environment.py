@@ -1,6 +1,11 @@
 """Variables of an application as the client takes, sends and shows them."""
 
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from components.client.manifest import variable_problem
+from components.common import variables
 
 VARIABLES = {
     "CSP": "'self' https://x 'unsafe-inline'",
@@ -47,3 +52,13 @@ def test_a_worker_chooses_its_port(stub, ingot):
     stub.app("hello", uris=[])
     ingot.run("env", "hello", "PORT=5000")
     assert stub.apps["hello"]["env"] == ["PORT=5000"]
+
+
+@given(st.text(max_size=12) | st.from_regex(r"(?i)(vcap_|vmc_|ingot_|[a-z_])\w{0,6}", fullmatch=True))
+@example("ingot_x")
+@example("INGOT_X")
+@example("Vcap_x")
+@example("A\n")
+def test_client_and_platform_agree_about_names(name):
+    """The client imports nothing of the platform's, and has the rule written out."""
+    assert (variable_problem(name) == "") == variables.is_users(name)

@@ -6,12 +6,14 @@ import hashlib
 import secrets
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import msgspec
 import pytest
 
+from components.common.share import ShareUnwellError
 from components.controller.accounts import quotas
+from components.controller.apps import storage_quota
 from components.controller.apps.rows import built_from, by_id
 from components.controller.apps.storage_quota import check_storage
 from components.controller.composition import Controller
@@ -288,3 +290,48 @@ def test_a_droplet_and_those_of_kept_revisions_count_as_storage(vmc: Vmc, contro
         scratch.write_bytes(bytes(1_000_000))
         with pytest.raises(ApiError):
             check_storage(session, config, store, app, new=scratch, place=new)
+
+
+def test_ten_kept_revisions_do_not_keep_an_account_from_the_next(vmc: Vmc, controller: Controller) -> None:
+    user = account(vmc, "full@b.com")
+    assert user.call("POST", "/apps", body_of("full")).status < 400
+    store, id_ = controller.store, run(controller, user, "full", package_hash=None, staged_package_hash=None)
+    kept = {"framework": "wsgi", "runtime": "python3", "by": "a@b.com", "created_at": 1, "kept": True}
+    config = msgspec.structs.replace(controller.config, user_capacity=Capacity(storage=10))
+    with controller.db.session() as session, store.incoming() as scratch:
+        scratch.write_bytes(bytes(1 << 20))
+        new = store.droplet("e" * 40)
+        for number in range(10):
+            digest = f"{number}" * 40
+            store.droplet(digest).write_bytes(bytes(1 << 20))
+            session.add(AppRevision(app_id=id_, number=number, droplet=digest, **kept))
+        session.flush()
+        app = by_id(session, id_)
+        assert app is not None
+        check_storage(session, config, store, app, new=scratch, place=new)
+        scratch.write_bytes(bytes((1 << 20) + 1))
+        with pytest.raises(ApiError):
+            check_storage(session, config, store, app, new=scratch, place=new)
+
+
+def test_a_share_that_hangs_is_asked_within_its_deadline_alone(
+    vmc: Vmc, controller: Controller, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    user = account(vmc, "waits@b.com")
+    assert user.call("POST", "/apps", body_of("waits")).status < 400
+    id_ = run(controller, user, "waits")
+
+    def unwell(_work: object) -> NoReturn:
+        raise ShareUnwellError
+
+    def touched(place: Path) -> NoReturn:
+        raise AssertionError(f"{place} is read without a deadline")
+
+    monkeypatch.setattr(controller.store, "run", unwell)
+    monkeypatch.setattr(storage_quota, "_size", touched)
+    with controller.db.session() as session:
+        app = by_id(session, id_)
+        assert app is not None
+        place = controller.store.package("f" * 40)
+        with pytest.raises(ShareUnwellError):
+            check_storage(session, controller.config, controller.store, app, new=place, place=place)

@@ -71,10 +71,13 @@ def check_storage(
     places |= {store.droplet(digest) for digest in droplets if digest}
     if place in places:
         return
-    replaced = store.package(app.package_hash) if app.package_hash else None
-    before = _bytes_of(replaced) if replaced is not None and place.parent == replaced.parent else 0
+    replaced = (
+        {store.package(app.package_hash)} if app.package_hash and place.parent == store.packages else set()
+    )
     most = quotas.limits(session, config, app.owner_id, admin=app.owner.admin).storage
-    size, kept = store.run(lambda: (new.stat().st_size, sum(map(_bytes_of, places))))
+    size, before, kept = store.run(
+        lambda: (new.stat().st_size, sum(map(_bytes_of, replaced)), sum(map(_bytes_of, places)))
+    )
     if size > before and size + kept > most << 20:
         raise ApiError(TOO_MUCH_STORAGE, math.ceil((size + kept) / (1 << 20)), most)
 

@@ -13,7 +13,6 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from components.common import log
-from components.common.share import ShareUnwellError
 from components.controller.errors import ApiError, bad_request, unexpected
 from components.controller.packages.zip_reader import Entry, Names, extract, inspect, refused, safe_name
 from components.controller.requests.body import MAX_FINGERPRINTS, parse_json
@@ -206,7 +205,7 @@ def build_package(
     try:
         for sha1, path in uploaded.items():
             store.add_resource(owner, path, sha1)
-    except (OSError, ShareUnwellError) as error:
+    except OSError as error:
         logger.warning("pool_incomplete", owner=owner, reason=str(error))
     return digest
 

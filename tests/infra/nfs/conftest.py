@@ -26,12 +26,12 @@ def stager(request: pytest.FixtureRequest) -> Any:
 @pytest.fixture
 def client(host: Any) -> Any:
     if host.backend.host != "ctl1":
-        pytest.skip("not who writes")
+        pytest.skip("this machine does not write to the share")
     return host
 
 
 @pytest.fixture
 def reader(host: Any) -> Any:
     if host.backend.host != "dea1":
-        pytest.skip("not who only reads")
+        pytest.skip("this machine is not a reader of the share")
     return host
