@@ -9,6 +9,7 @@ from typing import Any
 
 import yaml
 
+from components.common.files import PUBLIC, write_atomically
 from components.common.subjects import COMPONENTS, OPERATOR, PEER
 from components.common.version import VERSION
 
@@ -54,7 +55,8 @@ def lab_secrets(folder: Path) -> dict[str, Any]:
         known = yaml.safe_load(path.read_text(encoding="utf-8"))["all"]["vars"]
     complete = generate_secrets(known)
     if complete != known:
-        _write(path, _HEADER + yaml.safe_dump({"all": {"vars": complete}}), 0o600)
+        folder.mkdir(parents=True, exist_ok=True)
+        write_atomically(path, _HEADER + yaml.safe_dump({"all": {"vars": complete}}))
     return complete
 
 
@@ -77,8 +79,13 @@ def was_rolled(folder: Path) -> bool:
 def record_release(folder: Path, version: str) -> None:
     """Write the release that the platform runs; a file with the same content is not touched."""
     if recorded_release(folder) != version:
+        folder.mkdir(parents=True, exist_ok=True)
         text = "# The release that runs. `ingot platform roll` and `rollback` change it.\n"
-        _write(folder / RELEASE, text + yaml.safe_dump({"all": {"vars": {"ingot_release": version}}}), 0o644)
+        write_atomically(
+            folder / RELEASE,
+            text + yaml.safe_dump({"all": {"vars": {"ingot_release": version}}}),
+            mode=PUBLIC,
+        )
 
 
 def recorded(folder: Path) -> dict[str, str]:
@@ -111,16 +118,7 @@ def _record(folder: Path, facts: dict[str, str]) -> None:
     # In the form of playbooks/tasks/roll_record.yml, which writes it at the end of a roll.
     if facts != recorded(folder):
         text = "# The release that runs. `ingot platform roll` and `rollback` change it.\n"
-        _write(folder / RELEASE, text + yaml.safe_dump({"all": {"vars": facts}}), 0o644)
-
-
-def _write(path: Path, text: str, mode: int) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    fresh = path.with_name(f".{path.name}.new")
-    fresh.unlink(missing_ok=True)
-    fresh.touch(mode=mode)
-    fresh.write_text(text, encoding="utf-8")
-    fresh.replace(path)
+        write_atomically(folder / RELEASE, text + yaml.safe_dump({"all": {"vars": facts}}), mode=PUBLIC)
 
 
 def _secret() -> str:

@@ -11,6 +11,7 @@ from typing import Any
 import yaml
 
 from components.common.errors import IngotError
+from components.common.files import PUBLIC, write_atomically
 from orchestrator import inventory
 
 OWN = "20-dea.yml"
@@ -125,11 +126,8 @@ class PlatformInventory:
         return _read(path) if path.is_file() else {}
 
     def _write(self, tree: dict[str, Any]) -> None:
-        path = self.folder / OWN
-        fresh = path.with_name(f".{OWN}.new")
-        fresh.write_text(_HEADER + yaml.safe_dump(tree or {"all": {"children": {}}}), encoding="utf-8")
-        fresh.chmod(0o644)
-        fresh.replace(path)
+        text = _HEADER + yaml.safe_dump(tree or {"all": {"children": {}}})
+        write_atomically(self.folder / OWN, text, mode=PUBLIC, durable=True)
 
 
 class _Loader(yaml.SafeLoader):

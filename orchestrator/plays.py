@@ -26,6 +26,7 @@ import msgspec
 
 from components.common import log
 from components.common.errors import IngotError
+from components.common.files import write_atomically
 from components.common.units import ProcessRunner, Runner, SystemdRunner, UnitSpec, UnitStatus
 from orchestrator.config import PROCESS, OrchestratorConfig
 from orchestrator.platform_inventory import PlatformInventory
@@ -232,8 +233,8 @@ class Plays:
             ",".join(play.limit),
             play.seconds or self._config.deadlines.play,
         )
-        _write(run / _PLAY, msgspec.json.encode(order))
-        _write(run / _VARIABLES, msgspec.json.encode(self._variables(play)))
+        write_atomically(run / _PLAY, msgspec.json.encode(order))
+        write_atomically(run / _VARIABLES, msgspec.json.encode(self._variables(play)))
 
     def _variables(self, play: Play) -> dict[str, Any]:
         """Return the extra variables: they win over the inventory, whose paths may be those of another machine."""
@@ -310,7 +311,7 @@ class _Teller:
                 if told := msgspec.json.decode(line, type=Event).line():
                     self._say(told)
         finally:
-            self._mark.write_text(str(self._at), encoding="ascii")
+            write_atomically(self._mark, str(self._at))
 
 
 def _complete(path: Path, start: int = 0) -> bytes:
@@ -349,15 +350,6 @@ def _spend(run: Path) -> None:
         shutil.rmtree(run / name, ignore_errors=True)
 
 
-def _write(path: Path, content: bytes) -> None:
-    """Write a file for root alone, whole or not at all."""
-    fresh = path.with_name(f".{path.name}.new")
-    fresh.unlink(missing_ok=True)
-    fresh.touch(mode=0o600)
-    fresh.write_bytes(content)
-    fresh.replace(path)
-
-
 def perform(run: Path) -> int:
     """Carry out the order in a run's folder; the program of its unit.
 
@@ -394,7 +386,7 @@ def perform(run: Path) -> int:
         )
     _spend(run)
     status = done.status if done.status in (SUCCESSFUL, TIMEOUT) else FAILED
-    _write(run / _RESULT, msgspec.json.encode(_Ending(status, done.rc)))
+    write_atomically(run / _RESULT, msgspec.json.encode(_Ending(status, done.rc)))
     return int(done.rc)
 
 

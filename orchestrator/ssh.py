@@ -16,6 +16,7 @@ from pathlib import Path
 import paramiko
 
 from components.common.errors import IngotError
+from components.common.files import PUBLIC, write_atomically
 from orchestrator.config import SshConfig
 
 _PORT = 22
@@ -236,9 +237,6 @@ def _hosts(line: str) -> list[str]:
 def _put(path: Path, lines: list[str]) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        fresh = path.with_name(f".{path.name}.new")
-        fresh.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
-        fresh.chmod(0o644)
-        fresh.replace(path)
+        write_atomically(path, "".join(f"{line}\n" for line in lines), mode=PUBLIC)
     except OSError as error:
         raise GateError(f"{path}: host keys cannot be written here: {error.strerror}") from error

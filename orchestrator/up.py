@@ -22,6 +22,7 @@ from rich.console import Console
 from rich.table import Table
 
 from components.common.errors import IngotError
+from components.common.files import write_atomically
 from components.common.version import VERSION
 from orchestrator import inventory, playbook
 from orchestrator.lab.client import LabClient
@@ -98,7 +99,7 @@ def up_machines(phases: Phases, name: str, image: str, port: int, subnet: str | 
     (folder / "up").touch()
     release_version, plays = settled_release(lab.folder.inventory)
     secrets = inventory.lab_secrets(lab.folder.inventory)
-    write_secret(folder / "admin_password", str(secrets["ingot_admin_password"]))
+    write_atomically(folder / "admin_password", str(secrets["ingot_admin_password"]) + "\n")
     with phases.phase("converge", "playbooks/site.yml"):
         recap = playbook.run("site.yml", lab.folder.inventory, folder / "site.log", plays=plays)
     with phases.phase("application", f"push of tests/apps/{HELLO}"):
@@ -261,13 +262,6 @@ def describe(lab: Raised, health: list[Mapping[str, Any]]) -> list[dict[str, Any
         }
         for machine in lab.lab.machines
     ]
-
-
-def write_secret(path: Path, secret: str) -> None:
-    """Write a file that only its owner can read."""
-    path.unlink(missing_ok=True)
-    path.touch(mode=0o600)
-    path.write_text(secret + "\n", encoding="utf-8")
 
 
 def show(report: Mapping[str, Any]) -> None:

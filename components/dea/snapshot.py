@@ -9,6 +9,7 @@ from pathlib import Path
 import msgspec
 
 from components.common import log
+from components.common.files import write_atomically
 from components.dea.instance import Instance
 from components.dea.ports import RingState
 
@@ -108,7 +109,7 @@ class Snapshot:
 
     def _write(self, path: Path, content: bytes) -> bool:
         try:
-            _replace(path, content)
+            write_atomically(path, content)
         except OSError as error:
             self._note(path, error)
             return False
@@ -140,10 +141,3 @@ def _read_ring(path: Path) -> RingState | None:
         return msgspec.json.decode(path.read_bytes(), type=RingState)
     except (FileNotFoundError, msgspec.MsgspecError):
         return None
-
-
-def _replace(path: Path, content: bytes) -> None:
-    scratch = path.with_suffix(".new")
-    scratch.touch(mode=0o600)
-    scratch.write_bytes(content)
-    scratch.replace(path)

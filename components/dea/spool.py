@@ -18,6 +18,7 @@ import msgspec
 from prometheus_client import Counter
 
 from components.common import log
+from components.common.files import write_atomically
 from components.dea.lines import Line, Window, split
 
 LINES = Counter("ingot_dea_log_lines_total", "Lines that instances wrote to their logs.")
@@ -200,9 +201,7 @@ class Spool:
             if self._stale or self._long():
                 kept = Window(self._bounds.lines, self._bounds.size, self.window.following)
                 kept.take(self.window.all() + lines if _follow(self.window, lines) else lines)
-                scratch = self._path.with_suffix(".new")
-                scratch.write_bytes(_records(kept.all(), reached))
-                scratch.replace(self._path)
+                write_atomically(self._path, _records(kept.all(), reached))
             else:
                 with self._path.open("ab", buffering=0) as file:
                     file.write(_records(lines, reached))

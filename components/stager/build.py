@@ -14,6 +14,7 @@ from typing import Any
 
 import msgspec
 
+from components.common.files import PUBLIC, write_atomically
 from components.common.frameworks import FRAMEWORKS, InvalidFrameworkError, Runtime, find_framework, resolve
 from components.stager.archive import Limits, pack, unpack
 from components.stager.errors import StagingError
@@ -170,9 +171,8 @@ class Build:
         sys.stdout.flush()
 
     def _note(self) -> None:
-        scratch = self._box / f"{RESULT}.new"
-        scratch.write_bytes(msgspec.json.encode(self.result))
-        scratch.replace(self._box / RESULT)
+        # The agent reads it as another user.
+        write_atomically(self._box / RESULT, msgspec.json.encode(self.result), mode=PUBLIC)
 
 
 def _write_script(path: Path, content: str) -> None:

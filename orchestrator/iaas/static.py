@@ -13,6 +13,7 @@ from pathlib import Path
 
 import msgspec
 
+from components.common.files import write_atomically
 from orchestrator.iaas.provider import READY, RUNNING, Given, Image, ProviderError, Wish
 
 NO_IMAGE = "none"
@@ -140,6 +141,4 @@ class StaticProvider:
 
     def _write(self, taken: dict[str, str]) -> None:
         self._book.parent.mkdir(parents=True, exist_ok=True)
-        fresh = self._book.with_suffix(".new")
-        fresh.write_bytes(msgspec.json.encode(taken))
-        fresh.replace(self._book)
+        write_atomically(self._book, msgspec.json.encode(taken), durable=True)

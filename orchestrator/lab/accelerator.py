@@ -5,7 +5,6 @@ It is made once, by booting a guest with KVM: /dev/kvm also exists on hosts wher
 
 from __future__ import annotations
 
-import os
 import platform
 import threading
 from collections.abc import Sequence
@@ -15,6 +14,7 @@ from pathlib import Path
 import msgspec
 
 from components.common import log
+from components.common.files import PUBLIC, write_atomically
 from orchestrator.lab import qemu_image
 from orchestrator.lab.errors import CommandError
 from orchestrator.lab.run import run
@@ -73,9 +73,7 @@ def choose(found: Path, kernel: Path, initrd: Path) -> Accelerator:
             chosen = probe(kernel, initrd)
             known = Found(host, chosen.name, chosen.reason)
             found.parent.mkdir(parents=True, exist_ok=True)
-            fresh = found.with_suffix(f".{os.getpid()}")
-            fresh.write_bytes(msgspec.json.encode(known))
-            fresh.replace(found)
+            write_atomically(found, msgspec.json.encode(known), mode=PUBLIC)
             logger.info("accelerator chosen", accelerator=known.name, reason=known.reason)
     return Accelerator(known.name, known.reason)
 

@@ -18,6 +18,7 @@ from aiohttp import web
 
 from components.common import log
 from components.common.errors import IngotError
+from components.common.files import PUBLIC, write_atomically
 from components.common.version import VERSION
 from orchestrator.lab import wire
 from orchestrator.lab.accelerator import remembered
@@ -269,7 +270,7 @@ async def _run(paths: Paths) -> None:
     paths.socket.unlink(missing_ok=True)
     await web.UnixSite(runner, str(paths.socket)).start()
     paths.socket.chmod(0o600)
-    paths.pid.write_text(f"{os.getpid()}\n")
+    write_atomically(paths.pid, f"{os.getpid()}\n", mode=PUBLIC)
     logger.info("serving", socket=str(paths.socket), labs=sorted(provider.labs))
     watch = asyncio.create_task(daemon.watch())
     await daemon.stop.wait()

@@ -9,6 +9,7 @@ from typing import Any
 
 import yaml
 
+from components.common.files import write_atomically
 from orchestrator.lab import images, keys, wire
 from orchestrator.lab.journal import Bind
 from orchestrator.lab.layout import LAB, PROJECT, RUN, PlannedBind
@@ -107,8 +108,4 @@ def _put(path: Path, text: str, mode: int) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     if path.is_file() and path.read_text() == text:
         return
-    fresh = path.with_name(f".{path.name}.new")
-    fresh.unlink(missing_ok=True)
-    fresh.touch(mode=mode)
-    fresh.write_text(text)
-    fresh.replace(path)
+    write_atomically(path, text, mode=mode)

@@ -16,6 +16,7 @@ import threading
 from collections.abc import Mapping
 from pathlib import Path
 
+from components.common.files import write_atomically
 from orchestrator.lab import cgroups, processes
 from orchestrator.lab.backend import File, Spec
 from orchestrator.lab.console import tail
@@ -86,12 +87,7 @@ class Nspawn:
         for name, file in files.items():
             path = spec.root / name.lstrip("/")
             path.parent.mkdir(parents=True, exist_ok=True)
-            fresh = path.with_name(f".{path.name}.lab")
-            descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, file.mode)
-            with os.fdopen(descriptor, "w") as stream:
-                os.fchmod(descriptor, file.mode)
-                stream.write(file.text)
-            fresh.replace(path)
+            write_atomically(path, file.text, mode=file.mode)
 
     def start(self, spec: Spec) -> Life:
         """Start the supervisor and wait for the machine's PID 1."""

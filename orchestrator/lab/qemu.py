@@ -18,6 +18,7 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
+from components.common.files import PUBLIC, write_atomically
 from orchestrator.lab import images, network, processes, qemu_image
 from orchestrator.lab.accelerator import PROGRAM, Accelerator, choose
 from orchestrator.lab.backend import File, Spec
@@ -69,7 +70,7 @@ class Qemu:
             f"{_bind_tag(number)} {'ro' if bind.read_only else 'rw'} {bind.target}\n"
             for number, bind in enumerate(spec.binds)
         ]
-        (host_folder(spec) / qemu_image.BINDS).write_text("".join(lines))
+        write_atomically(host_folder(spec) / qemu_image.BINDS, "".join(lines), mode=PUBLIC)
 
     def write(self, spec: Spec, files: Mapping[str, File]) -> None:
         """Leave an archive; a running machine has unpacked it when this returns, any other does at its next start."""
@@ -77,10 +78,7 @@ class Qemu:
         with self._guard:
             numbers = [int(path.stem) for path in folder.glob("*.tar")]
             number = max(numbers, default=0) + 1
-            fresh = folder / ".new"
-            fresh.touch(mode=0o600)
-            fresh.write_bytes(archive(files))
-            fresh.rename(folder / f"{number}.tar")
+            write_atomically(folder / f"{number}.tar", archive(files))
         processes.wait_until(lambda: not 0 < _applied(spec) < number, _APPLY_DEADLINE)
 
     def start(self, spec: Spec) -> Life:

@@ -13,6 +13,7 @@ from pathlib import Path
 import msgspec
 
 from components.common import tasks
+from components.common.files import write_atomically
 from components.common.units.spec import MISSING, UnitError, UnitSpec, UnitState, UnitStatus
 
 _POLL_SECONDS = 0.2
@@ -173,9 +174,7 @@ class ProcessRunner:
             return None
 
     def _write(self, name: str, record: _Record) -> None:
-        scratch = self._path(name).with_suffix(".new")
-        scratch.write_bytes(msgspec.json.encode(record))
-        scratch.replace(self._path(name))
+        write_atomically(self._path(name), msgspec.json.encode(record))
 
 
 def _append(path: Path | None, files: contextlib.ExitStack) -> int:

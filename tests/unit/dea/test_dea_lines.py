@@ -202,11 +202,12 @@ class TestSpool:
 
     def test_a_full_disk_loses_no_number(self, folder: Path) -> None:
         spool = self.spool(folder)
-        (folder.parent / "spool.new").mkdir()
+        # Nothing can be written at all: the spool's name is a folder's.
+        (folder.parent / "spool").mkdir()
         self.write(folder, "a\n")
         assert self.look(spool) == ["a"]
         assert spool.unwritten
-        (folder.parent / "spool.new").rmdir()
+        (folder.parent / "spool").rmdir()
         self.write(folder, "b\n")
         assert self.look(spool) == ["b"]
         assert not spool.unwritten
