@@ -6,6 +6,7 @@ import contextlib
 import fcntl
 import json
 import os
+import re
 import shutil
 import subprocess
 import tempfile
@@ -27,6 +28,9 @@ OS_RELEASE = Path("/etc/os-release")
 MOUNTS = Path("/proc/self/mounts")
 _FACTS = "image.json"
 _UNFINISHED = ".building-"
+# An archive that refuses for a moment does not cost the image: the pauses before further attempts, seconds.
+_ARCHIVE_WAITS = (5, 20)
+_FETCH_ERRORS = re.compile(r"Failed to fetch|Unable to fetch|Could not (?:connect|resolve)|Temporary failure")
 _BUILD_DEADLINE = 1800.0
 _DISK_DEADLINE = 600.0
 logger = log.get(__name__)
@@ -282,7 +286,25 @@ def _mmdebstrap(root: Path, plan: Plan, report: Callable[[str], None], lock: int
             # An image with a kernel has an initrd of the lab's own.
             "INITRD": "No",
         }
-        _follow(argv, "".join(f"{s.line()}\n" for s in plan.archives), env, report, lock)
+        lines = "".join(f"{s.line()}\n" for s in plan.archives)
+        for wait in _ARCHIVE_WAITS:
+            try:
+                _follow(argv, lines, env, report, lock)
+            except CommandError as error:
+                if not archive_refused(error.output):
+                    raise
+                logger.warning("archive refused", image=recipe.name, reason=str(error), again_in_seconds=wait)
+            else:
+                return
+            report(f"waiting {wait} s for the archive, which refused")
+            shutil.rmtree(root, ignore_errors=True)
+            time.sleep(wait)
+        _follow(argv, lines, env, report, lock)
+
+
+def archive_refused(output: str) -> bool:
+    """Return whether apt could not fetch, which another attempt may mend; its own retries are over by then."""
+    return bool(_FETCH_ERRORS.search(output))
 
 
 def _follow(
@@ -319,8 +341,8 @@ def _follow(
         finally:
             timer.cancel()
     if process.returncode != 0:
-        errors = [line for line in said if line.startswith("E: ")]
-        raise CommandError(argv[:1], process.returncode, "".join(said[-8:] + errors))
+        errors = [line for line in said[:-8] if line.startswith("E: ") or archive_refused(line)]
+        raise CommandError(argv[:1], process.returncode, "".join(errors[-8:] + said[-8:]))
 
 
 def _kernel(root: Path, work: Path) -> None:
