@@ -101,7 +101,7 @@ class Build:
         self._enter("compile")
         tree.mkdir()
         source.rename(tree / "app")
-        self._drop_dot_files(tree / "app")
+        self._drop_own_folder(tree / "app")
         context = Context(
             app=tree / "app",
             cache=Path(job.cache),
@@ -135,11 +135,12 @@ class Build:
         self._say(f"framework {name}" + (f" on {runtime.name}" if runtime else "") + f": {why}")
         return name, runtime, plugin, why
 
-    def _drop_dot_files(self, app: Path) -> None:
-        # Protocol 7.3; it also keeps applications from writing to the stager's own folder.
-        for path in sorted(app.glob(".*")):
-            self._say(f"left out: {path.name}")
-            path.rename(self._box / f"left-out-{path.name}")
+    def _drop_own_folder(self, app: Path) -> None:
+        """Remove what an application has in the place of the stager's own folder."""
+        own = app / OWN
+        if own.is_symlink() or own.exists():
+            self._say(f"left out: {own.name}, which is the platform's")
+            own.rename(self._box / f"left-out-{own.name}")
 
     def _finish_tree(self, tree: Path, start: Start, runtime: Runtime | None) -> None:
         scripts = tree / "app" / OWN / "bin"

@@ -116,12 +116,12 @@ def test_node_without_dependencies_needs_no_registry(rig: Rig, tmp_path: Path) -
     assert fetch(rig.droplet(tmp_path, "node", "node06").start("node"))[2] == b"production"
 
 
-def test_dot_files_at_the_top_are_left_out_and_told(rig: Rig) -> None:
+def test_dot_files_are_kept_but_for_the_stagers_own_folder(rig: Rig) -> None:
     reply = rig.stage(zipped(APPS / "hello", **{".env": "SECRET=1", ".ingot/python/evil.py": "x"}))
     assert reply.error is None
-    assert "left out: .env" in reply.task_log
+    assert "left out: .ingot, which is the platform's" in reply.task_log
     names = rig.lay_out(list(rig.controller.droplets.values())[-1]).names()
-    assert "app/.env" not in names
+    assert "app/.env" in names
     assert "app/.ingot/python/evil.py" not in names
 
 
