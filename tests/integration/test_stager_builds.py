@@ -85,6 +85,26 @@ def test_static_pages_are_served_with_types_tags_and_ranges(rig: Rig) -> None:
     assert (status, b"not here" in page) == (404, True)
 
 
+def test_static_pages_serve_what_other_services_look_for_and_no_other_dot_files(
+    rig: Rig, tmp_path: Path
+) -> None:
+    pages = {
+        "index.html": "x",
+        ".well-known/acme/token": "proof",
+        ".well-known/.x": "x",
+        ".env": "x",
+        "a/.b": "x",
+    }
+    for name, text in pages.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+    port = rig.droplet(tmp_path, "static").start("python3")
+    assert fetch(port, "/.well-known/acme/token")[::2] == (200, b"proof")
+    assert {fetch(port, path)[0] for path in ("/.well-known/.x", "/.env", "/a/.b", "/a/.well-known/x")} == {
+        404
+    }
+
+
 @pytest.mark.parametrize(
     "path", ["/.ingot/static_server.py", "/../startup", "/%2e%2e/startup", "/%2e%2e%2fstartup", "/a%00b"]
 )
