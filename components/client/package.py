@@ -87,7 +87,7 @@ class Rules:
 
 @dataclass(slots=True)
 class Survey:
-    """What is in a folder: entries to push by name, and names with the reason why they stay behind or stop the push."""
+    """The content of a folder: entries to push by name, and names with the reason why they stay behind or stop the push."""
 
     entries: list[Entry] = field(default_factory=list)
     ignored: dict[str, str] = field(default_factory=dict)
