@@ -26,16 +26,16 @@ from components.dea.config import DeaConfig
 from components.dea.disk_quota import DiskQuota
 from components.dea.droplets import Droplets
 from components.dea.files import FileServer
-from components.dea.instance import Instance, State
+from components.dea.instances.instance import Instance, State
+from components.dea.instances.registry import Bounds, Registry, answers_discover
+from components.dea.instances.snapshot import Snapshot
 from components.dea.keeper import Keeper
 from components.dea.launcher import Launcher
 from components.dea.logbook import LogBook
 from components.dea.oneoff import Tasks
 from components.dea.port_guard import PortGuard
 from components.dea.reaper import Reaper
-from components.dea.registry import Bounds, Registry, answers_discover
 from components.dea.runtimes import discover
-from components.dea.snapshot import Snapshot
 from components.dea.spool import Bounds as LogBounds
 from components.dea.usage import Meter
 from components.dea.watch import Watch

@@ -9,9 +9,9 @@ from components.common.bus import Bus
 from components.common.messages import DeaBeat, DeaHello, DropletExited, Heartbeat
 from components.common.operation_messages import DeaUsage, TaskEnded, UsageSample
 from components.common.version import release
-from components.dea.instance import Instance, State
-from components.dea.registry import Registry
-from components.dea.renewal import Renewal
+from components.dea.instances.instance import Instance, State
+from components.dea.instances.registry import Registry
+from components.dea.instances.renewal import Renewal
 
 # Protocol 2.4: the reasons for an exit on request, and for one that was not requested.
 STOPPED, CRASHED, EVACUATED = "STOPPED", "CRASHED", "DEA_EVACUATION"

@@ -11,9 +11,9 @@ from components.common.bus import Incoming
 from components.common.messages import DeaHello, FindDroplet, FoundDroplet
 from components.dea.announcer import VERSION, Announcer
 from components.dea.files import FileServer
-from components.dea.instance import Instance, State
+from components.dea.instances.instance import Instance, State
+from components.dea.instances.registry import Registry
 from components.dea.monitor import Usage, controllers
-from components.dea.registry import Registry
 from components.dea.watch import Watch
 
 

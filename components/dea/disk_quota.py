@@ -13,7 +13,7 @@ from components.common import log
 from components.common.units import Runner, UnitError, UnitSpec
 from components.dea.config import DeaConfig
 from components.dea.errors import DiskQuotaError, StartError
-from components.dea.instance import Instance, facts
+from components.dea.instances.instance import Instance, facts
 
 PROGRAM = Path("/usr/sbin/setquota")
 _MOUNTS = Path("/proc/self/mountinfo")

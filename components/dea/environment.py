@@ -14,7 +14,7 @@ from urllib.parse import quote
 
 from components.common import variables
 from components.common.messages import DeaStart
-from components.dea.instance import Instance
+from components.dea.instances.instance import Instance
 
 _MB = 1024 * 1024
 _SERVICE_MEMBERS = ("name", "label", "plan", "tags", "plan_option", "credentials")

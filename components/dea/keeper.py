@@ -19,17 +19,17 @@ from components.dea.disk_quota import DiskQuota
 from components.dea.droplets import Droplets
 from components.dea.environment import environment
 from components.dea.errors import NoRoomError, StartError
-from components.dea.holdings import Holdings
-from components.dea.instance import UNIT_PREFIX, Instance, State, facts
+from components.dea.instances.holdings import Holdings
+from components.dea.instances.instance import UNIT_PREFIX, Instance, State, facts
+from components.dea.instances.registry import Registry
+from components.dea.instances.renewal import outdated
+from components.dea.instances.snapshot import Snapshot
 from components.dea.instruments import CRASHES, START_SECONDS, STARTS, refused
 from components.dea.launcher import Launcher
 from components.dea.logbook import LogBook
 from components.dea.readiness import NotReadyError, ready
-from components.dea.registry import Registry
 from components.dea.remains import Remains, clear_unknown
-from components.dea.renewal import outdated
 from components.dea.runtimes import Runtimes
-from components.dea.snapshot import Snapshot
 from components.dea.usage import Meter
 from components.dea.verdict import ending
 

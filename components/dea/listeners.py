@@ -6,7 +6,7 @@ import os
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 
-from components.dea.instance import Instance
+from components.dea.instances.instance import Instance
 
 # proc(5), `/proc/net/tcp`: the state of a socket that listens.
 _LISTENS = "0A"

@@ -16,11 +16,11 @@ from components.common.units import Runner, UnitError, UnitState, UnitStatus
 from components.dea.announcer import Announcer
 from components.dea.config import DeaConfig
 from components.dea.errors import NoRoomError, StartError
-from components.dea.instance import TASK_PREFIX, Instance, State, TaskFacts
+from components.dea.instances.instance import TASK_PREFIX, Instance, State, TaskFacts
+from components.dea.instances.registry import Registry
 from components.dea.keeper import Keeper
 from components.dea.launcher import Launcher
 from components.dea.logbook import LogBook
-from components.dea.registry import Registry
 from components.dea.remains import clear_unknown
 from components.dea.verdict import ending
 

@@ -7,8 +7,8 @@ from collections.abc import Callable
 
 from components.common import log
 from components.dea import listeners
-from components.dea.instance import Instance, State
-from components.dea.registry import Registry
+from components.dea.instances.instance import Instance, State
+from components.dea.instances.registry import Registry
 
 logger = log.get(__name__)
 

@@ -7,8 +7,8 @@ from collections.abc import Awaitable, Callable
 
 from components.common import log
 from components.common.gone import Gone
-from components.dea.instance import Instance, facts
-from components.dea.registry import Registry
+from components.dea.instances.instance import Instance, facts
+from components.dea.instances.registry import Registry
 
 logger = log.get(__name__)
 

@@ -6,7 +6,7 @@ import os
 from dataclasses import dataclass
 
 from components.common.operation_messages import UsageSample
-from components.dea.instance import Instance
+from components.dea.instances.instance import Instance
 from components.dea.monitor import Usage
 
 _TICKS = os.sysconf("SC_CLK_TCK")

@@ -12,7 +12,8 @@ from components.common import trees
 from components.common.disk import room
 from components.common.units import Runner
 from components.dea.config import DeaConfig
-from components.dea.instance import Instance
+from components.dea.instances.instance import Instance
+from components.dea.instances.registry import Registry
 from components.dea.monitor import (
     Process,
     Usage,
@@ -26,7 +27,6 @@ from components.dea.monitor import (
     sample,
     unlinked_bytes,
 )
-from components.dea.registry import Registry
 from components.dea.usage import Meter
 
 # A folder that takes long to walk is walked less often.

@@ -10,7 +10,7 @@ import pytest
 from components.common.bus import Bus, Incoming
 from components.dea.announcer import Announcer
 from components.dea.answers import Answers
-from components.dea.registry import Bounds, Registry
+from components.dea.instances.registry import Bounds, Registry
 
 
 class Heard:

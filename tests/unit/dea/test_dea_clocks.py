@@ -12,9 +12,9 @@ from components.common.config import parse
 from components.common.messages import DeaStart, HealthCheck, Limits
 from components.dea import oneoff, readiness
 from components.dea.config import DeaConfig
-from components.dea.instance import Instance, State, TaskFacts
+from components.dea.instances.instance import Instance, State, TaskFacts
+from components.dea.instances.registry import Bounds, Registry
 from components.dea.monitor import Process, sample
-from components.dea.registry import Bounds, Registry
 
 HOURS = 5 * 3600.0
 

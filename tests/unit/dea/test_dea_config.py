@@ -16,11 +16,11 @@ from components.common.messages import DeaStart, Limits
 from components.common.operation_messages import TaskEnded
 from components.dea.config import DeaConfig, RuntimeConfig
 from components.dea.errors import StartError
-from components.dea.instance import Instance, State, TaskFacts
+from components.dea.instances.instance import Instance, State, TaskFacts
+from components.dea.instances.number_ring import RingState
+from components.dea.instances.snapshot import Snapshot
 from components.dea.launcher import Launcher
-from components.dea.ports import RingState
 from components.dea.runtimes import Runtimes
-from components.dea.snapshot import Snapshot
 from tests.integration.dea_rig import droplet
 
 BUS = {"urls": ["nats://127.0.0.1:4222"]}

@@ -15,7 +15,7 @@ from components.dea import disk_quota
 from components.dea.config import DeaConfig
 from components.dea.disk_quota import DiskQuota, source_of
 from components.dea.errors import DiskQuotaError, StartError
-from components.dea.instance import Instance, State
+from components.dea.instances.instance import Instance, State
 
 MOUNTS = """\
 21 1 254:0 / / rw,relatime shared:1 - ext4 /dev/vda rw,discard

@@ -10,7 +10,7 @@ import pytest
 
 from components.common.messages import DeaStart, Limits
 from components.dea.environment import environment
-from components.dea.instance import Instance
+from components.dea.instances.instance import Instance
 
 SERVICE: dict[str, Any] = {
     "name": "db",

@@ -9,8 +9,8 @@ import pytest
 
 from components.common.messages import DeaDiscover, DeaStart, FindDroplet, Limits
 from components.dea.errors import NoRoomError, TransitionError
-from components.dea.instance import Instance, State, TaskFacts
-from components.dea.registry import Bounds, Registry, answers_discover
+from components.dea.instances.instance import Instance, State, TaskFacts
+from components.dea.instances.registry import Bounds, Registry, answers_discover
 
 _ids = itertools.count()
 ALLOWED = {

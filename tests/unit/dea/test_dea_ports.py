@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from components.dea.errors import NoRoomError
-from components.dea.ports import Ring, RingState
+from components.dea.instances.number_ring import Ring, RingState
 
 
 def test_numbers_go_round_and_rest() -> None:

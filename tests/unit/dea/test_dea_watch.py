@@ -11,7 +11,7 @@ from components.common.messages import DeaStart, Limits
 from components.common.units import UnitState, UnitStatus
 from components.dea.droplets import evicted
 from components.dea.files import human, listing, open_inside
-from components.dea.instance import Instance
+from components.dea.instances.instance import Instance
 from components.dea.monitor import (
     Process,
     Usage,

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Collection
 
 from components.common.units import UnitStatus
-from components.dea.instance import Instance
+from components.dea.instances.instance import Instance
 
 # A start may take as long as the longest timeout of a health check, 600 s, after the request and the transfer of the
 # droplet.

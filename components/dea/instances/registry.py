@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from components.common.messages import Capacity, DeaDiscover, FindDroplet, Limits
 from components.dea.errors import NoRoomError
-from components.dea.instance import HOLDING, Instance, State
+from components.dea.instances.instance import HOLDING, Instance, State
 
 # The largest step back of a clock that is kept right.
 _CLOCK_SECONDS = 60.0

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from components.dea.config import DeaConfig
 from components.dea.errors import NoRoomError
-from components.dea.instance import Instance
-from components.dea.ports import Ring, port_free
-from components.dea.snapshot import Snapshot
+from components.dea.instances.instance import Instance
+from components.dea.instances.number_ring import Ring, port_free
+from components.dea.instances.snapshot import Snapshot
 
 
 class Holdings:

@@ -10,8 +10,8 @@ import msgspec
 
 from components.common import log
 from components.common.files import write_atomically
-from components.dea.instance import Instance
-from components.dea.ports import RingState
+from components.dea.instances.instance import Instance
+from components.dea.instances.number_ring import RingState
 
 _Table = dict[str, dict[str, Instance]]
 logger = log.get(__name__)
