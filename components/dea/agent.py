@@ -31,12 +31,12 @@ from components.dea.instances.registry import Bounds, Registry, answers_discover
 from components.dea.instances.snapshot import Snapshot
 from components.dea.keeper import Keeper
 from components.dea.launcher import Launcher
-from components.dea.logbook import LogBook
+from components.dea.logs.logbook import LogBook
+from components.dea.logs.spool import Bounds as LogBounds
 from components.dea.oneoff import Tasks
 from components.dea.port_guard import PortGuard
 from components.dea.reaper import Reaper
 from components.dea.runtimes import discover
-from components.dea.spool import Bounds as LogBounds
 from components.dea.usage import Meter
 from components.dea.watch import Watch
 

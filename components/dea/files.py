@@ -18,7 +18,7 @@ from aiohttp import web
 
 from components.common import log
 from components.common.probes import authorised
-from components.dea.logbook import LogBook
+from components.dea.logs.logbook import LogBook
 
 _SHOWN_AT_ROOT = frozenset({"app", "logs", "tomcat"})
 _NEVER_SHOWN = frozenset({"startup", "stop"})

@@ -26,7 +26,7 @@ from components.dea.instances.renewal import outdated
 from components.dea.instances.snapshot import Snapshot
 from components.dea.instruments import CRASHES, START_SECONDS, STARTS, refused
 from components.dea.launcher import Launcher
-from components.dea.logbook import LogBook
+from components.dea.logs.logbook import LogBook
 from components.dea.readiness import NotReadyError, ready
 from components.dea.remains import Remains, clear_unknown
 from components.dea.runtimes import Runtimes

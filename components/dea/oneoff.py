@@ -20,7 +20,7 @@ from components.dea.instances.instance import TASK_PREFIX, Instance, State, Task
 from components.dea.instances.registry import Registry
 from components.dea.keeper import Keeper
 from components.dea.launcher import Launcher
-from components.dea.logbook import LogBook
+from components.dea.logs.logbook import LogBook
 from components.dea.remains import clear_unknown
 from components.dea.verdict import ending
 

@@ -9,8 +9,8 @@ from pathlib import Path
 import msgspec
 
 from components.common import log
-from components.dea.lines import Line
-from components.dea.spool import Bounds, Spool
+from components.dea.logs.lines import Line
+from components.dea.logs.spool import Bounds, Spool
 
 # The number of lines for a reader that names none.
 _MOST_LINES = 5000

@@ -19,7 +19,7 @@ from prometheus_client import Counter
 
 from components.common import log
 from components.common.files import write_atomically
-from components.dea.lines import Line, Window, split
+from components.dea.logs.lines import Line, Window, split
 
 LINES = Counter("ingot_dea_log_lines_total", "Lines that instances wrote to their logs.")
 DROPPED = Counter(
