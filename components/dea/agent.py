@@ -23,7 +23,6 @@ from components.common.units import ProcessRunner, Runner, SystemdRunner
 from components.dea.announcer import EVACUATED, Announcer
 from components.dea.answers import Answers
 from components.dea.config import DeaConfig
-from components.dea.disk_quota import DiskQuota
 from components.dea.droplets import Droplets
 from components.dea.files import FileServer
 from components.dea.instances.instance import Instance, State
@@ -31,14 +30,15 @@ from components.dea.instances.registry import Bounds, Registry, answers_discover
 from components.dea.instances.snapshot import Snapshot
 from components.dea.keeper import Keeper
 from components.dea.launcher import Launcher
+from components.dea.limits.accounting import Meter
+from components.dea.limits.disk_quota import DiskQuota
+from components.dea.limits.enforcer import Watch
 from components.dea.logs.logbook import LogBook
 from components.dea.logs.spool import Bounds as LogBounds
 from components.dea.oneoff import Tasks
 from components.dea.port_guard import PortGuard
 from components.dea.reaper import Reaper
 from components.dea.runtimes import discover
-from components.dea.usage import Meter
-from components.dea.watch import Watch
 
 INSTANCES = Gauge("ingot_dea_instances", "Instances by state.", ["state"])
 RESERVED = Gauge("ingot_dea_memory_reserved_megabytes", "Memory promised to instances.")

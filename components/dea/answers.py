@@ -13,8 +13,8 @@ from components.dea.announcer import VERSION, Announcer
 from components.dea.files import FileServer
 from components.dea.instances.instance import Instance, State
 from components.dea.instances.registry import Registry
-from components.dea.monitor import Usage, controllers
-from components.dea.watch import Watch
+from components.dea.limits.enforcer import Watch
+from components.dea.limits.procfs import Usage, controllers
 
 
 class Answers:

@@ -15,7 +15,6 @@ from components.common.messages import DeaStart
 from components.common.units import Runner, UnitError, UnitState, UnitStatus
 from components.dea.announcer import CRASHED, STOPPED, Announcer
 from components.dea.config import DeaConfig
-from components.dea.disk_quota import DiskQuota
 from components.dea.droplets import Droplets
 from components.dea.environment import environment
 from components.dea.errors import NoRoomError, StartError
@@ -26,12 +25,13 @@ from components.dea.instances.renewal import outdated
 from components.dea.instances.snapshot import Snapshot
 from components.dea.instruments import CRASHES, START_SECONDS, STARTS, refused
 from components.dea.launcher import Launcher
+from components.dea.limits.accounting import Meter
+from components.dea.limits.disk_quota import DiskQuota
+from components.dea.limits.exit_reason import ending
 from components.dea.logs.logbook import LogBook
 from components.dea.readiness import NotReadyError, ready
 from components.dea.remains import Remains, clear_unknown
 from components.dea.runtimes import Runtimes
-from components.dea.usage import Meter
-from components.dea.verdict import ending
 
 _RETRY_SECONDS = 1.0
 logger = log.get(__name__)

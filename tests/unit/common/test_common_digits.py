@@ -17,7 +17,7 @@ OWN = {
     "components/common/digits.py",
     "components/common/units/properties.py",
     "components/controller/api/openapi.py",
-    "components/dea/monitor.py",
+    "components/dea/limits/procfs.py",
     "components/dea/readiness.py",
     "components/router/routes.py",
     "components/stager/frameworks/python.py",

@@ -14,7 +14,7 @@ from components.dea import oneoff, readiness
 from components.dea.config import DeaConfig
 from components.dea.instances.instance import Instance, State, TaskFacts
 from components.dea.instances.registry import Bounds, Registry
-from components.dea.monitor import Process, sample
+from components.dea.limits.procfs import Process, sample
 
 HOURS = 5 * 3600.0
 

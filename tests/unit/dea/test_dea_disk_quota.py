@@ -11,11 +11,11 @@ import pytest
 from components.common.config import parse
 from components.common.messages import DeaStart, Limits
 from components.common.units import UnitSpec, UnitState, UnitStatus
-from components.dea import disk_quota
 from components.dea.config import DeaConfig
-from components.dea.disk_quota import DiskQuota, source_of
 from components.dea.errors import DiskQuotaError, StartError
 from components.dea.instances.instance import Instance, State
+from components.dea.limits import disk_quota
+from components.dea.limits.disk_quota import DiskQuota, source_of
 
 MOUNTS = """\
 21 1 254:0 / / rw,relatime shared:1 - ext4 /dev/vda rw,discard

@@ -23,7 +23,7 @@ from components.dea.instances.registry import Bounds, Registry
 from components.dea.instances.snapshot import Snapshot
 from components.dea.keeper import Keeper
 from components.dea.launcher import Launcher
-from components.dea.usage import Meter
+from components.dea.limits.accounting import Meter
 
 
 class Rig:

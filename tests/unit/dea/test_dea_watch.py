@@ -12,7 +12,9 @@ from components.common.units import UnitState, UnitStatus
 from components.dea.droplets import evicted
 from components.dea.files import human, listing, open_inside
 from components.dea.instances.instance import Instance
-from components.dea.monitor import (
+from components.dea.limits.accounting import Meter
+from components.dea.limits.exit_reason import ending
+from components.dea.limits.procfs import (
     Process,
     Usage,
     controllers,
@@ -26,8 +28,6 @@ from components.dea.monitor import (
     sample,
     unlinked_bytes,
 )
-from components.dea.usage import Meter
-from components.dea.verdict import ending
 
 TICKS = os.sysconf("SC_CLK_TCK")
 

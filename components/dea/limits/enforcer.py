@@ -14,7 +14,8 @@ from components.common.units import Runner
 from components.dea.config import DeaConfig
 from components.dea.instances.instance import Instance
 from components.dea.instances.registry import Registry
-from components.dea.monitor import (
+from components.dea.limits.accounting import Meter
+from components.dea.limits.procfs import (
     Process,
     Usage,
     excess,
@@ -27,7 +28,6 @@ from components.dea.monitor import (
     sample,
     unlinked_bytes,
 )
-from components.dea.usage import Meter
 
 # A folder that takes long to walk is walked less often.
 _DISK_REST = 10
