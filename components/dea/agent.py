@@ -23,13 +23,13 @@ from components.common.units import ProcessRunner, Runner, SystemdRunner
 from components.dea.announcer import EVACUATED, Announcer
 from components.dea.answers import Answers
 from components.dea.config import DeaConfig
-from components.dea.droplets import Droplets
-from components.dea.files import FileServer
+from components.dea.folders.droplet_cache import Droplets
+from components.dea.folders.file_server import FileServer
+from components.dea.folders.launcher import Launcher
 from components.dea.instances.instance import Instance, State
 from components.dea.instances.registry import Bounds, Registry, answers_discover
 from components.dea.instances.snapshot import Snapshot
 from components.dea.keeper import Keeper
-from components.dea.launcher import Launcher
 from components.dea.limits.accounting import Meter
 from components.dea.limits.disk_quota import DiskQuota
 from components.dea.limits.enforcer import Watch

@@ -15,22 +15,22 @@ from components.common.messages import DeaStart
 from components.common.units import Runner, UnitError, UnitState, UnitStatus
 from components.dea.announcer import CRASHED, STOPPED, Announcer
 from components.dea.config import DeaConfig
-from components.dea.droplets import Droplets
 from components.dea.environment import environment
 from components.dea.errors import NoRoomError, StartError
+from components.dea.folders.droplet_cache import Droplets
+from components.dea.folders.launcher import Launcher
+from components.dea.folders.remains import Remains, clear_unknown
 from components.dea.instances.holdings import Holdings
 from components.dea.instances.instance import UNIT_PREFIX, Instance, State, facts
 from components.dea.instances.registry import Registry
 from components.dea.instances.renewal import outdated
 from components.dea.instances.snapshot import Snapshot
 from components.dea.instruments import CRASHES, START_SECONDS, STARTS, refused
-from components.dea.launcher import Launcher
 from components.dea.limits.accounting import Meter
 from components.dea.limits.disk_quota import DiskQuota
 from components.dea.limits.exit_reason import ending
 from components.dea.logs.logbook import LogBook
 from components.dea.readiness import NotReadyError, ready
-from components.dea.remains import Remains, clear_unknown
 from components.dea.runtimes import Runtimes
 
 _RETRY_SECONDS = 1.0

@@ -16,13 +16,13 @@ from components.common.units import Runner, UnitError, UnitState, UnitStatus
 from components.dea.announcer import Announcer
 from components.dea.config import DeaConfig
 from components.dea.errors import NoRoomError, StartError
+from components.dea.folders.launcher import Launcher
+from components.dea.folders.remains import clear_unknown
 from components.dea.instances.instance import TASK_PREFIX, Instance, State, TaskFacts
 from components.dea.instances.registry import Registry
 from components.dea.keeper import Keeper
-from components.dea.launcher import Launcher
 from components.dea.limits.exit_reason import ending
 from components.dea.logs.logbook import LogBook
-from components.dea.remains import clear_unknown
 
 TASKS = Counter("ingot_dea_tasks_total", "One-off tasks, by how they ended.", ["result"])
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")

@@ -16,10 +16,10 @@ from components.common.messages import DeaStart, Limits
 from components.common.operation_messages import TaskEnded
 from components.dea.config import DeaConfig, RuntimeConfig
 from components.dea.errors import StartError
+from components.dea.folders.launcher import Launcher
 from components.dea.instances.instance import Instance, State, TaskFacts
 from components.dea.instances.number_ring import RingState
 from components.dea.instances.snapshot import Snapshot
-from components.dea.launcher import Launcher
 from components.dea.runtimes import Runtimes
 from tests.integration.dea_rig import droplet
 

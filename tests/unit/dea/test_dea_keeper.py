@@ -18,11 +18,11 @@ from components.common.messages import DeaStart, Limits
 from components.common.units import UnitError
 from components.dea.config import DeaConfig
 from components.dea.errors import NoRoomError
+from components.dea.folders.launcher import Launcher
 from components.dea.instances.instance import Instance, State
 from components.dea.instances.registry import Bounds, Registry
 from components.dea.instances.snapshot import Snapshot
 from components.dea.keeper import Keeper
-from components.dea.launcher import Launcher
 from components.dea.limits.accounting import Meter
 
 

@@ -14,8 +14,8 @@ import pytest
 from components.common.config import parse
 from components.common.messages import DeaStart, HealthCheck, Limits
 from components.dea.config import DeaConfig
+from components.dea.folders.launcher import task_script
 from components.dea.instances.instance import Instance, State
-from components.dea.launcher import task_script
 from components.dea.readiness import NotReadyError, answer, ready
 
 

@@ -10,12 +10,12 @@ import pytest
 from components.common import trees
 from components.common.gone import Gone
 from components.common.messages import DeaStart, Limits
+from components.dea.folders.remains import Remains
 from components.dea.instances.instance import Instance, State
 from components.dea.instances.number_ring import RingState
 from components.dea.instances.registry import Bounds, Registry
 from components.dea.instances.snapshot import Snapshot
 from components.dea.reaper import Reaper
-from components.dea.remains import Remains
 from tests.small_disk import empty, fill, fill_inodes, small_disk
 from tests.trees_sample import names
 

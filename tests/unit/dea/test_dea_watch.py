@@ -9,8 +9,8 @@ import pytest
 
 from components.common.messages import DeaStart, Limits
 from components.common.units import UnitState, UnitStatus
-from components.dea.droplets import evicted
-from components.dea.files import human, listing, open_inside
+from components.dea.folders.droplet_cache import evicted
+from components.dea.folders.file_server import human, listing, open_inside
 from components.dea.instances.instance import Instance
 from components.dea.limits.accounting import Meter
 from components.dea.limits.exit_reason import ending

@@ -9,7 +9,7 @@ import zlib
 from pathlib import Path, PurePosixPath
 
 from components.dea.errors import DropletError
-from components.dea.headers import Archive
+from components.dea.folders.tar_headers import Archive
 
 _MB = 1024 * 1024
 _MOST_ENTRIES = 200_000

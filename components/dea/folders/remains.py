@@ -12,9 +12,9 @@ from pathlib import Path
 
 from components.common import log, trees
 from components.common.gone import Gone
+from components.dea.folders.launcher import Launcher
 from components.dea.instances.instance import Instance
 from components.dea.instances.registry import Registry
-from components.dea.launcher import Launcher
 
 _MB = 1024 * 1024
 _LOGS = ("stdout.log", "stderr.log", "err.log", "stdout.log.1", "stderr.log.1", "err.log.1", "staging.log")

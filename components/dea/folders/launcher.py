@@ -14,8 +14,8 @@ from components.common.plain_yaml import MOST_BYTES, PlainYamlError, load
 from components.common.units import UnitSpec
 from components.dea.config import DeaConfig
 from components.dea.errors import StartError
+from components.dea.folders.unpack import unpack
 from components.dea.instances.instance import Instance
-from components.dea.unpack import unpack
 
 # A longer command could not be passed to a program.
 _MOST_STARTUP = 128 * 1024
