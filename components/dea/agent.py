@@ -36,7 +36,7 @@ from components.dea.limits.enforcer import Watch
 from components.dea.logs.logbook import LogBook
 from components.dea.logs.spool import Bounds as LogBounds
 from components.dea.oneoff import Tasks
-from components.dea.port_guard import PortGuard
+from components.dea.ports.guard import PortGuard
 from components.dea.reaper import Reaper
 from components.dea.runtimes import discover
 

@@ -30,7 +30,7 @@ from components.dea.limits.accounting import Meter
 from components.dea.limits.disk_quota import DiskQuota
 from components.dea.limits.exit_reason import ending
 from components.dea.logs.logbook import LogBook
-from components.dea.readiness import NotReadyError, ready
+from components.dea.ports.readiness import NotReadyError, ready
 from components.dea.runtimes import Runtimes
 
 _RETRY_SECONDS = 1.0

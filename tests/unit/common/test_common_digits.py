@@ -18,7 +18,7 @@ OWN = {
     "components/common/units/properties.py",
     "components/controller/api/openapi.py",
     "components/dea/limits/procfs.py",
-    "components/dea/readiness.py",
+    "components/dea/ports/readiness.py",
     "components/router/routes.py",
     "components/stager/frameworks/python.py",
     "orchestrator/lab/processes.py",

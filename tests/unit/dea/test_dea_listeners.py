@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 
 from components.common.messages import DeaStart, Limits
-from components.dea import listeners
 from components.dea.instances.instance import Instance, State
 from components.dea.instances.number_ring import port_free
 from components.dea.instances.registry import Bounds, Registry
-from components.dea.port_guard import PortGuard
+from components.dea.ports import listeners
+from components.dea.ports.guard import PortGuard
 
 HEAD = "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode\n"
 ROW = "{n:4d}: {address}:{port:04X} 00000000:0000 {state} 00000000:00000000 00:00000000 00000000 {uid:5d}        0 2107 1 0\n"

@@ -16,7 +16,7 @@ from components.common.messages import DeaStart, HealthCheck, Limits
 from components.dea.config import DeaConfig
 from components.dea.folders.launcher import task_script
 from components.dea.instances.instance import Instance, State
-from components.dea.readiness import NotReadyError, answer, ready
+from components.dea.ports.readiness import NotReadyError, answer, ready
 
 
 class Server:

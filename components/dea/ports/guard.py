@@ -6,9 +6,9 @@ import asyncio
 from collections.abc import Callable
 
 from components.common import log
-from components.dea import listeners
 from components.dea.instances.instance import Instance, State
 from components.dea.instances.registry import Registry
+from components.dea.ports import listeners
 
 logger = log.get(__name__)
 

@@ -12,10 +12,10 @@ from pathlib import Path
 from urllib.parse import quote
 
 from components.common.messages import HealthCheck
-from components.dea import listeners
 from components.dea.config import DeaConfig
 from components.dea.errors import StartError
 from components.dea.instances.instance import Instance, State
+from components.dea.ports import listeners
 
 _CONNECT_SECONDS = 0.25
 # Short at first, because most start fast; then as patient as DEAs of 2011.
