@@ -20,8 +20,8 @@ from components.common.identity import Identity
 from components.common.messages import DeaDiscover, DeaStart, DeaStop, DeaUpdate, FindDroplet, RouterHello
 from components.common.operation_messages import TaskRef, TaskReply, TaskStart
 from components.common.units import ProcessRunner, Runner, SystemdRunner
-from components.dea.announcer import EVACUATED, Announcer
-from components.dea.answers import Answers
+from components.dea.bus.announcer import EVACUATED, Announcer
+from components.dea.bus.replies import Answers
 from components.dea.config import DeaConfig
 from components.dea.folders.droplet_cache import Droplets
 from components.dea.folders.file_server import FileServer

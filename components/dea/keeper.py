@@ -13,7 +13,7 @@ from components.common.gone import Gone
 from components.common.identity import new_id
 from components.common.messages import DeaStart
 from components.common.units import Runner, UnitError, UnitState, UnitStatus
-from components.dea.announcer import CRASHED, STOPPED, Announcer
+from components.dea.bus.announcer import CRASHED, STOPPED, Announcer
 from components.dea.config import DeaConfig
 from components.dea.environment import environment
 from components.dea.errors import NoRoomError, StartError

@@ -13,7 +13,7 @@ from components.common.errors import IngotError
 from components.common.gone import Gone
 from components.common.operation_messages import TaskEnded, TaskReply, TaskStart
 from components.common.units import Runner, UnitError, UnitState, UnitStatus
-from components.dea.announcer import Announcer
+from components.dea.bus.announcer import Announcer
 from components.dea.config import DeaConfig
 from components.dea.errors import NoRoomError, StartError
 from components.dea.folders.launcher import Launcher

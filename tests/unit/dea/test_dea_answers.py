@@ -8,8 +8,8 @@ from typing import Any, cast
 import pytest
 
 from components.common.bus import Bus, Incoming
-from components.dea.announcer import Announcer
-from components.dea.answers import Answers
+from components.dea.bus.announcer import Announcer
+from components.dea.bus.replies import Answers
 from components.dea.instances.registry import Bounds, Registry
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from components.common.bus import Incoming
 from components.common.messages import DeaHello, FindDroplet, FoundDroplet
-from components.dea.announcer import VERSION, Announcer
+from components.dea.bus.announcer import VERSION, Announcer
 from components.dea.folders.file_server import FileServer
 from components.dea.instances.instance import Instance, State
 from components.dea.instances.registry import Registry
