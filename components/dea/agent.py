@@ -29,16 +29,16 @@ from components.dea.folders.launcher import Launcher
 from components.dea.instances.instance import Instance, State
 from components.dea.instances.registry import Bounds, Registry, answers_discover
 from components.dea.instances.snapshot import Snapshot
-from components.dea.keeper import Keeper
 from components.dea.limits.accounting import Meter
 from components.dea.limits.disk_quota import DiskQuota
 from components.dea.limits.enforcer import Watch
 from components.dea.logs.logbook import LogBook
 from components.dea.logs.spool import Bounds as LogBounds
-from components.dea.oneoff import Tasks
 from components.dea.ports.guard import PortGuard
-from components.dea.reaper import Reaper
 from components.dea.runtimes import discover
+from components.dea.supervision.reaper import Reaper
+from components.dea.supervision.supervisor import Keeper
+from components.dea.supervision.task_supervisor import Tasks
 
 INSTANCES = Gauge("ingot_dea_instances", "Instances by state.", ["state"])
 RESERVED = Gauge("ingot_dea_memory_reserved_megabytes", "Memory promised to instances.")

@@ -10,12 +10,12 @@ import pytest
 
 from components.common.config import parse
 from components.common.messages import DeaStart, HealthCheck, Limits
-from components.dea import oneoff
 from components.dea.config import DeaConfig
 from components.dea.instances.instance import Instance, State, TaskFacts
 from components.dea.instances.registry import Bounds, Registry
 from components.dea.limits.procfs import Process, sample
 from components.dea.ports import readiness
+from components.dea.supervision import task_supervisor as oneoff
 
 HOURS = 5 * 3600.0
 

@@ -22,8 +22,8 @@ from components.dea.folders.launcher import Launcher
 from components.dea.instances.instance import Instance, State
 from components.dea.instances.registry import Bounds, Registry
 from components.dea.instances.snapshot import Snapshot
-from components.dea.keeper import Keeper
 from components.dea.limits.accounting import Meter
+from components.dea.supervision.supervisor import Keeper
 
 
 class Rig:

@@ -15,7 +15,7 @@ from components.dea.instances.instance import Instance, State
 from components.dea.instances.number_ring import RingState
 from components.dea.instances.registry import Bounds, Registry
 from components.dea.instances.snapshot import Snapshot
-from components.dea.reaper import Reaper
+from components.dea.supervision.reaper import Reaper
 from tests.small_disk import empty, fill, fill_inodes, small_disk
 from tests.trees_sample import names
 

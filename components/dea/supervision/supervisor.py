@@ -15,7 +15,6 @@ from components.common.messages import DeaStart
 from components.common.units import Runner, UnitError, UnitState, UnitStatus
 from components.dea.bus.announcer import CRASHED, STOPPED, Announcer
 from components.dea.config import DeaConfig
-from components.dea.environment import environment
 from components.dea.errors import NoRoomError, StartError
 from components.dea.folders.droplet_cache import Droplets
 from components.dea.folders.launcher import Launcher
@@ -25,13 +24,14 @@ from components.dea.instances.instance import UNIT_PREFIX, Instance, State, fact
 from components.dea.instances.registry import Registry
 from components.dea.instances.renewal import outdated
 from components.dea.instances.snapshot import Snapshot
-from components.dea.instruments import CRASHES, START_SECONDS, STARTS, refused
 from components.dea.limits.accounting import Meter
 from components.dea.limits.disk_quota import DiskQuota
 from components.dea.limits.exit_reason import ending
 from components.dea.logs.logbook import LogBook
 from components.dea.ports.readiness import NotReadyError, ready
 from components.dea.runtimes import Runtimes
+from components.dea.supervision.environment import environment
+from components.dea.supervision.metrics import CRASHES, START_SECONDS, STARTS, refused
 
 _RETRY_SECONDS = 1.0
 logger = log.get(__name__)

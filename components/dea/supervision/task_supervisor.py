@@ -20,9 +20,9 @@ from components.dea.folders.launcher import Launcher
 from components.dea.folders.remains import clear_unknown
 from components.dea.instances.instance import TASK_PREFIX, Instance, State, TaskFacts
 from components.dea.instances.registry import Registry
-from components.dea.keeper import Keeper
 from components.dea.limits.exit_reason import ending
 from components.dea.logs.logbook import LogBook
+from components.dea.supervision.supervisor import Keeper
 
 TASKS = Counter("ingot_dea_tasks_total", "One-off tasks, by how they ended.", ["result"])
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
