@@ -37,7 +37,7 @@ from components.dea.logs.spool import Bounds as LogBounds
 from components.dea.ports.guard import PortGuard
 from components.dea.runtimes import discover
 from components.dea.supervision.reaper import Reaper
-from components.dea.supervision.supervisor import Keeper
+from components.dea.supervision.supervisor import Supervisor
 from components.dea.supervision.task_supervisor import Tasks
 
 INSTANCES = Gauge("ingot_dea_instances", "Instances by state.", ["state"])
@@ -92,7 +92,7 @@ class Agent:
         self._meter = Meter()
         self._metered = time.monotonic()
         self._disk_quota = DiskQuota(config, self._runner)
-        self._keeper = Keeper(
+        self._supervisor = Supervisor(
             config,
             disk_quota=self._disk_quota,
             registry=self._registry,
@@ -105,10 +105,10 @@ class Agent:
             logs=self._logs,
             meter=self._meter,
         )
-        self._reaper = Reaper(self._registry, self._gone, config.crash_keep, self._keeper.discard)
+        self._reaper = Reaper(self._registry, self._gone, config.crash_keep, self._supervisor.discard)
         self._tasks = Tasks(
             config,
-            keeper=self._keeper,
+            supervisor=self._supervisor,
             registry=self._registry,
             runner=self._runner,
             launcher=self._task_launcher,
@@ -119,7 +119,7 @@ class Agent:
         self._watch = Watch(
             self._registry, self._runner, config, folder=self._place, end=self._end, meter=self._meter
         )
-        self._keeper.crowded = self._watch.crowded
+        self._supervisor.crowded = self._watch.crowded
         self._guard = PortGuard(self._registry, self._lose)
         self._files = FileServer(
             config.files.host, config.files.port, self._folder, self._logs, self._snapshot.credentials()
@@ -132,14 +132,14 @@ class Agent:
 
     async def start(self) -> None:
         """Find the runtimes, recover the instances, and begin to serve files and to send beats."""
-        self._keeper.runtimes = await discover(self._config.runtimes)
-        self._announcer.runtimes = self._keeper.runtimes.names
-        self._announcer.runtime_versions = self._keeper.runtimes.versions
+        self._supervisor.runtimes = await discover(self._config.runtimes)
+        self._announcer.runtimes = self._supervisor.runtimes.names
+        self._announcer.runtime_versions = self._supervisor.runtimes.versions
         self._announcer.evacuating = self._snapshot.evacuating
-        await self._keeper.recover()
+        await self._supervisor.recover()
         await self._tasks.recover()
         await self._disk_quota.begin({i.uid for i in self._registry})
-        self._keeper.spawn(self._disk_quota.adopt(list(self._registry)), "disk-quotas")
+        self._supervisor.spawn(self._disk_quota.adopt(list(self._registry)), "disk-quotas")
         await self._logs.tidy()
         self._gone.start()
         self._recovered = True
@@ -171,7 +171,7 @@ class Agent:
         with contextlib.suppress(RuntimeError):
             for number in _SIGNALS:
                 asyncio.get_running_loop().remove_signal_handler(number)
-        await self._keeper.close(recovered=self._recovered)
+        await self._supervisor.close(recovered=self._recovered)
         await self._gone.close()
         await self._droplets.close()
         self._logs.close()
@@ -232,7 +232,7 @@ class Agent:
         if self._announcer.leaving:
             why = "this DEA evacuates" if self._announcer.evacuating else "this agent is about to end"
             logger.warning("start_refused", app=message.body.droplet, reason=why)
-        elif self._keeper.start(message.body) is not None:
+        elif self._supervisor.start(message.body) is not None:
             await self._announcer.say_advertise()
 
     async def _on_stop(self, message: Incoming[DeaStop]) -> None:
@@ -244,7 +244,7 @@ class Agent:
             indices=wanted.indices,
             states=wanted.states,
         ):
-            self._keeper.spawn(self._keeper.stop(instance), f"stop-{instance.id}")
+            self._supervisor.spawn(self._supervisor.stop(instance), f"stop-{instance.id}")
 
     async def _on_update(self, message: Incoming[DeaUpdate]) -> None:
         wanted = message.body.uris
@@ -255,7 +255,7 @@ class Agent:
             if instance.state is State.RUNNING:
                 await self._announcer.unregister(instance, gone)
                 await self._announcer.register(instance, new)
-        self._keeper.save()
+        self._supervisor.save()
 
     async def _on_discover(self, message: Incoming[DeaDiscover]) -> None:
         say = self._announcer
@@ -266,7 +266,7 @@ class Agent:
             await asyncio.sleep(self._registry.taint(message.body.droplet))
             await message.respond(self._announcer.hello())
 
-        self._keeper.spawn(answer(), "discover")
+        self._supervisor.spawn(answer(), "discover")
 
     async def _on_task(self, message: Incoming[TaskStart]) -> None:
         reply = self._tasks.start(message.body)
@@ -299,7 +299,7 @@ class Agent:
         self._register_seconds = min(self._config.intervals.register, wanted)
         # The upper bound is a guard against a sender that is no router.
         held = min(router.pruneThresholdInSeconds, _LONGEST_PRUNE)
-        self._keeper.ports.rest = max(self._config.port_rest, 2 * held)
+        self._supervisor.ports.rest = max(self._config.port_rest, 2 * held)
 
     async def _on_evacuate(self, message: Incoming[object]) -> None:
         try:
@@ -311,7 +311,7 @@ class Agent:
         await message.respond(self._announcer.beat())
 
     def _evacuate_on_signal(self, evacuating: bool) -> None:
-        self._keeper.spawn(self._evacuate(evacuating), "evacuate")
+        self._supervisor.spawn(self._evacuate(evacuating), "evacuate")
 
     async def _evacuate(self, evacuating: bool) -> None:
         """Take no more instances, and ask for successors of those here on other DEAs; they are stopped on request."""
@@ -328,7 +328,7 @@ class Agent:
         else:
             for instance in self._registry:
                 instance.evacuated = False
-        self._keeper.save()
+        self._supervisor.save()
 
     async def _tell_evacuation(self) -> None:
         for instance in self._registry.live():
@@ -336,11 +336,11 @@ class Agent:
 
     async def _tick(self) -> None:
         if self._bus.connected:
-            self._keeper.ports.advance(_TICK_SECONDS)
+            self._supervisor.ports.advance(_TICK_SECONDS)
         for state in State:
             INSTANCES.labels(state).set(len(self._registry.in_state(state)))
         RESERVED.set(self._registry.capacity().memory_reserved)
-        self._keeper.save_again()
+        self._supervisor.save_again()
         DISK_FULL.set(bool(self._registry.disk_full))
         UNSAVED.set(self._snapshot.problem is not None)
         TO_REMOVE.set(self._gone.waiting)
@@ -358,7 +358,7 @@ class Agent:
 
     async def _end(self, instance: Instance, why: str, cut: bool) -> None:
         if instance.task is None:
-            await self._keeper.end(instance, why, cut=cut)
+            await self._supervisor.end(instance, why, cut=cut)
         else:
             await self._tasks.end(instance, why)
 
@@ -367,7 +367,7 @@ class Agent:
         await self._announcer.say_heartbeat()
 
     def _lose(self, instance: Instance, why: str) -> None:
-        self._keeper.spawn(self._keeper.crash(instance, why, verdict=True), f"lose-{instance.id}")
+        self._supervisor.spawn(self._supervisor.crash(instance, why, verdict=True), f"lose-{instance.id}")
 
     def _place(self, instance: Instance) -> Path:
         return (self._launcher if instance.task is None else self._task_launcher).directory(instance)

@@ -23,7 +23,7 @@ logger = log.get(__name__)
 
 
 class Remains:
-    """The keeper of crashed instances' files.
+    """The crashed instances' files.
 
     Args:
         gone: removes the rest.

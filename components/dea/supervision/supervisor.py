@@ -37,7 +37,7 @@ _RETRY_SECONDS = 1.0
 logger = log.get(__name__)
 
 
-class Keeper:
+class Supervisor:
     """The supervisor of instances.
 
     Args:
@@ -312,14 +312,14 @@ class Keeper:
 
     async def _run(self, instance: Instance) -> None:
         """Bring an instance whose unit exists to RUNNING."""
-        supervisor = self.spawn(self._supervise(instance), f"watch-{instance.id}")
+        supervising = self.spawn(self._supervise(instance), f"watch-{instance.id}")
         late = ""
         try:
             await ready(instance, self._launcher.directory(instance), self._config)
         except NotReadyError as error:
             late = str(error)
         self._starting.pop(instance.id, None)
-        if instance.state is not State.STARTING or supervisor.done():
+        if instance.state is not State.STARTING or supervising.done():
             return
         if late:
             await self.end(instance, late)

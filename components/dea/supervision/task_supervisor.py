@@ -22,7 +22,7 @@ from components.dea.instances.instance import TASK_PREFIX, Instance, State, Task
 from components.dea.instances.registry import Registry
 from components.dea.limits.exit_reason import ending
 from components.dea.logs.logbook import LogBook
-from components.dea.supervision.supervisor import Keeper
+from components.dea.supervision.supervisor import Supervisor
 
 TASKS = Counter("ingot_dea_tasks_total", "One-off tasks, by how they ended.", ["result"])
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
@@ -38,7 +38,7 @@ class Tasks:
 
     Args:
         config: the DEA's.
-        keeper: reserves, prepares and cleans up as for instances.
+        supervisor: reserves, prepares and cleans up as for instances.
         registry: their records, beside those of instances.
         runner: runs their units.
         launcher: makes their folders.
@@ -51,7 +51,7 @@ class Tasks:
         self,
         config: DeaConfig,
         *,
-        keeper: Keeper,
+        supervisor: Supervisor,
         registry: Registry,
         runner: Runner,
         launcher: Launcher,
@@ -60,7 +60,7 @@ class Tasks:
         logs: LogBook,
     ) -> None:
         self._config = config
-        self._keeper = keeper
+        self._supervisor = supervisor
         self._registry = registry
         self._runner = runner
         self._launcher = launcher
@@ -85,11 +85,11 @@ class Tasks:
                 timeout=message.timeout, deadline=now + message.timeout, ends=_running() + message.timeout
             )
             try:
-                self._keeper.admit(record)
+                self._supervisor.admit(record)
             except NoRoomError as error:
                 problem = str(error)
             else:
-                self._keeper.spawn(self._start(record, message), f"task-{record.id}")
+                self._supervisor.spawn(self._start(record, message), f"task-{record.id}")
         if problem is not None:
             logger.warning("task_refused", task=message.task, app=message.start.droplet, reason=problem)
         return TaskReply(task=message.task, error=problem)
@@ -101,7 +101,7 @@ class Tasks:
             return TaskReply(task=task, error="no such task runs here")
         if record.live and record.id not in self._verdicts:
             self._verdicts[record.id] = _STOPPED
-            self._keeper.spawn(self._stop(record), f"stop-{record.id}")
+            self._supervisor.spawn(self._stop(record), f"stop-{record.id}")
         return TaskReply(task=task)
 
     async def end(self, record: Instance, why: str) -> None:
@@ -118,7 +118,7 @@ class Tasks:
             raise
 
     async def recover(self) -> None:
-        """Continue the tasks of an earlier agent; call after `Keeper.recover`, which has read the records.
+        """Continue the tasks of an earlier agent; call after `Supervisor.recover`, which has read the records.
 
         Raises:
             UnitError: the service manager cannot be asked.
@@ -150,26 +150,26 @@ class Tasks:
             return "it has no command, or no time"
         if not (start.sha1 and (start.executableFile or start.executableUri)):
             return "the message names no droplet"
-        if not self._keeper.runtimes.offers(start.runtime):
+        if not self._supervisor.runtimes.offers(start.runtime):
             return f"the runtime {start.runtime} is not on this machine"
         return None
 
     def _resume(self, record: Instance, status: UnitStatus | None) -> None:
         assert record.task is not None
         if record.task.ended is not None:
-            self._keeper.spawn(self._wind_up(record), f"task-{record.id}")
+            self._supervisor.spawn(self._wind_up(record), f"task-{record.id}")
         elif status is not None and status.state is not UnitState.MISSING:
             logger.info("task_adopted", task=record.id, app=record.droplet)
-            self._keeper.spawn(self._supervise(record), f"task-{record.id}")
+            self._supervisor.spawn(self._supervise(record), f"task-{record.id}")
         else:
             began = record.state is State.RUNNING
             why = "ended unseen" if began else "the agent ended before the task began"
-            self._keeper.spawn(self._finish(record, None, why), f"task-{record.id}")
+            self._supervisor.spawn(self._finish(record, None, why), f"task-{record.id}")
 
     async def _start(self, record: Instance, message: TaskStart) -> None:
         try:
-            await self._keeper.prepare(record, message.start, self._launcher)
-            variables = self._keeper.variables(record, message.start, self._launcher)
+            await self._supervisor.prepare(record, message.start, self._launcher)
+            variables = self._supervisor.variables(record, message.start, self._launcher)
             spec = await asyncio.to_thread(self._launcher.task_spec, record, variables, message.command)
             if record.id in self._verdicts:
                 await self._finish(record, None, self._verdicts[record.id])
@@ -191,12 +191,12 @@ class Tasks:
         await self._supervise(record)
 
     def _note_begin(self) -> None:
-        if not self._keeper.save():
+        if not self._supervisor.save():
             raise StartError("the DEA's disk is full: that it begins cannot be written down")
 
     async def _stop(self, record: Instance) -> None:
         if record.state is State.RUNNING:
-            await self._keeper.end_unit(record)
+            await self._supervisor.end_unit(record)
 
     async def _supervise(self, record: Instance) -> None:
         assert record.task is not None
@@ -210,7 +210,7 @@ class Tasks:
         if why is None and status.result == "timeout":
             why = _too_long(record.task)
         if why is None and status.exit_code is not None and status.result != "oom-kill":
-            crowd = self._keeper.crowded(record.id) if status.exit_code else None
+            crowd = self._supervisor.crowded(record.id) if status.exit_code else None
             said = ending(status, record.limits, self._config.file_mb, crowd)
             await self._finish(record, status.exit_code, "" if status.exit_code == 0 else said)
             return
@@ -231,19 +231,19 @@ class Tasks:
             detail=detail,
             tail=self._logs.tail(record.id, _TAIL_BYTES),
         )
-        self._keeper.save()
+        self._supervisor.save()
         TASKS.labels("succeeded" if exit_status == 0 else "failed").inc()
         logger.info("task_ended", task=record.id, app=record.droplet, status=exit_status, reason=detail)
         await self._wind_up(record)
 
     async def _wind_up(self, record: Instance) -> None:
         """Clean up after an ended task, and announce its end."""
-        await self._keeper.end_unit(record)
+        await self._supervisor.end_unit(record)
         self._verdicts.pop(record.id, None)
         if record.state is not State.DELETED:
             record.move(State.DELETED, time.time())
-        self._keeper.give_back(record)
-        self._keeper.save()
+        self._supervisor.give_back(record)
+        self._supervisor.save()
         await self._gone.take(self._launcher.directory(record))
         if record.told:
             # An earlier agent announced it, and ended before it removed the log.
@@ -254,7 +254,7 @@ class Tasks:
     async def _forget(self, record: Instance) -> None:
         await self._logs.drop(record.id)
         self._registry.remove(record)
-        self._keeper.save()
+        self._supervisor.save()
 
     async def _linger(self, record: Instance) -> None:
         """Keep the log for readers that read it to its end."""
@@ -270,8 +270,8 @@ class Tasks:
         record.told = True
         record.told = await self._announcer.task_ended(record.task.ended)
         if record.told:
-            self._keeper.save()
-            self._keeper.spawn(self._linger(record), f"task-{record.id}")
+            self._supervisor.save()
+            self._supervisor.spawn(self._linger(record), f"task-{record.id}")
 
 
 def _running() -> float:

@@ -1,4 +1,4 @@
-"""What the keeper does with those that crashed, while others want something of them."""
+"""What the supervisor does with those that crashed, while others want something of them."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ from components.dea.instances.instance import Instance, State
 from components.dea.instances.registry import Bounds, Registry
 from components.dea.instances.snapshot import Snapshot
 from components.dea.limits.accounting import Meter
-from components.dea.supervision.supervisor import Keeper
+from components.dea.supervision.supervisor import Supervisor
 
 
 class Rig:
-    """A keeper whose units and bus do nothing."""
+    """A supervisor whose units and bus do nothing."""
 
     def __init__(self, base: Path) -> None:
         config = parse(
@@ -44,7 +44,7 @@ class Rig:
         self.gone = Gone(base / ".gone")
         nothing: Any = AsyncMock()
         self.runner = nothing
-        self.keeper = Keeper(
+        self.supervisor = Supervisor(
             config,
             disk_quota=nothing,
             registry=self.registry,
@@ -78,7 +78,7 @@ def instance(name: str, *uris: str, disk: int = 60) -> Instance:
 async def rig(tmp_path: Path) -> AsyncIterator[Rig]:
     found = Rig(tmp_path)
     yield found
-    await found.keeper.close(recovered=True)
+    await found.supervisor.close(recovered=True)
     await found.gone.close()
 
 
@@ -90,12 +90,12 @@ async def until(condition: Any) -> None:
 
 async def test_what_crashed_goes_for_a_start_that_has_all_it_needs_and_for_no_other(rig: Rig) -> None:
     crashed = rig.add("a", state=State.CRASHED, released=True, kept_mb=60)
-    rig.keeper.ports.claim([10])
+    rig.supervisor.ports.claim([10])
     with pytest.raises(NoRoomError, match="10 to 10"):
-        rig.keeper.admit(instance("b", "b.example"))
+        rig.supervisor.admit(instance("b", "b.example"))
     await asyncio.sleep(0)
     assert rig.registry.get(crashed.id) is crashed
-    rig.keeper.admit(instance("c"))
+    rig.supervisor.admit(instance("c"))
     await until(lambda: rig.registry.get(crashed.id) is None)
 
 
@@ -112,10 +112,10 @@ async def test_a_stop_waits_for_what_is_done_to_the_files_of_one_that_crashed(
         return weigh(*given)
 
     monkeypatch.setattr(trees, "weigh", slow)
-    settling = rig.keeper.spawn(rig.keeper.crash(crashed, "why"), "crash")
+    settling = rig.supervisor.spawn(rig.supervisor.crash(crashed, "why"), "crash")
     try:
         assert await asyncio.to_thread(begun.wait, 60)
-        stopping = rig.keeper.spawn(rig.keeper.stop(crashed), "stop")
+        stopping = rig.supervisor.spawn(rig.supervisor.stop(crashed), "stop")
         done, _ = await asyncio.wait([stopping], timeout=0.2)
         assert (done, folder.exists()) == (set(), True)
     finally:
@@ -142,9 +142,9 @@ async def test_an_agent_that_ends_breaks_off_what_it_does_to_files(
             raise
 
     monkeypatch.setattr(trees, "weigh", slow)
-    rig.keeper.spawn(rig.keeper.crash(crashed, "why"), "crash")
+    rig.supervisor.spawn(rig.supervisor.crash(crashed, "why"), "crash")
     assert await asyncio.to_thread(begun.wait, 60)
-    await rig.keeper.close(recovered=True)
+    await rig.supervisor.close(recovered=True)
     go_on.set()
     assert await asyncio.to_thread(ended.wait, 60)
     assert folder.exists()
@@ -154,12 +154,12 @@ async def test_an_agent_that_ends_breaks_off_what_it_does_to_files(
 async def test_an_agent_that_could_not_begin_leaves_the_records_as_they_are(tmp_path: Path) -> None:
     before = Rig(tmp_path)
     before.add("a", state=State.RUNNING)
-    await before.keeper.close(recovered=True)
+    await before.supervisor.close(recovered=True)
     records = (tmp_path / "applications.json").read_bytes()
     rig = Rig(tmp_path)
     rig.runner.names.side_effect = UnitError("the system's D-Bus cannot be reached")
     with pytest.raises(UnitError):
-        await rig.keeper.recover()
-    await rig.keeper.close(recovered=False)
+        await rig.supervisor.recover()
+    await rig.supervisor.close(recovered=False)
     assert (tmp_path / "applications.json").read_bytes() == records
     await rig.gone.close()
