@@ -38,7 +38,7 @@ from components.dea.ports.guard import PortGuard
 from components.dea.runtimes import discover
 from components.dea.supervision.reaper import Reaper
 from components.dea.supervision.supervisor import Supervisor
-from components.dea.supervision.task_supervisor import Tasks
+from components.dea.supervision.task_supervisor import TaskSupervisor
 
 INSTANCES = Gauge("ingot_dea_instances", "Instances by state.", ["state"])
 RESERVED = Gauge("ingot_dea_memory_reserved_megabytes", "Memory promised to instances.")
@@ -106,7 +106,7 @@ class Agent:
             meter=self._meter,
         )
         self._reaper = Reaper(self._registry, self._gone, config.crash_keep, self._supervisor.discard)
-        self._tasks = Tasks(
+        self._tasks = TaskSupervisor(
             config,
             supervisor=self._supervisor,
             registry=self._registry,

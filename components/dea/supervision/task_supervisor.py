@@ -33,8 +33,8 @@ _STOPPED = "stopped"
 logger = log.get(__name__)
 
 
-class Tasks:
-    """The runner of tasks.
+class TaskSupervisor:
+    """The supervisor of one-off tasks.
 
     Args:
         config: the DEA's.

@@ -15,7 +15,7 @@ from components.dea.instances.instance import Instance, State, TaskFacts
 from components.dea.instances.registry import Bounds, Registry
 from components.dea.limits.procfs import Process, sample
 from components.dea.ports import readiness
-from components.dea.supervision import task_supervisor as oneoff
+from components.dea.supervision import task_supervisor
 
 HOURS = 5 * 3600.0
 
@@ -60,8 +60,8 @@ def test_a_task_of_an_earlier_release_has_at_most_its_whole_time() -> None:
 
 
 def test_the_machines_own_seconds_only_grow() -> None:
-    first = oneoff._running()
-    assert first <= oneoff._running() < first + 3600
+    first = task_supervisor._running()
+    assert first <= task_supervisor._running() < first + 3600
 
 
 def test_a_crash_is_kept_for_its_time_or_goes() -> None:
