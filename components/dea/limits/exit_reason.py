@@ -11,7 +11,7 @@ from components.common.units import UnitStatus
 _BY_SIGNAL = 128
 
 
-def ending(status: UnitStatus, limits: Limits, file_mb: int, crowded: int | None) -> str:
+def describe(status: UnitStatus, limits: Limits, file_mb: int, crowded: int | None) -> str:
     """Return the reason of a unit's end.
 
     Args:

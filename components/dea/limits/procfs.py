@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from components.common.messages import Limits
-from components.dea.limits.exit_reason import too_many
+from components.dea.limits import exit_reason
 
 _TICKS = os.sysconf("SC_CLK_TCK")
 _PAGE_KB = os.sysconf("SC_PAGE_SIZE") // 1024
@@ -167,4 +167,4 @@ def overcrowded(threads: int, refused: int, limit: int) -> str | None:
         limit: largest number of tasks.
     """
     full = threads >= limit or (refused > 0 and threads >= limit * 9 // 10)
-    return too_many(limit) if full else None
+    return exit_reason.too_many(limit) if full else None

@@ -24,9 +24,9 @@ from components.dea.instances.instance import UNIT_PREFIX, Instance, State, fact
 from components.dea.instances.registry import Registry
 from components.dea.instances.renewal import outdated
 from components.dea.instances.snapshot import Snapshot
+from components.dea.limits import exit_reason
 from components.dea.limits.accounting import Meter
 from components.dea.limits.disk_quota import DiskQuota
-from components.dea.limits.exit_reason import ending
 from components.dea.logs.logbook import LogBook
 from components.dea.ports.readiness import NotReadyError, ready
 from components.dea.runtimes import Runtimes
@@ -337,7 +337,9 @@ class Supervisor:
         if instance.live:
             why = self._verdicts.get(instance.id)
             if why is None:
-                why = ending(status, instance.limits, self._config.file_mb, self.crowded(instance.id))
+                why = exit_reason.describe(
+                    status, instance.limits, self._config.file_mb, self.crowded(instance.id)
+                )
                 if why != status.describe():
                     # A limit that the kernel enforces: its owner finds the message where the agent's own verdicts
                     # are.

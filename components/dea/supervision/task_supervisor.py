@@ -20,7 +20,7 @@ from components.dea.folders.launcher import Launcher
 from components.dea.folders.remains import clear_unknown
 from components.dea.instances.instance import TASK_PREFIX, Instance, State, TaskFacts
 from components.dea.instances.registry import Registry
-from components.dea.limits.exit_reason import ending
+from components.dea.limits import exit_reason
 from components.dea.logs.logbook import LogBook
 from components.dea.supervision.supervisor import Supervisor
 
@@ -211,10 +211,12 @@ class TaskSupervisor:
             why = _too_long(record.task)
         if why is None and status.exit_code is not None and status.result != "oom-kill":
             crowd = self._supervisor.crowded(record.id) if status.exit_code else None
-            said = ending(status, record.limits, self._config.file_mb, crowd)
+            said = exit_reason.describe(status, record.limits, self._config.file_mb, crowd)
             await self._finish(record, status.exit_code, "" if status.exit_code == 0 else said)
             return
-        await self._finish(record, None, why or ending(status, record.limits, self._config.file_mb, None))
+        await self._finish(
+            record, None, why or exit_reason.describe(status, record.limits, self._config.file_mb, None)
+        )
 
     async def _finish(self, record: Instance, exit_status: int | None, detail: str) -> None:
         """Record the result of a task, once, and wind it up."""

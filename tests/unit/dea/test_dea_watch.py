@@ -12,8 +12,8 @@ from components.common.units import UnitState, UnitStatus
 from components.dea.folders.droplet_cache import evicted
 from components.dea.folders.file_server import human, listing, open_inside
 from components.dea.instances.instance import Instance
+from components.dea.limits import exit_reason
 from components.dea.limits.accounting import Meter
-from components.dea.limits.exit_reason import ending
 from components.dea.limits.procfs import (
     Process,
     Usage,
@@ -146,7 +146,7 @@ def test_who_stands_at_the_limit_of_tasks_is_told(threads: int, refused: int, wo
     ],
 )
 def test_ends_are_told_in_words(status: UnitStatus, crowded: int | None, words: str) -> None:
-    assert ending(status, Limits(mem=64), 1024, crowded) == words
+    assert exit_reason.describe(status, Limits(mem=64), 1024, crowded) == words
 
 
 def test_usage_is_added_up_between_samples() -> None:
