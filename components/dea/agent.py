@@ -31,7 +31,7 @@ from components.dea.instances.registry import Bounds, Registry, answers_discover
 from components.dea.instances.snapshot import Snapshot
 from components.dea.limits.accounting import Meter
 from components.dea.limits.disk_quota import DiskQuota
-from components.dea.limits.enforcer import Watch
+from components.dea.limits.enforcer import LimitEnforcer
 from components.dea.logs.logbook import LogBook
 from components.dea.logs.spool import Bounds as LogBounds
 from components.dea.ports.guard import PortGuard
@@ -116,15 +116,15 @@ class Agent:
             announcer=self._announcer,
             logs=self._logs,
         )
-        self._watch = Watch(
+        self._enforcer = LimitEnforcer(
             self._registry, self._runner, config, folder=self._place, end=self._end, meter=self._meter
         )
-        self._supervisor.crowded = self._watch.crowded
+        self._supervisor.crowded = self._enforcer.crowded
         self._guard = PortGuard(self._registry, self._lose)
         self._files = FileServer(
             config.files.host, config.files.port, self._folder, self._logs, self._snapshot.credentials()
         )
-        self._answers = Answers(self._registry, self._announcer, self._watch, self._files)
+        self._answers = Answers(self._registry, self._announcer, self._enforcer, self._files)
         self._register_seconds = config.intervals.register
         self._loops: list[asyncio.Task[None]] = []
         self._recovered = False
@@ -346,7 +346,7 @@ class Agent:
         TO_REMOVE.set(self._gone.waiting)
 
     async def _look(self) -> None:
-        await self._watch.look()
+        await self._enforcer.look()
         await self._reaper.relieve()
 
     async def _say_usage(self) -> None:

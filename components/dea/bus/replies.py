@@ -13,7 +13,7 @@ from components.dea.bus.announcer import VERSION, Announcer
 from components.dea.folders.file_server import FileServer
 from components.dea.instances.instance import Instance, State
 from components.dea.instances.registry import Registry
-from components.dea.limits.enforcer import Watch
+from components.dea.limits.enforcer import LimitEnforcer
 from components.dea.limits.procfs import Usage, controllers
 
 
@@ -23,14 +23,16 @@ class Answers:
     Args:
         registry: the instances.
         announcer: the DEA's id and address.
-        watch: the usage of instances.
+        enforcer: the usage of instances.
         files: the server of their files.
     """
 
-    def __init__(self, registry: Registry, announcer: Announcer, watch: Watch, files: FileServer) -> None:
+    def __init__(
+        self, registry: Registry, announcer: Announcer, enforcer: LimitEnforcer, files: FileServer
+    ) -> None:
         self._registry = registry
         self._announcer = announcer
-        self._watch = watch
+        self._enforcer = enforcer
         self._files = files
         # The limits that the kernel enforces; others are watched only.
         self._hard = [name for name in ("cpu", "memory", "pids") if name in controllers()]
@@ -107,11 +109,11 @@ class Answers:
         return {**shown, "state": "SHUTTING_DOWN"} if self._announcer.leaving else shown
 
     def _usage(self, instance: Instance) -> dict[str, Any]:
-        usage = self._watch.usage(instance.id)
+        usage = self._enforcer.usage(instance.id)
         return {} if usage is None else {"usage": _shown(usage)}
 
     def _used_mb(self) -> float:
-        samples = (self._watch.usage(i.id) for i in self._registry.live())
+        samples = (self._enforcer.usage(i.id) for i in self._registry.live())
         return round(sum(s.mem for s in samples if s is not None) / 1024, 1)
 
     def _by(self, key: Callable[[Instance], str]) -> dict[str, dict[str, float]]:
@@ -122,7 +124,7 @@ class Answers:
                 {"used_memory": 0, "reserved_memory": 0, "used_disk": 0, "used_cpu": 0},
             )
             row["reserved_memory"] += instance.limits.mem * 1024
-            usage = self._watch.usage(instance.id)
+            usage = self._enforcer.usage(instance.id)
             if usage is not None:
                 row["used_memory"] += usage.mem
                 row["used_disk"] += usage.disk

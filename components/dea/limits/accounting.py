@@ -23,7 +23,7 @@ class _Row:
 
 
 class Meter:
-    """A sum of the watch's samples, until it is sent."""
+    """A sum of the enforcer's samples, until it is sent."""
 
     def __init__(self) -> None:
         self._rows: dict[str, _Row] = {}

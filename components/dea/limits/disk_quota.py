@@ -35,7 +35,7 @@ class DiskQuota:
         runner: of the agent's units.
 
     Attributes:
-        hard: whether the kernel refuses writes over an instance's quota; otherwise the watch ends the instance.
+        hard: whether the kernel refuses writes over an instance's quota; otherwise the enforcer ends the instance.
     """
 
     def __init__(self, config: DeaConfig, runner: Runner) -> None:
@@ -78,7 +78,7 @@ class DiskQuota:
                     logger.warning("disk_quota_not_set", reason=str(error), **facts(instance))
 
     async def hold(self, uid: int | None, mb: int) -> None:
-        """Set the quota of a uid, whatever it had before; where the watch does the work, lift it.
+        """Set the quota of a uid, whatever it had before; where the enforcer does the work, lift it.
 
         Raises:
             StartError: the quota cannot be set.

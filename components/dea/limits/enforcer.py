@@ -1,4 +1,4 @@
-"""The watch over the usage of instances and tasks (protocol 4.7), for limits that the kernel does not enforce."""
+"""The enforcer of limits that the kernel does not enforce: it samples the usage of instances and tasks (protocol 4.7)."""
 
 from __future__ import annotations
 
@@ -47,8 +47,8 @@ class _Disk:
     moved: int = 0
 
 
-class Watch:
-    """The watch: it samples all live instances and tasks, and has those ended that exceed a limit.
+class LimitEnforcer:
+    """The enforcer: it samples all live instances and tasks, and has those ended that exceed a limit.
 
     Args:
         registry: the instances.

@@ -80,7 +80,7 @@ class Supervisor:
         self._announcer = announcer
         self._logs = logs
         self._meter = meter
-        # Returns whether an instance met its limit of tasks; set once there is a watch.
+        # Returns whether an instance met its limit of tasks; set once there is an enforcer.
         self.crowded: Callable[[str], int | None] = lambda _instance: None
         self.runtimes = Runtimes({})
         self._holdings = Holdings(config, snapshot)
