@@ -29,7 +29,7 @@ from components.dea.folders.launcher import Launcher
 from components.dea.instances.instance import Instance, State
 from components.dea.instances.registry import Bounds, Registry, answers_discover
 from components.dea.instances.snapshot import Snapshot
-from components.dea.limits.accounting import Meter
+from components.dea.limits.accounting import UsageAccounting
 from components.dea.limits.disk_quota import DiskQuota
 from components.dea.limits.enforcer import LimitEnforcer
 from components.dea.logs.logbook import LogBook
@@ -89,8 +89,8 @@ class Agent:
         kept = LogBounds(config.logs.lines, config.logs.kb * 1024, config.logs.file_mb * 1024 * 1024)
         self._logs = LogBook(base / "lines", kept)
         self._gone = Gone(base / ".gone")
-        self._meter = Meter()
-        self._metered = time.monotonic()
+        self._accounting = UsageAccounting()
+        self._accounted = time.monotonic()
         self._disk_quota = DiskQuota(config, self._runner)
         self._supervisor = Supervisor(
             config,
@@ -103,7 +103,7 @@ class Agent:
             gone=self._gone,
             announcer=self._announcer,
             logs=self._logs,
-            meter=self._meter,
+            accounting=self._accounting,
         )
         self._reaper = Reaper(self._registry, self._gone, config.crash_keep, self._supervisor.discard)
         self._tasks = TaskSupervisor(
@@ -117,7 +117,12 @@ class Agent:
             logs=self._logs,
         )
         self._enforcer = LimitEnforcer(
-            self._registry, self._runner, config, folder=self._place, end=self._end, meter=self._meter
+            self._registry,
+            self._runner,
+            config,
+            folder=self._place,
+            end=self._end,
+            accounting=self._accounting,
         )
         self._supervisor.crowded = self._enforcer.crowded
         self._guard = PortGuard(self._registry, self._lose)
@@ -352,9 +357,9 @@ class Agent:
     async def _say_usage(self) -> None:
         """Publish `ingot.dea.usage`; a sample that cannot be sent is part of the next."""
         now = time.monotonic()
-        if await self._announcer.say_usage(time.time(), now - self._metered, self._meter.samples()):
-            self._meter.reset()
-            self._metered = now
+        if await self._announcer.say_usage(time.time(), now - self._accounted, self._accounting.samples()):
+            self._accounting.reset()
+            self._accounted = now
 
     async def _end(self, instance: Instance, why: str, cut: bool) -> None:
         if instance.task is None:

@@ -22,7 +22,7 @@ class _Row:
     crashed: bool = False
 
 
-class Meter:
+class UsageAccounting:
     """A sum of the enforcer's samples, until it is sent."""
 
     def __init__(self) -> None:

@@ -14,7 +14,7 @@ from components.common.units import Runner
 from components.dea.config import DeaConfig
 from components.dea.instances.instance import Instance
 from components.dea.instances.registry import Registry
-from components.dea.limits.accounting import Meter
+from components.dea.limits.accounting import UsageAccounting
 from components.dea.limits.procfs import (
     Process,
     Usage,
@@ -56,7 +56,7 @@ class LimitEnforcer:
         config: says whether they have uids of their own, and what bounds there are.
         folder: returns an instance's folder.
         end: ends one, with a reason for its owner, and whether its files are too large.
-        meter: sums the usage up.
+        accounting: sums the usage up.
     """
 
     def __init__(
@@ -67,12 +67,12 @@ class LimitEnforcer:
         *,
         folder: Callable[[Instance], Path],
         end: Callable[[Instance, str, bool], Awaitable[None]],
-        meter: Meter,
+        accounting: UsageAccounting,
     ) -> None:
         self._registry = registry
         self._runner = runner
         self._config = config
-        self._folder, self._end, self._meter = folder, end, meter
+        self._folder, self._end, self._accounting = folder, end, accounting
         self._by_uid = config.sandbox == "systemd"
         self._samples: dict[str, Usage] = {}
         self._disks: dict[str, _Disk] = {}
@@ -120,7 +120,7 @@ class LimitEnforcer:
         before = self._samples.get(instance.id)
         usage = sample(own, disk.size, time.time(), time.monotonic(), before)
         self._samples[instance.id] = usage
-        self._meter.note(instance, usage, before)
+        self._accounting.note(instance, usage, before)
         memory = usage.mem
         over = memory > instance.limits.mem * 1024
         if over and await asyncio.to_thread(self._held, own, instance.limits.mem):

@@ -25,7 +25,7 @@ from components.dea.instances.registry import Registry
 from components.dea.instances.renewal import outdated
 from components.dea.instances.snapshot import Snapshot
 from components.dea.limits import exit_reason
-from components.dea.limits.accounting import Meter
+from components.dea.limits.accounting import UsageAccounting
 from components.dea.limits.disk_quota import DiskQuota
 from components.dea.logs.logbook import LogBook
 from components.dea.ports.readiness import NotReadyError, ready
@@ -50,7 +50,7 @@ class Supervisor:
         gone: removes folders.
         announcer: publishes events.
         logs: keeps their output.
-        meter: counts crashes.
+        accounting: counts crashes.
     """
 
     def __init__(
@@ -66,7 +66,7 @@ class Supervisor:
         gone: Gone,
         announcer: Announcer,
         logs: LogBook,
-        meter: Meter,
+        accounting: UsageAccounting,
     ) -> None:
         self._config = config
         self._disk_quota = disk_quota
@@ -79,7 +79,7 @@ class Supervisor:
         self._remains = Remains(gone, config.most_files, config.logs.file_mb)
         self._announcer = announcer
         self._logs = logs
-        self._meter = meter
+        self._accounting = accounting
         # Returns whether an instance met its limit of tasks; set once there is an enforcer.
         self.crowded: Callable[[str], int | None] = lambda _instance: None
         self.runtimes = Runtimes({})
@@ -362,7 +362,7 @@ class Supervisor:
         self.save()
         await self._announcer.unregister(instance)
         CRASHES.inc()
-        self._meter.crashed(instance)
+        self._accounting.crashed(instance)
         if was_starting:
             STARTS.labels("failed").inc()
         logger.warning("instance_crashed", reason=detail, **facts(instance))

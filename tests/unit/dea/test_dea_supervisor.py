@@ -22,7 +22,7 @@ from components.dea.folders.launcher import Launcher
 from components.dea.instances.instance import Instance, State
 from components.dea.instances.registry import Bounds, Registry
 from components.dea.instances.snapshot import Snapshot
-from components.dea.limits.accounting import Meter
+from components.dea.limits.accounting import UsageAccounting
 from components.dea.supervision.supervisor import Supervisor
 
 
@@ -55,7 +55,7 @@ class Rig:
             gone=self.gone,
             announcer=nothing,
             logs=nothing,
-            meter=Meter(),
+            accounting=UsageAccounting(),
         )
 
     def add(self, name: str, **more: Any) -> Instance:

@@ -13,7 +13,7 @@ from components.dea.folders.droplet_cache import evicted
 from components.dea.folders.file_server import human, listing, open_inside
 from components.dea.instances.instance import Instance
 from components.dea.limits import exit_reason
-from components.dea.limits.accounting import Meter
+from components.dea.limits.accounting import UsageAccounting
 from components.dea.limits.procfs import (
     Process,
     Usage,
@@ -150,18 +150,18 @@ def test_ends_are_told_in_words(status: UnitStatus, crowded: int | None, words: 
 
 
 def test_usage_is_added_up_between_samples() -> None:
-    meter = Meter()
+    accounting = UsageAccounting()
     message = DeaStart(droplet=7, name="a", version="v", limits=Limits(mem=64))
     one = Instance.of(message, "a" * 32, 0)
     first = Usage(100.0, 0, 10 * 1024, 0, 5 * TICKS)
-    meter.note(one, first, None)
-    meter.note(one, Usage(102.0, 50, 20 * 1024, 0, 6 * TICKS), first)
-    (found,) = meter.samples()
+    accounting.note(one, first, None)
+    accounting.note(one, Usage(102.0, 50, 20 * 1024, 0, 6 * TICKS), first)
+    (found,) = accounting.samples()
     assert (found.droplet, found.reserved, found.used, found.cpu, found.restarted) == (7, 64, 15, 1.0, False)
-    meter.reset()
-    assert meter.samples() == []
-    meter.crashed(one)
-    assert [(s.used, s.restarted) for s in meter.samples()] == [(0.0, True)]
+    accounting.reset()
+    assert accounting.samples() == []
+    accounting.crashed(one)
+    assert [(s.used, s.restarted) for s in accounting.samples()] == [(0.0, True)]
 
 
 def test_the_longest_unused_goes_first() -> None:
