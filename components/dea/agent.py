@@ -21,7 +21,7 @@ from components.common.messages import DeaDiscover, DeaStart, DeaStop, DeaUpdate
 from components.common.operation_messages import TaskRef, TaskReply, TaskStart
 from components.common.units import ProcessRunner, Runner, SystemdRunner
 from components.dea.bus.announcer import EVACUATED, Announcer
-from components.dea.bus.replies import Answers
+from components.dea.bus.replies import Replies
 from components.dea.config import DeaConfig
 from components.dea.folders.droplet_cache import Droplets
 from components.dea.folders.file_server import FileServer
@@ -129,7 +129,7 @@ class Agent:
         self._files = FileServer(
             config.files.host, config.files.port, self._folder, self._logs, self._snapshot.credentials()
         )
-        self._answers = Answers(self._registry, self._announcer, self._enforcer, self._files)
+        self._replies = Replies(self._registry, self._announcer, self._enforcer, self._files)
         self._register_seconds = config.intervals.register
         self._loops: list[asyncio.Task[None]] = []
         self._recovered = False
@@ -191,7 +191,7 @@ class Agent:
     def varz(self) -> dict[str, object]:
         """Return the facts of protocol 3.5."""
         return {
-            **self._answers.varz(),
+            **self._replies.varz(),
             "disk_quota": "hard" if self._disk_quota.hard else "watched",
             "disk_full": self._registry.disk_full or None,
             "state_unsaved": self._snapshot.problem,
@@ -206,9 +206,9 @@ class Agent:
         bus.subscribe("dea.stop", DeaStop, self._on_stop)
         bus.subscribe("dea.update", DeaUpdate, self._on_update)
         bus.subscribe("dea.discover", DeaDiscover, self._on_discover)
-        bus.subscribe("dea.find.droplet", FindDroplet, self._answers.on_find)
-        bus.subscribe("dea.status", None, self._answers.on_status)
-        bus.subscribe("droplet.status", None, self._answers.on_droplet_status)
+        bus.subscribe("dea.find.droplet", FindDroplet, self._replies.on_find)
+        bus.subscribe("dea.status", None, self._replies.on_status)
+        bus.subscribe("droplet.status", None, self._replies.on_droplet_status)
         bus.subscribe("dea.locate", None, self._on_locate)
         bus.subscribe("healthmanager.start", None, self._on_health_manager)
         bus.subscribe("router.start", RouterHello, self._on_router)
@@ -285,7 +285,7 @@ class Agent:
         if reply.error is not None:
             return reply
         return msgspec.structs.replace(
-            reply, log_uri=self._answers.log_uri(reply.task), credentials=self._files.credentials
+            reply, log_uri=self._replies.log_uri(reply.task), credentials=self._files.credentials
         )
 
     async def _on_locate(self, _message: Incoming[object]) -> None:

@@ -17,7 +17,7 @@ from components.dea.limits.enforcer import LimitEnforcer
 from components.dea.limits.procfs import Usage, controllers
 
 
-class Answers:
+class Replies:
     """The handlers of a DEA's questions.
 
     Args:

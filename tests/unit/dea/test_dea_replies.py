@@ -9,7 +9,7 @@ import pytest
 
 from components.common.bus import Bus, Incoming
 from components.dea.bus.announcer import Announcer
-from components.dea.bus.replies import Answers
+from components.dea.bus.replies import Replies
 from components.dea.instances.registry import Bounds, Registry
 
 
@@ -33,10 +33,10 @@ async def test_a_dea_that_takes_nothing_more_says_so(flag: str, state: str | Non
     announcer = Announcer(bus, "0-a", "10.0.0.5", registry, zone="z", interval=1.0, index=0)
     if flag:
         setattr(announcer, flag, True)
-    answers = Answers(registry, announcer, cast("Any", None), cast("Any", SimpleNamespace(port=12345)))
-    await answers.on_status(Incoming(bus, "dea.status", None, "_INBOX.x"))
+    replies = Replies(registry, announcer, cast("Any", None), cast("Any", SimpleNamespace(port=12345)))
+    await replies.on_status(Incoming(bus, "dea.status", None, "_INBOX.x"))
     await announcer.say_advertise()
     (subject, hello), *advertised = heard.said
     assert (subject, hello.state) == ("_INBOX.x", state)
     assert [name for name, _ in advertised] == ([] if state else ["dea.advertise"])
-    assert answers.varz().get("state") == state
+    assert replies.varz().get("state") == state
