@@ -147,7 +147,7 @@ class Launcher:
             stderr=directory / "logs" / _STDERR,
         )
 
-    def complain(self, instance: Instance, lines: list[str]) -> None:
+    def append_error_log(self, instance: Instance, lines: list[str]) -> None:
         """Append lines to an instance's `logs/err.log`, which the application controls: follow no link. Blocks."""
         with contextlib.suppress(OSError), contextlib.ExitStack() as handles:
             handle = os.open(self.directory(instance), os.O_DIRECTORY | os.O_NOFOLLOW)

@@ -84,7 +84,7 @@ class Remains:
             self._cut(folder)
             weight = trees.weigh(folder, self._most, self._wanted)
         if uid is not None:
-            trees.seize(folder, 0, self._most, self._wanted)
+            trees.reclaim_ownership(folder, 0, self._most, self._wanted)
         return weight.size
 
     def _wanted(self) -> bool:

@@ -163,7 +163,7 @@ class Supervisor:
             self._cut.add(instance.id)
         logger.warning("instance_ended", reason=why, **facts(instance))
         await asyncio.to_thread(
-            self._launcher.complain, instance, [f"FATAL: {why}", "FATAL: the instance is stopped"]
+            self._launcher.append_error_log, instance, [f"FATAL: {why}", "FATAL: the instance is stopped"]
         )
         try:
             await self._runner.kill(instance.unit)
@@ -343,7 +343,7 @@ class Supervisor:
                 if why != status.describe():
                     # A limit that the kernel enforces: its owner finds the message where the agent's own verdicts
                     # are.
-                    await asyncio.to_thread(self._launcher.complain, instance, [f"FATAL: {why}"])
+                    await asyncio.to_thread(self._launcher.append_error_log, instance, [f"FATAL: {why}"])
             await self.crash(instance, why)
 
     async def crash(self, instance: Instance, detail: str, *, verdict: bool = False) -> None:
@@ -367,7 +367,7 @@ class Supervisor:
             STARTS.labels("failed").inc()
         logger.warning("instance_crashed", reason=detail, **facts(instance))
         if verdict:
-            await asyncio.to_thread(self._launcher.complain, instance, [f"FATAL: {detail}"])
+            await asyncio.to_thread(self._launcher.append_error_log, instance, [f"FATAL: {detail}"])
         await self._announcer.exited(instance, CRASHED)
         await self._settle(instance)
 

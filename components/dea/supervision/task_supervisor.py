@@ -110,7 +110,7 @@ class TaskSupervisor:
             return
         self._verdicts[record.id] = why
         logger.warning("task_over_limit", task=record.id, app=record.droplet, reason=why)
-        await asyncio.to_thread(self._launcher.complain, record, [f"FATAL: {why}"])
+        await asyncio.to_thread(self._launcher.append_error_log, record, [f"FATAL: {why}"])
         try:
             await self._runner.kill(record.unit)
         except UnitError:

@@ -207,19 +207,19 @@ class TestLauncher:
     def test_complaints_follow_no_link(self, launcher: Launcher, tmp_path: Path) -> None:
         record = self.prepare(launcher, tmp_path, "/x", droplet())
         log = launcher.directory(record) / "logs/err.log"
-        launcher.complain(record, ["FATAL: a", "FATAL: b"])
+        launcher.append_error_log(record, ["FATAL: a", "FATAL: b"])
         assert log.read_text() == "FATAL: a\nFATAL: b\n"
         victim = tmp_path / "victim"
         victim.write_text("")
         log.unlink()
         log.symlink_to(victim)
-        launcher.complain(record, ["FATAL"])
+        launcher.append_error_log(record, ["FATAL"])
         log.unlink()
         log.hardlink_to(victim)
-        launcher.complain(record, ["FATAL"])
+        launcher.append_error_log(record, ["FATAL"])
         log.unlink()
         os.mkfifo(log)
-        launcher.complain(record, ["FATAL"])
+        launcher.append_error_log(record, ["FATAL"])
         assert victim.read_text() == ""
 
     @pytest.mark.root
@@ -231,5 +231,5 @@ class TestLauncher:
         folder = launcher.directory(record)
         every = [folder, *folder.rglob("*")]
         assert {path.lstat().st_uid for path in every} == {50000}
-        trees.seize(folder, 0, 1000)
+        trees.reclaim_ownership(folder, 0, 1000)
         assert {path.lstat().st_uid for path in every} == {0}
