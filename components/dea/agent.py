@@ -18,8 +18,9 @@ from components.common.errors import IngotError
 from components.common.gone import Gone
 from components.common.identity import Identity
 from components.common.messages import DeaDiscover, DeaStart, DeaStop, DeaUpdate, FindDroplet, RouterHello
-from components.common.operation_messages import TaskRef, TaskReply, TaskStart
+from components.common.operation_messages import TaskRef, TaskStart
 from components.common.units import ProcessRunner, Runner, SystemdRunner
+from components.dea.agent_state import AgentState
 from components.dea.bus.announcer import EVACUATED, Announcer
 from components.dea.bus.replies import Replies
 from components.dea.config import DeaConfig
@@ -73,10 +74,10 @@ class Agent:
         base.mkdir(mode=0o711, parents=True, exist_ok=True)
         self._runner = _runner(config)
         self._registry = Registry(Bounds(config.memory_mb, config.disk_mb, config.max_instances))
+        self._state = AgentState(identity.uuid, config.address)
         self._announcer = Announcer(
             bus,
-            identity.uuid,
-            config.address,
+            self._state,
             self._registry,
             zone=config.zone,
             interval=config.intervals.beat,
@@ -94,6 +95,7 @@ class Agent:
         self._disk_quota = DiskQuota(config, self._runner)
         self._supervisor = Supervisor(
             config,
+            state=self._state,
             disk_quota=self._disk_quota,
             registry=self._registry,
             runner=self._runner,
@@ -108,6 +110,7 @@ class Agent:
         self._reaper = Reaper(self._registry, self._gone, config.crash_keep, self._supervisor.discard)
         self._tasks = TaskSupervisor(
             config,
+            state=self._state,
             supervisor=self._supervisor,
             registry=self._registry,
             runner=self._runner,
@@ -126,10 +129,9 @@ class Agent:
         )
         self._supervisor.crowded = self._enforcer.crowded
         self._guard = PortGuard(self._registry, self._lose)
-        self._files = FileServer(
-            config.files.host, config.files.port, self._folder, self._logs, self._snapshot.credentials()
-        )
-        self._replies = Replies(self._registry, self._announcer, self._enforcer, self._files)
+        credentials = self._snapshot.credentials()
+        self._files = FileServer(config.files.host, config.files.port, self._folder, self._logs, credentials)
+        self._replies = Replies(self._registry, self._state, self._enforcer, credentials)
         self._register_seconds = config.intervals.register
         self._loops: list[asyncio.Task[None]] = []
         self._recovered = False
@@ -137,10 +139,8 @@ class Agent:
 
     async def start(self) -> None:
         """Find the runtimes, recover the instances, and begin to serve files and to send beats."""
-        self._supervisor.runtimes = await discover(self._config.runtimes)
-        self._announcer.runtimes = self._supervisor.runtimes.names
-        self._announcer.runtime_versions = self._supervisor.runtimes.versions
-        self._announcer.evacuating = self._snapshot.evacuating
+        self._state.runtimes = await discover(self._config.runtimes)
+        self._state.evacuating = self._snapshot.evacuating
         await self._supervisor.recover()
         await self._tasks.recover()
         await self._disk_quota.begin({i.uid for i in self._registry})
@@ -149,7 +149,7 @@ class Agent:
         self._gone.start()
         self._recovered = True
         await self._files.start()
-        self._announcer.files_port = self._files.port
+        self._state.files_port = self._files.port
         for number, evacuating in _SIGNALS.items():
             asyncio.get_running_loop().add_signal_handler(number, self._evacuate_on_signal, evacuating)
         every = self._config.intervals
@@ -170,7 +170,7 @@ class Agent:
 
     async def stop(self) -> None:
         """Stop the agent; the instances go on."""
-        self._announcer.stopping = True
+        self._state.stopping = True
         await self._announcer.say_beat()
         await tasks.end(self._loops)
         with contextlib.suppress(RuntimeError):
@@ -200,7 +200,7 @@ class Agent:
         }
 
     def _subscribe(self) -> None:
-        bus, dea = self._bus, self._announcer.dea
+        bus, dea = self._bus, self._state.dea
         bus.on_connect(self._connected)
         bus.subscribe(f"dea.{dea}.start", DeaStart, self._on_start)
         bus.subscribe("dea.stop", DeaStop, self._on_stop)
@@ -227,15 +227,14 @@ class Agent:
         await say.register_all()
         await say.exited_untold()
         await self._tasks.tell_untold()
-        if say.evacuating:
+        if self._state.evacuating:
             await self._tell_evacuation()
         with contextlib.suppress(IngotError):
             # No answer means that there is no router, or one of 2011, which asks by itself.
             self._heed(await self._bus.request("router.greet", None, RouterHello, _GREET_SECONDS))
 
     async def _on_start(self, message: Incoming[DeaStart]) -> None:
-        if self._announcer.leaving:
-            why = "this DEA evacuates" if self._announcer.evacuating else "this agent is about to end"
+        if (why := self._state.refusal()) is not None:
             logger.warning("start_refused", app=message.body.droplet, reason=why)
         elif self._supervisor.start(message.body) is not None:
             await self._announcer.say_advertise()
@@ -263,8 +262,8 @@ class Agent:
         self._supervisor.save()
 
     async def _on_discover(self, message: Incoming[DeaDiscover]) -> None:
-        say = self._announcer
-        if say.leaving or not answers_discover(message.body, self._registry, say.runtimes):
+        runtimes = self._state.runtimes.names
+        if self._state.leaving or not answers_discover(message.body, self._registry, runtimes):
             return
 
         async def answer() -> None:
@@ -275,18 +274,11 @@ class Agent:
 
     async def _on_task(self, message: Incoming[TaskStart]) -> None:
         reply = self._tasks.start(message.body)
-        await message.respond(self._with_log(reply))
+        await message.respond(self._replies.with_log(reply))
 
     async def _on_task_stop(self, message: Incoming[TaskRef]) -> None:
         reply = await self._tasks.stop(message.body.task)
-        await message.respond(self._with_log(reply))
-
-    def _with_log(self, reply: TaskReply) -> TaskReply:
-        if reply.error is not None:
-            return reply
-        return msgspec.structs.replace(
-            reply, log_uri=self._replies.log_uri(reply.task), credentials=self._files.credentials
-        )
+        await message.respond(self._replies.with_log(reply))
 
     async def _on_locate(self, _message: Incoming[object]) -> None:
         await self._announcer.say_advertise()
@@ -320,11 +312,11 @@ class Agent:
 
     async def _evacuate(self, evacuating: bool) -> None:
         """Take no more instances, and ask for successors of those here on other DEAs; they are stopped on request."""
-        if evacuating != self._announcer.evacuating:
+        if evacuating != self._state.evacuating:
             logger.info(
                 "evacuating" if evacuating else "evacuation_over", instances=len(self._registry.live())
             )
-        self._announcer.evacuating = evacuating
+        self._state.evacuating = evacuating
         self._snapshot.evacuating = evacuating
         # The beat goes first, so that a subscriber that hears of the exits knows the reason already.
         await self._announcer.say_beat()

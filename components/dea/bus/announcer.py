@@ -9,9 +9,9 @@ from components.common.bus import Bus
 from components.common.messages import DeaBeat, DeaHello, DropletExited, Heartbeat
 from components.common.operation_messages import DeaUsage, TaskEnded, UsageSample
 from components.common.version import release
+from components.dea.agent_state import AgentState
 from components.dea.instances.instance import Instance, State
 from components.dea.instances.registry import Registry
-from components.dea.instances.renewal import Renewal
 
 # Protocol 2.4: the reasons for an exit on request, and for one that was not requested.
 STOPPED, CRASHED, EVACUATED = "STOPPED", "CRASHED", "DEA_EVACUATION"
@@ -25,8 +25,7 @@ class Announcer:
 
     Args:
         bus: the component's own.
-        dea: the DEA's id.
-        address: the machine's.
+        state: the agent's.
         registry: the instances.
         zone: the machine's.
         interval: seconds between beats.
@@ -34,49 +33,40 @@ class Announcer:
     """
 
     def __init__(
-        self, bus: Bus, dea: str, address: str, registry: Registry, *, zone: str, interval: float, index: int
+        self, bus: Bus, state: AgentState, registry: Registry, *, zone: str, interval: float, index: int
     ) -> None:
         self._bus = bus
-        self.dea, self.address = dea, address
+        self._state = state
         self._registry = registry
         self._zone, self._interval, self._index = zone, interval, index
         self._host = socket.gethostname()
         self._release = release()
-        self.runtimes: list[str] = []
-        self.runtime_versions: dict[str, str] = {}
-        self.evacuating = False
-        self.stopping = False
-        self.renewal = Renewal()
-        self.files_port = 0
-
-    @property
-    def leaving(self) -> bool:
-        """Whether nothing more is taken: the DEA evacuates, or its agent ends."""
-        return self.evacuating or self.stopping
 
     def beat(self) -> DeaBeat:
         """Return `ingot.dea.beat`."""
         return DeaBeat(
-            id=self.dea,
-            address=self.address,
+            id=self._state.dea,
+            address=self._state.address,
             capacity=self._registry.capacity(),
             interval=self._interval,
             zone=self._zone,
-            evacuating=self.evacuating,
-            stopping=self.stopping,
-            runtimes=self.runtimes,
-            runtime_versions=self.runtime_versions,
+            evacuating=self._state.evacuating,
+            stopping=self._state.stopping,
+            runtimes=self._state.runtimes.names,
+            runtime_versions=self._state.runtimes.versions,
             droplets=self._registry.counts(),
             index=self._index,
             host=self._host,
             release=self._release,
             tasks=[i.id for i in self._registry.tasks() if not i.told],
-            leaving=self.renewal.turn({i.id for i in self._registry.live()}, time.monotonic()),
+            leaving=self._state.renewal.turn({i.id for i in self._registry.live()}, time.monotonic()),
         )
 
     def hello(self) -> DeaHello:
         """Return `dea.start`."""
-        return DeaHello(id=self.dea, ip=self.address, port=self.files_port, version=VERSION)
+        return DeaHello(
+            id=self._state.dea, ip=self._state.address, port=self._state.files_port, version=VERSION
+        )
 
     async def say_beat(self) -> None:
         """Publish `ingot.dea.beat`: every interval, full or empty."""
@@ -90,7 +80,9 @@ class Announcer:
         """Publish `dea.heartbeat` for all instances or one; nothing where there is none."""
         chosen = self._registry.in_state(*_BEATING) if only is None else [only]
         if chosen:
-            await self._bus.publish("dea.heartbeat", Heartbeat([i.entry() for i in chosen], dea=self.dea))
+            await self._bus.publish(
+                "dea.heartbeat", Heartbeat([i.entry() for i in chosen], dea=self._state.dea)
+            )
 
     async def say_advertise(self) -> None:
         """Publish `dea.advertise`, only while instances are taken and there is room for one."""
@@ -100,21 +92,22 @@ class Announcer:
             free > 0
             and not self._registry.disk_full
             and now.instances < now.max_instances
-            and not self.leaving
+            and not self._state.leaving
         ):
             await self._bus.publish(
-                "dea.advertise", {"id": self.dea, "available_memory": free, "runtimes": self.runtimes}
+                "dea.advertise",
+                {"id": self._state.dea, "available_memory": free, "runtimes": self._state.runtimes.names},
             )
 
     async def register(self, instance: Instance, uris: list[str] | None = None) -> None:
         """Publish `router.register` for an instance's routes, or some of them."""
-        route = instance.route(self.dea, self.address, uris)
+        route = instance.route(self._state.dea, self._state.address, uris)
         if route is not None:
             await self._bus.publish("router.register", route)
 
     async def unregister(self, instance: Instance, uris: list[str] | None = None) -> None:
         """Publish `router.unregister` for an instance's routes, or some of them."""
-        route = instance.route(self.dea, self.address, uris)
+        route = instance.route(self._state.dea, self._state.address, uris)
         if route is not None:
             await self._bus.publish("router.unregister", route)
 
@@ -152,7 +145,7 @@ class Announcer:
 
     async def say_usage(self, at: float, seconds: float, samples: list[UsageSample]) -> bool:
         """Publish `ingot.dea.usage`; return False where there is no bus."""
-        usage = DeaUsage(dea=self.dea, at=int(at), seconds=round(seconds, 1), samples=samples)
+        usage = DeaUsage(dea=self._state.dea, at=int(at), seconds=round(seconds, 1), samples=samples)
         return await self._bus.publish("ingot.dea.usage", usage)
 
     async def exited_untold(self) -> None:

@@ -7,10 +7,13 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+import msgspec
+
 from components.common.bus import Incoming
 from components.common.messages import DeaHello, FindDroplet, FoundDroplet
-from components.dea.bus.announcer import VERSION, Announcer
-from components.dea.folders.file_server import FileServer
+from components.common.operation_messages import TaskReply
+from components.dea.agent_state import AgentState
+from components.dea.bus.announcer import VERSION
 from components.dea.instances.instance import Instance, State
 from components.dea.instances.registry import Registry
 from components.dea.limits.enforcer import LimitEnforcer
@@ -22,18 +25,18 @@ class Replies:
 
     Args:
         registry: the instances.
-        announcer: the DEA's id and address.
+        state: the agent's.
         enforcer: the usage of instances.
-        files: the server of their files.
+        credentials: user and password of the file server.
     """
 
     def __init__(
-        self, registry: Registry, announcer: Announcer, enforcer: LimitEnforcer, files: FileServer
+        self, registry: Registry, state: AgentState, enforcer: LimitEnforcer, credentials: list[str]
     ) -> None:
         self._registry = registry
-        self._announcer = announcer
+        self._state = state
         self._enforcer = enforcer
-        self._files = files
+        self._credentials = credentials
         # The limits that the kernel enforces; others are watched only.
         self._hard = [name for name in ("cpu", "memory", "pids") if name in controllers()]
 
@@ -43,15 +46,15 @@ class Replies:
             with_stats = message.body.include_stats and instance.state is State.RUNNING
             await message.respond(
                 FoundDroplet(
-                    dea=self._announcer.dea,
+                    dea=self._state.dea,
                     version=instance.version,
                     droplet=instance.droplet,
                     instance=instance.id,
                     index=instance.index,
                     state=instance.state,
                     state_timestamp=instance.state_timestamp,
-                    file_uri=f"http://{self._announcer.address}:{self._files.port}/droplets/",
-                    credentials=self._files.credentials,
+                    file_uri=f"http://{self._state.address}:{self._state.files_port}/droplets/",
+                    credentials=self._credentials,
                     staged=instance.staged,
                     log_uri=self.log_uri(instance.id),
                     stats=self.stats(instance) if with_stats else None,
@@ -63,31 +66,37 @@ class Replies:
         now = self._registry.capacity()
         await message.respond(
             DeaHello(
-                id=self._announcer.dea,
-                ip=self._announcer.address,
-                port=self._files.port,
+                id=self._state.dea,
+                ip=self._state.address,
+                port=self._state.files_port,
                 version=VERSION,
                 max_memory=now.memory,
                 reserved_memory=now.memory_reserved,
                 used_memory=self._used_mb(),
                 num_clients=now.instances,
-                state="SHUTTING_DOWN" if self._announcer.leaving else None,
+                state="SHUTTING_DOWN" if self._state.leaving else None,
             )
         )
 
     async def on_droplet_status(self, message: Incoming[object]) -> None:
         """Answer `droplet.status` for each live instance."""
         for instance in self._registry.live():
-            facts = instance.facts(self._announcer.address, time.time())
+            facts = instance.facts(self._state.address, time.time())
             await message.respond({**facts, **self._usage(instance)})
 
     def log_uri(self, name: str) -> str:
         """Return the address of the numbered lines of an instance or a task."""
-        return f"http://{self._announcer.address}:{self._files.port}/logs/{name}"
+        return f"http://{self._state.address}:{self._state.files_port}/logs/{name}"
+
+    def with_log(self, reply: TaskReply) -> TaskReply:
+        """Return a reply about a task, with the address of its log where the task is here."""
+        if reply.error is not None:
+            return reply
+        return msgspec.structs.replace(reply, log_uri=self.log_uri(reply.task), credentials=self._credentials)
 
     def stats(self, instance: Instance) -> dict[str, Any]:
         """Return the statistics of protocol 1.10; `usage` is missing until the first sample."""
-        facts = instance.facts(self._announcer.address, time.time())
+        facts = instance.facts(self._state.address, time.time())
         return {**facts, "cores": os.cpu_count() or 1, **self._usage(instance)}
 
     def varz(self) -> dict[str, object]:
@@ -103,10 +112,10 @@ class Replies:
             "running_apps": len(self._registry.in_state(State.RUNNING)),
             "frameworks": self._by(lambda i: i.framework),
             "runtimes": self._by(lambda i: i.runtime),
-            "evacuating": self._announcer.evacuating,
-            "old_units": self._announcer.renewal.left({i.id for i in self._registry.live()}),
+            "evacuating": self._state.evacuating,
+            "old_units": self._state.renewal.left({i.id for i in self._registry.live()}),
         }
-        return {**shown, "state": "SHUTTING_DOWN"} if self._announcer.leaving else shown
+        return {**shown, "state": "SHUTTING_DOWN"} if self._state.leaving else shown
 
     def _usage(self, instance: Instance) -> dict[str, Any]:
         usage = self._enforcer.usage(instance.id)

@@ -59,7 +59,7 @@ class FileServer:
         self._host, self.port = host, port
         self._find = find
         self._logs = logs
-        self.credentials = credentials
+        self._credentials = credentials
         self._runner: web.AppRunner | None = None
 
     async def start(self) -> None:
@@ -91,7 +91,7 @@ class FileServer:
 
     def _guarded(self, handler: _Handler) -> _Handler:
         async def guard(request: web.Request) -> web.StreamResponse:
-            if not authorised(request.headers.get("Authorization"), *self.credentials):
+            if not authorised(request.headers.get("Authorization"), *self._credentials):
                 headers = {"WWW-Authenticate": 'Basic realm="ingot"'}
                 return web.Response(status=401, headers=headers, text="denied\n")
             return await handler(request)

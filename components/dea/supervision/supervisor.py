@@ -13,6 +13,7 @@ from components.common.gone import Gone
 from components.common.identity import new_id
 from components.common.messages import DeaStart
 from components.common.units import Runner, UnitError, UnitState, UnitStatus
+from components.dea.agent_state import AgentState
 from components.dea.bus.announcer import CRASHED, STOPPED, Announcer
 from components.dea.config import DeaConfig
 from components.dea.errors import NoRoomError, StartError
@@ -29,7 +30,6 @@ from components.dea.limits.accounting import UsageAccounting
 from components.dea.limits.disk_quota import DiskQuota
 from components.dea.logs.logbook import LogBook
 from components.dea.ports.readiness import NotReadyError, ready
-from components.dea.runtimes import Runtimes
 from components.dea.supervision.environment import environment
 from components.dea.supervision.metrics import CRASHES, START_SECONDS, STARTS, refused
 
@@ -42,6 +42,7 @@ class Supervisor:
 
     Args:
         config: the DEA's.
+        state: the agent's.
         registry: their records.
         runner: runs their units.
         launcher: makes their folders.
@@ -57,6 +58,7 @@ class Supervisor:
         self,
         config: DeaConfig,
         *,
+        state: AgentState,
         disk_quota: DiskQuota,
         registry: Registry,
         runner: Runner,
@@ -69,6 +71,7 @@ class Supervisor:
         accounting: UsageAccounting,
     ) -> None:
         self._config = config
+        self._state = state
         self._disk_quota = disk_quota
         self._registry = registry
         self._runner = runner
@@ -82,7 +85,6 @@ class Supervisor:
         self._accounting = accounting
         # Returns whether an instance met its limit of tasks; set once there is an enforcer.
         self.crowded: Callable[[str], int | None] = lambda _instance: None
-        self.runtimes = Runtimes({})
         self._holdings = Holdings(config, snapshot)
         # For other parts: the agent lets time pass for ports, and tasks end by themselves.
         self.ports, self.give_back = self._holdings.ports, self._holdings.give_back
@@ -98,7 +100,7 @@ class Supervisor:
         if not (message.sha1 and (message.executableFile or message.executableUri)):
             refused(message, "the message names no droplet")
             return None
-        if not self.runtimes.offers(message.runtime):
+        if not self._state.runtimes.offers(message.runtime):
             refused(message, f"the runtime {message.runtime} is not on this machine")
             return None
         instance = Instance.of(message, new_id(), time.time())
@@ -215,7 +217,7 @@ class Supervisor:
         if self._snapshot.problem is not None:
             self.save()
             self._holdings.save()
-            self._snapshot.evacuating = self._announcer.evacuating
+            self._snapshot.evacuating = self._state.evacuating
 
     def spawn(self, work: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
         """Run a coroutine in the background; its exceptions are logged."""
@@ -252,7 +254,7 @@ class Supervisor:
             old = outdated(instance, status)
             logger.info("instance_adopted", old_unit=old, **facts(instance))
             if old:
-                self._announcer.renewal.add(instance.id)
+                self._state.renewal.add(instance.id)
             if instance.state is State.STARTING:
                 self._starting[instance.id] = self.spawn(self._run(instance), f"start-{instance.id}")
             else:
@@ -291,20 +293,20 @@ class Supervisor:
         if instance.state is not State.STARTING:
             return False
         await self._disk_quota.hold(instance.uid, instance.limits.disk)
-        runtime = self.runtimes.find(message.runtime)
+        runtime = self._state.runtimes.find(message.runtime)
         await asyncio.to_thread(launcher.prepare, instance, droplet, runtime.executable if runtime else None)
         await self._logs.follow(instance.id, launcher.directory(instance), instance.uid)
         return instance.state is State.STARTING
 
     def variables(self, instance: Instance, message: DeaStart, launcher: Launcher) -> dict[str, str]:
         """Return the whole environment of an instance or a task."""
-        runtime = self.runtimes.find(message.runtime)
+        runtime = self._state.runtimes.find(message.runtime)
         return environment(
             message,
             instance,
             launcher.directory(instance),
             address=self._config.address,
-            dea=self._announcer.dea,
+            dea=self._state.dea,
             path=self._config.path,
             temporary=launcher.temporary(instance),
             runtime=runtime.environment if runtime else {},

@@ -13,6 +13,7 @@ from components.common.errors import IngotError
 from components.common.gone import Gone
 from components.common.operation_messages import TaskEnded, TaskReply, TaskStart
 from components.common.units import Runner, UnitError, UnitState, UnitStatus
+from components.dea.agent_state import AgentState
 from components.dea.bus.announcer import Announcer
 from components.dea.config import DeaConfig
 from components.dea.errors import NoRoomError, StartError
@@ -38,6 +39,7 @@ class TaskSupervisor:
 
     Args:
         config: the DEA's.
+        state: the agent's.
         supervisor: reserves, prepares and cleans up as for instances.
         registry: their records, beside those of instances.
         runner: runs their units.
@@ -51,6 +53,7 @@ class TaskSupervisor:
         self,
         config: DeaConfig,
         *,
+        state: AgentState,
         supervisor: Supervisor,
         registry: Registry,
         runner: Runner,
@@ -60,6 +63,7 @@ class TaskSupervisor:
         logs: LogBook,
     ) -> None:
         self._config = config
+        self._state = state
         self._supervisor = supervisor
         self._registry = registry
         self._runner = runner
@@ -144,13 +148,13 @@ class TaskSupervisor:
         start = message.start
         if not _ID.fullmatch(message.task) or known is not None:
             return "its id cannot be one of a task"
-        if self._announcer.leaving:
-            return "this DEA evacuates" if self._announcer.evacuating else "this DEA's agent is about to end"
+        if (leaving := self._state.refusal()) is not None:
+            return leaving
         if message.timeout <= 0 or not message.command.strip() or "\0" in message.command:
             return "it has no command, or no time"
         if not (start.sha1 and (start.executableFile or start.executableUri)):
             return "the message names no droplet"
-        if not self._supervisor.runtimes.offers(start.runtime):
+        if not self._state.runtimes.offers(start.runtime):
             return f"the runtime {start.runtime} is not on this machine"
         return None
 
@@ -228,7 +232,7 @@ class TaskSupervisor:
         await self._logs.finish(record.id)
         record.task.ended = TaskEnded(
             task=record.id,
-            dea=self._announcer.dea,
+            dea=self._state.dea,
             exit_status=exit_status,
             detail=detail,
             tail=self._logs.tail(record.id, _TAIL_BYTES),

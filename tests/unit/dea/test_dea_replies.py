@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
 
 from components.common.bus import Bus, Incoming
+from components.dea.agent_state import AgentState
 from components.dea.bus.announcer import Announcer
 from components.dea.bus.replies import Replies
 from components.dea.instances.registry import Bounds, Registry
@@ -30,10 +30,11 @@ class Heard:
 async def test_a_dea_that_takes_nothing_more_says_so(flag: str, state: str | None) -> None:
     heard = Heard()
     bus, registry = cast("Bus", heard), Registry(Bounds(512, 4096, 8))
-    announcer = Announcer(bus, "0-a", "10.0.0.5", registry, zone="z", interval=1.0, index=0)
+    agent = AgentState("0-a", "10.0.0.5", files_port=12345)
+    announcer = Announcer(bus, agent, registry, zone="z", interval=1.0, index=0)
     if flag:
-        setattr(announcer, flag, True)
-    replies = Replies(registry, announcer, cast("Any", None), cast("Any", SimpleNamespace(port=12345)))
+        setattr(agent, flag, True)
+    replies = Replies(registry, agent, cast("Any", None), ["user", "password"])
     await replies.on_status(Incoming(bus, "dea.status", None, "_INBOX.x"))
     await announcer.say_advertise()
     (subject, hello), *advertised = heard.said

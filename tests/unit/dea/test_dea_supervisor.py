@@ -16,6 +16,7 @@ from components.common.config import parse
 from components.common.gone import Gone
 from components.common.messages import DeaStart, Limits
 from components.common.units import UnitError
+from components.dea.agent_state import AgentState
 from components.dea.config import DeaConfig
 from components.dea.errors import NoRoomError
 from components.dea.folders.launcher import Launcher
@@ -46,6 +47,7 @@ class Rig:
         self.runner = nothing
         self.supervisor = Supervisor(
             config,
+            state=AgentState("0-a", "10.0.0.5"),
             disk_quota=nothing,
             registry=self.registry,
             runner=nothing,
