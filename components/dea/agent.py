@@ -27,6 +27,7 @@ from components.dea.config import DeaConfig
 from components.dea.folders.droplet_cache import Droplets
 from components.dea.folders.file_server import FileServer
 from components.dea.folders.launcher import Launcher
+from components.dea.instances.holdings import Holdings
 from components.dea.instances.instance import Instance, State
 from components.dea.instances.registry import Bounds, Registry, answers_discover
 from components.dea.instances.snapshot import Snapshot
@@ -37,9 +38,11 @@ from components.dea.logs.logbook import LogBook
 from components.dea.logs.spool import Bounds as LogBounds
 from components.dea.ports.guard import PortGuard
 from components.dea.runtimes import discover
+from components.dea.supervision.background import Background
 from components.dea.supervision.reaper import Reaper
 from components.dea.supervision.supervisor import Supervisor
 from components.dea.supervision.task_supervisor import TaskSupervisor
+from components.dea.supervision.unit_supervisor import SupervisorContext
 
 INSTANCES = Gauge("ingot_dea_instances", "Instances by state.", ["state"])
 RESERVED = Gauge("ingot_dea_memory_reserved_megabytes", "Memory promised to instances.")
@@ -84,6 +87,7 @@ class Agent:
             index=config.index,
         )
         self._snapshot = Snapshot(base)
+        self._holdings = Holdings(config, self._snapshot)
         self._launcher = Launcher(config, base / "instances")
         self._task_launcher = Launcher(config, base / "tasks")
         self._droplets = Droplets(base / "droplets", Path(config.share_path), config.cache_mb)
@@ -93,32 +97,6 @@ class Agent:
         self._accounting = UsageAccounting()
         self._accounted = time.monotonic()
         self._disk_quota = DiskQuota(config, self._runner)
-        self._supervisor = Supervisor(
-            config,
-            state=self._state,
-            disk_quota=self._disk_quota,
-            registry=self._registry,
-            runner=self._runner,
-            launcher=self._launcher,
-            droplets=self._droplets,
-            snapshot=self._snapshot,
-            gone=self._gone,
-            announcer=self._announcer,
-            logs=self._logs,
-            accounting=self._accounting,
-        )
-        self._reaper = Reaper(self._registry, self._gone, config.crash_keep, self._supervisor.discard)
-        self._tasks = TaskSupervisor(
-            config,
-            state=self._state,
-            supervisor=self._supervisor,
-            registry=self._registry,
-            runner=self._runner,
-            launcher=self._task_launcher,
-            gone=self._gone,
-            announcer=self._announcer,
-            logs=self._logs,
-        )
         self._enforcer = LimitEnforcer(
             self._registry,
             self._runner,
@@ -127,7 +105,25 @@ class Agent:
             end=self._end,
             accounting=self._accounting,
         )
-        self._supervisor.crowded = self._enforcer.crowded
+        self._background = Background()
+        context = SupervisorContext(
+            config=config,
+            state=self._state,
+            registry=self._registry,
+            snapshot=self._snapshot,
+            holdings=self._holdings,
+            disk_quota=self._disk_quota,
+            droplets=self._droplets,
+            runner=self._runner,
+            gone=self._gone,
+            announcer=self._announcer,
+            logs=self._logs,
+            background=self._background,
+            crowded=self._enforcer.crowded,
+        )
+        self._supervisor = Supervisor(context, self._launcher, self._accounting)
+        self._reaper = Reaper(self._registry, self._gone, config.crash_keep, self._supervisor.discard)
+        self._task_supervisor = TaskSupervisor(context, self._task_launcher, self._supervisor.discard)
         self._guard = PortGuard(self._registry, self._lose)
         credentials = self._snapshot.credentials()
         self._files = FileServer(config.files.host, config.files.port, self._folder, self._logs, credentials)
@@ -142,9 +138,9 @@ class Agent:
         self._state.runtimes = await discover(self._config.runtimes)
         self._state.evacuating = self._snapshot.evacuating
         await self._supervisor.recover()
-        await self._tasks.recover()
+        await self._task_supervisor.recover()
         await self._disk_quota.begin({i.uid for i in self._registry})
-        self._supervisor.spawn(self._disk_quota.adopt(list(self._registry)), "disk-quotas")
+        self._background.spawn(self._disk_quota.adopt(list(self._registry)), "disk-quotas")
         await self._logs.tidy()
         self._gone.start()
         self._recovered = True
@@ -176,7 +172,8 @@ class Agent:
         with contextlib.suppress(RuntimeError):
             for number in _SIGNALS:
                 asyncio.get_running_loop().remove_signal_handler(number)
-        await self._supervisor.close(recovered=self._recovered)
+        await self._background.close()
+        self._supervisor.close(recovered=self._recovered)
         await self._gone.close()
         await self._droplets.close()
         self._logs.close()
@@ -226,7 +223,7 @@ class Agent:
         await say.say_heartbeat()
         await say.register_all()
         await say.exited_untold()
-        await self._tasks.tell_untold()
+        await self._task_supervisor.tell_untold()
         if self._state.evacuating:
             await self._tell_evacuation()
         with contextlib.suppress(IngotError):
@@ -248,7 +245,7 @@ class Agent:
             indices=wanted.indices,
             states=wanted.states,
         ):
-            self._supervisor.spawn(self._supervisor.stop(instance), f"stop-{instance.id}")
+            self._background.spawn(self._supervisor.stop(instance), f"stop-{instance.id}")
 
     async def _on_update(self, message: Incoming[DeaUpdate]) -> None:
         wanted = message.body.uris
@@ -270,14 +267,14 @@ class Agent:
             await asyncio.sleep(self._registry.taint(message.body.droplet))
             await message.respond(self._announcer.hello())
 
-        self._supervisor.spawn(answer(), "discover")
+        self._background.spawn(answer(), "discover")
 
     async def _on_task(self, message: Incoming[TaskStart]) -> None:
-        reply = self._tasks.start(message.body)
+        reply = self._task_supervisor.start(message.body)
         await message.respond(self._replies.with_log(reply))
 
     async def _on_task_stop(self, message: Incoming[TaskRef]) -> None:
-        reply = await self._tasks.stop(message.body.task)
+        reply = await self._task_supervisor.stop(message.body.task)
         await message.respond(self._replies.with_log(reply))
 
     async def _on_locate(self, _message: Incoming[object]) -> None:
@@ -296,7 +293,7 @@ class Agent:
         self._register_seconds = min(self._config.intervals.register, wanted)
         # The upper bound is a guard against a sender that is no router.
         held = min(router.pruneThresholdInSeconds, _LONGEST_PRUNE)
-        self._supervisor.ports.rest = max(self._config.port_rest, 2 * held)
+        self._holdings.ports.rest = max(self._config.port_rest, 2 * held)
 
     async def _on_evacuate(self, message: Incoming[object]) -> None:
         try:
@@ -308,7 +305,7 @@ class Agent:
         await message.respond(self._announcer.beat())
 
     def _evacuate_on_signal(self, evacuating: bool) -> None:
-        self._supervisor.spawn(self._evacuate(evacuating), "evacuate")
+        self._background.spawn(self._evacuate(evacuating), "evacuate")
 
     async def _evacuate(self, evacuating: bool) -> None:
         """Take no more instances, and ask for successors of those here on other DEAs; they are stopped on request."""
@@ -333,7 +330,7 @@ class Agent:
 
     async def _tick(self) -> None:
         if self._bus.connected:
-            self._supervisor.ports.advance(_TICK_SECONDS)
+            self._holdings.ports.advance(_TICK_SECONDS)
         for state in State:
             INSTANCES.labels(state).set(len(self._registry.in_state(state)))
         RESERVED.set(self._registry.capacity().memory_reserved)
@@ -354,17 +351,15 @@ class Agent:
             self._accounted = now
 
     async def _end(self, instance: Instance, why: str, cut: bool) -> None:
-        if instance.task is None:
-            await self._supervisor.end(instance, why, cut=cut)
-        else:
-            await self._tasks.end(instance, why)
+        supervisor = self._supervisor if instance.task is None else self._task_supervisor
+        await supervisor.end(instance, why, cut=cut)
 
     async def _heartbeat(self) -> None:
         await self._guard.look()
         await self._announcer.say_heartbeat()
 
     def _lose(self, instance: Instance, why: str) -> None:
-        self._supervisor.spawn(self._supervisor.crash(instance, why, verdict=True), f"lose-{instance.id}")
+        self._background.spawn(self._supervisor.crash(instance, why, verdict=True), f"lose-{instance.id}")
 
     def _place(self, instance: Instance) -> Path:
         return (self._launcher if instance.task is None else self._task_launcher).directory(instance)

@@ -10,20 +10,12 @@ from prometheus_client import Counter
 
 from components.common import log
 from components.common.errors import IngotError
-from components.common.gone import Gone
 from components.common.operation_messages import TaskEnded, TaskReply, TaskStart
-from components.common.units import Runner, UnitError, UnitState, UnitStatus
-from components.dea.agent_state import AgentState
-from components.dea.bus.announcer import Announcer
-from components.dea.config import DeaConfig
+from components.common.units import UnitError, UnitState, UnitStatus
 from components.dea.errors import NoRoomError, StartError
-from components.dea.folders.launcher import Launcher
-from components.dea.folders.remains import clear_unknown
 from components.dea.instances.instance import TASK_PREFIX, Instance, State, TaskFacts
-from components.dea.instances.registry import Registry
 from components.dea.limits import exit_reason
-from components.dea.logs.logbook import LogBook
-from components.dea.supervision.supervisor import Supervisor
+from components.dea.supervision.unit_supervisor import UnitSupervisor
 
 TASKS = Counter("ingot_dea_tasks_total", "One-off tasks, by how they ended.", ["result"])
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
@@ -34,45 +26,10 @@ _STOPPED = "stopped"
 logger = log.get(__name__)
 
 
-class TaskSupervisor:
-    """The supervisor of one-off tasks.
+class TaskSupervisor(UnitSupervisor):
+    """The supervisor of one-off tasks; its `recover` comes after that of instances, which reads all records."""
 
-    Args:
-        config: the DEA's.
-        state: the agent's.
-        supervisor: reserves, prepares and cleans up as for instances.
-        registry: their records, beside those of instances.
-        runner: runs their units.
-        launcher: makes their folders.
-        gone: removes them.
-        announcer: announces their ends.
-        logs: keeps their output.
-    """
-
-    def __init__(
-        self,
-        config: DeaConfig,
-        *,
-        state: AgentState,
-        supervisor: Supervisor,
-        registry: Registry,
-        runner: Runner,
-        launcher: Launcher,
-        gone: Gone,
-        announcer: Announcer,
-        logs: LogBook,
-    ) -> None:
-        self._config = config
-        self._state = state
-        self._supervisor = supervisor
-        self._registry = registry
-        self._runner = runner
-        self._launcher = launcher
-        self._gone = gone
-        self._announcer = announcer
-        self._logs = logs
-        # The reasons for which this agent ended tasks.
-        self._verdicts: dict[str, str] = {}
+    unit_prefix = TASK_PREFIX
 
     def start(self, message: TaskStart) -> TaskReply:
         """Accept a task, or return the reason of a refusal. A task that is here already is not run again."""
@@ -89,11 +46,11 @@ class TaskSupervisor:
                 timeout=message.timeout, deadline=now + message.timeout, ends=_running() + message.timeout
             )
             try:
-                self._supervisor.admit(record)
+                self._admit(record)
             except NoRoomError as error:
                 problem = str(error)
             else:
-                self._supervisor.spawn(self._start(record, message), f"task-{record.id}")
+                self._spawn(self._start(record, message), f"task-{record.id}")
         if problem is not None:
             logger.warning("task_refused", task=message.task, app=message.start.droplet, reason=problem)
         return TaskReply(task=message.task, error=problem)
@@ -105,37 +62,8 @@ class TaskSupervisor:
             return TaskReply(task=task, error="no such task runs here")
         if record.live and record.id not in self._verdicts:
             self._verdicts[record.id] = _STOPPED
-            self._supervisor.spawn(self._stop(record), f"stop-{record.id}")
+            self._spawn(self._stop(record), f"stop-{record.id}")
         return TaskReply(task=task)
-
-    async def end(self, record: Instance, why: str) -> None:
-        """End a task that broke a rule."""
-        if not record.live or record.id in self._verdicts:
-            return
-        self._verdicts[record.id] = why
-        logger.warning("task_over_limit", task=record.id, app=record.droplet, reason=why)
-        await asyncio.to_thread(self._launcher.append_error_log, record, [f"FATAL: {why}"])
-        try:
-            await self._runner.kill(record.unit)
-        except UnitError:
-            del self._verdicts[record.id]
-            raise
-
-    async def recover(self) -> None:
-        """Continue the tasks of an earlier agent; call after `Supervisor.recover`, which has read the records.
-
-        Raises:
-            UnitError: the service manager cannot be asked.
-        """
-        units = {name: await self._runner.status(name) for name in await self._runner.names(TASK_PREFIX)}
-        for record in self._registry.tasks():
-            folder = self._launcher.directory(record)
-            await self._logs.follow(record.id, folder, record.uid, grows=record.live)
-            self._resume(record, units.pop(record.unit, None))
-        for name in units:
-            logger.warning("unit_unknown", unit=name)
-            await self._runner.stop(name, self._config.stop_grace)
-        await clear_unknown(self._launcher, self._registry, self._gone)
 
     async def tell_untold(self) -> None:
         """Announce the ends that could not be announced while the bus was away."""
@@ -145,35 +73,36 @@ class TaskSupervisor:
                 await self._tell(record)
 
     def _problem(self, message: TaskStart, known: Instance | None) -> str | None:
-        start = message.start
         if not _ID.fullmatch(message.task) or known is not None:
             return "its id cannot be one of a task"
         if (leaving := self._state.refusal()) is not None:
             return leaving
         if message.timeout <= 0 or not message.command.strip() or "\0" in message.command:
             return "it has no command, or no time"
-        if not (start.sha1 and (start.executableFile or start.executableUri)):
-            return "the message names no droplet"
-        if not self._state.runtimes.offers(start.runtime):
-            return f"the runtime {start.runtime} is not on this machine"
-        return None
+        return self._unable(message.start)
+
+    def _records(self) -> list[Instance]:
+        return self._registry.tasks()
+
+    def _note_end(self, record: Instance, why: str, *, cut: bool) -> None:  # noqa: ARG002 - a task leaves no files
+        logger.warning("task_over_limit", task=record.id, app=record.droplet, reason=why)
 
     def _resume(self, record: Instance, status: UnitStatus | None) -> None:
         assert record.task is not None
         if record.task.ended is not None:
-            self._supervisor.spawn(self._wind_up(record), f"task-{record.id}")
+            self._spawn(self._wind_up(record), f"task-{record.id}")
         elif status is not None and status.state is not UnitState.MISSING:
             logger.info("task_adopted", task=record.id, app=record.droplet)
-            self._supervisor.spawn(self._supervise(record), f"task-{record.id}")
+            self._spawn(self._supervise(record), f"task-{record.id}")
         else:
             began = record.state is State.RUNNING
             why = "ended unseen" if began else "the agent ended before the task began"
-            self._supervisor.spawn(self._finish(record, None, why), f"task-{record.id}")
+            self._spawn(self._finish(record, None, why), f"task-{record.id}")
 
     async def _start(self, record: Instance, message: TaskStart) -> None:
         try:
-            await self._supervisor.prepare(record, message.start, self._launcher)
-            variables = self._supervisor.variables(record, message.start, self._launcher)
+            await self._prepare(record, message.start)
+            variables = self._variables(record, message.start)
             spec = await asyncio.to_thread(self._launcher.task_spec, record, variables, message.command)
             if record.id in self._verdicts:
                 await self._finish(record, None, self._verdicts[record.id])
@@ -195,12 +124,12 @@ class TaskSupervisor:
         await self._supervise(record)
 
     def _note_begin(self) -> None:
-        if not self._supervisor.save():
+        if not self.save():
             raise StartError("the DEA's disk is full: that it begins cannot be written down")
 
     async def _stop(self, record: Instance) -> None:
         if record.state is State.RUNNING:
-            await self._supervisor.end_unit(record)
+            await self._end_unit(record)
 
     async def _supervise(self, record: Instance) -> None:
         assert record.task is not None
@@ -214,7 +143,7 @@ class TaskSupervisor:
         if why is None and status.result == "timeout":
             why = _too_long(record.task)
         if why is None and status.exit_code is not None and status.result != "oom-kill":
-            crowd = self._supervisor.crowded(record.id) if status.exit_code else None
+            crowd = self._context.crowded(record.id) if status.exit_code else None
             said = exit_reason.describe(status, record.limits, self._config.file_mb, crowd)
             await self._finish(record, status.exit_code, "" if status.exit_code == 0 else said)
             return
@@ -237,20 +166,19 @@ class TaskSupervisor:
             detail=detail,
             tail=self._logs.tail(record.id, _TAIL_BYTES),
         )
-        self._supervisor.save()
+        self.save()
         TASKS.labels("succeeded" if exit_status == 0 else "failed").inc()
         logger.info("task_ended", task=record.id, app=record.droplet, status=exit_status, reason=detail)
         await self._wind_up(record)
 
     async def _wind_up(self, record: Instance) -> None:
         """Clean up after an ended task, and announce its end."""
-        await self._supervisor.end_unit(record)
-        self._verdicts.pop(record.id, None)
+        await self._end_unit(record)
         if record.state is not State.DELETED:
             record.move(State.DELETED, time.time())
-        self._supervisor.give_back(record)
-        self._supervisor.save()
-        await self._gone.take(self._launcher.directory(record))
+        self._give_back(record)
+        self.save()
+        await self._context.gone.take(self._launcher.directory(record))
         if record.told:
             # An earlier agent announced it, and ended before it removed the log.
             await self._forget(record)
@@ -260,7 +188,7 @@ class TaskSupervisor:
     async def _forget(self, record: Instance) -> None:
         await self._logs.drop(record.id)
         self._registry.remove(record)
-        self._supervisor.save()
+        self.save()
 
     async def _linger(self, record: Instance) -> None:
         """Keep the log for readers that read it to its end."""
@@ -276,8 +204,8 @@ class TaskSupervisor:
         record.told = True
         record.told = await self._announcer.task_ended(record.task.ended)
         if record.told:
-            self._supervisor.save()
-            self._supervisor.spawn(self._linger(record), f"task-{record.id}")
+            self.save()
+            self._spawn(self._linger(record), f"task-{record.id}")
 
 
 def _running() -> float:

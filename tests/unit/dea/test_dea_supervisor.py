@@ -20,11 +20,14 @@ from components.dea.agent_state import AgentState
 from components.dea.config import DeaConfig
 from components.dea.errors import NoRoomError
 from components.dea.folders.launcher import Launcher
+from components.dea.instances.holdings import Holdings
 from components.dea.instances.instance import Instance, State
 from components.dea.instances.registry import Bounds, Registry
 from components.dea.instances.snapshot import Snapshot
 from components.dea.limits.accounting import UsageAccounting
+from components.dea.supervision.background import Background
 from components.dea.supervision.supervisor import Supervisor
+from components.dea.supervision.unit_supervisor import SupervisorContext
 
 
 class Rig:
@@ -45,20 +48,30 @@ class Rig:
         self.gone = Gone(base / ".gone")
         nothing: Any = AsyncMock()
         self.runner = nothing
-        self.supervisor = Supervisor(
-            config,
+        snapshot = Snapshot(base)
+        self.holdings = Holdings(config, snapshot)
+        self.background = Background()
+        context = SupervisorContext(
+            config=config,
             state=AgentState("0-a", "10.0.0.5"),
-            disk_quota=nothing,
             registry=self.registry,
-            runner=nothing,
-            launcher=self.launcher,
+            snapshot=snapshot,
+            holdings=self.holdings,
+            disk_quota=nothing,
             droplets=nothing,
-            snapshot=Snapshot(base),
+            runner=nothing,
             gone=self.gone,
             announcer=nothing,
             logs=nothing,
-            accounting=UsageAccounting(),
+            background=self.background,
+            crowded=lambda _instance: None,
         )
+        self.supervisor = Supervisor(context, self.launcher, UsageAccounting())
+
+    async def close(self, *, recovered: bool = True) -> None:
+        """End as an agent does."""
+        await self.background.close()
+        self.supervisor.close(recovered=recovered)
 
     def add(self, name: str, **more: Any) -> Instance:
         """Add an instance that has a folder."""
@@ -80,7 +93,7 @@ def instance(name: str, *uris: str, disk: int = 60) -> Instance:
 async def rig(tmp_path: Path) -> AsyncIterator[Rig]:
     found = Rig(tmp_path)
     yield found
-    await found.supervisor.close(recovered=True)
+    await found.close()
     await found.gone.close()
 
 
@@ -92,12 +105,12 @@ async def until(condition: Any) -> None:
 
 async def test_what_crashed_goes_for_a_start_that_has_all_it_needs_and_for_no_other(rig: Rig) -> None:
     crashed = rig.add("a", state=State.CRASHED, released=True, kept_mb=60)
-    rig.supervisor.ports.claim([10])
+    rig.holdings.ports.claim([10])
     with pytest.raises(NoRoomError, match="10 to 10"):
-        rig.supervisor.admit(instance("b", "b.example"))
+        rig.supervisor._admit(instance("b", "b.example"))
     await asyncio.sleep(0)
     assert rig.registry.get(crashed.id) is crashed
-    rig.supervisor.admit(instance("c"))
+    rig.supervisor._admit(instance("c"))
     await until(lambda: rig.registry.get(crashed.id) is None)
 
 
@@ -114,10 +127,10 @@ async def test_a_stop_waits_for_what_is_done_to_the_files_of_one_that_crashed(
         return weigh(*given)
 
     monkeypatch.setattr(trees, "weigh", slow)
-    settling = rig.supervisor.spawn(rig.supervisor.crash(crashed, "why"), "crash")
+    settling = rig.background.spawn(rig.supervisor.crash(crashed, "why"), "crash")
     try:
         assert await asyncio.to_thread(begun.wait, 60)
-        stopping = rig.supervisor.spawn(rig.supervisor.stop(crashed), "stop")
+        stopping = rig.background.spawn(rig.supervisor.stop(crashed), "stop")
         done, _ = await asyncio.wait([stopping], timeout=0.2)
         assert (done, folder.exists()) == (set(), True)
     finally:
@@ -144,9 +157,9 @@ async def test_an_agent_that_ends_breaks_off_what_it_does_to_files(
             raise
 
     monkeypatch.setattr(trees, "weigh", slow)
-    rig.supervisor.spawn(rig.supervisor.crash(crashed, "why"), "crash")
+    rig.background.spawn(rig.supervisor.crash(crashed, "why"), "crash")
     assert await asyncio.to_thread(begun.wait, 60)
-    await rig.supervisor.close(recovered=True)
+    await rig.close()
     go_on.set()
     assert await asyncio.to_thread(ended.wait, 60)
     assert folder.exists()
@@ -156,12 +169,12 @@ async def test_an_agent_that_ends_breaks_off_what_it_does_to_files(
 async def test_an_agent_that_could_not_begin_leaves_the_records_as_they_are(tmp_path: Path) -> None:
     before = Rig(tmp_path)
     before.add("a", state=State.RUNNING)
-    await before.supervisor.close(recovered=True)
+    await before.close()
     records = (tmp_path / "applications.json").read_bytes()
     rig = Rig(tmp_path)
     rig.runner.names.side_effect = UnitError("the system's D-Bus cannot be reached")
     with pytest.raises(UnitError):
         await rig.supervisor.recover()
-    await rig.supervisor.close(recovered=False)
+    await rig.close(recovered=False)
     assert (tmp_path / "applications.json").read_bytes() == records
     await rig.gone.close()
