@@ -19,6 +19,7 @@ from components.common.gone import Gone
 from components.common.identity import Identity
 from components.common.messages import DeaDiscover, DeaStart, DeaStop, DeaUpdate, FindDroplet, RouterHello
 from components.common.operation_messages import TaskRef, TaskStart
+from components.common.states import InstanceState
 from components.common.units import ProcessRunner, Runner, SystemdRunner
 from components.dea.agent_state import AgentState
 from components.dea.bus.announcer import EVACUATED, Announcer
@@ -28,7 +29,7 @@ from components.dea.folders.droplet_cache import Droplets
 from components.dea.folders.file_server import FileServer
 from components.dea.folders.launcher import Launcher
 from components.dea.instances.holdings import Holdings
-from components.dea.instances.instance import Instance, State
+from components.dea.instances.instance import Instance
 from components.dea.instances.registry import Bounds, Registry, answers_discover
 from components.dea.instances.snapshot import Snapshot
 from components.dea.limits.accounting import UsageAccounting
@@ -249,11 +250,13 @@ class Agent:
 
     async def _on_update(self, message: Incoming[DeaUpdate]) -> None:
         wanted = message.body.uris
-        for instance in self._registry.find(message.body.droplet, states=[State.STARTING, State.RUNNING]):
+        for instance in self._registry.find(
+            message.body.droplet, states=[InstanceState.STARTING, InstanceState.RUNNING]
+        ):
             gone = [uri for uri in instance.uris if uri not in wanted]
             new = [uri for uri in wanted if uri not in instance.uris]
             instance.uris = list(wanted)
-            if instance.state is State.RUNNING:
+            if instance.state is InstanceState.RUNNING:
                 await self._announcer.unregister(instance, gone)
                 await self._announcer.register(instance, new)
         self._supervisor.save()
@@ -331,7 +334,7 @@ class Agent:
     async def _tick(self) -> None:
         if self._bus.connected:
             self._holdings.ports.advance(_TICK_SECONDS)
-        for state in State:
+        for state in InstanceState:
             INSTANCES.labels(state).set(len(self._registry.in_state(state)))
         RESERVED.set(self._registry.capacity().memory_reserved)
         self._supervisor.save_again()

@@ -8,16 +8,17 @@ import time
 from components.common.bus import Bus
 from components.common.messages import DeaBeat, DeaHello, DropletExited, Heartbeat
 from components.common.operation_messages import DeaUsage, TaskEnded, UsageSample
+from components.common.states import InstanceState
 from components.common.version import release
 from components.dea.agent_state import AgentState
-from components.dea.instances.instance import Instance, State
+from components.dea.instances.instance import Instance
 from components.dea.instances.registry import Registry
 
 # Protocol 2.4: the reasons for an exit on request, and for one that was not requested.
 STOPPED, CRASHED, EVACUATED = "STOPPED", "CRASHED", "DEA_EVACUATION"
 # The names of the protocol, as DEAs of 2011 sent them.
 VERSION = 0.99
-_BEATING = (State.STARTING, State.RUNNING, State.CRASHED)
+_BEATING = (InstanceState.STARTING, InstanceState.RUNNING, InstanceState.CRASHED)
 
 
 class Announcer:
@@ -113,7 +114,7 @@ class Announcer:
 
     async def register_all(self) -> None:
         """Publish `router.register` for all running instances."""
-        for instance in self._registry.in_state(State.RUNNING):
+        for instance in self._registry.in_state(InstanceState.RUNNING):
             await self.register(instance)
 
     async def exited(self, instance: Instance, reason: str) -> None:
@@ -150,5 +151,5 @@ class Announcer:
 
     async def exited_untold(self) -> None:
         """Publish the exits that could not be sent while the bus was away."""
-        for instance in self._registry.in_state(State.CRASHED):
+        for instance in self._registry.in_state(InstanceState.CRASHED):
             await self.exited(instance, CRASHED)

@@ -12,9 +12,10 @@ import msgspec
 from components.common.bus import Incoming
 from components.common.messages import DeaHello, FindDroplet, FoundDroplet
 from components.common.operation_messages import TaskReply
+from components.common.states import InstanceState
 from components.dea.agent_state import AgentState
 from components.dea.bus.announcer import VERSION
-from components.dea.instances.instance import Instance, State
+from components.dea.instances.instance import Instance
 from components.dea.instances.registry import Registry
 from components.dea.limits.enforcer import LimitEnforcer
 from components.dea.limits.procfs import Usage, controllers
@@ -43,7 +44,7 @@ class Replies:
     async def on_find(self, message: Incoming[FindDroplet]) -> None:
         """Answer `dea.find.droplet` for each instance that matches."""
         for instance in self._registry.asked_for(message.body):
-            with_stats = message.body.include_stats and instance.state is State.RUNNING
+            with_stats = message.body.include_stats and instance.state is InstanceState.RUNNING
             await message.respond(
                 FoundDroplet(
                     dea=self._state.dea,
@@ -106,10 +107,10 @@ class Replies:
             "apps_max_memory": now.memory,
             "apps_reserved_memory": now.memory_reserved,
             "apps_used_memory": self._used_mb(),
-            "num_apps": len(self._registry.in_state(*State)),
+            "num_apps": len(self._registry.in_state(*InstanceState)),
             "num_tasks": len(self._registry.tasks()),
             "hard_limits": self._hard,
-            "running_apps": len(self._registry.in_state(State.RUNNING)),
+            "running_apps": len(self._registry.in_state(InstanceState.RUNNING)),
             "frameworks": self._by(lambda i: i.framework),
             "runtimes": self._by(lambda i: i.runtime),
             "evacuating": self._state.evacuating,

@@ -3,39 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from enum import StrEnum
 from typing import Any
 
 import msgspec
 
 from components.common.messages import DeaStart, HealthCheck, HeartbeatEntry, Limits, RouterRegister
 from components.common.operation_messages import TaskEnded
+from components.common.states import LIVE, InstanceState
 from components.dea.errors import TransitionError
 
 UNIT_PREFIX, TASK_PREFIX = "ingot-app-", "ingot-task-"
 _MB = 1024 * 1024
 
 
-class State(StrEnum):
-    """The state of an instance, as on the wire; STOPPING and DELETED never leave the DEA."""
-
-    STARTING = "STARTING"
-    RUNNING = "RUNNING"
-    STOPPING = "STOPPING"
-    CRASHED = "CRASHED"
-    DELETED = "DELETED"
-
-
-_NEXT: dict[State, frozenset[State]] = {
-    State.STARTING: frozenset({State.RUNNING, State.STOPPING, State.CRASHED}),
-    State.RUNNING: frozenset({State.STOPPING, State.CRASHED}),
-    State.STOPPING: frozenset({State.DELETED}),
-    State.CRASHED: frozenset({State.DELETED}),
-    State.DELETED: frozenset(),
+_NEXT: dict[InstanceState, frozenset[InstanceState]] = {
+    InstanceState.STARTING: frozenset({InstanceState.RUNNING, InstanceState.STOPPING, InstanceState.CRASHED}),
+    InstanceState.RUNNING: frozenset({InstanceState.STOPPING, InstanceState.CRASHED}),
+    InstanceState.STOPPING: frozenset({InstanceState.DELETED}),
+    InstanceState.CRASHED: frozenset({InstanceState.DELETED}),
+    InstanceState.DELETED: frozenset(),
 }
-LIVE = frozenset({State.STARTING, State.RUNNING})
 # The states in which an instance holds memory and disk.
-HOLDING = LIVE | {State.STOPPING}
+HOLDING = LIVE | {InstanceState.STOPPING}
 
 
 class TaskFacts(msgspec.Struct, kw_only=True):
@@ -90,7 +79,7 @@ class Instance(msgspec.Struct, kw_only=True):
     runtime: str = ""
     framework: str = ""
     flapping: bool = False
-    state: State = State.STARTING
+    state: InstanceState = InstanceState.STARTING
     state_timestamp: int = 0
     port: int | None = None
     uid: int | None = None
@@ -137,7 +126,7 @@ class Instance(msgspec.Struct, kw_only=True):
         """Return whether it starts or runs."""
         return self.state in LIVE
 
-    def move(self, state: State, now: float, detail: str = "") -> None:
+    def move(self, state: InstanceState, now: float, detail: str = "") -> None:
         """Go to another state.
 
         Raises:

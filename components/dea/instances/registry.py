@@ -7,8 +7,9 @@ from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 
 from components.common.messages import Capacity, DeaDiscover, FindDroplet, Limits
+from components.common.states import InstanceState
 from components.dea.errors import NoRoomError
-from components.dea.instances.instance import HOLDING, Instance, State
+from components.dea.instances.instance import HOLDING, Instance
 
 # The largest step back of a clock that is kept right.
 _CLOCK_SECONDS = 60.0
@@ -64,7 +65,7 @@ class Registry:
         """Return the instances that start or run."""
         return [i for i in self if i.live and i.task is None]
 
-    def in_state(self, *states: State) -> list[Instance]:
+    def in_state(self, *states: InstanceState) -> list[Instance]:
         """Return the instances in one of the states."""
         return [i for i in self if i.state in states and i.task is None]
 
@@ -91,7 +92,7 @@ class Registry:
             for i in self
             if i.droplet == droplet
             and i.task is None
-            and i.state not in (State.STOPPING, State.DELETED)
+            and i.state not in (InstanceState.STOPPING, InstanceState.DELETED)
             and i.matches(version, instances, indices, states)
         ]
 
@@ -149,7 +150,7 @@ class Registry:
 
     def crashed(self) -> list[Instance]:
         """Return the crashed instances that hold nothing but their folder, oldest first."""
-        ended = [i for i in self.in_state(State.CRASHED) if i.released]
+        ended = [i for i in self.in_state(InstanceState.CRASHED) if i.released]
         return sorted(ended, key=lambda i: i.state_timestamp)
 
     def in_the_way(self, limits: Limits) -> list[Instance]:
@@ -162,7 +163,7 @@ class Registry:
 
         Where the clock was set back since, the time of an instance is unknown and counts as over.
         """
-        crashed = self.in_state(State.CRASHED)
+        crashed = self.in_state(InstanceState.CRASHED)
         late = [i for i in crashed if not -_CLOCK_SECONDS < now - i.state_timestamp < keep]
         held = sum(i.kept_mb for i in self.crashed())
         return late + [i for i in self._oldest(held - self.bounds.disk // _KEPT_SHARE) if i not in late]

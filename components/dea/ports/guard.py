@@ -6,7 +6,8 @@ import asyncio
 from collections.abc import Callable
 
 from components.common import log
-from components.dea.instances.instance import Instance, State
+from components.common.states import InstanceState
+from components.dea.instances.instance import Instance
 from components.dea.instances.registry import Registry
 from components.dea.ports import listeners
 
@@ -33,13 +34,13 @@ class PortGuard:
 
     async def look(self) -> None:
         """Check all listeners once, and end the instances whose port is taken by others."""
-        routed = [i for i in self._registry.in_state(State.RUNNING) if i.port is not None]
+        routed = [i for i in self._registry.in_state(InstanceState.RUNNING) if i.port is not None]
         if not routed:
             return
         table = await asyncio.to_thread(self._read)
         for instance in routed:
             others = listeners.strangers(instance, table)
-            if others and instance.state is State.RUNNING:
+            if others and instance.state is InstanceState.RUNNING:
                 logger.error("port_taken", instance=instance.id, port=instance.port, uids=others)
                 self._lose(instance, listeners.taken(instance, others))
         # Each of these has run its first step: none of the instances counts as running when the caller goes on.

@@ -12,9 +12,10 @@ from pathlib import Path
 from urllib.parse import quote
 
 from components.common.messages import HealthCheck
+from components.common.states import InstanceState
 from components.dea.config import DeaConfig
 from components.dea.errors import StartError
-from components.dea.instances.instance import Instance, State
+from components.dea.instances.instance import Instance
 from components.dea.ports import listeners
 
 _CONNECT_SECONDS = 0.25
@@ -45,7 +46,7 @@ async def ready(instance: Instance, directory: Path, config: DeaConfig) -> bool:
     deadline = time.monotonic() + seconds
     pause = _FIRST_PAUSE
     last = ""
-    while instance.state is State.STARTING and time.monotonic() < deadline:
+    while instance.state is InstanceState.STARTING and time.monotonic() < deadline:
         if path is None:
             served = await _serves(instance, directory, config)
         else:
@@ -55,7 +56,7 @@ async def ready(instance: Instance, directory: Path, config: DeaConfig) -> bool:
             return True
         await asyncio.sleep(pause)
         pause = min(pause * 1.5, _LONGEST_PAUSE)
-    if instance.state is State.STARTING:
+    if instance.state is InstanceState.STARTING:
         raise NotReadyError(f"{_late(instance, path, last)} within {seconds:g} s")
     return False
 

@@ -9,12 +9,13 @@ from components.common import log
 from components.common.errors import IngotError
 from components.common.identity import new_id
 from components.common.messages import DeaStart
+from components.common.states import InstanceState
 from components.common.units import UnitError, UnitState, UnitStatus
 from components.dea.bus.announcer import CRASHED, STOPPED
 from components.dea.errors import NoRoomError, StartError
 from components.dea.folders.launcher import Launcher
 from components.dea.folders.remains import Remains
-from components.dea.instances.instance import UNIT_PREFIX, Instance, State, facts
+from components.dea.instances.instance import UNIT_PREFIX, Instance, facts
 from components.dea.instances.renewal import outdated
 from components.dea.limits import exit_reason
 from components.dea.limits.accounting import UsageAccounting
@@ -61,14 +62,14 @@ class Supervisor(UnitSupervisor):
 
     async def stop(self, instance: Instance) -> None:
         """Stop a live instance, or remove a crashed one: announce it first, then end it, then clean up."""
-        if instance.state is State.CRASHED:
+        if instance.state is InstanceState.CRASHED:
             if not instance.released:
                 await self._end_unit(instance)
             await self.discard(instance)
             return
         if not instance.live:
             return
-        instance.move(State.STOPPING, time.time())
+        instance.move(InstanceState.STOPPING, time.time())
         self.save()
         await self._announcer.unregister(instance)
         await self._announcer.exited(instance, STOPPED)
@@ -84,8 +85,8 @@ class Supervisor(UnitSupervisor):
         """Remove a dead instance, once no work on its files is under way; its resources do not wait for the disk."""
         await self._remains.settled(instance)
         self._cut.discard(instance.id)
-        if instance.state is not State.DELETED:
-            instance.move(State.DELETED, time.time())
+        if instance.state is not InstanceState.DELETED:
+            instance.move(InstanceState.DELETED, time.time())
         self._give_back(instance)
         self._registry.remove(instance)
         self.save()
@@ -121,7 +122,7 @@ class Supervisor(UnitSupervisor):
             self._context.holdings.save()
 
     def _records(self) -> list[Instance]:
-        return self._registry.in_state(*State)
+        return self._registry.in_state(*InstanceState)
 
     def _note_end(self, record: Instance, why: str, *, cut: bool) -> None:
         if cut:
@@ -129,12 +130,12 @@ class Supervisor(UnitSupervisor):
         logger.warning("instance_ended", reason=why, **facts(record))
 
     def _resume(self, instance: Instance, status: UnitStatus | None) -> None:
-        if instance.state is State.CRASHED:
+        if instance.state is InstanceState.CRASHED:
             if not instance.released:
                 self._spawn(self._settle(instance), f"settle-{instance.id}")
             elif status is not None:
                 self._spawn(self._end_unit(instance), f"forget-{instance.id}")
-        elif instance.state is State.STOPPING:
+        elif instance.state is InstanceState.STOPPING:
             self._spawn(self._finish_stop(instance), f"stop-{instance.id}")
         elif status is not None and status.state is not UnitState.MISSING:
             # It is alive, or ended while no agent was there: the supervisor finds out which.
@@ -142,7 +143,7 @@ class Supervisor(UnitSupervisor):
             logger.info("instance_adopted", old_unit=old, **facts(instance))
             if old:
                 self._state.renewal.add(instance.id)
-            if instance.state is State.STARTING:
+            if instance.state is InstanceState.STARTING:
                 self._starting[instance.id] = self._spawn(self._run(instance), f"start-{instance.id}")
             else:
                 self._spawn(self._supervise(instance), f"watch-{instance.id}")
@@ -179,12 +180,12 @@ class Supervisor(UnitSupervisor):
         except NotReadyError as error:
             late = str(error)
         self._starting.pop(instance.id, None)
-        if instance.state is not State.STARTING or supervising.done():
+        if instance.state is not InstanceState.STARTING or supervising.done():
             return
         if late:
             await self.end(instance, late)
             return
-        instance.move(State.RUNNING, time.time())
+        instance.move(InstanceState.RUNNING, time.time())
         self.save()
         await self._announcer.say_heartbeat(instance)
         await self._announcer.register(instance)
@@ -216,8 +217,8 @@ class Supervisor(UnitSupervisor):
         """
         if not instance.live:
             return
-        was_starting = instance.state is State.STARTING
-        instance.move(State.CRASHED, time.time(), detail)
+        was_starting = instance.state is InstanceState.STARTING
+        instance.move(InstanceState.CRASHED, time.time(), detail)
         self._starting.pop(instance.id, None)
         self.save()
         await self._announcer.unregister(instance)
@@ -235,7 +236,7 @@ class Supervisor(UnitSupervisor):
         """Free a crashed instance's unit, port and uid; its files stay for a while."""
         await self._end_unit(instance)
         await self._logs.finish(instance.id)
-        if instance.state is not State.CRASHED:
+        if instance.state is not InstanceState.CRASHED:
             # It was discarded meanwhile: nothing is left to keep.
             return
         cut = instance.id in self._cut

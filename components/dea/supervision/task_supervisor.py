@@ -11,9 +11,10 @@ from prometheus_client import Counter
 from components.common import log
 from components.common.errors import IngotError
 from components.common.operation_messages import TaskEnded, TaskReply, TaskStart
+from components.common.states import InstanceState
 from components.common.units import UnitError, UnitState, UnitStatus
 from components.dea.errors import NoRoomError, StartError
-from components.dea.instances.instance import TASK_PREFIX, Instance, State, TaskFacts
+from components.dea.instances.instance import TASK_PREFIX, Instance, TaskFacts
 from components.dea.limits import exit_reason
 from components.dea.supervision.unit_supervisor import UnitSupervisor
 
@@ -69,7 +70,7 @@ class TaskSupervisor(UnitSupervisor):
         """Announce the ends that could not be announced while the bus was away."""
         for record in self._registry.tasks():
             # A task that is being cleaned up announces its end by itself.
-            if record.state is State.DELETED:
+            if record.state is InstanceState.DELETED:
                 await self._tell(record)
 
     def _problem(self, message: TaskStart, known: Instance | None) -> str | None:
@@ -95,7 +96,7 @@ class TaskSupervisor(UnitSupervisor):
             logger.info("task_adopted", task=record.id, app=record.droplet)
             self._spawn(self._supervise(record), f"task-{record.id}")
         else:
-            began = record.state is State.RUNNING
+            began = record.state is InstanceState.RUNNING
             why = "ended unseen" if began else "the agent ended before the task began"
             self._spawn(self._finish(record, None, why), f"task-{record.id}")
 
@@ -107,7 +108,7 @@ class TaskSupervisor(UnitSupervisor):
             if record.id in self._verdicts:
                 await self._finish(record, None, self._verdicts[record.id])
                 return
-            record.move(State.RUNNING, time.time())
+            record.move(InstanceState.RUNNING, time.time())
             # Recorded before it begins: whatever happens now, it is not begun a second time.
             self._note_begin()
             await self._runner.start(spec)
@@ -128,7 +129,7 @@ class TaskSupervisor(UnitSupervisor):
             raise StartError("the DEA's disk is full: that it begins cannot be written down")
 
     async def _stop(self, record: Instance) -> None:
-        if record.state is State.RUNNING:
+        if record.state is InstanceState.RUNNING:
             await self._end_unit(record)
 
     async def _supervise(self, record: Instance) -> None:
@@ -156,8 +157,8 @@ class TaskSupervisor(UnitSupervisor):
         assert record.task is not None
         if record.task.ended is not None:
             return
-        if record.state is not State.STOPPING:
-            record.move(State.STOPPING, time.time(), detail)
+        if record.state is not InstanceState.STOPPING:
+            record.move(InstanceState.STOPPING, time.time(), detail)
         await self._logs.finish(record.id)
         record.task.ended = TaskEnded(
             task=record.id,
@@ -174,8 +175,8 @@ class TaskSupervisor(UnitSupervisor):
     async def _wind_up(self, record: Instance) -> None:
         """Clean up after an ended task, and announce its end."""
         await self._end_unit(record)
-        if record.state is not State.DELETED:
-            record.move(State.DELETED, time.time())
+        if record.state is not InstanceState.DELETED:
+            record.move(InstanceState.DELETED, time.time())
         self._give_back(record)
         self.save()
         await self._context.gone.take(self._launcher.directory(record))

@@ -12,6 +12,7 @@ from components.common import log
 from components.common.errors import IngotError
 from components.common.gone import Gone
 from components.common.messages import DeaStart
+from components.common.states import InstanceState
 from components.common.units import Runner, UnitError, UnitStatus
 from components.dea.agent_state import AgentState
 from components.dea.bus.announcer import Announcer
@@ -21,7 +22,7 @@ from components.dea.folders.droplet_cache import Droplets
 from components.dea.folders.launcher import Launcher
 from components.dea.folders.remains import clear_unknown
 from components.dea.instances.holdings import Holdings
-from components.dea.instances.instance import Instance, State, facts
+from components.dea.instances.instance import Instance, facts
 from components.dea.instances.registry import Registry
 from components.dea.instances.snapshot import Snapshot
 from components.dea.limits.disk_quota import DiskQuota
@@ -177,14 +178,14 @@ class UnitSupervisor(ABC):
         droplet = await self._context.droplets.get(
             message.sha1, message.executableFile, message.executableUri
         )
-        if record.state is not State.STARTING:
+        if record.state is not InstanceState.STARTING:
             return False
         await self._context.disk_quota.hold(record.uid, record.limits.disk)
         runtime = self._state.runtimes.find(message.runtime)
         executable = runtime.executable if runtime else None
         await asyncio.to_thread(self._launcher.prepare, record, droplet, executable)
         await self._logs.follow(record.id, self._launcher.directory(record), record.uid)
-        return record.state is State.STARTING
+        return record.state is InstanceState.STARTING
 
     def _variables(self, record: Instance, message: DeaStart) -> dict[str, str]:
         """Return the whole environment of a record's processes."""

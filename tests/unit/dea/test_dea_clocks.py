@@ -10,8 +10,9 @@ import pytest
 
 from components.common.config import parse
 from components.common.messages import DeaStart, HealthCheck, Limits
+from components.common.states import InstanceState
 from components.dea.config import DeaConfig
-from components.dea.instances.instance import Instance, State, TaskFacts
+from components.dea.instances.instance import Instance, TaskFacts
 from components.dea.instances.registry import Bounds, Registry
 from components.dea.limits.procfs import Process, sample
 from components.dea.ports import readiness
@@ -67,7 +68,7 @@ def test_the_machines_own_seconds_only_grow() -> None:
 def test_a_crash_is_kept_for_its_time_or_goes() -> None:
     registry = Registry(Bounds(1000, 1000, 10))
     crashed = instance()
-    crashed.move(State.CRASHED, 1000)
+    crashed.move(InstanceState.CRASHED, 1000)
     registry.add(crashed)
     assert registry.expired(1500, 3600) == []
     # A little back, as when the time is corrected.

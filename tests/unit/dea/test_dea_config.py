@@ -14,10 +14,11 @@ from components.common.config import parse
 from components.common.errors import ConfigError
 from components.common.messages import DeaStart, Limits
 from components.common.operation_messages import TaskEnded
+from components.common.states import InstanceState
 from components.dea.config import DeaConfig, RuntimeConfig
 from components.dea.errors import StartError
 from components.dea.folders.launcher import Launcher
-from components.dea.instances.instance import Instance, State, TaskFacts
+from components.dea.instances.instance import Instance, TaskFacts
 from components.dea.instances.number_ring import RingState
 from components.dea.instances.snapshot import Snapshot
 from components.dea.runtimes import Runtimes
@@ -77,7 +78,7 @@ class TestSnapshot:
 
     def test_records_come_back_and_hold_no_environment(self, tmp_path: Path) -> None:
         snapshot, record = Snapshot(tmp_path), instance()
-        record.move(State.CRASHED, 7, "why")
+        record.move(InstanceState.CRASHED, 7, "why")
         snapshot.save([record])
         assert Snapshot(tmp_path).load() == [record]
         written = (tmp_path / "applications.json").read_text()

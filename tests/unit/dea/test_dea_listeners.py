@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from components.common.messages import DeaStart, Limits
-from components.dea.instances.instance import Instance, State
+from components.common.states import InstanceState
+from components.dea.instances.instance import Instance
 from components.dea.instances.number_ring import port_free
 from components.dea.instances.registry import Bounds, Registry
 from components.dea.ports import listeners
@@ -29,7 +30,7 @@ def running(port: int | None, uid: int | None) -> Instance:
         DeaStart(droplet=1, name="a", version="v", limits=Limits(mem=1)), os.urandom(16).hex(), 0
     )
     found.port, found.uid = port, uid
-    found.move(State.RUNNING, 0)
+    found.move(InstanceState.RUNNING, 0)
     return found
 
 
@@ -78,7 +79,7 @@ async def test_the_table_is_read_once_however_many_there_are_and_not_for_none() 
     # Its own, another's, one that has closed its port, and one that was crashed already.
     own, taken, closed, over = (running(61000 + n, 50000 + n) for n in (1, 3, 9, 2))
     taken.uid = 50002
-    over.move(State.CRASHED, 0)
+    over.move(InstanceState.CRASHED, 0)
     for instance in (own, taken, closed, over):
         registry.add(instance)
     await guard.look()

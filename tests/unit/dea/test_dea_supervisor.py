@@ -15,13 +15,14 @@ from components.common import trees
 from components.common.config import parse
 from components.common.gone import Gone
 from components.common.messages import DeaStart, Limits
+from components.common.states import InstanceState
 from components.common.units import UnitError
 from components.dea.agent_state import AgentState
 from components.dea.config import DeaConfig
 from components.dea.errors import NoRoomError
 from components.dea.folders.launcher import Launcher
 from components.dea.instances.holdings import Holdings
-from components.dea.instances.instance import Instance, State
+from components.dea.instances.instance import Instance
 from components.dea.instances.registry import Bounds, Registry
 from components.dea.instances.snapshot import Snapshot
 from components.dea.limits.accounting import UsageAccounting
@@ -104,7 +105,7 @@ async def until(condition: Any) -> None:
 
 
 async def test_what_crashed_goes_for_a_start_that_has_all_it_needs_and_for_no_other(rig: Rig) -> None:
-    crashed = rig.add("a", state=State.CRASHED, released=True, kept_mb=60)
+    crashed = rig.add("a", state=InstanceState.CRASHED, released=True, kept_mb=60)
     rig.holdings.ports.claim([10])
     with pytest.raises(NoRoomError, match="10 to 10"):
         rig.supervisor._admit(instance("b", "b.example"))
@@ -168,7 +169,7 @@ async def test_an_agent_that_ends_breaks_off_what_it_does_to_files(
 
 async def test_an_agent_that_could_not_begin_leaves_the_records_as_they_are(tmp_path: Path) -> None:
     before = Rig(tmp_path)
-    before.add("a", state=State.RUNNING)
+    before.add("a", state=InstanceState.RUNNING)
     await before.close()
     records = (tmp_path / "applications.json").read_bytes()
     rig = Rig(tmp_path)
