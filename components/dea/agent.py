@@ -354,7 +354,7 @@ class Agent:
             self._accounted = now
 
     async def _end(self, instance: Instance, why: str, cut: bool) -> None:
-        supervisor = self._supervisor if instance.task is None else self._task_supervisor
+        supervisor = self._task_supervisor if instance.is_task else self._supervisor
         await supervisor.end(instance, why, cut=cut)
 
     async def _heartbeat(self) -> None:
@@ -365,11 +365,11 @@ class Agent:
         self._background.spawn(self._supervisor.crash(instance, why, verdict=True), f"lose-{instance.id}")
 
     def _place(self, instance: Instance) -> Path:
-        return (self._launcher if instance.task is None else self._task_launcher).directory(instance)
+        return (self._task_launcher if instance.is_task else self._launcher).directory(instance)
 
     def _folder(self, staged: str) -> Path | None:
         instance: Instance | None = self._registry.get(staged.rpartition("-")[2])
-        return None if instance is None or instance.task is not None else self._launcher.directory(instance)
+        return None if instance is None or instance.is_task else self._launcher.directory(instance)
 
 
 def _runner(config: DeaConfig) -> Runner:

@@ -112,9 +112,14 @@ class Instance(msgspec.Struct, kw_only=True):
         )
 
     @property
+    def is_task(self) -> bool:
+        """Return whether this is the record of a one-off task."""
+        return self.task is not None
+
+    @property
     def unit(self) -> str:
         """Return the name of its unit."""
-        return (UNIT_PREFIX if self.task is None else TASK_PREFIX) + self.id
+        return (TASK_PREFIX if self.is_task else UNIT_PREFIX) + self.id
 
     @property
     def staged(self) -> str:

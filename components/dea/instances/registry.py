@@ -63,15 +63,15 @@ class Registry:
 
     def live(self) -> list[Instance]:
         """Return the instances that start or run."""
-        return [i for i in self if i.live and i.task is None]
+        return [i for i in self if i.live and not i.is_task]
 
     def in_state(self, *states: InstanceState) -> list[Instance]:
         """Return the instances in one of the states."""
-        return [i for i in self if i.state in states and i.task is None]
+        return [i for i in self if i.state in states and not i.is_task]
 
     def tasks(self) -> list[Instance]:
         """Return the one-off tasks, including ended ones that are still here."""
-        return [i for i in self if i.task is not None]
+        return [i for i in self if i.is_task]
 
     def watched(self) -> list[Instance]:
         """Return the instances and tasks that have processes."""
@@ -91,7 +91,7 @@ class Registry:
             i
             for i in self
             if i.droplet == droplet
-            and i.task is None
+            and not i.is_task
             and i.state not in (InstanceState.STOPPING, InstanceState.DELETED)
             and i.matches(version, instances, indices, states)
         ]

@@ -56,7 +56,7 @@ class Snapshot:
         apps: _Table = {}
         tasks: _Table = {}
         for instance in instances:
-            table = apps if instance.task is None else tasks
+            table = tasks if instance.is_task else apps
             table.setdefault(str(instance.droplet), {})[instance.id] = instance
         saved = self._write(self._instances, msgspec.json.encode(apps))
         # Apart, so that an agent of an earlier release, which knows no tasks, takes none for an instance.

@@ -35,7 +35,7 @@ class TaskSupervisor(UnitSupervisor):
     def start(self, message: TaskStart) -> TaskReply:
         """Accept a task, or return the reason of a refusal. A task that is here already is not run again."""
         known = self._registry.get(message.task)
-        if known is not None and known.task is not None:
+        if known is not None and known.is_task:
             return TaskReply(task=message.task)
         problem = self._problem(message, known)
         if problem is None:
@@ -59,7 +59,7 @@ class TaskSupervisor(UnitSupervisor):
     async def stop(self, task: str) -> TaskReply:
         """End a task: gently, then by force; its end is announced like any other."""
         record = self._registry.get(task)
-        if record is None or record.task is None:
+        if record is None or not record.is_task:
             return TaskReply(task=task, error="no such task runs here")
         if record.live and record.id not in self._verdicts:
             self._verdicts[record.id] = _STOPPED
