@@ -18,7 +18,8 @@ from components.dea.bus.announcer import VERSION
 from components.dea.instances.instance import Instance
 from components.dea.instances.registry import Registry
 from components.dea.limits.enforcer import LimitEnforcer
-from components.dea.limits.procfs import Usage, controllers
+from components.dea.limits.procfs import controllers
+from components.dea.limits.usage import Usage
 
 
 class Replies:

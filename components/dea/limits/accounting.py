@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from components.common.operation_messages import UsageSample
 from components.dea.instances.instance import Instance
-from components.dea.limits.procfs import Usage
+from components.dea.limits.usage import Usage
 
 _TICKS = os.sysconf("SC_CLK_TCK")
 

@@ -17,17 +17,14 @@ from components.dea.instances.registry import Registry
 from components.dea.limits.accounting import UsageAccounting
 from components.dea.limits.procfs import (
     Process,
-    Usage,
-    excess,
     group,
     held_memory,
-    overcrowded,
     processes,
     proportional_kb,
     refused_tasks,
-    sample,
     unlinked_bytes,
 )
+from components.dea.limits.usage import Usage, excess, overcrowded, sample
 
 # A folder that takes long to walk is walked less often.
 _DISK_REST = 10

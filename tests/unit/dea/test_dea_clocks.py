@@ -14,7 +14,8 @@ from components.common.states import InstanceState
 from components.dea.config import DeaConfig
 from components.dea.instances.instance import Instance, TaskFacts
 from components.dea.instances.registry import Bounds, Registry
-from components.dea.limits.procfs import Process, sample
+from components.dea.limits.procfs import Process
+from components.dea.limits.usage import sample
 from components.dea.ports import readiness
 from components.dea.supervision import task_supervisor
 

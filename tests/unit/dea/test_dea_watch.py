@@ -16,18 +16,15 @@ from components.dea.limits import exit_reason
 from components.dea.limits.accounting import UsageAccounting
 from components.dea.limits.procfs import (
     Process,
-    Usage,
     controllers,
-    excess,
     group,
     held_memory,
-    overcrowded,
     processes,
     proportional_kb,
     refused_tasks,
-    sample,
     unlinked_bytes,
 )
+from components.dea.limits.usage import Usage, excess, overcrowded, sample
 
 TICKS = os.sysconf("SC_CLK_TCK")
 
