@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from components.common import procfs
+
 _PAGE_KB = os.sysconf("SC_PAGE_SIZE") // 1024
 _MOST_HANDLES = 2000
 
@@ -24,26 +26,21 @@ class Process:
     threads: int = 1
 
 
-def processes(root: Path = Path("/proc")) -> list[Process]:
+def processes(root: Path = procfs.PROC) -> list[Process]:
     """Return all processes; those that end meanwhile are left out."""
     found = []
-    for folder in root.iterdir():
-        if not folder.name.isdigit():
+    for pid in procfs.pids(root):
+        if (shown := procfs.read_stat(pid, root)) is None:
             continue
         try:
-            fields = (
-                (folder / "stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
-            )
-            uid = folder.stat().st_uid
+            uid = (root / str(pid)).stat().st_uid
         except OSError:
             continue
-        ticks = sum(int(field) for field in fields[11:15])
-        rss_kb = int(fields[21]) * _PAGE_KB
-        found.append(Process(int(folder.name), uid, int(fields[3]), ticks, rss_kb, int(fields[17])))
+        found.append(Process(pid, uid, shown.session, shown.ticks, shown.pages * _PAGE_KB, shown.threads))
     return found
 
 
-def proportional_kb(pids: Iterable[int], root: Path = Path("/proc")) -> int:
+def proportional_kb(pids: Iterable[int], root: Path = procfs.PROC) -> int:
     """Return their memory with shared pages divided among processes; costly, so used only when it matters."""
     total = 0
     for pid in pids:
@@ -55,7 +52,7 @@ def proportional_kb(pids: Iterable[int], root: Path = Path("/proc")) -> int:
     return total
 
 
-def unlinked_bytes(pids: Iterable[int], device: int, root: Path = Path("/proc")) -> int:
+def unlinked_bytes(pids: Iterable[int], device: int, root: Path = procfs.PROC) -> int:
     """Return the size of a device's files that have no name but are held open; of very many, a part is checked."""
     seen: dict[int, int] = {}
     looked = 0
@@ -82,7 +79,7 @@ def _control_group(pid: int, controller: str, root: Path, groups: Path) -> Path:
     return groups / controller / places[controller][1:] if controller in places else groups / places[""][1:]
 
 
-def refused_tasks(pid: int, root: Path = Path("/proc"), groups: Path = Path("/sys/fs/cgroup")) -> int:
+def refused_tasks(pid: int, root: Path = procfs.PROC, groups: Path = Path("/sys/fs/cgroup")) -> int:
     """Return how often the control group of a process refused it a task; 0 where there is no such controller."""
     try:
         lines = (_control_group(pid, "pids", root, groups) / "pids.events").read_text(encoding="ascii")
@@ -92,7 +89,7 @@ def refused_tasks(pid: int, root: Path = Path("/proc"), groups: Path = Path("/sy
         return 0
 
 
-def held_memory(pid: int, root: Path = Path("/proc"), groups: Path = Path("/sys/fs/cgroup")) -> int | None:
+def held_memory(pid: int, root: Path = procfs.PROC, groups: Path = Path("/sys/fs/cgroup")) -> int | None:
     """Return the bytes to which the kernel limits the control group of a process; None where it does not."""
     try:
         return int((_control_group(pid, "memory", root, groups) / "memory.max").read_text(encoding="ascii"))
