@@ -17,6 +17,7 @@ import msgspec
 from aiohttp import web
 
 from components.common import log
+from components.common.plain_files import open_folder
 from components.common.probes import authorised
 from components.dea.logs.logbook import LogBook
 
@@ -159,7 +160,7 @@ def open_inside(root: Path, path: str) -> tuple[int, bool]:
         raise PermissionError(path)
     if inside.parts and inside.parts[0] not in _SHOWN_AT_ROOT:
         raise FileNotFoundError(path)
-    handle = os.open(base, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+    handle = open_folder(base)
     for part in inside.parts:
         try:
             deeper = os.open(part, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=handle)

@@ -5,11 +5,11 @@ from __future__ import annotations
 import contextlib
 import os
 import shlex
-import stat
 from collections.abc import Mapping
 from pathlib import Path
 
 from components.common import trees
+from components.common.plain_files import open_folder, open_plain
 from components.common.plain_yaml import MOST_BYTES, PlainYamlError, load
 from components.common.units import UnitSpec
 from components.dea.config import DeaConfig
@@ -150,16 +150,13 @@ class Launcher:
     def append_error_log(self, instance: Instance, lines: list[str]) -> None:
         """Append lines to an instance's `logs/err.log`, which the application controls: follow no link. Blocks."""
         with contextlib.suppress(OSError), contextlib.ExitStack() as handles:
-            handle = os.open(self.directory(instance), os.O_DIRECTORY | os.O_NOFOLLOW)
-            handles.callback(os.close, handle)
-            logs = os.open("logs", os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=handle)
+            folder = open_folder(self.directory(instance))
+            handles.callback(os.close, folder)
+            logs = open_folder("logs", folder)
             handles.callback(os.close, logs)
-            flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK
-            file = os.open(_ERRORS, flags, 0o600, dir_fd=logs)
+            file = open_plain(_ERRORS, os.O_WRONLY | os.O_APPEND | os.O_CREAT, above=logs)
             handles.callback(os.close, file)
-            facts = os.fstat(file)
-            if stat.S_ISREG(facts.st_mode) and facts.st_nlink == 1:
-                os.write(file, "".join(f"{line}\n" for line in lines).encode())
+            os.write(file, "".join(f"{line}\n" for line in lines).encode())
 
 
 def task_script(startup: str, command: str) -> str:

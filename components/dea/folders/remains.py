@@ -12,13 +12,13 @@ from pathlib import Path
 
 from components.common import log, trees
 from components.common.gone import Gone
+from components.common.plain_files import open_folder
 from components.dea.folders.launcher import Launcher
 from components.dea.instances.instance import Instance
 from components.dea.instances.registry import Registry
 
 _MB = 1024 * 1024
 _LOGS = ("stdout.log", "stderr.log", "err.log", "stdout.log.1", "stderr.log.1", "err.log.1", "staging.log")
-_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 logger = log.get(__name__)
 
 
@@ -114,10 +114,10 @@ class Remains:
     def _keep_logs(self, old: Path, new: Path) -> None:
         """Keep the platform's own logs where they are plain files of allowed size, and no other file of the instance."""
         try:
-            source = os.open(old, _FOLDER)
+            source = open_folder(old)
         except OSError:
             return
-        target = os.open(new, _FOLDER)
+        target = open_folder(new)
         try:
             for name in _LOGS:
                 try:

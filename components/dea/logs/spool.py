@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import stat
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +18,7 @@ from prometheus_client import Counter
 
 from components.common import log
 from components.common.files import write_atomically
+from components.common.plain_files import open_folder, open_plain
 from components.dea.logs.lines import Line, Window, split
 
 LINES = Counter("ingot_dea_log_lines_total", "Lines that instances wrote to their logs.")
@@ -144,12 +144,9 @@ class Spool:
         Raises:
             OSError: it is no plain file, or not the application's alone.
         """
-        logs = _opened(os.open(self._directory / "logs", os.O_DIRECTORY | os.O_NOFOLLOW), handles)
-        flags = os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK
-        handle = _opened(os.open(name, flags, dir_fd=logs), handles)
-        facts = os.fstat(handle)
-        strange = self._uid is not None and facts.st_uid not in (self._uid, 0)
-        if not stat.S_ISREG(facts.st_mode) or facts.st_nlink != 1 or strange:
+        logs = _opened(open_folder(self._directory / "logs"), handles)
+        handle = _opened(open_plain(name, os.O_RDWR, above=logs), handles)
+        if self._uid is not None and os.fstat(handle).st_uid not in (self._uid, 0):
             raise PermissionError(name)
         return handle
 
@@ -157,7 +154,7 @@ class Spool:
         """Keep the end of a file that is to be emptied in a file beside it."""
         size = os.fstat(handle).st_size
         start = max(0, size - self._bounds.file // 2)
-        logs = _opened(os.open(self._directory / "logs", os.O_DIRECTORY | os.O_NOFOLLOW), handles)
+        logs = _opened(open_folder(self._directory / "logs"), handles)
         with contextlib.suppress(OSError):
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(name + _OLDER, dir_fd=logs)

@@ -6,12 +6,12 @@ import asyncio
 import contextlib
 import json
 import os
-import stat
 import time
 from pathlib import Path
 from urllib.parse import quote
 
 from components.common.messages import HealthCheck
+from components.common.plain_files import open_plain
 from components.common.states import InstanceState
 from components.dea.config import DeaConfig
 from components.dea.errors import StartError
@@ -134,12 +134,11 @@ async def listens(address: str, port: int) -> bool:
 def says_running(path: Path) -> bool:
     """Return whether a state file is JSON `{"state": "RUNNING"}`. The application controls it: no link is followed. Blocks."""
     try:
-        handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+        # A program may give the finished file its name by a second link.
+        handle = open_plain(path, only_name=False)
     except OSError:
         return False
     try:
-        if not stat.S_ISREG(os.fstat(handle).st_mode):
-            return False
         content = json.loads(os.read(handle, _MOST_STATE_BYTES))
     except (OSError, ValueError, RecursionError):
         return False
