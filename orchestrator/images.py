@@ -12,8 +12,8 @@ from components.common import log
 from components.common.errors import IngotError
 from orchestrator.config import OrchestratorConfig
 from orchestrator.database import Database
+from orchestrator.errors import RefusedError
 from orchestrator.iaas.provider import READY, Provider, ProviderError
-from orchestrator.jobs.kinds import RefusedError
 from orchestrator.models import FAILED, IMPORTING, REGISTERED, Image
 from orchestrator.redact import Redactor
 

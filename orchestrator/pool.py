@@ -7,7 +7,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 
 from orchestrator.beats import Dea
-from orchestrator.jobs.kinds import RefusedError
+from orchestrator.errors import RefusedError
 from orchestrator.models import READY
 
 

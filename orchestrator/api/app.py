@@ -14,8 +14,8 @@ from components.common.errors import IngotError
 from orchestrator.api import door, images, jobs, machines, operations, pools, status
 from orchestrator.api.auth import AuthError
 from orchestrator.api.context import EXTENSION, Orchestrator, here
+from orchestrator.errors import RefusedError
 from orchestrator.iaas.provider import ProviderError
-from orchestrator.jobs.kinds import RefusedError
 
 REQUESTS = Counter("ingot_orchestrator_requests_total", "Requests answered.", ["method", "route", "status"])
 SECONDS = Histogram("ingot_orchestrator_request_seconds", "Duration of requests.", ["method", "route"])

@@ -15,10 +15,10 @@ from components.common.identity import Identity
 from orchestrator.api.auth import Voucher
 from orchestrator.api.door import Attempts
 from orchestrator.config import OrchestratorConfig
+from orchestrator.errors import RefusedError
 from orchestrator.images import Images
 from orchestrator.jobs.engine import Engine
 from orchestrator.jobs.journal import Journal
-from orchestrator.jobs.kinds import RefusedError
 from orchestrator.tools import Tools
 
 EXTENSION = "ingot"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from flask import Blueprint, Response, jsonify
 
 from orchestrator.api.context import Body, body, here
-from orchestrator.jobs.kinds import RefusedError
+from orchestrator.errors import RefusedError
 
 blueprint = Blueprint("images", __name__)
 

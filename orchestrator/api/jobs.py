@@ -5,7 +5,7 @@ from __future__ import annotations
 from flask import Blueprint, Response, jsonify, request
 
 from orchestrator.api.context import Body, accepted, body, here, number, operator
-from orchestrator.jobs.kinds import RefusedError
+from orchestrator.errors import RefusedError
 from orchestrator.models import JOB_STATES
 
 blueprint = Blueprint("jobs", __name__)

@@ -9,7 +9,7 @@ from flask import Blueprint, Response, jsonify
 
 from orchestrator import inventory
 from orchestrator.api.context import Body, body, here, submit
-from orchestrator.jobs.kinds import RefusedError
+from orchestrator.errors import RefusedError
 
 blueprint = Blueprint("operations", __name__)
 

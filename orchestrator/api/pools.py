@@ -11,8 +11,8 @@ from orchestrator.api import views
 from orchestrator.api.context import Body, Orchestrator, accepted, body, here, operator, submit
 from orchestrator.api.machines import everything
 from orchestrator.config import PoolConfig
+from orchestrator.errors import RefusedError
 from orchestrator.jobs.journal import StaleError
-from orchestrator.jobs.kinds import RefusedError
 
 blueprint = Blueprint("pools", __name__)
 _TRIES = 10

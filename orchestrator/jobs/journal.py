@@ -14,7 +14,8 @@ from sqlalchemy import delete, func, select
 from sqlalchemy.orm import Session
 
 from orchestrator.database import Database
-from orchestrator.jobs.kinds import PLATFORM, Facts, Planned, RefusedError, Step
+from orchestrator.errors import RefusedError
+from orchestrator.jobs.kinds import PLATFORM, Facts, Planned, Step
 from orchestrator.models import DONE, FAILED, RUNNING, SUCCEEDED, WAITING, Job, Line, Lock
 from orchestrator.models import Step as StepRow
 

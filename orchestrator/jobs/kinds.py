@@ -21,35 +21,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
-from components.common.errors import IngotError
-
 if TYPE_CHECKING:
     from orchestrator.tools import Tools
 
 Facts = dict[str, Any]
 # A lock that collides with every other one.
 PLATFORM = "*"
-
-
-class RefusedError(IngotError):
-    """A request that is refused; the text names the field and the remedy.
-
-    Args:
-        text: for the operator.
-        status: of the API's answer: 400 invalid, 404 names something unknown, 409 not now.
-    """
-
-    def __init__(self, text: str, status: int = 400) -> None:
-        super().__init__(text)
-        self.status = status
-
-
-class StepError(IngotError):
-    """A step failed; the text has the findings. The job ends as `failed` unless its kind can go on."""
-
-
-class EngineStops(BaseException):
-    """The orchestrator ends. Steps must not catch it: the next process continues the job from this step."""
 
 
 class Doing(Protocol):

@@ -6,8 +6,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from orchestrator import inventory
+from orchestrator.errors import RefusedError
 from orchestrator.jobs import rolling
-from orchestrator.jobs.kinds import Doing, Facts, Planned, RefusedError, Step
+from orchestrator.jobs.kinds import Doing, Facts, Planned, Step
 from orchestrator.tools import Tools
 
 

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from orchestrator import inventory
-from orchestrator.jobs.kinds import PLATFORM, Doing, Facts, Planned, RefusedError, Step
+from orchestrator.errors import RefusedError
+from orchestrator.jobs.kinds import PLATFORM, Doing, Facts, Planned, Step
 from orchestrator.plays import Play
 from orchestrator.release import MANIFEST, PLAYS
 from orchestrator.roll import DEFAULT_SHARE, batches, foundation, standing

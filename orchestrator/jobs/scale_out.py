@@ -13,10 +13,11 @@ from typing import Any
 
 from components.common.errors import IngotError
 from orchestrator.beats import Dea
+from orchestrator.errors import RefusedError, StepError
 from orchestrator.iaas.provider import READY as IMAGE_READY
 from orchestrator.iaas.provider import ProviderError, Wish
 from orchestrator.jobs import machines
-from orchestrator.jobs.kinds import Doing, Facts, Planned, RefusedError, Step, StepError
+from orchestrator.jobs.kinds import Doing, Facts, Planned, Step
 from orchestrator.models import CONFIGURING, CREATING, PLANNED, REACHING, READY, Image, Machine
 from orchestrator.plays import Play
 from orchestrator.pool import grow

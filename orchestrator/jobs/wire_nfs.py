@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar
 
-from orchestrator.jobs.kinds import Doing, Facts, Planned, RefusedError, Step
+from orchestrator.errors import RefusedError
+from orchestrator.jobs.kinds import Doing, Facts, Planned, Step
 from orchestrator.nfs import WiringError, chosen, standing, wiring
 from orchestrator.plays import Play
 from orchestrator.tools import Tools

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from orchestrator import plays as plays_module
-from orchestrator.jobs.kinds import EngineStops
+from orchestrator.errors import EngineStops
 from orchestrator.platform_inventory import PlatformInventory
 from orchestrator.plays import Play, PlayError, Plays
 from tests.integration.orchestrator_rig import RELEASE, config, write_inventory, write_play

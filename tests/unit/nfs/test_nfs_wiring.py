@@ -8,7 +8,8 @@ from typing import Any, cast
 
 import pytest
 
-from orchestrator.jobs.kinds import Doing, Facts, Kind, Planned, RefusedError
+from orchestrator.errors import RefusedError
+from orchestrator.jobs.kinds import Doing, Facts, Kind, Planned
 from orchestrator.jobs.wire_nfs import UnwireNfs, WireNfs
 from orchestrator.nfs import Wiring, WiringError, chosen, standing, wiring
 from orchestrator.plays import Play, PlayError

@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Any, cast
 
 from orchestrator.database import Database
+from orchestrator.errors import RefusedError
 from orchestrator.jobs.engine import Engine
 from orchestrator.jobs.journal import Journal
-from orchestrator.jobs.kinds import Doing, Facts, Planned, RefusedError, Step
+from orchestrator.jobs.kinds import Doing, Facts, Planned, Step
 from orchestrator.redact import Redactor
 from orchestrator.tools import Tools
 

@@ -10,8 +10,9 @@ import pytest
 import structlog.testing
 from sqlalchemy.exc import OperationalError
 
+from orchestrator.errors import EngineStops, RefusedError, StepError
 from orchestrator.jobs.journal import HeldError
-from orchestrator.jobs.kinds import PLATFORM, EngineStops, RefusedError, StepError
+from orchestrator.jobs.kinds import PLATFORM
 from orchestrator.models import Job
 from tests.unit.orchestrator.engine_rig import SECRET, Gate, Small, World, note, until
 

@@ -8,9 +8,10 @@ from alembic.migration import MigrationContext
 from sqlalchemy import select
 
 from orchestrator.database import Database, DatabaseUnavailableError
+from orchestrator.errors import RefusedError
 from orchestrator.jobs import journal as journals
 from orchestrator.jobs.journal import HeldError, Journal, StaleError, collides
-from orchestrator.jobs.kinds import PLATFORM, Planned, RefusedError, Step
+from orchestrator.jobs.kinds import PLATFORM, Planned, Step
 from orchestrator.models import Base, Line, Lock
 from orchestrator.models import Step as StepRow
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from orchestrator.beats import Beats, Dea
-from orchestrator.jobs.kinds import RefusedError
+from orchestrator.errors import RefusedError
 from orchestrator.models import FAILED, READY
 from orchestrator.pool import Member, Pool, crowded, grow, shrink, without
 from tests.unit.orchestrator.hands_rig import beat

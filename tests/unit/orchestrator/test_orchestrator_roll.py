@@ -9,7 +9,8 @@ import pytest
 import yaml
 
 from orchestrator import inventory
-from orchestrator.jobs.kinds import PLATFORM, RefusedError
+from orchestrator.errors import RefusedError
+from orchestrator.jobs.kinds import PLATFORM
 from orchestrator.jobs.roll import Roll
 from orchestrator.jobs.rollback import Rollback
 from orchestrator.roll import foundation, left, standing

@@ -9,8 +9,8 @@ import pytest
 
 from components.common.errors import BusUnavailableError
 from components.common.messages import DeaBeat
+from orchestrator.errors import RefusedError
 from orchestrator.jobs import machines
-from orchestrator.jobs.kinds import RefusedError
 from orchestrator.jobs.scale_in import ScaleIn, waiting
 from orchestrator.jobs.scale_out import ScaleOut
 from orchestrator.models import FAILED, READY

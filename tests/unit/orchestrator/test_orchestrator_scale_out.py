@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from orchestrator.errors import RefusedError
 from orchestrator.iaas.provider import ProviderError
 from orchestrator.jobs import machines
-from orchestrator.jobs.kinds import RefusedError
 from orchestrator.jobs.scale_out import ScaleOut
 from orchestrator.models import FAILED, READY, Image
 from orchestrator.plays import Play
