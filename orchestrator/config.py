@@ -9,7 +9,6 @@ from typing import Any
 import msgspec
 
 from components.common.config import DaemonConfig
-from components.common.errors import ConfigError
 from components.common.platform_hosts import orchestrator_host
 
 SCHEMES = ("postgresql+psycopg://", "sqlite:///")
@@ -141,7 +140,7 @@ class OrchestratorConfig(DaemonConfig, frozen=True, kw_only=True):
         return orchestrator_host(self.domain)
 
     def problems(self) -> list[str]:
-        """Return the problems that types cannot express."""
+        """Return the problems that types cannot express; those of the drivers' options are found by `iaas.check`."""
         found = []
         if not self.database_url.startswith(SCHEMES):
             found.append(f"database_url: want one of {', '.join(SCHEMES)}…")
@@ -176,19 +175,7 @@ class OrchestratorConfig(DaemonConfig, frozen=True, kw_only=True):
             if not (isinstance(options.get("driver"), str) and options["driver"])
         )
         found.extend(self._pool_problems())
-        if not any(problem.startswith("providers.") for problem in found):
-            found.extend(self._driver_problems())
         return found
-
-    def _driver_problems(self) -> list[str]:
-        # Drivers import this module, so it can only import them when it is complete.
-        from orchestrator import iaas  # noqa: PLC0415
-
-        try:
-            iaas.make(self)
-        except ConfigError as error:
-            return list(error.problems)
-        return []
 
     def _pool_problems(self) -> list[str]:
         found = []

@@ -1,4 +1,4 @@
-"""Infrastructure drivers: `make` returns one for each provider of the configuration."""
+"""Infrastructure drivers: `make` returns one for each provider of the configuration, `check` what is wrong with their options."""
 
 from __future__ import annotations
 
@@ -55,3 +55,12 @@ def make(config: OrchestratorConfig) -> dict[str, Provider]:
     if problems:
         raise ConfigError(problems)
     return made
+
+
+def check(config: OrchestratorConfig) -> list[str]:
+    """Return the problems of the providers' options, each naming its key; an empty list where `make` succeeds."""
+    try:
+        make(config)
+    except ConfigError as error:
+        return list(error.problems)
+    return []

@@ -8,6 +8,7 @@ import yaml
 
 from components.common.config import parse
 from components.common.errors import ConfigError
+from orchestrator import iaas
 from orchestrator.config import OrchestratorConfig
 from orchestrator.redact import Redactor, inventory_secrets, redactor
 
@@ -107,12 +108,26 @@ def test_what_types_cannot_say_is_said():
         ({"ssh__port": 0}, "ssh.port: want 1 to 65535"),
         ({"ssh__deadline": 0}, "ssh.deadline: want more than 0 seconds"),
         ({"deadlines": {"play": 0}}, "deadlines.play: want more than 0 seconds"),
-        ({"providers__metal__driver": "balloon"}, "providers.metal.driver: want one of lab, static"),
-        ({"providers__metal__hots": 1}, "providers.metal.hots: not a key of this configuration"),
     ],
 )
 def test_one_problem_is_one_sentence(changes, problem):
     (found,) = problems(**changes)
+    assert problem in found
+
+
+@pytest.mark.parametrize(
+    ("changes", "problem"),
+    [
+        ({"driver": "balloon"}, "providers.metal.driver: want one of lab, static"),
+        (
+            {"driver": "static", "hosts": [], "hots": 1},
+            "providers.metal.hots: not a key of this configuration",
+        ),
+    ],
+)
+def test_a_check_of_the_drivers_names_a_key_of_theirs(changes, problem):
+    assert iaas.check(parse(GOOD, OrchestratorConfig)) == []
+    (found,) = iaas.check(parse({**GOOD, "providers": {"metal": changes}, "pools": {}}, OrchestratorConfig))
     assert problem in found
 
 
