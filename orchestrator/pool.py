@@ -7,8 +7,8 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 
 from orchestrator.beats import Dea
+from orchestrator.db.models import READY
 from orchestrator.errors import RefusedError
-from orchestrator.models import READY
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,7 +23,7 @@ from orchestrator.api.app import create_app
 from orchestrator.api.auth import Voucher
 from orchestrator.api.context import Orchestrator
 from orchestrator.config import OrchestratorConfig
-from orchestrator.database import Database
+from orchestrator.db.database import Database
 from orchestrator.images import Images
 from orchestrator.jobs import registry
 from orchestrator.jobs.engine import Engine

@@ -10,7 +10,7 @@ from components.common.bus_thread import BusThread
 from orchestrator import iaas
 from orchestrator.beats import Beats
 from orchestrator.config import OrchestratorConfig
-from orchestrator.database import Database
+from orchestrator.db.database import Database
 from orchestrator.iaas.provider import Provider
 from orchestrator.platform_inventory import PlatformInventory
 from orchestrator.plays import Plays

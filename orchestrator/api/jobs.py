@@ -5,8 +5,8 @@ from __future__ import annotations
 from flask import Blueprint, Response, jsonify, request
 
 from orchestrator.api.context import Body, accepted, body, here, number, operator
+from orchestrator.db.models import JOB_STATES
 from orchestrator.errors import RefusedError
-from orchestrator.models import JOB_STATES
 
 blueprint = Blueprint("jobs", __name__)
 _HIGHEST = 2**31 - 1

@@ -9,8 +9,8 @@ from sqlalchemy import func, select
 from components.common.probes import authorised
 from components.common.version import release
 from orchestrator.api.context import Orchestrator, here
-from orchestrator.database import DatabaseUnavailableError
-from orchestrator.models import Machine
+from orchestrator.db.database import DatabaseUnavailableError
+from orchestrator.db.models import Machine
 
 blueprint = Blueprint("status", __name__)
 

@@ -18,10 +18,10 @@ from sqlalchemy.exc import OperationalError, SQLAlchemyError
 
 from components.common import log
 from components.common.errors import IngotError
+from orchestrator.db.models import DONE, FAILED
 from orchestrator.errors import EngineStops, RefusedError
 from orchestrator.jobs.journal import HeldError, Journal, Mark, StaleError
 from orchestrator.jobs.kinds import Facts, Kind, Step
-from orchestrator.models import DONE, FAILED
 from orchestrator.redact import Redactor
 from orchestrator.tools import Tools
 

@@ -13,11 +13,11 @@ from typing import Any
 from sqlalchemy import delete, func, select
 from sqlalchemy.orm import Session
 
-from orchestrator.database import Database
+from orchestrator.db.database import Database
+from orchestrator.db.models import DONE, FAILED, RUNNING, SUCCEEDED, WAITING, Job, Line, Lock
+from orchestrator.db.models import Step as StepRow
 from orchestrator.errors import RefusedError
 from orchestrator.jobs.kinds import PLATFORM, Facts, Planned, Step
-from orchestrator.models import DONE, FAILED, RUNNING, SUCCEEDED, WAITING, Job, Line, Lock
-from orchestrator.models import Step as StepRow
 
 # The largest numbers of ended jobs, of a job's lines, and of a line's letters.
 MOST_JOBS, MOST_LINES, MOST_LETTERS = 5000, 20_000, 10_000

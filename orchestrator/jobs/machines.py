@@ -12,10 +12,10 @@ from sqlalchemy import select
 from components.common.errors import BusError, IngotError
 from components.common.messages import DeaBeat
 from orchestrator.config import PoolConfig
+from orchestrator.db.models import FAILED, LEAVING, Machine
 from orchestrator.errors import RefusedError, StepError
 from orchestrator.iaas.provider import Provider
 from orchestrator.jobs.kinds import Doing
-from orchestrator.models import FAILED, LEAVING, Machine
 from orchestrator.pool import Member, Pool
 from orchestrator.tools import Tools
 

@@ -8,10 +8,10 @@ from typing import Any
 
 from components.common.errors import IngotError
 from orchestrator.beats import Beats
+from orchestrator.db.models import DRAINING, FAILED, LEAVING, READY
 from orchestrator.errors import StepError
 from orchestrator.jobs import machines
 from orchestrator.jobs.kinds import Doing, Facts, Planned, Step
-from orchestrator.models import DRAINING, FAILED, LEAVING, READY
 from orchestrator.plays import Play
 from orchestrator.pool import busy, crowded, occupied, shrink, without
 from orchestrator.tools import Tools

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
 
-from orchestrator.database import Database
+from orchestrator.db.database import Database
 from orchestrator.errors import RefusedError
 from orchestrator.jobs.engine import Engine
 from orchestrator.jobs.journal import Journal

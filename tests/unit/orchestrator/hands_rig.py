@@ -15,9 +15,9 @@ from components.common.messages import Capacity, DeaBeat, RouterRegister
 from orchestrator import iaas
 from orchestrator.beats import Beats
 from orchestrator.config import OrchestratorConfig
-from orchestrator.database import Database
+from orchestrator.db.database import Database
+from orchestrator.db.models import Image
 from orchestrator.jobs.kinds import Facts, Kind
-from orchestrator.models import Image
 from orchestrator.platform_inventory import PlatformInventory
 from orchestrator.plays import Failure, Play, PlayResult, Recap
 from orchestrator.ssh import Admitted, GateError

@@ -6,8 +6,8 @@ import pytest
 
 from orchestrator import inventory
 from orchestrator.api import machines
+from orchestrator.db.models import Machine
 from orchestrator.errors import StepError
-from orchestrator.models import Machine
 from tests.unit.orchestrator.api_rig import Controller, Rig, basic
 from tests.unit.orchestrator.engine_rig import Gate, Small, until
 

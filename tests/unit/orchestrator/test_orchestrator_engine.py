@@ -10,10 +10,10 @@ import pytest
 import structlog.testing
 from sqlalchemy.exc import OperationalError
 
+from orchestrator.db.models import Job
 from orchestrator.errors import EngineStops, RefusedError, StepError
 from orchestrator.jobs.journal import HeldError
 from orchestrator.jobs.kinds import PLATFORM
-from orchestrator.models import Job
 from tests.unit.orchestrator.engine_rig import SECRET, Gate, Small, World, note, until
 
 ROOT = Path(__file__).resolve().parents[3]

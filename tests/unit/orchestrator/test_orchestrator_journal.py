@@ -7,13 +7,13 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from sqlalchemy import select
 
-from orchestrator.database import Database, DatabaseUnavailableError
+from orchestrator.db.database import Database, DatabaseUnavailableError
+from orchestrator.db.models import Base, Line, Lock
+from orchestrator.db.models import Step as StepRow
 from orchestrator.errors import RefusedError
 from orchestrator.jobs import journal as journals
 from orchestrator.jobs.journal import HeldError, Journal, StaleError, collides
 from orchestrator.jobs.kinds import PLATFORM, Planned, Step
-from orchestrator.models import Base, Line, Lock
-from orchestrator.models import Step as StepRow
 
 
 def nothing(doing):

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from orchestrator.beats import Beats, Dea
+from orchestrator.db.models import FAILED, READY
 from orchestrator.errors import RefusedError
-from orchestrator.models import FAILED, READY
 from orchestrator.pool import Member, Pool, crowded, grow, shrink, without
 from tests.unit.orchestrator.hands_rig import beat
 

@@ -9,11 +9,11 @@ import pytest
 
 from components.common.errors import BusUnavailableError
 from components.common.messages import DeaBeat
+from orchestrator.db.models import FAILED, READY
 from orchestrator.errors import RefusedError
 from orchestrator.jobs import machines
 from orchestrator.jobs.scale_in import ScaleIn, waiting
 from orchestrator.jobs.scale_out import ScaleOut
-from orchestrator.models import FAILED, READY
 from tests.unit.orchestrator.hands_rig import Hands, beat, route
 
 

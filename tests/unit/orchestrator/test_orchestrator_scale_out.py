@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from orchestrator.db.models import FAILED, READY, Image
 from orchestrator.errors import RefusedError
 from orchestrator.iaas.provider import ProviderError
 from orchestrator.jobs import machines
 from orchestrator.jobs.scale_out import ScaleOut
-from orchestrator.models import FAILED, READY, Image
 from orchestrator.plays import Play
 from tests.unit.orchestrator.hands_rig import KEY, RELEASE, Hands, beat
 
