@@ -29,7 +29,7 @@ from components.common.errors import IngotError
 from components.common.files import write_atomically
 from components.common.units import ProcessRunner, Runner, SystemdRunner, UnitSpec, UnitStatus
 from orchestrator.config import PROCESS, OrchestratorConfig
-from orchestrator.platform_inventory import PlatformInventory
+from orchestrator.inventory.platform_inventory import PlatformInventory
 from orchestrator.play_events import Event, Failure, Recap, Story, reduce, tail
 
 __all__ = ["Failure", "Play", "PlayError", "PlayResult", "Plays", "Recap"]

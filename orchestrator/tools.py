@@ -12,7 +12,7 @@ from orchestrator.beats import Beats
 from orchestrator.config import OrchestratorConfig
 from orchestrator.db.database import Database
 from orchestrator.iaas.provider import Provider
-from orchestrator.platform_inventory import PlatformInventory
+from orchestrator.inventory.platform_inventory import PlatformInventory
 from orchestrator.plays import Plays
 from orchestrator.ssh import Gate
 

@@ -24,7 +24,8 @@ from rich.table import Table
 from components.common.errors import IngotError
 from components.common.files import write_atomically
 from components.common.version import VERSION
-from orchestrator import inventory, playbook
+from orchestrator import playbook
+from orchestrator.inventory import platform_secrets, release_record
 from orchestrator.lab.client import LabClient
 from orchestrator.lab.layout import DEFAULT, Layout
 from orchestrator.lab.up import Raised, bring_up
@@ -98,7 +99,7 @@ def up_machines(phases: Phases, name: str, image: str, port: int, subnet: str | 
     folder = lab.folder.path
     (folder / "up").touch()
     release_version, plays = settled_release(lab.folder.inventory)
-    secrets = inventory.lab_secrets(lab.folder.inventory)
+    secrets = platform_secrets.lab_secrets(lab.folder.inventory)
     write_atomically(folder / "admin_password", str(secrets["ingot_admin_password"]) + "\n")
     with phases.phase("converge", "playbooks/site.yml"):
         recap = playbook.run("site.yml", lab.folder.inventory, folder / "site.log", plays=plays)
@@ -125,14 +126,14 @@ def settled_release(folder: Path) -> tuple[str, Path]:
 
     A release that an older checkout merely installed does not stay: its plays are not the checkout's any more.
     """
-    recorded = inventory.recorded_release(folder)
+    recorded = release_record.recorded_release(folder)
     plays = BUILD / "releases" / str(recorded) / "plays"
-    if recorded not in {None, VERSION} and inventory.was_rolled(folder) and plays.is_dir():
+    if recorded not in {None, VERSION} and release_record.was_rolled(folder) and plays.is_dir():
         say(
             f"  release {recorded} was rolled here and stays; `ingot platform roll {VERSION}`: this checkout's"
         )
         return str(recorded), plays
-    inventory.record_release(folder, VERSION)
+    release_record.record_release(folder, VERSION)
     return VERSION, ROOT
 
 

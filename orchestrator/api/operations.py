@@ -7,9 +7,9 @@ from typing import Any
 import msgspec
 from flask import Blueprint, Response, jsonify
 
-from orchestrator import inventory
 from orchestrator.api.context import Body, body, here, submit
 from orchestrator.errors import RefusedError
+from orchestrator.inventory import release_record
 
 blueprint = Blueprint("operations", __name__)
 
@@ -37,12 +37,12 @@ class WireBody(Body, frozen=True):
 def release() -> Response:
     """Return the running release, the goal of an unfinished roll, and the default of a rollback."""
     folder = here().tools.inventory.folder
-    known = inventory.recorded(folder)
+    known = release_record.recorded(folder)
     return jsonify(
         {
             "release": known.get("ingot_release"),
             "rolling": known.get("ingot_release_rolling"),
-            "back": inventory.return_release(folder) or None,
+            "back": release_record.return_release(folder) or None,
         }
     )
 

@@ -10,7 +10,7 @@ from sqlalchemy import select
 from orchestrator.beats import Dea
 from orchestrator.config import PoolConfig
 from orchestrator.db.models import DRAINING, LOST, READY, Machine
-from orchestrator.platform_inventory import Host
+from orchestrator.inventory.platform_inventory import Host
 from orchestrator.tools import Tools
 
 # The group whose machines beat.

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from orchestrator import inventory
 from orchestrator.errors import RefusedError
+from orchestrator.inventory import release_record
 from orchestrator.jobs import rolling
 from orchestrator.jobs.kinds import Doing, Facts, Planned, Step
 from orchestrator.roll import DEFAULT_SHARE
@@ -30,7 +30,7 @@ class Roll:
         """
         release = str(wish["release"])
         rolling.check_known(tools, release)
-        known = inventory.recorded(tools.inventory.folder)
+        known = release_record.recorded(tools.inventory.folder)
         if known.get("ingot_release") == release:
             if "ingot_release_rolling" in known:
                 raise RefusedError(

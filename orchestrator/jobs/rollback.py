@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from orchestrator import inventory
 from orchestrator.errors import RefusedError
+from orchestrator.inventory import release_record
 from orchestrator.jobs import rolling
 from orchestrator.jobs.kinds import Doing, Facts, Planned, Step
 from orchestrator.tools import Tools
@@ -28,14 +28,14 @@ class Rollback:
             RefusedError: 409 nothing to go back to; 404 there is no such release; 400 all of the platform runs it.
         """
         folder = tools.inventory.folder
-        release = str(wish.get("release") or inventory.return_release(folder))
+        release = str(wish.get("release") or release_record.return_release(folder))
         if not release:
             raise RefusedError(
                 "the inventory names no release that ran before; name one: `ingot platform rollback VERSION`",
                 409,
             )
         rolling.check_known(tools, release)
-        known = inventory.recorded(folder)
+        known = release_record.recorded(folder)
         if known.get("ingot_release") == release and "ingot_release_rolling" not in known:
             raise RefusedError(f"release: {release} runs already")
         return rolling.planned(tools, release, back=True)

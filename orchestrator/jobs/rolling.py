@@ -6,8 +6,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from orchestrator import inventory
 from orchestrator.errors import RefusedError
+from orchestrator.inventory import release_record
 from orchestrator.jobs.kinds import PLATFORM, Doing, Facts, Planned, Step
 from orchestrator.plays import Play
 from orchestrator.release import MANIFEST, PLAYS
@@ -52,7 +52,7 @@ def planned(tools: Tools, release: str, *, share: float = DEFAULT_SHARE, back: b
         raise RefusedError("the inventory has no machine that runs a release", 409)
     facts: Facts = {
         "release": release,
-        "before": inventory.recorded_release(tools.inventory.folder),
+        "before": release_record.recorded_release(tools.inventory.folder),
         "back": back,
         "foundation": list(foundation(groups)),
         "batches": [{"name": batch.name, "machines": list(batch.machines)} for batch in order],
@@ -93,7 +93,7 @@ def way_out(doing: Doing, failed: Step) -> str:
 def _foundation(doing: Doing) -> None:
     # From here on, machines may differ: a rollback goes to the release before.
     if not doing.facts["back"]:
-        inventory.record_rolling(doing.tools.inventory.folder, doing.facts["release"])
+        release_record.record_rolling(doing.tools.inventory.folder, doing.facts["release"])
     if hosts := doing.facts["foundation"]:
         _run(doing, "foundation", "roll_foundation.yml", hosts, {})
 

@@ -16,7 +16,7 @@ import pytest
 
 from orchestrator import plays as plays_module
 from orchestrator.errors import EngineStops
-from orchestrator.platform_inventory import PlatformInventory
+from orchestrator.inventory.platform_inventory import PlatformInventory
 from orchestrator.plays import Play, PlayError, Plays
 from tests.integration.orchestrator_rig import RELEASE, config, write_inventory, write_play
 
@@ -67,7 +67,7 @@ CALLER = """
 import sys
 from pathlib import Path
 sys.path.insert(0, sys.argv[2])
-from orchestrator.platform_inventory import PlatformInventory
+from orchestrator.inventory.platform_inventory import PlatformInventory
 from orchestrator.plays import Play, Plays
 from tests.integration.orchestrator_rig import config
 folder = Path(sys.argv[1])

@@ -23,7 +23,7 @@ from orchestrator.beats import Beats
 from orchestrator.config import OrchestratorConfig
 from orchestrator.iaas.provider import ABSENT, READY, Image, ProviderError
 from orchestrator.images import Images
-from orchestrator.platform_inventory import PlatformInventory
+from orchestrator.inventory.platform_inventory import PlatformInventory
 from orchestrator.redact import Redactor
 from orchestrator.ssh import Gate
 from orchestrator.tools import Tools

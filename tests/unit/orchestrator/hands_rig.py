@@ -17,8 +17,8 @@ from orchestrator.beats import Beats
 from orchestrator.config import OrchestratorConfig
 from orchestrator.db.database import Database
 from orchestrator.db.models import Image
+from orchestrator.inventory.platform_inventory import PlatformInventory
 from orchestrator.jobs.kinds import Facts, Kind
-from orchestrator.platform_inventory import PlatformInventory
 from orchestrator.plays import Failure, Play, PlayResult, Recap
 from orchestrator.ssh import Admitted, GateError
 from orchestrator.tools import Tools

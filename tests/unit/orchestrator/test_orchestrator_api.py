@@ -4,10 +4,10 @@ import time
 
 import pytest
 
-from orchestrator import inventory
 from orchestrator.api import machines
 from orchestrator.db.models import Machine
 from orchestrator.errors import StepError
+from orchestrator.inventory import release_record
 from tests.unit.orchestrator.api_rig import Controller, Rig, basic
 from tests.unit.orchestrator.engine_rig import Gate, Small, until
 
@@ -252,9 +252,9 @@ def test_operations_on_the_platform(rig, path, body, wish):
 
 def test_the_release_that_runs_and_the_way_back(rig):
     assert rig.call("GET", "/v2/release") == (200, {"release": None, "rolling": None, "back": None})
-    inventory.record_release(rig.inventory, "2.0")
+    release_record.record_release(rig.inventory, "2.0")
     assert rig.call("GET", "/v2/release")[1] == {"release": "2.0", "rolling": None, "back": None}
-    inventory.record_rolling(rig.inventory, "3.0")
+    release_record.record_rolling(rig.inventory, "3.0")
     assert rig.call("GET", "/v2/release")[1] == {"release": "2.0", "rolling": "3.0", "back": "2.0"}
 
 

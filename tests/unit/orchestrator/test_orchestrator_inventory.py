@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from orchestrator.platform_inventory import InventoryError, PlatformInventory
+from orchestrator.inventory.platform_inventory import InventoryError, PlatformInventory
 
 FIXED = """
 all:

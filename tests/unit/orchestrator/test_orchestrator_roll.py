@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 import yaml
 
-from orchestrator import inventory
 from orchestrator.errors import RefusedError
+from orchestrator.inventory import release_record
 from orchestrator.jobs.kinds import PLATFORM
 from orchestrator.jobs.roll import Roll
 from orchestrator.jobs.rollback import Rollback
@@ -117,7 +117,7 @@ def test_a_canary_that_fails_ends_the_roll_and_says_the_way_out(hands: Hands) ->
     assert "`ingot jobs resume 7`" in ended.way_out
     assert "`ingot platform rollback`" in ended.way_out
     # Machines may differ now, and a rollback goes to what the others run.
-    assert inventory.return_release(hands.inventory.folder) == RELEASE
+    assert release_record.return_release(hands.inventory.folder) == RELEASE
     with pytest.raises(RefusedError, match="`ingot platform rollback`"):
         Roll().plan(hands.tools, {"release": RELEASE})
 
@@ -134,7 +134,7 @@ def test_a_preflight_that_fails_touches_nothing(hands: Hands) -> None:
     ended = hands.job(Roll(), {"release": NEXT})
     assert (ended.step, len(hands.plays.ran)) == ("preflight", 1)
     assert ended.way_out.startswith("Nothing that runs was touched.")
-    assert inventory.recorded(hands.inventory.folder) == {"ingot_release": RELEASE}
+    assert release_record.recorded(hands.inventory.folder) == {"ingot_release": RELEASE}
 
 
 def test_there_may_be_nothing_to_go_back_to(hands: Hands) -> None:
@@ -154,13 +154,13 @@ def test_back_to_a_release_that_carried_no_plays_goes_by_those_that_run(hands: H
 
 
 def test_the_inventory_says_where_a_rollback_goes(tmp_path: Path) -> None:
-    assert inventory.return_release(tmp_path) == ""
-    inventory.record_release(tmp_path, "1")
-    assert inventory.return_release(tmp_path) == ""
-    inventory.record_rolling(tmp_path, "2")
-    assert inventory.recorded(tmp_path) == {"ingot_release": "1", "ingot_release_rolling": "2"}
-    assert inventory.return_release(tmp_path) == "1"
-    (tmp_path / inventory.RELEASE).write_text(
+    assert release_record.return_release(tmp_path) == ""
+    release_record.record_release(tmp_path, "1")
+    assert release_record.return_release(tmp_path) == ""
+    release_record.record_rolling(tmp_path, "2")
+    assert release_record.recorded(tmp_path) == {"ingot_release": "1", "ingot_release_rolling": "2"}
+    assert release_record.return_release(tmp_path) == "1"
+    (tmp_path / release_record.RELEASE).write_text(
         yaml.safe_dump({"all": {"vars": {"ingot_release": "2", "ingot_release_previous": "1"}}})
     )
-    assert inventory.return_release(tmp_path) == "1"
+    assert release_record.return_release(tmp_path) == "1"

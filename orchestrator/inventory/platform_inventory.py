@@ -12,7 +12,7 @@ import yaml
 
 from components.common.errors import IngotError
 from components.common.files import PUBLIC, write_atomically
-from orchestrator import inventory
+from orchestrator.inventory import release_record
 
 OWN = "20-dea.yml"
 _HEADER = (
@@ -108,12 +108,12 @@ class PlatformInventory:
 
     def release(self) -> str | None:
         """Return the running release (`16-release.yml`); None where none is recorded."""
-        return inventory.recorded_release(self.folder)
+        return release_record.recorded_release(self.folder)
 
     def record_release(self, version: str) -> None:
         """Write the running release."""
         with self._writing:
-            inventory.record_release(self.folder, version)
+            release_record.record_release(self.folder, version)
 
     def _files(self) -> list[Path]:
         try:
