@@ -52,7 +52,7 @@ _WHOLE = "complete"
 _LUA = Path("components/router/lua")
 _SOURCES = ("components", "orchestrator", "pyproject.toml", "README.md", "LICENSE")
 # With the order of a roll, which the playbooks share with the orchestrator.
-_PLAYS = ("playbooks", "roles", "ansible.cfg", "orchestrator/roll.py")
+_PLAYS = ("playbooks", "roles", "ansible.cfg", "orchestrator/rules/roll_order.py")
 _VERSION = re.compile(r"^[0-9A-Za-z][0-9A-Za-z._-]{0,63}$")
 # The earliest time a zip archive can hold; a wheel's own time would make every build different.
 _EPOCH = "315532800"
@@ -268,7 +268,7 @@ def _copy(root: Path, names: Iterable[str], target: Path) -> None:
         if (root / name).is_dir():
             shutil.copytree(root / name, target / name, ignore=shutil.ignore_patterns("__pycache__", "*.pyc"))
         elif (root / name).is_file():
-            (target / name).parent.mkdir(exist_ok=True)
+            (target / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(root / name, target / name)
 
 

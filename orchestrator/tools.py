@@ -8,7 +8,7 @@ from pathlib import Path
 
 from components.common.bus_thread import BusThread
 from orchestrator import iaas
-from orchestrator.beats import Beats
+from orchestrator.bus_view import Beats
 from orchestrator.config import OrchestratorConfig
 from orchestrator.db.database import Database
 from orchestrator.iaas.provider import Provider

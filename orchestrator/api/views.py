@@ -7,7 +7,7 @@ from typing import Any
 
 from sqlalchemy import select
 
-from orchestrator.beats import Dea
+from orchestrator.bus_view import Dea
 from orchestrator.config import PoolConfig
 from orchestrator.db.models import DRAINING, LOST, READY, Machine
 from orchestrator.inventory.platform_inventory import Host

@@ -16,7 +16,7 @@ from orchestrator.db.models import FAILED, LEAVING, Machine
 from orchestrator.errors import RefusedError, StepError
 from orchestrator.iaas.provider import Provider
 from orchestrator.jobs.kinds import Doing
-from orchestrator.pool import Member, Pool
+from orchestrator.rules.pool import Member, Pool
 from orchestrator.tools import Tools
 
 # An agent answers at once, or is not there; a bus that is away comes back.

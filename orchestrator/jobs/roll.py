@@ -9,7 +9,7 @@ from orchestrator.errors import RefusedError
 from orchestrator.inventory import release_record
 from orchestrator.jobs import rolling
 from orchestrator.jobs.kinds import Doing, Facts, Planned, Step
-from orchestrator.roll import DEFAULT_SHARE
+from orchestrator.rules.roll_order import DEFAULT_SHARE
 from orchestrator.tools import Tools
 
 

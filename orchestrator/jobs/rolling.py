@@ -11,7 +11,7 @@ from orchestrator.inventory import release_record
 from orchestrator.jobs.kinds import PLATFORM, Doing, Facts, Planned, Step
 from orchestrator.plays import Play
 from orchestrator.release import MANIFEST, PLAYS
-from orchestrator.roll import DEFAULT_SHARE, batches, foundation, standing
+from orchestrator.rules.roll_order import DEFAULT_SHARE, batches, foundation, standing
 from orchestrator.tools import Tools
 
 _PART = "roll_machines.yml"

@@ -7,13 +7,13 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from components.common.errors import IngotError
-from orchestrator.beats import Beats
+from orchestrator.bus_view import Beats
 from orchestrator.db.models import DRAINING, FAILED, LEAVING, READY
 from orchestrator.errors import StepError
 from orchestrator.jobs import machines
 from orchestrator.jobs.kinds import Doing, Facts, Planned, Step
 from orchestrator.plays import Play
-from orchestrator.pool import busy, crowded, occupied, shrink, without
+from orchestrator.rules.pool import busy, crowded, occupied, shrink, without
 from orchestrator.tools import Tools
 
 _STOP_SECONDS = 30.0

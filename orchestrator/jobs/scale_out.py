@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from components.common.errors import IngotError
-from orchestrator.beats import Dea
+from orchestrator.bus_view import Dea
 from orchestrator.db.models import CONFIGURING, CREATING, PLANNED, REACHING, READY, Image, Machine
 from orchestrator.errors import RefusedError, StepError
 from orchestrator.iaas.provider import READY as IMAGE_READY
@@ -20,7 +20,7 @@ from orchestrator.iaas.provider import ProviderError, Wish
 from orchestrator.jobs import machines
 from orchestrator.jobs.kinds import Doing, Facts, Planned, Step
 from orchestrator.plays import Play
-from orchestrator.pool import grow
+from orchestrator.rules.pool import grow
 from orchestrator.tools import Tools
 
 _LAST_LINES = 12

@@ -10,8 +10,8 @@ from typing import Any, ClassVar
 
 from orchestrator.errors import RefusedError
 from orchestrator.jobs.kinds import Doing, Facts, Planned, Step
-from orchestrator.nfs import WiringError, chosen, standing, wiring
 from orchestrator.plays import Play
+from orchestrator.rules.nfs_wiring import WiringError, chosen, standing, wiring
 from orchestrator.tools import Tools
 
 # Two wirings never run side by side, and no machine is rolled, made or deleted meanwhile.

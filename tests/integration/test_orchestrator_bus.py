@@ -11,7 +11,7 @@ from components.common.bus import Incoming
 from components.common.bus_thread import BusThread
 from components.common.config import BusConfig
 from components.common.messages import Capacity, DeaBeat, RouterRegister
-from orchestrator.beats import Beats
+from orchestrator.bus_view import Beats
 from orchestrator.jobs import machines
 from tests.integration.common_rig import NatsServer
 

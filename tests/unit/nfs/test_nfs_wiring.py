@@ -11,8 +11,8 @@ import pytest
 from orchestrator.errors import RefusedError
 from orchestrator.jobs.kinds import Doing, Facts, Kind, Planned
 from orchestrator.jobs.wire_nfs import UnwireNfs, WireNfs
-from orchestrator.nfs import Wiring, WiringError, chosen, standing, wiring
 from orchestrator.plays import Play, PlayError
+from orchestrator.rules.nfs_wiring import Wiring, WiringError, chosen, standing, wiring
 from orchestrator.tools import Tools
 
 GROUPS = {

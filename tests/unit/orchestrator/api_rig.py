@@ -19,7 +19,7 @@ from components.common.messages import Capacity, DeaBeat
 from orchestrator.api.app import create_app
 from orchestrator.api.auth import Voucher
 from orchestrator.api.context import Orchestrator
-from orchestrator.beats import Beats
+from orchestrator.bus_view import Beats
 from orchestrator.config import OrchestratorConfig
 from orchestrator.iaas.provider import ABSENT, READY, Image, ProviderError
 from orchestrator.images import Images

@@ -13,7 +13,7 @@ from components.common.config import parse
 from components.common.errors import IngotError
 from components.common.messages import Capacity, DeaBeat, RouterRegister
 from orchestrator import iaas
-from orchestrator.beats import Beats
+from orchestrator.bus_view import Beats
 from orchestrator.config import OrchestratorConfig
 from orchestrator.db.database import Database
 from orchestrator.db.models import Image

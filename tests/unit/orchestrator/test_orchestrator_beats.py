@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 
-from orchestrator.beats import Beats
+from orchestrator.bus_view import Beats
 from tests.unit.orchestrator.hands_rig import beat, route
 
 

@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from orchestrator.beats import Beats, Dea
+from orchestrator.bus_view import Beats, Dea
 from orchestrator.db.models import FAILED, READY
 from orchestrator.errors import RefusedError
-from orchestrator.pool import Member, Pool, crowded, grow, shrink, without
+from orchestrator.rules.pool import Member, Pool, crowded, grow, shrink, without
 from tests.unit.orchestrator.hands_rig import beat
 
 

@@ -13,7 +13,7 @@ from orchestrator.inventory import release_record
 from orchestrator.jobs.kinds import PLATFORM
 from orchestrator.jobs.roll import Roll
 from orchestrator.jobs.rollback import Rollback
-from orchestrator.roll import foundation, left, standing
+from orchestrator.rules.roll_order import foundation, left, standing
 from tests.unit.orchestrator.hands_rig import RELEASE, Hands
 
 BRAINS = ("controller", "stager", "health_manager")

@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from jinja2.nativetypes import NativeEnvironment
 
 from orchestrator import release
-from orchestrator.roll import CANARY, DEA, ORCHESTRATOR, TIERS, Batch, batches, tiers
+from orchestrator.rules.roll_order import CANARY, DEA, ORCHESTRATOR, TIERS, Batch, batches, tiers
 
 ROOT = Path(__file__).resolve().parents[3]
 CONTROL = ("controller", "stager", "health_manager")

@@ -196,7 +196,12 @@ def test_a_checkout_without_a_project_is_refused(checkout: Path, pip: Pip) -> No
 
 
 def test_a_release_carries_its_plays(checkout: Path, pip: Pip) -> None:
-    for name in ("playbooks/site.yml", "roles/x/tasks/main.yml", "ansible.cfg", "orchestrator/roll.py"):
+    for name in (
+        "playbooks/site.yml",
+        "roles/x/tasks/main.yml",
+        "ansible.cfg",
+        "orchestrator/rules/roll_order.py",
+    ):
         (checkout / name).parent.mkdir(parents=True, exist_ok=True)
         (checkout / name).write_text("---\n")
     first = build(checkout)

@@ -6,7 +6,7 @@ import re
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 
-from orchestrator.beats import Dea
+from orchestrator.bus_view import Dea
 from orchestrator.db.models import READY
 from orchestrator.errors import RefusedError
 
