@@ -13,7 +13,7 @@ from orchestrator.config import OrchestratorConfig
 from orchestrator.db.database import Database
 from orchestrator.iaas.provider import Provider
 from orchestrator.inventory.platform_inventory import PlatformInventory
-from orchestrator.plays import Plays
+from orchestrator.plays.runner import Plays
 from orchestrator.ssh import Gate
 
 

@@ -12,7 +12,7 @@ from orchestrator.db.models import DRAINING, FAILED, LEAVING, READY
 from orchestrator.errors import StepError
 from orchestrator.jobs import machines
 from orchestrator.jobs.kinds import Doing, Facts, Planned, Step
-from orchestrator.plays import Play
+from orchestrator.plays.runner import Play
 from orchestrator.rules.pool import busy, crowded, occupied, shrink, without
 from orchestrator.tools import Tools
 

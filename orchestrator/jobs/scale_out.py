@@ -19,7 +19,7 @@ from orchestrator.iaas.provider import READY as IMAGE_READY
 from orchestrator.iaas.provider import ProviderError, Wish
 from orchestrator.jobs import machines
 from orchestrator.jobs.kinds import Doing, Facts, Planned, Step
-from orchestrator.plays import Play
+from orchestrator.plays.runner import Play
 from orchestrator.rules.pool import grow
 from orchestrator.tools import Tools
 

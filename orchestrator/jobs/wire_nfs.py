@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 
 from orchestrator.errors import RefusedError
 from orchestrator.jobs.kinds import Doing, Facts, Planned, Step
-from orchestrator.plays import Play
+from orchestrator.plays.runner import Play
 from orchestrator.rules.nfs_wiring import WiringError, chosen, standing, wiring
 from orchestrator.tools import Tools
 

@@ -11,7 +11,7 @@ import pytest
 from orchestrator.errors import RefusedError
 from orchestrator.jobs.kinds import Doing, Facts, Kind, Planned
 from orchestrator.jobs.wire_nfs import UnwireNfs, WireNfs
-from orchestrator.plays import Play, PlayError
+from orchestrator.plays.runner import Play, PlayError
 from orchestrator.rules.nfs_wiring import Wiring, WiringError, chosen, standing, wiring
 from orchestrator.tools import Tools
 

@@ -19,7 +19,8 @@ from orchestrator.db.database import Database
 from orchestrator.db.models import Image
 from orchestrator.inventory.platform_inventory import PlatformInventory
 from orchestrator.jobs.kinds import Facts, Kind
-from orchestrator.plays import Failure, Play, PlayResult, Recap
+from orchestrator.plays.events import Failure, Recap
+from orchestrator.plays.runner import Play, PlayResult
 from orchestrator.ssh import Admitted, GateError
 from orchestrator.tools import Tools
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from orchestrator.play_events import Event, Story, message, reduce, tail
+from orchestrator.plays.events import Event, Story, message, reduce, tail
 
 
 def event(name: str, /, **data: Any) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from orchestrator.errors import RefusedError
 from orchestrator.iaas.provider import ProviderError
 from orchestrator.jobs import machines
 from orchestrator.jobs.scale_out import ScaleOut
-from orchestrator.plays import Play
+from orchestrator.plays.runner import Play
 from tests.unit.orchestrator.hands_rig import KEY, RELEASE, Hands, beat
 
 

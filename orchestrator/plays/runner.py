@@ -1,11 +1,10 @@
-"""Runs of playbooks, each in a unit of its own that outlives the orchestrator. The only import of ansible_runner.
+"""Runs of playbooks, each in a unit of its own that outlives the orchestrator.
 
     result = tools.plays.run(Play(f"{doing.job_id}-configure", "scale_out.yml", limit=("dea3",)), doing.say)
     result.check()
 
-A run is a folder `<state>/plays/<key>/<attempt>/`: the order (`play.json`, and the variables in `env/extravars`, both for
-root alone), the events so far (`events.jsonl`), the result (`result.json`), and Ansible's output. The unit's program is
-this module, given that folder.
+A run is a folder `<state>/plays/<key>/<attempt>/` (`orchestrator/plays/run_folder.py`). The unit's program is
+`orchestrator/plays/program.py`, given that folder.
 """
 
 from __future__ import annotations
@@ -14,42 +13,49 @@ import asyncio
 import re
 import shutil
 import sys
-import tempfile
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import ansible_runner
 import msgspec
 
-from components.common import log
 from components.common.errors import IngotError
 from components.common.files import write_atomically
 from components.common.units import ProcessRunner, Runner, SystemdRunner, UnitSpec, UnitStatus
 from orchestrator.config import PROCESS, OrchestratorConfig
 from orchestrator.inventory.platform_inventory import PlatformInventory
-from orchestrator.play_events import Event, Failure, Recap, Story, reduce, tail
+from orchestrator.plays.events import Event, Failure, Recap, Story, tail
+from orchestrator.plays.run_folder import (
+    EVENTS,
+    FAILED,
+    LOST,
+    OUTPUT,
+    PLAY,
+    SUCCESSFUL,
+    TIMEOUT,
+    TOLD,
+    VARIABLES,
+    Ending,
+    EventTail,
+    Order,
+    Say,
+    attempts,
+    complete_lines,
+    last_attempt,
+    read_ending,
+    spend,
+)
 
-__all__ = ["Failure", "Play", "PlayError", "PlayResult", "Plays", "Recap"]
-
-Say = Callable[[str], None]
-SUCCESSFUL, FAILED, TIMEOUT, LOST = "successful", "failed", "timeout", "lost"
 # Runs beyond so many are removed, the oldest first.
 KEPT = 50
 _KEY = re.compile(r"^[A-Za-z0-9][A-Za-z0-9_-]{0,99}$")
-_PLAY, _EVENTS, _RESULT, _TOLD = "play.json", "events.jsonl", "result.json", "told"
-_VARIABLES = Path("env", "extravars")
-_OUTPUT = Path("artifacts", "run", "stdout")
-# Files of a run that are not needed once it has ended; the first holds secrets.
-_SPENT = ("env", "home", "artifacts/run/fact_cache")
 _LOOK_SECONDS = 0.25
 # The unit's own limit is Ansible's and this, for a program that hangs.
 _GRACE_SECONDS = 60.0
 _SLICE = "ingot-plays.slice"
 _SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-logger = log.get(__name__)
 
 
 class PlayError(IngotError):
@@ -94,7 +100,7 @@ class PlayResult:
         found = "; ".join(f"{f.host}: {f.task}: {f.message}" for f in self.failures)
         # A failure before the first task is reported nowhere else.
         found = found or self.tail or "it said nothing"
-        raise PlayError(f"{self.playbook} {_ENDINGS[self.status]}: {found} (output: {self.folder / _OUTPUT})")
+        raise PlayError(f"{self.playbook} {_ENDINGS[self.status]}: {found} (output: {self.folder / OUTPUT})")
 
 
 _ENDINGS = {FAILED: "failed", TIMEOUT: "took too long and was ended", LOST: "ended without a result"}
@@ -119,23 +125,6 @@ class Play:
     variables: Mapping[str, Any] = field(default_factory=dict, repr=False)
     release: str | None = None
     seconds: float = 0
-
-
-class _Order(msgspec.Struct):
-    """The order for the unit's program (`play.json`); the variables are in a file of their own."""
-
-    playbook: str
-    plays: str
-    inventory: str
-    limit: str
-    seconds: float
-
-
-class _Ending(msgspec.Struct):
-    """The result that the unit's program leaves (`result.json`)."""
-
-    status: str
-    rc: int
 
 
 class Plays:
@@ -176,11 +165,11 @@ class Plays:
         runner = self._runner()
         unit = f"ingot-play-{play.key}"
         try:
-            attempt = _last_attempt(self._folder / play.key)
+            attempt = last_attempt(self._folder / play.key)
             run = self._folder / play.key / str(attempt)
-            ending = _ending(run)
-            if ending is not None and (ending.status == SUCCESSFUL or not (run / _TOLD).exists()):
-                _Teller(run, say).tell()
+            ending = read_ending(run)
+            if ending is not None and (ending.status == SUCCESSFUL or not (run / TOLD).exists()):
+                EventTail(run, say).tell()
             elif ending is None and attempt and (await runner.status(unit)).alive:
                 say(f"{play.playbook} still runs")
                 ending = await self._follow(runner, unit, run, say)
@@ -191,24 +180,24 @@ class Plays:
                 await runner.start(self._unit(unit, play, run))
                 ending = await self._follow(runner, unit, run, say)
             result = _result(play, run, ending)
-            (run / _TOLD).touch()
+            (run / TOLD).touch()
             await runner.stop(unit)
-            _spend(run)
+            spend(run)
             return result
         finally:
             await runner.close()
 
-    async def _follow(self, runner: Runner, unit: str, run: Path, say: Say) -> _Ending:
+    async def _follow(self, runner: Runner, unit: str, run: Path, say: Say) -> Ending:
         """Report events until the unit has ended."""
-        teller = _Teller(run, say)
+        events = EventTail(run, say)
         ended: asyncio.Task[UnitStatus] = asyncio.create_task(runner.wait(unit))
         while not ended.done():
             await asyncio.wait({ended}, timeout=_LOOK_SECONDS)
-            teller.tell()
-        if (ending := _ending(run)) is not None:
+            events.tell()
+        if (ending := read_ending(run)) is not None:
             return ending
         status = ended.result()
-        return _Ending(TIMEOUT if status.result == "timeout" else LOST, -1)
+        return Ending(TIMEOUT if status.result == "timeout" else LOST, -1)
 
     def _prepare(self, play: Play, run: Path) -> None:
         release = play.release or self._inventory.release()
@@ -226,15 +215,15 @@ class Plays:
         run.mkdir(parents=True, mode=0o700)
         for folder in ("env", "home"):
             (run / folder).mkdir(mode=0o700)
-        order = _Order(
+        order = Order(
             str(playbook),
             str(plays),
             str(self._inventory.folder),
             ",".join(play.limit),
             play.seconds or self._config.deadlines.play,
         )
-        write_atomically(run / _PLAY, msgspec.json.encode(order))
-        write_atomically(run / _VARIABLES, msgspec.json.encode(self._variables(play)))
+        write_atomically(run / PLAY, msgspec.json.encode(order))
+        write_atomically(run / VARIABLES, msgspec.json.encode(self._variables(play)))
 
     def _variables(self, play: Play) -> dict[str, Any]:
         """Return the extra variables: they win over the inventory, whose paths may be those of another machine."""
@@ -257,7 +246,7 @@ class Plays:
         python = self._venv / "bin" / "python"
         return UnitSpec(
             name=name,
-            argv=(str(python), "-m", "orchestrator.plays", str(run)),
+            argv=(str(python), "-m", "orchestrator.plays.program", str(run)),
             directory=run,
             environment={
                 "PATH": f"{self._venv / 'bin'}:{_SYSTEM_PATH}",
@@ -287,108 +276,17 @@ class Plays:
 
     def _clear(self) -> None:
         """Remove the oldest ended runs."""
-        runs = [p for p in self._folder.glob("*/*") if p.name.isdigit() and (p / _TOLD).exists()]
+        runs = [run for key in self._folder.glob("*") for run in attempts(key) if (run / TOLD).exists()]
         for old in sorted(runs, key=lambda p: p.stat().st_mtime, reverse=True)[KEPT:]:
             shutil.rmtree(old, ignore_errors=True)
             if not any(old.parent.iterdir()):
                 old.parent.rmdir()
 
 
-class _Teller:
-    """Reports the new events of a run; its position is kept, so that no event is reported twice."""
-
-    def __init__(self, run: Path, say: Say) -> None:
-        self._events = run / _EVENTS
-        self._mark = run / "said"
-        self._say = say
-        self._at = int(self._mark.read_text(encoding="ascii")) if self._mark.is_file() else 0
-
-    def tell(self) -> None:
-        try:
-            for line in _complete(self._events, self._at).splitlines(keepends=True):
-                self._at += len(line)
-                # The callback may end this process here, after it has taken the line.
-                if told := msgspec.json.decode(line, type=Event).line():
-                    self._say(told)
-        finally:
-            write_atomically(self._mark, str(self._at))
-
-
-def _complete(path: Path, start: int = 0) -> bytes:
-    """Return the complete lines from an offset on."""
-    try:
-        with path.open("rb") as file:
-            file.seek(start)
-            text = file.read()
-    except FileNotFoundError:
-        return b""
-    return text[: text.rfind(b"\n") + 1]
-
-
-def _last_attempt(folder: Path) -> int:
-    return max((int(p.name) for p in folder.glob("*") if p.name.isdigit()), default=0)
-
-
-def _ending(run: Path) -> _Ending | None:
-    try:
-        return msgspec.json.decode((run / _RESULT).read_bytes(), type=_Ending)
-    except (FileNotFoundError, NotADirectoryError):
-        return None
-
-
-def _result(play: Play, run: Path, ending: _Ending) -> PlayResult:
+def _result(play: Play, run: Path, ending: Ending) -> PlayResult:
     story = Story()
-    for line in _complete(run / _EVENTS).splitlines():
+    for line in complete_lines(run / EVENTS).splitlines():
         story.hear(msgspec.json.decode(line, type=Event))
-    texts = [run / _OUTPUT, run / "program.log"]
+    texts = [run / OUTPUT, run / "program.log"]
     output = next((t for p in texts if p.is_file() and (t := p.read_text(errors="replace")).strip()), "")
     return PlayResult(play.playbook, ending.status, ending.rc, story.recap, story.failures, tail(output), run)
-
-
-def _spend(run: Path) -> None:
-    for name in _SPENT:
-        shutil.rmtree(run / name, ignore_errors=True)
-
-
-def perform(run: Path) -> int:
-    """Carry out the order in a run's folder; the program of its unit.
-
-    Returns:
-        The return code of ansible-playbook.
-    """
-    order = msgspec.json.decode((run / _PLAY).read_bytes(), type=_Order)
-    # A socket's path must be short, and state folders are deep.
-    with (
-        (run / _EVENTS).open("ab", buffering=0) as events,
-        tempfile.TemporaryDirectory(prefix="ingot-") as sockets,
-    ):
-
-        def hear(event: dict[str, Any]) -> bool:
-            if (line := reduce(event)) is not None:
-                events.write(msgspec.json.encode(line) + b"\n")
-            # Ansible's own events hold all results of all tasks: they are not kept.
-            return False
-
-        done = ansible_runner.run(
-            private_data_dir=str(run),
-            ident="run",
-            project_dir=order.plays,
-            playbook=order.playbook,
-            inventory=order.inventory,
-            limit=order.limit or None,
-            timeout=int(order.seconds),
-            envvars={
-                "ANSIBLE_CONFIG": f"{order.plays}/ansible.cfg",
-                "ANSIBLE_SSH_CONTROL_PATH_DIR": sockets,
-            },
-            event_handler=hear,
-            quiet=True,
-        )
-    _spend(run)
-    status = done.status if done.status in (SUCCESSFUL, TIMEOUT) else FAILED
-    write_atomically(run / _RESULT, msgspec.json.encode(_Ending(status, done.rc)))
-    return int(done.rc)
-
-
-if __name__ == "__main__":
-    sys.exit(perform(Path(sys.argv[1])))
