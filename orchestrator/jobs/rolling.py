@@ -10,7 +10,7 @@ from orchestrator.errors import RefusedError
 from orchestrator.inventory import release_record
 from orchestrator.jobs.kinds import PLATFORM, Doing, Facts, Planned, Step
 from orchestrator.plays.runner import Play
-from orchestrator.release import MANIFEST, PLAYS
+from orchestrator.release_folder import MANIFEST, PLAYS
 from orchestrator.rules.roll_order import DEFAULT_SHARE, batches, foundation, standing
 from orchestrator.tools import Tools
 

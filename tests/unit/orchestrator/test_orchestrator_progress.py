@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator import playbook
-from orchestrator.progress import EVERY_SECONDS, Progress, parts
+from orchestrator.control import ansible_playbook
+from orchestrator.control.progress import EVERY_SECONDS, Progress, parts
 
 PLAYS = """
 - name: First
@@ -122,7 +122,7 @@ def test_a_playbook_says_how_many_of_all_tasks_are_done(
     (tmp_path / "ansible.cfg").write_text("[defaults]\nroles_path = roles\n")
     (tmp_path / "hosts").write_text("a\nb\n")
     log = tmp_path / "three.log"
-    recap = playbook.run("three.yml", tmp_path / "hosts", log, plays=tmp_path)
+    recap = ansible_playbook.run("three.yml", tmp_path / "hosts", log, plays=tmp_path)
     assert recap["a"].failed == 0
     # Two of the role and two of the play; one that no machine runs; two of the last play, without what the first of them includes.
     assert capsys.readouterr().out.splitlines() == [

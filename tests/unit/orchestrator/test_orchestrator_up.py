@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from components.common.version import VERSION
-from orchestrator import up
+from orchestrator.control import up
 from orchestrator.inventory import release_record
 
 

@@ -30,9 +30,9 @@ import click
 
 from components.common.errors import IngotError
 from components.common.version import VERSION
+from orchestrator.release_folder import MANIFEST, PLAYS
 
-ROOT = Path(__file__).resolve().parent.parent
-MANIFEST = "RELEASE.json"
+ROOT = Path(__file__).resolve().parents[2]
 # Debian 12 and 13.
 PYTHONS = ("311", "313")
 PLATFORMS = (
@@ -46,7 +46,6 @@ PLATFORMS = (
 INSTALLER, BUILDER = "pip", "setuptools"
 # Extras of pyproject.toml that some machines get beside the rest.
 EXTRAS = ("control",)
-PLAYS = "plays"
 # The mark of a complete wheel in the cache.
 _WHOLE = "complete"
 _LUA = Path("components/router/lua")

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from orchestrator.progress import Progress, parts
+from orchestrator.control.progress import Progress, parts
 
 _PROGRESS = Progress()
 

@@ -9,11 +9,11 @@ import sys
 from pathlib import Path
 
 from components.common.errors import IngotError
+from orchestrator.control.phases import say
 from orchestrator.lab.client import LabClient
 from orchestrator.lab.up import take_down
-from orchestrator.phases import say
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def main() -> None:

@@ -24,14 +24,14 @@ from rich.table import Table
 from components.common.errors import IngotError
 from components.common.files import write_atomically
 from components.common.version import VERSION
-from orchestrator import playbook
+from orchestrator.control import ansible_playbook
+from orchestrator.control.phases import Phases, end_step, say, step
 from orchestrator.inventory import platform_secrets, release_record
 from orchestrator.lab.client import LabClient
 from orchestrator.lab.layout import DEFAULT, Layout
 from orchestrator.lab.up import Raised, bring_up
-from orchestrator.phases import Phases, end_step, say, step
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 BUILD = ROOT / "build"
 DOMAIN = "ingot.localhost"
 HELLO = "hello"
@@ -102,12 +102,12 @@ def up_machines(phases: Phases, name: str, image: str, port: int, subnet: str | 
     secrets = platform_secrets.lab_secrets(lab.folder.inventory)
     write_atomically(folder / "admin_password", str(secrets["ingot_admin_password"]) + "\n")
     with phases.phase("converge", "playbooks/site.yml"):
-        recap = playbook.run("site.yml", lab.folder.inventory, folder / "site.log", plays=plays)
+        recap = ansible_playbook.run("site.yml", lab.folder.inventory, folder / "site.log", plays=plays)
     with phases.phase("application", f"push of tests/apps/{HELLO}"):
         answer = push_hello(port, str(secrets["ingot_admin_password"]), folder / "home")
     health = folder / "health.json"
     report_to = {"health_report": str(health)}
-    playbook.run("health.yml", lab.folder.inventory, folder / "health.log", report_to, plays=plays)
+    ansible_playbook.run("health.yml", lab.folder.inventory, folder / "health.log", report_to, plays=plays)
     return phases.write(
         BUILD / "up.json",
         way="machines",
@@ -176,7 +176,7 @@ def build_release(target: str) -> None:
     command = [
         sys.executable,
         "-m",
-        "orchestrator.release",
+        "orchestrator.control.release_builder",
         "--version",
         VERSION,
         "--out",

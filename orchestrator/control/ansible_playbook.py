@@ -15,9 +15,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from components.common.errors import IngotError
-from orchestrator.phases import end_step, step
+from orchestrator.control.phases import end_step, step
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 _RECAP = re.compile(
     r"^(?P<host>\S+)\s+: ok=(?P<ok>\d+)\s+changed=(?P<changed>\d+)\s+unreachable=(?P<unreachable>\d+)\s+failed=(?P<failed>\d+)"
 )
