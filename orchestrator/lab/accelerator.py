@@ -17,7 +17,7 @@ from components.common import log
 from components.common.files import PUBLIC, write_atomically
 from orchestrator.lab import qemu_image
 from orchestrator.lab.errors import CommandError
-from orchestrator.lab.run import run
+from orchestrator.lab.host.run import run
 
 PROGRAM = "qemu-system-x86_64"
 KVM = Path("/dev/kvm")

@@ -18,9 +18,10 @@ from pathlib import Path
 from typing import Any
 
 from components.common import log
-from orchestrator.lab import images, kernel, processes, qemu_image, sources
+from orchestrator.lab import images, kernel, qemu_image, sources
 from orchestrator.lab.errors import CommandError, ConflictError, LabError, NotFoundError
-from orchestrator.lab.run import run
+from orchestrator.lab.host import processes
+from orchestrator.lab.host.run import run
 
 APT = Path("/etc/apt")
 CERTIFICATES = Path("/usr/local/share/ca-certificates")

@@ -14,9 +14,10 @@ import httpx
 import msgspec
 
 from components.common.plain_http import NO_TLS
-from orchestrator.lab import processes, wire
+from orchestrator.lab import wire
 from orchestrator.lab.daemon import EXIT_LOCKED, code_digest
 from orchestrator.lab.errors import KINDS, DaemonError, LabError
+from orchestrator.lab.host import processes
 from orchestrator.lab.journal import Bind, Process
 from orchestrator.lab.paths import Paths
 

@@ -24,11 +24,11 @@ from orchestrator.lab import wire
 from orchestrator.lab.accelerator import remembered
 from orchestrator.lab.build import ImageStore
 from orchestrator.lab.errors import BadRequestError, LabError
+from orchestrator.lab.host.relay import Relay
 from orchestrator.lab.nspawn import Nspawn
 from orchestrator.lab.paths import HOST_SETTINGS, Paths
 from orchestrator.lab.provider import Provider
 from orchestrator.lab.qemu import Qemu
-from orchestrator.lab.relay import Relay
 from orchestrator.lab.sweep import abandoned_labs, restore, sweep
 
 EXIT_LOCKED = 75
@@ -43,7 +43,7 @@ logger = log.get(__name__)
 def code_digest() -> str:
     """Return a digest of the lab's own program, by which a client recognises a daemon of another program."""
     total = hashlib.sha256()
-    for path in sorted(Path(__file__).parent.glob("*.py")):
+    for path in sorted(Path(__file__).parent.rglob("*.py")):
         total.update(path.read_bytes())
     return total.hexdigest()[:12]
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from orchestrator.lab import console, wire
 from orchestrator.lab.errors import CommandError
-from orchestrator.lab.run import run
+from orchestrator.lab.host.run import run
 
 _DEADLINE = 120.0
 

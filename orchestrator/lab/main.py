@@ -10,10 +10,11 @@ import click
 import msgspec
 
 from components.common.errors import IngotError
-from orchestrator.lab import daemon, evidence, images, layout, main_machine, processes, up
+from orchestrator.lab import daemon, evidence, images, layout, main_machine, up
 from orchestrator.lab.client import LabClient
 from orchestrator.lab.errors import BadRequestError
 from orchestrator.lab.folder import find_project
+from orchestrator.lab.host import processes
 from orchestrator.lab.main_machine import become
 from orchestrator.lab.output import as_json_option, err, machines_table, out, print_json, reporter, show
 from orchestrator.lab.paths import Paths

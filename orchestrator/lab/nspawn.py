@@ -17,12 +17,12 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from components.common.files import write_atomically
-from orchestrator.lab import cgroups, processes
 from orchestrator.lab.backend import File, Spec
 from orchestrator.lab.console import tail
 from orchestrator.lab.errors import BadRequestError, LabError
+from orchestrator.lab.host import cgroups, processes
+from orchestrator.lab.host.run import run
 from orchestrator.lab.journal import Life
-from orchestrator.lab.run import run
 
 _LEADER_DEADLINE = 20.0
 _KILL_DEADLINE = 10.0

@@ -10,11 +10,12 @@ from dataclasses import dataclass, field
 from ipaddress import IPv4Network
 from pathlib import Path
 
-from orchestrator.lab import addresses, images, network
+from orchestrator.lab import addresses, images
 from orchestrator.lab.client import LabClient
 from orchestrator.lab.errors import CommandError, LabError
+from orchestrator.lab.host import network
+from orchestrator.lab.host.run import run
 from orchestrator.lab.paths import Paths
-from orchestrator.lab.run import run
 
 # Program to the Debian package that brings it.
 TOOLS: Mapping[str, str] = {

@@ -11,19 +11,7 @@ from ipaddress import IPv4Network
 from pathlib import Path
 
 from components.common import log
-from orchestrator.lab import (
-    addresses,
-    cgroups,
-    host_settings,
-    images,
-    keys,
-    machine_files,
-    network,
-    plan,
-    processes,
-    views,
-    wire,
-)
+from orchestrator.lab import addresses, images, keys, machine_files, plan, views, wire
 from orchestrator.lab.backend import Backend, Spec
 from orchestrator.lab.build import ImageStore
 from orchestrator.lab.console import tail
@@ -36,6 +24,7 @@ from orchestrator.lab.errors import (
     NotReadyError,
 )
 from orchestrator.lab.folder import LabFolder
+from orchestrator.lab.host import cgroups, host_settings, network, processes
 from orchestrator.lab.journal import Bind, Journal, LabRecord, Life, MachineRecord
 from orchestrator.lab.paths import Paths
 from orchestrator.lab.qemu import DEFAULT_MEMORY

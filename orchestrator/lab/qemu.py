@@ -19,13 +19,14 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from components.common.files import PUBLIC, write_atomically
-from orchestrator.lab import images, network, processes, qemu_image
+from orchestrator.lab import images, qemu_image
 from orchestrator.lab.accelerator import PROGRAM, Accelerator, choose
 from orchestrator.lab.backend import File, Spec
 from orchestrator.lab.console import tail
 from orchestrator.lab.errors import BadRequestError, LabError
+from orchestrator.lab.host import network, processes
+from orchestrator.lab.host.run import run
 from orchestrator.lab.journal import Life
-from orchestrator.lab.run import run
 
 DEFAULT_MEMORY = 512
 LEAST_MEMORY = 256

@@ -7,12 +7,13 @@ import signal
 from pathlib import Path
 
 from components.common import log
-from orchestrator.lab import addresses, host_settings, network, processes, qemu
+from orchestrator.lab import addresses, qemu
 from orchestrator.lab.errors import LabError
+from orchestrator.lab.host import host_settings, network, processes
+from orchestrator.lab.host.run import run
 from orchestrator.lab.journal import Leftovers, Process, Seen, abandoned, leftovers
 from orchestrator.lab.nspawn import unmount
 from orchestrator.lab.provider import Provider
-from orchestrator.lab.run import run
 
 _MOUNTS = Path("/proc/self/mounts")
 logger = log.get(__name__)

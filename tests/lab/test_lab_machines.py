@@ -17,9 +17,10 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.lab import addresses, evidence, network, processes, up, wire
+from orchestrator.lab import addresses, evidence, up, wire
 from orchestrator.lab.client import SPENT, LabClient
 from orchestrator.lab.errors import BadRequestError, ConflictError, NotFoundError, NotReadyError
+from orchestrator.lab.host import network, processes
 from orchestrator.lab.journal import Process
 from orchestrator.lab.layout import Layout, PlannedBind, PlannedMachine
 from orchestrator.lab.paths import CACHE, HOST_SETTINGS, Paths

@@ -10,9 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.lab import accelerator, addresses, evidence, images, network, processes
+from orchestrator.lab import accelerator, addresses, evidence, images
 from orchestrator.lab.accelerator import BY_TCG
 from orchestrator.lab.errors import BadRequestError, ConflictError
+from orchestrator.lab.host import network, processes
 from orchestrator.lab.layout import SHARE
 from tests.lab.kernel_lab import IMAGE, MEMORY, ODD, KernelLab
 

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.lab import cgroups, host_settings, network, preflight, processes
+from orchestrator.lab import preflight
+from orchestrator.lab.host import cgroups, host_settings, network, processes
 from orchestrator.lab.journal import Process
 from orchestrator.lab.paths import Paths
 from orchestrator.lab.preflight import Facts, Wishes, judge

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from orchestrator.lab import addresses
-from orchestrator.lab.run import run, run_json
+from orchestrator.lab.host.run import run, run_json
 
 INTERFACES = Path("/sys/class/net")
 _ALIAS = "ingot-lab"

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from components.common import log
-from orchestrator.lab.network import INTERFACES
+from orchestrator.lab.host.network import INTERFACES
 
 logger = log.get(__name__)
 
