@@ -15,9 +15,9 @@ import msgspec
 
 from components.common import log
 from components.common.files import PUBLIC, write_atomically
-from orchestrator.lab import qemu_image
 from orchestrator.lab.errors import CommandError
 from orchestrator.lab.host.run import run
+from orchestrator.lab.images import qemu_image
 
 PROGRAM = "qemu-system-x86_64"
 KVM = Path("/dev/kvm")

@@ -22,9 +22,9 @@ from components.common.files import PUBLIC, write_atomically
 from components.common.version import VERSION
 from orchestrator.lab import wire
 from orchestrator.lab.accelerator import remembered
-from orchestrator.lab.build import ImageStore
 from orchestrator.lab.errors import BadRequestError, LabError
 from orchestrator.lab.host.relay import Relay
+from orchestrator.lab.images.image_store import ImageStore
 from orchestrator.lab.nspawn import Nspawn
 from orchestrator.lab.paths import HOST_SETTINGS, Paths
 from orchestrator.lab.provider import Provider

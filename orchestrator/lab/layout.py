@@ -9,9 +9,9 @@ from typing import Any
 
 import yaml
 
-from orchestrator.lab import images
 from orchestrator.lab.addresses import check_name
 from orchestrator.lab.errors import BadRequestError
+from orchestrator.lab.images import recipes
 
 SHARE = "/srv/ingot/share"
 ROUTER_GROUP = "router"
@@ -68,7 +68,7 @@ class Layout:
     """The machines of a lab, in the order of their addresses."""
 
     machines: tuple[PlannedMachine, ...]
-    image: str = images.DEFAULT
+    image: str = recipes.DEFAULT
 
     def image_of(self, machine: PlannedMachine) -> str:
         """Return the image of a machine."""
@@ -98,7 +98,7 @@ DEFAULT = Layout(
 )
 
 
-def parse_words(words: Sequence[str], image: str = images.DEFAULT) -> Layout:
+def parse_words(words: Sequence[str], image: str = recipes.DEFAULT) -> Layout:
     """Return the layout of machines given as `NAME` or `NAME:GROUP,GROUP`; they have no binds.
 
     Raises:
@@ -155,7 +155,7 @@ def parse(raw: Any, source: str = "layout") -> Layout:
                 memory,
             )
         )
-    return _checked(Layout(tuple(machines), str(top.get("image") or images.DEFAULT)))
+    return _checked(Layout(tuple(machines), str(top.get("image") or recipes.DEFAULT)))
 
 
 def _checked(layout: Layout) -> Layout:
@@ -166,7 +166,7 @@ def _checked(layout: Layout) -> Layout:
         if check_name(machine.name, "machine") in seen:
             raise BadRequestError(f"machine {machine.name} is given twice")
         seen.add(machine.name)
-        images.recipe(layout.image_of(machine))
+        recipes.recipe(layout.image_of(machine))
     return layout
 
 

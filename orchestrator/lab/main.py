@@ -10,11 +10,12 @@ import click
 import msgspec
 
 from components.common.errors import IngotError
-from orchestrator.lab import daemon, evidence, images, layout, main_machine, up
+from orchestrator.lab import daemon, evidence, layout, main_machine, up
 from orchestrator.lab.client import LabClient
 from orchestrator.lab.errors import BadRequestError
 from orchestrator.lab.folder import find_project
 from orchestrator.lab.host import processes
+from orchestrator.lab.images import recipes
 from orchestrator.lab.main_machine import become
 from orchestrator.lab.output import as_json_option, err, machines_table, out, print_json, reporter, show
 from orchestrator.lab.paths import Paths
@@ -77,7 +78,7 @@ def image() -> None:
 
 
 @image.command("build")
-@click.argument("name", default=images.DEFAULT)
+@click.argument("name", default=recipes.DEFAULT)
 def image_build(name: str) -> None:
     """Build an image unless it is there."""
     with LabClient() as client, err.status(f"image {name}") as spinner:
@@ -113,7 +114,7 @@ def image_remove(name: str, outdated: bool) -> None:
 @click.option(
     "--layout", "file", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="A layout file."
 )
-@click.option("--image", "base", help=f"Image of machines that name none ({', '.join(images.names())}).")
+@click.option("--image", "base", help=f"Image of machines that name none ({', '.join(recipes.names())}).")
 @click.option(
     "--port", type=int, help="Port of 127.0.0.1 for the routers; by default the first free one from 8080."
 )
@@ -140,7 +141,7 @@ def up_(
         raise BadRequestError("give machines or a layout file, not both")
     plan = layout.load(file) if file else layout.parse_words(machines) if machines else layout.DEFAULT
     if base:
-        images.recipe(base)
+        recipes.recipe(base)
         plan = layout.Layout(plan.machines, base)
     held = processes.identify(holder) if holder else None
     if holder and held is None:

@@ -9,10 +9,11 @@ from typing import NoReturn
 
 import click
 
-from orchestrator.lab import images, layout, up, wire
+from orchestrator.lab import layout, up, wire
 from orchestrator.lab.client import LabClient
 from orchestrator.lab.errors import BadRequestError, NotFoundError
 from orchestrator.lab.folder import LabFolder
+from orchestrator.lab.images import recipes
 from orchestrator.lab.output import as_json_option, machines_table, print_json, show_machine
 
 _MACHINE_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -31,7 +32,7 @@ def machine() -> None:
 @machine.command("create")
 @click.argument("lab")
 @click.argument("name")
-@click.option("--image", "base", default=images.DEFAULT, show_default=True)
+@click.option("--image", "base", default=recipes.DEFAULT, show_default=True)
 @click.option("--group", "groups", multiple=True)
 @click.option("--bind", "binds", multiple=True, metavar="SOURCE:TARGET[:ro]")
 @click.option("--address")

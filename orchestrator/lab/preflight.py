@@ -10,11 +10,12 @@ from dataclasses import dataclass, field
 from ipaddress import IPv4Network
 from pathlib import Path
 
-from orchestrator.lab import addresses, images
+from orchestrator.lab import addresses
 from orchestrator.lab.client import LabClient
 from orchestrator.lab.errors import CommandError, LabError
 from orchestrator.lab.host import network
 from orchestrator.lab.host.run import run
+from orchestrator.lab.images import recipes
 from orchestrator.lab.paths import Paths
 
 # Program to the Debian package that brings it.
@@ -47,7 +48,7 @@ class Wishes:
     """The requirements of the lab that is to be raised."""
 
     machines: int
-    images: tuple[str, ...] = (images.DEFAULT,)
+    images: tuple[str, ...] = (recipes.DEFAULT,)
     lab: str = "ingot"
     owner: str = ""
     port: int | None = None
@@ -130,7 +131,7 @@ def gather(paths: Paths, wishes: Wishes) -> Facts:
     root = os.geteuid() == 0
     owner = _owner(paths, wishes.lab) if root else ""
     taken: tuple[str, ...] = ()
-    kernels = any(map(images.has_kernel, wishes.images))
+    kernels = any(map(recipes.has_kernel, wishes.images))
     tools = [*TOOLS, *(QEMU_TOOLS if kernels else ())]
     missing_tools = tuple(tool for tool in tools if shutil.which(tool) is None)
     if wishes.subnet and "ip" not in missing_tools:

@@ -11,9 +11,8 @@ from ipaddress import IPv4Network
 from pathlib import Path
 
 from components.common import log
-from orchestrator.lab import addresses, images, keys, machine_files, plan, views, wire
+from orchestrator.lab import addresses, keys, machine_files, plan, views, wire
 from orchestrator.lab.backend import Backend, Spec
-from orchestrator.lab.build import ImageStore
 from orchestrator.lab.console import tail
 from orchestrator.lab.errors import (
     BadRequestError,
@@ -25,6 +24,8 @@ from orchestrator.lab.errors import (
 )
 from orchestrator.lab.folder import LabFolder
 from orchestrator.lab.host import cgroups, host_settings, network, processes
+from orchestrator.lab.images import recipes
+from orchestrator.lab.images.image_store import ImageStore
 from orchestrator.lab.journal import Bind, Journal, LabRecord, Life, MachineRecord
 from orchestrator.lab.paths import Paths
 from orchestrator.lab.qemu import DEFAULT_MEMORY
@@ -178,7 +179,7 @@ class Provider:
                 binds=binds,
                 host_key=" ".join(public.split()[:2]),
                 maker=request.maker,
-                memory=request.memory or (DEFAULT_MEMORY if images.has_kernel(request.image) else 0),
+                memory=request.memory or (DEFAULT_MEMORY if recipes.has_kernel(request.image) else 0),
             )
             self.backend(machine).check(self.spec(lab, machine))
             lab.machines[machine.name] = machine
@@ -203,7 +204,7 @@ class Provider:
             if self.backend(machine).alive(machine.life) is None:
                 self.backend(machine).kill(spec, machine.life)
                 life = self.backend(machine).start(spec)
-                if images.has_kernel(machine.image):
+                if recipes.has_kernel(machine.image):
                     # A container boots within its group; a machine with a kernel of its own is moved there.
                     cgroups.adopt(spec.key, [p.pid for p in processes.of_life(life)])
                 self._record(lab, machine, life)
@@ -323,7 +324,7 @@ class Provider:
 
     def backend(self, machine: MachineRecord) -> Backend:
         """Return the backend of a machine's image."""
-        return self._qemu if images.has_kernel(machine.image) else self._nspawn
+        return self._qemu if recipes.has_kernel(machine.image) else self._nspawn
 
     def spec(self, lab: LabRecord, machine: MachineRecord) -> Spec:
         """Return a machine in the form for its backend."""

@@ -19,13 +19,13 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from components.common.files import PUBLIC, write_atomically
-from orchestrator.lab import images, qemu_image
 from orchestrator.lab.accelerator import PROGRAM, Accelerator, choose
 from orchestrator.lab.backend import File, Spec
 from orchestrator.lab.console import tail
 from orchestrator.lab.errors import BadRequestError, LabError
 from orchestrator.lab.host import network, processes
 from orchestrator.lab.host.run import run
+from orchestrator.lab.images import qemu_image, recipes
 from orchestrator.lab.journal import Life
 
 DEFAULT_MEMORY = 512
@@ -60,11 +60,11 @@ class Qemu:
     def create(self, spec: Spec) -> None:
         """Link the image's files into the folder, so that they stay with the machine, and make the disk an overlay over them."""
         host_folder(spec).mkdir(parents=True, exist_ok=True)
-        for name in (images.DISK, images.KERNEL, images.INITRD):
+        for name in (recipes.DISK, recipes.KERNEL, recipes.INITRD):
             _link(spec.image.with_name(name), spec.folder / name)
         if not _disk(spec).exists():
             fresh = _disk(spec).with_suffix(".new")
-            backing = str(spec.folder / images.DISK)
+            backing = str(spec.folder / recipes.DISK)
             run(["qemu-img", "create", "-q", "-f", "qcow2", "-F", "raw", "-b", backing, str(fresh)])
             fresh.rename(_disk(spec))
         lines = [
@@ -86,7 +86,7 @@ class Qemu:
         """Plug in the cable and switch the machine on."""
         self.create(spec)
         self._clear(spec)
-        accelerator = choose(self._found, spec.folder / images.KERNEL, spec.folder / images.INITRD)
+        accelerator = choose(self._found, spec.folder / recipes.KERNEL, spec.folder / recipes.INITRD)
         network.create_tap(_tap(spec), spec.bridge, spec.mtu)
         env = {"PATH": os.environ.get("PATH", os.defpath), processes.MARK: spec.mark}
         try:
@@ -170,7 +170,7 @@ def command(spec: Spec, accelerator: Accelerator) -> list[str]:
         access = ",readonly=on" if read_only else ""
         argv += ["-fsdev", f"local,id={tag},security_model=passthrough,path={_escaped(path)}{access}"]
         argv += ["-device", f"virtio-9p-pci,fsdev={tag},mount_tag={tag}"]
-    argv += ["-kernel", str(spec.folder / images.KERNEL), "-initrd", str(spec.folder / images.INITRD)]
+    argv += ["-kernel", str(spec.folder / recipes.KERNEL), "-initrd", str(spec.folder / recipes.INITRD)]
     # Names with a dot are systemd's.
     words = [
         *("console=ttyS0", "net.ifnames=0", "panic=10", "quiet"),

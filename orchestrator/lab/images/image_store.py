@@ -18,10 +18,10 @@ from pathlib import Path
 from typing import Any
 
 from components.common import log
-from orchestrator.lab import images, kernel, qemu_image, sources
 from orchestrator.lab.errors import CommandError, ConflictError, LabError, NotFoundError
 from orchestrator.lab.host import processes
 from orchestrator.lab.host.run import run
+from orchestrator.lab.images import kernel, qemu_image, recipes, sources
 
 APT = Path("/etc/apt")
 CERTIFICATES = Path("/usr/local/share/ca-certificates")
@@ -61,7 +61,7 @@ class Plan:
     """The plan of an image: the name of its folder, and its ingredients."""
 
     folder: str
-    recipe: images.Recipe
+    recipe: recipes.Recipe
     archives: tuple[sources.Source, ...]
     authorities: tuple[Path, ...]
 
@@ -89,15 +89,15 @@ class ImageStore:
         """Return every available image, and every outdated one that still exists."""
         found = []
         wanted: dict[str, str] = {}
-        for name in images.names():
+        for name in recipes.names():
             with contextlib.suppress(LabError):
                 wanted[name] = _plan(name).folder
         for folder in sorted(self._folders()):
             facts = json.loads((folder / _FACTS).read_text())
             current = folder.name in wanted.values()
-            path = str(folder / images.recipe(facts["name"]).part)
+            path = str(folder / recipes.recipe(facts["name"]).part)
             found.append({**facts, "state": "ready" if current else "outdated", "path": path})
-        missing = [n for n in images.names() if n not in {i["name"] for i in found if i["state"] == "ready"}]
+        missing = [n for n in recipes.names() if n not in {i["name"] for i in found if i["state"] == "ready"}]
         with self._guard:
             for name in missing:
                 state = self._builds.get(name)
@@ -154,14 +154,14 @@ class ImageStore:
         victims = [
             folder
             for folder in self._folders()
-            if (images.split_folder(folder.name) or ("", ""))[0] == name
+            if (recipes.split_folder(folder.name) or ("", ""))[0] == name
             and not (outdated and folder.name == wanted)
         ]
         if not victims:
             raise NotFoundError(f"image {name}: nothing to remove")
         mounts = MOUNTS.read_text()
         for folder in victims:
-            disk = folder / images.DISK
+            disk = folder / recipes.DISK
             # A machine's disk is an overlay over a link to the image's.
             if f"lowerdir={folder}/" in mounts or (disk.is_file() and disk.stat().st_nlink > 1):
                 raise ConflictError(f"image {folder.name} is in use by a machine")
@@ -182,7 +182,7 @@ class ImageStore:
     def _folders(self) -> list[Path]:
         if not self._folder.is_dir():
             return []
-        return [f for f in self._folder.iterdir() if images.split_folder(f.name) and (f / _FACTS).is_file()]
+        return [f for f in self._folder.iterdir() if recipes.split_folder(f.name) and (f / _FACTS).is_file()]
 
     def _lock_of(self, folder: str) -> Path:
         return self._folder / f".{folder}.lock"
@@ -209,13 +209,13 @@ class ImageStore:
         shutil.rmtree(work, ignore_errors=True)
         work.mkdir()
         try:
-            root = work / images.ROOT
+            root = work / recipes.ROOT
             _mmdebstrap(root, plan, lambda step: setattr(state, "step", step), lock)
             listed, size = _installed(root), _size(root)
             if plan.recipe.disk_mib:
                 state.step = "making the disk"
                 _kernel(root, work)
-                _disk(root, work / images.DISK, plan.recipe.disk_mib)
+                _disk(root, work / recipes.DISK, plan.recipe.disk_mib)
                 shutil.rmtree(root)
             facts = {
                 "name": plan.recipe.name,
@@ -255,12 +255,12 @@ def host_sources(suite: str) -> list[sources.Source]:
 
 
 def _plan(name: str) -> Plan:
-    recipe = images.recipe(name)
+    recipe = recipes.recipe(name)
     archives = host_sources(recipe.suite)
     authorities = tuple(sorted(CERTIFICATES.glob("*.crt")))
     lines = [source.line() for source in archives]
-    key = images.digest(recipe, lines, {path.name: path.read_bytes() for path in authorities})
-    return Plan(images.folder_name(name, key), recipe, tuple(archives), authorities)
+    key = recipes.digest(recipe, lines, {path.name: path.read_bytes() for path in authorities})
+    return Plan(recipes.folder_name(name, key), recipe, tuple(archives), authorities)
 
 
 def _mmdebstrap(root: Path, plan: Plan, report: Callable[[str], None], lock: int | None) -> None:
@@ -348,9 +348,9 @@ def _follow(
 
 def _kernel(root: Path, work: Path) -> None:
     (packed,) = root.glob(qemu_image.KERNEL_GLOB)
-    (work / images.KERNEL).write_bytes(kernel.unpack(packed.read_bytes()))
+    (work / recipes.KERNEL).write_bytes(kernel.unpack(packed.read_bytes()))
     packed.unlink()
-    shutil.move(root / qemu_image.INITRD, work / images.INITRD)
+    shutil.move(root / qemu_image.INITRD, work / recipes.INITRD)
 
 
 def _disk(root: Path, disk: Path, mebibytes: int) -> None:

@@ -12,8 +12,8 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 
-from orchestrator.lab import qemu_image
 from orchestrator.lab.errors import BadRequestError
+from orchestrator.lab.images import qemu_image
 
 DEFAULT = "bookworm"
 ROOT = "root"
