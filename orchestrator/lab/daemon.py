@@ -21,14 +21,14 @@ from components.common.errors import IngotError
 from components.common.files import PUBLIC, write_atomically
 from components.common.version import VERSION
 from orchestrator.lab import wire
-from orchestrator.lab.accelerator import remembered
+from orchestrator.lab.backends.accelerator import remembered
+from orchestrator.lab.backends.nspawn import Nspawn
+from orchestrator.lab.backends.qemu import Qemu
 from orchestrator.lab.errors import BadRequestError, LabError
 from orchestrator.lab.host.relay import Relay
 from orchestrator.lab.images.image_store import ImageStore
-from orchestrator.lab.nspawn import Nspawn
 from orchestrator.lab.paths import HOST_SETTINGS, Paths
 from orchestrator.lab.provider import Provider
-from orchestrator.lab.qemu import Qemu
 from orchestrator.lab.sweep import abandoned_labs, restore, sweep
 
 EXIT_LOCKED = 75

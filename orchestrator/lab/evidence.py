@@ -5,7 +5,8 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from orchestrator.lab import console, wire
+from orchestrator.lab import wire
+from orchestrator.lab.backends import console
 from orchestrator.lab.errors import CommandError
 from orchestrator.lab.host.run import run
 

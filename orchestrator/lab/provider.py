@@ -12,8 +12,9 @@ from pathlib import Path
 
 from components.common import log
 from orchestrator.lab import addresses, keys, machine_files, plan, views, wire
-from orchestrator.lab.backend import Backend, Spec
-from orchestrator.lab.console import tail
+from orchestrator.lab.backends.console import tail
+from orchestrator.lab.backends.interface import Backend, Spec
+from orchestrator.lab.backends.qemu import DEFAULT_MEMORY
 from orchestrator.lab.errors import (
     BadRequestError,
     CommandError,
@@ -28,7 +29,6 @@ from orchestrator.lab.images import recipes
 from orchestrator.lab.images.image_store import ImageStore
 from orchestrator.lab.journal import Bind, Journal, LabRecord, Life, MachineRecord
 from orchestrator.lab.paths import Paths
-from orchestrator.lab.qemu import DEFAULT_MEMORY
 
 RESOLV_CONF = (Path("/etc/resolv.conf"), Path("/run/systemd/resolve/resolv.conf"))
 _AT_ONCE = 8

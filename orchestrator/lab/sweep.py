@@ -7,12 +7,13 @@ import signal
 from pathlib import Path
 
 from components.common import log
-from orchestrator.lab import addresses, qemu
+from orchestrator.lab import addresses
+from orchestrator.lab.backends import qemu
+from orchestrator.lab.backends.nspawn import unmount
 from orchestrator.lab.errors import LabError
 from orchestrator.lab.host import host_settings, network, processes
 from orchestrator.lab.host.run import run
 from orchestrator.lab.journal import Leftovers, Process, Seen, abandoned, leftovers
-from orchestrator.lab.nspawn import unmount
 from orchestrator.lab.provider import Provider
 
 _MOUNTS = Path("/proc/self/mounts")

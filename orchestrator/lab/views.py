@@ -7,7 +7,7 @@ from ipaddress import IPv4Network
 from pathlib import Path
 
 from orchestrator.lab import addresses, keys, wire
-from orchestrator.lab.backend import Spec
+from orchestrator.lab.backends.interface import Spec
 from orchestrator.lab.images import recipes
 from orchestrator.lab.journal import LabRecord, Life, MachineRecord
 

@@ -10,9 +10,10 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from orchestrator.lab import accelerator, layout, qemu
-from orchestrator.lab.accelerator import BY_KVM, BY_TCG, Accelerator, Found
-from orchestrator.lab.backend import File, Spec
+from orchestrator.lab import layout
+from orchestrator.lab.backends import accelerator, qemu
+from orchestrator.lab.backends.accelerator import BY_KVM, BY_TCG, Accelerator, Found
+from orchestrator.lab.backends.interface import File, Spec
 from orchestrator.lab.errors import BadRequestError, LabError
 from orchestrator.lab.images import kernel, recipes
 from orchestrator.lab.journal import Bind

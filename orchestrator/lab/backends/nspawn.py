@@ -17,8 +17,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from components.common.files import write_atomically
-from orchestrator.lab.backend import File, Spec
-from orchestrator.lab.console import tail
+from orchestrator.lab.backends.console import tail
+from orchestrator.lab.backends.interface import File, Spec
 from orchestrator.lab.errors import BadRequestError, LabError
 from orchestrator.lab.host import cgroups, processes
 from orchestrator.lab.host.run import run

@@ -19,9 +19,9 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from components.common.files import PUBLIC, write_atomically
-from orchestrator.lab.accelerator import PROGRAM, Accelerator, choose
-from orchestrator.lab.backend import File, Spec
-from orchestrator.lab.console import tail
+from orchestrator.lab.backends.accelerator import PROGRAM, Accelerator, choose
+from orchestrator.lab.backends.console import tail
+from orchestrator.lab.backends.interface import File, Spec
 from orchestrator.lab.errors import BadRequestError, LabError
 from orchestrator.lab.host import network, processes
 from orchestrator.lab.host.run import run
