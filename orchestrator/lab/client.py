@@ -273,7 +273,7 @@ class LabClient:
             pid = self._spawn()
 
     def _spawn(self) -> int:
-        argv = [sys.executable, "-m", "orchestrator.lab.main", "serve"]
+        argv = [sys.executable, "-m", "orchestrator.lab.cli.main", "serve"]
         append = os.O_WRONLY | os.O_CREAT | os.O_APPEND
         return os.posix_spawn(
             sys.executable,

@@ -10,9 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.lab import addresses, evidence
+from orchestrator.lab import addresses
 from orchestrator.lab.backends import accelerator
 from orchestrator.lab.backends.accelerator import BY_TCG
+from orchestrator.lab.cli import evidence
 from orchestrator.lab.errors import BadRequestError, ConflictError
 from orchestrator.lab.host import network, processes
 from orchestrator.lab.images import recipes

@@ -10,11 +10,11 @@ from typing import NoReturn
 import click
 
 from orchestrator.lab import layout, up, wire
+from orchestrator.lab.cli.output import as_json_option, machines_table, print_json, show_machine
 from orchestrator.lab.client import LabClient
 from orchestrator.lab.errors import BadRequestError, NotFoundError
 from orchestrator.lab.folder import LabFolder
 from orchestrator.lab.images import recipes
-from orchestrator.lab.output import as_json_option, machines_table, print_json, show_machine
 
 _MACHINE_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _deadline = click.option("--deadline", type=float, default=60.0, show_default=True, help="Seconds.")

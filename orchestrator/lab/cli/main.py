@@ -10,14 +10,15 @@ import click
 import msgspec
 
 from components.common.errors import IngotError
-from orchestrator.lab import daemon, evidence, layout, main_machine, up
+from orchestrator.lab import daemon, layout, up
+from orchestrator.lab.cli import evidence, machine
+from orchestrator.lab.cli.machine import become
+from orchestrator.lab.cli.output import as_json_option, err, machines_table, out, print_json, reporter, show
 from orchestrator.lab.client import LabClient
 from orchestrator.lab.errors import BadRequestError
 from orchestrator.lab.folder import find_project
 from orchestrator.lab.host import processes
 from orchestrator.lab.images import recipes
-from orchestrator.lab.main_machine import become
-from orchestrator.lab.output import as_json_option, err, machines_table, out, print_json, reporter, show
 from orchestrator.lab.paths import Paths
 
 _project = click.option(
@@ -231,11 +232,11 @@ def main() -> NoReturn:
 
 
 for command in (
-    main_machine.machine,
-    main_machine.cut,
-    main_machine.mend,
-    main_machine.ssh,
-    main_machine.exec_,
+    machine.machine,
+    machine.cut,
+    machine.mend,
+    machine.ssh,
+    machine.exec_,
 ):
     cli.add_command(command)
 
