@@ -1,4 +1,4 @@
-"""The interface of backends, which make machines. The provider knows it, and nothing of nspawn or QEMU."""
+"""The interface of backends, which make machines. The engine knows it, and nothing of nspawn or QEMU."""
 
 from __future__ import annotations
 

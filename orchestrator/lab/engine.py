@@ -1,34 +1,24 @@
-"""The IaaS itself: labs, machines, networks. Synchronous and safe to call from several threads."""
+"""The IaaS itself: it makes and removes labs, machines and networks. Synchronous and safe to call from several threads."""
 
 from __future__ import annotations
 
 import contextlib
 import shutil
-import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from ipaddress import IPv4Network
 from pathlib import Path
 
 from components.common import log
-from orchestrator.lab import addresses, keys, machine_files, plan, views, wire
+from orchestrator.lab import addresses, keys, machine_files, plan, wire
 from orchestrator.lab.backends.console import tail
-from orchestrator.lab.backends.interface import Backend, Spec
 from orchestrator.lab.backends.qemu import DEFAULT_MEMORY
-from orchestrator.lab.errors import (
-    BadRequestError,
-    CommandError,
-    ConflictError,
-    DaemonError,
-    NotFoundError,
-    NotReadyError,
-)
+from orchestrator.lab.errors import BadRequestError, CommandError, ConflictError, DaemonError, NotReadyError
 from orchestrator.lab.folder import LabFolder
 from orchestrator.lab.host import cgroups, host_settings, network, processes
 from orchestrator.lab.images import recipes
-from orchestrator.lab.images.image_store import ImageStore
-from orchestrator.lab.journal import Bind, Journal, LabRecord, Life, MachineRecord
-from orchestrator.lab.paths import Paths
+from orchestrator.lab.journal import Bind, LabRecord, MachineRecord
+from orchestrator.lab.state import LabState
 
 RESOLV_CONF = (Path("/etc/resolv.conf"), Path("/run/systemd/resolve/resolv.conf"))
 _AT_ONCE = 8
@@ -36,24 +26,8 @@ _INDEX_TRIES = 5
 logger = log.get(__name__)
 
 
-class Provider:
-    """The provider: it owns the parts that the journal names, and is its only writer."""
-
-    def __init__(
-        self, paths: Paths, store: ImageStore, nspawn: Backend, qemu: Backend, counter: Path
-    ) -> None:
-        self.paths = paths
-        self.images = store
-        self._nspawn, self._qemu = nspawn, qemu
-        self.journal = Journal(paths.labs)
-        self.labs: dict[str, LabRecord] = self.journal.load()
-        self.counter = counter
-        self.guard = threading.RLock()
-        self.closing = threading.Event()
-        # Taken before `guard`, never after it: one thread at a time works on one machine.
-        self._each: dict[tuple[str, str], threading.RLock] = {}
-        self._each_guard = threading.Lock()
-        self._mtu = network.uplink_mtu()
+class LabEngine(LabState):
+    """The engine: it owns the parts that the journal names, and is its only writer."""
 
     def create_lab(self, request: wire.LabRequest) -> wire.LabView:
         """Make a lab's network and keys; a lab of the same name and owner is returned as it stands.
@@ -118,30 +92,6 @@ class Provider:
             lab.routers = machines
             self.journal.save(lab)
             return self.lab_view(lab)
-
-    def relay_targets(self, lab: LabRecord) -> list[str]:
-        """Return the addresses of the lab's routers."""
-        return [lab.machines[name].address for name in lab.routers if name in lab.machines]
-
-    def lab(self, name: str) -> LabRecord:
-        """Return a lab.
-
-        Raises:
-            NotFoundError: there is none of that name.
-        """
-        if (lab := self.labs.get(name)) is None:
-            raise NotFoundError(f"there is no lab {name}")
-        return lab
-
-    def access(self, name: str) -> wire.Access:
-        """Return the keys of the lab's machines."""
-        lab = self.lab(name)
-        folder = self._ssh_folder(lab)
-        return wire.Access(
-            private_key=(folder / keys.PRIVATE).read_text(),
-            public_key=(folder / f"{keys.PRIVATE}.pub").read_text(),
-            known_hosts=machine_files.known_hosts(lab),
-        )
 
     def create_machine(self, lab_name: str, request: wire.MachineRequest) -> wire.MachineView:
         """Make a machine: its disk, its address, its files. The other machines learn its name.
@@ -299,47 +249,6 @@ class Provider:
             time.sleep(0.05)
         return self.machine_view(lab, machine)
 
-    def machine(self, lab_name: str, name: str) -> tuple[LabRecord, MachineRecord]:
-        """Return a machine and its lab.
-
-        Raises:
-            NotFoundError: there is none of that name.
-        """
-        lab = self.lab(lab_name)
-        if (machine := lab.machines.get(name)) is None:
-            raise NotFoundError(f"lab {lab_name} has no machine {name}")
-        return lab, machine
-
-    def lab_view(self, lab: LabRecord) -> wire.LabView:
-        """Return a lab in the form for clients."""
-        with self.guard:
-            machines = list(lab.machines.values())
-        return views.lab_view(lab, self._ssh_folder(lab), [self.machine_view(lab, m) for m in machines])
-
-    def machine_view(self, lab: LabRecord, machine: MachineRecord) -> wire.MachineView:
-        """Return a machine in the form for clients."""
-        life = self.backend(machine).alive(machine.life)
-        spec = self.spec(lab, machine)
-        return views.machine_view(machine, spec, life, cgroups.processor_seconds(spec.key))
-
-    def backend(self, machine: MachineRecord) -> Backend:
-        """Return the backend of a machine's image."""
-        return self._qemu if recipes.has_kernel(machine.image) else self._nspawn
-
-    def spec(self, lab: LabRecord, machine: MachineRecord) -> Spec:
-        """Return a machine in the form for its backend."""
-        return Spec(
-            key=addresses.machine_key(lab.index, machine.address),
-            hostname=machine.name,
-            folder=self.paths.machine(lab.name, machine.name),
-            image=Path(machine.image_root),
-            bridge=addresses.bridge_name(lab.index),
-            mtu=self._mtu,
-            binds=tuple(machine.binds),
-            memory=machine.memory,
-            mark=f"{self.paths.state}:{lab.name}:{machine.name}",
-        )
-
     def raise_network(self, lab: LabRecord) -> None:
         """Make a lab's network, or restore the parts that a restart of the host removed."""
         subnet = IPv4Network(lab.subnet)
@@ -381,15 +290,3 @@ class Provider:
             if not machine.leaving:
                 self.backend(machine).write(self.spec(lab, machine), hosts)
         (self._ssh_folder(lab) / keys.KNOWN_HOSTS).write_text(machine_files.known_hosts(lab))
-
-    def _one(self, lab: str, machine: str) -> threading.RLock:
-        with self._each_guard:
-            return self._each.setdefault((lab, machine), threading.RLock())
-
-    def _record(self, lab: LabRecord, machine: MachineRecord, life: Life | None) -> None:
-        with self.guard:
-            machine.life = life
-            self.journal.save(lab)
-
-    def _ssh_folder(self, lab: LabRecord) -> Path:
-        return self.paths.lab(lab.name) / "ssh"
