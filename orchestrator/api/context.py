@@ -19,7 +19,7 @@ from orchestrator.errors import RefusedError
 from orchestrator.images import Images
 from orchestrator.jobs.engine import Engine
 from orchestrator.jobs.journal import Journal
-from orchestrator.tools import Tools
+from orchestrator.services import Services
 
 EXTENSION = "ingot"
 T = TypeVar("T", bound=msgspec.Struct)
@@ -35,7 +35,7 @@ class Orchestrator:
 
     config: OrchestratorConfig
     identity: Identity
-    tools: Tools
+    services: Services
     journal: Journal
     engine: Engine
     images: Images

@@ -24,5 +24,5 @@ def listed() -> Response:
 def everything(orchestrator: Orchestrator) -> list[dict[str, Any]]:
     """Return all machines as the API shows them."""
     since = time.monotonic() - orchestrator.begun
-    listening = orchestrator.tools.bus.bus.connected and since > LISTEN_SECONDS
-    return views.machines(orchestrator.tools, listening=listening)
+    listening = orchestrator.services.bus.bus.connected and since > LISTEN_SECONDS
+    return views.machines(orchestrator.services, listening=listening)

@@ -36,7 +36,7 @@ class WireBody(Body, frozen=True):
 @blueprint.get("/v2/release")
 def release() -> Response:
     """Return the running release, the goal of an unfinished roll, and the default of a rollback."""
-    folder = here().tools.inventory.folder
+    folder = here().services.inventory.folder
     known = release_record.recorded(folder)
     return jsonify(
         {

@@ -36,7 +36,7 @@ def varz() -> Response:
     if refusal is not None:
         return refusal
     orchestrator = here()
-    with orchestrator.tools.db.session() as session:
+    with orchestrator.services.db.session() as session:
         rows = session.execute(select(Machine.state, func.count()).group_by(Machine.state))
         made = {row[0]: row[1] for row in rows}
     return jsonify(
@@ -44,7 +44,7 @@ def varz() -> Response:
             **orchestrator.identity.varz(),
             "jobs": orchestrator.journal.counts(),
             "machines": made,
-            "deas": sum(dea.fresh for dea in orchestrator.tools.beats.deas()),
+            "deas": sum(dea.fresh for dea in orchestrator.services.beats.deas()),
         }
     )
 
@@ -64,12 +64,12 @@ def problems(orchestrator: Orchestrator) -> list[str]:
     if orchestrator.stopping.is_set():
         found.append("this orchestrator is being stopped")
     try:
-        orchestrator.tools.db.check()
+        orchestrator.services.db.check()
     except DatabaseUnavailableError:
         found.append("the database does not answer")
     if not orchestrator.engine.works:
         found.append("the engine takes no jobs")
-    if not orchestrator.tools.bus.bus.connected:
+    if not orchestrator.services.bus.bus.connected:
         found.append("no connection to the message bus")
     return found
 

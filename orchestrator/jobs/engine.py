@@ -23,7 +23,7 @@ from orchestrator.errors import EngineStops, RefusedError
 from orchestrator.jobs.journal import HeldError, Journal, Mark, StaleError
 from orchestrator.jobs.kinds import Facts, Kind, Step
 from orchestrator.redact import Redactor
-from orchestrator.tools import Tools
+from orchestrator.services import Services
 
 JOBS = Counter("ingot_orchestrator_jobs_total", "Jobs that ended.", ["kind", "state"])
 STEP_SECONDS = Histogram(
@@ -48,14 +48,14 @@ class Work:
         job_id: int,
         facts: Facts,
         *,
-        tools: Tools,
+        services: Services,
         journal: Journal,
         redact: Redactor,
         stopping: threading.Event,
     ) -> None:
         self.job_id = job_id
         self.facts = facts
-        self.tools = tools
+        self.services = services
         self.step: str | None = None
         self.redact = redact
         self._journal = journal
@@ -87,7 +87,7 @@ class Engine:
     """The engine of the journal's jobs.
 
     Args:
-        tools: passed to every kind and step.
+        services: passed to every kind and step.
         journal: the store of jobs.
         kinds: by name.
         resumable: names of the kinds whose failed jobs can be resumed.
@@ -100,7 +100,7 @@ class Engine:
     def __init__(
         self,
         *,
-        tools: Tools,
+        services: Services,
         journal: Journal,
         kinds: Mapping[str, Kind],
         resumable: Collection[str],
@@ -109,7 +109,7 @@ class Engine:
         parallel: int = 4,
         keep_seconds: float = 90 * 86_400.0,
     ) -> None:
-        self._tools = tools
+        self._services = services
         self._journal = journal
         self._kinds = kinds
         self._resumable = frozenset(resumable)
@@ -174,7 +174,7 @@ class Engine:
             self.refuse_held(lock)
         for _ in range(_PLANS):
             before = mark or self._journal.mark()
-            planned = self._kinds[kind].plan(self._tools, wish)
+            planned = self._kinds[kind].plan(self._services, wish)
             try:
                 job_id = self._journal.add(kind, wish, planned, by, before)
             except StaleError:
@@ -305,7 +305,7 @@ class Engine:
         work = Work(
             job_id,
             facts,
-            tools=self._tools,
+            services=self._services,
             journal=self._journal,
             redact=self._redactor(),
             stopping=self._stopping,
@@ -315,7 +315,7 @@ class Engine:
             self._end(work, name, f"this release knows no jobs of kind {name}", "roll to a release that does")
             return
         try:
-            steps = list(kind.steps(self._tools, work.facts))
+            steps = list(kind.steps(self._services, work.facts))
         except Exception as error:  # noqa: BLE001 - whatever it is, the job must end in a clear state
             self._give_up(work, kind, Step("plan", _nothing), _reason(error, job_id))
             return

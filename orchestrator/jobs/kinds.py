@@ -22,7 +22,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
-    from orchestrator.tools import Tools
+    from orchestrator.services import Services
 
 Facts = dict[str, Any]
 # A lock that collides with every other one.
@@ -30,12 +30,12 @@ PLATFORM = "*"
 
 
 class Doing(Protocol):
-    """The context of a step: the job it belongs to, and the tools."""
+    """The context of a step: the job it belongs to, and the services."""
 
     job_id: int
     facts: Facts
     """JSON-shaped; written to the journal by `save` and after every step."""
-    tools: Tools
+    services: Services
 
     def say(self, line: str) -> None:
         """Add a line of progress to the journal: shown while the step runs, kept afterwards. It must not hold a secret.
@@ -78,14 +78,14 @@ class Kind(Protocol):
     def name(self) -> str:
         """Return the verb: `scale_out`, `scale_in`, `wire_nfs`, `unwire_nfs`, `roll`, `rollback`."""
 
-    def plan(self, tools: Tools, wish: Mapping[str, Any]) -> Planned:
+    def plan(self, services: Services, wish: Mapping[str, Any]) -> Planned:
         """Check a request against the present state; nothing is changed.
 
         Raises:
             RefusedError: it cannot or must not begin.
         """
 
-    def steps(self, tools: Tools, facts: Facts) -> Sequence[Step]:
+    def steps(self, services: Services, facts: Facts) -> Sequence[Step]:
         """Return all steps in order, from the facts alone: the same again after a restart."""
 
     def give_up(self, doing: Doing, failed: Step, why: str) -> str:

@@ -10,7 +10,7 @@ from orchestrator.inventory import release_record
 from orchestrator.jobs import rolling
 from orchestrator.jobs.kinds import Doing, Facts, Planned, Step
 from orchestrator.rules.roll_order import DEFAULT_SHARE
-from orchestrator.tools import Tools
+from orchestrator.services import Services
 
 
 class Roll:
@@ -18,30 +18,30 @@ class Roll:
 
     name = "roll"
 
-    def plan(self, tools: Tools, wish: Mapping[str, Any]) -> Planned:
+    def plan(self, services: Services, wish: Mapping[str, Any]) -> Planned:
         """Do the same as `Kind.plan`.
 
         Args:
-            tools: the folder of releases and the inventory are read.
+            services: the folder of releases and the inventory are read.
             wish: `release`, and `share` of the DEAs at a time.
 
         Raises:
             RefusedError: 404 there is no such release; 400 it runs already.
         """
         release = str(wish["release"])
-        rolling.check_known(tools, release)
-        known = release_record.recorded(tools.inventory.folder)
+        rolling.check_known(services, release)
+        known = release_record.recorded(services.inventory.folder)
         if known.get("ingot_release") == release:
             if "ingot_release_rolling" in known:
                 raise RefusedError(
                     f"release: a roll to {known['ingot_release_rolling']} did not end; to go back to {release}: `ingot platform rollback`"
                 )
             raise RefusedError(f"release: {release} runs already")
-        return rolling.planned(tools, release, share=float(wish.get("share", DEFAULT_SHARE)))
+        return rolling.planned(services, release, share=float(wish.get("share", DEFAULT_SHARE)))
 
-    def steps(self, tools: Tools, facts: Facts) -> Sequence[Step]:
+    def steps(self, services: Services, facts: Facts) -> Sequence[Step]:
         """Do the same as `Kind.steps`."""
-        del tools
+        del services
         return rolling.steps(facts)
 
     def give_up(self, doing: Doing, failed: Step, why: str) -> str:

@@ -9,7 +9,7 @@ from orchestrator.errors import RefusedError
 from orchestrator.inventory import release_record
 from orchestrator.jobs import rolling
 from orchestrator.jobs.kinds import Doing, Facts, Planned, Step
-from orchestrator.tools import Tools
+from orchestrator.services import Services
 
 
 class Rollback:
@@ -17,32 +17,32 @@ class Rollback:
 
     name = "rollback"
 
-    def plan(self, tools: Tools, wish: Mapping[str, Any]) -> Planned:
+    def plan(self, services: Services, wish: Mapping[str, Any]) -> Planned:
         """Do the same as `Kind.plan`.
 
         Args:
-            tools: the folder of releases and the inventory are read.
+            services: the folder of releases and the inventory are read.
             wish: `release`; by default, the one that an unfinished roll was to replace, else the release before.
 
         Raises:
             RefusedError: 409 nothing to go back to; 404 there is no such release; 400 all of the platform runs it.
         """
-        folder = tools.inventory.folder
+        folder = services.inventory.folder
         release = str(wish.get("release") or release_record.return_release(folder))
         if not release:
             raise RefusedError(
                 "the inventory names no release that ran before; name one: `ingot platform rollback VERSION`",
                 409,
             )
-        rolling.check_known(tools, release)
+        rolling.check_known(services, release)
         known = release_record.recorded(folder)
         if known.get("ingot_release") == release and "ingot_release_rolling" not in known:
             raise RefusedError(f"release: {release} runs already")
-        return rolling.planned(tools, release, back=True)
+        return rolling.planned(services, release, back=True)
 
-    def steps(self, tools: Tools, facts: Facts) -> Sequence[Step]:
+    def steps(self, services: Services, facts: Facts) -> Sequence[Step]:
         """Do the same as `Kind.steps`."""
-        del tools
+        del services
         return rolling.steps(facts)
 
     def give_up(self, doing: Doing, failed: Step, why: str) -> str:

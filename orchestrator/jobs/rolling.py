@@ -12,7 +12,7 @@ from orchestrator.jobs.kinds import PLATFORM, Doing, Facts, Planned, Step
 from orchestrator.plays.runner import Play
 from orchestrator.release_folder import MANIFEST, PLAYS
 from orchestrator.rules.roll_order import DEFAULT_SHARE, batches, foundation, standing
-from orchestrator.tools import Tools
+from orchestrator.services import Services
 
 _PART = "roll_machines.yml"
 
@@ -25,13 +25,13 @@ def known_releases(folder: Path) -> list[str]:
         return []
 
 
-def check_known(tools: Tools, release: str) -> None:
+def check_known(services: Services, release: str) -> None:
     """Check that a release exists.
 
     Raises:
         RefusedError: 404; the text names those that are known.
     """
-    known = known_releases(Path(tools.config.releases))
+    known = known_releases(Path(services.config.releases))
     if release not in known:
         raise RefusedError(
             f"release: there is no {release}; known: {', '.join(known) or 'none'}. "
@@ -40,19 +40,19 @@ def check_known(tools: Tools, release: str) -> None:
         )
 
 
-def planned(tools: Tools, release: str, *, share: float = DEFAULT_SHARE, back: bool = False) -> Planned:
+def planned(services: Services, release: str, *, share: float = DEFAULT_SHARE, back: bool = False) -> Planned:
     """Return the facts of a roll to a release, and the lock on the whole platform.
 
     Raises:
         RefusedError: no machine of the inventory runs a release.
     """
-    groups = {name: host.groups for name, host in tools.inventory.hosts().items()}
+    groups = {name: host.groups for name, host in services.inventory.hosts().items()}
     order = batches(groups, share)
     if not order:
         raise RefusedError("the inventory has no machine that runs a release", 409)
     facts: Facts = {
         "release": release,
-        "before": release_record.recorded_release(tools.inventory.folder),
+        "before": release_record.recorded_release(services.inventory.folder),
         "back": back,
         "foundation": list(foundation(groups)),
         "batches": [{"name": batch.name, "machines": list(batch.machines)} for batch in order],
@@ -93,7 +93,7 @@ def way_out(doing: Doing, failed: Step) -> str:
 def _foundation(doing: Doing) -> None:
     # From here on, machines may differ: a rollback goes to the release before.
     if not doing.facts["back"]:
-        release_record.record_rolling(doing.tools.inventory.folder, doing.facts["release"])
+        release_record.record_rolling(doing.services.inventory.folder, doing.facts["release"])
     if hosts := doing.facts["foundation"]:
         _run(doing, "foundation", "roll_foundation.yml", hosts, {})
 
@@ -117,10 +117,10 @@ def _part(name: str, playbook: str) -> Callable[[Doing], None]:
 
 def _run(doing: Doing, name: str, playbook: str, limit: Sequence[str], variables: dict[str, Any]) -> None:
     """Run a part of the playbooks of the release that is rolled to: they fit its roles best."""
-    facts, tools = doing.facts, doing.tools
+    facts, services = doing.facts, doing.services
     release = facts["release"]
     # The first releases carried no plays: the running release's plays return to them.
-    carried = (Path(tools.config.releases) / release / PLAYS / "playbooks" / _PART).is_file()
+    carried = (Path(services.config.releases) / release / PLAYS / "playbooks" / _PART).is_file()
     given = {"roll_to": release, "roll_back": facts["back"], **variables}
     play = Play(f"{doing.job_id}-{name}", playbook, tuple(limit), given, release if carried else None)
-    tools.plays.run(play, doing.say).check()
+    services.plays.run(play, doing.say).check()

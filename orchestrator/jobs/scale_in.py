@@ -14,7 +14,7 @@ from orchestrator.jobs import machines
 from orchestrator.jobs.kinds import Doing, Facts, Planned, Step
 from orchestrator.plays.runner import Play
 from orchestrator.rules.pool import busy, crowded, occupied, shrink, without
-from orchestrator.tools import Tools
+from orchestrator.services import Services
 
 _STOP_SECONDS = 30.0
 
@@ -28,16 +28,16 @@ class ScaleIn:
 
     name = "scale_in"
 
-    def plan(self, tools: Tools, wish: Mapping[str, Any]) -> Planned:
+    def plan(self, services: Services, wish: Mapping[str, Any]) -> Planned:
         """Choose the machines that cost least to empty, or check the named one."""
         name = str(wish["pool"])
-        pool = machines.pool(tools, name)
+        pool = machines.pool(services, name)
         chosen = (
             without(pool, str(wish["machine"]))
             if "machine" in wish
             else shrink(pool, int(wish.get("count", 1)))
         )
-        rows = {row.name: row for row in machines.rows(tools, chosen)}
+        rows = {row.name: row for row in machines.rows(services, chosen)}
         facts = {
             "pool": name,
             "machines": chosen,
@@ -45,7 +45,7 @@ class ScaleIn:
         }
         return Planned(facts, frozenset({f"pool:{name}", *(f"machine:{n}" for n in chosen)}))
 
-    def steps(self, tools: Tools, facts: Facts) -> Sequence[Step]:
+    def steps(self, services: Services, facts: Facts) -> Sequence[Step]:
         """Return the steps, from the pool back to the provider."""
         names = tuple(facts["machines"])
         work: dict[str, Callable[[Doing], None]] = {
@@ -60,35 +60,35 @@ class ScaleIn:
 
     def give_up(self, doing: Doing, failed: Step, why: str) -> str:
         """Let machines that still serve take instances again; half removed ones are named as failed."""
-        tools = doing.tools
+        services = doing.services
         words, half = [], []
-        for row in machines.rows(tools, doing.facts["machines"]):
+        for row in machines.rows(services, doing.facts["machines"]):
             if row.state in (DRAINING, READY):
                 unsure = _take_back(doing, row.name, row.address)
                 again = unsure or "takes instances again; nothing was stopped"
                 words.append(f"{row.name}: {again}.")
             else:
                 half.append(row.name)
-                machines.change(tools, row.name, state=FAILED, message=why)
+                machines.change(services, row.name, state=FAILED, message=why)
         pool = doing.facts["pool"]
         words += [
             f"{name}: empty and half removed; go on with `ingot pool scale-in {pool} --machine {name}`."
             for name in half
         ]
-        words.append(f"Pool {pool} has {len(machines.pool(tools, pool).members)}.")
+        words.append(f"Pool {pool} has {len(machines.pool(services, pool).members)}.")
         return " ".join(words)
 
 
 def _choose(doing: Doing) -> None:
-    tools, names = doing.tools, doing.facts["machines"]
+    services, names = doing.services, doing.facts["machines"]
     # The plan may be older than the last beats.
-    pool = machines.pool(tools, doing.facts["pool"])
+    pool = machines.pool(services, doing.facts["pool"])
     if why := occupied(pool, names) or crowded(pool, names):
         raise StepError(why)
-    for row in machines.rows(tools, names):
+    for row in machines.rows(services, names):
         if row.state in (READY, DRAINING):
-            machines.change(tools, row.name, state=DRAINING, job=doing.job_id)
-        dea = tools.beats.at(row.address) if row.address else None
+            machines.change(services, row.name, state=DRAINING, job=doing.job_id)
+        dea = services.beats.at(row.address) if row.address else None
         if dea is not None and dea.fresh:
             doing.say(f"{row.name}: {dea.instances} instances, {dea.reserved} of {dea.memory} MB")
         else:
@@ -96,13 +96,13 @@ def _choose(doing: Doing) -> None:
 
 
 def _evacuate(doing: Doing) -> None:
-    tools, facts = doing.tools, doing.facts
+    services, facts = doing.services, doing.facts
     if "routes" not in facts:
-        facts["routes"] = routed(tools.beats, ())
+        facts["routes"] = routed(services.beats, ())
         doing.save()
 
     def evacuate(name: str) -> None:
-        if (beat := machines.evacuate(tools, facts["addresses"][name])) is not None:
+        if (beat := machines.evacuate(services, facts["addresses"][name])) is not None:
             # A task began in between: from now on none can.
             if beat.tasks:
                 raise StepError(busy(beat.tasks))
@@ -112,33 +112,35 @@ def _evacuate(doing: Doing) -> None:
 
 
 def _moved(doing: Doing) -> None:
-    tools, facts = doing.tools, doing.facts
+    services, facts = doing.services, doing.facts
     addresses = {name: facts["addresses"][name] for name in facts["machines"] if facts["addresses"][name]}
 
     def waits() -> list[str]:
-        return waiting(tools.beats, addresses, facts["routes"])
+        return waiting(services.beats, addresses, facts["routes"])
 
-    seconds = tools.config.deadlines.empty
+    seconds = services.config.deadlines.empty
     if not machines.wait(doing, lambda: not waits(), seconds, lambda: "; ".join(waits())):
         raise StepError(f"not empty after {seconds:.0f} s: {'; '.join(waits())}")
     doing.say(f"{', '.join(facts['machines'])}: empty; all that ran there is routed elsewhere")
 
 
 def _stop(doing: Doing) -> None:
-    tools, facts = doing.tools, doing.facts
+    services, facts = doing.services, doing.facts
     if "played" not in facts:
-        listed = tools.inventory.hosts()
+        listed = services.inventory.hosts()
         # A silent machine cannot be reached either; and once the play has begun, they fall silent one by one.
         facts["played"] = [
             name
             for name in facts["machines"]
-            if name in listed and (dea := tools.beats.at(facts["addresses"][name])) is not None and dea.fresh
+            if name in listed
+            and (dea := services.beats.at(facts["addresses"][name])) is not None
+            and dea.fresh
         ]
         doing.save()
     for name in facts["machines"]:
-        machines.change(tools, name, state=LEAVING)
+        machines.change(services, name, state=LEAVING)
     if facts["played"]:
-        tools.plays.run(
+        services.plays.run(
             Play(f"{doing.job_id}-stop", "scale_in.yml", limit=facts["played"]), doing.say
         ).check()
     provider = _provider(doing)
@@ -153,13 +155,13 @@ def _stop(doing: Doing) -> None:
 
 def _forget(doing: Doing) -> None:
     for name in doing.facts["machines"]:
-        machines.forget(doing.tools, name, doing.facts["addresses"][name])
+        machines.forget(doing.services, name, doing.facts["addresses"][name])
     doing.say("out of the inventory, host keys forgotten")
 
 
 def _delete(doing: Doing) -> None:
     def delete(name: str) -> None:
-        machines.remove(doing.tools, name)
+        machines.remove(doing.services, name)
         doing.say(f"{name}: deleted")
 
     _check(machines.each(doing.facts["machines"], delete))
@@ -214,14 +216,14 @@ def _take_back(doing: Doing, name: str, address: str) -> str:
     Returns:
         The reason why it may not do so; empty where it does.
     """
-    tools = doing.tools
+    services = doing.services
     try:
-        machines.evacuate(tools, address, evacuating=False)
+        machines.evacuate(services, address, evacuating=False)
     except IngotError as error:
         why = f"it may still evacuate: {error}"
     else:
         why = ""
-    machines.change(tools, name, state=READY, message=why)
+    machines.change(services, name, state=READY, message=why)
     return why
 
 
@@ -231,4 +233,4 @@ def _check(failed: Mapping[str, str]) -> None:
 
 
 def _provider(doing: Doing) -> Any:
-    return machines.provider(doing.tools, doing.tools.config.pools[doing.facts["pool"]].provider)
+    return machines.provider(doing.services, doing.services.config.pools[doing.facts["pool"]].provider)

@@ -21,7 +21,7 @@ from orchestrator.jobs import machines
 from orchestrator.jobs.kinds import Doing, Facts, Planned, Step
 from orchestrator.plays.runner import Play
 from orchestrator.rules.pool import grow
-from orchestrator.tools import Tools
+from orchestrator.services import Services
 
 _LAST_LINES = 12
 
@@ -31,20 +31,22 @@ class ScaleOut:
 
     name = "scale_out"
 
-    def plan(self, tools: Tools, wish: Mapping[str, Any]) -> Planned:
+    def plan(self, services: Services, wish: Mapping[str, Any]) -> Planned:
         """Name the machines, and check that there are an image and a release for them."""
         name = str(wish["pool"])
-        config = machines.known(tools, name)
-        names = grow(machines.pool(tools, name), int(wish.get("count", 1)), _taken(tools, config.provider))
-        if (release := tools.inventory.release()) is None:
+        config = machines.known(services, name)
+        names = grow(
+            machines.pool(services, name), int(wish.get("count", 1)), _taken(services, config.provider)
+        )
+        if (release := services.inventory.release()) is None:
             raise RefusedError(
                 "no release is recorded (16-release.yml): install the platform with playbooks/site.yml", 409
             )
-        _check_image(tools, config.provider, config.image)
+        _check_image(services, config.provider, config.image)
         facts = {"pool": name, "machines": names, "release": release, "failed": {}, "addresses": {}}
         return Planned(facts, frozenset({f"pool:{name}", *(f"machine:{n}" for n in names)}))
 
-    def steps(self, tools: Tools, facts: Facts) -> Sequence[Step]:
+    def steps(self, services: Services, facts: Facts) -> Sequence[Step]:
         """Return the steps, from the provider to the pool."""
         names = tuple(facts["machines"])
         work: dict[str, Callable[[Doing], None]] = {
@@ -61,8 +63,8 @@ class ScaleOut:
 
     def give_up(self, doing: Doing, failed: Step, why: str) -> str:
         """Delete unproven machines; machines that are ready stay."""
-        tools = doing.tools
-        states = {row.name: row.state for row in machines.rows(tools, doing.facts["machines"])}
+        services = doing.services
+        states = {row.name: row.state for row in machines.rows(services, doing.facts["machines"])}
         ready = [name for name, state in states.items() if state == READY]
         gone = [name for name in doing.facts["machines"] if name not in ready]
         left = machines.each((n for n in gone if n in states), lambda name: _delete(doing, name))
@@ -75,28 +77,28 @@ class ScaleOut:
         words += [f"{name} could not be deleted: {reason}." for name, reason in left.items()]
         if left:
             words.append(f"Remove it with `ingot pool scale-in {pool} --machine {next(iter(left))}`.")
-        size = len(machines.pool(tools, pool).members)
+        size = len(machines.pool(services, pool).members)
         words.append(f"Pool {pool} has {size}. When the reason is removed, ask for the size again.")
         return " ".join(words)
 
 
-def _taken(tools: Tools, provider: str) -> set[str]:
+def _taken(services: Services, provider: str) -> set[str]:
     """Return the names in use: of the inventory, of rows, and of machines that only the provider still knows."""
-    names = {*tools.inventory.hosts(), *(row.name for row in machines.rows(tools))}
+    names = {*services.inventory.hosts(), *(row.name for row in machines.rows(services))}
     try:
-        return names | {given.name for given in tools.providers[provider].machines()}
+        return names | {given.name for given in services.providers[provider].machines()}
     except ProviderError as error:
         raise RefusedError(str(error), 409) from error
 
 
-def _check_image(tools: Tools, provider: str, image: str) -> None:
-    with tools.db.session() as session:
+def _check_image(services: Services, provider: str, image: str) -> None:
+    with services.db.session() as session:
         registered = session.get(Image, (provider, image)) is not None
     remedy = f"register it: POST /v2/images with provider {provider} and name {image}"
     if not registered:
         raise RefusedError(f"image {image} of provider {provider} is not registered: {remedy}", 409)
     try:
-        found = tools.providers[provider].find_image(image)
+        found = services.providers[provider].find_image(image)
     except ProviderError as error:
         raise RefusedError(str(error), 409) from error
     if found is None or found.state != IMAGE_READY:
@@ -107,10 +109,10 @@ def _check_image(tools: Tools, provider: str, image: str) -> None:
 
 
 def _plan(doing: Doing) -> None:
-    tools, pool = doing.tools, doing.facts["pool"]
-    config = tools.config.pools[pool]
+    services, pool = doing.services, doing.facts["pool"]
+    config = services.config.pools[pool]
     now = time.time()
-    with tools.db.session() as session:
+    with services.db.session() as session:
         for name in doing.facts["machines"]:
             if session.get(Machine, name) is None:
                 session.add(
@@ -130,19 +132,19 @@ def _plan(doing: Doing) -> None:
 
 
 def _create(doing: Doing) -> None:
-    tools = doing.tools
-    config = tools.config.pools[doing.facts["pool"]]
-    provider = machines.provider(tools, config.provider)
+    services = doing.services
+    config = services.config.pools[doing.facts["pool"]]
+    provider = machines.provider(services, config.provider)
 
     def create(name: str) -> None:
-        machines.change(tools, name, state=CREATING)
+        machines.change(services, name, state=CREATING)
         given = provider.create(Wish(name, config.image, tuple(config.groups), config.options))
         if name not in doing.facts["addresses"]:
             # Any earlier key of this address was another machine's.
-            tools.gate.forget(given.address)
-            tools.beats.forget(given.address)
+            services.gate.forget(given.address)
+            services.beats.forget(given.address)
             doing.facts["addresses"][name] = given.address
-        machines.change(tools, name, address=given.address, native=given.native)
+        machines.change(services, name, address=given.address, native=given.native)
         doing.say(f"{name}: made at {given.address}")
 
     _together(doing, create)
@@ -154,38 +156,38 @@ def _start(doing: Doing) -> None:
 
 
 def _reach(doing: Doing) -> None:
-    tools, provider = doing.tools, _provider(doing)
+    services, provider = doing.services, _provider(doing)
 
     def reach(name: str) -> None:
-        machines.change(tools, name, state=REACHING)
+        machines.change(services, name, state=REACHING)
         given = provider.find(name)
         if given is None:
             raise StepError("its provider no longer has this machine")
         try:
-            admitted = tools.gate.admit(name, given.address, expected=given.host_key, say=doing.say)
+            admitted = services.gate.admit(name, given.address, expected=given.host_key, say=doing.say)
         except IngotError as error:
             last = "\n".join(provider.last_words(name).splitlines()[-_LAST_LINES:])
             raise StepError(f"{error}\n{last}".rstrip()) from error
-        machines.change(tools, name, host_key=admitted.host_key)
+        machines.change(services, name, host_key=admitted.host_key)
         doing.say(f"{name}: answers after {admitted.seconds:.1f} s, host key {admitted.fingerprint} pinned")
 
     _together(doing, reach)
 
 
 def _inventory(doing: Doing) -> None:
-    groups = doing.tools.config.pools[doing.facts["pool"]].groups
+    groups = doing.services.config.pools[doing.facts["pool"]].groups
     for name in _left(doing):
-        doing.tools.inventory.add(name, doing.facts["addresses"][name], groups)
+        doing.services.inventory.add(name, doing.facts["addresses"][name], groups)
     doing.say("in the inventory")
 
 
 def _configure(doing: Doing) -> None:
-    tools, names = doing.tools, _left(doing)
+    services, names = doing.services, _left(doing)
     for name in names:
-        machines.change(tools, name, state=CONFIGURING)
+        machines.change(services, name, state=CONFIGURING)
     key = f"{doing.job_id}-configure"
     play = Play(key, "scale_out.yml", limit=names, release=doing.facts["release"])
-    result = tools.plays.run(play, doing.say)
+    result = services.plays.run(play, doing.say)
     reasons = {f.host: f"{f.task}: {f.message}" for f in result.failures}
     bad = {}
     for name in names:
@@ -200,21 +202,21 @@ def _configure(doing: Doing) -> None:
 
 
 def _capacity(doing: Doing) -> None:
-    tools, names = doing.tools, _left(doing)
+    services, names = doing.services, _left(doing)
     addresses = {name: doing.facts["addresses"][name] for name in names}
     release = doing.facts["release"]
 
     def missing() -> dict[str, str]:
-        found = {name: _not_yet(tools.beats.at(address), release) for name, address in addresses.items()}
+        found = {name: _not_yet(services.beats.at(address), release) for name, address in addresses.items()}
         return {name: why for name, why in found.items() if why}
 
     def tell() -> str:
         return "; ".join(f"{name}: {why}" for name, why in missing().items())
 
-    seconds = tools.config.deadlines.beat
+    seconds = services.config.deadlines.beat
     machines.wait(doing, lambda: not missing(), seconds, tell)
     for name in names:
-        dea = tools.beats.at(addresses[name])
+        dea = services.beats.at(addresses[name])
         if dea is not None and not _not_yet(dea, release):
             doing.say(f"{name}: beats as DEA {dea.id}, release {dea.release}, {dea.memory} MB for instances")
     _drop(doing, {name: f"{why} after {seconds:.0f} s" for name, why in missing().items()})
@@ -223,8 +225,8 @@ def _capacity(doing: Doing) -> None:
 def _settle(doing: Doing) -> None:
     names = _left(doing)
     for name in names:
-        machines.change(doing.tools, name, state=READY, message="")
-    size = len(machines.pool(doing.tools, doing.facts["pool"]).members) - len(doing.facts["failed"])
+        machines.change(doing.services, name, state=READY, message="")
+    size = len(machines.pool(doing.services, doing.facts["pool"]).members) - len(doing.facts["failed"])
     doing.say(f"{', '.join(names)}: ready; pool {doing.facts['pool']} has {size}")
     if doing.facts["failed"]:
         raise StepError(_reasons(doing))
@@ -250,7 +252,7 @@ def _together(doing: Doing, work: Callable[[str], None]) -> None:
 def _drop(doing: Doing, failed: Mapping[str, str]) -> None:
     """Let machines drop out; the step has failed where none is left."""
     for name, why in failed.items():
-        machines.change(doing.tools, name, message=why)
+        machines.change(doing.services, name, message=why)
         doing.facts["failed"][name] = why
         doing.say(f"{name}: {why}")
     if not _left(doing):
@@ -262,21 +264,21 @@ def _reasons(doing: Doing) -> str:
 
 
 def _provider(doing: Doing) -> Any:
-    return machines.provider(doing.tools, doing.tools.config.pools[doing.facts["pool"]].provider)
+    return machines.provider(doing.services, doing.services.config.pools[doing.facts["pool"]].provider)
 
 
 def _delete(doing: Doing, name: str) -> None:
     """Delete a machine; instances that its DEA has already taken are moved first."""
-    tools = doing.tools
+    services = doing.services
     address = doing.facts["addresses"].get(name, "")
-    dea = tools.beats.at(address) if address else None
+    dea = services.beats.at(address) if address else None
     if dea is not None and dea.fresh and dea.instances:
-        machines.evacuate(tools, address)
-        tools.beats.wait_for(
+        machines.evacuate(services, address)
+        services.beats.wait_for(
             lambda beats: (at := beats.at(address)) is None or not at.fresh or not at.instances,
-            tools.config.deadlines.beat,
+            services.config.deadlines.beat,
         )
-    machines.remove(tools, name)
+    machines.remove(services, name)
     doing.say(f"{name}: deleted")
 
 

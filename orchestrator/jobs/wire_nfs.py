@@ -12,7 +12,7 @@ from orchestrator.errors import RefusedError
 from orchestrator.jobs.kinds import Doing, Facts, Planned, Step
 from orchestrator.plays.runner import Play
 from orchestrator.rules.nfs_wiring import WiringError, chosen, standing, wiring
-from orchestrator.tools import Tools
+from orchestrator.services import Services
 
 # Two wirings never run side by side, and no machine is rolled, made or deleted meanwhile.
 LOCK = "nfs"
@@ -25,17 +25,17 @@ class _Wiring:
     word: ClassVar[str]
     back: ClassVar[str]
 
-    def plan(self, tools: Tools, wish: Mapping[str, Any]) -> Planned:
+    def plan(self, services: Services, wish: Mapping[str, Any]) -> Planned:
         """Do the same as `Kind.plan`.
 
         Args:
-            tools: the inventory is read.
+            services: the inventory is read.
             wish: `hosts`, names; all where it is missing.
 
         Raises:
             RefusedError: a host is no client, or there is no client.
         """
-        hosts = tools.inventory.hosts()
+        hosts = services.inventory.hosts()
         try:
             found = wiring({name: host.groups for name, host in hosts.items()})
             clients = chosen(found, wish.get("hosts", ()), hosts)
@@ -72,9 +72,9 @@ class WireNfs(_Wiring):
     word = "wired"
     back = "unwire"
 
-    def steps(self, tools: Tools, facts: Facts) -> Sequence[Step]:
+    def steps(self, services: Services, facts: Facts) -> Sequence[Step]:
         """Do the same as `Kind.steps`: preflight, hosts that no longer have the share, export, then a step for each client."""
-        del tools
+        del services
         clients, server = tuple(facts["clients"]), facts["server"]
         everybody = (server, *clients) if server else clients
         steps = [
@@ -93,9 +93,9 @@ class UnwireNfs(_Wiring):
     word = "unwired"
     back = "wire"
 
-    def steps(self, tools: Tools, facts: Facts) -> Sequence[Step]:
+    def steps(self, services: Services, facts: Facts) -> Sequence[Step]:
         """Do the same as `Kind.steps`: readers first, writers last, and the export where no client is left."""
-        del tools
+        del services
         steps = [Step("unwire", _client("unwire_nfs", host), (host,)) for host in reversed(facts["clients"])]
         steps += _former("unwire_nfs", facts)
         if facts["server"] and facts["all"]:
@@ -130,6 +130,6 @@ def _play(verb: str, limit: Sequence[str], variables: Mapping[str, Any]) -> Call
     def run(doing: Doing) -> None:
         what = "preflight" if "wire_nfs_preflight_only" in variables else limit[0]
         key = f"{doing.job_id}-{verb}-{what}"
-        doing.tools.plays.run(Play(key, f"{verb}.yml", limit, variables), doing.say).check()
+        doing.services.plays.run(Play(key, f"{verb}.yml", limit, variables), doing.say).check()
 
     return run

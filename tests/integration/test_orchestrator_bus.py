@@ -40,7 +40,7 @@ class Dea:
 
 
 class Parts:
-    """As much of the tools as talking to a DEA needs."""
+    """As much of the services as talking to a DEA needs."""
 
     def __init__(self, url: str) -> None:
         self.bus = BusThread(BusConfig([url], "orchestrator", "orchestrator"), "orchestrator")

@@ -13,7 +13,7 @@ from orchestrator.jobs.kinds import Doing, Facts, Kind, Planned
 from orchestrator.jobs.wire_nfs import UnwireNfs, WireNfs
 from orchestrator.plays.runner import Play, PlayError
 from orchestrator.rules.nfs_wiring import Wiring, WiringError, chosen, standing, wiring
-from orchestrator.tools import Tools
+from orchestrator.services import Services
 
 GROUPS = {
     "core1": ("nats", "nfs"),
@@ -91,8 +91,8 @@ class Rig:
     facts: Facts = field(default_factory=dict)
 
     @property
-    def tools(self) -> Tools:
-        return cast("Tools", SimpleNamespace(inventory=self, plays=self))
+    def services(self) -> Services:
+        return cast("Services", SimpleNamespace(inventory=self, plays=self))
 
     def hosts(self) -> dict[str, Any]:
         return {name: SimpleNamespace(groups=groups) for name, groups in self.groups.items()}
@@ -114,9 +114,9 @@ class Rig:
 
     def do(self, kind: Kind, wish: dict[str, Any]) -> str | None:
         """Plan and work as the engine does; gives the way out where a step failed."""
-        self.facts = kind.plan(self.tools, wish).facts
+        self.facts = kind.plan(self.services, wish).facts
         doing = cast("Doing", self)
-        for step in kind.steps(self.tools, self.facts):
+        for step in kind.steps(self.services, self.facts):
             try:
                 step.run(doing)
             except PlayError as error:
@@ -128,7 +128,7 @@ class Rig:
 
 
 def plan(kind: Kind, wish: dict[str, Any]) -> Planned:
-    return kind.plan(Rig().tools, wish)
+    return kind.plan(Rig().services, wish)
 
 
 def test_wiring_checks_exports_and_goes_host_by_host() -> None:
@@ -182,12 +182,12 @@ def test_unwiring_takes_readers_first_and_the_export_last() -> None:
 def test_a_job_of_an_earlier_release_goes_on() -> None:
     facts = {"server": "core1", "clients": ["stg1", "dea1"], "all": True, "done": ["stg1"]}
     rig = Rig()
-    assert [step.machines for step in WireNfs().steps(rig.tools, facts)][1:] == [
+    assert [step.machines for step in WireNfs().steps(rig.services, facts)][1:] == [
         ("core1",),
         ("stg1",),
         ("dea1",),
     ]
-    assert [step.machines for step in UnwireNfs().steps(rig.tools, facts)] == [
+    assert [step.machines for step in UnwireNfs().steps(rig.services, facts)] == [
         ("dea1",),
         ("stg1",),
         ("core1",),
@@ -234,4 +234,4 @@ def test_wishes_that_cannot_be(host: str, status: int) -> None:
 
 def test_nobody_to_wire_is_refused() -> None:
     with pytest.raises(RefusedError, match="nothing to wire"):
-        WireNfs().plan(Rig(groups={"r": ("router",)}).tools, {})
+        WireNfs().plan(Rig(groups={"r": ("router",)}).services, {})

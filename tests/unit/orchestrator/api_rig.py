@@ -25,8 +25,8 @@ from orchestrator.iaas.provider import ABSENT, READY, Image, ProviderError
 from orchestrator.images import Images
 from orchestrator.inventory.platform_inventory import PlatformInventory
 from orchestrator.redact import Redactor
+from orchestrator.services import Services
 from orchestrator.ssh import Gate
-from orchestrator.tools import Tools
 from tests.unit.orchestrator.engine_rig import SECRET, World
 
 PASSWORD = "operators-password"
@@ -130,7 +130,7 @@ class Rig:
         self.world = World(folder, *kinds, resumable=("roll",))
         self.beats = Beats(None)
         self.provider = Memory()
-        self.tools = Tools(
+        self.services = Services(
             config=self.config,
             db=self.world.db,
             bus=BusThread(self.config.bus, "test"),
@@ -141,11 +141,11 @@ class Rig:
             providers=cast("Any", {"metal": self.provider}),
         )
         self.engine = self.world.engine()
-        self.images = Images(self.config, self.world.db, self.tools.providers, lambda: Redactor([SECRET]))
+        self.images = Images(self.config, self.world.db, self.services.providers, lambda: Redactor([SECRET]))
         self.orchestrator = Orchestrator(
             config=self.config,
             identity=Identity.fresh("Orchestrator", 0),
-            tools=self.tools,
+            services=self.services,
             journal=self.world.journal,
             engine=self.engine,
             images=self.images,
@@ -177,7 +177,7 @@ class Rig:
         self.provider.go_on.set()
         self.world.close()
         self.orchestrator.voucher.close()
-        self.tools.bus._loop.close()
+        self.services.bus._loop.close()
 
 
 def basic(user: str, password: str) -> str:

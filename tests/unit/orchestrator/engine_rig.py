@@ -15,7 +15,7 @@ from orchestrator.jobs.engine import Engine
 from orchestrator.jobs.journal import Journal
 from orchestrator.jobs.kinds import Doing, Facts, Planned, Step
 from orchestrator.redact import Redactor
-from orchestrator.tools import Tools
+from orchestrator.services import Services
 
 SECRET = "s3cret-of-the-operator"
 
@@ -41,14 +41,14 @@ class Small:
     on_give_up: Callable[[Doing], None] | None = None
     on_plan: Callable[[], None] | None = None
 
-    def plan(self, tools: Tools, wish: Mapping[str, Any]) -> Planned:
+    def plan(self, services: Services, wish: Mapping[str, Any]) -> Planned:
         if self.on_plan is not None:
             self.on_plan()
         if wish.get("impossible"):
             raise RefusedError("size: want less")
         return Planned({"done": []}, frozenset(wish.get("locks", ())))
 
-    def steps(self, tools: Tools, facts: Facts) -> Sequence[Step]:
+    def steps(self, services: Services, facts: Facts) -> Sequence[Step]:
         return [Step(name, run, ("dea3",)) for name, run in self.work]
 
     def give_up(self, doing: Doing, failed: Step, why: str) -> str:
@@ -97,7 +97,7 @@ class World:
 
     def engine(self, *, start: bool = True, parallel: int = 4) -> Engine:
         engine = Engine(
-            tools=cast("Tools", None),
+            services=cast("Services", None),
             journal=self.journal,
             kinds=self.kinds,
             resumable=self.resumable,

@@ -1,4 +1,4 @@
-"""Beats as they come, and tools around a real database, a real inventory and hosts that are there already."""
+"""Beats as they come, and services around a real database, a real inventory and hosts that are there already."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ from orchestrator.inventory.platform_inventory import PlatformInventory
 from orchestrator.jobs.kinds import Facts, Kind
 from orchestrator.plays.events import Failure, Recap
 from orchestrator.plays.runner import Play, PlayResult
+from orchestrator.services import Services
 from orchestrator.ssh import Admitted, GateError
-from orchestrator.tools import Tools
 
 RELEASE = "1.0.0"
 KEY = "ssh-ed25519 AAAAC3Nz"
@@ -171,7 +171,7 @@ class Hands:
         self.inventory = PlatformInventory(inventory)
         self.plays, self.gate, self.bus = FakePlays(), FakeGate(), FakeBus(self.beats)
         self.providers = iaas.make(self.config)
-        self.tools = Tools(
+        self.services = Services(
             config=self.config,
             db=self.db,
             bus=cast("Any", self.bus),
@@ -185,12 +185,12 @@ class Hands:
             self.beats.on_beat(beat(f"10.0.0.{n}"))
 
     def doing(self, facts: Facts) -> Work:
-        return Work(7, facts, self.tools)
+        return Work(7, facts, self.services)
 
     def job(self, kind: Kind, wish: dict[str, Any]) -> Ended:
         """Do a whole job as the engine does."""
-        doing = self.doing(kind.plan(self.tools, wish).facts)
-        for step in kind.steps(self.tools, doing.facts):
+        doing = self.doing(kind.plan(self.services, wish).facts)
+        for step in kind.steps(self.services, doing.facts):
             try:
                 step.run(doing)
             except IngotError as error:
@@ -204,7 +204,7 @@ class Work:
 
     job_id: int
     facts: Facts
-    tools: Tools
+    services: Services
     said: list[str] = field(default_factory=list)
 
     def say(self, line: str) -> None:

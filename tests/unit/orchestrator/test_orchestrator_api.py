@@ -37,9 +37,9 @@ def controller():
 class Locking(Small):
     """Holds the pool it is asked for, or the platform."""
 
-    def plan(self, tools, wish):
+    def plan(self, services, wish):
         pool = wish.get("pool")
-        return super().plan(tools, {**wish, "locks": [f"pool:{pool}" if pool else "*"]})
+        return super().plan(services, {**wish, "locks": [f"pool:{pool}" if pool else "*"]})
 
 
 @pytest.fixture
@@ -115,7 +115,7 @@ def test_where_no_controller_answers_the_operator_is_named(rig, controller):
 
 def test_a_pool_is_its_fixed_and_its_made_machines(rig, monkeypatch):
     monkeypatch.setattr(machines, "LISTEN_SECONDS", -1.0)
-    monkeypatch.setattr(type(rig.tools.bus.bus), "connected", True)
+    monkeypatch.setattr(type(rig.services.bus.bus), "connected", True)
     row(rig, "dea3", address="198.18.0.9", state="ready", host_key="ssh-ed25519 AAAA")
     row(rig, "dea4", state="creating")
     rig.beat("198.18.0.6")

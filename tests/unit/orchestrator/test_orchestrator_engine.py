@@ -120,7 +120,7 @@ def test_facts_that_cannot_be_written_end_the_job(world):
 
 def test_a_kind_whose_steps_cannot_be_told_fails(world):
     kind = Small("grow", [])
-    kind.steps = lambda tools, facts: 1 / 0
+    kind.steps = lambda services, facts: 1 / 0
     job = (w := world(kind)).ended(w.engine().submit("grow", DEA3, "op"))
     assert job["state"] == "failed"
     assert job["message"] == "plan: ZeroDivisionError: division by zero"

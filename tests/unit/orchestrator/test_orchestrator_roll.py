@@ -76,9 +76,9 @@ def test_a_roll_runs_its_parts_in_order_by_the_plays_of_the_release(hands: Hands
 
 
 def test_the_whole_platform_is_locked_and_steps_come_from_the_facts_alone(hands: Hands) -> None:
-    planned = Roll().plan(hands.tools, {"release": NEXT, "share": 1.0})
+    planned = Roll().plan(hands.services, {"release": NEXT, "share": 1.0})
     assert planned.locks == {PLATFORM}
-    found = [(s.name, s.machines) for s in Roll().steps(hands.tools, planned.facts)]
+    found = [(s.name, s.machines) for s in Roll().steps(hands.services, planned.facts)]
     assert found[3:] == [
         ("canary", ("ctl1",)),
         ("roll", ("ctl2",)),
@@ -95,7 +95,7 @@ def test_a_release_that_is_unknown_or_runs_is_refused(
     hands: Hands, release: str, status: int, says: str
 ) -> None:
     with pytest.raises(RefusedError, match=says) as refused:
-        Roll().plan(hands.tools, {"release": release})
+        Roll().plan(hands.services, {"release": release})
     assert refused.value.status == status
 
 
@@ -103,7 +103,7 @@ def test_a_release_that_is_being_built_is_none(hands: Hands, tmp_path: Path) -> 
     (tmp_path / "releases" / ".building-x").mkdir()
     (tmp_path / "releases" / "half").mkdir()
     with pytest.raises(RefusedError, match=r"known: 1\.0\.0, 2\.0\.0\."):
-        Roll().plan(hands.tools, {"release": "half"})
+        Roll().plan(hands.services, {"release": "half"})
 
 
 def test_a_canary_that_fails_ends_the_roll_and_says_the_way_out(hands: Hands) -> None:
@@ -119,7 +119,7 @@ def test_a_canary_that_fails_ends_the_roll_and_says_the_way_out(hands: Hands) ->
     # Machines may differ now, and a rollback goes to what the others run.
     assert release_record.return_release(hands.inventory.folder) == RELEASE
     with pytest.raises(RefusedError, match="`ingot platform rollback`"):
-        Roll().plan(hands.tools, {"release": RELEASE})
+        Roll().plan(hands.services, {"release": RELEASE})
 
     hands.plays.on_run = lambda _: None
     hands.plays.bad = {}
@@ -139,12 +139,12 @@ def test_a_preflight_that_fails_touches_nothing(hands: Hands) -> None:
 
 def test_there_may_be_nothing_to_go_back_to(hands: Hands) -> None:
     with pytest.raises(RefusedError, match="name one") as refused:
-        Rollback().plan(hands.tools, {})
+        Rollback().plan(hands.services, {})
     assert refused.value.status == 409
     with pytest.raises(RefusedError, match="runs already"):
-        Rollback().plan(hands.tools, {"release": RELEASE})
+        Rollback().plan(hands.services, {"release": RELEASE})
     with pytest.raises(RefusedError, match="there is no 9"):
-        Rollback().plan(hands.tools, {"release": "9"})
+        Rollback().plan(hands.services, {"release": "9"})
 
 
 def test_back_to_a_release_that_carried_no_plays_goes_by_those_that_run(hands: Hands, tmp_path: Path) -> None:

@@ -47,13 +47,13 @@ def moves(hands: Hands) -> None:
 
 def test_a_machine_leaves_when_it_is_empty(hands: Hands) -> None:
     moves(hands)
-    assert ScaleIn().plan(hands.tools, {"pool": "dea", "count": 1}).locks == {"pool:dea", "machine:dea3"}
+    assert ScaleIn().plan(hands.services, {"pool": "dea", "count": 1}).locks == {"pool:dea", "machine:dea3"}
     ended = hands.job(ScaleIn(), {"pool": "dea", "count": 1})
     assert ended.why == ""
     assert hands.bus.asked == [("10.0.0.3", True)]
     (play,) = hands.plays.ran
     assert (play.key, play.playbook, list(play.limit)) == ("7-stop", "scale_in.yml", ["dea3"])
-    assert machines.rows(hands.tools) == []
+    assert machines.rows(hands.services) == []
     assert sorted(hands.inventory.hosts()) == ["dea1", "dea2"]
     assert hands.gate.pinned == {}
     assert hands.providers["rack"].machines() == []
@@ -63,11 +63,11 @@ def test_a_machine_leaves_when_it_is_empty(hands: Hands) -> None:
 def test_every_step_may_be_done_twice(hands: Hands) -> None:
     moves(hands)
     kind = ScaleIn()
-    doing = hands.doing(kind.plan(hands.tools, {"pool": "dea", "machine": "dea3"}).facts)
-    for step in kind.steps(hands.tools, doing.facts):
+    doing = hands.doing(kind.plan(hands.services, {"pool": "dea", "machine": "dea3"}).facts)
+    for step in kind.steps(hands.services, doing.facts):
         step.run(doing)
         step.run(doing)
-    assert machines.rows(hands.tools) == []
+    assert machines.rows(hands.services) == []
 
 
 def test_one_that_does_not_become_empty_serves_again(hands: Hands) -> None:
@@ -75,7 +75,7 @@ def test_one_that_does_not_become_empty_serves_again(hands: Hands) -> None:
     assert ended.step == "moved"
     assert ended.why == "not empty after 0 s: dea3: 1 instances left; dea3: 1 routes left"
     assert hands.bus.asked == [("10.0.0.3", True), ("10.0.0.3", False)]
-    assert [row.state for row in machines.rows(hands.tools)] == [READY]
+    assert [row.state for row in machines.rows(hands.services)] == [READY]
     assert hands.plays.ran == []
     assert "dea3: takes instances again; nothing was stopped. Pool dea has 3." in ended.way_out
 
@@ -84,7 +84,7 @@ def test_a_machine_with_a_task_is_refused_at_once_with_its_name(hands: Hands) ->
     hands.beats.on_beat(beat("10.0.0.3", {"7": 1}, tasks=["nightly-1"]))
     for wish in ({"pool": "dea", "machine": "dea3"}, {"pool": "dea", "count": 1}):
         with pytest.raises(RefusedError, match="dea3: task nightly-1 runs there") as raised:
-            ScaleIn().plan(hands.tools, wish)
+            ScaleIn().plan(hands.services, wish)
         assert raised.value.status == 409
     assert hands.bus.asked == []
 
@@ -107,12 +107,12 @@ def test_a_stop_that_fails_says_how_to_go_on(hands: Hands) -> None:
     ended = hands.job(ScaleIn(), {"pool": "dea"})
     assert ended.step == "stop"
     assert "ingot pool scale-in dea --machine dea3" in ended.way_out
-    (row,) = machines.rows(hands.tools)
+    (row,) = machines.rows(hands.services)
     assert row.state == FAILED
     assert "unit not found" in row.message
     hands.plays.bad.clear()
     assert hands.job(ScaleIn(), {"pool": "dea", "machine": "dea3"}).why == ""
-    assert machines.rows(hands.tools) == []
+    assert machines.rows(hands.services) == []
 
 
 def test_a_bus_that_is_away_changes_nothing(hands: Hands, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -125,7 +125,7 @@ def test_a_bus_that_is_away_changes_nothing(hands: Hands, monkeypatch: pytest.Mo
     assert ended.step == "evacuate"
     assert "does not answer: not connected" in ended.why
     # Nobody could tell it to serve again, if the first word came through after all; its beats will show that.
-    assert [(r.state, "it may still evacuate" in r.message) for r in machines.rows(hands.tools)] == [
+    assert [(r.state, "it may still evacuate" in r.message) for r in machines.rows(hands.services)] == [
         (READY, True)
     ]
     assert "dea3: it may still evacuate" in ended.way_out
@@ -139,12 +139,12 @@ def test_what_must_not_leave_is_refused(hands: Hands) -> None:
         ({"pool": "nobody", "count": 1}, "there is no pool nobody", 404),
     ):
         with pytest.raises(RefusedError, match=said) as raised:
-            ScaleIn().plan(hands.tools, wish)
+            ScaleIn().plan(hands.services, wish)
         assert raised.value.status == status
     for n in (1, 2):
         hands.beats.on_beat(beat(f"10.0.0.{n}", {"8": 1}, reserved=2040))
     with pytest.raises(RefusedError, match="have no room"):
-        ScaleIn().plan(hands.tools, {"pool": "dea", "count": 1})
+        ScaleIn().plan(hands.services, {"pool": "dea", "count": 1})
 
 
 def test_it_waits_until_each_application_is_routed_elsewhere(hands: Hands) -> None:

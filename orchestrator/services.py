@@ -18,7 +18,7 @@ from orchestrator.ssh import Gate
 
 
 @dataclass(frozen=True, slots=True)
-class Tools:
+class Services:
     """The orchestrator's parts, as jobs use them.
 
     Attributes:
@@ -42,7 +42,7 @@ class Tools:
     providers: Mapping[str, Provider]
 
 
-def build(config: OrchestratorConfig) -> Tools:
+def build(config: OrchestratorConfig) -> Services:
     """Return all parts; nothing connects yet. The caller starts the bus, and closes bus and database.
 
     Raises:
@@ -51,7 +51,7 @@ def build(config: OrchestratorConfig) -> Tools:
     providers = iaas.make(config)
     bus = BusThread(config.bus, f"orchestrator-{config.index}")
     inventory = PlatformInventory(Path(config.inventory))
-    return Tools(
+    return Services(
         config=config,
         # Request handlers, jobs, and the few threads beside them.
         db=Database(config.database_url, config.threads + config.parallel_jobs + 4),
