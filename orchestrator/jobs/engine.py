@@ -41,7 +41,7 @@ logger = log.get(__name__)
 
 
 class Work:
-    """One job at work: the `Doing` of its steps."""
+    """One job at work: the `JobContext` of its steps."""
 
     def __init__(
         self,
@@ -63,7 +63,7 @@ class Work:
         self._mutex = threading.Lock()
 
     def say(self, line: str) -> None:
-        """Do the same as `Doing.say`."""
+        """Do the same as `JobContext.say`."""
         # Before the line is cut: half a secret would not be recognised.
         lines = [text[:LONGEST_LINE] for text in self.redact(line).splitlines() if text.strip()]
         if lines:
@@ -72,7 +72,7 @@ class Work:
         self.check()
 
     def save(self) -> None:
-        """Do the same as `Doing.save`."""
+        """Do the same as `JobContext.save`."""
         with self._mutex:
             self._journal.save(self.job_id, self.facts)
         self.check()
@@ -365,7 +365,7 @@ class Engine:
         logger.info("job_ended", job=work.job_id, kind=kind, state=state, reason=message)
 
 
-def _nothing(_doing: object) -> None:
+def _nothing(_job: object) -> None:
     """Stand in for a step that is not known."""
 
 

@@ -29,7 +29,7 @@ Facts = dict[str, Any]
 PLATFORM = "*"
 
 
-class Doing(Protocol):
+class JobContext(Protocol):
     """The context of a step: the job it belongs to, and the services."""
 
     job_id: int
@@ -55,7 +55,7 @@ class Step:
     """One step: `name` is a verb of the field (`create`, `reach`, `configure`), `machines` are those it works on."""
 
     name: str
-    run: Callable[[Doing], None]
+    run: Callable[[JobContext], None]
     machines: tuple[str, ...] = ()
 
 
@@ -88,7 +88,7 @@ class Kind(Protocol):
     def steps(self, services: Services, facts: Facts) -> Sequence[Step]:
         """Return all steps in order, from the facts alone: the same again after a restart."""
 
-    def give_up(self, doing: Doing, failed: Step, why: str) -> str:
+    def give_up(self, job: JobContext, failed: Step, why: str) -> str:
         """Undo what a failed job must not leave (machines above all); may run again after a restart.
 
         Returns:

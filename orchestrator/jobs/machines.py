@@ -15,7 +15,7 @@ from orchestrator.config import PoolConfig
 from orchestrator.db.models import FAILED, LEAVING, Machine
 from orchestrator.errors import RefusedError, StepError
 from orchestrator.iaas.provider import Provider
-from orchestrator.jobs.kinds import Doing
+from orchestrator.jobs.kinds import JobContext
 from orchestrator.rules.pool import Member, Pool
 from orchestrator.services import Services
 
@@ -130,11 +130,11 @@ def evacuate(services: Services, address: str, *, evacuating: bool = True) -> De
     raise AssertionError("every way out of the loop is inside it")
 
 
-def wait(doing: Doing, condition: Callable[[], bool], seconds: float, tell: Callable[[], str]) -> bool:
+def wait(job: JobContext, condition: Callable[[], bool], seconds: float, tell: Callable[[], str]) -> bool:
     """Wait until a condition of the beats holds, with lines of progress now and then.
 
     Args:
-        doing: the step.
+        job: the step.
         condition: called at every message.
         seconds: at most.
         tell: returns a line; the same line is written once.
@@ -144,16 +144,14 @@ def wait(doing: Doing, condition: Callable[[], bool], seconds: float, tell: Call
     """
     ends = time.monotonic() + seconds
     said = ""
-    while not doing.services.beats.wait_for(
-        lambda _: condition(), min(LOOK_SECONDS, ends - time.monotonic())
-    ):
+    while not job.services.beats.wait_for(lambda _: condition(), min(LOOK_SECONDS, ends - time.monotonic())):
         if time.monotonic() >= ends:
             return False
         if (line := tell()) != said:
-            doing.say(line)
+            job.say(line)
             said = line
         # This also notices that the engine ends.
-        doing.save()
+        job.save()
     return True
 
 

@@ -8,7 +8,7 @@ from typing import Any
 from orchestrator.errors import RefusedError
 from orchestrator.inventory import release_record
 from orchestrator.jobs import rolling
-from orchestrator.jobs.kinds import Doing, Facts, Planned, Step
+from orchestrator.jobs.kinds import Facts, JobContext, Planned, Step
 from orchestrator.rules.roll_order import DEFAULT_SHARE
 from orchestrator.services import Services
 
@@ -44,7 +44,7 @@ class Roll:
         del services
         return rolling.steps(facts)
 
-    def give_up(self, doing: Doing, failed: Step, why: str) -> str:
+    def give_up(self, job: JobContext, failed: Step, why: str) -> str:
         """Do the same as `Kind.give_up`; nothing is undone, because running services must not be touched twice."""
         del why
-        return rolling.way_out(doing, failed)
+        return rolling.way_out(job, failed)

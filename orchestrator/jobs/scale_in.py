@@ -11,7 +11,7 @@ from orchestrator.bus_view import Beats
 from orchestrator.db.models import DRAINING, FAILED, LEAVING, READY
 from orchestrator.errors import StepError
 from orchestrator.jobs import machines
-from orchestrator.jobs.kinds import Doing, Facts, Planned, Step
+from orchestrator.jobs.kinds import Facts, JobContext, Planned, Step
 from orchestrator.plays.runner import Play
 from orchestrator.rules.pool import busy, crowded, occupied, shrink, without
 from orchestrator.services import Services
@@ -48,7 +48,7 @@ class ScaleIn:
     def steps(self, services: Services, facts: Facts) -> Sequence[Step]:
         """Return the steps, from the pool back to the provider."""
         names = tuple(facts["machines"])
-        work: dict[str, Callable[[Doing], None]] = {
+        work: dict[str, Callable[[JobContext], None]] = {
             "choose": _choose,
             "evacuate": _evacuate,
             "moved": _moved,
@@ -58,19 +58,19 @@ class ScaleIn:
         }
         return [Step(name, run, names) for name, run in work.items()]
 
-    def give_up(self, doing: Doing, failed: Step, why: str) -> str:
+    def give_up(self, job: JobContext, failed: Step, why: str) -> str:
         """Let machines that still serve take instances again; half removed ones are named as failed."""
-        services = doing.services
+        services = job.services
         words, half = [], []
-        for row in machines.rows(services, doing.facts["machines"]):
+        for row in machines.rows(services, job.facts["machines"]):
             if row.state in (DRAINING, READY):
-                unsure = _take_back(doing, row.name, row.address)
+                unsure = _take_back(job, row.name, row.address)
                 again = unsure or "takes instances again; nothing was stopped"
                 words.append(f"{row.name}: {again}.")
             else:
                 half.append(row.name)
                 machines.change(services, row.name, state=FAILED, message=why)
-        pool = doing.facts["pool"]
+        pool = job.facts["pool"]
         words += [
             f"{name}: empty and half removed; go on with `ingot pool scale-in {pool} --machine {name}`."
             for name in half
@@ -79,53 +79,53 @@ class ScaleIn:
         return " ".join(words)
 
 
-def _choose(doing: Doing) -> None:
-    services, names = doing.services, doing.facts["machines"]
+def _choose(job: JobContext) -> None:
+    services, names = job.services, job.facts["machines"]
     # The plan may be older than the last beats.
-    pool = machines.pool(services, doing.facts["pool"])
+    pool = machines.pool(services, job.facts["pool"])
     if why := occupied(pool, names) or crowded(pool, names):
         raise StepError(why)
     for row in machines.rows(services, names):
         if row.state in (READY, DRAINING):
-            machines.change(services, row.name, state=DRAINING, job=doing.job_id)
+            machines.change(services, row.name, state=DRAINING, job=job.job_id)
         dea = services.beats.at(row.address) if row.address else None
         if dea is not None and dea.fresh:
-            doing.say(f"{row.name}: {dea.instances} instances, {dea.reserved} of {dea.memory} MB")
+            job.say(f"{row.name}: {dea.instances} instances, {dea.reserved} of {dea.memory} MB")
         else:
-            doing.say(f"{row.name}: not heard on the bus; it has nothing that could be moved")
+            job.say(f"{row.name}: not heard on the bus; it has nothing that could be moved")
 
 
-def _evacuate(doing: Doing) -> None:
-    services, facts = doing.services, doing.facts
+def _evacuate(job: JobContext) -> None:
+    services, facts = job.services, job.facts
     if "routes" not in facts:
         facts["routes"] = routed(services.beats, ())
-        doing.save()
+        job.save()
 
     def evacuate(name: str) -> None:
         if (beat := machines.evacuate(services, facts["addresses"][name])) is not None:
             # A task began in between: from now on none can.
             if beat.tasks:
                 raise StepError(busy(beat.tasks))
-            doing.say(f"{name}: evacuates, {sum(beat.droplets.values())} instances to move")
+            job.say(f"{name}: evacuates, {sum(beat.droplets.values())} instances to move")
 
     _check(machines.each(facts["machines"], evacuate))
 
 
-def _moved(doing: Doing) -> None:
-    services, facts = doing.services, doing.facts
+def _moved(job: JobContext) -> None:
+    services, facts = job.services, job.facts
     addresses = {name: facts["addresses"][name] for name in facts["machines"] if facts["addresses"][name]}
 
     def waits() -> list[str]:
         return waiting(services.beats, addresses, facts["routes"])
 
     seconds = services.config.deadlines.empty
-    if not machines.wait(doing, lambda: not waits(), seconds, lambda: "; ".join(waits())):
+    if not machines.wait(job, lambda: not waits(), seconds, lambda: "; ".join(waits())):
         raise StepError(f"not empty after {seconds:.0f} s: {'; '.join(waits())}")
-    doing.say(f"{', '.join(facts['machines'])}: empty; all that ran there is routed elsewhere")
+    job.say(f"{', '.join(facts['machines'])}: empty; all that ran there is routed elsewhere")
 
 
-def _stop(doing: Doing) -> None:
-    services, facts = doing.services, doing.facts
+def _stop(job: JobContext) -> None:
+    services, facts = job.services, job.facts
     if "played" not in facts:
         listed = services.inventory.hosts()
         # A silent machine cannot be reached either; and once the play has begun, they fall silent one by one.
@@ -136,35 +136,33 @@ def _stop(doing: Doing) -> None:
             and (dea := services.beats.at(facts["addresses"][name])) is not None
             and dea.fresh
         ]
-        doing.save()
+        job.save()
     for name in facts["machines"]:
         machines.change(services, name, state=LEAVING)
     if facts["played"]:
-        services.plays.run(
-            Play(f"{doing.job_id}-stop", "scale_in.yml", limit=facts["played"]), doing.say
-        ).check()
-    provider = _provider(doing)
+        services.plays.run(Play(f"{job.job_id}-stop", "scale_in.yml", limit=facts["played"]), job.say).check()
+    provider = _provider(job)
 
     def stop(name: str) -> None:
         if provider.find(name) is not None:
             provider.stop(name, _STOP_SECONDS)
-            doing.say(f"{name}: stopped")
+            job.say(f"{name}: stopped")
 
     _check(machines.each(facts["machines"], stop))
 
 
-def _forget(doing: Doing) -> None:
-    for name in doing.facts["machines"]:
-        machines.forget(doing.services, name, doing.facts["addresses"][name])
-    doing.say("out of the inventory, host keys forgotten")
+def _forget(job: JobContext) -> None:
+    for name in job.facts["machines"]:
+        machines.forget(job.services, name, job.facts["addresses"][name])
+    job.say("out of the inventory, host keys forgotten")
 
 
-def _delete(doing: Doing) -> None:
+def _delete(job: JobContext) -> None:
     def delete(name: str) -> None:
-        machines.remove(doing.services, name)
-        doing.say(f"{name}: deleted")
+        machines.remove(job.services, name)
+        job.say(f"{name}: deleted")
 
-    _check(machines.each(doing.facts["machines"], delete))
+    _check(machines.each(job.facts["machines"], delete))
 
 
 def routed(beats: Beats, without_addresses: Sequence[str]) -> dict[str, int]:
@@ -210,13 +208,13 @@ def waiting(beats: Beats, leaving: Mapping[str, str], routes: Mapping[str, int])
     return found
 
 
-def _take_back(doing: Doing, name: str, address: str) -> str:
+def _take_back(job: JobContext, name: str, address: str) -> str:
     """Let a machine take instances again.
 
     Returns:
         The reason why it may not do so; empty where it does.
     """
-    services = doing.services
+    services = job.services
     try:
         machines.evacuate(services, address, evacuating=False)
     except IngotError as error:
@@ -232,5 +230,5 @@ def _check(failed: Mapping[str, str]) -> None:
         raise StepError("; ".join(f"{name}: {why}" for name, why in failed.items()))
 
 
-def _provider(doing: Doing) -> Any:
-    return machines.provider(doing.services, doing.services.config.pools[doing.facts["pool"]].provider)
+def _provider(job: JobContext) -> Any:
+    return machines.provider(job.services, job.services.config.pools[job.facts["pool"]].provider)

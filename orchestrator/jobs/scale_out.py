@@ -18,7 +18,7 @@ from orchestrator.errors import RefusedError, StepError
 from orchestrator.iaas.provider import READY as IMAGE_READY
 from orchestrator.iaas.provider import ProviderError, Wish
 from orchestrator.jobs import machines
-from orchestrator.jobs.kinds import Doing, Facts, Planned, Step
+from orchestrator.jobs.kinds import Facts, JobContext, Planned, Step
 from orchestrator.plays.runner import Play
 from orchestrator.rules.pool import grow
 from orchestrator.services import Services
@@ -49,7 +49,7 @@ class ScaleOut:
     def steps(self, services: Services, facts: Facts) -> Sequence[Step]:
         """Return the steps, from the provider to the pool."""
         names = tuple(facts["machines"])
-        work: dict[str, Callable[[Doing], None]] = {
+        work: dict[str, Callable[[JobContext], None]] = {
             "plan": _plan,
             "create": _create,
             "start": _start,
@@ -61,14 +61,14 @@ class ScaleOut:
         }
         return [Step(name, run, names) for name, run in work.items()]
 
-    def give_up(self, doing: Doing, failed: Step, why: str) -> str:
+    def give_up(self, job: JobContext, failed: Step, why: str) -> str:
         """Delete unproven machines; machines that are ready stay."""
-        services = doing.services
-        states = {row.name: row.state for row in machines.rows(services, doing.facts["machines"])}
+        services = job.services
+        states = {row.name: row.state for row in machines.rows(services, job.facts["machines"])}
         ready = [name for name, state in states.items() if state == READY]
-        gone = [name for name in doing.facts["machines"] if name not in ready]
-        left = machines.each((n for n in gone if n in states), lambda name: _delete(doing, name))
-        pool = doing.facts["pool"]
+        gone = [name for name in job.facts["machines"] if name not in ready]
+        left = machines.each((n for n in gone if n in states), lambda name: _delete(job, name))
+        pool = job.facts["pool"]
         words = []
         if ready:
             words.append(f"{', '.join(ready)}: ready, in the pool.")
@@ -108,12 +108,12 @@ def _check_image(services: Services, provider: str, image: str) -> None:
         )
 
 
-def _plan(doing: Doing) -> None:
-    services, pool = doing.services, doing.facts["pool"]
+def _plan(job: JobContext) -> None:
+    services, pool = job.services, job.facts["pool"]
     config = services.config.pools[pool]
     now = time.time()
     with services.db.session() as session:
-        for name in doing.facts["machines"]:
+        for name in job.facts["machines"]:
             if session.get(Machine, name) is None:
                 session.add(
                     Machine(
@@ -123,40 +123,40 @@ def _plan(doing: Doing) -> None:
                         image=config.image,
                         groups=config.groups,
                         state=PLANNED,
-                        job=doing.job_id,
+                        job=job.job_id,
                         since=now,
                         created=now,
                     )
                 )
-    doing.say(f"{', '.join(doing.facts['machines'])}: from image {config.image} of {config.provider}")
+    job.say(f"{', '.join(job.facts['machines'])}: from image {config.image} of {config.provider}")
 
 
-def _create(doing: Doing) -> None:
-    services = doing.services
-    config = services.config.pools[doing.facts["pool"]]
+def _create(job: JobContext) -> None:
+    services = job.services
+    config = services.config.pools[job.facts["pool"]]
     provider = machines.provider(services, config.provider)
 
     def create(name: str) -> None:
         machines.change(services, name, state=CREATING)
         given = provider.create(Wish(name, config.image, tuple(config.groups), config.options))
-        if name not in doing.facts["addresses"]:
+        if name not in job.facts["addresses"]:
             # Any earlier key of this address was another machine's.
             services.gate.forget(given.address)
             services.beats.forget(given.address)
-            doing.facts["addresses"][name] = given.address
+            job.facts["addresses"][name] = given.address
         machines.change(services, name, address=given.address, native=given.native)
-        doing.say(f"{name}: made at {given.address}")
+        job.say(f"{name}: made at {given.address}")
 
-    _together(doing, create)
-
-
-def _start(doing: Doing) -> None:
-    provider = _provider(doing)
-    _together(doing, lambda name: _nothing(provider.start(name)))
+    _together(job, create)
 
 
-def _reach(doing: Doing) -> None:
-    services, provider = doing.services, _provider(doing)
+def _start(job: JobContext) -> None:
+    provider = _provider(job)
+    _together(job, lambda name: _nothing(provider.start(name)))
+
+
+def _reach(job: JobContext) -> None:
+    services, provider = job.services, _provider(job)
 
     def reach(name: str) -> None:
         machines.change(services, name, state=REACHING)
@@ -164,30 +164,30 @@ def _reach(doing: Doing) -> None:
         if given is None:
             raise StepError("its provider no longer has this machine")
         try:
-            admitted = services.gate.admit(name, given.address, expected=given.host_key, say=doing.say)
+            admitted = services.gate.admit(name, given.address, expected=given.host_key, say=job.say)
         except IngotError as error:
             last = "\n".join(provider.last_words(name).splitlines()[-_LAST_LINES:])
             raise StepError(f"{error}\n{last}".rstrip()) from error
         machines.change(services, name, host_key=admitted.host_key)
-        doing.say(f"{name}: answers after {admitted.seconds:.1f} s, host key {admitted.fingerprint} pinned")
+        job.say(f"{name}: answers after {admitted.seconds:.1f} s, host key {admitted.fingerprint} pinned")
 
-    _together(doing, reach)
-
-
-def _inventory(doing: Doing) -> None:
-    groups = doing.services.config.pools[doing.facts["pool"]].groups
-    for name in _left(doing):
-        doing.services.inventory.add(name, doing.facts["addresses"][name], groups)
-    doing.say("in the inventory")
+    _together(job, reach)
 
 
-def _configure(doing: Doing) -> None:
-    services, names = doing.services, _left(doing)
+def _inventory(job: JobContext) -> None:
+    groups = job.services.config.pools[job.facts["pool"]].groups
+    for name in _left(job):
+        job.services.inventory.add(name, job.facts["addresses"][name], groups)
+    job.say("in the inventory")
+
+
+def _configure(job: JobContext) -> None:
+    services, names = job.services, _left(job)
     for name in names:
         machines.change(services, name, state=CONFIGURING)
-    key = f"{doing.job_id}-configure"
-    play = Play(key, "scale_out.yml", limit=names, release=doing.facts["release"])
-    result = services.plays.run(play, doing.say)
+    key = f"{job.job_id}-configure"
+    play = Play(key, "scale_out.yml", limit=names, release=job.facts["release"])
+    result = services.plays.run(play, job.say)
     reasons = {f.host: f"{f.task}: {f.message}" for f in result.failures}
     bad = {}
     for name in names:
@@ -198,13 +198,13 @@ def _configure(doing: Doing) -> None:
             bad[name] = reasons.get(name, "the play did not reach it")
         elif recap.failed or recap.unreachable:
             bad[name] = reasons.get(name, "the play failed")
-    _drop(doing, bad)
+    _drop(job, bad)
 
 
-def _capacity(doing: Doing) -> None:
-    services, names = doing.services, _left(doing)
-    addresses = {name: doing.facts["addresses"][name] for name in names}
-    release = doing.facts["release"]
+def _capacity(job: JobContext) -> None:
+    services, names = job.services, _left(job)
+    addresses = {name: job.facts["addresses"][name] for name in names}
+    release = job.facts["release"]
 
     def missing() -> dict[str, str]:
         found = {name: _not_yet(services.beats.at(address), release) for name, address in addresses.items()}
@@ -214,22 +214,22 @@ def _capacity(doing: Doing) -> None:
         return "; ".join(f"{name}: {why}" for name, why in missing().items())
 
     seconds = services.config.deadlines.beat
-    machines.wait(doing, lambda: not missing(), seconds, tell)
+    machines.wait(job, lambda: not missing(), seconds, tell)
     for name in names:
         dea = services.beats.at(addresses[name])
         if dea is not None and not _not_yet(dea, release):
-            doing.say(f"{name}: beats as DEA {dea.id}, release {dea.release}, {dea.memory} MB for instances")
-    _drop(doing, {name: f"{why} after {seconds:.0f} s" for name, why in missing().items()})
+            job.say(f"{name}: beats as DEA {dea.id}, release {dea.release}, {dea.memory} MB for instances")
+    _drop(job, {name: f"{why} after {seconds:.0f} s" for name, why in missing().items()})
 
 
-def _settle(doing: Doing) -> None:
-    names = _left(doing)
+def _settle(job: JobContext) -> None:
+    names = _left(job)
     for name in names:
-        machines.change(doing.services, name, state=READY, message="")
-    size = len(machines.pool(doing.services, doing.facts["pool"]).members) - len(doing.facts["failed"])
-    doing.say(f"{', '.join(names)}: ready; pool {doing.facts['pool']} has {size}")
-    if doing.facts["failed"]:
-        raise StepError(_reasons(doing))
+        machines.change(job.services, name, state=READY, message="")
+    size = len(machines.pool(job.services, job.facts["pool"]).members) - len(job.facts["failed"])
+    job.say(f"{', '.join(names)}: ready; pool {job.facts['pool']} has {size}")
+    if job.facts["failed"]:
+        raise StepError(_reasons(job))
 
 
 def _not_yet(dea: Dea | None, release: str) -> str:
@@ -240,37 +240,37 @@ def _not_yet(dea: Dea | None, release: str) -> str:
     return "evacuates" if dea.evacuating else ""
 
 
-def _left(doing: Doing) -> list[str]:
+def _left(job: JobContext) -> list[str]:
     """Return the machines that have not dropped out."""
-    return [name for name in doing.facts["machines"] if name not in doing.facts["failed"]]
+    return [name for name in job.facts["machines"] if name not in job.facts["failed"]]
 
 
-def _together(doing: Doing, work: Callable[[str], None]) -> None:
-    _drop(doing, machines.each(_left(doing), work))
+def _together(job: JobContext, work: Callable[[str], None]) -> None:
+    _drop(job, machines.each(_left(job), work))
 
 
-def _drop(doing: Doing, failed: Mapping[str, str]) -> None:
+def _drop(job: JobContext, failed: Mapping[str, str]) -> None:
     """Let machines drop out; the step has failed where none is left."""
     for name, why in failed.items():
-        machines.change(doing.services, name, message=why)
-        doing.facts["failed"][name] = why
-        doing.say(f"{name}: {why}")
-    if not _left(doing):
-        raise StepError(_reasons(doing))
+        machines.change(job.services, name, message=why)
+        job.facts["failed"][name] = why
+        job.say(f"{name}: {why}")
+    if not _left(job):
+        raise StepError(_reasons(job))
 
 
-def _reasons(doing: Doing) -> str:
-    return "; ".join(f"{name}: {why}" for name, why in doing.facts["failed"].items())
+def _reasons(job: JobContext) -> str:
+    return "; ".join(f"{name}: {why}" for name, why in job.facts["failed"].items())
 
 
-def _provider(doing: Doing) -> Any:
-    return machines.provider(doing.services, doing.services.config.pools[doing.facts["pool"]].provider)
+def _provider(job: JobContext) -> Any:
+    return machines.provider(job.services, job.services.config.pools[job.facts["pool"]].provider)
 
 
-def _delete(doing: Doing, name: str) -> None:
+def _delete(job: JobContext, name: str) -> None:
     """Delete a machine; instances that its DEA has already taken are moved first."""
-    services = doing.services
-    address = doing.facts["addresses"].get(name, "")
+    services = job.services
+    address = job.facts["addresses"].get(name, "")
     dea = services.beats.at(address) if address else None
     if dea is not None and dea.fresh and dea.instances:
         machines.evacuate(services, address)
@@ -279,7 +279,7 @@ def _delete(doing: Doing, name: str) -> None:
             services.config.deadlines.beat,
         )
     machines.remove(services, name)
-    doing.say(f"{name}: deleted")
+    job.say(f"{name}: deleted")
 
 
 def _nothing(_given: object) -> None:

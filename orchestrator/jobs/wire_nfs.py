@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar
 
 from orchestrator.errors import RefusedError
-from orchestrator.jobs.kinds import Doing, Facts, Planned, Step
+from orchestrator.jobs.kinds import Facts, JobContext, Planned, Step
 from orchestrator.plays.runner import Play
 from orchestrator.rules.nfs_wiring import WiringError, chosen, standing, wiring
 from orchestrator.services import Services
@@ -55,12 +55,12 @@ class _Wiring:
             locks.add("pool:dea")
         return Planned(facts, frozenset(locks))
 
-    def give_up(self, doing: Doing, failed: Step, why: str) -> str:
+    def give_up(self, job: JobContext, failed: Step, why: str) -> str:
         """Do the same as `Kind.give_up`; there is nothing to undo: the play left the failed host as it was."""
         del failed, why
-        reached = standing(doing.facts["clients"], doing.facts["done"], self.word)
+        reached = standing(job.facts["clients"], job.facts["done"], self.word)
         return (
-            f"{reached}. To go on, repair the named faults and resume this job: `ingot jobs resume {doing.job_id}`. "
+            f"{reached}. To go on, repair the named faults and resume this job: `ingot jobs resume {job.job_id}`. "
             f"To go back: `ingot nfs {self.back}`."
         )
 
@@ -111,25 +111,25 @@ def _former(verb: str, facts: Facts) -> list[Step]:
     return [Step("leave", _play(verb, hosts, {}), hosts)] if hosts else []
 
 
-def _client(verb: str, host: str) -> Callable[[Doing], None]:
+def _client(verb: str, host: str) -> Callable[[JobContext], None]:
     """Return the step that runs a verb's playbook on one client and records that it is done."""
 
-    def run(doing: Doing) -> None:
-        done = doing.facts["done"]
+    def run(job: JobContext) -> None:
+        done = job.facts["done"]
         variables = {"wire_nfs_wired": done} if verb == "wire_nfs" else {}
-        _play(verb, (host,), variables)(doing)
+        _play(verb, (host,), variables)(job)
         if host not in done:
             done.append(host)
 
     return run
 
 
-def _play(verb: str, limit: Sequence[str], variables: Mapping[str, Any]) -> Callable[[Doing], None]:
+def _play(verb: str, limit: Sequence[str], variables: Mapping[str, Any]) -> Callable[[JobContext], None]:
     """Return the step that runs a verb's playbook on some hosts; the play decides what has to be done."""
 
-    def run(doing: Doing) -> None:
+    def run(job: JobContext) -> None:
         what = "preflight" if "wire_nfs_preflight_only" in variables else limit[0]
-        key = f"{doing.job_id}-{verb}-{what}"
-        doing.services.plays.run(Play(key, f"{verb}.yml", limit, variables), doing.say).check()
+        key = f"{job.job_id}-{verb}-{what}"
+        job.services.plays.run(Play(key, f"{verb}.yml", limit, variables), job.say).check()
 
     return run

@@ -1,6 +1,6 @@
 """Runs of playbooks, each in a unit of its own that outlives the orchestrator.
 
-    result = services.plays.run(Play(f"{doing.job_id}-configure", "scale_out.yml", limit=("dea3",)), doing.say)
+    result = services.plays.run(Play(f"{job.job_id}-configure", "scale_out.yml", limit=("dea3",)), job.say)
     result.check()
 
 A run is a folder `<state>/plays/<key>/<attempt>/` (`orchestrator/plays/run_folder.py`). The unit's program is

@@ -9,7 +9,7 @@ from typing import Any, cast
 import pytest
 
 from orchestrator.errors import RefusedError
-from orchestrator.jobs.kinds import Doing, Facts, Kind, Planned
+from orchestrator.jobs.kinds import Facts, JobContext, Kind, Planned
 from orchestrator.jobs.wire_nfs import UnwireNfs, WireNfs
 from orchestrator.plays.runner import Play, PlayError
 from orchestrator.rules.nfs_wiring import Wiring, WiringError, chosen, standing, wiring
@@ -115,12 +115,12 @@ class Rig:
     def do(self, kind: Kind, wish: dict[str, Any]) -> str | None:
         """Plan and work as the engine does; gives the way out where a step failed."""
         self.facts = kind.plan(self.services, wish).facts
-        doing = cast("Doing", self)
+        job = cast("JobContext", self)
         for step in kind.steps(self.services, self.facts):
             try:
-                step.run(doing)
+                step.run(job)
             except PlayError as error:
-                return kind.give_up(doing, step, str(error))
+                return kind.give_up(job, step, str(error))
         return None
 
     def story(self) -> list[tuple[str, tuple[str, ...]]]:

@@ -13,7 +13,7 @@ from orchestrator.db.database import Database
 from orchestrator.errors import RefusedError
 from orchestrator.jobs.engine import Engine
 from orchestrator.jobs.journal import Journal
-from orchestrator.jobs.kinds import Doing, Facts, Planned, Step
+from orchestrator.jobs.kinds import Facts, JobContext, Planned, Step
 from orchestrator.redact import Redactor
 from orchestrator.services import Services
 
@@ -35,10 +35,10 @@ class Small:
     """A kind whose wish says what it locks, and whose steps are given."""
 
     name: str
-    work: Sequence[tuple[str, Callable[[Doing], None]]]
+    work: Sequence[tuple[str, Callable[[JobContext], None]]]
     gave_up: list[tuple[str, str]] = field(default_factory=list)
     way_out: str = "put right; begin again"
-    on_give_up: Callable[[Doing], None] | None = None
+    on_give_up: Callable[[JobContext], None] | None = None
     on_plan: Callable[[], None] | None = None
 
     def plan(self, services: Services, wish: Mapping[str, Any]) -> Planned:
@@ -51,19 +51,19 @@ class Small:
     def steps(self, services: Services, facts: Facts) -> Sequence[Step]:
         return [Step(name, run, ("dea3",)) for name, run in self.work]
 
-    def give_up(self, doing: Doing, failed: Step, why: str) -> str:
+    def give_up(self, job: JobContext, failed: Step, why: str) -> str:
         self.gave_up.append((failed.name, why))
         if self.on_give_up is not None:
-            self.on_give_up(doing)
+            self.on_give_up(job)
         return self.way_out
 
 
-def note(word: str) -> Callable[[Doing], None]:
+def note(word: str) -> Callable[[JobContext], None]:
     """A step that leaves its word in the facts."""
 
-    def run(doing: Doing) -> None:
-        doing.facts["done"].append(word)
-        doing.say(f"did {word}")
+    def run(job: JobContext) -> None:
+        job.facts["done"].append(word)
+        job.say(f"did {word}")
 
     return run
 
@@ -76,11 +76,11 @@ class Gate:
         self.open = threading.Event()
         self.runs = 0
 
-    def __call__(self, doing: Doing) -> None:
+    def __call__(self, job: JobContext) -> None:
         self.runs += 1
         self.reached.set()
         while not self.open.wait(0.01):
-            doing.save()
+            job.save()
 
 
 class World:

@@ -184,18 +184,18 @@ class Hands:
         for n in (1, 2):
             self.beats.on_beat(beat(f"10.0.0.{n}"))
 
-    def doing(self, facts: Facts) -> Work:
+    def context(self, facts: Facts) -> Work:
         return Work(7, facts, self.services)
 
     def job(self, kind: Kind, wish: dict[str, Any]) -> Ended:
         """Do a whole job as the engine does."""
-        doing = self.doing(kind.plan(self.services, wish).facts)
-        for step in kind.steps(self.services, doing.facts):
+        job = self.context(kind.plan(self.services, wish).facts)
+        for step in kind.steps(self.services, job.facts):
             try:
-                step.run(doing)
+                step.run(job)
             except IngotError as error:
-                return Ended(doing, step.name, str(error), kind.give_up(doing, step, str(error)))
-        return Ended(doing)
+                return Ended(job, step.name, str(error), kind.give_up(job, step, str(error)))
+        return Ended(job)
 
 
 @dataclass

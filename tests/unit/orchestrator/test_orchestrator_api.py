@@ -14,7 +14,7 @@ from tests.unit.orchestrator.engine_rig import Gate, Small, until
 ADMIN = "admin-token"
 
 
-def fail(doing):
+def fail(job):
     raise StepError("ctl1 does not answer")
 
 

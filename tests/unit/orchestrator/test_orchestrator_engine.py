@@ -20,7 +20,7 @@ ROOT = Path(__file__).resolve().parents[3]
 DEA3 = {"locks": ["machine:dea3"]}
 
 
-def fail(doing):
+def fail(job):
     raise StepError("dea3 never answered")
 
 
@@ -92,7 +92,7 @@ def test_a_failing_step_ends_the_job_gives_up_once_and_says_the_way_out(world):
 
 
 def test_whatever_a_step_raises_ends_the_job_by_its_name(world):
-    w = world(Small("grow", [("create", lambda doing: {}["nothing"])]))
+    w = world(Small("grow", [("create", lambda job: {}["nothing"])]))
     job = w.ended(w.engine().submit("grow", {}, "op"))
     assert (job["state"], job["message"]) == ("failed", "create: KeyError: 'nothing'")
 
@@ -106,8 +106,8 @@ def test_giving_up_that_fails_is_said(world):
 
 
 def test_facts_that_cannot_be_written_end_the_job(world):
-    def spoil(doing):
-        doing.facts["thing"] = object()
+    def spoil(job):
+        job.facts["thing"] = object()
 
     w = world(Small("grow", [("create", spoil)]))
     job = w.ended(w.engine().submit("grow", DEA3, "op"))
@@ -136,8 +136,8 @@ def test_a_job_of_a_kind_this_release_does_not_know_fails(world):
 
 
 def test_secrets_reach_neither_lines_nor_messages(world):
-    def leak(doing):
-        doing.say(f"password is {SECRET}\nand then")
+    def leak(job):
+        job.say(f"password is {SECRET}\nand then")
         raise StepError(f"could not log in with {SECRET}")
 
     w = world(Small("grow", [("create", leak)], way_out=f"try {SECRET}"))
@@ -244,13 +244,13 @@ def test_a_stopped_engine_leaves_its_job_to_the_next(world):
 def test_an_engine_killed_while_it_gave_up_gives_up_again_and_runs_no_step(world):
     runs = []
 
-    def create(doing):
+    def create(job):
         runs.append(1)
-        fail(doing)
+        fail(job)
 
     kind = Small("grow", [("create", create), ("configure", note("never"))])
 
-    def stop(doing):
+    def stop(job):
         raise EngineStops
 
     kind.on_give_up = stop
@@ -282,11 +282,11 @@ def test_one_engine_at_a_time_works_on_a_journal(world):
 def test_a_journal_that_does_not_answer_fails_no_job(world):
     seen = threading.Event()
 
-    def away(doing):
+    def away(job):
         if not seen.is_set():
             seen.set()
             raise OperationalError("INSERT", {}, Exception("connection refused"))
-        doing.say("back")
+        job.say("back")
 
     kind = Small("grow", [("create", away)])
     w = world(kind)
@@ -300,10 +300,10 @@ def test_a_failed_job_is_resumed_from_its_failed_step(world):
     broken = threading.Event()
     broken.set()
 
-    def configure(doing):
+    def configure(job):
         if broken.is_set():
             raise StepError("the share is full")
-        doing.say("configured")
+        job.say("configured")
 
     w = world(Small("roll", [("canary", note("a")), ("configure", configure)]), resumable=["roll"])
     engine = w.engine()
@@ -348,10 +348,10 @@ DIES = """
 import os, sys, pathlib, time
 from tests.unit.orchestrator.engine_rig import Small, World, note
 
-def die(doing):
-    doing.facts["native"] = "vm-17"
-    doing.save()
-    doing.facts["lost"] = True
+def die(job):
+    job.facts["native"] = "vm-17"
+    job.save()
+    job.facts["lost"] = True
     os._exit(9)
 
 world = World(pathlib.Path(sys.argv[1]), Small("grow", [("create", note("a")), ("configure", die), ("beat", note("b"))]))
@@ -365,9 +365,9 @@ def test_a_process_killed_inside_a_step_is_followed_by_one_that_goes_on(world, t
     assert died.returncode == 9
     found = {}
 
-    def configure(doing):
-        found.update(copy.deepcopy(doing.facts))
-        doing.say("found it half done")
+    def configure(job):
+        found.update(copy.deepcopy(job.facts))
+        job.say("found it half done")
 
     w = world(Small("grow", [("create", fail), ("configure", configure), ("beat", note("b"))]))
     ((job_id, state),) = w.journal.unended()

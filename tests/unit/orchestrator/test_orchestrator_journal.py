@@ -16,7 +16,7 @@ from orchestrator.jobs.journal import HeldError, Journal, StaleError, collides
 from orchestrator.jobs.kinds import PLATFORM, Planned, Step
 
 
-def nothing(doing):
+def nothing(job):
     pass
 
 

@@ -63,10 +63,10 @@ def test_a_machine_leaves_when_it_is_empty(hands: Hands) -> None:
 def test_every_step_may_be_done_twice(hands: Hands) -> None:
     moves(hands)
     kind = ScaleIn()
-    doing = hands.doing(kind.plan(hands.services, {"pool": "dea", "machine": "dea3"}).facts)
-    for step in kind.steps(hands.services, doing.facts):
-        step.run(doing)
-        step.run(doing)
+    job = hands.context(kind.plan(hands.services, {"pool": "dea", "machine": "dea3"}).facts)
+    for step in kind.steps(hands.services, job.facts):
+        step.run(job)
+        step.run(job)
     assert machines.rows(hands.services) == []
 
 

@@ -54,10 +54,10 @@ def test_two_machines_become_capacity(hands: Hands) -> None:
 
 def test_every_step_may_be_done_twice(hands: Hands) -> None:
     kind = ScaleOut()
-    doing = hands.doing(kind.plan(hands.services, {"pool": "dea"}).facts)
-    for step in kind.steps(hands.services, doing.facts):
-        step.run(doing)
-        step.run(doing)
+    job = hands.context(kind.plan(hands.services, {"pool": "dea"}).facts)
+    for step in kind.steps(hands.services, job.facts):
+        step.run(job)
+        step.run(job)
     assert [row.state for row in machines.rows(hands.services)] == [READY]
     assert [m.name for m in hands.providers["rack"].machines()] == ["dea3"]
 
