@@ -40,7 +40,7 @@ _PLANS = 10
 logger = log.get(__name__)
 
 
-class Work:
+class RunningJob:
     """One job at work: the `JobContext` of its steps."""
 
     def __init__(
@@ -302,7 +302,7 @@ class Engine:
 
     def _job(self, job_id: int) -> None:
         name, facts = self._journal.begin(job_id)
-        work = Work(
+        job = RunningJob(
             job_id,
             facts,
             services=self._services,
@@ -312,57 +312,57 @@ class Engine:
         )
         kind = self._kinds.get(name)
         if kind is None:
-            self._end(work, name, f"this release knows no jobs of kind {name}", "roll to a release that does")
+            self._end(job, name, f"this release knows no jobs of kind {name}", "roll to a release that does")
             return
         try:
-            steps = list(kind.steps(self._services, work.facts))
+            steps = list(kind.steps(self._services, job.facts))
         except Exception as error:  # noqa: BLE001 - whatever it is, the job must end in a clear state
-            self._give_up(work, kind, Step("plan", _nothing), _reason(error, job_id))
+            self._give_up(job, kind, Step("plan", _nothing), _reason(error, job_id))
             return
         for step, known in zip(steps, self._journal.steps(job_id, steps), strict=True):
             if known.state == DONE:
                 continue
-            work.check()
-            work.step = step.name
-            why = known.message if known.state == FAILED else self._step(work, name, known.position, step)
+            job.check()
+            job.step = step.name
+            why = known.message if known.state == FAILED else self._step(job, name, known.position, step)
             if why is not None:
-                self._give_up(work, kind, step, why)
+                self._give_up(job, kind, step, why)
                 return
-        self._end(work, name)
+        self._end(job, name)
 
-    def _step(self, work: Work, kind: str, position: int, step: Step) -> str | None:
+    def _step(self, job: RunningJob, kind: str, position: int, step: Step) -> str | None:
         """Run a step; return the reason of its failure, or None."""
-        logger.info("step_begins", job=work.job_id, step=step.name, machines=list(step.machines))
-        self._journal.step_begins(work.job_id, position, work.facts)
+        logger.info("step_begins", job=job.job_id, step=step.name, machines=list(step.machines))
+        self._journal.step_begins(job.job_id, position, job.facts)
         why = None
         try:
-            step.run(work)
+            step.run(job)
         except OperationalError:
             raise
         except Exception as error:  # noqa: BLE001 - whatever it is, the job must end in a clear state
-            why = work.redact(_reason(error, work.job_id))
-        seconds = self._journal.step_ends(work.job_id, position, work.facts, why)
+            why = job.redact(_reason(error, job.job_id))
+        seconds = self._journal.step_ends(job.job_id, position, job.facts, why)
         STEP_SECONDS.labels(kind, step.name).observe(seconds)
-        logger.info("step_ends", job=work.job_id, step=step.name, seconds=round(seconds, 1), failure=why)
+        logger.info("step_ends", job=job.job_id, step=step.name, seconds=round(seconds, 1), failure=why)
         return why
 
-    def _give_up(self, work: Work, kind: Kind, step: Step, why: str) -> None:
+    def _give_up(self, job: RunningJob, kind: Kind, step: Step, why: str) -> None:
         try:
-            way_out = kind.give_up(work, step, why)
+            way_out = kind.give_up(job, step, why)
         except OperationalError:
             raise
         except Exception as error:  # noqa: BLE001 - whatever it is, the job must end in a clear state
-            left = _reason(error, work.job_id)
+            left = _reason(error, job.job_id)
             way_out = f"Cleaning up failed as well: {left}. Check the machines of this job before you go on."
-        self._end(work, kind.name, f"{step.name}: {why}", way_out)
+        self._end(job, kind.name, f"{step.name}: {why}", way_out)
 
-    def _end(self, work: Work, kind: str, message: str = "", way_out: str | None = None) -> None:
+    def _end(self, job: RunningJob, kind: str, message: str = "", way_out: str | None = None) -> None:
         if way_out is not None:
-            way_out = work.redact(way_out)
-        message = work.redact(message)
-        state = self._journal.end(work.job_id, work.facts, message, way_out)
+            way_out = job.redact(way_out)
+        message = job.redact(message)
+        state = self._journal.end(job.job_id, job.facts, message, way_out)
         JOBS.labels(kind, state).inc()
-        logger.info("job_ended", job=work.job_id, kind=kind, state=state, reason=message)
+        logger.info("job_ended", job=job.job_id, kind=kind, state=state, reason=message)
 
 
 def _nothing(_job: object) -> None:

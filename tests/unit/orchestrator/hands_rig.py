@@ -184,8 +184,8 @@ class Hands:
         for n in (1, 2):
             self.beats.on_beat(beat(f"10.0.0.{n}"))
 
-    def context(self, facts: Facts) -> Work:
-        return Work(7, facts, self.services)
+    def context(self, facts: Facts) -> FakeJob:
+        return FakeJob(7, facts, self.services)
 
     def job(self, kind: Kind, wish: dict[str, Any]) -> Ended:
         """Do a whole job as the engine does."""
@@ -199,7 +199,7 @@ class Hands:
 
 
 @dataclass
-class Work:
+class FakeJob:
     """A job at work."""
 
     job_id: int
@@ -218,7 +218,7 @@ class Work:
 class Ended:
     """A job that ended, and how."""
 
-    work: Work
+    job: FakeJob
     step: str = ""
     why: str = ""
     way_out: str = ""

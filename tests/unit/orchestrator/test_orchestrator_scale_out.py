@@ -49,7 +49,7 @@ def test_two_machines_become_capacity(hands: Hands) -> None:
         ["dea3", "dea4"],
         RELEASE,
     )
-    assert "dea3, dea4: ready; pool dea has 4" in ended.work.said
+    assert "dea3, dea4: ready; pool dea has 4" in ended.job.said
 
 
 def test_every_step_may_be_done_twice(hands: Hands) -> None:
