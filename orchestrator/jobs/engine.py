@@ -21,7 +21,7 @@ from components.common.errors import IngotError
 from orchestrator.db.models import DONE, FAILED
 from orchestrator.errors import EngineStops, RefusedError
 from orchestrator.jobs.journal import HeldError, Journal, Mark, StaleError
-from orchestrator.jobs.kinds import Facts, Kind, Step
+from orchestrator.jobs.kinds import Facts, JobKind, Step
 from orchestrator.redact import Redactor
 from orchestrator.services import Services
 
@@ -102,7 +102,7 @@ class Engine:
         *,
         services: Services,
         journal: Journal,
-        kinds: Mapping[str, Kind],
+        kinds: Mapping[str, JobKind],
         resumable: Collection[str],
         redactor: Callable[[], Redactor],
         guard: Path,
@@ -346,7 +346,7 @@ class Engine:
         logger.info("step_ends", job=job.job_id, step=step.name, seconds=round(seconds, 1), failure=why)
         return why
 
-    def _give_up(self, job: RunningJob, kind: Kind, step: Step, why: str) -> None:
+    def _give_up(self, job: RunningJob, kind: JobKind, step: Step, why: str) -> None:
         try:
             way_out = kind.give_up(job, step, why)
         except OperationalError:

@@ -71,7 +71,7 @@ class Planned:
     locks: frozenset[str] = field(default_factory=frozenset)
 
 
-class Kind(Protocol):
+class JobKind(Protocol):
     """One kind of job."""
 
     @property

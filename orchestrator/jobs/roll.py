@@ -19,7 +19,7 @@ class Roll:
     name = "roll"
 
     def plan(self, services: Services, wish: Mapping[str, Any]) -> Planned:
-        """Do the same as `Kind.plan`.
+        """Do the same as `JobKind.plan`.
 
         Args:
             services: the folder of releases and the inventory are read.
@@ -40,11 +40,11 @@ class Roll:
         return rolling.planned(services, release, share=float(wish.get("share", DEFAULT_SHARE)))
 
     def steps(self, services: Services, facts: Facts) -> Sequence[Step]:
-        """Do the same as `Kind.steps`."""
+        """Do the same as `JobKind.steps`."""
         del services
         return rolling.steps(facts)
 
     def give_up(self, job: JobContext, failed: Step, why: str) -> str:
-        """Do the same as `Kind.give_up`; nothing is undone, because running services must not be touched twice."""
+        """Do the same as `JobKind.give_up`; nothing is undone, because running services must not be touched twice."""
         del why
         return rolling.way_out(job, failed)

@@ -18,7 +18,7 @@ class Rollback:
     name = "rollback"
 
     def plan(self, services: Services, wish: Mapping[str, Any]) -> Planned:
-        """Do the same as `Kind.plan`.
+        """Do the same as `JobKind.plan`.
 
         Args:
             services: the folder of releases and the inventory are read.
@@ -41,11 +41,11 @@ class Rollback:
         return rolling.planned(services, release, back=True)
 
     def steps(self, services: Services, facts: Facts) -> Sequence[Step]:
-        """Do the same as `Kind.steps`."""
+        """Do the same as `JobKind.steps`."""
         del services
         return rolling.steps(facts)
 
     def give_up(self, job: JobContext, failed: Step, why: str) -> str:
-        """Do the same as `Kind.give_up`; nothing is undone."""
+        """Do the same as `JobKind.give_up`; nothing is undone."""
         del why
         return rolling.way_out(job, failed)

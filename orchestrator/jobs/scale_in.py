@@ -20,7 +20,7 @@ _STOP_SECONDS = 30.0
 
 
 class ScaleIn:
-    """The kind `scale_in`; see `Kind`.
+    """The kind `scale_in`; see `JobKind`.
 
     Facts: `pool`, `machines`, `addresses` (by machine), `played` (those that the play stops), and `routes`: how many
     endpoints each application had in the whole platform when the first machine began to leave.

@@ -26,7 +26,7 @@ class _Wiring:
     back: ClassVar[str]
 
     def plan(self, services: Services, wish: Mapping[str, Any]) -> Planned:
-        """Do the same as `Kind.plan`.
+        """Do the same as `JobKind.plan`.
 
         Args:
             services: the inventory is read.
@@ -56,7 +56,7 @@ class _Wiring:
         return Planned(facts, frozenset(locks))
 
     def give_up(self, job: JobContext, failed: Step, why: str) -> str:
-        """Do the same as `Kind.give_up`; there is nothing to undo: the play left the failed host as it was."""
+        """Do the same as `JobKind.give_up`; there is nothing to undo: the play left the failed host as it was."""
         del failed, why
         reached = standing(job.facts["clients"], job.facts["done"], self.word)
         return (
@@ -73,7 +73,7 @@ class WireNfs(_Wiring):
     back = "unwire"
 
     def steps(self, services: Services, facts: Facts) -> Sequence[Step]:
-        """Do the same as `Kind.steps`: preflight, hosts that no longer have the share, export, then a step for each client."""
+        """Do the same as `JobKind.steps`: preflight, hosts that no longer have the share, export, then a step for each client."""
         del services
         clients, server = tuple(facts["clients"]), facts["server"]
         everybody = (server, *clients) if server else clients
@@ -94,7 +94,7 @@ class UnwireNfs(_Wiring):
     back = "wire"
 
     def steps(self, services: Services, facts: Facts) -> Sequence[Step]:
-        """Do the same as `Kind.steps`: readers first, writers last, and the export where no client is left."""
+        """Do the same as `JobKind.steps`: readers first, writers last, and the export where no client is left."""
         del services
         steps = [Step("unwire", _client("unwire_nfs", host), (host,)) for host in reversed(facts["clients"])]
         steps += _former("unwire_nfs", facts)

@@ -9,7 +9,7 @@ from typing import Any, cast
 import pytest
 
 from orchestrator.errors import RefusedError
-from orchestrator.jobs.kinds import Facts, JobContext, Kind, Planned
+from orchestrator.jobs.kinds import Facts, JobContext, JobKind, Planned
 from orchestrator.jobs.wire_nfs import UnwireNfs, WireNfs
 from orchestrator.plays.runner import Play, PlayError
 from orchestrator.rules.nfs_wiring import Wiring, WiringError, chosen, standing, wiring
@@ -112,7 +112,7 @@ class Rig:
 
     def save(self) -> None: ...
 
-    def do(self, kind: Kind, wish: dict[str, Any]) -> str | None:
+    def do(self, kind: JobKind, wish: dict[str, Any]) -> str | None:
         """Plan and work as the engine does; gives the way out where a step failed."""
         self.facts = kind.plan(self.services, wish).facts
         job = cast("JobContext", self)
@@ -127,7 +127,7 @@ class Rig:
         return [(play.playbook, tuple(play.limit)) for play in self.played]
 
 
-def plan(kind: Kind, wish: dict[str, Any]) -> Planned:
+def plan(kind: JobKind, wish: dict[str, Any]) -> Planned:
     return kind.plan(Rig().services, wish)
 
 
@@ -196,7 +196,7 @@ def test_a_job_of_an_earlier_release_goes_on() -> None:
 
 def test_hosts_that_are_named_are_all_that_is_touched() -> None:
     for kind in (WireNfs(), UnwireNfs()):
-        planned = plan(cast("Kind", kind), {"hosts": ["ctl1"]})
+        planned = plan(cast("JobKind", kind), {"hosts": ["ctl1"]})
         assert planned.facts["former"] == []
         assert "machine:stg1" not in planned.locks
     assert "machine:stg1" in plan(WireNfs(), {}).locks
@@ -211,7 +211,7 @@ def test_the_export_stays_while_others_have_it_mounted() -> None:
 def test_a_filer_is_neither_exported_nor_unexported() -> None:
     for kind, playbook in ((WireNfs(), "wire_nfs.yml"), (UnwireNfs(), "unwire_nfs.yml")):
         rig = Rig(groups={"ctl1": ("controller",)})
-        assert rig.do(cast("Kind", kind), {}) is None
+        assert rig.do(cast("JobKind", kind), {}) is None
         assert set(rig.story()) == {(playbook, ("ctl1",))}
 
 

@@ -18,7 +18,7 @@ from orchestrator.config import OrchestratorConfig
 from orchestrator.db.database import Database
 from orchestrator.db.models import Image
 from orchestrator.inventory.platform_inventory import PlatformInventory
-from orchestrator.jobs.kinds import Facts, Kind
+from orchestrator.jobs.kinds import Facts, JobKind
 from orchestrator.plays.events import Failure, Recap
 from orchestrator.plays.runner import Play, PlayResult
 from orchestrator.services import Services
@@ -187,7 +187,7 @@ class Hands:
     def context(self, facts: Facts) -> FakeJob:
         return FakeJob(7, facts, self.services)
 
-    def job(self, kind: Kind, wish: dict[str, Any]) -> Ended:
+    def job(self, kind: JobKind, wish: dict[str, Any]) -> Ended:
         """Do a whole job as the engine does."""
         job = self.context(kind.plan(self.services, wish).facts)
         for step in kind.steps(self.services, job.facts):
