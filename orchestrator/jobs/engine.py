@@ -174,14 +174,14 @@ class Engine:
             self.refuse_held(lock)
         for _ in range(_PLANS):
             before = mark or self._journal.mark()
-            planned = self._kinds[kind].plan(self._services, wish)
+            plan = self._kinds[kind].plan(self._services, wish)
             try:
-                job_id = self._journal.add(kind, wish, planned, by, before)
+                job_id = self._journal.add(kind, wish, plan, by, before)
             except StaleError:
                 if mark is not None:
                     raise
                 continue
-            logger.info("job_submitted", job=job_id, kind=kind, by=by, locks=sorted(planned.locks))
+            logger.info("job_submitted", job=job_id, kind=kind, by=by, locks=sorted(plan.locks))
             self._wake.set()
             return job_id
         raise RefusedError("other jobs end faster than this one can be planned; try again", 409)

@@ -17,7 +17,7 @@ from orchestrator.db.database import Database
 from orchestrator.db.models import DONE, FAILED, RUNNING, SUCCEEDED, WAITING, Job, Line, Lock
 from orchestrator.db.models import Step as StepRow
 from orchestrator.errors import RefusedError
-from orchestrator.jobs.kinds import PLATFORM, Facts, Planned, Step
+from orchestrator.jobs.kinds import PLATFORM, Facts, JobPlan, Step
 
 # The largest numbers of ended jobs, of a job's lines, and of a line's letters.
 MOST_JOBS, MOST_LINES, MOST_LETTERS = 5000, 20_000, 10_000
@@ -65,13 +65,13 @@ class Journal:
         with self._db.session() as session:
             return _mark(session)
 
-    def add(self, kind: str, wish: Mapping[str, Any], planned: Planned, by: str, mark: Mark) -> int:
+    def add(self, kind: str, wish: Mapping[str, Any], plan: JobPlan, by: str, mark: Mark) -> int:
         """Write a waiting job and take its locks.
 
         Args:
             kind: its verb.
             wish: the request.
-            planned: from the kind.
+            plan: from the kind.
             by: the caller.
             mark: `mark()` as it was before the plan was made.
 
@@ -87,9 +87,9 @@ class Journal:
             self._db.lock(session, _LOCKS)
             if _mark(session) != mark:
                 raise StaleError
-            _refuse_held(session, planned.locks)
-            locks = sorted(planned.locks)
-            job = Job(kind=kind, wish=dict(wish), facts=dict(planned.facts), by=by, created=now, locks=locks)
+            _refuse_held(session, plan.locks)
+            locks = sorted(plan.locks)
+            job = Job(kind=kind, wish=dict(wish), facts=dict(plan.facts), by=by, created=now, locks=locks)
             session.add(job)
             session.flush()
             session.add_all(Lock(name=name, job_id=job.id) for name in locks)

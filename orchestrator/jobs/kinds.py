@@ -60,7 +60,7 @@ class Step:
 
 
 @dataclass(frozen=True, slots=True)
-class Planned:
+class JobPlan:
     """A valid request: the initial facts, and the locks that no other job may hold meanwhile.
 
     Locks are words such as `pool:dea`, `machine:dea3` or `PLATFORM`; a request whose locks are held is refused with 409
@@ -78,7 +78,7 @@ class JobKind(Protocol):
     def name(self) -> str:
         """Return the verb: `scale_out`, `scale_in`, `wire_nfs`, `unwire_nfs`, `roll`, `rollback`."""
 
-    def plan(self, services: Services, wish: Mapping[str, Any]) -> Planned:
+    def plan(self, services: Services, wish: Mapping[str, Any]) -> JobPlan:
         """Check a request against the present state; nothing is changed.
 
         Raises:

@@ -8,7 +8,7 @@ from typing import Any
 from orchestrator.errors import RefusedError
 from orchestrator.inventory import release_record
 from orchestrator.jobs import rolling
-from orchestrator.jobs.kinds import Facts, JobContext, Planned, Step
+from orchestrator.jobs.kinds import Facts, JobContext, JobPlan, Step
 from orchestrator.rules.roll_order import DEFAULT_SHARE
 from orchestrator.services import Services
 
@@ -18,7 +18,7 @@ class Roll:
 
     name = "roll"
 
-    def plan(self, services: Services, wish: Mapping[str, Any]) -> Planned:
+    def plan(self, services: Services, wish: Mapping[str, Any]) -> JobPlan:
         """Do the same as `JobKind.plan`.
 
         Args:
@@ -37,7 +37,7 @@ class Roll:
                     f"release: a roll to {known['ingot_release_rolling']} did not end; to go back to {release}: `ingot platform rollback`"
                 )
             raise RefusedError(f"release: {release} runs already")
-        return rolling.planned(services, release, share=float(wish.get("share", DEFAULT_SHARE)))
+        return rolling.plan(services, release, share=float(wish.get("share", DEFAULT_SHARE)))
 
     def steps(self, services: Services, facts: Facts) -> Sequence[Step]:
         """Do the same as `JobKind.steps`."""

@@ -8,7 +8,7 @@ from typing import Any
 from orchestrator.errors import RefusedError
 from orchestrator.inventory import release_record
 from orchestrator.jobs import rolling
-from orchestrator.jobs.kinds import Facts, JobContext, Planned, Step
+from orchestrator.jobs.kinds import Facts, JobContext, JobPlan, Step
 from orchestrator.services import Services
 
 
@@ -17,7 +17,7 @@ class Rollback:
 
     name = "rollback"
 
-    def plan(self, services: Services, wish: Mapping[str, Any]) -> Planned:
+    def plan(self, services: Services, wish: Mapping[str, Any]) -> JobPlan:
         """Do the same as `JobKind.plan`.
 
         Args:
@@ -38,7 +38,7 @@ class Rollback:
         known = release_record.recorded(folder)
         if known.get("ingot_release") == release and "ingot_release_rolling" not in known:
             raise RefusedError(f"release: {release} runs already")
-        return rolling.planned(services, release, back=True)
+        return rolling.plan(services, release, back=True)
 
     def steps(self, services: Services, facts: Facts) -> Sequence[Step]:
         """Do the same as `JobKind.steps`."""

@@ -8,7 +8,7 @@ from typing import Any
 
 from orchestrator.errors import RefusedError
 from orchestrator.inventory import release_record
-from orchestrator.jobs.kinds import PLATFORM, Facts, JobContext, Planned, Step
+from orchestrator.jobs.kinds import PLATFORM, Facts, JobContext, JobPlan, Step
 from orchestrator.plays.runner import Play
 from orchestrator.release_folder import MANIFEST, PLAYS
 from orchestrator.rules.roll_order import DEFAULT_SHARE, batches, foundation, standing
@@ -40,7 +40,7 @@ def check_known(services: Services, release: str) -> None:
         )
 
 
-def planned(services: Services, release: str, *, share: float = DEFAULT_SHARE, back: bool = False) -> Planned:
+def plan(services: Services, release: str, *, share: float = DEFAULT_SHARE, back: bool = False) -> JobPlan:
     """Return the facts of a roll to a release, and the lock on the whole platform.
 
     Raises:
@@ -58,7 +58,7 @@ def planned(services: Services, release: str, *, share: float = DEFAULT_SHARE, b
         "batches": [{"name": batch.name, "machines": list(batch.machines)} for batch in order],
         "done": [],
     }
-    return Planned(facts, frozenset({PLATFORM}))
+    return JobPlan(facts, frozenset({PLATFORM}))
 
 
 def steps(facts: Facts) -> Sequence[Step]:

@@ -11,7 +11,7 @@ from orchestrator.bus_view import Beats
 from orchestrator.db.models import DRAINING, FAILED, LEAVING, READY
 from orchestrator.errors import StepError
 from orchestrator.jobs import machines
-from orchestrator.jobs.kinds import Facts, JobContext, Planned, Step
+from orchestrator.jobs.kinds import Facts, JobContext, JobPlan, Step
 from orchestrator.plays.runner import Play
 from orchestrator.rules.pool import busy, crowded, occupied, shrink, without
 from orchestrator.services import Services
@@ -28,7 +28,7 @@ class ScaleIn:
 
     name = "scale_in"
 
-    def plan(self, services: Services, wish: Mapping[str, Any]) -> Planned:
+    def plan(self, services: Services, wish: Mapping[str, Any]) -> JobPlan:
         """Choose the machines that cost least to empty, or check the named one."""
         name = str(wish["pool"])
         pool = machines.pool(services, name)
@@ -43,7 +43,7 @@ class ScaleIn:
             "machines": chosen,
             "addresses": {n: rows[n].address for n in chosen},
         }
-        return Planned(facts, frozenset({f"pool:{name}", *(f"machine:{n}" for n in chosen)}))
+        return JobPlan(facts, frozenset({f"pool:{name}", *(f"machine:{n}" for n in chosen)}))
 
     def steps(self, services: Services, facts: Facts) -> Sequence[Step]:
         """Return the steps, from the pool back to the provider."""

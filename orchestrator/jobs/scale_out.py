@@ -18,7 +18,7 @@ from orchestrator.errors import RefusedError, StepError
 from orchestrator.iaas.provider import READY as IMAGE_READY
 from orchestrator.iaas.provider import ProviderError, Wish
 from orchestrator.jobs import machines
-from orchestrator.jobs.kinds import Facts, JobContext, Planned, Step
+from orchestrator.jobs.kinds import Facts, JobContext, JobPlan, Step
 from orchestrator.plays.runner import Play
 from orchestrator.rules.pool import grow
 from orchestrator.services import Services
@@ -31,7 +31,7 @@ class ScaleOut:
 
     name = "scale_out"
 
-    def plan(self, services: Services, wish: Mapping[str, Any]) -> Planned:
+    def plan(self, services: Services, wish: Mapping[str, Any]) -> JobPlan:
         """Name the machines, and check that there are an image and a release for them."""
         name = str(wish["pool"])
         config = machines.known(services, name)
@@ -44,7 +44,7 @@ class ScaleOut:
             )
         _check_image(services, config.provider, config.image)
         facts = {"pool": name, "machines": names, "release": release, "failed": {}, "addresses": {}}
-        return Planned(facts, frozenset({f"pool:{name}", *(f"machine:{n}" for n in names)}))
+        return JobPlan(facts, frozenset({f"pool:{name}", *(f"machine:{n}" for n in names)}))
 
     def steps(self, services: Services, facts: Facts) -> Sequence[Step]:
         """Return the steps, from the provider to the pool."""

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar
 
 from orchestrator.errors import RefusedError
-from orchestrator.jobs.kinds import Facts, JobContext, Planned, Step
+from orchestrator.jobs.kinds import Facts, JobContext, JobPlan, Step
 from orchestrator.plays.runner import Play
 from orchestrator.rules.nfs_wiring import WiringError, chosen, standing, wiring
 from orchestrator.services import Services
@@ -25,7 +25,7 @@ class _Wiring:
     word: ClassVar[str]
     back: ClassVar[str]
 
-    def plan(self, services: Services, wish: Mapping[str, Any]) -> Planned:
+    def plan(self, services: Services, wish: Mapping[str, Any]) -> JobPlan:
         """Do the same as `JobKind.plan`.
 
         Args:
@@ -53,7 +53,7 @@ class _Wiring:
         locks = {LOCK, *(f"machine:{host}" for host in (*clients, *former, found.server) if host)}
         if any("dea" in hosts[client].groups for client in clients):
             locks.add("pool:dea")
-        return Planned(facts, frozenset(locks))
+        return JobPlan(facts, frozenset(locks))
 
     def give_up(self, job: JobContext, failed: Step, why: str) -> str:
         """Do the same as `JobKind.give_up`; there is nothing to undo: the play left the failed host as it was."""

@@ -9,7 +9,7 @@ from typing import Any, cast
 import pytest
 
 from orchestrator.errors import RefusedError
-from orchestrator.jobs.kinds import Facts, JobContext, JobKind, Planned
+from orchestrator.jobs.kinds import Facts, JobContext, JobKind, JobPlan
 from orchestrator.jobs.wire_nfs import UnwireNfs, WireNfs
 from orchestrator.plays.runner import Play, PlayError
 from orchestrator.rules.nfs_wiring import Wiring, WiringError, chosen, standing, wiring
@@ -127,7 +127,7 @@ class Rig:
         return [(play.playbook, tuple(play.limit)) for play in self.played]
 
 
-def plan(kind: JobKind, wish: dict[str, Any]) -> Planned:
+def plan(kind: JobKind, wish: dict[str, Any]) -> JobPlan:
     return kind.plan(Rig().services, wish)
 
 

@@ -13,7 +13,7 @@ from orchestrator.db.database import Database
 from orchestrator.errors import RefusedError
 from orchestrator.jobs.engine import Engine
 from orchestrator.jobs.journal import Journal
-from orchestrator.jobs.kinds import Facts, JobContext, Planned, Step
+from orchestrator.jobs.kinds import Facts, JobContext, JobPlan, Step
 from orchestrator.redact import Redactor
 from orchestrator.services import Services
 
@@ -41,12 +41,12 @@ class Small:
     on_give_up: Callable[[JobContext], None] | None = None
     on_plan: Callable[[], None] | None = None
 
-    def plan(self, services: Services, wish: Mapping[str, Any]) -> Planned:
+    def plan(self, services: Services, wish: Mapping[str, Any]) -> JobPlan:
         if self.on_plan is not None:
             self.on_plan()
         if wish.get("impossible"):
             raise RefusedError("size: want less")
-        return Planned({"done": []}, frozenset(wish.get("locks", ())))
+        return JobPlan({"done": []}, frozenset(wish.get("locks", ())))
 
     def steps(self, services: Services, facts: Facts) -> Sequence[Step]:
         return [Step(name, run, ("dea3",)) for name, run in self.work]

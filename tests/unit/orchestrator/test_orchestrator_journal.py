@@ -13,15 +13,15 @@ from orchestrator.db.models import Step as StepRow
 from orchestrator.errors import RefusedError
 from orchestrator.jobs import journal as journals
 from orchestrator.jobs.journal import HeldError, Journal, StaleError, collides
-from orchestrator.jobs.kinds import PLATFORM, Planned, Step
+from orchestrator.jobs.kinds import PLATFORM, JobPlan, Step
 
 
 def nothing(job):
     pass
 
 
-def planned(*locks, **facts):
-    return Planned(facts, frozenset(locks))
+def plan(*locks, **facts):
+    return JobPlan(facts, frozenset(locks))
 
 
 @pytest.fixture
@@ -38,7 +38,7 @@ def journal(db):
 
 
 def add(journal, *locks, kind="grow"):
-    return journal.add(kind, {"size": 3}, planned(*locks), "op", journal.mark())
+    return journal.add(kind, {"size": 3}, plan(*locks), "op", journal.mark())
 
 
 def test_the_migrations_make_the_tables_of_the_models(db):
@@ -110,8 +110,8 @@ def test_a_plan_made_before_another_job_ended_is_stale(journal):
     mark = journal.mark()
     journal.end(first, {})
     with pytest.raises(StaleError):
-        journal.add("grow", {}, planned("pool:dea"), "op", mark)
-    journal.add("grow", {}, planned("pool:dea"), "op", journal.mark())
+        journal.add("grow", {}, plan("pool:dea"), "op", mark)
+    journal.add("grow", {}, plan("pool:dea"), "op", journal.mark())
 
 
 def test_resuming_and_failing_again_makes_a_plan_stale_too(journal):

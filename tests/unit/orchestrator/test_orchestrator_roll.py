@@ -76,9 +76,9 @@ def test_a_roll_runs_its_parts_in_order_by_the_plays_of_the_release(hands: Hands
 
 
 def test_the_whole_platform_is_locked_and_steps_come_from_the_facts_alone(hands: Hands) -> None:
-    planned = Roll().plan(hands.services, {"release": NEXT, "share": 1.0})
-    assert planned.locks == {PLATFORM}
-    found = [(s.name, s.machines) for s in Roll().steps(hands.services, planned.facts)]
+    plan = Roll().plan(hands.services, {"release": NEXT, "share": 1.0})
+    assert plan.locks == {PLATFORM}
+    found = [(s.name, s.machines) for s in Roll().steps(hands.services, plan.facts)]
     assert found[3:] == [
         ("canary", ("ctl1",)),
         ("roll", ("ctl2",)),
