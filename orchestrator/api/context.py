@@ -88,9 +88,9 @@ def accepted(job_id: int) -> tuple[Response, int]:
     return jsonify({"job": here().journal.job(job_id)}), 202
 
 
-def submit(kind: str, wish: dict[str, Any], *about: str) -> tuple[Response, int]:
+def submit(kind: str, job_request: dict[str, Any], *about: str) -> tuple[Response, int]:
     """Queue the caller's operation, and return the answer with its job."""
-    return accepted(here().engine.submit(kind, wish, operator(), about))
+    return accepted(here().engine.submit(kind, job_request, operator(), about))
 
 
 def _first_lower(text: str) -> str:

@@ -27,10 +27,10 @@ def listed() -> Response:
 @blueprint.post("/v2/images")
 def register() -> tuple[Response, int]:
     """Register an image: 201 where its provider has it, 202 where it is being imported."""
-    wish = body(ImageBody)
-    if not wish.name:
+    given = body(ImageBody)
+    if not given.name:
         raise RefusedError("name: want the name of an image")
-    image, importing = here().images.register(wish.provider, wish.name, wish.source)
+    image, importing = here().images.register(given.provider, given.name, given.source)
     return jsonify(image), 202 if importing else 201
 
 

@@ -50,34 +50,34 @@ def release() -> Response:
 @blueprint.post("/v2/roll")
 def roll() -> tuple[Response, int]:
     """Roll the platform to a release."""
-    wish = body(RollBody)
-    if wish.share is not msgspec.UNSET and not 0 < wish.share <= 1:
-        raise RefusedError(f"share: want more than 0 and at most 1, not {wish.share:g}")
-    return submit("roll", _wish(wish))
+    given = body(RollBody)
+    if given.share is not msgspec.UNSET and not 0 < given.share <= 1:
+        raise RefusedError(f"share: want more than 0 and at most 1, not {given.share:g}")
+    return submit("roll", _request(given))
 
 
 @blueprint.post("/v2/rollback")
 def rollback() -> tuple[Response, int]:
     """Roll the platform back."""
-    return submit("rollback", _wish(body(RollbackBody)))
+    return submit("rollback", _request(body(RollbackBody)))
 
 
 @blueprint.post("/v2/wire_nfs")
 def wire_nfs() -> tuple[Response, int]:
     """Wire the share."""
-    return submit("wire_nfs", _wish(body(WireBody)))
+    return submit("wire_nfs", _request(body(WireBody)))
 
 
 @blueprint.post("/v2/unwire_nfs")
 def unwire_nfs() -> tuple[Response, int]:
     """Unwire the share."""
-    return submit("unwire_nfs", _wish(body(WireBody)))
+    return submit("unwire_nfs", _request(body(WireBody)))
 
 
-def _wish(given: Body) -> dict[str, Any]:
-    wish: dict[str, Any] = msgspec.to_builtins(given)
-    if wish.get("release") == "":
+def _request(given: Body) -> dict[str, Any]:
+    request: dict[str, Any] = msgspec.to_builtins(given)
+    if request.get("release") == "":
         raise RefusedError("release: want the name of a release")
-    if wish.get("hosts") == []:
+    if request.get("hosts") == []:
         raise RefusedError("hosts: want at least one, or none of the field")
-    return wish
+    return request

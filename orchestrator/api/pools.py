@@ -74,9 +74,9 @@ def resize(name: str) -> tuple[Response, int]:
         if not more:
             return jsonify({"job": None}), 200
         kind = "scale_out" if more > 0 else "scale_in"
-        wish = {"pool": name, "count": abs(more)}
+        request = {"pool": name, "count": abs(more)}
         try:
-            return accepted(orchestrator.engine.submit(kind, wish, operator(), (about,), mark))
+            return accepted(orchestrator.engine.submit(kind, request, operator(), (about,), mark))
         except StaleError:
             continue
     raise RefusedError("other jobs end faster than this one can be planned; try again", 409)
@@ -95,14 +95,14 @@ def scale_out(name: str) -> tuple[Response, int]:
 def scale_in(name: str) -> tuple[Response, int]:
     """Remove machines."""
     _known(name)
-    wish = body(InBody)
-    if wish.machine is msgspec.UNSET:
-        count = 1 if wish.count is msgspec.UNSET else wish.count
+    given = body(InBody)
+    if given.machine is msgspec.UNSET:
+        count = 1 if given.count is msgspec.UNSET else given.count
         _positive(count)
         return submit("scale_in", {"pool": name, "count": count}, f"pool:{name}")
-    if wish.count is not msgspec.UNSET:
+    if given.count is not msgspec.UNSET:
         raise RefusedError("count: not together with machine")
-    return submit("scale_in", {"pool": name, "machine": wish.machine}, f"pool:{name}")
+    return submit("scale_in", {"pool": name, "machine": given.machine}, f"pool:{name}")
 
 
 def _known(name: str) -> PoolConfig:

@@ -149,7 +149,7 @@ class Engine:
     def submit(
         self,
         kind: str,
-        wish: Mapping[str, Any],
+        request: Mapping[str, Any],
         by: str,
         about: Collection[str] = (),
         mark: Mark | None = None,
@@ -158,7 +158,7 @@ class Engine:
 
         Args:
             kind: the verb.
-            wish: see `kinds`.
+            request: see `kinds`.
             by: the caller.
             about: locks that the operation needs, so that it is refused before it is planned.
             mark: of the journal when the request was made from its present state; None when it does not depend on that.
@@ -174,9 +174,9 @@ class Engine:
             self.refuse_held(lock)
         for _ in range(_PLANS):
             before = mark or self._journal.mark()
-            plan = self._kinds[kind].plan(self._services, wish)
+            plan = self._kinds[kind].plan(self._services, request)
             try:
-                job_id = self._journal.add(kind, wish, plan, by, before)
+                job_id = self._journal.add(kind, request, plan, by, before)
             except StaleError:
                 if mark is not None:
                     raise

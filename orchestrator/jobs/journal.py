@@ -65,12 +65,12 @@ class Journal:
         with self._db.session() as session:
             return _mark(session)
 
-    def add(self, kind: str, wish: Mapping[str, Any], plan: JobPlan, by: str, mark: Mark) -> int:
+    def add(self, kind: str, request: Mapping[str, Any], plan: JobPlan, by: str, mark: Mark) -> int:
         """Write a waiting job and take its locks.
 
         Args:
             kind: its verb.
-            wish: the request.
+            request: see `kinds`.
             plan: from the kind.
             by: the caller.
             mark: `mark()` as it was before the plan was made.
@@ -89,7 +89,7 @@ class Journal:
                 raise StaleError
             _refuse_held(session, plan.locks)
             locks = sorted(plan.locks)
-            job = Job(kind=kind, wish=dict(wish), facts=dict(plan.facts), by=by, created=now, locks=locks)
+            job = Job(kind=kind, wish=dict(request), facts=dict(plan.facts), by=by, created=now, locks=locks)
             session.add(job)
             session.flush()
             session.add_all(Lock(name=name, job_id=job.id) for name in locks)

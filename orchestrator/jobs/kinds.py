@@ -78,7 +78,7 @@ class JobKind(Protocol):
     def name(self) -> str:
         """Return the verb: `scale_out`, `scale_in`, `wire_nfs`, `unwire_nfs`, `roll`, `rollback`."""
 
-    def plan(self, services: Services, wish: Mapping[str, Any]) -> JobPlan:
+    def plan(self, services: Services, request: Mapping[str, Any]) -> JobPlan:
         """Check a request against the present state; nothing is changed.
 
         Raises:

@@ -18,17 +18,17 @@ class Roll:
 
     name = "roll"
 
-    def plan(self, services: Services, wish: Mapping[str, Any]) -> JobPlan:
+    def plan(self, services: Services, request: Mapping[str, Any]) -> JobPlan:
         """Do the same as `JobKind.plan`.
 
         Args:
             services: the folder of releases and the inventory are read.
-            wish: `release`, and `share` of the DEAs at a time.
+            request: `release`, and `share` of the DEAs at a time.
 
         Raises:
             RefusedError: 404 there is no such release; 400 it runs already.
         """
-        release = str(wish["release"])
+        release = str(request["release"])
         rolling.check_known(services, release)
         known = release_record.recorded(services.inventory.folder)
         if known.get("ingot_release") == release:
@@ -37,7 +37,7 @@ class Roll:
                     f"release: a roll to {known['ingot_release_rolling']} did not end; to go back to {release}: `ingot platform rollback`"
                 )
             raise RefusedError(f"release: {release} runs already")
-        return rolling.plan(services, release, share=float(wish.get("share", DEFAULT_SHARE)))
+        return rolling.plan(services, release, share=float(request.get("share", DEFAULT_SHARE)))
 
     def steps(self, services: Services, facts: Facts) -> Sequence[Step]:
         """Do the same as `JobKind.steps`."""

@@ -17,18 +17,18 @@ class Rollback:
 
     name = "rollback"
 
-    def plan(self, services: Services, wish: Mapping[str, Any]) -> JobPlan:
+    def plan(self, services: Services, request: Mapping[str, Any]) -> JobPlan:
         """Do the same as `JobKind.plan`.
 
         Args:
             services: the folder of releases and the inventory are read.
-            wish: `release`; by default, the one that an unfinished roll was to replace, else the release before.
+            request: `release`; by default, the one that an unfinished roll was to replace, else the release before.
 
         Raises:
             RefusedError: 409 nothing to go back to; 404 there is no such release; 400 all of the platform runs it.
         """
         folder = services.inventory.folder
-        release = str(wish.get("release") or release_record.return_release(folder))
+        release = str(request.get("release") or release_record.return_release(folder))
         if not release:
             raise RefusedError(
                 "the inventory names no release that ran before; name one: `ingot platform rollback VERSION`",

@@ -28,14 +28,14 @@ class ScaleIn:
 
     name = "scale_in"
 
-    def plan(self, services: Services, wish: Mapping[str, Any]) -> JobPlan:
+    def plan(self, services: Services, request: Mapping[str, Any]) -> JobPlan:
         """Choose the machines that cost least to empty, or check the named one."""
-        name = str(wish["pool"])
+        name = str(request["pool"])
         pool = machines.pool(services, name)
         chosen = (
-            without(pool, str(wish["machine"]))
-            if "machine" in wish
-            else shrink(pool, int(wish.get("count", 1)))
+            without(pool, str(request["machine"]))
+            if "machine" in request
+            else shrink(pool, int(request.get("count", 1)))
         )
         rows = {row.name: row for row in machines.rows(services, chosen)}
         facts = {

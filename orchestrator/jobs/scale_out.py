@@ -31,12 +31,12 @@ class ScaleOut:
 
     name = "scale_out"
 
-    def plan(self, services: Services, wish: Mapping[str, Any]) -> JobPlan:
+    def plan(self, services: Services, request: Mapping[str, Any]) -> JobPlan:
         """Name the machines, and check that there are an image and a release for them."""
-        name = str(wish["pool"])
+        name = str(request["pool"])
         config = machines.known(services, name)
         names = grow(
-            machines.pool(services, name), int(wish.get("count", 1)), _taken(services, config.provider)
+            machines.pool(services, name), int(request.get("count", 1)), _taken(services, config.provider)
         )
         if (release := services.inventory.release()) is None:
             raise RefusedError(

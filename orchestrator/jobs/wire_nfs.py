@@ -25,12 +25,12 @@ class _Wiring:
     word: ClassVar[str]
     back: ClassVar[str]
 
-    def plan(self, services: Services, wish: Mapping[str, Any]) -> JobPlan:
+    def plan(self, services: Services, request: Mapping[str, Any]) -> JobPlan:
         """Do the same as `JobKind.plan`.
 
         Args:
             services: the inventory is read.
-            wish: `hosts`, names; all where it is missing.
+            request: `hosts`, names; all where it is missing.
 
         Raises:
             RefusedError: a host is no client, or there is no client.
@@ -38,7 +38,7 @@ class _Wiring:
         hosts = services.inventory.hosts()
         try:
             found = wiring({name: host.groups for name, host in hosts.items()})
-            clients = chosen(found, wish.get("hosts", ()), hosts)
+            clients = chosen(found, request.get("hosts", ()), hosts)
         except WiringError as error:
             raise RefusedError(str(error), 404 if error.unknown else 400) from error
         whole = set(clients) == set(found.clients)

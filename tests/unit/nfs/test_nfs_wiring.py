@@ -112,9 +112,9 @@ class Rig:
 
     def save(self) -> None: ...
 
-    def do(self, kind: JobKind, wish: dict[str, Any]) -> str | None:
+    def do(self, kind: JobKind, request: dict[str, Any]) -> str | None:
         """Plan and work as the engine does; gives the way out where a step failed."""
-        self.facts = kind.plan(self.services, wish).facts
+        self.facts = kind.plan(self.services, request).facts
         job = cast("JobContext", self)
         for step in kind.steps(self.services, self.facts):
             try:
@@ -127,8 +127,8 @@ class Rig:
         return [(play.playbook, tuple(play.limit)) for play in self.played]
 
 
-def plan(kind: JobKind, wish: dict[str, Any]) -> JobPlan:
-    return kind.plan(Rig().services, wish)
+def plan(kind: JobKind, request: dict[str, Any]) -> JobPlan:
+    return kind.plan(Rig().services, request)
 
 
 def test_wiring_checks_exports_and_goes_host_by_host() -> None:

@@ -32,7 +32,7 @@ def until(condition: Callable[[], Any], what: str, seconds: float = 20) -> Any:
 
 @dataclass
 class Small:
-    """A kind whose wish says what it locks, and whose steps are given."""
+    """A kind whose request says what it locks, and whose steps are given."""
 
     name: str
     work: Sequence[tuple[str, Callable[[JobContext], None]]]
@@ -41,12 +41,12 @@ class Small:
     on_give_up: Callable[[JobContext], None] | None = None
     on_plan: Callable[[], None] | None = None
 
-    def plan(self, services: Services, wish: Mapping[str, Any]) -> JobPlan:
+    def plan(self, services: Services, request: Mapping[str, Any]) -> JobPlan:
         if self.on_plan is not None:
             self.on_plan()
-        if wish.get("impossible"):
+        if request.get("impossible"):
             raise RefusedError("size: want less")
-        return JobPlan({"done": []}, frozenset(wish.get("locks", ())))
+        return JobPlan({"done": []}, frozenset(request.get("locks", ())))
 
     def steps(self, services: Services, facts: Facts) -> Sequence[Step]:
         return [Step(name, run, ("dea3",)) for name, run in self.work]

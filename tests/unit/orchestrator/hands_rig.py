@@ -187,9 +187,9 @@ class Hands:
     def context(self, facts: Facts) -> FakeJob:
         return FakeJob(7, facts, self.services)
 
-    def job(self, kind: JobKind, wish: dict[str, Any]) -> Ended:
+    def job(self, kind: JobKind, request: dict[str, Any]) -> Ended:
         """Do a whole job as the engine does."""
-        job = self.context(kind.plan(self.services, wish).facts)
+        job = self.context(kind.plan(self.services, request).facts)
         for step in kind.steps(self.services, job.facts):
             try:
                 step.run(job)

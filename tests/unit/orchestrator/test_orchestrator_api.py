@@ -37,9 +37,9 @@ def controller():
 class Locking(Small):
     """Holds the pool it is asked for, or the platform."""
 
-    def plan(self, services, wish):
-        pool = wish.get("pool")
-        return super().plan(services, {**wish, "locks": [f"pool:{pool}" if pool else "*"]})
+    def plan(self, services, request):
+        pool = request.get("pool")
+        return super().plan(services, {**request, "locks": [f"pool:{pool}" if pool else "*"]})
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""What a wish for a pool means."""
+"""What a request for a pool means."""
 
 from __future__ import annotations
 

@@ -82,9 +82,9 @@ def test_one_that_does_not_become_empty_serves_again(hands: Hands) -> None:
 
 def test_a_machine_with_a_task_is_refused_at_once_with_its_name(hands: Hands) -> None:
     hands.beats.on_beat(beat("10.0.0.3", {"7": 1}, tasks=["nightly-1"]))
-    for wish in ({"pool": "dea", "machine": "dea3"}, {"pool": "dea", "count": 1}):
+    for request in ({"pool": "dea", "machine": "dea3"}, {"pool": "dea", "count": 1}):
         with pytest.raises(RefusedError, match="dea3: task nightly-1 runs there") as raised:
-            ScaleIn().plan(hands.services, wish)
+            ScaleIn().plan(hands.services, request)
         assert raised.value.status == 409
     assert hands.bus.asked == []
 
@@ -132,14 +132,14 @@ def test_a_bus_that_is_away_changes_nothing(hands: Hands, monkeypatch: pytest.Mo
 
 
 def test_what_must_not_leave_is_refused(hands: Hands) -> None:
-    for wish, said, status in (
+    for request, said, status in (
         ({"pool": "dea", "count": 2}, "fixed and never deleted: 2 fewer are too few", 400),
         ({"pool": "dea", "machine": "dea1"}, "dea1 is a fixed machine", 409),
         ({"pool": "dea", "machine": "dea9"}, "has no machine dea9", 404),
         ({"pool": "nobody", "count": 1}, "there is no pool nobody", 404),
     ):
         with pytest.raises(RefusedError, match=said) as raised:
-            ScaleIn().plan(hands.services, wish)
+            ScaleIn().plan(hands.services, request)
         assert raised.value.status == status
     for n in (1, 2):
         hands.beats.on_beat(beat(f"10.0.0.{n}", {"8": 1}, reserved=2040))

@@ -114,9 +114,9 @@ def test_a_provider_that_has_no_more_ends_the_job(tmp_path: Path) -> None:
 
 
 def test_what_cannot_be_begun_is_refused_and_changes_nothing(hands: Hands) -> None:
-    def refused(wish: dict[str, object], said: str, status: int) -> None:
+    def refused(request: dict[str, object], said: str, status: int) -> None:
         with pytest.raises(RefusedError, match=said) as raised:
-            ScaleOut().plan(hands.services, wish)
+            ScaleOut().plan(hands.services, request)
         assert raised.value.status == status
 
     refused({"pool": "nobody"}, "there is no pool nobody; known: dea", 404)
