@@ -317,7 +317,7 @@ class Engine:
         try:
             steps = list(kind.steps(self._services, job.facts))
         except Exception as error:  # noqa: BLE001 - whatever it is, the job must end in a clear state
-            self._give_up(job, kind, Step("plan", _nothing), _reason(error, job_id))
+            self._compensate(job, kind, Step("plan", _nothing), _reason(error, job_id))
             return
         for step, known in zip(steps, self._journal.steps(job_id, steps), strict=True):
             if known.state == DONE:
@@ -326,7 +326,7 @@ class Engine:
             job.step = step.name
             why = known.message if known.state == FAILED else self._step(job, name, known.position, step)
             if why is not None:
-                self._give_up(job, kind, step, why)
+                self._compensate(job, kind, step, why)
                 return
         self._end(job, name)
 
@@ -346,9 +346,9 @@ class Engine:
         logger.info("step_ends", job=job.job_id, step=step.name, seconds=round(seconds, 1), failure=why)
         return why
 
-    def _give_up(self, job: RunningJob, kind: JobKind, step: Step, why: str) -> None:
+    def _compensate(self, job: RunningJob, kind: JobKind, step: Step, why: str) -> None:
         try:
-            way_out = kind.give_up(job, step, why)
+            way_out = kind.compensate(job, step, why)
         except OperationalError:
             raise
         except Exception as error:  # noqa: BLE001 - whatever it is, the job must end in a clear state

@@ -88,7 +88,7 @@ class JobKind(Protocol):
     def steps(self, services: Services, facts: Facts) -> Sequence[Step]:
         """Return all steps in order, from the facts alone: the same again after a restart."""
 
-    def give_up(self, job: JobContext, failed: Step, why: str) -> str:
+    def compensate(self, job: JobContext, failed: Step, why: str) -> str:
         """Undo what a failed job must not leave (machines above all); may run again after a restart.
 
         Returns:

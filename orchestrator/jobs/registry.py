@@ -9,7 +9,7 @@ from orchestrator.jobs.scale_in import ScaleIn
 from orchestrator.jobs.scale_out import ScaleOut
 from orchestrator.jobs.wire_nfs import UnwireNfs, WireNfs
 
-# The kinds that can be resumed from the failed step. The others clean up on failure (`give_up`) and must be started
+# The kinds that can be resumed from the failed step. The others clean up on failure (`compensate`) and must be started
 # anew.
 RESUMABLE = frozenset({"roll", "rollback", "wire_nfs", "unwire_nfs"})
 

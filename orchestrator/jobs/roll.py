@@ -44,7 +44,7 @@ class Roll:
         del services
         return rolling.steps(facts)
 
-    def give_up(self, job: JobContext, failed: Step, why: str) -> str:
-        """Do the same as `JobKind.give_up`; nothing is undone, because running services must not be touched twice."""
+    def compensate(self, job: JobContext, failed: Step, why: str) -> str:
+        """Do the same as `JobKind.compensate`; nothing is undone, because running services must not be touched twice."""
         del why
         return rolling.way_out(job, failed)

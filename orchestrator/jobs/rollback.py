@@ -45,7 +45,7 @@ class Rollback:
         del services
         return rolling.steps(facts)
 
-    def give_up(self, job: JobContext, failed: Step, why: str) -> str:
-        """Do the same as `JobKind.give_up`; nothing is undone."""
+    def compensate(self, job: JobContext, failed: Step, why: str) -> str:
+        """Do the same as `JobKind.compensate`; nothing is undone."""
         del why
         return rolling.way_out(job, failed)

@@ -58,7 +58,7 @@ class ScaleIn:
         }
         return [Step(name, run, names) for name, run in work.items()]
 
-    def give_up(self, job: JobContext, failed: Step, why: str) -> str:
+    def compensate(self, job: JobContext, failed: Step, why: str) -> str:
         """Let machines that still serve take instances again; half removed ones are named as failed."""
         services = job.services
         words, half = [], []

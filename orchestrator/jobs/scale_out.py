@@ -61,7 +61,7 @@ class ScaleOut:
         }
         return [Step(name, run, names) for name, run in work.items()]
 
-    def give_up(self, job: JobContext, failed: Step, why: str) -> str:
+    def compensate(self, job: JobContext, failed: Step, why: str) -> str:
         """Delete unproven machines; machines that are ready stay."""
         services = job.services
         states = {row.name: row.state for row in machines.rows(services, job.facts["machines"])}

@@ -55,8 +55,8 @@ class _Wiring:
             locks.add("pool:dea")
         return JobPlan(facts, frozenset(locks))
 
-    def give_up(self, job: JobContext, failed: Step, why: str) -> str:
-        """Do the same as `JobKind.give_up`; there is nothing to undo: the play left the failed host as it was."""
+    def compensate(self, job: JobContext, failed: Step, why: str) -> str:
+        """Do the same as `JobKind.compensate`; there is nothing to undo: the play left the failed host as it was."""
         del failed, why
         reached = standing(job.facts["clients"], job.facts["done"], self.word)
         return (

@@ -120,7 +120,7 @@ class Rig:
             try:
                 step.run(job)
             except PlayError as error:
-                return kind.give_up(job, step, str(error))
+                return kind.compensate(job, step, str(error))
         return None
 
     def story(self) -> list[tuple[str, tuple[str, ...]]]:

@@ -38,7 +38,7 @@ class Small:
     work: Sequence[tuple[str, Callable[[JobContext], None]]]
     gave_up: list[tuple[str, str]] = field(default_factory=list)
     way_out: str = "put right; begin again"
-    on_give_up: Callable[[JobContext], None] | None = None
+    on_compensate: Callable[[JobContext], None] | None = None
     on_plan: Callable[[], None] | None = None
 
     def plan(self, services: Services, request: Mapping[str, Any]) -> JobPlan:
@@ -51,10 +51,10 @@ class Small:
     def steps(self, services: Services, facts: Facts) -> Sequence[Step]:
         return [Step(name, run, ("dea3",)) for name, run in self.work]
 
-    def give_up(self, job: JobContext, failed: Step, why: str) -> str:
+    def compensate(self, job: JobContext, failed: Step, why: str) -> str:
         self.gave_up.append((failed.name, why))
-        if self.on_give_up is not None:
-            self.on_give_up(job)
+        if self.on_compensate is not None:
+            self.on_compensate(job)
         return self.way_out
 
 

@@ -194,7 +194,7 @@ class Hands:
             try:
                 step.run(job)
             except IngotError as error:
-                return Ended(job, step.name, str(error), kind.give_up(job, step, str(error)))
+                return Ended(job, step.name, str(error), kind.compensate(job, step, str(error)))
         return Ended(job)
 
 

@@ -98,7 +98,7 @@ def test_whatever_a_step_raises_ends_the_job_by_its_name(world):
 
 
 def test_giving_up_that_fails_is_said(world):
-    w = world(Small("grow", [("create", fail)], on_give_up=fail))
+    w = world(Small("grow", [("create", fail)], on_compensate=fail))
     job = w.ended(w.engine().submit("grow", DEA3, "op"))
     assert job["state"] == "failed"
     assert "Cleaning up failed as well: dea3 never answered" in job["way_out"]
@@ -253,13 +253,13 @@ def test_an_engine_killed_while_it_gave_up_gives_up_again_and_runs_no_step(world
     def stop(job):
         raise EngineStops
 
-    kind.on_give_up = stop
+    kind.on_compensate = stop
     w = world(kind)
     job_id = w.engine().submit("grow", DEA3, "op")
     until(lambda: kind.gave_up, "it gives up")
     w.engines[0].stop(10)
     assert (w.job(job_id)["state"], w.states(job_id)) == ("running", ["failed", "waiting"])
-    kind.on_give_up = None
+    kind.on_compensate = None
     kind.gave_up.clear()
     w.engine()
     assert w.ended(job_id)["state"] == "failed"
