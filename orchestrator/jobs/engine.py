@@ -293,9 +293,9 @@ class Engine:
     def _break_off(self, job_id: int, error: Exception) -> None:
         """End a job that the engine itself cannot continue, for example because its facts cannot be written."""
         message = self._redactor()(f"the engine failed: {type(error).__name__}: {error}")
-        way_out = "Nothing was undone. The orchestrator's log has the reason; check the machines of this job before you go on."
+        remedy = "Nothing was undone. The orchestrator's log has the reason; check the machines of this job before you go on."
         try:
-            self._journal.end(job_id, None, message, way_out)
+            self._journal.end(job_id, None, message, remedy)
         except SQLAlchemyError:
             logger.exception("job_not_ended", job=job_id)
             self._stopping.wait(LOOK_SECONDS)
@@ -348,19 +348,19 @@ class Engine:
 
     def _compensate(self, job: RunningJob, kind: JobKind, step: Step, why: str) -> None:
         try:
-            way_out = kind.compensate(job, step, why)
+            remedy = kind.compensate(job, step, why)
         except OperationalError:
             raise
         except Exception as error:  # noqa: BLE001 - whatever it is, the job must end in a clear state
             left = _reason(error, job.job_id)
-            way_out = f"Cleaning up failed as well: {left}. Check the machines of this job before you go on."
-        self._end(job, kind.name, f"{step.name}: {why}", way_out)
+            remedy = f"Cleaning up failed as well: {left}. Check the machines of this job before you go on."
+        self._end(job, kind.name, f"{step.name}: {why}", remedy)
 
-    def _end(self, job: RunningJob, kind: str, message: str = "", way_out: str | None = None) -> None:
-        if way_out is not None:
-            way_out = job.redact(way_out)
+    def _end(self, job: RunningJob, kind: str, message: str = "", remedy: str | None = None) -> None:
+        if remedy is not None:
+            remedy = job.redact(remedy)
         message = job.redact(message)
-        state = self._journal.end(job.job_id, job.facts, message, way_out)
+        state = self._journal.end(job.job_id, job.facts, message, remedy)
         JOBS.labels(kind, state).inc()
         logger.info("job_ended", job=job.job_id, kind=kind, state=state, reason=message)
 

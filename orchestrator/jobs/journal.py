@@ -197,8 +197,8 @@ class Journal:
                 over = last + len(lines) - MOST_LINES
                 session.execute(delete(Line).where(Line.job_id == job_id, Line.n <= over))
 
-    def end(self, job_id: int, facts: Facts | None, message: str = "", way_out: str | None = None) -> str:
-        """Record the end of a job and free its locks: failed where a way out is given, else succeeded.
+    def end(self, job_id: int, facts: Facts | None, message: str = "", remedy: str | None = None) -> str:
+        """Record the end of a job and free its locks: failed where a remedy is given, else succeeded.
 
         Without facts, the ones written last are kept.
         """
@@ -206,8 +206,8 @@ class Journal:
             job = session.get_one(Job, job_id)
             if facts is not None:
                 job.facts = dict(facts)
-            job.state = SUCCEEDED if way_out is None else FAILED
-            job.message, job.way_out, job.ended = message, way_out or "", time.time()
+            job.state = SUCCEEDED if remedy is None else FAILED
+            job.message, job.way_out, job.ended = message, remedy or "", time.time()
             session.execute(delete(Lock).where(Lock.job_id == job_id))
             return job.state
 

@@ -92,5 +92,5 @@ class JobKind(Protocol):
         """Undo what a failed job must not leave (machines above all); may run again after a restart.
 
         Returns:
-            The way out, for the operator: the present state, how to go on, how to go back.
+            The remedy, for the operator: the present state, how to go on, how to go back.
         """

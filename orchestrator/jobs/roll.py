@@ -47,4 +47,4 @@ class Roll:
     def compensate(self, job: JobContext, failed: Step, why: str) -> str:
         """Do the same as `JobKind.compensate`; nothing is undone, because running services must not be touched twice."""
         del why
-        return rolling.way_out(job, failed)
+        return rolling.remedy(job, failed)

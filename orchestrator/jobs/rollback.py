@@ -48,4 +48,4 @@ class Rollback:
     def compensate(self, job: JobContext, failed: Step, why: str) -> str:
         """Do the same as `JobKind.compensate`; nothing is undone."""
         del why
-        return rolling.way_out(job, failed)
+        return rolling.remedy(job, failed)

@@ -75,7 +75,7 @@ def steps(facts: Facts) -> Sequence[Step]:
     return [*found, Step("settle", _part("settle", "roll_settle.yml"), everybody)]
 
 
-def way_out(job: JobContext, failed: Step) -> str:
+def remedy(job: JobContext, failed: Step) -> str:
     """Return in words where a failed roll has left the platform, how to go on, and how to go back."""
     facts = job.facts
     machines = [name for batch in facts["batches"] for name in batch["machines"]]

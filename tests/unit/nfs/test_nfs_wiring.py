@@ -164,9 +164,9 @@ def test_each_host_is_told_who_can_read_what_it_writes() -> None:
 
 def test_wiring_stops_at_the_first_host_that_fails_and_says_the_ways() -> None:
     rig = Rig(broken="ctl2")
-    way_out = rig.do(WireNfs(), {})
+    remedy = rig.do(WireNfs(), {})
     assert rig.story()[-1] == ("wire_nfs.yml", ("ctl2",))
-    assert way_out == (
+    assert remedy == (
         "wired: ctl1; not wired: ctl2, dea1, dea2. To go on, repair the named faults and resume this job: "
         "`ingot jobs resume 7`. To go back: `ingot nfs unwire`."
     )

@@ -37,7 +37,7 @@ class Small:
     name: str
     work: Sequence[tuple[str, Callable[[JobContext], None]]]
     gave_up: list[tuple[str, str]] = field(default_factory=list)
-    way_out: str = "put right; begin again"
+    remedy: str = "put right; begin again"
     on_compensate: Callable[[JobContext], None] | None = None
     on_plan: Callable[[], None] | None = None
 
@@ -55,7 +55,7 @@ class Small:
         self.gave_up.append((failed.name, why))
         if self.on_compensate is not None:
             self.on_compensate(job)
-        return self.way_out
+        return self.remedy
 
 
 def note(word: str) -> Callable[[JobContext], None]:

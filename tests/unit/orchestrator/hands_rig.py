@@ -221,4 +221,4 @@ class Ended:
     job: FakeJob
     step: str = ""
     why: str = ""
-    way_out: str = ""
+    remedy: str = ""

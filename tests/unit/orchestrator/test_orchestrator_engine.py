@@ -78,7 +78,7 @@ def test_jobs_of_long_ago_are_forgotten_by_the_engine_that_begins(world):
     assert w.journal.job(fresh) is not None
 
 
-def test_a_failing_step_ends_the_job_gives_up_once_and_says_the_way_out(world):
+def test_a_failing_step_ends_the_job_gives_up_once_and_says_the_remedy(world):
     kind = Small("grow", [("create", note("a")), ("reach", fail), ("configure", note("never"))])
     w = world(kind)
     job = w.ended(w.engine().submit("grow", DEA3, "op"))
@@ -140,7 +140,7 @@ def test_secrets_reach_neither_lines_nor_messages(world):
         job.say(f"password is {SECRET}\nand then")
         raise StepError(f"could not log in with {SECRET}")
 
-    w = world(Small("grow", [("create", leak)], way_out=f"try {SECRET}"))
+    w = world(Small("grow", [("create", leak)], remedy=f"try {SECRET}"))
     job_id = w.engine().submit("grow", {}, "op")
     job = w.ended(job_id)
     assert w.lines(job_id) == ["password is ***", "and then"]

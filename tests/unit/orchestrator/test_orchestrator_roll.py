@@ -106,16 +106,16 @@ def test_a_release_that_is_being_built_is_none(hands: Hands, tmp_path: Path) -> 
         Roll().plan(hands.services, {"release": "half"})
 
 
-def test_a_canary_that_fails_ends_the_roll_and_says_the_way_out(hands: Hands) -> None:
+def test_a_canary_that_fails_ends_the_roll_and_says_the_remedy(hands: Hands) -> None:
     def run(play: Any) -> None:
         hands.plays.bad = {"ctl1": "it does not start"} if "ctl1" in play.limit else {}
 
     hands.plays.on_run = run
     ended = hands.job(Roll(), {"release": NEXT})
     assert (ended.step, hands.plays.ran[-1].limit) == ("canary", ("ctl1",))
-    assert "no machine runs 2.0.0 for certain" in ended.way_out.lower()
-    assert "`ingot jobs resume 7`" in ended.way_out
-    assert "`ingot platform rollback`" in ended.way_out
+    assert "no machine runs 2.0.0 for certain" in ended.remedy.lower()
+    assert "`ingot jobs resume 7`" in ended.remedy
+    assert "`ingot platform rollback`" in ended.remedy
     # Machines may differ now, and a rollback goes to what the others run.
     assert release_record.return_release(hands.inventory.folder) == RELEASE
     with pytest.raises(RefusedError, match="`ingot platform rollback`"):
@@ -133,7 +133,7 @@ def test_a_preflight_that_fails_touches_nothing(hands: Hands) -> None:
     hands.plays.bad = {"dea2": "is not well"}
     ended = hands.job(Roll(), {"release": NEXT})
     assert (ended.step, len(hands.plays.ran)) == ("preflight", 1)
-    assert ended.way_out.startswith("Nothing that runs was touched.")
+    assert ended.remedy.startswith("Nothing that runs was touched.")
     assert release_record.recorded(hands.inventory.folder) == {"ingot_release": RELEASE}
 
 

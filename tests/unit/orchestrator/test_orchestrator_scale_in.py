@@ -77,7 +77,7 @@ def test_one_that_does_not_become_empty_serves_again(hands: Hands) -> None:
     assert hands.bus.asked == [("10.0.0.3", True), ("10.0.0.3", False)]
     assert [row.state for row in machines.rows(hands.services)] == [READY]
     assert hands.plays.ran == []
-    assert "dea3: takes instances again; nothing was stopped. Pool dea has 3." in ended.way_out
+    assert "dea3: takes instances again; nothing was stopped. Pool dea has 3." in ended.remedy
 
 
 def test_a_machine_with_a_task_is_refused_at_once_with_its_name(hands: Hands) -> None:
@@ -98,7 +98,7 @@ def test_a_task_that_begins_meanwhile_keeps_its_machine(hands: Hands) -> None:
     )
     assert hands.bus.asked == [("10.0.0.3", True), ("10.0.0.3", False)]
     assert hands.plays.ran == []
-    assert "takes instances again" in ended.way_out
+    assert "takes instances again" in ended.remedy
 
 
 def test_a_stop_that_fails_says_how_to_go_on(hands: Hands) -> None:
@@ -106,7 +106,7 @@ def test_a_stop_that_fails_says_how_to_go_on(hands: Hands) -> None:
     hands.plays.bad["dea3"] = "unit not found"
     ended = hands.job(ScaleIn(), {"pool": "dea"})
     assert ended.step == "stop"
-    assert "ingot pool scale-in dea --machine dea3" in ended.way_out
+    assert "ingot pool scale-in dea --machine dea3" in ended.remedy
     (row,) = machines.rows(hands.services)
     assert row.state == FAILED
     assert "unit not found" in row.message
@@ -128,7 +128,7 @@ def test_a_bus_that_is_away_changes_nothing(hands: Hands, monkeypatch: pytest.Mo
     assert [(r.state, "it may still evacuate" in r.message) for r in machines.rows(hands.services)] == [
         (READY, True)
     ]
-    assert "dea3: it may still evacuate" in ended.way_out
+    assert "dea3: it may still evacuate" in ended.remedy
 
 
 def test_what_must_not_leave_is_refused(hands: Hands) -> None:

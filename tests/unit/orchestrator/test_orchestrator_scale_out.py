@@ -66,8 +66,8 @@ def test_a_machine_that_never_answers_is_deleted(hands: Hands) -> None:
     hands.gate.silent.add("10.0.0.3")
     ended = hands.job(ScaleOut(), {"pool": "dea"})
     assert (ended.step, ended.why) == ("reach", "dea3: dea3 (10.0.0.3) did not accept the login")
-    assert "dea3: deleted again." in ended.way_out
-    assert "Pool dea has 2." in ended.way_out
+    assert "dea3: deleted again." in ended.remedy
+    assert "Pool dea has 2." in ended.remedy
     assert machines.rows(hands.services) == []
     assert hands.providers["rack"].machines() == []
     assert "dea3" not in hands.inventory.hosts()
@@ -77,7 +77,7 @@ def test_a_play_that_fails_on_one_lets_the_other_join(hands: Hands) -> None:
     hands.plays.bad["dea4"] = "the disk is full"
     ended = hands.job(ScaleOut(), {"pool": "dea", "count": 2})
     assert (ended.step, ended.why) == ("settle", "dea4: Install: the disk is full")
-    assert "dea3: ready, in the pool. dea4: deleted again. Pool dea has 3." in ended.way_out
+    assert "dea3: ready, in the pool. dea4: deleted again. Pool dea has 3." in ended.remedy
     assert [(row.name, row.state) for row in machines.rows(hands.services)] == [("dea3", READY)]
     assert sorted(hands.inventory.hosts()) == ["dea1", "dea2", "dea3"]
     assert list(hands.gate.pinned) == ["10.0.0.3"]
@@ -98,8 +98,8 @@ def test_a_machine_that_cannot_be_deleted_is_named(hands: Hands, monkeypatch: py
 
     monkeypatch.setattr(hands.providers["rack"], "delete", refuse)
     ended = hands.job(ScaleOut(), {"pool": "dea"})
-    assert "dea3 could not be deleted: the provider is away." in ended.way_out
-    assert "ingot pool scale-in dea --machine dea3" in ended.way_out
+    assert "dea3 could not be deleted: the provider is away." in ended.remedy
+    assert "ingot pool scale-in dea --machine dea3" in ended.remedy
     assert [(r.state, r.message) for r in machines.rows(hands.services)] == [(FAILED, "the provider is away")]
 
 
