@@ -62,7 +62,7 @@ def resize(name: str) -> tuple[Response, int]:
     about = f"pool:{name}"
     for _ in range(_TRIES):
         # The size read here must be that of the plan: if a job ends in between, it is read again.
-        mark = orchestrator.journal.mark()
+        version = orchestrator.journal.version()
         view = _view(orchestrator, name, pool, everything(orchestrator))
         if not view["floor"] <= wanted <= view["maximum"]:
             raise RefusedError(
@@ -76,7 +76,7 @@ def resize(name: str) -> tuple[Response, int]:
         kind = "scale_out" if more > 0 else "scale_in"
         request = {"pool": name, "count": abs(more)}
         try:
-            return accepted(orchestrator.engine.submit(kind, request, operator(), (about,), mark))
+            return accepted(orchestrator.engine.submit(kind, request, operator(), (about,), version))
         except StaleError:
             continue
     raise RefusedError("other jobs end faster than this one can be planned; try again", 409)

@@ -20,7 +20,7 @@ from components.common import log
 from components.common.errors import IngotError
 from orchestrator.db.models import DONE, FAILED
 from orchestrator.errors import EngineStops, RefusedError
-from orchestrator.jobs.journal import HeldError, Journal, Mark, StaleError
+from orchestrator.jobs.journal import HeldError, Journal, JournalVersion, StaleError
 from orchestrator.jobs.kinds import Facts, JobKind, Step
 from orchestrator.redact import Redactor
 from orchestrator.services import Services
@@ -152,7 +152,7 @@ class Engine:
         request: Mapping[str, Any],
         by: str,
         about: Collection[str] = (),
-        mark: Mark | None = None,
+        version: JournalVersion | None = None,
     ) -> int:
         """Plan a request and queue it.
 
@@ -161,24 +161,24 @@ class Engine:
             request: see `kinds`.
             by: the caller.
             about: locks that the operation needs, so that it is refused before it is planned.
-            mark: of the journal when the request was made from its present state; None when it does not depend on that.
+            version: of the journal when the request was made from its present state; None when it does not depend on that.
 
         Returns:
             The job's number.
 
         Raises:
             RefusedError: it cannot or must not begin; HeldError where another job is in the way.
-            StaleError: a job ended since `mark`.
+            StaleError: a job ended since `version`.
         """
         for lock in about:
             self.refuse_held(lock)
         for _ in range(_PLANS):
-            before = mark or self._journal.mark()
+            before = version or self._journal.version()
             plan = self._kinds[kind].plan(self._services, request)
             try:
                 job_id = self._journal.add(kind, request, plan, by, before)
             except StaleError:
-                if mark is not None:
+                if version is not None:
                     raise
                 continue
             logger.info("job_submitted", job=job_id, kind=kind, by=by, locks=sorted(plan.locks))

@@ -24,7 +24,7 @@ MOST_JOBS, MOST_LINES, MOST_LETTERS = 5000, 20_000, 10_000
 _JOBS_AT_ONCE = 100
 # The name of the lock at which PostgreSQL's writers of locks queue up.
 _LOCKS = "locks"
-Mark = tuple[int, float]
+JournalVersion = tuple[int, float]
 
 
 class HeldError(RefusedError):
@@ -60,12 +60,14 @@ class Journal:
     def __init__(self, db: Database) -> None:
         self._db = db
 
-    def mark(self) -> Mark:
-        """Return a mark that changes whenever a job ends or is resumed: a plan holds as long as it stays the same."""
+    def version(self) -> JournalVersion:
+        """Return a version that changes whenever a job ends or is resumed: a plan holds as long as it stays the same."""
         with self._db.session() as session:
-            return _mark(session)
+            return _version(session)
 
-    def add(self, kind: str, request: Mapping[str, Any], plan: JobPlan, by: str, mark: Mark) -> int:
+    def add(
+        self, kind: str, request: Mapping[str, Any], plan: JobPlan, by: str, version: JournalVersion
+    ) -> int:
         """Write a waiting job and take its locks.
 
         Args:
@@ -73,7 +75,7 @@ class Journal:
             request: see `kinds`.
             plan: from the kind.
             by: the caller.
-            mark: `mark()` as it was before the plan was made.
+            version: `version()` as it was before the plan was made.
 
         Returns:
             The job's number.
@@ -85,7 +87,7 @@ class Journal:
         now = time.time()
         with self._db.session() as session:
             self._db.lock(session, _LOCKS)
-            if _mark(session) != mark:
+            if _version(session) != version:
                 raise StaleError
             _refuse_held(session, plan.locks)
             locks = sorted(plan.locks)
@@ -273,7 +275,7 @@ def collides(some: Collection[str], others: Collection[str]) -> bool:
     return PLATFORM in some or PLATFORM in others or not set(some).isdisjoint(others)
 
 
-def _mark(session: Session) -> Mark:
+def _version(session: Session) -> JournalVersion:
     count, last = session.execute(select(func.count(Job.ended), func.max(Job.ended))).one()
     return count, last or 0.0
 

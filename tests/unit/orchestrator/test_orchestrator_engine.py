@@ -272,7 +272,7 @@ def test_one_engine_at_a_time_works_on_a_journal(world):
     first = w.engine()
     until(lambda: first.works, "the first works")
     second = w.engine()
-    job_id = w.journal.add("grow", {}, w.kinds["grow"].plan(None, {}), "op", w.journal.mark())
+    job_id = w.journal.add("grow", {}, w.kinds["grow"].plan(None, {}), "op", w.journal.version())
     w.ended(job_id)
     assert not second.works
     first.stop(5)

@@ -38,7 +38,7 @@ def journal(db):
 
 
 def add(journal, *locks, kind="grow"):
-    return journal.add(kind, {"size": 3}, plan(*locks), "op", journal.mark())
+    return journal.add(kind, {"size": 3}, plan(*locks), "op", journal.version())
 
 
 def test_the_migrations_make_the_tables_of_the_models(db):
@@ -107,21 +107,21 @@ def test_a_refused_job_is_not_there_at_all(journal):
 
 def test_a_plan_made_before_another_job_ended_is_stale(journal):
     first = add(journal)
-    mark = journal.mark()
+    version = journal.version()
     journal.end(first, {})
     with pytest.raises(StaleError):
-        journal.add("grow", {}, plan("pool:dea"), "op", mark)
-    journal.add("grow", {}, plan("pool:dea"), "op", journal.mark())
+        journal.add("grow", {}, plan("pool:dea"), "op", version)
+    journal.add("grow", {}, plan("pool:dea"), "op", journal.version())
 
 
 def test_resuming_and_failing_again_makes_a_plan_stale_too(journal):
     first = add(journal, "pool:dea")
     journal.end(first, {}, "it failed", "go on")
-    mark = journal.mark()
+    version = journal.version()
     journal.again(first)
     assert journal.holder("pool:dea") == first
     journal.end(first, {}, "it failed", "go on")
-    assert journal.mark() != mark
+    assert journal.version() != version
 
 
 def test_a_job_that_has_not_failed_is_not_resumed(journal):
