@@ -69,7 +69,7 @@ def resize(name: str) -> tuple[Response, int]:
                 f"size: want {view['floor']} to {view['maximum']} for pool {name}, not {wanted}"
                 + _why_floor(view, pool)
             )
-        orchestrator.engine.refuse_held(about)
+        orchestrator.engine.refuse_locked(about)
         more = wanted - view["size"]
         if not more:
             return jsonify({"job": None}), 200

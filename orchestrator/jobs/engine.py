@@ -20,7 +20,7 @@ from components.common import log
 from components.common.errors import IngotError
 from orchestrator.db.models import DONE, FAILED
 from orchestrator.errors import EngineStops, RefusedError
-from orchestrator.jobs.journal import HeldError, Journal, JournalVersion, StaleError
+from orchestrator.jobs.journal import Journal, JournalVersion, LockedError, StaleError
 from orchestrator.jobs.kinds import Facts, JobKind, Step
 from orchestrator.redact import Redactor
 from orchestrator.services import Services
@@ -167,11 +167,11 @@ class Engine:
             The job's number.
 
         Raises:
-            RefusedError: it cannot or must not begin; HeldError where another job is in the way.
+            RefusedError: it cannot or must not begin; LockedError where another job is in the way.
             StaleError: a job ended since `version`.
         """
         for lock in about:
-            self.refuse_held(lock)
+            self.refuse_locked(lock)
         for _ in range(_PLANS):
             before = version or self._journal.version()
             plan = self._kinds[kind].plan(self._services, request)
@@ -186,16 +186,16 @@ class Engine:
             return job_id
         raise RefusedError("other jobs end faster than this one can be planned; try again", 409)
 
-    def refuse_held(self, lock: str) -> None:
+    def refuse_locked(self, lock: str) -> None:
         """Refuse where a job holds a lock, or the whole platform.
 
         Raises:
-            HeldError: naming that job.
+            LockedError: naming that job.
         """
         job_id = self._journal.holder(lock)
         job = self._journal.job(job_id) if job_id is not None else None
         if job is not None:
-            raise HeldError(lock, job["id"], job["kind"])
+            raise LockedError(lock, job["id"], job["kind"])
 
     def resume(self, job_id: int, by: str) -> None:
         """Queue a failed job from its failed step on.

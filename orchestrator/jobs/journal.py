@@ -27,7 +27,7 @@ _LOCKS = "locks"
 JournalVersion = tuple[int, float]
 
 
-class HeldError(RefusedError):
+class LockedError(RefusedError):
     """Another job, whose number is `job`, holds a lock that the operation needs."""
 
     def __init__(self, lock: str, job: int, kind: str) -> None:
@@ -81,7 +81,7 @@ class Journal:
             The job's number.
 
         Raises:
-            HeldError: another job holds one of the locks.
+            LockedError: another job holds one of the locks.
             StaleError: the plan must be made again.
         """
         now = time.time()
@@ -89,7 +89,7 @@ class Journal:
             self._db.lock(session, _LOCKS)
             if _version(session) != version:
                 raise StaleError
-            _refuse_held(session, plan.locks)
+            _refuse_locked(session, plan.locks)
             locks = sorted(plan.locks)
             job = Job(kind=kind, wish=dict(request), facts=dict(plan.facts), by=by, created=now, locks=locks)
             session.add(job)
@@ -111,7 +111,7 @@ class Journal:
                 raise RefusedError(f"there is no job {job_id}", 404)
             if job.state != FAILED:
                 raise RefusedError(f"job {job_id} is {job.state}; only a failed one can be resumed", 409)
-            _refuse_held(session, job.locks)
+            _refuse_locked(session, job.locks)
             for later in session.scalars(select(Job).where(Job.id > job_id).order_by(Job.id.desc())):
                 if collides(job.locks, later.locks):
                     raise RefusedError(
@@ -280,10 +280,10 @@ def _version(session: Session) -> JournalVersion:
     return count, last or 0.0
 
 
-def _refuse_held(session: Session, wanted: Collection[str]) -> None:
+def _refuse_locked(session: Session, wanted: Collection[str]) -> None:
     for lock in session.scalars(select(Lock).order_by(Lock.name)):
         if collides(wanted, (lock.name,)):
-            raise HeldError(lock.name, lock.job_id, session.get_one(Job, lock.job_id).kind)
+            raise LockedError(lock.name, lock.job_id, session.get_one(Job, lock.job_id).kind)
 
 
 def _adopt(kept: list[StepRow], job_id: int, position: int, name: str, machines: list[str]) -> StepRow:

@@ -12,7 +12,7 @@ from sqlalchemy.exc import OperationalError
 
 from orchestrator.db.models import Job
 from orchestrator.errors import EngineStops, RefusedError, StepError
-from orchestrator.jobs.journal import HeldError
+from orchestrator.jobs.journal import LockedError
 from orchestrator.jobs.kinds import PLATFORM
 from tests.unit.orchestrator.engine_rig import SECRET, Gate, Small, World, note, until
 
@@ -156,10 +156,10 @@ def test_two_operations_on_one_machine_the_second_is_refused_by_the_firsts_numbe
     engine = w.engine()
     first = engine.submit("grow", DEA3, "op")
     assert gate.reached.wait(10)
-    with pytest.raises(HeldError, match=rf"job {first} \(grow\) works on machine dea3") as caught:
+    with pytest.raises(LockedError, match=rf"job {first} \(grow\) works on machine dea3") as caught:
         engine.submit("shrink", DEA3, "op")
     assert (caught.value.status, caught.value.job) == (409, first)
-    with pytest.raises(HeldError, match=f"job {first} "):
+    with pytest.raises(LockedError, match=f"job {first} "):
         engine.submit("shrink", {"impossible": True}, "op", about=("machine:dea3",))
     gate.open.set()
     w.ended(first)
@@ -181,7 +181,7 @@ def test_disjoint_jobs_run_at_once_and_the_platform_excludes_all(world):
     ]
     assert one.reached.wait(10)
     assert other.reached.wait(10)
-    with pytest.raises(HeldError):
+    with pytest.raises(LockedError):
         engine.submit("roll", {"locks": [PLATFORM]}, "op")
     one.open.set()
     other.open.set()
@@ -191,7 +191,7 @@ def test_disjoint_jobs_run_at_once_and_the_platform_excludes_all(world):
     roll = engine.submit("roll", {"locks": [PLATFORM]}, "op")
     assert gate.reached.wait(10)
     assert w.journal.holder("pool:dea") == roll
-    with pytest.raises(HeldError, match="the whole platform"):
+    with pytest.raises(LockedError, match="the whole platform"):
         engine.submit("one", {"locks": ["machine:dea9"]}, "op")
     gate.open.set()
     assert w.ended(roll)["state"] == "succeeded"

@@ -12,7 +12,7 @@ from orchestrator.db.models import Base, Line, Lock
 from orchestrator.db.models import Step as StepRow
 from orchestrator.errors import RefusedError
 from orchestrator.jobs import journal as journals
-from orchestrator.jobs.journal import HeldError, Journal, StaleError, collides
+from orchestrator.jobs.journal import Journal, LockedError, StaleError, collides
 from orchestrator.jobs.kinds import PLATFORM, JobPlan, Step
 
 
@@ -87,10 +87,10 @@ def test_which_locks_collide(some, others, collide):
 
 def test_a_job_holds_its_locks_until_it_ends(journal):
     first = add(journal, "pool:dea", "machine:dea3")
-    with pytest.raises(HeldError) as caught:
+    with pytest.raises(LockedError) as caught:
         add(journal, "machine:dea3")
     assert caught.value.job == first
-    with pytest.raises(HeldError):
+    with pytest.raises(LockedError):
         add(journal, PLATFORM)
     assert add(journal, "machine:dea4") == first + 1
     journal.end(first, {})
@@ -99,7 +99,7 @@ def test_a_job_holds_its_locks_until_it_ends(journal):
 
 def test_a_refused_job_is_not_there_at_all(journal):
     add(journal, "machine:dea3")
-    with pytest.raises(HeldError):
+    with pytest.raises(LockedError):
         add(journal, "machine:dea2", "machine:dea3")
     assert len(journal.jobs(10)) == 1
     assert journal.holder("machine:dea2") is None
@@ -134,7 +134,7 @@ def test_a_failed_job_whose_locks_are_held_is_not_resumed(journal):
     first = add(journal, "pool:dea")
     journal.end(first, {}, "it failed", "go on")
     second = add(journal, PLATFORM)
-    with pytest.raises(HeldError) as caught:
+    with pytest.raises(LockedError) as caught:
         journal.again(first)
     assert caught.value.job == second
     assert journal.job(first)["state"] == "failed"
