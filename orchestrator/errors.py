@@ -22,5 +22,5 @@ class StepError(IngotError):
     """A step failed; the text has the findings. The job ends as `failed` unless its kind can go on."""
 
 
-class EngineStops(BaseException):
+class EngineStopping(BaseException):
     """The orchestrator ends. Steps must not catch it: the next process continues the job from this step."""

@@ -19,7 +19,7 @@ from sqlalchemy.exc import OperationalError, SQLAlchemyError
 from components.common import log
 from components.common.errors import IngotError
 from orchestrator.db.models import DONE, FAILED
-from orchestrator.errors import EngineStops, RefusedError
+from orchestrator.errors import EngineStopping, RefusedError
 from orchestrator.jobs.journal import Journal, JournalVersion, LockedError, StaleError
 from orchestrator.jobs.kinds import Facts, JobKind, Step
 from orchestrator.redact import Redactor
@@ -78,9 +78,9 @@ class RunningJob:
         self.check()
 
     def check(self) -> None:
-        """Raise EngineStops where the orchestrator ends."""
+        """Raise EngineStopping where the orchestrator ends."""
         if self._stopping.is_set():
-            raise EngineStops
+            raise EngineStopping
 
 
 class Engine:
@@ -276,7 +276,7 @@ class Engine:
     def _work(self, job_id: int) -> None:
         try:
             self._job(job_id)
-        except EngineStops:
+        except EngineStopping:
             logger.info("job_interrupted", job=job_id)
         except OperationalError as error:
             # As if the process had ended here: the job is taken again.

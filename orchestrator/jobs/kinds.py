@@ -40,13 +40,13 @@ class JobContext(Protocol):
     def say(self, line: str) -> None:
         """Add a line of progress to the journal: shown while the step runs, kept afterwards. It must not hold a secret.
 
-        May be called by several threads. Raises EngineStops, after it has written, where the orchestrator ends.
+        May be called by several threads. Raises EngineStopping, after it has written, where the orchestrator ends.
         """
 
     def save(self) -> None:
         """Write the facts to the journal now, before an action that must not be repeated unawares.
 
-        Raises EngineStops, after it has written, where the orchestrator ends.
+        Raises EngineStopping, after it has written, where the orchestrator ends.
         """
 
 

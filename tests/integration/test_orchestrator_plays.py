@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from orchestrator.errors import EngineStops
+from orchestrator.errors import EngineStopping
 from orchestrator.inventory.platform_inventory import PlatformInventory
 from orchestrator.plays import runner
 from orchestrator.plays.runner import Play, PlayError, Plays
@@ -197,10 +197,10 @@ def test_an_orchestrator_that_ends_says_nothing_twice(plays: Plays, tmp_path: Pa
 
     def end(line: str) -> None:
         said.append(line)
-        raise EngineStops
+        raise EngineStopping
 
     play = Play("7-a", "good.yml", ("dea1",), {"target": str(tmp_path)})
-    with pytest.raises(EngineStops):
+    with pytest.raises(EngineStopping):
         plays.run(play, end)
     assert said == ["play: Something good"]
     plays.run(play, said.append).check()

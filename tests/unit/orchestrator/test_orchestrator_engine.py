@@ -11,7 +11,7 @@ import structlog.testing
 from sqlalchemy.exc import OperationalError
 
 from orchestrator.db.models import Job
-from orchestrator.errors import EngineStops, RefusedError, StepError
+from orchestrator.errors import EngineStopping, RefusedError, StepError
 from orchestrator.jobs.journal import LockedError
 from orchestrator.jobs.kinds import PLATFORM
 from tests.unit.orchestrator.engine_rig import SECRET, Gate, Small, World, note, until
@@ -251,7 +251,7 @@ def test_an_engine_killed_while_it_gave_up_gives_up_again_and_runs_no_step(world
     kind = Small("grow", [("create", create), ("configure", note("never"))])
 
     def stop(job):
-        raise EngineStops
+        raise EngineStopping
 
     kind.on_compensate = stop
     w = world(kind)
