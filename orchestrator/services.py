@@ -14,7 +14,7 @@ from orchestrator.db.database import Database
 from orchestrator.iaas.provider import Provider
 from orchestrator.inventory.platform_inventory import PlatformInventory
 from orchestrator.plays.runner import Plays
-from orchestrator.ssh import Gate
+from orchestrator.ssh import SshVerifier
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +28,7 @@ class Services:
         beats: the DEAs' beats and the routers' endpoints.
         inventory: reads the inventory's folder; writes `20-dea.yml` and `16-release.yml`.
         plays: runs playbooks, each in a unit of its own.
-        gate: checks that a machine answers SSH, and pins its host key.
+        ssh: checks that a machine answers SSH, and pins its host key.
         providers: IaaS drivers by their names in the configuration.
     """
 
@@ -38,7 +38,7 @@ class Services:
     beats: Beats
     inventory: PlatformInventory
     plays: Plays
-    gate: Gate
+    ssh: SshVerifier
     providers: Mapping[str, Provider]
 
 
@@ -59,6 +59,6 @@ def build(config: OrchestratorConfig) -> Services:
         beats=Beats(bus),
         inventory=inventory,
         plays=Plays(config, inventory),
-        gate=Gate(config.ssh),
+        ssh=SshVerifier(config.ssh),
         providers=providers,
     )

@@ -29,7 +29,7 @@ def machines(services: Services, *, listening: bool) -> list[dict[str, Any]]:
     for host in services.inventory.hosts().values():
         # One of ours without a row now belongs to another writer: it is counted, and never deleted.
         if host.name not in shown:
-            shown[host.name] = fixed(host, services.config.pools, services.gate.known(host.address))
+            shown[host.name] = fixed(host, services.config.pools, services.ssh.known(host.address))
     for view in shown.values():
         judge(view, services.beats.at(view["address"]) if view["address"] else None, listening=listening)
     return [shown[name] for name in sorted(shown)]

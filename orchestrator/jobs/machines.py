@@ -159,7 +159,7 @@ def forget(services: Services, name: str, address: str) -> None:
     """Remove a machine from the inventory, and its key from the trusted ones."""
     services.inventory.remove(name)
     if address:
-        services.gate.forget(address)
+        services.ssh.forget(address)
 
 
 def remove(services: Services, name: str) -> None:

@@ -141,7 +141,7 @@ def _create(job: JobContext) -> None:
         given = provider.create(Wish(name, config.image, tuple(config.groups), config.options))
         if name not in job.facts["addresses"]:
             # Any earlier key of this address was another machine's.
-            services.gate.forget(given.address)
+            services.ssh.forget(given.address)
             services.beats.forget(given.address)
             job.facts["addresses"][name] = given.address
         machines.change(services, name, address=given.address, native=given.native)
@@ -164,12 +164,12 @@ def _reach(job: JobContext) -> None:
         if given is None:
             raise StepError("its provider no longer has this machine")
         try:
-            admitted = services.gate.admit(name, given.address, expected=given.host_key, say=job.say)
+            verified = services.ssh.wait_ready(name, given.address, expected=given.host_key, say=job.say)
         except IngotError as error:
             last = "\n".join(provider.last_words(name).splitlines()[-_LAST_LINES:])
             raise StepError(f"{error}\n{last}".rstrip()) from error
-        machines.change(services, name, host_key=admitted.host_key)
-        job.say(f"{name}: answers after {admitted.seconds:.1f} s, host key {admitted.fingerprint} pinned")
+        machines.change(services, name, host_key=verified.host_key)
+        job.say(f"{name}: answers after {verified.seconds:.1f} s, host key {verified.fingerprint} pinned")
 
     _together(job, reach)
 

@@ -1,4 +1,4 @@
-"""The driver `lab` and the gate against a real lab: a machine is made, reached by its own key, stopped, and gone.
+"""The driver `lab` and the SSH verifier against a real lab: a machine is made, reached by its own key, stopped, and gone.
 
 The tests have a lab daemon of their own (`INGOT_LAB_HOME`).
 """
@@ -21,7 +21,7 @@ from orchestrator.iaas.provider import READY, RUNNING, STOPPED, ProviderError, W
 from orchestrator.lab.client import LabClient
 from orchestrator.lab.journal import Bind
 from orchestrator.lab.paths import CACHE, Paths
-from orchestrator.ssh import Gate, GateError, HostKeyError
+from orchestrator.ssh import HostKeyError, SshError, SshVerifier
 
 pytestmark = [
     pytest.mark.lab,
@@ -75,15 +75,15 @@ def provider(client: LabClient, lab: str, home: Path) -> LabProvider:
 
 
 @pytest.fixture
-def gate(client: LabClient, lab: str, tmp_path: Path) -> Gate:
+def ssh(client: LabClient, lab: str, tmp_path: Path) -> SshVerifier:
     key = tmp_path / "key"
     key.write_text(client.access(lab).private_key)
     key.chmod(0o600)
-    return Gate(SshConfig(private_key=str(key), known_hosts=[str(tmp_path / "known_hosts")]))
+    return SshVerifier(SshConfig(private_key=str(key), known_hosts=[str(tmp_path / "known_hosts")]))
 
 
 def test_a_machine_lives_and_goes(
-    provider: LabProvider, client: LabClient, lab: str, gate: Gate, home: Path
+    provider: LabProvider, client: LabClient, lab: str, ssh: SshVerifier, home: Path
 ) -> None:
     # Relative to the lab's folder, which is below its owner's.
     more = {"source": "../../../more", "target": "/srv/more"}
@@ -94,20 +94,20 @@ def test_a_machine_lives_and_goes(
     (view,) = client.lab(lab).machines
     assert (view.maker, view.groups, view.binds[0].read_only) == ("orchestrator", ["dea", "lab"], True)
     assert view.binds[1].source == str(home / "build" / "labs" / lab / "../../../more")
-    with pytest.raises(GateError, match="did not accept the login"):
-        gate.admit("dea3", made.address, expected=made.host_key, deadline=0.2)
+    with pytest.raises(SshError, match="did not accept the login"):
+        ssh.wait_ready("dea3", made.address, expected=made.host_key, deadline=0.2)
     assert "it does not run" in provider.last_words("dea3")
 
     assert provider.start("dea3").state == provider.start("dea3").state == RUNNING
     said: list[str] = []
-    admitted = gate.admit("dea3", made.address, expected=made.host_key, deadline=120, say=said.append)
-    assert admitted.host_key == made.host_key == gate.known(made.address)
+    verified = ssh.wait_ready("dea3", made.address, expected=made.host_key, deadline=120, say=said.append)
+    assert verified.host_key == made.host_key == ssh.known(made.address)
     assert provider.last_words("dea3") == ""
     assert provider.address("dea3") == made.address
 
     other = made.host_key[:-6] + ("AAAAAA" if not made.host_key.endswith("AAAAAA") else "BBBBBB")
     with pytest.raises(HostKeyError, match="its provider tells"):
-        gate.admit("dea3", made.address, expected=other)
+        ssh.wait_ready("dea3", made.address, expected=other)
 
     assert provider.stop("dea3", 30).state == STOPPED
     provider.delete("dea3")

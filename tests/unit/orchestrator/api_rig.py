@@ -26,7 +26,7 @@ from orchestrator.images import Images
 from orchestrator.inventory.platform_inventory import PlatformInventory
 from orchestrator.redact import Redactor
 from orchestrator.services import Services
-from orchestrator.ssh import Gate
+from orchestrator.ssh import SshVerifier
 from tests.unit.orchestrator.engine_rig import SECRET, World
 
 PASSWORD = "operators-password"
@@ -137,7 +137,7 @@ class Rig:
             beats=self.beats,
             inventory=PlatformInventory(self.inventory),
             plays=cast("Any", None),
-            gate=Gate(self.config.ssh),
+            ssh=SshVerifier(self.config.ssh),
             providers=cast("Any", {"metal": self.provider}),
         )
         self.engine = self.world.engine()

@@ -22,7 +22,7 @@ from orchestrator.jobs.kinds import Facts, JobKind
 from orchestrator.plays.events import Failure, Recap
 from orchestrator.plays.runner import Play, PlayResult
 from orchestrator.services import Services
-from orchestrator.ssh import Admitted, GateError
+from orchestrator.ssh import SshError, VerifiedHost
 
 RELEASE = "1.0.0"
 KEY = "ssh-ed25519 AAAAC3Nz"
@@ -79,18 +79,18 @@ class FakePlays:
 
 
 @dataclass
-class FakeGate:
+class FakeSsh:
     """Admits all but those whose addresses are named, or pinned to another key."""
 
     silent: set[str] = field(default_factory=set)
     pinned: dict[str, str] = field(default_factory=dict)
 
-    def admit(self, name: str, address: str, *, expected: str = "", say: Any = None) -> Admitted:
+    def wait_ready(self, name: str, address: str, *, expected: str = "", say: Any = None) -> VerifiedHost:
         if address in self.silent:
-            raise GateError(f"{name} ({address}) did not accept the login")
+            raise SshError(f"{name} ({address}) did not accept the login")
         if self.pinned.setdefault(address, KEY) != KEY:
-            raise GateError(f"{name} ({address}) shows another host key")
-        return Admitted(KEY, "SHA256:x", 0.5)
+            raise SshError(f"{name} ({address}) shows another host key")
+        return VerifiedHost(KEY, "SHA256:x", 0.5)
 
     def forget(self, address: str) -> None:
         self.pinned.pop(address, None)
@@ -169,7 +169,7 @@ class Hands:
             session.add(Image(provider="rack", name="none", since=0))
         self.beats = Beats(None)
         self.inventory = PlatformInventory(inventory)
-        self.plays, self.gate, self.bus = FakePlays(), FakeGate(), FakeBus(self.beats)
+        self.plays, self.ssh, self.bus = FakePlays(), FakeSsh(), FakeBus(self.beats)
         self.providers = iaas.make(self.config)
         self.services = Services(
             config=self.config,
@@ -178,7 +178,7 @@ class Hands:
             beats=self.beats,
             inventory=self.inventory,
             plays=cast("Any", self.plays),
-            gate=cast("Any", self.gate),
+            ssh=cast("Any", self.ssh),
             providers=self.providers,
         )
         for n in (1, 2):

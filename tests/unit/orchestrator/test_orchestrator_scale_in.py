@@ -55,7 +55,7 @@ def test_a_machine_leaves_when_it_is_empty(hands: Hands) -> None:
     assert (play.key, play.playbook, list(play.limit)) == ("7-stop", "scale_in.yml", ["dea3"])
     assert machines.rows(hands.services) == []
     assert sorted(hands.inventory.hosts()) == ["dea1", "dea2"]
-    assert hands.gate.pinned == {}
+    assert hands.ssh.pinned == {}
     assert hands.providers["rack"].machines() == []
     assert hands.beats.at("10.0.0.3") is None
 

@@ -31,7 +31,7 @@ def hands(tmp_path: Path) -> Iterator[Hands]:
 
 
 def test_two_machines_become_capacity(hands: Hands) -> None:
-    hands.gate.pinned["10.0.0.3"] = "of a machine that had this address before"
+    hands.ssh.pinned["10.0.0.3"] = "of a machine that had this address before"
     done = ScaleOut().plan(hands.services, {"pool": "dea", "count": 2})
     assert done.locks == {"pool:dea", "machine:dea3", "machine:dea4"}
     ended = hands.job(ScaleOut(), {"pool": "dea", "count": 2})
@@ -63,7 +63,7 @@ def test_every_step_may_be_done_twice(hands: Hands) -> None:
 
 
 def test_a_machine_that_never_answers_is_deleted(hands: Hands) -> None:
-    hands.gate.silent.add("10.0.0.3")
+    hands.ssh.silent.add("10.0.0.3")
     ended = hands.job(ScaleOut(), {"pool": "dea"})
     assert (ended.step, ended.why) == ("reach", "dea3: dea3 (10.0.0.3) did not accept the login")
     assert "dea3: deleted again." in ended.remedy
@@ -80,7 +80,7 @@ def test_a_play_that_fails_on_one_lets_the_other_join(hands: Hands) -> None:
     assert "dea3: ready, in the pool. dea4: deleted again. Pool dea has 3." in ended.remedy
     assert [(row.name, row.state) for row in machines.rows(hands.services)] == [("dea3", READY)]
     assert sorted(hands.inventory.hosts()) == ["dea1", "dea2", "dea3"]
-    assert list(hands.gate.pinned) == ["10.0.0.3"]
+    assert list(hands.ssh.pinned) == ["10.0.0.3"]
 
 
 def test_another_release_is_no_capacity(hands: Hands) -> None:
@@ -91,7 +91,7 @@ def test_another_release_is_no_capacity(hands: Hands) -> None:
 
 
 def test_a_machine_that_cannot_be_deleted_is_named(hands: Hands, monkeypatch: pytest.MonkeyPatch) -> None:
-    hands.gate.silent.add("10.0.0.3")
+    hands.ssh.silent.add("10.0.0.3")
 
     def refuse(_name: str) -> None:
         raise ProviderError("the provider is away")
