@@ -20,7 +20,7 @@ from components.common.gunicorn_log import GunicornLogger
 from components.common.identity import Identity
 from orchestrator import redact, services
 from orchestrator.api.app import create_app
-from orchestrator.api.auth import Voucher
+from orchestrator.api.auth import Authenticator
 from orchestrator.api.context import Orchestrator
 from orchestrator.config import OrchestratorConfig
 from orchestrator.db.database import Database
@@ -102,7 +102,7 @@ class Server(gunicorn.app.base.BaseApplication):
         ended = orchestrator.engine.stop(STOP_SECONDS)
         if self._link is not None:
             self._link.stop()
-        orchestrator.voucher.close()
+        orchestrator.authenticator.close()
         if not ended:
             # A step is waiting. The interpreter would wait for its threads, which the journal does not need.
             logging.shutdown()
@@ -140,7 +140,7 @@ def build(config: OrchestratorConfig, identity: Identity) -> Orchestrator:
         journal=journal,
         engine=engine,
         images=Images(config, parts.db, parts.providers, redactor),
-        voucher=Voucher(config),
+        authenticator=Authenticator(config),
         stopping=threading.Event(),
     )
 

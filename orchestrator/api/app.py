@@ -63,7 +63,7 @@ def _identify() -> None:
     if wait := orchestrator.attempts.wait(comer, by_password=by_password):
         raise door.RefusedAtDoorError(f"too many failed logins: try again in {wait} s", 429, wait)
     try:
-        g.caller = orchestrator.voucher.caller(request.headers, looks=request.method in door.LOOKING)
+        g.caller = orchestrator.authenticator.caller(request.headers, looks=request.method in door.LOOKING)
     except AuthError as error:
         if error.status == 401 and request.headers.get("Authorization"):
             orchestrator.attempts.failed(comer, by_password=by_password)

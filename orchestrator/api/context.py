@@ -12,7 +12,7 @@ from flask import Response, current_app, g, jsonify, request
 
 from components.common.digits import whole_number
 from components.common.identity import Identity
-from orchestrator.api.auth import Voucher
+from orchestrator.api.auth import Authenticator
 from orchestrator.api.door import Attempts
 from orchestrator.config import OrchestratorConfig
 from orchestrator.errors import RefusedError
@@ -39,7 +39,7 @@ class Orchestrator:
     journal: Journal
     engine: Engine
     images: Images
-    voucher: Voucher
+    authenticator: Authenticator
     stopping: threading.Event
     attempts: Attempts = field(default_factory=Attempts)
     begun: float = field(default_factory=time.monotonic)

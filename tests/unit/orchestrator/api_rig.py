@@ -17,7 +17,7 @@ from components.common.config import parse
 from components.common.identity import Identity
 from components.common.messages import Capacity, DeaBeat
 from orchestrator.api.app import create_app
-from orchestrator.api.auth import Voucher
+from orchestrator.api.auth import Authenticator
 from orchestrator.api.context import Orchestrator
 from orchestrator.bus_view import Beats
 from orchestrator.config import OrchestratorConfig
@@ -149,7 +149,7 @@ class Rig:
             journal=self.world.journal,
             engine=self.engine,
             images=self.images,
-            voucher=Voucher(self.config),
+            authenticator=Authenticator(self.config),
             stopping=threading.Event(),
         )
         self.http = create_app(self.orchestrator).test_client()
@@ -176,7 +176,7 @@ class Rig:
     def close(self) -> None:
         self.provider.go_on.set()
         self.world.close()
-        self.orchestrator.voucher.close()
+        self.orchestrator.authenticator.close()
         self.services.bus._loop.close()
 
 

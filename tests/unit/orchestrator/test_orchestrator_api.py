@@ -102,7 +102,7 @@ def test_who_was_vouched_for_may_look_on_while_no_controller_answers(rig, contro
     controller.tokens[ADMIN] = (500, "oops")
     assert rig.call("GET", "/v2/jobs", Authorization=ADMIN)[0] == 200
     assert rig.call("POST", "/v2/rollback", {}, Authorization=ADMIN)[0] == 503
-    rig.orchestrator.voucher._clock = lambda: time.monotonic() + 31
+    rig.orchestrator.authenticator._clock = lambda: time.monotonic() + 31
     assert rig.call("GET", "/v2/jobs", Authorization=ADMIN)[0] == 503
 
 
