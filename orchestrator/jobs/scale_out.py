@@ -16,7 +16,7 @@ from orchestrator.bus_view import Dea
 from orchestrator.db.models import CONFIGURING, CREATING, PLANNED, REACHING, READY, Image, Machine
 from orchestrator.errors import RefusedError, StepError
 from orchestrator.iaas.provider import READY as IMAGE_READY
-from orchestrator.iaas.provider import ProviderError, Wish
+from orchestrator.iaas.provider import MachineSpec, ProviderError
 from orchestrator.jobs import machines
 from orchestrator.jobs.kinds import Facts, JobContext, JobPlan, Step
 from orchestrator.plays.runner import Play
@@ -86,7 +86,7 @@ def _taken(services: Services, provider: str) -> set[str]:
     """Return the names in use: of the inventory, of rows, and of machines that only the provider still knows."""
     names = {*services.inventory.hosts(), *(row.name for row in machines.rows(services))}
     try:
-        return names | {given.name for given in services.providers[provider].machines()}
+        return names | {machine.name for machine in services.providers[provider].machines()}
     except ProviderError as error:
         raise RefusedError(str(error), 409) from error
 
@@ -138,14 +138,14 @@ def _create(job: JobContext) -> None:
 
     def create(name: str) -> None:
         machines.change(services, name, state=CREATING)
-        given = provider.create(Wish(name, config.image, tuple(config.groups), config.options))
+        machine = provider.create(MachineSpec(name, config.image, tuple(config.groups), config.options))
         if name not in job.facts["addresses"]:
             # Any earlier key of this address was another machine's.
-            services.ssh.forget(given.address)
-            services.beats.forget(given.address)
-            job.facts["addresses"][name] = given.address
-        machines.change(services, name, address=given.address, native=given.native)
-        job.say(f"{name}: made at {given.address}")
+            services.ssh.forget(machine.address)
+            services.beats.forget(machine.address)
+            job.facts["addresses"][name] = machine.address
+        machines.change(services, name, address=machine.address, native=machine.native)
+        job.say(f"{name}: made at {machine.address}")
 
     _together(job, create)
 
@@ -160,11 +160,11 @@ def _reach(job: JobContext) -> None:
 
     def reach(name: str) -> None:
         machines.change(services, name, state=REACHING)
-        given = provider.find(name)
-        if given is None:
+        machine = provider.find(name)
+        if machine is None:
             raise StepError("its provider no longer has this machine")
         try:
-            verified = services.ssh.wait_ready(name, given.address, expected=given.host_key, say=job.say)
+            verified = services.ssh.wait_ready(name, machine.address, expected=machine.host_key, say=job.say)
         except IngotError as error:
             last = "\n".join(provider.last_words(name).splitlines()[-_LAST_LINES:])
             raise StepError(f"{error}\n{last}".rstrip()) from error
@@ -282,5 +282,5 @@ def _delete(job: JobContext, name: str) -> None:
     job.say(f"{name}: deleted")
 
 
-def _nothing(_given: object) -> None:
+def _nothing(_machine: object) -> None:
     """Ignore a result."""

@@ -17,7 +17,7 @@ import pytest
 
 from orchestrator.config import SshConfig
 from orchestrator.iaas.lab import LabOptions, LabProvider
-from orchestrator.iaas.provider import READY, RUNNING, STOPPED, ProviderError, Wish
+from orchestrator.iaas.provider import READY, RUNNING, STOPPED, MachineSpec, ProviderError
 from orchestrator.lab.client import LabClient
 from orchestrator.lab.journal import Bind
 from orchestrator.lab.paths import CACHE, Paths
@@ -87,10 +87,10 @@ def test_a_machine_lives_and_goes(
 ) -> None:
     # Relative to the lab's folder, which is below its owner's.
     more = {"source": "../../../more", "target": "/srv/more"}
-    wish = Wish("dea3", IMAGE, ("dea", "lab"), {"binds": [more]})
-    made = provider.create(wish)
+    spec = MachineSpec("dea3", IMAGE, ("dea", "lab"), {"binds": [more]})
+    made = provider.create(spec)
     assert (made.state, made.native, made.host_key.split()[0]) == (STOPPED, f"{lab}/dea3", "ssh-ed25519")
-    assert provider.create(wish) == made
+    assert provider.create(spec) == made
     (view,) = client.lab(lab).machines
     assert (view.maker, view.groups, view.binds[0].read_only) == ("orchestrator", ["dea", "lab"], True)
     assert view.binds[1].source == str(home / "build" / "labs" / lab / "../../../more")
@@ -120,7 +120,7 @@ def test_a_machine_of_somebody_else_is_left_alone(provider: LabProvider, client:
     client.create_machine(lab, "dea4", IMAGE)
     assert provider.machines() == []
     for call in (
-        lambda: provider.create(Wish("dea4", IMAGE)),
+        lambda: provider.create(MachineSpec("dea4", IMAGE)),
         lambda: provider.start("dea4"),
         lambda: provider.delete("dea4"),
     ):
@@ -142,11 +142,11 @@ def test_images_are_the_labs(provider: LabProvider) -> None:
 def test_what_is_away_is_named(provider: LabProvider, client: LabClient, home: Path) -> None:
     gone = LabProvider("gone", LabOptions("lab", str(client.paths.socket), "no-such-lab"))
     with pytest.raises(ProviderError, match="there is no lab no-such-lab"):
-        gone.create(Wish("dea3", IMAGE))
+        gone.create(MachineSpec("dea3", IMAGE))
     away = LabProvider("away", LabOptions("lab", str(home / "nothing" / "lab.sock"), "any"))
     with pytest.raises(ProviderError, match="start the lab's daemon on its host"):
         away.machines()
     with pytest.raises(ProviderError, match="no machine dea9"):
         provider.start("dea9")
     with pytest.raises(ProviderError, match="options of the pool: size"):
-        provider.create(Wish("dea9", IMAGE, options={"size": 3}))
+        provider.create(MachineSpec("dea9", IMAGE, options={"size": 3}))
