@@ -151,7 +151,7 @@ class LabProvider:
         """Return a machine's address."""
         return self._ours(name).address
 
-    def last_words(self, name: str) -> str:
+    def console_tail(self, name: str) -> str:
         """Return the tail of a machine's console, for a machine whose SSH does not answer."""
         try:
             self._client.wait(self._lab, name, 0)

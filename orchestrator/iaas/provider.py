@@ -116,5 +116,5 @@ class Provider(Protocol):
     def address(self, name: str) -> str:
         """Return a machine's IPv4 address; a machine that does not exist or has none is an error."""
 
-    def last_words(self, name: str) -> str:
+    def console_tail(self, name: str) -> str:
         """Return the end of a machine's console, for the operator to see why it does not answer; empty without one."""

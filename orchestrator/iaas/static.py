@@ -115,7 +115,7 @@ class StaticProvider:
         """Return a host's address."""
         return self._of(name).address
 
-    def last_words(self, name: str) -> str:
+    def console_tail(self, name: str) -> str:
         """Return nothing: there is no console."""
         return ""
 

@@ -166,7 +166,7 @@ def _reach(job: JobContext) -> None:
         try:
             verified = services.ssh.wait_ready(name, machine.address, expected=machine.host_key, say=job.say)
         except IngotError as error:
-            last = "\n".join(provider.last_words(name).splitlines()[-_LAST_LINES:])
+            last = "\n".join(provider.console_tail(name).splitlines()[-_LAST_LINES:])
             raise StepError(f"{error}\n{last}".rstrip()) from error
         machines.change(services, name, host_key=verified.host_key)
         job.say(f"{name}: answers after {verified.seconds:.1f} s, host key {verified.fingerprint} pinned")

@@ -96,13 +96,13 @@ def test_a_machine_lives_and_goes(
     assert view.binds[1].source == str(home / "build" / "labs" / lab / "../../../more")
     with pytest.raises(SshError, match="did not accept the login"):
         ssh.wait_ready("dea3", made.address, expected=made.host_key, deadline=0.2)
-    assert "it does not run" in provider.last_words("dea3")
+    assert "it does not run" in provider.console_tail("dea3")
 
     assert provider.start("dea3").state == provider.start("dea3").state == RUNNING
     said: list[str] = []
     verified = ssh.wait_ready("dea3", made.address, expected=made.host_key, deadline=120, say=said.append)
     assert verified.host_key == made.host_key == ssh.known(made.address)
-    assert provider.last_words("dea3") == ""
+    assert provider.console_tail("dea3") == ""
     assert provider.address("dea3") == made.address
 
     other = made.host_key[:-6] + ("AAAAAA" if not made.host_key.endswith("AAAAAA") else "BBBBBB")

@@ -55,7 +55,7 @@ def test_hosts_are_given_out_once_and_taken_back(tmp_path: Path) -> None:
     with pytest.raises(ProviderError, match="dea3 has no host"):
         one.address("dea3")
     assert one.create(MachineSpec("dea5", "none")).address == "10.0.0.3"
-    assert one.last_words("dea5") == ""
+    assert one.console_tail("dea5") == ""
 
 
 def test_hosts_have_no_images(tmp_path: Path) -> None:
