@@ -87,7 +87,7 @@ def change(services: Services, name: str, **values: Any) -> None:
             setattr(there, key, value)
 
 
-def each(names: Iterable[str], work: Callable[[str], None]) -> dict[str, str]:
+def each(names: Iterable[str], work: Callable[[str], object]) -> dict[str, str]:
     """Call a function for several machines at once.
 
     Returns:

@@ -152,7 +152,7 @@ def _create(job: JobContext) -> None:
 
 def _start(job: JobContext) -> None:
     provider = _provider(job)
-    _together(job, lambda name: _nothing(provider.start(name)))
+    _together(job, provider.start)
 
 
 def _reach(job: JobContext) -> None:
@@ -245,7 +245,7 @@ def _left(job: JobContext) -> list[str]:
     return [name for name in job.facts["machines"] if name not in job.facts["failed"]]
 
 
-def _together(job: JobContext, work: Callable[[str], None]) -> None:
+def _together(job: JobContext, work: Callable[[str], object]) -> None:
     _drop(job, machines.each(_left(job), work))
 
 
@@ -280,7 +280,3 @@ def _delete(job: JobContext, name: str) -> None:
         )
     machines.remove(services, name)
     job.say(f"{name}: deleted")
-
-
-def _nothing(_machine: object) -> None:
-    """Ignore a result."""
