@@ -192,3 +192,8 @@ def provider(services: Services, name: str) -> Provider:
     if (found := services.providers.get(name)) is None:
         raise StepError(f"the orchestrator's configuration no longer has the provider {name}: put it back")
     return found
+
+
+def provider_of(job: JobContext) -> Provider:
+    """Return the driver of the pool that a job works on (`facts["pool"]`)."""
+    return provider(job.services, job.services.config.pools[job.facts["pool"]].provider)

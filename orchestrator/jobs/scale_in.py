@@ -141,7 +141,7 @@ def _stop(job: JobContext) -> None:
         machines.change(services, name, state=LEAVING)
     if facts["played"]:
         services.plays.run(Play(f"{job.job_id}-stop", "scale_in.yml", limit=facts["played"]), job.say).check()
-    provider = _provider(job)
+    provider = machines.provider_of(job)
 
     def stop(name: str) -> None:
         if provider.find(name) is not None:
@@ -228,7 +228,3 @@ def _take_back(job: JobContext, name: str, address: str) -> str:
 def _check(failed: Mapping[str, str]) -> None:
     if failed:
         raise StepError("; ".join(f"{name}: {why}" for name, why in failed.items()))
-
-
-def _provider(job: JobContext) -> Any:
-    return machines.provider(job.services, job.services.config.pools[job.facts["pool"]].provider)

@@ -151,12 +151,12 @@ def _create(job: JobContext) -> None:
 
 
 def _start(job: JobContext) -> None:
-    provider = _provider(job)
+    provider = machines.provider_of(job)
     _together(job, provider.start)
 
 
 def _reach(job: JobContext) -> None:
-    services, provider = job.services, _provider(job)
+    services, provider = job.services, machines.provider_of(job)
 
     def reach(name: str) -> None:
         machines.change(services, name, state=REACHING)
@@ -261,10 +261,6 @@ def _drop(job: JobContext, failed: Mapping[str, str]) -> None:
 
 def _reasons(job: JobContext) -> str:
     return "; ".join(f"{name}: {why}" for name, why in job.facts["failed"].items())
-
-
-def _provider(job: JobContext) -> Any:
-    return machines.provider(job.services, job.services.config.pools[job.facts["pool"]].provider)
 
 
 def _delete(job: JobContext, name: str) -> None:
