@@ -70,7 +70,7 @@ class Endpoint:
     uris: frozenset[str]
 
 
-class Beats:
+class BusView:
     """The present beats and endpoints. Make it before `bus.start()`: it subscribes at once.
 
     Args:
@@ -108,11 +108,11 @@ class Beats:
                 if address in (None, host) and now - at <= _ENDPOINT_SECONDS
             ]
 
-    def wait_for(self, condition: Callable[[Beats], bool], timeout: float) -> bool:
+    def wait_for(self, condition: Callable[[BusView], bool], timeout: float) -> bool:
         """Wait until a condition holds.
 
         Args:
-            condition: called at every message, and now and then without one, because beats grow old. It may use beats alone:
+            condition: called at every message, and now and then without one, because beats grow old. It may use the view alone:
                 no message is handled while it runs.
             timeout: in seconds.
 

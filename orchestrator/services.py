@@ -8,7 +8,7 @@ from pathlib import Path
 
 from components.common.bus_thread import BusThread
 from orchestrator import iaas
-from orchestrator.bus_view import Beats
+from orchestrator.bus_view import BusView
 from orchestrator.config import OrchestratorConfig
 from orchestrator.db.database import Database
 from orchestrator.iaas.provider import Provider
@@ -25,7 +25,7 @@ class Services:
         config: all of it.
         db: machines, pools and jobs.
         bus: the bus; `bus.request("ingot.dea.<id>.evacuate", …)`.
-        beats: the DEAs' beats and the routers' endpoints.
+        bus_view: the DEAs' beats and the routers' endpoints.
         inventory: reads the inventory's folder; writes `20-dea.yml` and `16-release.yml`.
         plays: runs playbooks, each in a unit of its own.
         ssh: checks that a machine answers SSH, and pins its host key.
@@ -35,7 +35,7 @@ class Services:
     config: OrchestratorConfig
     db: Database
     bus: BusThread
-    beats: Beats
+    bus_view: BusView
     inventory: PlatformInventory
     plays: Plays
     ssh: SshVerifier
@@ -56,7 +56,7 @@ def build(config: OrchestratorConfig) -> Services:
         # Request handlers, jobs, and the few threads beside them.
         db=Database(config.database_url, config.threads + config.parallel_jobs + 4),
         bus=bus,
-        beats=Beats(bus),
+        bus_view=BusView(bus),
         inventory=inventory,
         plays=Plays(config, inventory),
         ssh=SshVerifier(config.ssh),

@@ -44,7 +44,7 @@ def varz() -> Response:
             **orchestrator.identity.varz(),
             "jobs": orchestrator.journal.counts(),
             "machines": made,
-            "deas": sum(dea.fresh for dea in orchestrator.services.beats.deas()),
+            "deas": sum(dea.fresh for dea in orchestrator.services.bus_view.deas()),
         }
     )
 

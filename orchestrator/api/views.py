@@ -31,7 +31,7 @@ def machines(services: Services, *, listening: bool) -> list[dict[str, Any]]:
         if host.name not in shown:
             shown[host.name] = fixed(host, services.config.pools, services.ssh.known(host.address))
     for view in shown.values():
-        judge(view, services.beats.at(view["address"]) if view["address"] else None, listening=listening)
+        judge(view, services.bus_view.at(view["address"]) if view["address"] else None, listening=listening)
     return [shown[name] for name in sorted(shown)]
 
 

@@ -46,12 +46,12 @@ def pool(services: Services, name: str) -> Pool:
             row.name,
             fixed=False,
             state=row.state,
-            dea=services.beats.at(row.address) if row.address else None,
+            dea=services.bus_view.at(row.address) if row.address else None,
         )
         for row in made.values()
     ]
     members += [
-        Member(host.name, fixed=True, dea=services.beats.at(host.address))
+        Member(host.name, fixed=True, dea=services.bus_view.at(host.address))
         for host in services.inventory.members(config.groups[0])
         if host.name not in made
     ]
@@ -116,7 +116,7 @@ def evacuate(services: Services, address: str, *, evacuating: bool = True) -> De
     Raises:
         StepError: it is heard and does not answer.
     """
-    if (dea := services.beats.at(address)) is None or not dea.fresh:
+    if (dea := services.bus_view.at(address)) is None or not dea.fresh:
         return None
     for tries_left in reversed(range(_ASK_TRIES)):
         try:
@@ -144,7 +144,9 @@ def wait(job: JobContext, condition: Callable[[], bool], seconds: float, tell: C
     """
     ends = time.monotonic() + seconds
     said = ""
-    while not job.services.beats.wait_for(lambda _: condition(), min(LOOK_SECONDS, ends - time.monotonic())):
+    while not job.services.bus_view.wait_for(
+        lambda _: condition(), min(LOOK_SECONDS, ends - time.monotonic())
+    ):
         if time.monotonic() >= ends:
             return False
         if (line := tell()) != said:
@@ -177,7 +179,7 @@ def remove(services: Services, name: str) -> None:
             change(services, name, state=FAILED, message=str(error))
             raise
         if there.address:
-            services.beats.forget(there.address)
+            services.bus_view.forget(there.address)
         with services.db.session() as session:
             if (last := session.get(Machine, name)) is not None:
                 session.delete(last)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from components.common.errors import IngotError
-from orchestrator.bus_view import Beats
+from orchestrator.bus_view import BusView
 from orchestrator.db.models import DRAINING, FAILED, LEAVING, READY
 from orchestrator.errors import StepError
 from orchestrator.jobs import machines
@@ -88,7 +88,7 @@ def _choose(job: JobContext) -> None:
     for row in machines.rows(services, names):
         if row.state in (READY, DRAINING):
             machines.change(services, row.name, state=DRAINING, job=job.job_id)
-        dea = services.beats.at(row.address) if row.address else None
+        dea = services.bus_view.at(row.address) if row.address else None
         if dea is not None and dea.fresh:
             job.say(f"{row.name}: {dea.instances} instances, {dea.reserved} of {dea.memory} MB")
         else:
@@ -98,7 +98,7 @@ def _choose(job: JobContext) -> None:
 def _evacuate(job: JobContext) -> None:
     services, facts = job.services, job.facts
     if "routes" not in facts:
-        facts["routes"] = routed(services.beats, ())
+        facts["routes"] = routed(services.bus_view, ())
         job.save()
 
     def evacuate(name: str) -> None:
@@ -116,7 +116,7 @@ def _moved(job: JobContext) -> None:
     addresses = {name: facts["addresses"][name] for name in facts["machines"] if facts["addresses"][name]}
 
     def waits() -> list[str]:
-        return waiting(services.beats, addresses, facts["routes"])
+        return waiting(services.bus_view, addresses, facts["routes"])
 
     seconds = services.config.deadlines.empty
     if not machines.wait(job, lambda: not waits(), seconds, lambda: "; ".join(waits())):
@@ -133,7 +133,7 @@ def _stop(job: JobContext) -> None:
             name
             for name in facts["machines"]
             if name in listed
-            and (dea := services.beats.at(facts["addresses"][name])) is not None
+            and (dea := services.bus_view.at(facts["addresses"][name])) is not None
             and dea.fresh
         ]
         job.save()
@@ -165,20 +165,20 @@ def _delete(job: JobContext) -> None:
     _check(machines.each(job.facts["machines"], delete))
 
 
-def routed(beats: Beats, without_addresses: Sequence[str]) -> dict[str, int]:
+def routed(bus_view: BusView, without_addresses: Sequence[str]) -> dict[str, int]:
     """Return the number of endpoints of each application (by id as text) that are on other machines."""
     counts: dict[str, int] = {}
-    for endpoint in beats.endpoints():
+    for endpoint in bus_view.endpoints():
         if endpoint.app is not None and endpoint.address not in without_addresses:
             counts[str(endpoint.app)] = counts.get(str(endpoint.app), 0) + 1
     return counts
 
 
-def waiting(beats: Beats, leaving: Mapping[str, str], routes: Mapping[str, int]) -> list[str]:
+def waiting(bus_view: BusView, leaving: Mapping[str, str], routes: Mapping[str, int]) -> list[str]:
     """Return in words what leaving machines still wait for.
 
     Args:
-        beats: the present ones.
+        bus_view: the present beats and endpoints.
         leaving: address by machine.
         routes: endpoints of each application before the first machine began to leave.
 
@@ -188,19 +188,19 @@ def waiting(beats: Beats, leaving: Mapping[str, str], routes: Mapping[str, int])
     """
     found = []
     for name, address in leaving.items():
-        dea = beats.at(address)
+        dea = bus_view.at(address)
         if dea is not None and dea.fresh and dea.instances:
             found.append(f"{name}: {dea.instances} instances left")
         # The routes of a silent machine end only when the routers prune them.
-        if dea is not None and dea.fresh and (endpoints := beats.endpoints(address)):
+        if dea is not None and dea.fresh and (endpoints := bus_view.endpoints(address)):
             found.append(f"{name}: {len(endpoints)} routes left")
     gone = set(leaving.values())
     running: dict[str, int] = {}
-    for dea in beats.deas():
+    for dea in bus_view.deas():
         if dea.fresh and dea.address not in gone:
             for app, count in dea.droplets.items():
                 running[app] = running.get(app, 0) + count
-    elsewhere = routed(beats, tuple(gone))
+    elsewhere = routed(bus_view, tuple(gone))
     for app, before in routes.items():
         wanted = min(before, running.get(app, 0))
         if elsewhere.get(app, 0) < wanted:

@@ -142,7 +142,7 @@ def _create(job: JobContext) -> None:
         if name not in job.facts["addresses"]:
             # Any earlier key of this address was another machine's.
             services.ssh.forget(machine.address)
-            services.beats.forget(machine.address)
+            services.bus_view.forget(machine.address)
             job.facts["addresses"][name] = machine.address
         machines.change(services, name, address=machine.address, native=machine.native)
         job.say(f"{name}: made at {machine.address}")
@@ -207,7 +207,9 @@ def _capacity(job: JobContext) -> None:
     release = job.facts["release"]
 
     def missing() -> dict[str, str]:
-        found = {name: _not_yet(services.beats.at(address), release) for name, address in addresses.items()}
+        found = {
+            name: _not_yet(services.bus_view.at(address), release) for name, address in addresses.items()
+        }
         return {name: why for name, why in found.items() if why}
 
     def tell() -> str:
@@ -216,7 +218,7 @@ def _capacity(job: JobContext) -> None:
     seconds = services.config.deadlines.beat
     machines.wait(job, lambda: not missing(), seconds, tell)
     for name in names:
-        dea = services.beats.at(addresses[name])
+        dea = services.bus_view.at(addresses[name])
         if dea is not None and not _not_yet(dea, release):
             job.say(f"{name}: beats as DEA {dea.id}, release {dea.release}, {dea.memory} MB for instances")
     _drop(job, {name: f"{why} after {seconds:.0f} s" for name, why in missing().items()})
@@ -267,11 +269,11 @@ def _delete(job: JobContext, name: str) -> None:
     """Delete a machine; instances that its DEA has already taken are moved first."""
     services = job.services
     address = job.facts["addresses"].get(name, "")
-    dea = services.beats.at(address) if address else None
+    dea = services.bus_view.at(address) if address else None
     if dea is not None and dea.fresh and dea.instances:
         machines.evacuate(services, address)
-        services.beats.wait_for(
-            lambda beats: (at := beats.at(address)) is None or not at.fresh or not at.instances,
+        services.bus_view.wait_for(
+            lambda bus_view: (at := bus_view.at(address)) is None or not at.fresh or not at.instances,
             services.config.deadlines.beat,
         )
     machines.remove(services, name)

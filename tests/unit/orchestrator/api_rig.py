@@ -19,7 +19,7 @@ from components.common.messages import Capacity, DeaBeat
 from orchestrator.api.app import create_app
 from orchestrator.api.auth import Authenticator
 from orchestrator.api.context import Orchestrator
-from orchestrator.bus_view import Beats
+from orchestrator.bus_view import BusView
 from orchestrator.config import OrchestratorConfig
 from orchestrator.iaas.provider import ABSENT, READY, Image, ProviderError
 from orchestrator.images import Images
@@ -128,13 +128,13 @@ class Rig:
         }  # fmt: skip
         self.config = parse(raw, OrchestratorConfig)
         self.world = World(folder, *kinds, resumable=("roll",))
-        self.beats = Beats(None)
+        self.bus_view = BusView(None)
         self.provider = Memory()
         self.services = Services(
             config=self.config,
             db=self.world.db,
             bus=BusThread(self.config.bus, "test"),
-            beats=self.beats,
+            bus_view=self.bus_view,
             inventory=PlatformInventory(self.inventory),
             plays=cast("Any", None),
             ssh=SshVerifier(self.config.ssh),
@@ -171,7 +171,7 @@ class Rig:
             droplets={"7": 2},
             evacuating=evacuating,
         )
-        self.beats.on_beat(beat)
+        self.bus_view.on_beat(beat)
 
     def close(self) -> None:
         self.provider.go_on.set()

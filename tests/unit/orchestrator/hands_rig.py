@@ -13,7 +13,7 @@ from components.common.config import parse
 from components.common.errors import IngotError
 from components.common.messages import Capacity, DeaBeat, RouterRegister
 from orchestrator import iaas
-from orchestrator.bus_view import Beats
+from orchestrator.bus_view import BusView
 from orchestrator.config import OrchestratorConfig
 from orchestrator.db.database import Database
 from orchestrator.db.models import Image
@@ -100,7 +100,7 @@ class FakeSsh:
 class FakeBus:
     """Answers for the DEAs: one that is told to evacuate says so from then on."""
 
-    beats: Beats
+    bus_view: BusView
     asked: list[tuple[str, bool]] = field(default_factory=list)
     on_evacuate: Callable[[DeaBeat], None] = lambda _: None
     tasks: tuple[str, ...] = ()
@@ -108,7 +108,7 @@ class FakeBus:
     def request(self, subject: str, message: dict[str, Any], kind: type, timeout: float) -> DeaBeat:
         address = subject.split(".", 2)[2].removeprefix("id-").removesuffix(".evacuate")
         self.asked.append((address, message["evacuating"]))
-        dea = self.beats.at(address)
+        dea = self.bus_view.at(address)
         assert dea is not None
         answer = beat(
             address,
@@ -117,7 +117,7 @@ class FakeBus:
             evacuating=message["evacuating"],
             tasks=self.tasks,
         )
-        self.beats.on_beat(answer)
+        self.bus_view.on_beat(answer)
         self.on_evacuate(answer)
         return answer
 
@@ -167,22 +167,22 @@ class Hands:
         self.db.migrate()
         with self.db.session() as session:
             session.add(Image(provider="rack", name="none", since=0))
-        self.beats = Beats(None)
+        self.bus_view = BusView(None)
         self.inventory = PlatformInventory(inventory)
-        self.plays, self.ssh, self.bus = FakePlays(), FakeSsh(), FakeBus(self.beats)
+        self.plays, self.ssh, self.bus = FakePlays(), FakeSsh(), FakeBus(self.bus_view)
         self.providers = iaas.make(self.config)
         self.services = Services(
             config=self.config,
             db=self.db,
             bus=cast("Any", self.bus),
-            beats=self.beats,
+            bus_view=self.bus_view,
             inventory=self.inventory,
             plays=cast("Any", self.plays),
             ssh=cast("Any", self.ssh),
             providers=self.providers,
         )
         for n in (1, 2):
-            self.beats.on_beat(beat(f"10.0.0.{n}"))
+            self.bus_view.on_beat(beat(f"10.0.0.{n}"))
 
     def context(self, facts: Facts) -> FakeJob:
         return FakeJob(7, facts, self.services)

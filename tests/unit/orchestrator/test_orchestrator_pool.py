@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from orchestrator.bus_view import Beats, Dea
+from orchestrator.bus_view import BusView, Dea
 from orchestrator.db.models import FAILED, READY
 from orchestrator.errors import RefusedError
 from orchestrator.rules.pool import Member, Pool, crowded, grow, shrink, without
@@ -16,10 +16,10 @@ from tests.unit.orchestrator.hands_rig import beat
 def dea(
     instances: int = 0, reserved: int | None = None, memory: int = 2048, *, evacuating: bool = False
 ) -> Dea:
-    beats = Beats(None)
+    bus_view = BusView(None)
     droplets = {"1": instances} if instances else {}
-    beats.on_beat(beat("10.0.0.9", droplets, reserved=reserved, memory=memory, evacuating=evacuating))
-    found = beats.at("10.0.0.9")
+    bus_view.on_beat(beat("10.0.0.9", droplets, reserved=reserved, memory=memory, evacuating=evacuating))
+    found = bus_view.at("10.0.0.9")
     assert found is not None
     return found
 

@@ -21,13 +21,13 @@ from tests.unit.orchestrator.hands_rig import Hands, beat, route
 def hands(tmp_path: Path) -> Iterator[Hands]:
     """A pool of two fixed machines and dea3; application 7 runs on dea3 and dea1."""
     hands = Hands(tmp_path)
-    hands.plays.on_run = lambda _: hands.beats.on_beat(beat("10.0.0.3"))
+    hands.plays.on_run = lambda _: hands.bus_view.on_beat(beat("10.0.0.3"))
     assert hands.job(ScaleOut(), {"pool": "dea"}).why == ""
     hands.plays.ran.clear()
     hands.plays.on_run = lambda _: None
     for n in (1, 3):
-        hands.beats.on_beat(beat(f"10.0.0.{n}", {"7": 1}))
-        hands.beats.on_register(route(f"10.0.0.{n}", 61001, 7))
+        hands.bus_view.on_beat(beat(f"10.0.0.{n}", {"7": 1}))
+        hands.bus_view.on_register(route(f"10.0.0.{n}", 61001, 7))
     yield hands
     hands.db.close()
 
@@ -37,10 +37,10 @@ def moves(hands: Hands) -> None:
 
     def move(answer: DeaBeat) -> None:
         if answer.evacuating:
-            hands.beats.on_beat(beat("10.0.0.2", {"7": 1}))
-            hands.beats.on_register(route("10.0.0.2", 61009, 7))
-            hands.beats.on_unregister(route(answer.address, 61001, 7))
-            hands.beats.on_beat(beat(answer.address, evacuating=True))
+            hands.bus_view.on_beat(beat("10.0.0.2", {"7": 1}))
+            hands.bus_view.on_register(route("10.0.0.2", 61009, 7))
+            hands.bus_view.on_unregister(route(answer.address, 61001, 7))
+            hands.bus_view.on_beat(beat(answer.address, evacuating=True))
 
     hands.bus.on_evacuate = move
 
@@ -57,7 +57,7 @@ def test_a_machine_leaves_when_it_is_empty(hands: Hands) -> None:
     assert sorted(hands.inventory.hosts()) == ["dea1", "dea2"]
     assert hands.ssh.pinned == {}
     assert hands.providers["rack"].machines() == []
-    assert hands.beats.at("10.0.0.3") is None
+    assert hands.bus_view.at("10.0.0.3") is None
 
 
 def test_every_step_may_be_done_twice(hands: Hands) -> None:
@@ -81,7 +81,7 @@ def test_one_that_does_not_become_empty_serves_again(hands: Hands) -> None:
 
 
 def test_a_machine_with_a_task_is_refused_at_once_with_its_name(hands: Hands) -> None:
-    hands.beats.on_beat(beat("10.0.0.3", {"7": 1}, tasks=["nightly-1"]))
+    hands.bus_view.on_beat(beat("10.0.0.3", {"7": 1}, tasks=["nightly-1"]))
     for request in ({"pool": "dea", "machine": "dea3"}, {"pool": "dea", "count": 1}):
         with pytest.raises(RefusedError, match="dea3: task nightly-1 runs there") as raised:
             ScaleIn().plan(hands.services, request)
@@ -142,21 +142,21 @@ def test_what_must_not_leave_is_refused(hands: Hands) -> None:
             ScaleIn().plan(hands.services, request)
         assert raised.value.status == status
     for n in (1, 2):
-        hands.beats.on_beat(beat(f"10.0.0.{n}", {"8": 1}, reserved=2040))
+        hands.bus_view.on_beat(beat(f"10.0.0.{n}", {"8": 1}, reserved=2040))
     with pytest.raises(RefusedError, match="have no room"):
         ScaleIn().plan(hands.services, {"pool": "dea", "count": 1})
 
 
 def test_it_waits_until_each_application_is_routed_elsewhere(hands: Hands) -> None:
     leaving = {"dea3": "10.0.0.3"}
-    hands.beats.on_unregister(route("10.0.0.3", 61001, 7))
-    hands.beats.on_beat(beat("10.0.0.3", evacuating=True))
-    hands.beats.on_beat(beat("10.0.0.2", {"7": 1}))
-    said = waiting(hands.beats, leaving, {"7": 2})
+    hands.bus_view.on_unregister(route("10.0.0.3", 61001, 7))
+    hands.bus_view.on_beat(beat("10.0.0.3", evacuating=True))
+    hands.bus_view.on_beat(beat("10.0.0.2", {"7": 1}))
+    said = waiting(hands.bus_view, leaving, {"7": 2})
     assert said == ["application 7: 1 of 2 instances routed elsewhere"]
-    hands.beats.on_register(route("10.0.0.2", 61009, 7))
-    assert waiting(hands.beats, leaving, {"7": 2}) == []
+    hands.bus_view.on_register(route("10.0.0.2", 61009, 7))
+    assert waiting(hands.bus_view, leaving, {"7": 2}) == []
     # Scaled down meanwhile: what does not run need not be routed.
-    hands.beats.on_unregister(route("10.0.0.2", 61009, 7))
-    hands.beats.on_beat(beat("10.0.0.2"))
-    assert waiting(hands.beats, leaving, {"7": 2}) == []
+    hands.bus_view.on_unregister(route("10.0.0.2", 61009, 7))
+    hands.bus_view.on_beat(beat("10.0.0.2"))
+    assert waiting(hands.bus_view, leaving, {"7": 2}) == []

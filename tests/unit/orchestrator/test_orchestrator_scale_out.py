@@ -23,7 +23,7 @@ def hands(tmp_path: Path) -> Iterator[Hands]:
     def configured(play: Play) -> None:
         for name in play.limit:
             if name not in hands.plays.bad:
-                hands.beats.on_beat(beat(hands.inventory.hosts()[name].address))
+                hands.bus_view.on_beat(beat(hands.inventory.hosts()[name].address))
 
     hands.plays.on_run = configured
     yield hands
@@ -84,7 +84,7 @@ def test_a_play_that_fails_on_one_lets_the_other_join(hands: Hands) -> None:
 
 
 def test_another_release_is_no_capacity(hands: Hands) -> None:
-    hands.plays.on_run = lambda _: hands.beats.on_beat(beat("10.0.0.3", release="0.9.0"))
+    hands.plays.on_run = lambda _: hands.bus_view.on_beat(beat("10.0.0.3", release="0.9.0"))
     ended = hands.job(ScaleOut(), {"pool": "dea"})
     assert (ended.step, ended.why) == ("capacity", "dea3: runs release 0.9.0, not 1.0.0 after 0 s")
     assert machines.rows(hands.services) == []
