@@ -10,9 +10,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from orchestrator.control.progress import Progress, parts
+from orchestrator.control.progress import ProgressWriter, parts
 
-_PROGRESS = Progress()
+_PROGRESS = ProgressWriter()
 
 
 @dataclass

@@ -13,7 +13,7 @@ EVERY_SECONDS = 15.0
 _CLEAR = "\r\x1b[K"
 
 
-class Progress:
+class ProgressWriter:
     """A writer of permanent lines, and of steps that change while they last."""
 
     def __init__(

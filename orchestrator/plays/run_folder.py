@@ -20,7 +20,7 @@ import msgspec
 from components.common.files import write_atomically
 from orchestrator.plays.events import Event
 
-Say = Callable[[str], None]
+Progress = Callable[[str], None]
 SUCCESSFUL, FAILED, TIMEOUT, LOST = "successful", "failed", "timeout", "lost"
 PLAY, EVENTS, RESULT, TOLD = "play.json", "events.jsonl", "result.json", "told"
 VARIABLES = Path("env", "extravars")
@@ -49,7 +49,7 @@ class Ending(msgspec.Struct):
 class EventTail:
     """Reports the new events of a run; its position is kept, so that no event is reported twice."""
 
-    def __init__(self, run: Path, say: Say) -> None:
+    def __init__(self, run: Path, say: Progress) -> None:
         self._events = run / EVENTS
         self._mark = run / "said"
         self._say = say

@@ -40,7 +40,7 @@ from orchestrator.plays.run_folder import (
     Ending,
     EventTail,
     Order,
-    Say,
+    Progress,
     attempts,
     complete_lines,
     last_attempt,
@@ -140,7 +140,7 @@ class Plays:
         self._keys: dict[str, threading.Lock] = {}
         self._keys_guard = threading.Lock()
 
-    def run(self, play: Play, say: Say = lambda _: None) -> PlayResult:
+    def run(self, play: Play, say: Progress = lambda _: None) -> PlayResult:
         """Run a playbook, or attach to the run of this key that is under way.
 
         A successful result is always reused. A failure is reused only if no caller has seen it, because the orchestrator ended
@@ -161,7 +161,7 @@ class Plays:
         self._clear()
         return result
 
-    async def _run(self, play: Play, say: Say) -> PlayResult:
+    async def _run(self, play: Play, say: Progress) -> PlayResult:
         runner = self._runner()
         unit = f"ingot-play-{play.key}"
         try:
@@ -187,7 +187,7 @@ class Plays:
         finally:
             await runner.close()
 
-    async def _follow(self, runner: Runner, unit: str, run: Path, say: Say) -> Ending:
+    async def _follow(self, runner: Runner, unit: str, run: Path, say: Progress) -> Ending:
         """Report events until the unit has ended."""
         events = EventTail(run, say)
         ended: asyncio.Task[UnitStatus] = asyncio.create_task(runner.wait(unit))

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from orchestrator.control import ansible_playbook
-from orchestrator.control.progress import EVERY_SECONDS, Progress, parts
+from orchestrator.control.progress import EVERY_SECONDS, ProgressWriter, parts
 
 PLAYS = """
 - name: First
@@ -69,7 +69,7 @@ def clock() -> Clock:
 
 def test_a_file_is_told_a_thing_once_and_what_takes_long_now_and_then(clock: Clock) -> None:
     out = io.StringIO()
-    progress = Progress(out, clock)
+    progress = ProgressWriter(out, clock)
     progress.say("machines: boot")
     # Three times a second for half a minute.
     for third in range(90):
@@ -87,7 +87,7 @@ def test_a_file_is_told_a_thing_once_and_what_takes_long_now_and_then(clock: Clo
 
 def test_a_terminal_shows_figures_in_place_and_keeps_the_last_of_each_step(clock: Clock) -> None:
     out = Terminal()
-    progress = Progress(out, clock, columns=20)
+    progress = ProgressWriter(out, clock, columns=20)
     progress.step("one", "1 of 9")
     progress.step("one", "2 of 9")
     progress.step("another that is far too long", "3 of 9")
