@@ -1,6 +1,6 @@
 """The events of a running play, reduced to the lines of a journal; pure.
 
-`reduce` makes a line from one of ansible-runner's events, `Story` reads the lines again. Results that a task hides with
+`reduce` makes a line from one of ansible-runner's events, `PlaySummary` reads the lines again. Results that a task hides with
 `no_log` are hidden by Ansible before they arrive here, and are marked as hidden.
 """
 
@@ -63,7 +63,7 @@ class Failure:
 
 
 @dataclass(slots=True)
-class Story:
+class PlaySummary:
     """The events so far."""
 
     recap: dict[str, Recap] = field(default_factory=dict)

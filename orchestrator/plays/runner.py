@@ -26,7 +26,7 @@ from components.common.files import write_atomically
 from components.common.units import ProcessRunner, Runner, SystemdRunner, UnitSpec, UnitStatus
 from orchestrator.config import PROCESS, OrchestratorConfig
 from orchestrator.inventory.platform_inventory import PlatformInventory
-from orchestrator.plays.events import Event, Failure, Recap, Story, tail
+from orchestrator.plays.events import Event, Failure, PlaySummary, Recap, tail
 from orchestrator.plays.run_folder import (
     EVENTS,
     FAILED,
@@ -284,9 +284,11 @@ class Plays:
 
 
 def _result(play: Play, run: Path, ending: Ending) -> PlayResult:
-    story = Story()
+    summary = PlaySummary()
     for line in complete_lines(run / EVENTS).splitlines():
-        story.hear(msgspec.json.decode(line, type=Event))
+        summary.hear(msgspec.json.decode(line, type=Event))
     texts = [run / OUTPUT, run / "program.log"]
     output = next((t for p in texts if p.is_file() and (t := p.read_text(errors="replace")).strip()), "")
-    return PlayResult(play.playbook, ending.status, ending.rc, story.recap, story.failures, tail(output), run)
+    return PlayResult(
+        play.playbook, ending.status, ending.rc, summary.recap, summary.failures, tail(output), run
+    )
