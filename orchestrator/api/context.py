@@ -79,7 +79,7 @@ def number(name: str, default: int, lowest: int, highest: int) -> int:
         return default
     found = whole_number(text, highest)
     if found is None or found < lowest:
-        raise RefusedError(f"{name}: want a number from {lowest} to {highest}, not {text[:40]!r}")
+        raise RefusedError(f"{name}: must be a number from {lowest} to {highest}, not {text[:40]!r}")
     return found
 
 

@@ -29,7 +29,7 @@ def register() -> tuple[Response, int]:
     """Register an image: 201 where its provider has it, 202 where it is being imported."""
     given = body(ImageBody)
     if not given.name:
-        raise RefusedError("name: want the name of an image")
+        raise RefusedError("name: must be the name of an image")
     image, importing = here().images.register(given.provider, given.name, given.source)
     return jsonify(image), 202 if importing else 201
 

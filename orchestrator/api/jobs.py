@@ -19,7 +19,7 @@ def listed() -> Response:
     """List jobs, newest first."""
     state = request.args.get("state")
     if state is not None and state not in JOB_STATES:
-        raise RefusedError(f"state: want one of {', '.join(JOB_STATES)}, not {state!r}")
+        raise RefusedError(f"state: must be one of {', '.join(JOB_STATES)}, not {state!r}")
     return jsonify({"jobs": here().journal.jobs(number("limit", 20, 1, 1000), state)})
 
 

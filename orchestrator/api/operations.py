@@ -52,7 +52,7 @@ def roll() -> tuple[Response, int]:
     """Roll the platform to a release."""
     given = body(RollBody)
     if given.share is not msgspec.UNSET and not 0 < given.share <= 1:
-        raise RefusedError(f"share: want more than 0 and at most 1, not {given.share:g}")
+        raise RefusedError(f"share: must be more than 0 and at most 1, not {given.share:g}")
     return submit("roll", _request(given))
 
 
@@ -77,7 +77,7 @@ def unwire_nfs() -> tuple[Response, int]:
 def _request(given: Body) -> dict[str, Any]:
     request: dict[str, Any] = msgspec.to_builtins(given)
     if request.get("release") == "":
-        raise RefusedError("release: want the name of a release")
+        raise RefusedError("release: must be the name of a release")
     if request.get("hosts") == []:
-        raise RefusedError("hosts: want at least one, or none of the field")
+        raise RefusedError("hosts: must name at least one, or be left out")
     return request

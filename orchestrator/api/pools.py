@@ -66,7 +66,7 @@ def resize(name: str) -> tuple[Response, int]:
         view = _view(orchestrator, name, pool, everything(orchestrator))
         if not view["floor"] <= wanted <= view["maximum"]:
             raise RefusedError(
-                f"size: want {view['floor']} to {view['maximum']} for pool {name}, not {wanted}"
+                f"size: must be {view['floor']} to {view['maximum']} for pool {name}, not {wanted}"
                 + _why_floor(view, pool)
             )
         orchestrator.engine.refuse_locked(about)
@@ -114,7 +114,7 @@ def _known(name: str) -> PoolConfig:
 
 def _positive(count: int) -> None:
     if count < 1:
-        raise RefusedError(f"count: want 1 or more, not {count}")
+        raise RefusedError(f"count: must be 1 or more, not {count}")
 
 
 def _view(

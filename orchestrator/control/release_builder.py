@@ -178,10 +178,10 @@ def build(root: Path, version: str, out: Path, pythons: Sequence[str], cache: Pa
     """
     if not _VERSION.match(version):
         raise ReleaseError(
-            f"version {version!r}: want letters, digits, dots, underscores and hyphens, 64 at most"
+            f"version {version!r}: must be letters, digits, dots, underscores and hyphens, 64 at most"
         )
     if bad := [p for p in pythons if not re.fullmatch(r"3\d{1,2}", p)]:
-        raise ReleaseError(f"python {', '.join(bad)}: want 3 and the minor number, such as {PYTHONS[0]}")
+        raise ReleaseError(f"python {', '.join(bad)}: must be 3 and the minor number, such as {PYTHONS[0]}")
     out.mkdir(parents=True, exist_ok=True)
     folder = out / version
     with (out / ".lock").open("w") as lock:

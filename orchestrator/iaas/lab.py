@@ -51,7 +51,7 @@ class LabOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         path = Path(self.socket)
         if path.is_absolute() and path.name == _SOCKET:
             return []
-        return [f"socket: want the whole path of the lab daemon's {_SOCKET}, not {self.socket!r}"]
+        return [f"socket: must be the whole path of the lab daemon's {_SOCKET}, not {self.socket!r}"]
 
 
 class LabProvider:
@@ -179,7 +179,9 @@ class LabProvider:
 
     def _all_binds(self, spec: MachineSpec) -> list[Bind]:
         if unknown := sorted(set(spec.options) - {"binds"}):
-            raise ProviderError(f"{self.name}: options of the pool: {', '.join(unknown)}", "want binds alone")
+            raise ProviderError(
+                f"{self.name}: options of the pool: {', '.join(unknown)}", "binds alone are known"
+            )
         try:
             more = msgspec.convert(spec.options.get("binds", []), list[Bind])
         except msgspec.ValidationError as error:

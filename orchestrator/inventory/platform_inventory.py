@@ -150,7 +150,7 @@ def _read(path: Path) -> dict[str, Any]:
     except yaml.YAMLError as error:
         raise InventoryError(f"{path}: is not YAML") from error
     if tree is not None and not isinstance(tree, dict):
-        raise InventoryError(f"{path}: want groups at the top level")
+        raise InventoryError(f"{path}: must have groups at the top level")
     return tree or {}
 
 
@@ -162,11 +162,13 @@ def _entries(
         if content is None:
             continue
         if not isinstance(content, Mapping):
-            raise InventoryError(f"{path}: group {group}: want hosts, children or vars")
+            raise InventoryError(f"{path}: group {group}: must have hosts, children or vars")
         groups = above | {str(group)}
         for name, values in (content.get("hosts") or {}).items():
             if "[" in str(name):
-                raise InventoryError(f"{path}: {name}: want one host a line, because ranges hide their names")
+                raise InventoryError(
+                    f"{path}: {name}: must be one host a line, because ranges hide their names"
+                )
             yield groups, str(name), values or {}
         yield from _entries(content.get("children") or {}, path, groups)
 

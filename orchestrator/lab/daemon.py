@@ -211,7 +211,7 @@ class Daemon:
             "wait": lambda: engine.wait_machine(lab, machine, asked.deadline),
         }
         if action not in actions:
-            raise BadRequestError(f"action {action!r}: want one of {', '.join(actions)}")
+            raise BadRequestError(f"action {action!r}: must be one of {', '.join(actions)}")
         return _json(await asyncio.to_thread(actions[action]))
 
     async def _sweep(self, _: Request) -> web.Response:

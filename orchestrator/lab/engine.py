@@ -108,7 +108,7 @@ class LabEngine(LabState):
         for bind in binds:
             if not Path(bind.source).is_dir() or not bind.target.startswith("/"):
                 raise BadRequestError(
-                    f"bind {bind.source}:{bind.target}: want a directory and an absolute path"
+                    f"bind {bind.source}:{bind.target}: must be a directory and an absolute path"
                 )
         with self._one(lab_name, request.name), self.guard:
             lab = self.lab(lab_name)

@@ -143,7 +143,7 @@ def parse(raw: Any, source: str = "layout") -> Layout:
             if not {"source", "target"} <= set(given):
                 raise BadRequestError(f"{where}: a bind wants source and target")
             if (below := given.get("below", LAB)) not in {LAB, PROJECT, RUN}:
-                raise BadRequestError(f"{where}: below {below!r}: want {LAB}, {PROJECT} or {RUN}")
+                raise BadRequestError(f"{where}: below {below!r}: must be {LAB}, {PROJECT} or {RUN}")
             read_only = bool(given.get("read_only", False))
             binds.append(PlannedBind(str(given["source"]), str(given["target"]), read_only, below))
         machines.append(
@@ -172,7 +172,7 @@ def _checked(layout: Layout) -> Layout:
 
 def _keys(raw: Any, where: str, known: set[str] | None = None) -> Mapping[str, Any]:
     if not isinstance(raw, dict):
-        raise BadRequestError(f"{where}: want a map")
+        raise BadRequestError(f"{where}: must be a map")
     if known is not None and (unknown := sorted(map(str, set(raw) - known))):
         raise BadRequestError(f"{where}: unknown {', '.join(unknown)}; known are {', '.join(sorted(known))}")
     return raw

@@ -79,7 +79,7 @@ def chosen(found: Wiring, wanted: Sequence[str], known: Collection[str]) -> tupl
         if host == found.server:
             raise WiringError(f"hosts: {host} is the server; it has the share as its own directory")
         if host not in found.clients:
-            raise WiringError(f"hosts: {host} needs no share; want some of {', '.join(found.clients)}")
+            raise WiringError(f"hosts: {host} needs no share; name some of {', '.join(found.clients)}")
     return tuple(host for host in found.clients if not wanted or host in wanted)
 
 

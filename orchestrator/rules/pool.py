@@ -202,7 +202,7 @@ def _cost(member: Member) -> tuple[bool, bool, int, int, int]:
 
 def _positive(count: int) -> None:
     if count < 1:
-        raise RefusedError(f"count: want 1 or more, not {count}")
+        raise RefusedError(f"count: must be 1 or more, not {count}")
 
 
 def _above_floor(pool: Pool, count: int) -> None:

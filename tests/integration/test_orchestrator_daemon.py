@@ -160,7 +160,7 @@ def test_a_configuration_is_checked_and_a_database_that_is_away_is_named(daemon,
         d.command("--check-config"), cwd=ROOT, capture_output=True, text=True, check=False
     )
     assert unknown.returncode == 2
-    assert "providers.metal.driver: want one of lab, static, not 'balloon'" in unknown.stderr
+    assert "providers.metal.driver: must be one of lab, static, not 'balloon'" in unknown.stderr
     d = daemon(database_url=f"sqlite:///{tmp_path}/no/such/folder/x.db", database_wait_seconds=0)
     away = subprocess.run(d.command(), cwd=ROOT, capture_output=True, text=True, check=False, timeout=180)
     assert away.returncode == 1

@@ -53,7 +53,7 @@ class Qemu:
     def check(self, spec: Spec) -> None:
         """Refuse memory with which Debian does not boot, and binds that the first program cannot read."""
         if spec.memory < LEAST_MEMORY:
-            raise BadRequestError(f"machine {spec.hostname}: want at least {LEAST_MEMORY} MiB of memory")
+            raise BadRequestError(f"machine {spec.hostname}: must have at least {LEAST_MEMORY} MiB of memory")
         if any("\n" in bind.target for bind in spec.binds):
             raise BadRequestError(f"machine {spec.hostname}: no line breaks in the paths of its binds")
 

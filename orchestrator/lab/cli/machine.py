@@ -189,7 +189,7 @@ def _parse_bind(text: str) -> layout.PlannedBind:
     source, _, rest = text.partition(":")
     target, _, mode = rest.partition(":")
     if not target.startswith("/") or mode not in ("", "ro"):
-        raise BadRequestError(f"bind {text!r}: want SOURCE:TARGET or SOURCE:TARGET:ro")
+        raise BadRequestError(f"bind {text!r}: must be SOURCE:TARGET or SOURCE:TARGET:ro")
     return layout.PlannedBind(source, target, mode == "ro")
 
 

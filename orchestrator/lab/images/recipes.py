@@ -160,7 +160,7 @@ def recipe(name: str) -> Recipe:
         BadRequestError: there is no such image.
     """
     if name not in names():
-        raise BadRequestError(f"image {name!r}: want one of {', '.join(names())}")
+        raise BadRequestError(f"image {name!r}: must be one of {', '.join(names())}")
     suite, _, kind = name.partition("-")
     packages = set(BARE_PACKAGES)
     if f"-{kind}" != BARE_SUFFIX:

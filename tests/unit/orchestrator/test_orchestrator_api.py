@@ -184,10 +184,10 @@ def test_a_size_becomes_a_job_or_nothing(rig):
 @pytest.mark.parametrize(
     ("body", "text"),
     [
-        ({"size": 5}, "size: want 2 to 4 for pool dea, not 5: 2 of its machines are fixed"),
+        ({"size": 5}, "size: must be 2 to 4 for pool dea, not 5: 2 of its machines are fixed"),
         (
             {"size": 1},
-            "size: want 2 to 4 for pool dea, not 1: 2 of its machines are fixed and are never deleted",
+            "size: must be 2 to 4 for pool dea, not 1: 2 of its machines are fixed and are never deleted",
         ),
         ({"size": "3"}, "expected `int`, got `str` - at `$.size`"),
         ({}, "missing required field `size`"),
@@ -262,11 +262,11 @@ def test_the_release_that_runs_and_the_way_back(rig):
     ("path", "body", "text"),
     [
         ("roll", {}, "missing required field `release`"),
-        ("roll", {"release": ""}, "release: want the name"),
-        ("roll", {"release": "2", "share": 0}, "share: want more than 0 and at most 1"),
+        ("roll", {"release": ""}, "release: must be the name"),
+        ("roll", {"release": "2", "share": 0}, "share: must be more than 0 and at most 1"),
         ("roll", {"release": "2", "shares": 1}, "unknown field `shares`"),
         ("rollback", {"to": "1"}, "unknown field `to`"),
-        ("wire_nfs", {"hosts": []}, "hosts: want at least one"),
+        ("wire_nfs", {"hosts": []}, "hosts: must name at least one"),
         ("wire_nfs", {"hosts": "dea1"}, "expected `array`"),
     ],
 )

@@ -89,8 +89,8 @@ def test_all_that_is_wrong_is_said_at_once(tmp_path: Path) -> None:
     with pytest.raises(ConfigError) as raised:
         iaas.make(config(tmp_path, providers, pools))
     said = "\n".join(raised.value.problems)
-    assert "providers.cloud.driver: want one of lab, static, not 'nebula'" in said
+    assert "providers.cloud.driver: must be one of lab, static, not 'nebula'" in said
     assert "providers.rack.more: not a key" in said
     assert "providers.twice.hosts: a is listed twice" in said
-    assert "providers.lab.socket: want the whole path" in said
-    assert "pools.dea.image: provider fine has no images: want 'none', not 'bookworm'" in said
+    assert "providers.lab.socket: must be the whole path" in said
+    assert "pools.dea.image: provider fine has no images: must be 'none', not 'bookworm'" in said

@@ -44,7 +44,7 @@ def test_a_pool_does_not_outgrow_its_maximum() -> None:
     assert grow(pool(fixed("dea1"), maximum=3), 2, ()) == ["dea2", "dea3"]
     with pytest.raises(RefusedError, match=r"has 1 machines and may have 3: 3 more are too many. Ask for 2"):
         grow(pool(fixed("dea1"), maximum=3), 3, ())
-    with pytest.raises(RefusedError, match="count: want 1 or more, not 0"):
+    with pytest.raises(RefusedError, match="count: must be 1 or more, not 0"):
         grow(pool(fixed("dea1")), 0, ())
 
 

@@ -181,13 +181,13 @@ def test_an_interrupted_download_is_not_taken_for_a_whole_one(
 
 @pytest.mark.parametrize("version", ["", "../x", "a/b", ".hidden", "x" * 65, "a b"])
 def test_a_version_must_be_a_plain_name(checkout: Path, pip: Pip, version: str) -> None:
-    with pytest.raises(ReleaseError, match="want letters"):
+    with pytest.raises(ReleaseError, match="must be letters"):
         build(checkout, version=version)
 
 
 @pytest.mark.parametrize("python", ["3.11", "27", "x", "311; rm"])
 def test_a_target_must_be_a_python(checkout: Path, pip: Pip, python: str) -> None:
-    with pytest.raises(ReleaseError, match="want 3 and the minor"):
+    with pytest.raises(ReleaseError, match="must be 3 and the minor"):
         build(checkout, python)
 
 
