@@ -1,4 +1,3 @@
-# ruff: noqa: ARG002 - it has all calls of a provider, and existing hosts need fewer arguments
 """The driver `static`: existing machines, assigned one by one and taken back.
 
 Its options: `hosts`, a list of `{address, host_key}` (the key is optional). They run whether assigned or not, so starting and

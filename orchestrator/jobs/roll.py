@@ -41,10 +41,8 @@ class Roll:
 
     def steps(self, services: Services, facts: Facts) -> Sequence[Step]:
         """Do the same as `JobKind.steps`."""
-        del services
         return rolling.steps(facts)
 
     def compensate(self, job: JobContext, failed: Step, why: str) -> str:
         """Do the same as `JobKind.compensate`; nothing is undone, because running services must not be touched twice."""
-        del why
         return rolling.remedy(job, failed)

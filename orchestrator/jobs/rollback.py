@@ -42,10 +42,8 @@ class Rollback:
 
     def steps(self, services: Services, facts: Facts) -> Sequence[Step]:
         """Do the same as `JobKind.steps`."""
-        del services
         return rolling.steps(facts)
 
     def compensate(self, job: JobContext, failed: Step, why: str) -> str:
         """Do the same as `JobKind.compensate`; nothing is undone."""
-        del why
         return rolling.remedy(job, failed)

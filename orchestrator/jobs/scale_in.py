@@ -1,4 +1,3 @@
-# ruff: noqa: ARG002 - all kinds of jobs have the same signatures, and not each needs all arguments
 """`scale_in`: makes a pool smaller without losing a request: a machine leaves when its instances are routed elsewhere."""
 
 from __future__ import annotations

@@ -1,4 +1,3 @@
-# ruff: noqa: ARG002 - all kinds of jobs have the same signatures, and not each needs all arguments
 """`scale_out`: makes a pool bigger. A machine counts as capacity when its DEA beats with the platform's release.
 
 Machines of one job are made side by side. One that fails drops out with its reason, and the others go on; unproven machines

@@ -74,7 +74,6 @@ class WireNfs(_Wiring):
 
     def steps(self, services: Services, facts: Facts) -> Sequence[Step]:
         """Do the same as `JobKind.steps`: preflight, hosts that no longer have the share, export, then a step for each client."""
-        del services
         clients, server = tuple(facts["clients"]), facts["server"]
         everybody = (server, *clients) if server else clients
         steps = [
@@ -95,7 +94,6 @@ class UnwireNfs(_Wiring):
 
     def steps(self, services: Services, facts: Facts) -> Sequence[Step]:
         """Do the same as `JobKind.steps`: readers first, writers last, and the export where no client is left."""
-        del services
         steps = [Step("unwire", _client("unwire_nfs", host), (host,)) for host in reversed(facts["clients"])]
         steps += _former("unwire_nfs", facts)
         if facts["server"] and facts["all"]:
