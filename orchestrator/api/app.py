@@ -13,7 +13,7 @@ from components.common import log
 from components.common.errors import IngotError
 from orchestrator.api import door, images, jobs, machines, operations, pools, status
 from orchestrator.api.auth import AuthError
-from orchestrator.api.context import EXTENSION, Orchestrator, here
+from orchestrator.api.context import EXTENSION, Orchestrator, current_orchestrator
 from orchestrator.errors import RefusedError
 from orchestrator.iaas.provider import ProviderError
 
@@ -58,7 +58,7 @@ def _identify() -> None:
     if request.path in _PROBES:
         return
     door.own_page(request)
-    orchestrator = here()
+    orchestrator = current_orchestrator()
     comer, by_password = door.comer(request), door.by_password(request)
     if wait := orchestrator.attempts.wait(comer, by_password=by_password):
         raise door.RefusedAtDoorError(f"too many failed logins: try again in {wait} s", 429, wait)

@@ -45,7 +45,7 @@ class Orchestrator:
     begun: float = field(default_factory=time.monotonic)
 
 
-def here() -> Orchestrator:
+def current_orchestrator() -> Orchestrator:
     """Return the parts of the daemon that handles this request."""
     return cast("Orchestrator", current_app.extensions[EXTENSION])
 
@@ -85,12 +85,12 @@ def number(name: str, default: int, lowest: int, highest: int) -> int:
 
 def accepted(job_id: int) -> tuple[Response, int]:
     """Return the answer for a job that was queued."""
-    return jsonify({"job": here().journal.job(job_id)}), 202
+    return jsonify({"job": current_orchestrator().journal.job(job_id)}), 202
 
 
 def submit(kind: str, job_request: dict[str, Any], *about: str) -> tuple[Response, int]:
     """Queue the caller's operation, and return the answer with its job."""
-    return accepted(here().engine.submit(kind, job_request, operator(), about))
+    return accepted(current_orchestrator().engine.submit(kind, job_request, operator(), about))
 
 
 def _first_lower(text: str) -> str:

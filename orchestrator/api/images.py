@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from flask import Blueprint, Response, jsonify
 
-from orchestrator.api.context import Body, body, here
+from orchestrator.api.context import Body, body, current_orchestrator
 from orchestrator.errors import RefusedError
 
 blueprint = Blueprint("images", __name__)
@@ -21,7 +21,7 @@ class ImageBody(Body, frozen=True):
 @blueprint.get("/v2/images")
 def listed() -> Response:
     """List the registered images."""
-    return jsonify({"images": here().images.listed()})
+    return jsonify({"images": current_orchestrator().images.listed()})
 
 
 @blueprint.post("/v2/images")
@@ -30,12 +30,12 @@ def register() -> tuple[Response, int]:
     given = body(ImageBody)
     if not given.name:
         raise RefusedError("name: must be the name of an image")
-    image, importing = here().images.register(given.provider, given.name, given.source)
+    image, importing = current_orchestrator().images.register(given.provider, given.name, given.source)
     return jsonify(image), 202 if importing else 201
 
 
 @blueprint.delete("/v2/images/<provider>/<path:name>")
 def remove(provider: str, name: str) -> tuple[Response, int]:
     """Remove an image from the register and from its provider."""
-    here().images.remove(provider, name)
+    current_orchestrator().images.remove(provider, name)
     return Response(), 204

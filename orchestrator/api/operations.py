@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 from flask import Blueprint, Response, jsonify
 
-from orchestrator.api.context import Body, body, here, submit
+from orchestrator.api.context import Body, body, current_orchestrator, submit
 from orchestrator.errors import RefusedError
 from orchestrator.inventory import release_record
 
@@ -36,7 +36,7 @@ class WireBody(Body, frozen=True):
 @blueprint.get("/v2/release")
 def release() -> Response:
     """Return the running release, the goal of an unfinished roll, and the default of a rollback."""
-    folder = here().services.inventory.folder
+    folder = current_orchestrator().services.inventory.folder
     known = release_record.recorded(folder)
     return jsonify(
         {

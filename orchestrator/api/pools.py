@@ -8,7 +8,15 @@ import msgspec
 from flask import Blueprint, Response, jsonify
 
 from orchestrator.api import views
-from orchestrator.api.context import Body, Orchestrator, accepted, body, here, operator, submit
+from orchestrator.api.context import (
+    Body,
+    Orchestrator,
+    accepted,
+    body,
+    current_orchestrator,
+    operator,
+    submit,
+)
 from orchestrator.api.machines import everything
 from orchestrator.config import PoolConfig
 from orchestrator.errors import RefusedError
@@ -40,7 +48,7 @@ class InBody(Body, frozen=True):
 @blueprint.get("/v2/pools")
 def listed() -> Response:
     """List the pools."""
-    orchestrator = here()
+    orchestrator = current_orchestrator()
     machines = everything(orchestrator)
     found = [
         _view(orchestrator, name, pool, machines) for name, pool in sorted(orchestrator.config.pools.items())
@@ -51,14 +59,14 @@ def listed() -> Response:
 @blueprint.get("/v2/pools/<name>")
 def one(name: str) -> Response:
     """Return a pool."""
-    orchestrator = here()
+    orchestrator = current_orchestrator()
     return jsonify(_view(orchestrator, name, _known(name), everything(orchestrator)))
 
 
 @blueprint.put("/v2/pools/<name>")
 def resize(name: str) -> tuple[Response, int]:
     """Resize a pool."""
-    orchestrator, pool, wanted = here(), _known(name), body(SizeBody).size
+    orchestrator, pool, wanted = current_orchestrator(), _known(name), body(SizeBody).size
     about = f"pool:{name}"
     for _ in range(_TRIES):
         # The size read here must be that of the plan: if a job ends in between, it is read again.
@@ -106,7 +114,7 @@ def scale_in(name: str) -> tuple[Response, int]:
 
 
 def _known(name: str) -> PoolConfig:
-    pools = here().config.pools
+    pools = current_orchestrator().config.pools
     if name not in pools:
         raise RefusedError(f"there is no pool {name}; known: {', '.join(sorted(pools)) or 'none'}", 404)
     return pools[name]

@@ -8,7 +8,7 @@ from sqlalchemy import func, select
 
 from components.common.probes import authorised
 from components.common.version import release
-from orchestrator.api.context import Orchestrator, here
+from orchestrator.api.context import Orchestrator, current_orchestrator
 from orchestrator.db.database import DatabaseUnavailableError
 from orchestrator.db.models import Machine
 
@@ -24,7 +24,7 @@ def healthz() -> Response:
 @blueprint.get("/readyz")
 def readyz() -> tuple[Response, int]:
     """Return whether the daemon is fit to serve, with the reasons where it is not."""
-    reasons = problems(here())
+    reasons = problems(current_orchestrator())
     answer = {"ready": not reasons, "reasons": reasons, "release": release()}
     return jsonify(answer), 503 if reasons else 200
 
@@ -35,7 +35,7 @@ def varz() -> Response:
     refusal = _status_only()
     if refusal is not None:
         return refusal
-    orchestrator = here()
+    orchestrator = current_orchestrator()
     with orchestrator.services.db.session() as session:
         rows = session.execute(select(Machine.state, func.count()).group_by(Machine.state))
         made = {row[0]: row[1] for row in rows}
@@ -75,7 +75,7 @@ def problems(orchestrator: Orchestrator) -> list[str]:
 
 
 def _status_only() -> Response | None:
-    status = here().config.status
+    status = current_orchestrator().config.status
     if authorised(request.headers.get("Authorization"), status.user, status.password):
         return None
     return Response("denied\n", 401, {"WWW-Authenticate": 'Basic realm="ingot"'}, mimetype="text/plain")
