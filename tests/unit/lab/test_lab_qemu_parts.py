@@ -17,7 +17,7 @@ from orchestrator.lab.backends.interface import File, Spec
 from orchestrator.lab.errors import BadRequestError, LabError
 from orchestrator.lab.images import kernel, recipes
 from orchestrator.lab.journal import Bind
-from orchestrator.lab.preflight import Facts, Wishes, judge
+from orchestrator.lab.preflight import Facts, Requirements, judge
 
 
 def spec(folder: Path, *binds: Bind, memory: int = 512) -> Spec:
@@ -197,8 +197,8 @@ def test_layout_gives_memory() -> None:
 
 
 def test_preflight_names_what_is_missing() -> None:
-    wishes = Wishes(1, ("bookworm-qemu",))
+    requirements = Requirements(1, ("bookworm-qemu",))
     facts = Facts(root=True, missing_tools=("mkfs.ext4", "qemu-img", "qemu-system-x86_64"), no_tun=True)
-    tools, tun = judge(facts, wishes).problems
+    tools, tun = judge(facts, requirements).problems
     assert tools == "missing programs: apt-get install e2fsprogs qemu-system-x86 qemu-utils"
     assert tun.startswith("no /dev/net/tun")
