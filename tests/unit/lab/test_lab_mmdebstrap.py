@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from orchestrator.lab.errors import CommandError
-from orchestrator.lab.images import image_store, recipes
+from orchestrator.lab.images import mmdebstrap, recipes
 
 # Stands for mmdebstrap: it fails as many times as its folder has lines in `errors`, and says them.
 BUILDER = """#!/bin/sh
@@ -31,11 +31,11 @@ def attempts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *errors: str) -> t
     program.chmod(0o755)
     (tmp_path / "errors").write_text("".join(f"{error}\n" for error in errors))
     monkeypatch.setenv("PATH", f"{program.parent}:/usr/bin:/bin")
-    monkeypatch.setattr(image_store, "_ARCHIVE_WAITS", (0.0, 0.0))
-    plan = image_store.Plan("folder", recipes.recipe(recipes.DEFAULT), (), ())
+    monkeypatch.setattr(mmdebstrap, "_ARCHIVE_WAITS", (0.0, 0.0))
+    plan = mmdebstrap.Plan("folder", recipes.recipe(recipes.DEFAULT), (), ())
     raised = ""
     try:
-        image_store._mmdebstrap(tmp_path / "root", plan, lambda _step: None, None)
+        mmdebstrap.build_root(tmp_path / "root", plan, lambda _step: None, None)
     except CommandError as error:
         raised = str(error)
     return len((tmp_path / "attempts").read_text().splitlines()), raised
