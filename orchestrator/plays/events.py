@@ -69,7 +69,7 @@ class PlaySummary:
     recap: dict[str, Recap] = field(default_factory=dict)
     _failures: list[Failure] = field(default_factory=list)
 
-    def hear(self, event: Event) -> None:
+    def add(self, event: Event) -> None:
         """Add an event."""
         if event.kind in ("failed", "unreachable"):
             self._failures.append(Failure(event.host, event.name, event.message))

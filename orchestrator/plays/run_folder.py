@@ -55,7 +55,7 @@ class EventTail:
         self._say = say
         self._at = int(self._mark.read_text(encoding="ascii")) if self._mark.is_file() else 0
 
-    def tell(self) -> None:
+    def report(self) -> None:
         """Report the events since the last call."""
         try:
             for line in complete_lines(self._events, self._at).splitlines(keepends=True):

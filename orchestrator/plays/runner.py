@@ -169,7 +169,7 @@ class Plays:
             run = self._folder / play.key / str(attempt)
             ending = read_ending(run)
             if ending is not None and (ending.status == SUCCESSFUL or not (run / TOLD).exists()):
-                EventTail(run, say).tell()
+                EventTail(run, say).report()
             elif ending is None and attempt and (await runner.status(unit)).alive:
                 say(f"{play.playbook} still runs")
                 ending = await self._follow(runner, unit, run, say)
@@ -193,7 +193,7 @@ class Plays:
         ended: asyncio.Task[UnitStatus] = asyncio.create_task(runner.wait(unit))
         while not ended.done():
             await asyncio.wait({ended}, timeout=_LOOK_SECONDS)
-            events.tell()
+            events.report()
         if (ending := read_ending(run)) is not None:
             return ending
         status = ended.result()
@@ -286,7 +286,7 @@ class Plays:
 def _result(play: Play, run: Path, ending: Ending) -> PlayResult:
     summary = PlaySummary()
     for line in complete_lines(run / EVENTS).splitlines():
-        summary.hear(msgspec.json.decode(line, type=Event))
+        summary.add(msgspec.json.decode(line, type=Event))
     texts = [run / OUTPUT, run / "program.log"]
     output = next((t for p in texts if p.is_file() and (t := p.read_text(errors="replace")).strip()), "")
     return PlayResult(

@@ -42,13 +42,13 @@ def test_a_rescued_failure_is_none_in_the_end() -> None:
         Event("failed", "Drain", "dea2", "still full"),
         Event("failed", "Stop the roll", "dea2", "dea2 stays drained"),
     ):
-        summary.hear(heard)
+        summary.add(heard)
     assert len(summary.failures) == 3
     stats = event("playbook_on_stats", ok={"dea1": 3, "dea2": 1}, failures={"dea2": 1}, rescued={"dea1": 1})
     closing = reduce(stats)
     assert closing is not None
     assert closing.line() == ""
-    summary.hear(closing)
+    summary.add(closing)
     assert [(f.host, f.task) for f in summary.failures] == [("dea2", "Drain"), ("dea2", "Stop the roll")]
     assert (summary.recap["dea1"].ok, summary.recap["dea2"].failed) == (3, 1)
 
