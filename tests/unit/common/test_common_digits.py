@@ -21,8 +21,8 @@ OWN = {
     "components/dea/ports/readiness.py",
     "components/router/routes.py",
     "components/stager/frameworks/python.py",
-    "orchestrator/lab/processes.py",
-    "orchestrator/plays.py",
+    "orchestrator/lab/host/processes.py",
+    "orchestrator/plays/run_folder.py",
 }
 NONE = ["", " 1", "1 ", "-1", "+1", "1.0", "1_000", "²", "1²", "٣", "0x1", "9" * 19, "1" * 5000]
 
