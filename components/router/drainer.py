@@ -50,7 +50,7 @@ class Drainer:
         return self._flag.exists()
 
     async def run(self) -> None:
-        """Look every second; the pusher reports when nginx is silent."""
+        """Look every second; `NginxSync` reports when nginx is silent."""
         while True:
             try:
                 await self.step(time.time())

@@ -11,7 +11,7 @@ from aiohttp import web
 from prometheus_client import Counter
 
 from components.router.errors import RouteError
-from components.router.pusher import Pusher
+from components.router.nginx_sync import NginxSync
 from components.router.routes import normal_host
 from components.router.table import Table
 
@@ -28,17 +28,22 @@ class Locator:
     Args:
         socket: where to listen.
         table: the route table.
-        pusher: sends it to nginx.
+        nginx_sync: sends it to nginx.
         settled: whether a host that is not in the table is unknown for certain.
         hold_seconds: how long a request may wait for a route to be learned and pushed.
     """
 
     def __init__(
-        self, socket: Path, table: Table, pusher: Pusher, settled: Callable[[], bool], hold_seconds: float
+        self,
+        socket: Path,
+        table: Table,
+        nginx_sync: NginxSync,
+        settled: Callable[[], bool],
+        hold_seconds: float,
     ) -> None:
         self._socket = socket
         self._table = table
-        self._pusher = pusher
+        self._nginx_sync = nginx_sync
         self._settled = settled
         self._hold = hold_seconds
         self._runner: web.AppRunner | None = None
@@ -74,7 +79,7 @@ class Locator:
             if time.monotonic() >= deadline:
                 return self._answer(503)
             await asyncio.sleep(_LOOK_SECONDS)
-        if await self._pusher.flush(max(0.1, deadline - time.monotonic())):
+        if await self._nginx_sync.flush(max(0.1, deadline - time.monotonic())):
             ASKED.labels("known").inc()
             return web.Response(headers={"X-Accel-Redirect": KNOWN})
         return self._answer(503)

@@ -1,6 +1,6 @@
 """The route table: pure, with the time from its caller, and a record of changed hosts.
 
-A route's key is (host, address, port) (protocol 3.2). The pusher handles the changes: it takes
+A route's key is (host, address, port) (protocol 3.2). `NginxSync` sends the changes: it takes
 the set of changed hosts and sends the present routes of each.
 """
 

@@ -48,7 +48,7 @@ class Teller:
         """Read the sums every two seconds."""
         while True:
             connections = 0.0
-            # The pusher reports when nginx is silent.
+            # `NginxSync` reports when nginx is silent.
             with contextlib.suppress(NginxError):
                 # The connection that asks is no client's.
                 connections = max(0.0, (await self._nginx.stats()).get("client_connections", 0) - 1)

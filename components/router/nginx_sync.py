@@ -29,7 +29,7 @@ _CHECK_SECONDS = 1.0
 logger = log.get(__name__)
 
 
-class Pusher:
+class NginxSync:
     """The sender of one epoch's deltas.
 
     Args:
