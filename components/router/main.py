@@ -15,7 +15,7 @@ from components.common.identity import Identity
 from components.router.config import RouterConfig
 from components.router.deas import DeaAddresses
 from components.router.drainer import Drainer
-from components.router.locator import Locator
+from components.router.miss_handler import MissHandler
 from components.router.nginx import Nginx
 from components.router.nginx_sync import NginxSync
 from components.router.registrar import Registrar
@@ -37,7 +37,7 @@ class Router:
         self._registrar = Registrar(
             config, bus, identity, self._table, self._nginx_sync.wake, deas=self._deas
         )
-        self._locator = Locator(
+        self._miss_handler = MissHandler(
             folder / "router.sock",
             self._table,
             self._nginx_sync,
@@ -54,7 +54,7 @@ class Router:
         """Take over the routes that nginx serves, then listen."""
         await self._nginx.open()
         await self._nginx_sync.step()
-        await self._locator.start()
+        await self._miss_handler.start()
         for job in (
             self._nginx_sync.run(),
             self._registrar.greet_for_ever(),
@@ -70,7 +70,7 @@ class Router:
     async def stop(self) -> None:
         """End; nginx goes on serving the routes it has."""
         await tasks.end(self._tasks)
-        await self._locator.stop()
+        await self._miss_handler.stop()
         await self._nginx.close()
 
     def ready(self) -> list[str]:
