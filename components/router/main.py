@@ -20,7 +20,7 @@ from components.router.nginx import Nginx
 from components.router.nginx_sync import NginxSync
 from components.router.registrar import Registrar
 from components.router.table import Table
-from components.router.teller import Teller
+from components.router.telemetry.reporter import StatsReporter
 
 logger = log.get(__name__)
 
@@ -47,7 +47,7 @@ class Router:
         self._drainer = Drainer(
             folder / "drain", self._nginx, config.drain_seconds, config.websocket_drain_seconds
         )
-        self._teller = Teller(config, bus, identity, self._nginx)
+        self._stats_reporter = StatsReporter(config, bus, identity, self._nginx)
         self._tasks: list[asyncio.Task[None]] = []
 
     async def start(self) -> None:
@@ -61,9 +61,9 @@ class Router:
             self._registrar.prune_for_ever(),
             self._deas.watch_for_ever(),
             self._drainer.run(),
-            self._teller.totals_for_ever(),
-            self._teller.everything_for_ever(),
-            self._teller.usage_for_ever(),
+            self._stats_reporter.totals_for_ever(),
+            self._stats_reporter.everything_for_ever(),
+            self._stats_reporter.usage_for_ever(),
         ):
             self._tasks.append(self._keep(job))
 
@@ -88,7 +88,7 @@ class Router:
     def varz(self) -> dict[str, object]:
         """Return the facts of protocol 3.5."""
         return {
-            **self._teller.stats.varz(self._table.tags, self._table.host),
+            **self._stats_reporter.stats.varz(self._table.tags, self._table.host),
             "urls": self._table.hosts,
             "droplets": self._table.endpoints,
             "refused_platform_registrations": self._registrar.guard.platform.count,

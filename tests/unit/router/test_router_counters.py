@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from components.router.counters import Counters, View, Worker
+from components.router.telemetry.counters import Counters, Reading, WorkerFile
 
 CAPACITY = 8
 
@@ -44,7 +44,7 @@ class File:
         self.put(4096 + CAPACITY * 128 + row * 128, numbers)
 
 
-def everything(counters: Counters) -> View:
+def everything(counters: Counters) -> Reading:
     counters.find()
     found = [v for v in counters.read() if v is not None]
     return found[-1]
@@ -54,12 +54,12 @@ def test_sums_applications_and_endpoints(tmp_path: Path) -> None:
     file = File(tmp_path, os.getpid())
     file.row(1, "7\tabc\t10.0.0.1\t61001", ok=4, opened=2)
     file.row(2, "7\tdef\t10.0.0.2\t61001", ok=1)
-    view = everything(Counters(tmp_path))
-    assert (view.total.requests, view.bad_requests, view.limited) == (10, 3, 2)
-    assert (view.told, view.ended) == (6, 4)
-    assert (view.apps["7"].requests, view.apps["7"].open, view.apps["7"].bytes_out) == (5, 2, 40)
-    assert view.endpoints["7"]["10.0.0.1:61001"].status[2] == 4
-    assert view.instances["10.0.0.2:61001"] == "def"
+    reading = everything(Counters(tmp_path))
+    assert (reading.total.requests, reading.bad_requests, reading.limited) == (10, 3, 2)
+    assert (reading.told, reading.ended) == (6, 4)
+    assert (reading.apps["7"].requests, reading.apps["7"].open, reading.apps["7"].bytes_out) == (5, 2, 40)
+    assert reading.endpoints["7"]["10.0.0.1:61001"].status[2] == 4
+    assert reading.instances["10.0.0.2:61001"] == "def"
 
 
 def test_a_row_used_again_takes_nothing_from_its_old_application(tmp_path: Path) -> None:
@@ -71,8 +71,8 @@ def test_a_row_used_again_takes_nothing_from_its_old_application(tmp_path: Path)
     assert everything(counters).apps["7"].requests == 6
     assert "7" not in everything(counters).endpoints
     file.row(1, "8\txyz\t10.0.0.9\t61005", ok=1, generation=2)
-    view = everything(counters)
-    assert (view.apps["7"].requests, view.apps["8"].requests) == (6, 1)
+    reading = everything(counters)
+    assert (reading.apps["7"].requests, reading.apps["8"].requests) == (6, 1)
 
 
 def test_what_an_ended_worker_counted_is_kept(tmp_path: Path) -> None:
@@ -81,11 +81,11 @@ def test_what_an_ended_worker_counted_is_kept(tmp_path: Path) -> None:
     file.row(1, "7\tabc\t10.0.0.1\t61001", ok=4, opened=3)
     counters = Counters(tmp_path)
     everything(counters)
-    view = everything(counters)
+    reading = everything(counters)
     assert not file.path.exists()
-    assert (view.total.requests, view.bad_requests, view.told) == (10, 3, 6)
-    assert (view.apps["7"].requests, view.apps["7"].open) == (4, 0)
-    assert "7" not in view.endpoints
+    assert (reading.total.requests, reading.bad_requests, reading.told) == (10, 3, 6)
+    assert (reading.apps["7"].requests, reading.apps["7"].open) == (4, 0)
+    assert "7" not in reading.endpoints
 
 
 def test_a_worker_that_ends_while_it_is_read_is_counted_once(tmp_path: Path) -> None:
@@ -93,14 +93,14 @@ def test_a_worker_that_ends_while_it_is_read_is_counted_once(tmp_path: Path) -> 
         File(tmp_path, pid).row(1, "7\tabc\t10.0.0.1\t61001", ok=4)
     counters = Counters(tmp_path)
     counters.find()
-    reading = counters.read()
-    next(reading)
+    parts = counters.read()
+    next(parts)
     # Another's look for new workers, between two slices.
     counters.find()
-    (view,) = [v for v in reading if v is not None]
-    assert (view.apps["7"].requests, view.total.requests) == (8, 20)
-    view = everything(counters)
-    assert (view.apps["7"].requests, view.total.requests) == (8, 20)
+    (reading,) = [v for v in parts if v is not None]
+    assert (reading.apps["7"].requests, reading.total.requests) == (8, 20)
+    reading = everything(counters)
+    assert (reading.apps["7"].requests, reading.total.requests) == (8, 20)
     assert not list(tmp_path.iterdir())
 
 
@@ -109,4 +109,4 @@ def test_files_of_something_else_are_left_alone(tmp_path: Path) -> None:
     (tmp_path / "worker.2.stats").write_bytes(bytes(5000))
     assert everything(Counters(tmp_path)).total.requests == 0
     with pytest.raises(ValueError, match="no worker's file"):
-        Worker(tmp_path / "worker.2.stats")
+        WorkerFile(tmp_path / "worker.2.stats")
