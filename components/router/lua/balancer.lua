@@ -15,13 +15,13 @@ local limits = require "limits"
 local request = require "request"
 local routes = require "routes"
 local sticky = require "sticky"
-local tally = require "tally"
+local deferred_counters = require "deferred_counters"
 
 local find, row_at, hosts = routes.find, routes.row_at, require("hosts").store
 local request_key, send_to, set = request.key, request.send_to, request.set
 local now, var = ngx.now, ngx.var
 local random, floor, max = math.random, math.floor, math.max
-local opened, left = tally.opened, tally.left
+local opened, left = deferred_counters.opened, deferred_counters.left
 
 local _M = {}
 
@@ -48,7 +48,7 @@ function _M.configure(options)
   least, app_limit, most_tries = options.least, options.app_limit, options.tries
   eject_seconds, probe_seconds = options.eject_seconds, options.probe_seconds
   miss_peer = "unix:" .. options.miss
-  tally.configure(least)
+  deferred_counters.configure(least)
 end
 
 -- For init_worker_by_lua, after endpoints.open.

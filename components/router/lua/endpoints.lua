@@ -1,8 +1,9 @@
 -- Endpoints in one worker, and their counters.
 --
 -- A request needs its endpoint's address and its name in the log: both are in a table of this worker's own memory.
--- The numbers are in a file in the folder of the sockets, which this worker maps and writes, and which the router process maps and
--- reads (components/router/telemetry/counters.py reads this layout, and its unit test parses the declarations below): so counting is a few additions, and reading costs nginx nothing.
+-- The numbers are in a file in the folder of the sockets, which this worker maps and writes, and which the router
+-- process maps and reads: so counting is a few additions, and reading costs nginx nothing. The reader is
+-- components/router/telemetry/counters.py; its unit test parses the declarations below.
 --
 -- The file: a page of header with the sums of everything, then per row 128 bytes of text ("app TAB instance TAB address TAB
 -- port"), then per row 128 bytes of numbers. Row 0 is never an endpoint. A row whose endpoint is gone rests before it is used

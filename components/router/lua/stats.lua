@@ -4,11 +4,11 @@ local ffi = require "ffi"
 local endpoints = require "endpoints"
 local balancer = require "balancer"
 local request = require "request"
-local tally = require "tally"
+local deferred_counters = require "deferred_counters"
 local cjson = require "cjson.safe"
 
 local floor, max = math.floor, math.max
-local finish, done = balancer.finish, tally.done
+local finish, done = balancer.finish, deferred_counters.done
 local status, age, received = request.status, request.age, request.received
 
 local _M = {}
