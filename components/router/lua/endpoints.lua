@@ -12,7 +12,7 @@
 local ffi = require "ffi"
 local bit = require "bit"
 local limits = require "limits"
-local memory = require "memory"
+local huge_pages = require "huge_pages"
 
 ffi.cdef [[
 typedef struct {
@@ -63,12 +63,12 @@ end
 -- Map the file; for init_worker_by_lua. Without it (no room, no folder) only this worker sees its numbers.
 function _M.open(folder, most)
   capacity = most
-  targets = memory.zeroed("ingot_target", capacity)
+  targets = huge_pages.zeroed("ingot_target", capacity)
   local places = 1
   while places < capacity * 2 do
     places = places * 2
   end
-  slots, slot_mask = memory.zeroed("uint32_t", places), places - 1
+  slots, slot_mask = huge_pages.zeroed("uint32_t", places), places - 1
   local length = PAGE + capacity * (NAME + ROW)
   local path = folder .. "/worker." .. ngx.worker.pid() .. ".stats"
   C.unlink(path)
