@@ -32,7 +32,7 @@ local least, eject_seconds, probe_seconds, app_limit, most_tries = false, 10, 12
 local miss_peer = "unix:/run/ingot-router/miss.sock"
 local targets, rows, header
 local tries = {}       -- request -> its try, 0 for none
--- request -> rare facts: `verdict`, the reason why it has no endpoint, for answer.lua; `second`, its only endpoint
+-- request -> rare facts: `verdict`, the reason why it has no endpoint, for error_page.lua; `second`, its only endpoint
 -- was asked again
 local oddities, odd = {}, 0
 local wary_till = 0     -- until when some row is ejected or waits to be probed; 0 saves looking
