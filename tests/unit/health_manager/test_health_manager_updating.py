@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from components.common.messages import HealthQuery, HmRequest
-from components.health_manager import answers
+from components.health_manager import replies
 from components.health_manager.analysis import View, judge
 from components.health_manager.config import Intervals
 from components.health_manager.desired import DesiredApp, parse_row
@@ -106,9 +106,9 @@ def test_who_asks_for_the_new_version_is_told_of_both(world):
     world.exit(holder(world, 0), "STOPPED")
     world.run(5)
     asked = HealthQuery(droplets=[{"droplet": 1, "version": "aa-2"}])
-    assert [r.healthy for r in answers.health(asked, world.desired, world.table)] == [3]
+    assert [r.healthy for r in replies.health(asked, world.desired, world.table)] == [3]
     before = HealthQuery(droplets=[{"droplet": 1, "version": "aa-1"}])
-    assert [r.healthy for r in answers.health(before, world.desired, world.table)] == [2]
+    assert [r.healthy for r in replies.health(before, world.desired, world.table)] == [2]
 
 
 INSTANCES = st.lists(
