@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from components.common.digits import whole_number
 from components.common.messages import DeaBeat, DropletExited, Heartbeat, HeartbeatEntry
 from components.health_manager.config import Intervals
-from components.health_manager.records import (
+from components.health_manager.state import (
     CRASH,
     CRASHED,
     EXITED,

@@ -15,7 +15,7 @@ from functools import cache
 from components.health_manager.config import Intervals
 from components.health_manager.desired import STARTED, DesiredApp
 from components.health_manager.desired import STOPPED as APP_STOPPED
-from components.health_manager.records import (
+from components.health_manager.state import (
     CRASH,
     EXITED,
     LOST,

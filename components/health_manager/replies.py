@@ -11,7 +11,7 @@ from components.health_manager.actual import ActualTable
 from components.health_manager.analysis import Verdict
 from components.health_manager.config import Intervals
 from components.health_manager.desired import STARTED, DesiredTable
-from components.health_manager.records import RUNNING
+from components.health_manager.state import RUNNING
 
 
 def status(

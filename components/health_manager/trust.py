@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from components.health_manager.actual import ActualTable
 from components.health_manager.config import Intervals
 from components.health_manager.desired import DesiredTable
-from components.health_manager.records import NEVER, Dea
+from components.health_manager.state import NEVER, Dea
 
 BUS_LOST, SETTLING, NO_DESIRED, STALE, SILENT, UNKNOWN = (
     "bus_lost",

@@ -11,8 +11,8 @@ from components.health_manager.alerts import Alert, Alerts
 from components.health_manager.capacity import LARGEST, POOL, Room
 from components.health_manager.config import Intervals
 from components.health_manager.desired import DesiredApp
-from components.health_manager.records import Dea
 from components.health_manager.repairs import Repairs
+from components.health_manager.state import Dea
 
 S = Intervals()
 

@@ -8,7 +8,7 @@ from components.health_manager.actual import ActualTable
 from components.health_manager.analysis import View, judge
 from components.health_manager.config import Intervals
 from components.health_manager.desired import DesiredApp
-from components.health_manager.records import AppActual, Instance
+from components.health_manager.state import AppActual, Instance
 
 KINDS = ("crash", "vanish", "power_off", "power_on", "deaf", "hear", "evacuate", "scale", "restart", "wait")
 EVENTS = st.lists(

@@ -10,7 +10,7 @@ from components.health_manager import replies
 from components.health_manager.analysis import View, judge
 from components.health_manager.config import Intervals
 from components.health_manager.desired import DesiredApp, parse_row
-from components.health_manager.records import AppActual, Instance
+from components.health_manager.state import AppActual, Instance
 
 
 @pytest.fixture
