@@ -1,6 +1,6 @@
 """The repair of differences between desired and actual state (protocol 5.2 to 5.4). Pure: no I/O, clock or memory.
 
-For one application at a time: `judge` takes both states, and returns the indices to start and the
+For one application at a time: `decide` takes both states, and returns the indices to start and the
 instances to stop, each with its reason. It never changes what it is given.
 """
 
@@ -64,7 +64,7 @@ class Stop:
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class Decision:
     """The decision about one application.
 
     `expired` are instances that no DEA has named for `droplet_lost`; `flapping` and `given_up` are indices; `missing`
@@ -81,9 +81,9 @@ class Verdict:
 
 
 @cache
-def calm(running: int) -> Verdict:
+def steady(running: int) -> Decision:
     """Return the decision about an application that is as wanted: one object for all of a size."""
-    return Verdict(running=running)
+    return Decision(running=running)
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +117,7 @@ class View:
         return self.now - lost if self.now - self.listening_since > lost else NEVER
 
 
-def judge(app: DesiredApp | None, actual: AppActual | None, view: View, *, fresh: bool = True) -> Verdict:
+def decide(app: DesiredApp | None, actual: AppActual | None, view: View, *, fresh: bool = True) -> Decision:
     """Compare one application's two sides.
 
     Args:
@@ -138,7 +138,7 @@ def judge(app: DesiredApp | None, actual: AppActual | None, view: View, *, fresh
         if instance.seen < silent_since:
             silent.append(instance.id)
     if app.state == STARTED and view.quiet and not silent and _as_wanted(app, actual, running):
-        return calm(len(running))
+        return steady(len(running))
     expired = tuple(silent)
     stable = fresh and view.now - app.changed_at >= view.settings.stable_state
     if app.state == STARTED:
@@ -146,7 +146,7 @@ def judge(app: DesiredApp | None, actual: AppActual | None, view: View, *, fresh
     stops: tuple[Stop, ...] = ()
     if app.state == APP_STOPPED and stable:
         stops = tuple(Stop(i, STOPPED_APP) for i in actual.live if _may_stop(actual, i, view))
-    return Verdict(stops=stops, expired=expired, running=len(running))
+    return Decision(stops=stops, expired=expired, running=len(running))
 
 
 def restart_delay(crashes: int, s: Intervals) -> float:
@@ -166,14 +166,14 @@ def _as_wanted(app: DesiredApp, actual: AppActual, running: set[int]) -> bool:
     )
 
 
-def _unknown(actual: AppActual, view: View) -> Verdict:
+def _unknown(actual: AppActual, view: View) -> Decision:
     silent_since = view.silent_since
     expired = tuple(i.id for i in actual.live.values() if i.seen < silent_since)
     patience = 2 * view.settings.desired_interval
     if not view.stop_unknown or actual.unknown_since is None or view.now - actual.unknown_since <= patience:
-        return Verdict(expired=expired)
+        return Decision(expired=expired)
     old = [i.id for i in actual.live.values() if view.now - i.first_seen > patience]
-    return Verdict(
+    return Decision(
         stops=tuple(Stop(i, UNKNOWN_APP) for i in old if _may_stop(actual, i, view)), expired=expired
     )
 
@@ -187,7 +187,7 @@ def _started(
     *,
     fresh: bool,
     stable: bool,
-) -> Verdict:
+) -> Decision:
     found = _sorted(app, actual, view)
     places = found.places
     stops = [Stop(i.id, EXTRA) for i in found.beyond] if stable and not app.updating else []
@@ -213,7 +213,7 @@ def _started(
     starts: tuple[Start, ...] = ()
     if wanted and app.staged and app.version and fresh:
         starts = tuple(_starts(app, actual, wanted, view, given_up, stable=stable))
-    return Verdict(
+    return Decision(
         starts,
         tuple(s for s in stops if _may_stop(actual, s.instance, view)),
         expired,

@@ -120,7 +120,7 @@ class HealthManager:
         """Return the facts of protocol 5.5, and the leader."""
         state = self._lease.state
         return {
-            **replies.varz(self.desired, self.table, self.repairs.verdicts),
+            **replies.varz(self.desired, self.table, self.repairs.decisions),
             **{f"{name}_received": self._heard[name] for name in _COUNTED},
             "queue_length": len(self.repairs.queue),
             "nats_latency": self._latency,

@@ -8,7 +8,7 @@ from typing import Any
 
 from components.common.messages import HealthQuery, HealthReply, IndicesReply, InstancesReply, StatusQuery
 from components.health_manager.actual import ActualTable
-from components.health_manager.analysis import Verdict
+from components.health_manager.analysis import Decision
 from components.health_manager.config import Intervals
 from components.health_manager.desired import STARTED, DesiredTable
 from components.health_manager.state import RUNNING
@@ -61,7 +61,7 @@ def health(query: HealthQuery, desired: DesiredTable, table: ActualTable) -> lis
     return replies
 
 
-def varz(desired: DesiredTable, table: ActualTable, verdicts: Mapping[int, Verdict]) -> dict[str, Any]:
+def varz(desired: DesiredTable, table: ActualTable, decisions: Mapping[int, Decision]) -> dict[str, Any]:
     """Return the counts of protocol 5.5; those of instances are -1 before the first reading."""
     total: dict[str, dict[str, Counter[str]]] = {
         "frameworks": defaultdict(Counter),
@@ -74,13 +74,13 @@ def varz(desired: DesiredTable, table: ActualTable, verdicts: Mapping[int, Verdi
     sums: Counter[str] = Counter()
     for app in desired.apps.values():
         started = app.state == STARTED
-        verdict = verdicts.get(app.id, Verdict())
+        decision = decisions.get(app.id, Decision())
         actual = table.apps.get(app.id)
         crashes = len(actual.crashed) if actual else 0
         sums.update(
             instances=app.instances if started else 0,
-            running=verdict.running,
-            down=verdict.missing,
+            running=decision.running,
+            down=decision.missing,
             crashed=crashes,
         )
         for kind, name in (("frameworks", app.framework), ("runtimes", app.runtime)):
@@ -96,9 +96,9 @@ def varz(desired: DesiredTable, table: ActualTable, verdicts: Mapping[int, Verdi
                 running[kind][name or "unknown"].update(
                     apps=1,
                     crashes=crashes,
-                    running_instances=verdict.running,
-                    missing_instances=verdict.missing,
-                    flapping_instances=len(verdict.flapping),
+                    running_instances=decision.running,
+                    missing_instances=decision.missing,
+                    flapping_instances=len(decision.flapping),
                 )
     known = desired.loaded
     return {

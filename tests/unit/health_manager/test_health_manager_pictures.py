@@ -20,7 +20,7 @@ from components.common.messages import (
 )
 from components.health_manager import replies
 from components.health_manager.actual import ActualTable
-from components.health_manager.analysis import Verdict, View, judge
+from components.health_manager.analysis import Decision, View, decide
 from components.health_manager.config import HealthManagerConfig, Intervals
 from components.health_manager.desired import INVALID, DesiredTable, epoch, parse_row
 
@@ -182,7 +182,7 @@ def test_what_is_counted_but_not_named_is_not_asked_for_again(table):
 
     def asked(now):
         view = View(frozenset(), 0.0, now, table.settings)
-        return [s.index for s in judge(replace(app, changed_at=0.0), table.apps.get(1), view).starts]
+        return [s.index for s in decide(replace(app, changed_at=0.0), table.apps.get(1), view).starts]
 
     assert asked(50.0) == [0, 1]
     table.beat(beat({"1": 1}), 50.0)
@@ -261,7 +261,7 @@ def test_varz_says_minus_one_before_there_is_a_picture(table):
     assert replies.varz(DesiredTable(), table, {})["running_instances"] == -1
     desired = DesiredTable()
     desired.load([parse_row(1, ROW)], 0.0, wall=5_000.0)
-    facts = replies.varz(desired, table, {1: Verdict(running=1, missing=1)})
+    facts = replies.varz(desired, table, {1: Decision(running=1, missing=1)})
     assert (facts["total_instances"], facts["running_instances"], facts["down_instances"]) == (2, 1, 1)
 
 

@@ -286,11 +286,11 @@ def test_a_flapping_index_waits_longer_and_longer_and_is_given_up():
     assert world.requests[-1][1].flapping
     world.exit(holder(world, 1, 0))
     assert world.run(1500) == []
-    assert world.repairs.verdicts[1].given_up == (0,)
+    assert world.repairs.decisions[1].given_up == (0,)
     # Its owner's change starts it afresh.
     world.change(1, run_count=2)
     assert starts(world.run(20)) == [(1, 0)]
-    assert world.repairs.verdicts[1].given_up == ()
+    assert world.repairs.decisions[1].given_up == ()
 
 
 def test_an_index_that_was_quiet_long_enough_starts_its_count_again(world):
