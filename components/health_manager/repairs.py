@@ -17,7 +17,7 @@ from components.common.messages import HmRequest
 from components.health_manager import alerts, capacity, trust
 from components.health_manager.actual import ActualTable
 from components.health_manager.alerts import Alerts
-from components.health_manager.analysis import FLAPPING, Decision, Start, Stop, View, decide
+from components.health_manager.analysis import FLAPPING, Decision, DecisionContext, Start, Stop, decide
 from components.health_manager.config import Intervals
 from components.health_manager.desired import STARTED, DesiredTable
 from components.health_manager.pace import PaceQueue
@@ -87,7 +87,7 @@ class Repairs:
             self._begin_pass(now)
             if trusted:
                 self._watch_capacity()
-        view = View(
+        context = DecisionContext(
             frozenset(d.id for d in self._table.deas.values() if d.evacuating),
             self._table.listening_since,
             now,
@@ -99,12 +99,12 @@ class Repairs:
         began = time.monotonic()
         while (self._changed or self._ahead) and time.monotonic() - began < _SLICE:
             for _ in range(min(len(self._changed), _BITE)):
-                self._decide(self._changed.pop(), view, trusted=trusted)
+                self._decide(self._changed.pop(), context, trusted=trusted)
             for _ in range(min(len(self._ahead), 0 if self._changed else _BITE)):
                 droplet = self._ahead.popleft()
                 app = self._desired.apps.get(droplet)
                 self._table.tidy(droplet, app.version if app else None, now)
-                self._decide(droplet, view, trusted=trusted)
+                self._decide(droplet, context, trusted=trusted)
         self._pass_seconds += time.monotonic() - began
         QUEUE.set(len(self.queue))
         IN_FLIGHT.set(self._table.in_flight(now))
@@ -195,10 +195,10 @@ class Repairs:
             low = room.low(subject, self._s, already=subject in reported)
             self._alerts.set(alerts.CAPACITY_LOW, subject, on=low, **said)
 
-    def _decide(self, droplet: int, view: View, *, trusted: bool) -> None:
+    def _decide(self, droplet: int, context: DecisionContext, *, trusted: bool) -> None:
         app = self._desired.apps.get(droplet)
         actual = self._table.apps.get(droplet)
-        decision = decide(app, actual, view, fresh=self._desired.fresh(droplet))
+        decision = decide(app, actual, context, fresh=self._desired.fresh(droplet))
         self.decisions[droplet] = decision
         name = app.name if app else ""
         if decision.flapping:
@@ -210,6 +210,6 @@ class Repairs:
                 alerts.APP_GIVEN_UP, str(droplet), on=True, name=name, indices=list(decision.given_up)
             )
         if trusted and decision.expired:
-            self._table.drop([(droplet, i) for i in decision.expired], view.now)
+            self._table.drop([(droplet, i) for i in decision.expired], context.now)
         if self._acting:
             self.queue.replace(droplet, app.last_updated if app else 0, decision.starts, decision.stops)

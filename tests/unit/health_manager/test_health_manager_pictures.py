@@ -20,7 +20,7 @@ from components.common.messages import (
 )
 from components.health_manager import replies
 from components.health_manager.actual import ActualTable
-from components.health_manager.analysis import Decision, View, decide
+from components.health_manager.analysis import Decision, DecisionContext, decide
 from components.health_manager.config import HealthManagerConfig, Intervals
 from components.health_manager.desired import INVALID, DesiredTable, epoch, parse_row
 
@@ -181,8 +181,8 @@ def test_what_is_counted_but_not_named_is_not_asked_for_again(table):
     app = parse_row(1, ROW)
 
     def asked(now):
-        view = View(frozenset(), 0.0, now, table.settings)
-        return [s.index for s in decide(replace(app, changed_at=0.0), table.apps.get(1), view).starts]
+        context = DecisionContext(frozenset(), 0.0, now, table.settings)
+        return [s.index for s in decide(replace(app, changed_at=0.0), table.apps.get(1), context).starts]
 
     assert asked(50.0) == [0, 1]
     table.beat(beat({"1": 1}), 50.0)

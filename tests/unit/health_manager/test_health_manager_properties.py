@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from components.health_manager.actual import ActualTable
-from components.health_manager.analysis import View, decide
+from components.health_manager.analysis import DecisionContext, decide
 from components.health_manager.config import Intervals
 from components.health_manager.desired import DesiredApp
 from components.health_manager.state import AppActual, Instance
@@ -138,8 +138,8 @@ def test_a_stop_never_takes_the_last_of_a_wanted_index(instances, wanted, change
     for n, (version, index, state, dea, seen) in enumerate(instances):
         actual.live[f"i{n}"] = Instance(f"i{n}", version, index, state, 0, dea, seen, 100.0)
     app = DesiredApp(1, "STARTED", wanted, "aa-1", staged=True, last_updated=0, changed_at=changed_at)
-    view = View(frozenset({"leaving"}), 0.0, 101.0, Intervals())
-    decision = decide(app, actual, view, fresh=fresh)
+    context = DecisionContext(frozenset({"leaving"}), 0.0, 101.0, Intervals())
+    decision = decide(app, actual, context, fresh=fresh)
     stopped = {s.instance for s in decision.stops}
     assert len(stopped) == len(decision.stops)
     for index in range(wanted):
@@ -159,11 +159,11 @@ def test_a_stop_never_takes_the_last_of_a_wanted_index(instances, wanted, change
 @given(st.integers(0, 40))
 def test_what_is_missing_is_asked_for_all_at_once(wanted):
     app = DesiredApp(1, "STARTED", wanted, "aa-1", staged=True, last_updated=0)
-    decision = decide(app, None, View(frozenset(), 0.0, 100.0, Intervals()))
+    decision = decide(app, None, DecisionContext(frozenset(), 0.0, 100.0, Intervals()))
     assert [s.index for s in decision.starts] == list(range(wanted))
     assert decision.missing == wanted
     assert [s.priority[1] for s in decision.starts] == list(range(wanted))
     table = ActualTable(Intervals())
     table.request_start(1, "aa-1", 0, 95.0)
-    again = decide(app, table.apps[1], View(frozenset(), 0.0, 100.0, Intervals()))
+    again = decide(app, table.apps[1], DecisionContext(frozenset(), 0.0, 100.0, Intervals()))
     assert [s.index for s in again.starts] == list(range(1, wanted))

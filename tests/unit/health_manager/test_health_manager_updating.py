@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from components.common.messages import HealthQuery, HmRequest
 from components.health_manager import replies
-from components.health_manager.analysis import View, decide
+from components.health_manager.analysis import DecisionContext, decide
 from components.health_manager.config import Intervals
 from components.health_manager.desired import DesiredApp, parse_row
 from components.health_manager.state import AppActual, Instance
@@ -128,7 +128,7 @@ def test_whatever_runs_the_two_versions_are_neither_stopped_nor_doubled(instance
     for n, (version, index, state, dea) in enumerate(instances):
         actual.live[f"i{n}"] = Instance(f"i{n}", version, index, state, 0, dea, 0.0, 100.0)
     app = DesiredApp(1, "STARTED", wanted, "new-2", staged=True, last_updated=0, updating="old-1")
-    decision = decide(app, actual, View(frozenset({"leaving"}), 0.0, 101.0, Intervals()))
+    decision = decide(app, actual, DecisionContext(frozenset({"leaving"}), 0.0, 101.0, Intervals()))
     stopped = {s.instance: s.reason for s in decision.stops}
     for name, instance in actual.live.items():
         assert instance.version != "old-1" or name not in stopped
