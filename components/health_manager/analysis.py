@@ -194,31 +194,31 @@ def _started(
     fresh: bool,
     stable: bool,
 ) -> Decision:
-    found = _sorted(app, actual, context)
-    places = found.places
-    stops = [Stop(i.id, EXTRA) for i in found.beyond] if stable and not app.updating else []
-    wanted: list[tuple[int, str]] = []
+    parts = _parts(app, actual, context)
+    places = parts.places
+    stops = [Stop(i.id, EXTRA) for i in parts.beyond] if stable and not app.updating else []
+    to_fill: list[tuple[int, str]] = []
     empty = 0
     for number in range(app.instances):
-        here = places.get(number)
-        if here is None:
-            if number in found.served:
+        present = places.get(number)
+        if present is None:
+            if number in parts.served:
                 continue
             memory = _memory(app, actual, number)
             why = (memory.why if memory is not None else "") or MISSING
-            wanted.append((number, EVACUATING if number in found.leaving else why))
-            empty += number not in found.leaving
-        elif len(here) > 1 or not context.quiet:
-            staying = [i for i in here if not context.leaves(i)]
+            to_fill.append((number, EVACUATING if number in parts.leaving else why))
+            empty += number not in parts.leaving
+        elif len(present) > 1 or not context.quiet:
+            staying = [i for i in present if not context.leaves(i)]
             if staying:
-                stops.extend(_surplus(staying, [i for i in here if context.leaves(i)]))
-            elif number not in found.served:
-                wanted.append((number, EVACUATING))
-    stops.extend(_stops_of_old(app, found.old, places, context, stable=stable))
+                stops.extend(_surplus(staying, [i for i in present if context.leaves(i)]))
+            elif number not in parts.served:
+                to_fill.append((number, EVACUATING))
+    stops.extend(_stops_of_old(app, parts.old, places, context, stable=stable))
     flapping, given_up = _crashers(app, actual, context)
     starts: tuple[Start, ...] = ()
-    if wanted and app.staged and app.version and fresh:
-        starts = tuple(_starts(app, actual, wanted, context, given_up, stable=stable))
+    if to_fill and app.staged and app.version and fresh:
+        starts = tuple(_starts(app, actual, to_fill, context, given_up, stable=stable))
     return Decision(
         starts,
         tuple(s for s in stops if _may_stop(actual, s.instance, context)),
@@ -231,7 +231,7 @@ def _started(
 
 
 @dataclass(slots=True)
-class _Found:
+class _Parts:
     """A started application's instances, sorted by their part in it.
 
     While an update rolls, `served` and `leaving` are the indices where the version before runs, on DEAs that stay and on
@@ -245,20 +245,20 @@ class _Found:
     leaving: set[int] = field(default_factory=set)
 
 
-def _sorted(app: DesiredApp, actual: AppActual, context: DecisionContext) -> _Found:
-    found = _Found()
+def _parts(app: DesiredApp, actual: AppActual, context: DecisionContext) -> _Parts:
+    parts = _Parts()
     for instance in actual.live.values():
         number = instance.index
         if instance.version == app.version:
             if 0 <= number < app.instances:
-                found.places.setdefault(number, []).append(instance)
+                parts.places.setdefault(number, []).append(instance)
             else:
-                found.beyond.append(instance)
+                parts.beyond.append(instance)
         elif not app.serves(instance.version):
-            found.old.append(instance)
+            parts.old.append(instance)
         else:
-            (found.leaving if context.leaves(instance) else found.served).add(number)
-    return found
+            (parts.leaving if context.leaves(instance) else parts.served).add(number)
+    return parts
 
 
 def _memory(app: DesiredApp, actual: AppActual, number: int) -> Index | None:
@@ -282,7 +282,7 @@ def _surplus(staying: list[Instance], leaving: list[Instance]) -> list[Stop]:
 def _starts(
     app: DesiredApp,
     actual: AppActual,
-    wanted: list[tuple[int, str]],
+    to_fill: list[tuple[int, str]],
     context: DecisionContext,
     given_up: tuple[int, ...],
     *,
@@ -293,8 +293,8 @@ def _starts(
     # Instances that DEAs count and have not named: answers to requests that are still under way.
     coming = sum(n for n, since in actual.unnamed.values() if now - since <= s.droplet_lost)
     in_flight = 0
-    covered = app.instances - len(wanted)
-    for number, why in wanted:
+    covered = app.instances - len(to_fill)
+    for number, why in to_fill:
         reason = why
         memory = actual.indices.get((app.version, number))
         if memory is not None and now - memory.requested < s.restart_timeout:
@@ -354,9 +354,9 @@ def _crashers(
 
 def _may_stop(actual: AppActual, instance: str, context: DecisionContext) -> bool:
     """Return whether an instance may be asked to stop: not before the last request timed out, and not when expired."""
-    asked = actual.stop_requested.get(instance, NEVER)
+    requested = actual.stop_requested.get(instance, NEVER)
     return (
-        context.now - asked >= context.settings.restart_timeout
+        context.now - requested >= context.settings.restart_timeout
         and actual.live[instance].seen >= context.silent_since
     )
 

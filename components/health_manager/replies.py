@@ -100,7 +100,7 @@ def varz(desired: DesiredTable, table: ActualTable, decisions: Mapping[int, Deci
                     missing_instances=decision.missing,
                     flapping_instances=len(decision.flapping),
                 )
-    known = desired.loaded
+    loaded = desired.loaded
     return {
         "total_apps": len(desired.apps),
         "total_users": desired.total_users,
@@ -109,10 +109,10 @@ def varz(desired: DesiredTable, table: ActualTable, decisions: Mapping[int, Deci
             {"droplet_id": a.id, "state": a.state, "name": a.name, "user": a.owner, "instances": a.instances}
             for a in desired.apps.values()
         ],
-        "total_instances": sums["instances"] if known else -1,
-        "running_instances": sums["running"] if known else -1,
-        "down_instances": sums["down"] if known else -1,
-        "crashed_instances": sums["crashed"] if known else -1,
+        "total_instances": sums["instances"] if loaded else -1,
+        "running_instances": sums["running"] if loaded else -1,
+        "down_instances": sums["down"] if loaded else -1,
+        "crashed_instances": sums["crashed"] if loaded else -1,
         "total": total,
         "running": running,
         "deas": [
