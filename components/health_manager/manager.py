@@ -43,7 +43,7 @@ _TICK = 0.1
 _PAUSE = 1.5
 
 LEADER = Gauge("ingot_hm_leader", "1 while this health manager leads.")
-TRUSTED = Gauge("ingot_hm_picture_trusted", "1 while the picture may be acted upon.")
+TRUSTED = Gauge("ingot_hm_picture_trusted", "1 while the state may be acted upon.")
 LATENCY = Gauge("ingot_hm_nats_latency_seconds", "A message's way to the bus and back.")
 DESIRED_READ = Counter("ingot_hm_desired_reads_total", "Readings of the desired state.", ["result"])
 logger = log.get(__name__)

@@ -94,7 +94,7 @@ def test_no_start_is_repeated_within_its_timeout_while_unanswered(events):
 
 @settings(max_examples=60)
 @given(EVENTS, st.sampled_from(["bulk", "bus", "pool"]))
-def test_nothing_is_ever_asked_on_a_picture_in_doubt(events, trouble):
+def test_nothing_is_ever_asked_on_a_state_in_doubt(events, trouble):
     world = World(deas=4)
     world.app(1, instances=3)
     world.launch_all()

@@ -257,7 +257,7 @@ def test_status_and_health(table):
     assert replies.status(StatusQuery(droplet=1, state="ODD"), desired, table, 10.0, s) is None
 
 
-def test_varz_says_minus_one_before_there_is_a_picture(table):
+def test_varz_says_minus_one_before_there_is_a_state(table):
     assert replies.varz(DesiredTable(), table, {})["running_instances"] == -1
     desired = DesiredTable()
     desired.load([parse_row(1, ROW)], 0.0, wall=5_000.0)
