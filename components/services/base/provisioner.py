@@ -28,7 +28,7 @@ from components.common.service_messages import (
     ServiceUnbind,
     ServiceUnprovision,
 )
-from components.services.base import choice, orphans
+from components.services.base import node_selection, orphans
 from components.services.base.config import GatewayConfig
 from components.services.base.errors import INTERNAL, NODE_TIMEOUT, UNAVAILABLE, ServiceError
 from components.services.base.ledger import Handle, Ledger, binding_key
@@ -60,7 +60,7 @@ class Provisioner:
     def __init__(self, config: GatewayConfig, bus: Bus) -> None:
         self._config = config
         self._bus = bus
-        self.nodes = choice.Nodes(self.service_name, self.node_score)
+        self.nodes = node_selection.Nodes(self.service_name, self.node_score)
         self.ledger = Ledger()
         base = Path(config.base_dir)
         base.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -74,9 +74,9 @@ class Provisioner:
         bus.subscribe(f"{self.service_name}.node_handles", NodeHandles, self._reported)
         bus.on_connect(self._discover)
 
-    def node_score(self, said: ServiceAnnouncement) -> float:
+    def node_score(self, announcement: ServiceAnnouncement) -> float:
         """Return the score of a node from its announcement: the highest takes the next instance, not above 0 is full."""
-        return choice.room(said)
+        return node_selection.room(announcement)
 
     async def provision(self, plan: str) -> Handle:
         """Make an instance on the node with most room.
