@@ -31,12 +31,12 @@ from components.common.service_messages import (
 from components.services.base import node_selection, orphans
 from components.services.base.config import GatewayConfig
 from components.services.base.errors import INTERNAL, NODE_TIMEOUT, UNAVAILABLE, ServiceError
-from components.services.base.ledger import Handle, Ledger, binding_key
+from components.services.base.handles import HandleTable, ServiceHandle, binding_key
 from components.services.base.removals import Removal, Removals
 
 _DISCOVER_SECONDS = 2.0
 _LATER = "it will be done as soon as the node answers"
-Fetch = Callable[[], Awaitable[list[Handle]]]
+Fetch = Callable[[], Awaitable[list[ServiceHandle]]]
 logger = log.get(__name__)
 
 
@@ -61,7 +61,7 @@ class Provisioner:
         self._config = config
         self._bus = bus
         self.nodes = node_selection.Nodes(self.service_name, self.node_score)
-        self.ledger = Ledger()
+        self.handles = HandleTable()
         base = Path(config.base_dir)
         base.mkdir(mode=0o700, parents=True, exist_ok=True)
         self.removals = Removals(base / "removals.json")
@@ -78,7 +78,7 @@ class Provisioner:
         """Return the score of a node from its announcement: the highest takes the next instance, not above 0 is full."""
         return node_selection.room(announcement)
 
-    async def provision(self, plan: str) -> Handle:
+    async def provision(self, plan: str) -> ServiceHandle:
         """Make an instance on the node with most room.
 
         Raises:
@@ -106,8 +106,8 @@ class Provisioner:
             credentials = {**(reply.credentials or {}), "node_id": node}
             if not isinstance(credentials.get("name"), str):
                 raise ServiceError(INTERNAL, f"the node {node} returned no name of the instance")
-            handle = Handle(credentials["name"], {"plan": plan}, credentials)
-            self.ledger.add(handle)
+            handle = ServiceHandle(credentials["name"], {"plan": plan}, credentials)
+            self.handles.add(handle)
             logger.info("instance_provisioned", instance=handle.service_id, node=node, plan=plan)
             return handle
 
@@ -117,23 +117,25 @@ class Provisioner:
         Raises:
             ServiceError: there is no such instance, or the node is away or could not; then it is done later.
         """
-        await self._remove(self._removal_of(self.ledger.instance(service_id)))
+        await self._remove(self._removal_of(self.handles.instance(service_id)))
         logger.info("instance_unprovisioned", instance=service_id)
 
-    async def bind(self, service_id: str, options: dict[str, Any]) -> Handle:
+    async def bind(self, service_id: str, options: dict[str, Any]) -> ServiceHandle:
         """Make credentials of an instance for one application.
 
         Raises:
             ServiceError: there is no such instance, or the node is away or could not; nothing is left of it.
         """
-        instance = self.ledger.instance(service_id)
+        instance = self.handles.instance(service_id)
         node = self._node_of(instance)
         asked = ServiceBind(name=service_id, bind_opts=options)
         reply = await self._ask("bind", node, asked, self._unbind_late)
         plan = instance.configuration.get("plan")
         configuration = {"plan": plan, "data": {"binding_options": options}}
-        handle = Handle(str(uuid.uuid4()), configuration, {**(reply.credentials or {}), "name": service_id})
-        self.ledger.add(handle)
+        handle = ServiceHandle(
+            str(uuid.uuid4()), configuration, {**(reply.credentials or {}), "name": service_id}
+        )
+        self.handles.add(handle)
         logger.info("instance_bound", instance=service_id, binding=handle.service_id, node=node)
         return handle
 
@@ -143,10 +145,10 @@ class Provisioner:
         Raises:
             ServiceError: there is no such binding, or the node is away or could not; then it is done later.
         """
-        await self._remove(self._removal_of(self.ledger.binding(service_id, handle_id)))
+        await self._remove(self._removal_of(self.handles.binding(service_id, handle_id)))
         logger.info("instance_unbound", instance=service_id, binding=handle_id)
 
-    def undo(self, handle: Handle) -> None:
+    def undo(self, handle: ServiceHandle) -> None:
         """Undo, in the background, a handle whose caller has gone."""
         logger.warning("asker_gone", instance=handle.instance, handle=handle.service_id)
         self._owe(self._removal_of(handle))
@@ -172,7 +174,7 @@ class Provisioner:
 
     async def purge(self, wanted: orphans.Orphans) -> None:
         """Have nodes remove orphans; instances and bindings that this gateway knows are not touched."""
-        names, keys = self.ledger.names(), self.ledger.binding_keys()
+        names, keys = self.handles.names(), self.handles.binding_keys()
         for node in sorted({*wanted.instances, *wanted.bindings}):
             message = PurgeOrphan(
                 orphan_ins_list=[n for n in wanted.instances.get(node, []) if n not in names],
@@ -194,8 +196,8 @@ class Provisioner:
         """Return facts for `/varz`."""
         return {
             "nodes": self.nodes.rooms(),
-            "instances": len(self.ledger.names()),
-            "bindings": len(self.ledger.binding_keys()),
+            "instances": len(self.handles.names()),
+            "bindings": len(self.handles.binding_keys()),
             "removals_owed": {n: len(self.removals.of(n)) for n in self.removals.nodes()},
             **self.orphans.varz(),
         }
@@ -261,7 +263,7 @@ class Provisioner:
 
     def _removed(self, removal: Removal) -> None:
         self.removals.done(removal)
-        self.ledger.remove(removal.service_id)
+        self.handles.remove(removal.service_id)
 
     def _owe(self, removal: Removal) -> None:
         self.removals.add(removal)
@@ -286,27 +288,27 @@ class Provisioner:
         finally:
             self._settling.discard(node)
 
-    def _removal_of(self, handle: Handle) -> Removal:
+    def _removal_of(self, handle: ServiceHandle) -> Removal:
         if handle.is_instance:
-            bindings = [b.credentials for b in self.ledger.bindings(handle.service_id)]
+            bindings = [b.credentials for b in self.handles.bindings(handle.service_id)]
             return Removal(self._node_of(handle), "unprovision", handle.service_id, bindings)
-        node = self._node_of(self.ledger.instance(handle.instance))
+        node = self._node_of(self.handles.instance(handle.instance))
         return Removal(node, "unbind", handle.service_id, [handle.credentials])
 
-    def _node_of(self, instance: Handle) -> str:
+    def _node_of(self, instance: ServiceHandle) -> str:
         node = instance.credentials.get("node_id")
         if not isinstance(node, str):
             raise ServiceError(INTERNAL, f"the node of {instance.service_id} is not known")
         return node
 
     async def _look(self, fetch: Fetch) -> orphans.Orphans:
-        known = Ledger()
+        handles = HandleTable()
         self._reports = []
         await self._bus.publish(f"{self.service_name}.check_orphan", b"{}")
         # Read last, so that objects made while nodes reported are known.
         await asyncio.sleep(min(self._config.node_timeout, _DISCOVER_SECONDS))
-        known.replace(await fetch())
-        return orphans.unknown(self._reports, known)
+        handles.replace(await fetch())
+        return orphans.unknown(self._reports, handles)
 
     async def _ask_around(self, plan: str) -> None:
         try:

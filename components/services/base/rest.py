@@ -24,7 +24,7 @@ from components.services.base.errors import (
     UNKNOWN_PLAN,
     ServiceError,
 )
-from components.services.base.ledger import Handle
+from components.services.base.handles import ServiceHandle
 from components.services.base.orphans import Orphans
 
 OPERATIONS = Counter(
@@ -47,19 +47,19 @@ class Desk(Protocol):
     def unavailable(self) -> str:
         """Return the reason why nothing can be done now; empty when there is none."""
 
-    async def provision(self, plan: str) -> Handle:
+    async def provision(self, plan: str) -> ServiceHandle:
         """Make an instance."""
 
     async def unprovision(self, service_id: str) -> None:
         """Remove an instance."""
 
-    async def bind(self, service_id: str, options: dict[str, Any]) -> Handle:
+    async def bind(self, service_id: str, options: dict[str, Any]) -> ServiceHandle:
         """Make a binding."""
 
     async def unbind(self, service_id: str, handle_id: str) -> None:
         """End a binding."""
 
-    def undo(self, handle: Handle) -> None:
+    def undo(self, handle: ServiceHandle) -> None:
         """Undo a handle whose caller has gone."""
 
     def check_orphans(self) -> None:
@@ -172,7 +172,7 @@ class _Rest:
         if label not in self._desk.labels:
             raise ServiceError(UNKNOWN_LABEL, f"{label} is not offered here")
 
-    def _made(self, request: web.Request, handle: Handle, shown: dict[str, Any]) -> web.Response:
+    def _made(self, request: web.Request, handle: ServiceHandle, shown: dict[str, Any]) -> web.Response:
         if request.transport is None or request.transport.is_closing():
             # The caller has given up and counts this as failed, so the result must not stay.
             self._desk.undo(handle)
