@@ -32,7 +32,7 @@ from components.services.base import node_selection, orphans
 from components.services.base.config import GatewayConfig
 from components.services.base.errors import INTERNAL, NODE_TIMEOUT, UNAVAILABLE, ServiceError
 from components.services.base.handles import HandleTable, ServiceHandle, binding_key
-from components.services.base.removals import Removal, Removals
+from components.services.base.pending_removals import PendingRemovals, Removal
 
 _DISCOVER_SECONDS = 2.0
 _LATER = "it will be done as soon as the node answers"
@@ -64,7 +64,7 @@ class Provisioner:
         self.handles = HandleTable()
         base = Path(config.base_dir)
         base.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self.removals = Removals(base / "removals.json")
+        self.pending_removals = PendingRemovals(base / "removals.json")
         self.orphans = orphans.Orphans()
         self._reports: list[NodeHandles] = []
         self._checking = asyncio.Lock()
@@ -151,7 +151,7 @@ class Provisioner:
     def undo(self, handle: ServiceHandle) -> None:
         """Undo, in the background, a handle whose caller has gone."""
         logger.warning("asker_gone", instance=handle.instance, handle=handle.service_id)
-        self._owe(self._removal_of(handle))
+        self._settle_later(self._removal_of(handle))
 
     async def check_orphans(self, fetch: Fetch) -> None:
         """Look twice for orphans (protocol 6.6); the result is in `orphans`.
@@ -198,7 +198,7 @@ class Provisioner:
             "nodes": self.nodes.rooms(),
             "instances": len(self.handles.names()),
             "bindings": len(self.handles.binding_keys()),
-            "removals_owed": {n: len(self.removals.of(n)) for n in self.removals.nodes()},
+            "removals_owed": {n: len(self.pending_removals.of(n)) for n in self.pending_removals.nodes()},
             **self.orphans.varz(),
         }
 
@@ -242,7 +242,7 @@ class Provisioner:
         reply = asked.result()
         logger.warning("node_answered_late", verb=verb, node=node, success=reply.success)
         if late is not None and reply.success and reply.credentials:
-            self._owe(late(node, reply.credentials))
+            self._settle_later(late(node, reply.credentials))
 
     @staticmethod
     def _unprovision_late(node: str, credentials: Credentials) -> Removal:
@@ -254,7 +254,7 @@ class Provisioner:
 
     async def _remove(self, removal: Removal) -> None:
         # Recorded before the request: the controllers have forgotten it already.
-        self.removals.add(removal)
+        self.pending_removals.add(removal)
         try:
             await self._ask(removal.kind, removal.node, _asking(removal), None)
         except ServiceError as error:
@@ -262,11 +262,11 @@ class Provisioner:
         self._removed(removal)
 
     def _removed(self, removal: Removal) -> None:
-        self.removals.done(removal)
+        self.pending_removals.done(removal)
         self.handles.remove(removal.service_id)
 
-    def _owe(self, removal: Removal) -> None:
-        self.removals.add(removal)
+    def _settle_later(self, removal: Removal) -> None:
+        self.pending_removals.add(removal)
         self._spawn(self._settle(removal.node), f"settle-{removal.node}")
 
     async def _settle(self, node: str) -> None:
@@ -275,7 +275,7 @@ class Provisioner:
             return
         self._settling.add(node)
         try:
-            for removal in self.removals.of(node):
+            for removal in self.pending_removals.of(node):
                 try:
                     await self._ask(removal.kind, node, _asking(removal), None)
                 except ServiceError as error:
@@ -330,7 +330,7 @@ class Provisioner:
 
     async def _announced(self, message: Incoming[ServiceAnnouncement]) -> None:
         self.nodes.heard(message.body, time.monotonic())
-        if self.removals.of(message.body.id):
+        if self.pending_removals.of(message.body.id):
             self._spawn(self._settle(message.body.id), f"settle-{message.body.id}")
 
     async def _reported(self, message: Incoming[NodeHandles]) -> None:

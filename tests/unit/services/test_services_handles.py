@@ -1,4 +1,4 @@
-"""Handles, orphans, and what is owed to nodes."""
+"""Handles, orphans, and pending removals."""
 
 from pathlib import Path
 
@@ -8,7 +8,7 @@ from components.common.service_messages import NodeHandles
 from components.services.base.errors import INTERNAL, NOT_FOUND, ServiceError
 from components.services.base.handles import HandleTable, ServiceHandle, binding_key
 from components.services.base.orphans import still, unknown
-from components.services.base.removals import Removal, Removals
+from components.services.base.pending_removals import PendingRemovals, Removal
 from components.services.base.reports import reports
 
 ONE = ServiceHandle("i1", {"plan": "free"}, {"name": "i1", "password": "secret", "node_id": "n"})
@@ -86,20 +86,20 @@ def test_a_node_that_has_nothing_says_so():
     assert list(reports("node", [], [])) == [NodeHandles(node_id="node")]
 
 
-def test_what_is_owed_survives_a_restart_and_is_for_its_owners_eyes(tmp_path: Path):
+def test_pending_removals_survive_a_restart_and_are_for_their_owners_eyes(tmp_path: Path):
     path = tmp_path / "removals.json"
-    owed = Removals(path)
+    pending = PendingRemovals(path)
     gone = Removal("n", "unprovision", "i1", [{"name": "i1", "password": "secret"}])
-    owed.add(gone)
-    owed.add(gone)
-    owed.add(Removal("m", "unbind", "uuid-1", [{"name": "i2"}]))
-    again = Removals(path)
+    pending.add(gone)
+    pending.add(gone)
+    pending.add(Removal("m", "unbind", "uuid-1", [{"name": "i2"}]))
+    again = PendingRemovals(path)
     assert again.of("n") == [gone]
     assert again.nodes() == ["m", "n"]
     assert path.stat().st_mode & 0o777 == 0o600
     again.done(gone)
     again.done(gone)
-    assert Removals(path).nodes() == ["m"]
+    assert PendingRemovals(path).nodes() == ["m"]
 
 
 @pytest.mark.parametrize(
