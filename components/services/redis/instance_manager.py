@@ -36,7 +36,7 @@ Spawn = Callable[[Coroutine[Any, Any, None], str], asyncio.Task[None]]
 logger = log.get(__name__)
 
 
-class Keeper:
+class InstanceManager:
     """The supervisor of instances. The disk has the truth: a server that cannot be changed is started anew from there.
 
     Args:
