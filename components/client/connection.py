@@ -12,7 +12,7 @@ from urllib.parse import quote, urlsplit
 import httpx
 
 from components.client.errors import ApiError, UnreachableError
-from components.client.resolve import LocalhostTransport, is_loopback
+from components.client.localhost_transport import LocalhostTransport, is_loopback
 
 TIMEOUT = httpx.Timeout(30, connect=10)
 # A daemon that is replaced closes its connections; a reading request may then be sent once more, a changing one may

@@ -12,9 +12,9 @@ from components.client import output
 from components.client.config import Config, normalise_target
 from components.client.errors import ApiError, ConfigurationError, PackageError
 from components.client.lifecycle import tail
+from components.client.localhost_transport import LocalhostTransport, is_localhost, is_loopback
 from components.client.manifest import Settings, find, load
 from components.client.pusher import app_url, default_host, merge_environment
-from components.client.resolve import LocalhostTransport, is_localhost, is_loopback
 from components.client.units import format_bytes, format_memory, format_seconds, parse_count, parse_memory
 from components.client.waiting import Picture, Verdict, Waiter
 
