@@ -17,7 +17,7 @@ import msgspec
 from components.common.frameworks import FRAMEWORKS, InvalidFrameworkError, Runtime, find_framework, resolve
 from components.stager.archive import Limits, pack, unpack
 from components.stager.errors import StagingError
-from components.stager.plugin import Context, Service, Tools, choose, installed
+from components.stager.plugin import BuildTools, Context, Service, choose, installed
 from components.stager.startup import OWN, Start, commands, startup, stop
 
 DROPLET, RESULT = "droplet.tgz", "result.json"
@@ -41,7 +41,7 @@ class Job(msgspec.Struct, frozen=True):
     framework: str = ""
     runtime: str = ""
     meta: dict[str, Any] = {}
-    tools: Tools = Tools()
+    tools: BuildTools = BuildTools()
     limits: Limits = Limits()
     services: tuple[Service, ...] = ()
 

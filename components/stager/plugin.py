@@ -33,7 +33,7 @@ class Detection:
 
 
 @dataclass(frozen=True, slots=True)
-class Tools:
+class BuildTools:
     """The programs of the stager's machine, and the settings of package managers; see `StagerConfig`."""
 
     python: str = "/usr/bin/python3"
@@ -72,7 +72,7 @@ class Context:
     cache: Path
     runtime: Runtime | None
     meta: Mapping[str, Any]
-    tools: Tools
+    tools: BuildTools
     say: Callable[[str], None]
     tell: Callable[[str], None] = print
     services: tuple[Service, ...] = ()

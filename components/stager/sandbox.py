@@ -29,7 +29,7 @@ from components.stager.build import DROPLET, RESULT, Job, Result
 from components.stager.config import StagerConfig
 from components.stager.environment import build_environment
 from components.stager.errors import StagingError
-from components.stager.plugin import Service, Tools
+from components.stager.plugin import BuildTools, Service
 
 PREFIX = "ingot-staging-"
 SLICE = "ingot-staging.slice"
@@ -144,7 +144,7 @@ class Sandbox:
             framework=str(properties.get("framework") or ""),
             runtime=str(properties.get("runtime") or ""),
             meta=meta if isinstance(meta, dict) else {},
-            tools=Tools(
+            tools=BuildTools(
                 config.python,
                 config.npm,
                 tuple(config.pip_extra_args),
