@@ -1,4 +1,4 @@
-"""The log, the environment, the verdict, the cache and the configuration: what surrounds a build."""
+"""The log, the environment, the failure, the cache and the configuration: what surrounds a build."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from components.stager.config import StagerConfig
 from components.stager.environment import build_environment, parse
 from components.stager.errors import StagingError
 from components.stager.sandbox import open_plain
-from components.stager.task import judge
-from components.stager.tasklog import LONGEST_LINE, MOST_KEPT, MOST_SENT, TaskLog, clean
+from components.stager.staging_log import LONGEST_LINE, MOST_KEPT, MOST_SENT, StagingLog, clean
+from components.stager.staging_task import failure_of
 from components.stager.transfer import safe_uri, want_of_storage
 
 CONFIG = {"bus": {"urls": ["nats://127.0.0.1:4222"]}}
@@ -52,14 +52,14 @@ def test_a_clean_line_is_one_line_of_bounded_length(raw: str) -> None:
 
 
 def test_a_short_log_is_kept_whole() -> None:
-    log = TaskLog()
+    log = StagingLog()
     assert [log.add(f"line {i}") for i in range(3)] == ["line 0", "line 1", "line 2"]
     assert log.text() == "line 0\nline 1\nline 2"
     assert log.tail() == log.text()
 
 
 def test_a_long_log_keeps_its_beginning_and_its_end() -> None:
-    log = TaskLog()
+    log = StagingLog()
     sent = [log.add(f"{i} " + "x" * 1000) for i in range(3000)]
     text = log.text()
     assert len(text.encode()) < MOST_KEPT + 100
@@ -94,12 +94,12 @@ def test_the_stagers_own_settings_win(tmp_path: Path) -> None:
     assert (found["PIP_INDEX_URL"], found["NPM_CONFIG_REGISTRY"]) == ("http://config", "http://npm")
 
 
-def verdict(status: UnitStatus, result: Result) -> StagingError | None:
-    return judge(status, result, parse_config(CONFIG, StagerConfig))
+def failure(status: UnitStatus, result: Result) -> StagingError | None:
+    return failure_of(status, result, parse_config(CONFIG, StagerConfig))
 
 
 def test_a_build_that_ended_well_is_no_failure() -> None:
-    assert verdict(UnitStatus(UnitState.EXITED, exit_code=0, result="success"), Result(ok=True)) is None
+    assert failure(UnitStatus(UnitState.EXITED, exit_code=0, result="success"), Result(ok=True)) is None
 
 
 @pytest.mark.parametrize(
@@ -128,7 +128,7 @@ def test_a_build_that_ended_well_is_no_failure() -> None:
 def test_a_failed_build_is_told_by_stage_and_reason(
     status: UnitStatus, result: Result, stage: str, says: str
 ) -> None:
-    problem = verdict(status, result)
+    problem = failure(status, result)
     assert problem is not None
     assert problem.stage == stage
     assert says in str(problem)
