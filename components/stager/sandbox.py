@@ -25,7 +25,7 @@ from components.common.errors import IngotError
 from components.common.gone import Gone
 from components.common.units import ProcessRunner, Runner, SystemdRunner, UnitSpec, UnitStatus
 from components.stager.archive import Limits
-from components.stager.build import DROPLET, RESULT, Job, Result
+from components.stager.build import DROPLET, RESULT, BuildOrder, BuildResult
 from components.stager.config import StagerConfig
 from components.stager.environment import build_environment
 from components.stager.errors import StagingError
@@ -137,7 +137,7 @@ class Sandbox:
         """
         config = self._config
         meta = properties.get("meta")
-        job = Job(
+        order = BuildOrder(
             package=str(box.package),
             box=str(box.path),
             cache=str(box.cache),
@@ -157,7 +157,7 @@ class Sandbox:
             services=bound(properties.get("services")),
         )
         path = box.path / "job.json"
-        path.write_bytes(msgspec.json.encode(job))
+        path.write_bytes(msgspec.json.encode(order))
         path.chmod(0o644)
         await self._runner.start(
             UnitSpec(
@@ -290,13 +290,13 @@ def bound(services: object) -> tuple[Service, ...]:
     )
 
 
-def read_result(box: Box) -> Result:
+def read_result(box: Box) -> BuildResult:
     """Return a build's result; an invalid one counts as no result."""
     try:
         with os.fdopen(open_plain(box.path / RESULT), "rb") as file:
-            return msgspec.json.decode(file.read(_MOST_RESULT), type=Result)
+            return msgspec.json.decode(file.read(_MOST_RESULT), type=BuildResult)
     except (OSError, msgspec.MsgspecError):
-        return Result(stage="compile")
+        return BuildResult(stage="compile")
 
 
 def open_droplet(box: Box, most_mb: int) -> int:

@@ -17,7 +17,7 @@ from components.common.identity import new_id
 from components.common.messages import StagingReply, StagingRequest
 from components.common.trees import Weight
 from components.common.units import UnitError, UnitStatus
-from components.stager.build import Result
+from components.stager.build import BuildResult
 from components.stager.config import StagerConfig
 from components.stager.errors import StagingError
 from components.stager.sandbox import Box, Sandbox, open_droplet, read_result
@@ -207,7 +207,7 @@ def too_much(used: Weight, config: StagerConfig) -> str | None:
     return None
 
 
-def failure_of(status: UnitStatus, result: Result, config: StagerConfig) -> StagingError | None:
+def failure_of(status: UnitStatus, result: BuildResult, config: StagerConfig) -> StagingError | None:
     """Return the failure of a build from its unit's end and its own result, None when it succeeded; pure."""
     if status.result == "timeout":
         return StagingError(

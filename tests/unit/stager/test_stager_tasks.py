@@ -13,7 +13,7 @@ from components.common.config import parse as parse_config
 from components.common.errors import ConfigError
 from components.common.trees import hand_over
 from components.common.units import UnitState, UnitStatus
-from components.stager.build import Result
+from components.stager.build import BuildResult
 from components.stager.config import StagerConfig
 from components.stager.environment import build_environment, parse
 from components.stager.errors import StagingError
@@ -94,12 +94,12 @@ def test_the_stagers_own_settings_win(tmp_path: Path) -> None:
     assert (found["PIP_INDEX_URL"], found["NPM_CONFIG_REGISTRY"]) == ("http://config", "http://npm")
 
 
-def failure(status: UnitStatus, result: Result) -> StagingError | None:
+def failure(status: UnitStatus, result: BuildResult) -> StagingError | None:
     return failure_of(status, result, parse_config(CONFIG, StagerConfig))
 
 
 def test_a_build_that_ended_well_is_no_failure() -> None:
-    assert failure(UnitStatus(UnitState.EXITED, exit_code=0, result="success"), Result(ok=True)) is None
+    assert failure(UnitStatus(UnitState.EXITED, exit_code=0, result="success"), BuildResult(ok=True)) is None
 
 
 @pytest.mark.parametrize(
@@ -107,26 +107,31 @@ def test_a_build_that_ended_well_is_no_failure() -> None:
     [
         (
             UnitStatus(UnitState.EXITED, result="timeout", signal=15),
-            Result("compile"),
+            BuildResult("compile"),
             "compile",
             "longer than 120 s",
         ),
-        (UnitStatus(UnitState.EXITED, result="oom-kill"), Result("pack"), "pack", "1024 MB"),
+        (UnitStatus(UnitState.EXITED, result="oom-kill"), BuildResult("pack"), "pack", "1024 MB"),
         (
             UnitStatus(UnitState.EXITED, result="signal", signal=9),
-            Result("compile"),
+            BuildResult("compile"),
             "compile",
             "want of memory",
         ),
-        (UnitStatus(UnitState.EXITED, exit_code=1), Result("detect", reason="no idea"), "detect", "no idea"),
-        (UnitStatus(UnitState.EXITED, exit_code=1), Result("unpack"), "unpack", "exited with status 1"),
-        (UnitStatus(UnitState.MISSING), Result("compile"), "compile", "ended unseen"),
+        (
+            UnitStatus(UnitState.EXITED, exit_code=1),
+            BuildResult("detect", reason="no idea"),
+            "detect",
+            "no idea",
+        ),
+        (UnitStatus(UnitState.EXITED, exit_code=1), BuildResult("unpack"), "unpack", "exited with status 1"),
+        (UnitStatus(UnitState.MISSING), BuildResult("compile"), "compile", "ended unseen"),
         # A build that says it is well and did not end well is not believed.
-        (UnitStatus(UnitState.EXITED, exit_code=3), Result("pack", ok=True), "pack", "status 3"),
+        (UnitStatus(UnitState.EXITED, exit_code=3), BuildResult("pack", ok=True), "pack", "status 3"),
     ],
 )
 def test_a_failed_build_is_told_by_stage_and_reason(
-    status: UnitStatus, result: Result, stage: str, says: str
+    status: UnitStatus, result: BuildResult, stage: str, says: str
 ) -> None:
     problem = failure(status, result)
     assert problem is not None
