@@ -85,7 +85,7 @@ def epoch(value: object) -> int:
     if isinstance(value, int | float):
         return int(value)
     if not isinstance(value, str):
-        raise ValueError("want a time")  # noqa: TRY004 - the value is foreign data, not a programming error
+        raise ValueError("must be a time")  # noqa: TRY004 - the value is foreign data, not a programming error
     if (seconds := whole_number(value)) is not None:
         return seconds
     when = datetime.fromisoformat(value)

@@ -50,7 +50,7 @@ def parse(lines: Iterable[str], source: str) -> list[Network]:
             found.append(ipaddress.ip_network(entry, strict=False))
         except ValueError as error:
             raise RouteError(
-                f"{source}: line {number}: want an address or a network such as 10.20.0.0/24, not {entry[:60]!r}"
+                f"{source}: line {number}: must be an address or a network such as 10.20.0.0/24, not {entry[:60]!r}"
             ) from error
     return found
 

@@ -207,7 +207,7 @@ def _guarded(gateway: GatewayOperations, operation: str, handler: Handler) -> Ha
 
 def _check(gateway: GatewayOperations, request: web.Request) -> None:
     if request.content_type != "application/json" or "Content-Type" not in request.headers:
-        raise ServiceError(CONTENT_TYPE, "Content-Type: want application/json")
+        raise ServiceError(CONTENT_TYPE, "Content-Type: must be application/json")
     given = request.headers.get("X-VCAP-Service-Token", "")
     if not hmac.compare_digest(given.encode(), gateway.token.encode()):
         raise ServiceError(NOT_AUTHORISED, "X-VCAP-Service-Token: not the token of this service")
