@@ -238,7 +238,7 @@ def _choose(raw: Any, name: str | None, path: Path) -> Mapping[str, Any]:
 def _unknown(where: str, key: object, known: Iterable[str], also: Iterable[str] = ()) -> str:
     """Return the message about an unknown key, with the key that may be meant."""
     near = get_close_matches(str(key), [*known, *also], 1)
-    meant = f"did you mean {near[0]}?" if near else f"a manifest may have {', '.join(sorted(known))}"
+    meant = f"did you mean {near[0]}?" if near else f"known are {', '.join(sorted(known))}"
     return f"{where}{key}: not a key of a manifest ({meant})"
 
 

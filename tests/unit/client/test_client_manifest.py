@@ -57,13 +57,13 @@ def test_services(tmp_path, text, want):
     [
         ("memroy: 1G", ("memroy", "did you mean memory?")),
         ("instnaces: 1", ("instnaces", "did you mean instances?")),
-        ("xyzzy: 1", ("xyzzy", "a manifest may have command, env")),
+        ("xyzzy: 1", ("xyzzy", "known are command, env")),
         ("health: {pth: /}", ("health.pth", "did you mean path?")),
-        ("health: [a]", ("health: want",)),
+        ("health: [a]", ("health: must be",)),
         ("health: {path: up}", ("begins with /",)),
         ("services: {a: {vendro: redis}}", ("services.a.vendro", "did you mean vendor?")),
-        ("services: {a: [1]}", ("services.a: want",)),
-        ("services: redis", ("services: want",)),
+        ("services: {a: [1]}", ("services.a: must be",)),
+        ("services: redis", ("services: must be",)),
     ],
 )
 def test_what_is_refused_names_the_key_and_the_nearest_known_one(tmp_path, text, words):
