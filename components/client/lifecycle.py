@@ -266,5 +266,5 @@ class Background(Generic[T]):
     def _run(self) -> None:
         try:
             self._value.append(self._call())
-        except Exception as error:  # noqa: BLE001 - whoever waits for the result gets it, whatever it is
+        except Exception as error:  # noqa: BLE001 - the caller that waits for the result gets the error
             self._error = error

@@ -160,7 +160,7 @@ def _applications_of(node: yaml.Node) -> list[yaml.Node]:
 
 
 def _write_environments(settings: yaml.Node) -> None:
-    """Make texts of the variables in the environments of a mapping of settings, of what is merged into it too."""
+    """Turn the values of the environments in a mapping of settings, and in the mappings merged into it, into texts."""
     if not isinstance(settings, yaml.MappingNode):
         return
     pairs = []
@@ -174,7 +174,7 @@ def _write_environments(settings: yaml.Node) -> None:
 
 
 def _as_written(node: yaml.Node) -> yaml.Node:
-    """Return a mapping of texts like a mapping, with new nodes: an alias elsewhere goes on meaning what it meant; nothing stays nothing."""
+    """Return a copy of a node with its values as texts; null stays null, and an alias of the node elsewhere keeps its meaning."""
     if isinstance(node, yaml.SequenceNode):
         return yaml.SequenceNode(
             node.tag, [_as_written(item) for item in node.value], node.start_mark, node.end_mark

@@ -44,7 +44,7 @@ class Entry:
 
 
 def ignore_rules(folder: Path) -> GitIgnoreSpec:
-    """Read the folder's ignore file (gitignore's syntax) on top of what is always ignored.
+    """Read the folder's ignore file (gitignore's syntax) on top of the patterns that are always ignored.
 
     Raises:
         PackageError: it cannot be read, or a pattern makes no sense.

@@ -191,9 +191,9 @@ class Repairs:
                 "name": room.largest_name,
             },
         }
-        for subject, said in facts.items():
+        for subject, fact in facts.items():
             low = room.low(subject, self._s, already=subject in reported)
-            self._alerts.set(alerts.CAPACITY_LOW, subject, on=low, **said)
+            self._alerts.set(alerts.CAPACITY_LOW, subject, on=low, **fact)
 
     def _decide(self, droplet: int, context: DecisionContext, *, trusted: bool) -> None:
         app = self._desired.apps.get(droplet)

@@ -44,11 +44,11 @@ def status(
 def health(query: HealthQuery, desired: DesiredTable, table: ActualTable) -> list[HealthReply]:
     """Return the replies to `healthmanager.health`, one per known application; healthy is running in the asked version."""
     replies = []
-    for asked in query.droplets:
-        app = desired.apps.get(asked.get("droplet", -1))
+    for item in query.droplets:
+        app = desired.apps.get(item.get("droplet", -1))
         if app is None:
             continue
-        version = str(asked.get("version") or app.version)
+        version = str(item.get("version") or app.version)
         actual = table.apps.get(app.id)
         healthy = {
             i.index

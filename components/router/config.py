@@ -49,7 +49,7 @@ class RouterConfig(DaemonConfig, frozen=True, forbid_unknown_fields=True, kw_onl
 
     def problems(self) -> list[str]:
         """Return a problem for ages that leave no room for a few registrations."""
-        found = [
+        problems = [
             f"{name}: must be more than 0"
             for name in (
                 "prune_seconds",
@@ -61,19 +61,19 @@ class RouterConfig(DaemonConfig, frozen=True, forbid_unknown_fields=True, kw_onl
             )
             if getattr(self, name) <= 0
         ]
-        found += [
+        problems += [
             f"{name}: must be 0 or more"
             for name in ("drain_seconds", "hold_seconds", "settle_seconds", "batch_milliseconds")
             if getattr(self, name) < 0
         ]
         if not self.platform_hosts:
-            found.append(
+            problems.append(
                 "platform_hosts: must name the platform's own hosts, or any application can take them"
             )
-        found.extend(host_problems("platform_hosts", self.platform_hosts))
+        problems.extend(host_problems("platform_hosts", self.platform_hosts))
         if self.prune_seconds <= self.start_seconds:
-            found.append("prune_seconds: must be more than start_seconds, or live routes are dropped")
-        found += [
+            problems.append("prune_seconds: must be more than start_seconds, or live routes are dropped")
+        problems += [
             f"{name}: must be an absolute path"
             for name, path in (
                 ("run_path", self.run_path),
@@ -81,7 +81,7 @@ class RouterConfig(DaemonConfig, frozen=True, forbid_unknown_fields=True, kw_onl
             )
             if not path.startswith("/")
         ]
-        return found
+        return problems
 
     def lacking(self) -> list[str]:
         """Return a problem for a missing file of DEAs' addresses."""

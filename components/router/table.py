@@ -189,8 +189,8 @@ class Table:
 
     def _contested(self, endpoint: Endpoint) -> bool:
         for host in self._peers.get(endpoint.peer, ()):
-            known = self._hosts[host][endpoint.peer].endpoint
-            if _differ(known.instance, endpoint.instance) or _differ(known.app, endpoint.app):
+            present = self._hosts[host][endpoint.peer].endpoint
+            if _differ(present.instance, endpoint.instance) or _differ(present.app, endpoint.app):
                 return True
         return False
 

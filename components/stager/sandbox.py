@@ -220,10 +220,10 @@ class Sandbox:
 
     def room_problem(self) -> str | None:
         """Return in words why the work folder's disk is full; None where it has room. Blocks briefly."""
-        found, least = room(self._root), self._config.min_free_mb
-        if found.free_mb < least:
+        space, least = room(self._root), self._config.min_free_mb
+        if space.free_mb < least:
             return f"it has less than {least} MB left"
-        if found.used_inodes > _MOST_INODES:
+        if space.used_inodes > _MOST_INODES:
             return f"more than {_MOST_INODES} percent of its inodes are taken"
         return None
 

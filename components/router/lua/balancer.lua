@@ -5,7 +5,7 @@
 -- broken response only when the method is idempotent. Everything that only a retry needs comes from nginx's own
 -- record of the tries, so that a first try pays nothing for it.
 --
--- What a request was given is remembered under the address of its structure in nginx, which is cheaper than anything
+-- A request's endpoint is remembered under the address of its structure in nginx, which is cheaper than anything
 -- that belongs to the request; the log phase, which every request passes, clears it.
 
 local ffi = require "ffi"

@@ -167,19 +167,19 @@ class WorkerFile:
 
     def _row(self, row: int, gone: dict[str, Numbers]) -> tuple[RowName, Numbers, bool]:
         numbers, generation, live = self._read(row)
-        known = self._names.get(row)
-        if known is None or known[0] != generation:
-            if known is not None:
+        owner = self._names.get(row)
+        if owner is None or owner[0] != generation:
+            if owner is not None:
                 # A row rests before its next use for longer than one round of reading, so these were its last
                 # numbers.
                 last = self._last.pop(row, None)
                 if last is not None:
-                    gone.setdefault(known[1].app, Numbers()).add(last, lasting=True)
-            known = (generation, self._name(row))
-            self._names[row] = known
+                    gone.setdefault(owner[1].app, Numbers()).add(last, lasting=True)
+            owner = (generation, self._name(row))
+            self._names[row] = owner
         if not live:
             self._last[row] = numbers
-        return known[1], numbers, live
+        return owner[1], numbers, live
 
     def _read(self, row: int) -> tuple[Numbers, int, bool]:
         values = _NUMBERS.unpack_from(self._map, self._rows + row * _ROW)

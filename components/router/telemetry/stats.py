@@ -175,7 +175,7 @@ class Usage:
         return now - self._at, {app: n for app, n in requests.items() if n > 0}
 
     def mark_sent(self, reading: Reading, now: float) -> None:
-        """Begin the next sample with this reading: what was counted before is published."""
+        """Begin the next sample with this reading; the numbers before it are published."""
         self._sent = {app: n.requests for app, n in reading.apps.items()}
         self._at = now
 

@@ -131,9 +131,9 @@ class Gateway:
         """Begin to look for orphans; the result is in `/varz`."""
         self._spawn(self._check_orphans(), "check-orphans-asked")
 
-    async def purge(self, wanted: Orphans) -> None:
+    async def purge(self, unwanted: Orphans) -> None:
         """See `Provisioner.purge`."""
-        await self.provisioner.purge(wanted)
+        await self.provisioner.purge(unwanted)
 
     async def _working(self, work: Coroutine[Any, Any, T]) -> T:
         self._at_work += 1

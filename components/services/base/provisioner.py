@@ -128,8 +128,8 @@ class Provisioner:
         """
         instance = self.handles.instance(service_id)
         node = self._node_of(instance)
-        asked = ServiceBind(name=service_id, bind_opts=options)
-        reply = await self._ask("bind", node, asked, self._unbind_late)
+        request = ServiceBind(name=service_id, bind_opts=options)
+        reply = await self._ask("bind", node, request, self._unbind_late)
         plan = instance.configuration.get("plan")
         configuration = {"plan": plan, "data": {"binding_options": options}}
         handle = ServiceHandle(
@@ -172,13 +172,15 @@ class Provisioner:
             if self._config.purge_orphan_bindings and staged.bindings:
                 await self.purge(orphans.Orphans(bindings=staged.bindings))
 
-    async def purge(self, wanted: orphans.Orphans) -> None:
+    async def purge(self, unwanted: orphans.Orphans) -> None:
         """Have nodes remove orphans; instances and bindings that this gateway knows are not touched."""
         names, keys = self.handles.names(), self.handles.binding_keys()
-        for node in sorted({*wanted.instances, *wanted.bindings}):
+        for node in sorted({*unwanted.instances, *unwanted.bindings}):
             message = PurgeOrphan(
-                orphan_ins_list=[n for n in wanted.instances.get(node, []) if n not in names],
-                orphan_binding_list=[c for c in wanted.bindings.get(node, []) if binding_key(c) not in keys],
+                orphan_ins_list=[n for n in unwanted.instances.get(node, []) if n not in names],
+                orphan_binding_list=[
+                    c for c in unwanted.bindings.get(node, []) if binding_key(c) not in keys
+                ],
             )
             logger.warning(
                 "orphans_purged",
@@ -232,14 +234,14 @@ class Provisioner:
 
     def _answered_late(
         self,
-        asked: asyncio.Task[ServiceReply],
+        request: asyncio.Task[ServiceReply],
         verb: str,
         node: str,
         late: Callable[[str, Credentials], Removal] | None,
     ) -> None:
-        if asked.cancelled() or asked.exception() is not None:
+        if request.cancelled() or request.exception() is not None:
             return
-        reply = asked.result()
+        reply = request.result()
         logger.warning("node_answered_late", verb=verb, node=node, success=reply.success)
         if late is not None and reply.success and reply.credentials:
             self._settle_later(late(node, reply.credentials))
@@ -312,7 +314,7 @@ class Provisioner:
 
     async def _ask_around(self, plan: str) -> None:
         try:
-            said = await self._bus.request_many(
+            announcements = await self._bus.request_many(
                 f"{self.service_name}.discover",
                 ServiceDiscover(plan=plan),
                 ServiceAnnouncement,
@@ -321,7 +323,7 @@ class Provisioner:
             )
         except BusUnavailableError:
             raise ServiceError(UNAVAILABLE, "the gateway has lost its connection to the nodes") from None
-        for announcement in said:
+        for announcement in announcements:
             self.nodes.heard(announcement, time.monotonic())
 
     async def _discover(self) -> None:

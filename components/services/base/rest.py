@@ -28,7 +28,7 @@ from components.services.base.handles import ServiceHandle
 from components.services.base.orphans import Orphans
 
 OPERATIONS = Counter(
-    "ingot_service_operations_total", "What controllers asked, by how it ended.", ["operation", "code"]
+    "ingot_service_operations_total", "Operations for controllers, by outcome.", ["operation", "code"]
 )
 SECONDS = Histogram("ingot_service_operation_seconds", "Duration of an operation.", ["operation"])
 _HANDLES = "/gateway/v1/configurations/{service_id}/handles"
@@ -65,7 +65,7 @@ class GatewayOperations(Protocol):
     def check_orphans(self) -> None:
         """Begin to look for orphans."""
 
-    async def purge(self, wanted: Orphans) -> None:
+    async def purge(self, unwanted: Orphans) -> None:
         """Remove orphans."""
 
 

@@ -68,32 +68,32 @@ class RedisNodeConfig(NodeConfig, frozen=True, forbid_unknown_fields=True, kw_on
 
     def problems(self) -> list[str]:
         """Return problems between several keys."""
-        found = super().problems()
+        problems = super().problems()
         if self.sandbox not in {"systemd", "process"}:
-            found.append(f"sandbox: must be systemd or process, not {self.sandbox!r}")
-        found += [
+            problems.append(f"sandbox: must be systemd or process, not {self.sandbox!r}")
+        problems += [
             f"{name}: must be an absolute path, not {getattr(self, name)!r}"
             for name in ("run_dir", "executable")
             if not Path(getattr(self, name)).is_absolute()
         ]
         if self.memory_mb < _LEAST_MB:
-            found.append(f"memory_mb: must be at least {_LEAST_MB}, not {self.memory_mb}")
-        found += [
+            problems.append(f"memory_mb: must be at least {_LEAST_MB}, not {self.memory_mb}")
+        problems += [
             f"{name}: must be more than 0"
             for name in ("max_clients", "start_timeout")
             if getattr(self, name) <= 0
         ]
         if self.stop_grace < 0:
-            found.append("stop_grace: must not be negative")
+            problems.append("stop_grace: must not be negative")
         try:
             ipaddress.ip_address(self.bind)
         except ValueError:
-            found.append(f"bind: must be an IP address, not {self.bind!r}")
+            problems.append(f"bind: must be an IP address, not {self.bind!r}")
         if self.capacity > self.ports.last - self.ports.first + 1:
-            found.append("capacity: must be at most the number of ports")
+            problems.append("capacity: must be at most the number of ports")
         if self.capacity > self.uids.last - self.uids.first + 1:
-            found.append("capacity: must be at most the number of uids")
-        return found
+            problems.append("capacity: must be at most the number of uids")
+        return problems
 
     def lacking(self) -> list[str]:
         """Return the accounts that the machine lacks for servers."""

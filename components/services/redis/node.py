@@ -91,9 +91,9 @@ class RedisNode(Node[RedisNodeConfig]):
 
     def announcement(self) -> ServiceAnnouncement:
         """Return the announcement with the memory, by which gateways of 2011 decide."""
-        said = super().announcement()
+        announcement = super().announcement()
         return msgspec.structs.replace(
-            said, available_memory=(said.available_capacity or 0) * self.config.memory_mb
+            announcement, available_memory=(announcement.available_capacity or 0) * self.config.memory_mb
         )
 
     def ready(self) -> list[str]:
@@ -132,9 +132,9 @@ async def _version(executable: str) -> str:
         process = await asyncio.create_subprocess_exec(
             executable, "--version", stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL
         )
-        said, _ = await asyncio.wait_for(process.communicate(), _VERSION_SECONDS)
-        found = re.search(r"v=([0-9.]+)", said.decode(errors="replace"))
-        return found[1] if found else ""
+        output, _ = await asyncio.wait_for(process.communicate(), _VERSION_SECONDS)
+        match = re.search(r"v=([0-9.]+)", output.decode(errors="replace"))
+        return match[1] if match else ""
     return ""
 
 

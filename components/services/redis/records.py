@@ -62,8 +62,8 @@ class Record(msgspec.Struct):
         username = credentials.get("username")
         if username:
             return next((b for b in self.bindings if b.username == username), None)
-        known = digest(str(credentials.get("password", "")))
-        return next((b for b in self.bindings if b.digest == known), None)
+        password_digest = digest(str(credentials.get("password", "")))
+        return next((b for b in self.bindings if b.digest == password_digest), None)
 
     def with_binding(self, binding: Binding) -> list[Binding]:
         """Return the bindings with one more."""
