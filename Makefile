@@ -45,7 +45,7 @@ lint types unit:
 # The end-to-end tests on Debian 13, which `make test` runs on Debian 12.
 drill-trixie:
 	@orchestrator/setup.sh test
-	@INGOT_E2E_IMAGE=trixie $(PY) -m pytest tests/lab/test_platform.py tests/lab/test_platform_engine.py --durations=15
+	@INGOT_E2E_IMAGE=trixie $(PY) -m pytest tests/lab/test_platform.py tests/lab/test_platform_orchestrator.py --durations=15
 
 # Integration tests of a minute and more; `make test` shows the same on a smaller scale.
 drill-integration:

@@ -121,7 +121,7 @@ PLATFORM = Part(
         "--durations=15",
         *(
             f"tests/lab/test_platform{n}.py"
-            for n in ("", "_frameworks", "_app_update", "_router", "_engine", "_removed")
+            for n in ("", "_frameworks", "_app_update", "_router", "_orchestrator", "_removed")
         ),
     ),
 )

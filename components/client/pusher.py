@@ -18,12 +18,12 @@ from components.client.api import Api, App
 from components.client.api_v2 import missing
 from components.client.detect import detect
 from components.client.errors import ApiError, ClientError, PackageError
+from components.client.follow.update import Updater
 from components.client.lifecycle import Lifecycle
 from components.client.manifest import Settings
 from components.client.offerings import choose, offerings_of, wish
 from components.client.package import Entry
 from components.client.progress import Progress
-from components.client.rolling import Roller
 from components.client.text import decode
 from components.client.units import format_bytes
 
@@ -110,14 +110,14 @@ class Pusher:
             changes = {} if app is None else self._changes(app, framework)
             runs = app is not None and app.get("state") == "STARTED"
             start = start and (runs or not known)
-            roller = Roller(self.lifecycle)
-            roll = start and runs and not hard and self._may_roll(roller)
+            updater = Updater(self.lifecycle)
+            roll = start and runs and not hard and self._may_roll(updater)
             with self._progress.stage("uploading"):
                 if app is None:
                     self._api.create(self._description(framework))
                 self._upload(entries, archive)
         if roll:
-            roll = self._roll(roller, changes)
+            roll = self._roll(updater, changes)
         elif start:
             self.lifecycle.start(new=app is None, **changes)
         elif changes:
@@ -127,17 +127,17 @@ class Pusher:
         how = "updated" if roll else "started" if start else "uploaded"
         return Outcome(final, app_url(str(hosts[0]), self._api.target) if hosts else "", how)
 
-    def _may_roll(self, roller: Roller) -> bool:
+    def _may_roll(self, updater: Updater) -> bool:
         """Return whether a running application can be replaced without a pause; print the reason where it cannot."""
-        if roller.possible():
+        if updater.possible():
             return True
         self._progress.note("this platform cannot update without a pause: the application is restarted")
         return False
 
-    def _roll(self, roller: Roller, changes: Mapping[str, Any]) -> bool:
+    def _roll(self, updater: Updater, changes: Mapping[str, Any]) -> bool:
         """Update a running application; return False where an older platform had to restart it for these changes."""
         try:
-            roller.roll(changes)
+            updater.run(changes)
         except ApiError as error:
             if not missing(error):
                 raise

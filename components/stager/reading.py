@@ -26,10 +26,10 @@ def content(path: Path, stage: str = "compile", most: int = _MB) -> bytes:
         StagingError: it is longer.
     """
     with path.open("rb") as file:
-        found = file.read(most + 1)
-    if len(found) > most:
+        data = file.read(most + 1)
+    if len(data) > most:
         raise StagingError(stage, f"{path.name} is longer than {most // 1024} KB", MEND)
-    return found
+    return data
 
 
 def text(path: Path, stage: str = "compile", most: int = _MB) -> str:

@@ -251,7 +251,7 @@ def test_scale_of_memory_restarts(stub, ingot):
 
 def test_scale_to_nonsense_is_a_usage_error(stub, ingot):
     stub.app("hello")
-    assert "want 4, +2 or -1" in ingot.run("scale", "hello", "--instances", "many", code=2).stderr
+    assert "give 4, +2 or -1" in ingot.run("scale", "hello", "--instances", "many", code=2).stderr
     assert "name a change" in ingot.run("scale", "hello", code=2).stderr
     assert "ingot stop" in ingot.run("scale", "hello", "--instances", "-5", code=2).stderr
 

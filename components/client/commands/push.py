@@ -47,7 +47,7 @@ def environment_value(
     """Read `K=V` texts (a click callback)."""
     wrong = [text for text in texts if not text.partition("=")[0] or "=" not in text]
     if wrong:
-        raise click.BadParameter(f"{', '.join(wrong)}: want NAME=VALUE")
+        raise click.BadParameter(f"{', '.join(wrong)}: must be NAME=VALUE")
     pairs = {name: value for name, _, value in (text.partition("=") for text in texts)}
     for name, value in pairs.items():
         if problem := manifest.variable_problem(name):
@@ -273,6 +273,6 @@ def _place(said: Settings, where: Path) -> tuple[str, Path]:
     called = said.name or source.resolve().name
     if not _NAME.fullmatch(called):
         raise click.UsageError(
-            f"{called!r} cannot be a name: want letters, digits, hyphens: `ingot push NAME`"
+            f"{called!r} cannot be a name; give one of letters, digits and hyphens: `ingot push NAME`"
         )
     return called, source

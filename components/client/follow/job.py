@@ -61,7 +61,7 @@ def step_line(step: Mapping[str, Any]) -> str:
 
 
 @dataclass(slots=True)
-class Board:
+class StepReport:
     """The parts of a job that were shown already, and the new ones."""
 
     _shown: set[int] = field(default_factory=set)
@@ -88,7 +88,7 @@ class Board:
 
 
 @dataclass(slots=True)
-class Follower:
+class JobFollower:
     """Asks for a job again and again, and shows it on standard error.
 
     Args:
@@ -110,7 +110,7 @@ class Follower:
             AwayError: the orchestrator was away too long.
             ApiError: it does not let us look.
         """
-        board, status, after, last = Board(), None, 0, ""
+        report, status, after, last = StepReport(), None, 0, ""
         if self.screen.is_terminal:
             status = self.screen.status(Text(f"job {number}"))
             status.start()
@@ -122,13 +122,13 @@ class Follower:
                     after, last = max(after, int(row["n"])), str(row["text"])
                     if status is None:
                         # Lines of a step come after the earlier steps.
-                        self._print(board.news(job, before=row.get("step")))
+                        self._print(report.news(job, before=row.get("step")))
                         self.screen.print(Text(f"  | {last}", style="dim"))
-                self._print(board.news(job))
+                self._print(report.news(job))
                 if job.get("state") in ENDED:
                     return job
                 if status is not None:
-                    status.update(Text(board.now(job, last)))
+                    status.update(Text(report.now(job, last)))
                 self.sleep(self.period)
         finally:
             if status is not None:
@@ -173,7 +173,7 @@ class Follower:
                 self.sleep(self.period)
 
 
-def verdict(job: Mapping[str, Any]) -> None:
+def raise_for_failure(job: Mapping[str, Any]) -> None:
     """Raise an error for a failed job.
 
     Raises:

@@ -29,7 +29,7 @@ _CHECK_SECONDS = 1.0
 logger = log.get(__name__)
 
 
-class Pusher:
+class NginxSync:
     """The sender of one epoch's deltas.
 
     Args:
@@ -51,7 +51,7 @@ class Pusher:
         self._batch = batch_seconds
         self._seq = 0
         self._wake = asyncio.Event()
-        self._asked = 0
+        self._requested = 0
         self._done = 0
         self._turn = asyncio.Condition()
         self._contact = False
@@ -69,8 +69,8 @@ class Pusher:
 
     async def flush(self, timeout: float) -> bool:
         """Wait until nginx holds the present table; return False when it does not within `timeout` seconds."""
-        self._asked += 1
-        mine = self._asked
+        self._requested += 1
+        mine = self._requested
         self._wake.set()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(timeout), self._turn:
@@ -89,7 +89,7 @@ class Pusher:
 
     async def step(self) -> None:
         """Bring nginx up to date once, and record in `problem` why that failed."""
-        asked = self._asked
+        requested = self._requested
         try:
             await self._bring_up_to_date()
         except NginxError as error:
@@ -106,7 +106,7 @@ class Pusher:
         self.problem = None
         SYNCED.set(1)
         async with self._turn:
-            self._done = asked
+            self._done = requested
             self._turn.notify_all()
 
     async def _bring_up_to_date(self) -> None:

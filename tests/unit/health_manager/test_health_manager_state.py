@@ -18,9 +18,9 @@ from components.common.messages import (
     InstancesReply,
     StatusQuery,
 )
-from components.health_manager import answers
+from components.health_manager import replies
 from components.health_manager.actual import ActualTable
-from components.health_manager.analysis import Verdict, View, judge
+from components.health_manager.analysis import Decision, DecisionContext, decide
 from components.health_manager.config import HealthManagerConfig, Intervals
 from components.health_manager.desired import INVALID, DesiredTable, epoch, parse_row
 
@@ -181,8 +181,8 @@ def test_what_is_counted_but_not_named_is_not_asked_for_again(table):
     app = parse_row(1, ROW)
 
     def asked(now):
-        view = View(frozenset(), 0.0, now, table.settings)
-        return [s.index for s in judge(replace(app, changed_at=0.0), table.apps.get(1), view).starts]
+        context = DecisionContext(frozenset(), 0.0, now, table.settings)
+        return [s.index for s in decide(replace(app, changed_at=0.0), table.apps.get(1), context).starts]
 
     assert asked(50.0) == [0, 1]
     table.beat(beat({"1": 1}), 50.0)
@@ -241,27 +241,27 @@ def test_status_and_health(table):
     table.heartbeat(
         Heartbeat(dea="d1", droplets=[entry(), entry("i2", "STARTING", 1), entry("o", version="ab-2")]), 1.0
     )
-    (health,) = answers.health(
+    (health,) = replies.health(
         HealthQuery(droplets=[{"droplet": 1, "version": "ab-3"}, {"droplet": 2}, {}]), desired, table
     )
     assert (health.droplet, health.version, health.healthy) == (1, "ab-3", 1)
     for n in range(s.flapping_death + 1):
         table.exited(exited(f"c{n}", index=1), 2.0 + n)
-    flapping = answers.status(StatusQuery(droplet=1, state="FLAPPING"), desired, table, 10.0, s)
+    flapping = replies.status(StatusQuery(droplet=1, state="FLAPPING"), desired, table, 10.0, s)
     assert isinstance(flapping, IndicesReply)
     assert flapping.indices == [{"index": 1, "since": 9}]
-    crashed = answers.status(StatusQuery(droplet=1, state="CRASHED"), desired, table, 10.0, s)
+    crashed = replies.status(StatusQuery(droplet=1, state="CRASHED"), desired, table, 10.0, s)
     assert isinstance(crashed, InstancesReply)
     assert len(crashed.instances) == s.flapping_death + 1
-    assert answers.status(StatusQuery(droplet=2, state="CRASHED"), desired, table, 10.0, s) is None
-    assert answers.status(StatusQuery(droplet=1, state="ODD"), desired, table, 10.0, s) is None
+    assert replies.status(StatusQuery(droplet=2, state="CRASHED"), desired, table, 10.0, s) is None
+    assert replies.status(StatusQuery(droplet=1, state="ODD"), desired, table, 10.0, s) is None
 
 
-def test_varz_says_minus_one_before_there_is_a_picture(table):
-    assert answers.varz(DesiredTable(), table, {})["running_instances"] == -1
+def test_varz_says_minus_one_before_there_is_a_state(table):
+    assert replies.varz(DesiredTable(), table, {})["running_instances"] == -1
     desired = DesiredTable()
     desired.load([parse_row(1, ROW)], 0.0, wall=5_000.0)
-    facts = answers.varz(desired, table, {1: Verdict(running=1, missing=1)})
+    facts = replies.varz(desired, table, {1: Decision(running=1, missing=1)})
     assert (facts["total_instances"], facts["running_instances"], facts["down_instances"]) == (2, 1, 1)
 
 

@@ -1,4 +1,4 @@
-"""The choice of the node for a new instance, from the nodes' announcements (protocol 6.5, as in 2012); pure."""
+"""The selection of the node for a new instance, from the nodes' announcements (protocol 6.5, as in 2012); pure."""
 
 from __future__ import annotations
 
@@ -13,21 +13,25 @@ FORGET_SECONDS = 300.0
 
 
 @dataclass(slots=True)
-class _Known:
+class _Node:
     """The record of a node: its last announcement, its time, and the number of instances requested of it."""
 
-    said: ServiceAnnouncement
+    announcement: ServiceAnnouncement
     at: float
-    asked: int = 0
+    reserved: int = 0
 
     @property
     def unit(self) -> float:
-        return self.said.capacity_unit or 1.0
+        return self.announcement.capacity_unit or 1.0
 
 
-def room(said: ServiceAnnouncement) -> float:
+def room(announcement: ServiceAnnouncement) -> float:
     """Return a node's remaining room: capacity in the form of 2012, else memory or storage in that of 2011."""
-    for value in (said.available_capacity, said.available_memory, said.available_storage):
+    for value in (
+        announcement.available_capacity,
+        announcement.available_memory,
+        announcement.available_storage,
+    ):
         if value is not None:
             return value
     return 0.0
@@ -51,21 +55,23 @@ class Nodes:
         self._service = service
         self._score = score
         self._forget_seconds = forget_seconds
-        self._known: dict[str, _Known] = {}
+        self._nodes: dict[str, _Node] = {}
 
-    def heard(self, said: ServiceAnnouncement, now: float) -> None:
+    def heard(self, announcement: ServiceAnnouncement, now: float) -> None:
         """Record an announcement; `now` is seconds of a clock that only goes forward."""
-        asked = self._known[said.id].asked if said.id in self._known else 0
-        self._known[said.id] = _Known(said, now, asked)
+        reserved = self._nodes[announcement.id].reserved if announcement.id in self._nodes else 0
+        self._nodes[announcement.id] = _Node(announcement, now, reserved)
 
     def known(self, now: float) -> list[str]:
         """Return the ids of the nodes that announced themselves lately."""
-        self._known = {i: n for i, n in self._known.items() if n.asked or now - n.at <= self._forget_seconds}
-        return sorted(self._known)
+        self._nodes = {
+            i: n for i, n in self._nodes.items() if n.reserved or now - n.at <= self._forget_seconds
+        }
+        return sorted(self._nodes)
 
     def rooms(self) -> dict[str, float]:
         """Return the room of each node, by its id."""
-        return {i: self._left(n) for i, n in sorted(self._known.items())}
+        return {i: self._left(n) for i, n in sorted(self._nodes.items())}
 
     def choose(
         self, plan: str, now: float, *, over_provision: bool = False, without: Collection[str] = ()
@@ -81,23 +87,23 @@ class Nodes:
         Raises:
             ServiceError: 30600 where no node is known, 30003 where none has the plan, 30500 where all are full.
         """
-        here = [self._known[i] for i in self.known(now) if i not in without]
-        if not here:
+        candidates = [self._nodes[i] for i in self.known(now) if i not in without]
+        if not candidates:
             raise ServiceError(UNAVAILABLE, f"no node of {self._service} is there at this moment")
-        fitting = [n for n in here if n.said.plan in (None, plan)]
+        fitting = [n for n in candidates if n.announcement.plan in (None, plan)]
         if not fitting:
             raise ServiceError(UNKNOWN_PLAN, f"no node of {self._service} offers the plan {plan}")
-        best = max(fitting, key=lambda n: (self._left(n), n.said.id))
+        best = max(fitting, key=lambda n: (self._left(n), n.announcement.id))
         if self._left(best) <= 0 and not over_provision:
             raise ServiceError(INTERNAL, f"the nodes of {self._service} have no room for another instance")
-        best.asked += 1
-        return best.said.id
+        best.reserved += 1
+        return best.announcement.id
 
     def done(self, node: str) -> None:
         """End the reservation of `choose`; the node's own announcement counts the instance by now."""
-        known = self._known.get(node)
-        if known is not None:
-            known.asked = max(0, known.asked - 1)
+        record = self._nodes.get(node)
+        if record is not None:
+            record.reserved = max(0, record.reserved - 1)
 
-    def _left(self, node: _Known) -> float:
-        return self._score(node.said) - node.unit * node.asked
+    def _left(self, node: _Node) -> float:
+        return self._score(node.announcement) - node.unit * node.reserved

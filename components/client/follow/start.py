@@ -16,8 +16,8 @@ _PERIODS = (0.15, 0.25, 0.4, 0.6, 1.0)
 _CRASHES_AFTER = 1.0
 
 
-class Verdict(enum.Enum):
-    """The decision of a caller that waits, from a picture of the application."""
+class StartOutcome(enum.Enum):
+    """The decision of a caller that waits, from a snapshot of the application."""
 
     RUNNING = "running"
     WAIT = "wait"
@@ -25,7 +25,7 @@ class Verdict(enum.Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class Picture:
+class AppSnapshot:
     """An application at one moment.
 
     Attributes:
@@ -45,13 +45,13 @@ class Picture:
         """Return how many instances run."""
         return self.states["RUNNING"]
 
-    def verdict(self) -> Verdict:
+    def outcome(self) -> StartOutcome:
         """Return the decision: all run; one crashed and none runs, or one flaps; or wait on."""
         if self.running >= self.wanted:
-            return Verdict.RUNNING
+            return StartOutcome.RUNNING
         if self.states["FLAPPING"] or (self.crashes and not self.running):
-            return Verdict.CRASHED
-        return Verdict.WAIT
+            return StartOutcome.CRASHED
+        return StartOutcome.WAIT
 
     def text(self) -> str:
         """Return `1/2 running, 1 starting`."""
@@ -71,7 +71,7 @@ class _Settling:
 
 
 @dataclass(slots=True)
-class Waiter:
+class StartFollower:
     """Asks the controller again and again.
 
     Args:
@@ -80,7 +80,7 @@ class Waiter:
         wanted: how many instances should run.
         settle: called once when all run; returns the seconds they must run on before they count.
         known_crashes: returns the ids of the instances that had crashed before; called only when needed.
-        show: called with every picture.
+        show: called with every snapshot.
     """
 
     api: Api
@@ -92,46 +92,46 @@ class Waiter:
     clock: Callable[[], float] = time.monotonic
     sleep: Callable[[float], None] = time.sleep
 
-    def wait(self, seconds: float) -> tuple[Verdict, Picture]:
-        """Wait at most `seconds`; the verdict is WAIT where the time ran out first."""
+    def wait(self, seconds: float) -> tuple[StartOutcome, AppSnapshot]:
+        """Wait at most `seconds`; the outcome is WAIT where the time ran out first."""
         begun = self.clock()
         attempt = 0
-        picture = Picture(self.wanted)
+        snapshot = AppSnapshot(self.wanted)
         settling: _Settling | None = None
         while True:
             try:
-                picture = self._look(self.clock() - begun)
+                snapshot = self._look(self.clock() - begun)
             except (ApiError, UnreachableError) as error:
                 # A controller that is being replaced is no failure.
                 if not away(error):
                     raise
-            self.show(picture.text())
-            verdict = picture.verdict()
-            if verdict is Verdict.RUNNING:
+            self.show(snapshot.text())
+            outcome = snapshot.outcome()
+            if outcome is StartOutcome.RUNNING:
                 if settling is None:
-                    settling = _Settling(picture.ids, self.clock(), self.settle())
+                    settling = _Settling(snapshot.ids, self.clock(), self.settle())
                     seconds += settling.seconds
-                elif settling.ids != picture.ids:
+                elif settling.ids != snapshot.ids:
                     # An instance was replaced since the last look.
-                    picture = self._look(self.clock() - begun, crashes=True)
-                    settling = _Settling(picture.ids, self.clock(), settling.seconds)
-                if picture.crashes:
-                    verdict = Verdict.CRASHED
+                    snapshot = self._look(self.clock() - begun, crashes=True)
+                    settling = _Settling(snapshot.ids, self.clock(), settling.seconds)
+                if snapshot.crashes:
+                    outcome = StartOutcome.CRASHED
                 elif self.clock() - settling.begun < settling.seconds:
-                    verdict = Verdict.WAIT
+                    outcome = StartOutcome.WAIT
             left = seconds - (self.clock() - begun)
-            if verdict is not Verdict.WAIT or left <= 0:
-                return verdict, picture
+            if outcome is not StartOutcome.WAIT or left <= 0:
+                return outcome, snapshot
             self.sleep(min(_PERIODS[min(attempt, len(_PERIODS) - 1)], left))
             attempt += 1
 
-    def _look(self, waited: float, *, crashes: bool = False) -> Picture:
+    def _look(self, waited: float, *, crashes: bool = False) -> AppSnapshot:
         listed = self.api.instances(self.name)
         states = Counter(str(item.get("state", "DOWN")) for item in listed)
         ids = frozenset((str(item.get("index")), str(item.get("since"))) for item in listed)
         if not crashes and (states["RUNNING"] >= self.wanted or waited < _CRASHES_AFTER):
-            return Picture(self.wanted, states, ids=ids)
+            return AppSnapshot(self.wanted, states, ids=ids)
         crashed = sorted(self.api.crashes(self.name), key=lambda item: int(item.get("since") or 0))
         known = self.known_crashes() if crashed else ()
         fresh = [str(item["instance"]) for item in crashed if item.get("instance") not in known]
-        return Picture(self.wanted, states, tuple(fresh), ids)
+        return AppSnapshot(self.wanted, states, tuple(fresh), ids)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 from itertools import pairwise
 from typing import Any
 
-from components.router.counters import BOUNDS, CLASSES, Numbers, View
+from components.router.telemetry.counters import BOUNDS, CLASSES, Numbers, Reading
 
 Tags = Callable[[tuple[str, int]], Mapping[str, Any]]
 Url = Callable[[tuple[str, int]], str | None]
@@ -43,26 +43,26 @@ class Stats:
     def __init__(self, most_endpoints: int = 2000) -> None:
         self._most = most_endpoints
         self._history: deque[tuple[float, float, float]] = deque()
-        self._totals = View()
+        self._totals = Reading()
         self._rates: dict[str, float] = {}
         self._connections = 0.0
-        self.view = View()
+        self.reading = Reading()
 
-    def add(self, totals: View, connections: float, now: float) -> None:
+    def add(self, totals: Reading, connections: float, now: float) -> None:
         """Add a reading of the totals, and nginx's number of connected clients."""
         self._totals, self._connections = totals, connections
         self._history.append((now, totals.total.requests, totals.total.latency_ms))
         while self._history[0][0] < now - WINDOW_SECONDS:
             self._history.popleft()
 
-    def add_view(self, view: View, seconds: float) -> None:
+    def add_reading(self, reading: Reading, seconds: float) -> None:
         """Add a reading of everything, `seconds` after the one before."""
-        before = self.view.apps
+        before = self.reading.apps
         self._rates = {
             app: max(0.0, n.requests - before[app].requests if app in before else 0.0) / max(seconds, 0.001)
-            for app, n in view.apps.items()
+            for app, n in reading.apps.items()
         }
-        self.view = view
+        self.reading = reading
 
     def varz(self, tags: Tags = lambda _: {}, url: Url = lambda _: None) -> dict[str, object]:
         """Return the numbers by their names of protocol 3.5; latency is a sum of milliseconds and its samples over a minute.
@@ -92,7 +92,7 @@ class Stats:
             "retries": int(total.retries),
             "ejections": int(total.ejections),
             "client_connections": int(self._connections),
-            "app_connections": int(sum(n.open for n in self.view.apps.values())),
+            "app_connections": int(sum(n.open for n in self.reading.apps.values())),
             "websockets": int(total.websockets),
             "websockets_told": int(self._totals.told),
             "websockets_ended": int(self._totals.ended),
@@ -101,10 +101,10 @@ class Stats:
         }
 
     def _by_app(self, url: Url) -> dict[str, object]:
-        view = self.view
+        reading = self.reading
         top = sorted(self._rates.items(), key=lambda pair: -pair[1])[:_TOP]
-        told: dict[str, object] = {
-            "apps": {app: describe(n) for app, n in view.apps.items()},
+        members: dict[str, object] = {
+            "apps": {app: describe(n) for app, n in reading.apps.items()},
             "top10_app_requests": [
                 # The connection of the caller is not counted: no client uses it.
                 {"url": self._url_of(app, url), "app": app, "rps": round(rps, 2), "clients": []}
@@ -112,38 +112,38 @@ class Stats:
                 if rps
             ],
         }
-        count = sum(len(e) for e in view.endpoints.values())
+        count = sum(len(e) for e in reading.endpoints.values())
         if count > self._most:
-            told["endpoints_omitted"] = count
+            members["endpoints_omitted"] = count
         else:
-            told["endpoints"] = {
-                peer: {"app": app, "instance": view.instances.get(peer, ""), **describe(n)}
-                for app, endpoints in view.endpoints.items()
+            members["endpoints"] = {
+                peer: {"app": app, "instance": reading.instances.get(peer, ""), **describe(n)}
+                for app, endpoints in reading.endpoints.items()
                 for peer, n in endpoints.items()
             }
-        return told
+        return members
 
     def _url_of(self, app: str, url: Url) -> str:
         """Return one of an application's hosts; empty for other endpoints."""
-        peer = next(iter(self.view.endpoints.get(app, ())), None) if app != "0" else None
+        peer = next(iter(self.reading.endpoints.get(app, ())), None) if app != "0" else None
         return (url(_split(peer)) or "") if peer else ""
 
     def _by_tag(self, tags: Tags) -> dict[str, dict[str, object]]:
         """Return the numbers by tag and value; all endpoints of an application have the tags of one."""
         sums: dict[str, dict[str, Numbers]] = {}
-        for app, endpoints in self.view.endpoints.items():
+        for app, endpoints in self.reading.endpoints.items():
             parts: Iterable[tuple[str, Numbers]] = endpoints.items()
             if app != "0":
-                parts = [(next(iter(endpoints)), self.view.apps[app])]
+                parts = [(next(iter(endpoints)), self.reading.apps[app])]
             elif len(endpoints) > self._most:
                 continue
             for peer, numbers in parts:
                 for key, value in tags(_split(peer)).items():
                     if isinstance(value, str | int | float):
                         sums.setdefault(key, {}).setdefault(str(value), Numbers()).add(numbers)
-        told = ("requests", "latency", *(f"responses_{name}" for name in CLASSES))
+        shown = ("requests", "latency", *(f"responses_{name}" for name in CLASSES))
         return {
-            key: {value: {k: v for k, v in describe(n).items() if k in told} for value, n in values.items()}
+            key: {value: {k: v for k, v in describe(n).items() if k in shown} for value, n in values.items()}
             for key, values in sums.items()
         }
 
@@ -157,26 +157,26 @@ class Usage:
     """The requests of each application since the last sample (`ingot.router.usage`)."""
 
     def __init__(self) -> None:
-        self._told: dict[str, float] | None = None
+        self._sent: dict[str, float] | None = None
         self._at = 0.0
 
-    def sample(self, view: View, now: float) -> tuple[float, dict[str, int]] | None:
-        """Return the seconds and requests by application id since the last `told`; None before the first.
+    def sample(self, reading: Reading, now: float) -> tuple[float, dict[str, int]] | None:
+        """Return the seconds and requests by application id since the last `mark_sent`; None before the first.
 
         Requests served without an application's id are not counted.
         """
-        if self._told is None:
+        if self._sent is None:
             return None
-        asked = {
-            app: int(n.requests - self._told.get(app, 0.0))
-            for app, n in view.apps.items()
+        requests = {
+            app: int(n.requests - self._sent.get(app, 0.0))
+            for app, n in reading.apps.items()
             if app not in ("", "0")
         }
-        return now - self._at, {app: n for app, n in asked.items() if n > 0}
+        return now - self._at, {app: n for app, n in requests.items() if n > 0}
 
-    def told(self, view: View, now: float) -> None:
-        """Begin the next sample here."""
-        self._told = {app: n.requests for app, n in view.apps.items()}
+    def mark_sent(self, reading: Reading, now: float) -> None:
+        """Begin the next sample with this reading; the numbers before it are published."""
+        self._sent = {app: n.requests for app, n in reading.apps.items()}
         self._at = now
 
 

@@ -59,7 +59,7 @@ def rendered(row: Row, *, times: bool = False) -> Text:
 
 
 @dataclass(slots=True)
-class Screen:
+class LogScreen:
     """A screen that shows rows on a console (by default standard output)."""
 
     times: bool = False
@@ -72,7 +72,7 @@ class Screen:
 
 
 @dataclass(slots=True)
-class Reader:
+class LogReader:
     """Reads pages, one after the other.
 
     Args:

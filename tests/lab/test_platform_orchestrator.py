@@ -1,4 +1,4 @@
-"""The engine on the platform that `test_platform.py` raised: the pool grows and shrinks, a service is bound."""
+"""The orchestrator on the platform that `test_platform.py` raised: the pool grows and shrinks, a service is bound."""
 
 from __future__ import annotations
 

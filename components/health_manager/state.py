@@ -1,4 +1,4 @@
-"""Records of instances, indices, applications and DEAs; `actual.ActualTable` keeps them.
+"""The state of instances, indices, applications and DEAs; `actual.ActualTable` keeps it.
 
 Times are monotonic seconds, except those named `since`, which are the wire's (whole seconds since 1970).
 """

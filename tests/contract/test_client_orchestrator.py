@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from components.client.following import AwayError, Board, Follower, phases
+from components.client.follow.job import AwayError, JobFollower, StepReport, phases
 from components.client.orchestrator_api import OrchestratorApi, orchestrator_of
 from tests.contract.client_stub import Answer, Ingot
 
@@ -66,16 +66,16 @@ def step(name, state, seconds=None, message="", machines=("dea3",)):
     }
 
 
-def follow(stub, *pictures, lines=()):
-    """Let job 7 be looked at: a picture for every look, and a page of its log before each."""
-    stub.set("GET /v2/jobs/7", *pictures)
+def follow(stub, *states, lines=()):
+    """Let job 7 be looked at: a state for every look, and a page of its log before each."""
+    stub.set("GET /v2/jobs/7", *states)
     for after in range(len(lines) + 1):
         rows = [
             {"n": n, "at": 1.0, "step": "create", "text": text}
             for n, text in enumerate(lines, 1)
             if n > after
         ]
-        last = pictures[-1]
+        last = states[-1]
         state = last["state"] if isinstance(last, dict) else "running"
         stub.set(f"GET /v2/jobs/7/log?after={after}", {"lines": rows, "state": state})
 
@@ -209,7 +209,7 @@ def test_following_gives_up_when_nobody_answers_for_long():
         now[0] += seconds * 100
 
     api = OrchestratorApi("http://127.0.0.1:1", "t")
-    follower = Follower(api, patience=120, clock=lambda: now[0], sleep=sleep)
+    follower = JobFollower(api, patience=120, clock=lambda: now[0], sleep=sleep)
     with pytest.raises(AwayError, match="no longer answers"):
         follower.follow(7)
     assert 120 < now[0] < 400
@@ -310,14 +310,14 @@ def test_images_are_registered_and_forgotten(stub, ingot):
 
 
 def test_the_board_shows_every_step_once_when_it_ended():
-    board = Board()
-    assert board.news(job("running", step("create", "running"))) == []
+    report = StepReport()
+    assert report.news(job("running", step("create", "running"))) == []
     made = step("create", "done", 2.0)
-    assert [line.split()[0] for line in board.news(job("running", made, step("reach", "running")))] == [
+    assert [line.split()[0] for line in report.news(job("running", made, step("reach", "running")))] == [
         "create"
     ]
-    assert [line.split()[0] for line in board.news(job("failed", made, step("reach", "failed", 1.0)))] == [
+    assert [line.split()[0] for line in report.news(job("failed", made, step("reach", "failed", 1.0)))] == [
         "reach"
     ]
-    assert board.now(job("running", step("reach", "running")), "trying") == "reach dea3: trying"
+    assert report.now(job("running", step("reach", "running")), "trying") == "reach dea3: trying"
     assert phases(job("running", made, made, step("reach", "waiting"))) == {"create": 4.0}

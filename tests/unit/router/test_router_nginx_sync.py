@@ -1,4 +1,4 @@
-"""The pusher against an nginx that keeps the rules of the delta protocol and fails on demand."""
+"""The synchronisation with an nginx that keeps the rules of the delta protocol and fails on demand."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from components.router.errors import NginxError
 from components.router.nginx import Delta, Dump, Held
-from components.router.pusher import MAX_ENDPOINTS, Pusher
+from components.router.nginx_sync import MAX_ENDPOINTS, NginxSync
 from components.router.routes import Endpoint
 from components.router.table import Table
 
@@ -59,11 +59,11 @@ class FakeNginx:
         self.held, self.hosts = Held(), {}
 
 
-def make(hosts: int = 0) -> tuple[FakeNginx, Table, Pusher]:
+def make(hosts: int = 0) -> tuple[FakeNginx, Table, NginxSync]:
     nginx, table = FakeNginx(), Table()
     for i in range(hosts):
         table.register([f"h{i}.x"], Endpoint("10.0.0.1", 1 + i), 0)
-    return nginx, table, Pusher(nginx, table, 0)  # type: ignore[arg-type]
+    return nginx, table, NginxSync(nginx, table, 0)  # type: ignore[arg-type]
 
 
 def expected(table: Table) -> dict[str, Sequence[Endpoint]]:
@@ -71,80 +71,80 @@ def expected(table: Table) -> dict[str, Sequence[Endpoint]]:
 
 
 async def test_first_the_whole_table_then_only_changes() -> None:
-    nginx, table, pusher = make(2 * MAX_ENDPOINTS + 1)
-    await pusher.step()
+    nginx, table, sync = make(2 * MAX_ENDPOINTS + 1)
+    await sync.step()
     assert nginx.hosts == expected(table)
     assert [d.more for d in nginx.deltas] == [True, True, False]
     nginx.deltas.clear()
     table.register(["new.x"], Endpoint("10.0.0.9", 9), 0)
     table.unregister(["h0.x"], Endpoint("10.0.0.1", 1))
-    await pusher.step()
+    await sync.step()
     (delta,) = nginx.deltas
     assert (set(delta.set), list(delta.delete), delta.full) == ({"new.x"}, ["h0.x"], False)
     assert nginx.hosts == expected(table)
-    await pusher.step()
+    await sync.step()
     assert len(nginx.deltas) == 1
 
 
 async def test_an_empty_table_is_a_table() -> None:
-    nginx, _, pusher = make()
-    await pusher.step()
+    nginx, _, sync = make()
+    await sync.step()
     assert nginx.held.loaded
-    assert pusher.synced
+    assert sync.synced
 
 
 async def test_a_restarted_nginx_gets_the_whole_table() -> None:
-    nginx, table, pusher = make(3)
-    await pusher.step()
+    nginx, table, sync = make(3)
+    await sync.step()
     nginx.restart()
-    await pusher.step()
+    await sync.step()
     assert nginx.hosts == expected(table)
 
 
 async def test_whatever_fails_the_next_steps_make_it_good() -> None:
     for failure in ("refused", "conflict", "lost"):
-        nginx, table, pusher = make(3)
-        await pusher.step()
+        nginx, table, sync = make(3)
+        await sync.step()
         table.register(["new.x"], Endpoint("10.0.0.9", 9), 0)
         if failure == "lost":
             nginx.lose_next_answer = True
         else:
             nginx.failures = [NginxError(failure, 409 if failure == "conflict" else 500)]
-        await pusher.step()
-        assert pusher.synced == (failure == "conflict")
-        await pusher.step()
-        assert pusher.synced
+        await sync.step()
+        assert sync.synced == (failure == "conflict")
+        await sync.step()
+        assert sync.synced
         assert nginx.hosts == expected(table)
 
 
 async def test_a_table_broken_off_in_the_middle_is_sent_again() -> None:
-    nginx, table, pusher = make(3 * MAX_ENDPOINTS)
+    nginx, table, sync = make(3 * MAX_ENDPOINTS)
     nginx.lose_next_answer = True
-    await pusher.step()
+    await sync.step()
     assert not nginx.held.loaded
-    await pusher.step()
+    await sync.step()
     assert nginx.hosts == expected(table)
 
 
 async def test_a_new_process_takes_over_what_nginx_serves() -> None:
-    nginx, table, pusher = make(3)
-    await pusher.step()
+    nginx, table, sync = make(3)
+    await sync.step()
     successor_table = Table()
     successor_table.register(["own.x"], Endpoint("10.0.0.7", 7), 0)
-    successor = Pusher(nginx, successor_table, 0)  # type: ignore[arg-type]
+    successor = NginxSync(nginx, successor_table, 0)  # type: ignore[arg-type]
     await successor.step()
     assert set(nginx.hosts) == {*expected(table), "own.x"}
-    assert nginx.held.epoch == successor.epoch != pusher.epoch
+    assert nginx.held.epoch == successor.epoch != sync.epoch
 
 
 async def test_a_process_that_ended_in_the_middle_of_a_whole_table_loses_no_route() -> None:
-    nginx, table, pusher = make(3 * MAX_ENDPOINTS)
-    await pusher.step()
-    second = Pusher(nginx, Table(), 0)  # type: ignore[arg-type]
+    nginx, table, sync = make(3 * MAX_ENDPOINTS)
+    await sync.step()
+    second = NginxSync(nginx, Table(), 0)  # type: ignore[arg-type]
     nginx.lose_next_answer = True
     await second.step()
     assert not nginx.held.loaded
-    await Pusher(nginx, Table(), 0).step()  # type: ignore[arg-type]
+    await NginxSync(nginx, Table(), 0).step()  # type: ignore[arg-type]
     assert nginx.hosts == expected(table)
 
 
@@ -157,9 +157,9 @@ async def test_hosts_of_the_platform_are_taken_over_only_from_one_who_kept_them(
     cases = [(release_before, same, 1), (_kept(fewer, api, app), same, 1), (_kept(same, api, app), same, 3)]
     for before, platform, routes in cases:
         nginx, table = FakeNginx(), Table(platform=platform)
-        await Pusher(nginx, before, 0).step()  # type: ignore[arg-type]
+        await NginxSync(nginx, before, 0).step()  # type: ignore[arg-type]
         assert nginx.held.loaded
-        await Pusher(nginx, table, 0).step()  # type: ignore[arg-type]
+        await NginxSync(nginx, table, 0).step()  # type: ignore[arg-type]
         assert sum(len(endpoints) for endpoints in nginx.hosts.values()) == routes
         assert app not in nginx.hosts.get("api.x", [])
         assert nginx.hosts["a.x"] == [app]
@@ -177,26 +177,26 @@ async def test_half_a_table_proves_nothing_about_hosts_of_the_platform() -> None
     before = Table()
     before.register(["api.x"], Endpoint("10.0.0.2", 61001), 0)
     nginx = FakeNginx()
-    await Pusher(nginx, before, 0).step()  # type: ignore[arg-type]
+    await NginxSync(nginx, before, 0).step()  # type: ignore[arg-type]
     second = Table(platform=["api.x"])
     for number in range(2 * MAX_ENDPOINTS):
         second.register([f"h{number}.x"], Endpoint("10.0.0.1", 1 + number), 0)
     nginx.lose_next_answer = True
-    await Pusher(nginx, second, 0).step()  # type: ignore[arg-type]
+    await NginxSync(nginx, second, 0).step()  # type: ignore[arg-type]
     assert "api.x" in nginx.hosts, "the last part, which removes it, did not come"
-    await Pusher(nginx, Table(platform=["api.x"]), 0).step()  # type: ignore[arg-type]
+    await NginxSync(nginx, Table(platform=["api.x"]), 0).step()  # type: ignore[arg-type]
     assert "api.x" not in nginx.hosts
 
 
 async def test_flush_waits_for_what_is_there_now() -> None:
-    nginx, table, pusher = make()
-    runner = asyncio.create_task(pusher.run())
+    nginx, table, sync = make()
+    runner = asyncio.create_task(sync.run())
     try:
         table.register(["new.x"], Endpoint("10.0.0.9", 9), 0)
-        assert await pusher.flush(5)
+        assert await sync.flush(5)
         assert "new.x" in nginx.hosts
         nginx.failures = [NginxError("away")] * 1000
         table.register(["late.x"], Endpoint("10.0.0.9", 10), 0)
-        assert not await pusher.flush(0.05)
+        assert not await sync.flush(0.05)
     finally:
         runner.cancel()

@@ -3,8 +3,8 @@
 import pytest
 
 from components.common.service_messages import ServiceAnnouncement
-from components.services.base.choice import Nodes
 from components.services.base.errors import ServiceError
+from components.services.base.node_selection import Nodes
 
 
 def said(id_: str, capacity: float | None = None, **more: object) -> ServiceAnnouncement:

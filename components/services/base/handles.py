@@ -11,7 +11,7 @@ from components.common.service_messages import Credentials
 from components.services.base.errors import NOT_FOUND, ServiceError
 
 
-class Handle(msgspec.Struct, frozen=True):
+class ServiceHandle(msgspec.Struct, frozen=True):
     """One instance or binding. An instance's `service_id` is its credentials' `name`; a binding's is an id of its own."""
 
     service_id: str
@@ -29,10 +29,10 @@ class Handle(msgspec.Struct, frozen=True):
         return str(self.credentials.get("name", ""))
 
 
-class Handles(msgspec.Struct, frozen=True):
+class HandlesReply(msgspec.Struct, frozen=True):
     """A controller's answer: all handles of an offering."""
 
-    handles: list[Handle]
+    handles: list[ServiceHandle]
 
 
 def binding_key(credentials: Credentials) -> tuple[str, str]:
@@ -40,17 +40,17 @@ def binding_key(credentials: Credentials) -> tuple[str, str]:
     return str(credentials.get("name", "")), str(credentials.get("username") or credentials.get("user") or "")
 
 
-class Ledger:
+class HandleTable:
     """All handles of one offering."""
 
     def __init__(self) -> None:
-        self._handles: dict[str, Handle] = {}
+        self._handles: dict[str, ServiceHandle] = {}
 
-    def replace(self, handles: Iterable[Handle]) -> None:
+    def replace(self, handles: Iterable[ServiceHandle]) -> None:
         """Replace all handles by those of a controller."""
         self._handles = {h.service_id: h for h in handles}
 
-    def add(self, handle: Handle) -> None:
+    def add(self, handle: ServiceHandle) -> None:
         """Add or overwrite a handle."""
         self._handles[handle.service_id] = handle
 
@@ -61,29 +61,29 @@ class Ledger:
             for binding in self.bindings(service_id):
                 del self._handles[binding.service_id]
 
-    def instance(self, service_id: str) -> Handle:
+    def instance(self, service_id: str) -> ServiceHandle:
         """Return an instance.
 
         Raises:
             ServiceError: 30300, there is none.
         """
-        found = self._handles.get(service_id)
-        if found is None or not found.is_instance:
+        handle = self._handles.get(service_id)
+        if handle is None or not handle.is_instance:
             raise ServiceError(NOT_FOUND, f"there is no instance {service_id}")
-        return found
+        return handle
 
-    def binding(self, service_id: str, handle_id: str) -> Handle:
+    def binding(self, service_id: str, handle_id: str) -> ServiceHandle:
         """Return a binding of an instance.
 
         Raises:
             ServiceError: 30300, there is none.
         """
-        found = self._handles.get(handle_id)
-        if found is None or found.is_instance or found.instance != service_id:
+        handle = self._handles.get(handle_id)
+        if handle is None or handle.is_instance or handle.instance != service_id:
             raise ServiceError(NOT_FOUND, f"there is no binding {handle_id} of {service_id}")
-        return found
+        return handle
 
-    def bindings(self, service_id: str) -> list[Handle]:
+    def bindings(self, service_id: str) -> list[ServiceHandle]:
         """Return an instance's bindings."""
         return [h for h in self._handles.values() if not h.is_instance and h.instance == service_id]
 

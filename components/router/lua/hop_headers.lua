@@ -9,7 +9,7 @@ local KEPT = {
   ["content-length"] = true, ["content-type"] = true, ["transfer-encoding"] = true,
 }
 
--- For rewrite_by_lua of requests whose Connection says more than close and keep-alive.
+-- For rewrite_by_lua of requests whose header Connection has more than close and keep-alive.
 function _M.clear()
   for name in (ngx.var.http_connection or ""):lower():gmatch("[^%s,]+") do
     if not KEPT[name] and name:sub(1, 12) ~= "x-forwarded-" then

@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterator
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import REGISTRY, Collector
 
-from components.router.counters import CLASSES, Numbers, View
-from components.router.stats import cumulative
+from components.router.telemetry.counters import CLASSES, Numbers, Reading
+from components.router.telemetry.stats import cumulative
 
 _Column = tuple[str, str, Callable[[Numbers], float]]
 _COUNTERS: tuple[_Column, ...] = (
@@ -27,12 +27,12 @@ class Exporter(Collector):
     """A collector that exports the last reading.
 
     Args:
-        view: returns the reading.
+        reading: returns the reading.
         endpoints: whether endpoints have metrics of their own.
     """
 
-    def __init__(self, view: Callable[[], View], *, endpoints: bool) -> None:
-        self._view = view
+    def __init__(self, reading: Callable[[], Reading], *, endpoints: bool) -> None:
+        self._reading = reading
         self._endpoints = endpoints
 
     def register(self) -> None:
@@ -49,17 +49,19 @@ class Exporter(Collector):
 
     def collect(self) -> Iterator[Metric]:
         """Yield every family."""
-        view = self._view()
-        yield _one("ingot_router_bad_requests", "Requests for no host that is known.", view.bad_requests)
-        yield _one("ingot_router_limited_requests", "Requests a limit turned away.", view.limited)
-        yield _one("ingot_router_websockets_told", "WebSockets a drain told to go elsewhere.", view.told)
-        yield _one("ingot_router_websockets_ended", "WebSockets that did not go and were ended.", view.ended)
-        yield from _families("ingot_router", [], [([], view.total)])
-        yield from _families("ingot_router_app", ["app"], [([app], n) for app, n in view.apps.items()])
+        reading = self._reading()
+        yield _one("ingot_router_bad_requests", "Requests for no host that is known.", reading.bad_requests)
+        yield _one("ingot_router_limited_requests", "Requests a limit turned away.", reading.limited)
+        yield _one("ingot_router_websockets_told", "WebSockets a drain told to go elsewhere.", reading.told)
+        yield _one(
+            "ingot_router_websockets_ended", "WebSockets that did not go and were ended.", reading.ended
+        )
+        yield from _families("ingot_router", [], [([], reading.total)])
+        yield from _families("ingot_router_app", ["app"], [([app], n) for app, n in reading.apps.items()])
         if self._endpoints:
             rows = [
-                ([app, peer, view.instances.get(peer, "")], n)
-                for app, endpoints in view.endpoints.items()
+                ([app, peer, reading.instances.get(peer, "")], n)
+                for app, endpoints in reading.endpoints.items()
                 for peer, n in endpoints.items()
             ]
             yield from _families("ingot_router_endpoint", ["app", "endpoint", "instance"], rows)

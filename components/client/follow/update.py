@@ -19,7 +19,7 @@ _SUCCEEDED, _UPDATING = "SUCCEEDED", "UPDATING"
 
 
 @dataclass(frozen=True, slots=True)
-class Update:
+class UpdateSnapshot:
     """An update at one moment: `replaced` of `instances` instances run the new version."""
 
     state: str
@@ -28,7 +28,7 @@ class Update:
     message: str = ""
 
     @classmethod
-    def of(cls, answer: Mapping[str, Any]) -> Update:
+    def of(cls, answer: Mapping[str, Any]) -> UpdateSnapshot:
         """Return the update of an answer to `GET /v2/apps/NAME/update`."""
         return cls(
             str(answer.get("state") or "NONE"),
@@ -53,7 +53,7 @@ class Update:
 
 
 @dataclass(slots=True)
-class Roller:
+class Updater:
     """Updates one application of one controller.
 
     Args:
@@ -75,7 +75,7 @@ class Roller:
                 raise
         return True
 
-    def roll(self, changes: Mapping[str, Any] | None = None) -> Update:
+    def run(self, changes: Mapping[str, Any] | None = None) -> UpdateSnapshot:
         """Stage the new version and have every instance replaced; return the update as it ended.
 
         Args:
@@ -102,7 +102,7 @@ class Roller:
         else:
             self.life.api.begin_update(self.life.name)
 
-    def follow(self, crashed_before: Callable[[], frozenset[str]] = frozenset) -> Update:
+    def follow(self, crashed_before: Callable[[], frozenset[str]] = frozenset) -> UpdateSnapshot:
         """Wait until the update under way has ended.
 
         Args:
@@ -112,10 +112,10 @@ class Roller:
             PushError: it failed, or takes longer than its instances may.
         """
         with self.life.progress.stage(STAGE):
-            begun, update, replaced = self.clock(), Update(_UPDATING), -1
+            begun, update, replaced = self.clock(), UpdateSnapshot(_UPDATING), -1
             while True:
                 try:
-                    update = Update.of(self.life.api.update_state(self.life.name))
+                    update = UpdateSnapshot.of(self.life.api.update_state(self.life.name))
                 except (ApiError, UnreachableError) as error:
                     # A controller that is being replaced is no failure: another carries the update on.
                     if not away(error):
@@ -136,7 +136,7 @@ class Roller:
                 raise self._failure(update, crashed_before)
             return update
 
-    def _failure(self, update: Update, crashed_before: Callable[[], frozenset[str]]) -> PushError:
+    def _failure(self, update: UpdateSnapshot, crashed_before: Callable[[], frozenset[str]]) -> PushError:
         fresh = sorted(self.life.crashed() - crashed_before())
         logs = instance_logs(self.life.api, self.life.name, fresh[-1]) if fresh else ""
         reason = update.message or "a new instance did not run"

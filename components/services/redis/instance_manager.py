@@ -36,7 +36,7 @@ Spawn = Callable[[Coroutine[Any, Any, None], str], asyncio.Task[None]]
 logger = log.get(__name__)
 
 
-class Keeper:
+class InstanceManager:
     """The supervisor of instances. The disk has the truth: a server that cannot be changed is started anew from there.
 
     Args:
@@ -63,14 +63,14 @@ class Keeper:
         Raises:
             UnitError: the service manager cannot be asked.
         """
-        known = await asyncio.to_thread(self._folders.load)
-        for record in known:
+        records = await asyncio.to_thread(self._folders.load)
+        for record in records:
             self.records[record.name] = record
         for name in await self._runner.names(UNIT_PREFIX):
             if name.removeprefix(UNIT_PREFIX) not in self.records:
                 logger.warning("unit_unknown", unit=name)
                 await self._runner.stop(name, self._config.stop_grace)
-        for record in known:
+        for record in records:
             if not record.ready:
                 logger.warning("instance_unfinished", instance=record.name)
                 await self._discard(record)
@@ -183,8 +183,8 @@ class Keeper:
     def _take_uid(self) -> int | None:
         if self._config.sandbox != "systemd":
             return None
-        known = self._config.uids
-        return uids.free(known.first, known.last, (r.uid for r in self.records.values()))
+        allowed = self._config.uids
+        return uids.free(allowed.first, allowed.last, (r.uid for r in self.records.values()))
 
     def _port_free(self, port: int) -> bool:
         with socket.socket(socket.AF_INET6 if ":" in self._config.bind else socket.AF_INET) as probe:
@@ -224,8 +224,10 @@ class Keeper:
             while (answer := await ask(self._config.local_address, record)) is Answer.NONE:
                 status = await self._runner.status(record.unit)
                 if not status.alive:
-                    said = await asyncio.to_thread(self._folders.last_words, record.name)
-                    raise ServiceError(START_FAILED, f"its server {status.describe()}: {said}".rstrip(": "))
+                    last_words = await asyncio.to_thread(self._folders.last_words, record.name)
+                    raise ServiceError(
+                        START_FAILED, f"its server {status.describe()}: {last_words}".rstrip(": ")
+                    )
                 if loop.time() > deadline:
                     raise ServiceError(START_FAILED, f"its server does not answer on port {record.port}")
                 await asyncio.sleep(_LOOK_SECONDS)

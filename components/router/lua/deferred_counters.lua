@@ -1,4 +1,4 @@
--- Events of endpoints, noted at once and added up later.
+-- Counters of endpoints, added up later from notes of what happened to them.
 --
 -- The numbers of 100 000 endpoints fit into no cache of the processor, and a request that waited for them would be slower by
 -- a microsecond. So a request only leaves a note in a short list, which is always at hand; once it is full, or a fifth of a

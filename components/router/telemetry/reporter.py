@@ -11,11 +11,11 @@ from components.common.bus import Bus
 from components.common.identity import Identity
 from components.common.operation_messages import RouterUsage
 from components.router.config import RouterConfig
-from components.router.counters import Counters, View
 from components.router.errors import NginxError
-from components.router.metrics import Exporter
 from components.router.nginx import Nginx
-from components.router.stats import Stats, Usage
+from components.router.telemetry.counters import Counters, Reading
+from components.router.telemetry.metrics import Exporter
+from components.router.telemetry.stats import Stats, Usage
 
 _TOTALS_SECONDS = 2.0
 # Everything is read this often: it takes some hundredths of this process's time, and no row of a removed endpoint is
@@ -23,7 +23,7 @@ _TOTALS_SECONDS = 2.0
 _FEW_ROWS, _MANY_SECONDS = 5000, 15.0
 
 
-class Teller:
+class StatsReporter:
     """The transfer of nginx's numbers to `/varz`, `/metrics` and the bus.
 
     Args:
@@ -42,13 +42,13 @@ class Teller:
         self._usage = Usage()
         self._one_reader = asyncio.Lock()
         self.stats = Stats()
-        self._exporter = Exporter(lambda: self.stats.view, endpoints=config.endpoint_metrics)
+        self._exporter = Exporter(lambda: self.stats.reading, endpoints=config.endpoint_metrics)
 
     async def totals_for_ever(self) -> None:
         """Read the sums every two seconds."""
         while True:
             connections = 0.0
-            # The pusher reports when nginx is silent.
+            # `NginxSync` reports when nginx is silent.
             with contextlib.suppress(NginxError):
                 # The connection that asks is no client's.
                 connections = max(0.0, (await self._nginx.stats()).get("client_connections", 0) - 1)
@@ -62,9 +62,9 @@ class Teller:
         last = time.monotonic()
         try:
             while True:
-                view = await self._read()
+                reading = await self._read()
                 now = time.monotonic()
-                self.stats.add_view(view, now - last)
+                self.stats.add_reading(reading, now - last)
                 last = now
                 await asyncio.sleep(_TOTALS_SECONDS if self._counters.rows() < _FEW_ROWS else _MANY_SECONDS)
         finally:
@@ -72,36 +72,36 @@ class Teller:
 
     async def usage_for_ever(self) -> None:
         """Publish the requests; a sample that cannot be sent is part of the next."""
-        self._usage.told(await self._read(), time.monotonic())
+        self._usage.mark_sent(await self._read(), time.monotonic())
         while True:
             await asyncio.sleep(self._config.usage_seconds)
             if not self._bus.connected:
                 continue
-            view = await self._read()
+            reading = await self._read()
             now = time.monotonic()
-            sample = self._usage.sample(view, now)
+            sample = self._usage.sample(reading, now)
             if sample is None:
                 continue
             seconds, requests = sample
             if requests:
-                told = RouterUsage(
+                message = RouterUsage(
                     router=self._identity.uuid,
                     at=int(time.time()),
                     seconds=round(seconds, 3),
                     requests=requests,
                 )
-                await self._bus.publish("ingot.router.usage", told)
-            self._usage.told(view, now)
+                await self._bus.publish("ingot.router.usage", message)
+            self._usage.mark_sent(reading, now)
 
-    async def _read(self) -> View:
+    async def _read(self) -> Reading:
         async with self._one_reader:
             self._counters.find()
-            view = self._counters.totals()
+            reading = self._counters.totals()
             with contextlib.closing(self._counters.read()) as parts:
                 for part in parts:
                     if part is None:
                         # Registrations and misses must not wait for this.
                         await asyncio.sleep(0)
                     else:
-                        view = part
-            return view
+                        reading = part
+            return reading

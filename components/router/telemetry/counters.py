@@ -66,7 +66,7 @@ class Numbers(msgspec.Struct):
             self.websockets += other.websockets
 
 
-class Name(msgspec.Struct, frozen=True):
+class RowName(msgspec.Struct, frozen=True):
     """The owner of a row's numbers."""
 
     app: str
@@ -80,7 +80,7 @@ class Name(msgspec.Struct, frozen=True):
         return f"{self.address}:{self.port}"
 
 
-class Worker:
+class WorkerFile:
     """One worker's file.
 
     Args:
@@ -102,7 +102,7 @@ class Worker:
             raise ValueError(f"{path} is no worker's file")
         self.pid = int(pid)
         self._rows = _PAGE + int(capacity) * _NAME
-        self._names: dict[int, tuple[int, Name]] = {}
+        self._names: dict[int, tuple[int, RowName]] = {}
         self._last: dict[int, Numbers] = {}
 
     def close(self) -> None:
@@ -156,7 +156,7 @@ class Worker:
             websockets=values[23],
         )
 
-    def rows(self, gone: dict[str, Numbers]) -> Iterator[list[tuple[Name, Numbers, bool]]]:
+    def rows(self, gone: dict[str, Numbers]) -> Iterator[list[tuple[RowName, Numbers, bool]]]:
         """Yield every endpoint's numbers, a slice at a time, with whether it is still served.
 
         Args:
@@ -165,21 +165,21 @@ class Worker:
         for start in range(1, self.used, SLICE):
             yield [self._row(row, gone) for row in range(start, min(start + SLICE, self.used))]
 
-    def _row(self, row: int, gone: dict[str, Numbers]) -> tuple[Name, Numbers, bool]:
+    def _row(self, row: int, gone: dict[str, Numbers]) -> tuple[RowName, Numbers, bool]:
         numbers, generation, live = self._read(row)
-        known = self._names.get(row)
-        if known is None or known[0] != generation:
-            if known is not None:
+        owner = self._names.get(row)
+        if owner is None or owner[0] != generation:
+            if owner is not None:
                 # A row rests before its next use for longer than one round of reading, so these were its last
                 # numbers.
                 last = self._last.pop(row, None)
                 if last is not None:
-                    gone.setdefault(known[1].app, Numbers()).add(last, lasting=True)
-            known = (generation, self._name(row))
-            self._names[row] = known
+                    gone.setdefault(owner[1].app, Numbers()).add(last, lasting=True)
+            owner = (generation, self._name(row))
+            self._names[row] = owner
         if not live:
             self._last[row] = numbers
-        return known[1], numbers, live
+        return owner[1], numbers, live
 
     def _read(self, row: int) -> tuple[Numbers, int, bool]:
         values = _NUMBERS.unpack_from(self._map, self._rows + row * _ROW)
@@ -196,14 +196,14 @@ class Worker:
         )
         return numbers, values[12], bool(values[27])
 
-    def _name(self, row: int) -> Name:
+    def _name(self, row: int) -> RowName:
         at = _PAGE + row * _NAME
         text = self._map[at : at + _NAME].partition(b"\0")[0].decode("utf-8", "replace")
         app, instance, address, port = [*text.split("\t"), "", "", "", "0"][:4]
-        return Name(app, instance, address, whole_number(port, 65535) or 0)
+        return RowName(app, instance, address, whole_number(port, 65535) or 0)
 
 
-class View(msgspec.Struct):
+class Reading(msgspec.Struct):
     """One reading of all workers.
 
     Args:
@@ -236,10 +236,10 @@ class Counters:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._workers: dict[Path, Worker] = {}
+        self._workers: dict[Path, WorkerFile] = {}
         self._gone: dict[str, Numbers] = {}
-        self._before = View()
-        self._reading = False
+        self._before = Reading()
+        self._being_read = False
 
     def rows(self) -> int:
         """Return the number of rows to read."""
@@ -247,62 +247,62 @@ class Counters:
 
     def find(self) -> None:
         """Map the files of new workers; take over and remove those of ended workers, unless they are being read."""
-        for path, worker in list(self._workers.items()) if not self._reading else ():
+        for path, worker in list(self._workers.items()) if not self._being_read else ():
             if not worker.alive or not worker.current:
                 self._bury(worker)
                 del self._workers[path]
         for path in self._folder.glob("worker.*.stats"):
             if path not in self._workers:
                 try:
-                    self._workers[path] = Worker(path)
+                    self._workers[path] = WorkerFile(path)
                 except (OSError, ValueError):
                     # The file is not complete yet, or of another release: it is read again later.
                     continue
 
-    def totals(self) -> View:
+    def totals(self) -> Reading:
         """Return a reading of the sums only, which costs nothing."""
         before = self._before
-        view = View(
+        reading = Reading(
             bad_requests=before.bad_requests, limited=before.limited, told=before.told, ended=before.ended
         )
-        view.total.add(self._before.total, lasting=True)
+        reading.total.add(self._before.total, lasting=True)
         for worker in self._workers.values():
-            self._sum(worker, view)
-        return view
+            self._sum(worker, reading)
+        return reading
 
-    def read(self) -> Generator[View | None]:
+    def read(self) -> Generator[Reading | None]:
         """Read everything: yield None where other coroutines may run, and the reading at the end. One at a time."""
-        self._reading = True
+        self._being_read = True
         try:
             yield from self._read()
         finally:
-            self._reading = False
+            self._being_read = False
 
-    def _read(self) -> Iterator[View | None]:
-        view = self.totals()
+    def _read(self) -> Iterator[Reading | None]:
+        reading = self.totals()
         for worker in list(self._workers.values()):
             for part in worker.rows(self._gone):
                 for name, numbers, live in part:
-                    view.apps.setdefault(name.app, Numbers()).add(numbers)
+                    reading.apps.setdefault(name.app, Numbers()).add(numbers)
                     if live:
-                        mine = view.endpoints.setdefault(name.app, {}).setdefault(name.peer, Numbers())
+                        mine = reading.endpoints.setdefault(name.app, {}).setdefault(name.peer, Numbers())
                         mine.add(numbers)
-                        view.instances[name.peer] = name.instance
+                        reading.instances[name.peer] = name.instance
                 yield None
         for app, numbers in self._gone.items():
-            view.apps.setdefault(app, Numbers()).add(numbers, lasting=True)
-        yield view
+            reading.apps.setdefault(app, Numbers()).add(numbers, lasting=True)
+        yield reading
 
-    def _sum(self, worker: Worker, view: View, *, lasting: bool = False) -> None:
-        view.total.add(worker.total(), lasting=lasting)
+    def _sum(self, worker: WorkerFile, reading: Reading, *, lasting: bool = False) -> None:
+        reading.total.add(worker.total(), lasting=lasting)
         bad, limited = worker.extra()
-        view.bad_requests += bad
-        view.limited += limited
+        reading.bad_requests += bad
+        reading.limited += limited
         told, ended = worker.told()
-        view.told += told
-        view.ended += ended
+        reading.told += told
+        reading.ended += ended
 
-    def _bury(self, worker: Worker) -> None:
+    def _bury(self, worker: WorkerFile) -> None:
         self._sum(worker, self._before, lasting=True)
         for part in worker.rows(self._gone):
             for name, numbers, _ in part:

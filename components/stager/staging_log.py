@@ -23,7 +23,7 @@ def clean(line: str) -> str:
     return line if len(line) <= LONGEST_LINE else line[:LONGEST_LINE] + " ..."
 
 
-class TaskLog:
+class StagingLog:
     """A collection of lines; the first and the last are kept when there are too many."""
 
     def __init__(self) -> None:

@@ -8,10 +8,10 @@ from typing import Any
 
 from components.common.messages import HealthQuery, HealthReply, IndicesReply, InstancesReply, StatusQuery
 from components.health_manager.actual import ActualTable
-from components.health_manager.analysis import Verdict
+from components.health_manager.analysis import Decision
 from components.health_manager.config import Intervals
 from components.health_manager.desired import STARTED, DesiredTable
-from components.health_manager.records import RUNNING
+from components.health_manager.state import RUNNING
 
 
 def status(
@@ -44,11 +44,11 @@ def status(
 def health(query: HealthQuery, desired: DesiredTable, table: ActualTable) -> list[HealthReply]:
     """Return the replies to `healthmanager.health`, one per known application; healthy is running in the asked version."""
     replies = []
-    for asked in query.droplets:
-        app = desired.apps.get(asked.get("droplet", -1))
+    for item in query.droplets:
+        app = desired.apps.get(item.get("droplet", -1))
         if app is None:
             continue
-        version = str(asked.get("version") or app.version)
+        version = str(item.get("version") or app.version)
         actual = table.apps.get(app.id)
         healthy = {
             i.index
@@ -61,7 +61,7 @@ def health(query: HealthQuery, desired: DesiredTable, table: ActualTable) -> lis
     return replies
 
 
-def varz(desired: DesiredTable, table: ActualTable, verdicts: Mapping[int, Verdict]) -> dict[str, Any]:
+def varz(desired: DesiredTable, table: ActualTable, decisions: Mapping[int, Decision]) -> dict[str, Any]:
     """Return the counts of protocol 5.5; those of instances are -1 before the first reading."""
     total: dict[str, dict[str, Counter[str]]] = {
         "frameworks": defaultdict(Counter),
@@ -74,13 +74,13 @@ def varz(desired: DesiredTable, table: ActualTable, verdicts: Mapping[int, Verdi
     sums: Counter[str] = Counter()
     for app in desired.apps.values():
         started = app.state == STARTED
-        verdict = verdicts.get(app.id, Verdict())
+        decision = decisions.get(app.id, Decision())
         actual = table.apps.get(app.id)
         crashes = len(actual.crashed) if actual else 0
         sums.update(
             instances=app.instances if started else 0,
-            running=verdict.running,
-            down=verdict.missing,
+            running=decision.running,
+            down=decision.missing,
             crashed=crashes,
         )
         for kind, name in (("frameworks", app.framework), ("runtimes", app.runtime)):
@@ -96,11 +96,11 @@ def varz(desired: DesiredTable, table: ActualTable, verdicts: Mapping[int, Verdi
                 running[kind][name or "unknown"].update(
                     apps=1,
                     crashes=crashes,
-                    running_instances=verdict.running,
-                    missing_instances=verdict.missing,
-                    flapping_instances=len(verdict.flapping),
+                    running_instances=decision.running,
+                    missing_instances=decision.missing,
+                    flapping_instances=len(decision.flapping),
                 )
-    known = desired.loaded
+    loaded = desired.loaded
     return {
         "total_apps": len(desired.apps),
         "total_users": desired.total_users,
@@ -109,10 +109,10 @@ def varz(desired: DesiredTable, table: ActualTable, verdicts: Mapping[int, Verdi
             {"droplet_id": a.id, "state": a.state, "name": a.name, "user": a.owner, "instances": a.instances}
             for a in desired.apps.values()
         ],
-        "total_instances": sums["instances"] if known else -1,
-        "running_instances": sums["running"] if known else -1,
-        "down_instances": sums["down"] if known else -1,
-        "crashed_instances": sums["crashed"] if known else -1,
+        "total_instances": sums["instances"] if loaded else -1,
+        "running_instances": sums["running"] if loaded else -1,
+        "down_instances": sums["down"] if loaded else -1,
+        "crashed_instances": sums["crashed"] if loaded else -1,
         "total": total,
         "running": running,
         "deas": [

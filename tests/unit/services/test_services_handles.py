@@ -1,4 +1,4 @@
-"""Handles, orphans, and what is owed to nodes."""
+"""Handles, orphans, and pending removals."""
 
 from pathlib import Path
 
@@ -6,43 +6,43 @@ import pytest
 
 from components.common.service_messages import NodeHandles
 from components.services.base.errors import INTERNAL, NOT_FOUND, ServiceError
-from components.services.base.ledger import Handle, Ledger, binding_key
+from components.services.base.handles import HandleTable, ServiceHandle, binding_key
 from components.services.base.orphans import still, unknown
-from components.services.base.removals import Removal, Removals
+from components.services.base.pending_removals import PendingRemovals, Removal
 from components.services.base.reports import reports
 
-ONE = Handle("i1", {"plan": "free"}, {"name": "i1", "password": "secret", "node_id": "n"})
-TWO = Handle("i2", {"plan": "free"}, {"name": "i2"})
-BOUND = Handle("uuid-1", {}, {"name": "i1", "username": "u1", "password": "secret"})
+ONE = ServiceHandle("i1", {"plan": "free"}, {"name": "i1", "password": "secret", "node_id": "n"})
+TWO = ServiceHandle("i2", {"plan": "free"}, {"name": "i2"})
+BOUND = ServiceHandle("uuid-1", {}, {"name": "i1", "username": "u1", "password": "secret"})
 
 
 @pytest.fixture
-def ledger() -> Ledger:
-    made = Ledger()
+def handles() -> HandleTable:
+    made = HandleTable()
     made.replace([ONE, TWO, BOUND])
     return made
 
 
-def test_an_instance_is_known_by_its_name_and_a_binding_by_its_own_id(ledger):
-    assert ledger.instance("i1") is ONE
-    assert ledger.binding("i1", "uuid-1") is BOUND
-    assert ledger.bindings("i1") == [BOUND]
-    for find in (lambda: ledger.instance("uuid-1"), lambda: ledger.instance("nowhere")):
+def test_an_instance_is_known_by_its_name_and_a_binding_by_its_own_id(handles):
+    assert handles.instance("i1") is ONE
+    assert handles.binding("i1", "uuid-1") is BOUND
+    assert handles.bindings("i1") == [BOUND]
+    for find in (lambda: handles.instance("uuid-1"), lambda: handles.instance("nowhere")):
         with pytest.raises(ServiceError) as caught:
             find()
         assert (caught.value.code, caught.value.status) == NOT_FOUND
 
 
-def test_a_binding_of_another_instance_is_not_found(ledger):
+def test_a_binding_of_another_instance_is_not_found(handles):
     for service_id, handle in (("i2", "uuid-1"), ("i1", "i1"), ("i1", "nowhere")):
         with pytest.raises(ServiceError):
-            ledger.binding(service_id, handle)
+            handles.binding(service_id, handle)
 
 
-def test_an_instance_takes_its_bindings_with_it(ledger):
-    ledger.remove("i1")
-    assert ledger.names() == {"i2"}
-    assert ledger.binding_keys() == set()
+def test_an_instance_takes_its_bindings_with_it(handles):
+    handles.remove("i1")
+    assert handles.names() == {"i2"}
+    assert handles.binding_keys() == set()
 
 
 def test_bindings_are_compared_by_instance_and_user():
@@ -51,23 +51,23 @@ def test_bindings_are_compared_by_instance_and_user():
     assert binding_key({"name": "d"}) == ("d", "")
 
 
-def test_what_no_controller_knows_is_found_and_kept_only_if_unknown_twice(ledger):
+def test_what_no_controller_knows_is_found_and_kept_only_if_unknown_twice(handles):
     report = NodeHandles(
         node_id="n",
         instances_list=["i1", "i3", "i4"],
         bindings_list=[{"name": "i1", "username": "u1"}, {"name": "i1", "username": "u9"}],
     )
-    first = unknown([report], ledger)
+    first = unknown([report], handles)
     assert first.instances == {"n": ["i3", "i4"]}
     assert first.bindings == {"n": [{"name": "i1", "username": "u9"}]}
-    ledger.add(Handle("i4", {}, {"name": "i4"}))
-    second = still(first, unknown([report], ledger))
+    handles.add(ServiceHandle("i4", {}, {"name": "i4"}))
+    second = still(first, unknown([report], handles))
     assert second.instances == {"n": ["i3"]}
     assert second.counts() == {"instances": 1, "bindings": 1}
     assert second.varz()["orphan_bindings"] == {"n": [["i1", "u9"]]}
-    ledger.add(Handle("i3", {}, {"name": "i3"}))
-    ledger.add(Handle("uuid-9", {}, {"name": "i1", "username": "u9"}))
-    assert not still(second, unknown([report], ledger))
+    handles.add(ServiceHandle("i3", {}, {"name": "i3"}))
+    handles.add(ServiceHandle("uuid-9", {}, {"name": "i1", "username": "u9"}))
+    assert not still(second, unknown([report], handles))
 
 
 def test_reports_keep_below_the_bus_limit_and_lose_nothing():
@@ -86,20 +86,20 @@ def test_a_node_that_has_nothing_says_so():
     assert list(reports("node", [], [])) == [NodeHandles(node_id="node")]
 
 
-def test_what_is_owed_survives_a_restart_and_is_for_its_owners_eyes(tmp_path: Path):
+def test_pending_removals_survive_a_restart_and_are_for_their_owners_eyes(tmp_path: Path):
     path = tmp_path / "removals.json"
-    owed = Removals(path)
+    pending = PendingRemovals(path)
     gone = Removal("n", "unprovision", "i1", [{"name": "i1", "password": "secret"}])
-    owed.add(gone)
-    owed.add(gone)
-    owed.add(Removal("m", "unbind", "uuid-1", [{"name": "i2"}]))
-    again = Removals(path)
+    pending.add(gone)
+    pending.add(gone)
+    pending.add(Removal("m", "unbind", "uuid-1", [{"name": "i2"}]))
+    again = PendingRemovals(path)
     assert again.of("n") == [gone]
     assert again.nodes() == ["m", "n"]
     assert path.stat().st_mode & 0o777 == 0o600
     again.done(gone)
     again.done(gone)
-    assert Removals(path).nodes() == ["m"]
+    assert PendingRemovals(path).nodes() == ["m"]
 
 
 @pytest.mark.parametrize(

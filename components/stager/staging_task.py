@@ -17,11 +17,11 @@ from components.common.identity import new_id
 from components.common.messages import StagingReply, StagingRequest
 from components.common.trees import Weight
 from components.common.units import UnitError, UnitStatus
-from components.stager.build import Result
+from components.stager.build import BuildResult
 from components.stager.config import StagerConfig
 from components.stager.errors import StagingError
 from components.stager.sandbox import Box, Sandbox, open_droplet, read_result
-from components.stager.tasklog import TaskLog
+from components.stager.staging_log import StagingLog
 from components.stager.transfer import download, upload
 
 _LOOK_SECONDS = 0.1
@@ -45,7 +45,7 @@ class LogLine(msgspec.Struct, frozen=True):
     line: str
 
 
-class Task:
+class StagingTask:
     """The work on one request.
 
     Args:
@@ -63,7 +63,7 @@ class Task:
         self._config = config
         self._sandbox = sandbox
         self._publish = publish
-        self._log = TaskLog()
+        self._log = StagingLog()
         self._seq = 0
         self._broken: StagingError | None = None
         self._weigh_at = 0.0
@@ -127,7 +127,7 @@ class Task:
             await reader
         if self._broken is not None:
             raise self._broken
-        problem = judge(status, read_result(box), self._config)
+        problem = failure_of(status, read_result(box), self._config)
         if problem is not None:
             raise problem
 
@@ -207,7 +207,7 @@ def too_much(used: Weight, config: StagerConfig) -> str | None:
     return None
 
 
-def judge(status: UnitStatus, result: Result, config: StagerConfig) -> StagingError | None:
+def failure_of(status: UnitStatus, result: BuildResult, config: StagerConfig) -> StagingError | None:
     """Return the failure of a build from its unit's end and its own result, None when it succeeded; pure."""
     if status.result == "timeout":
         return StagingError(
