@@ -2,12 +2,33 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Callable
 
 from components.common import log
 
 logger = log.get(__name__)
+
+
+class Interval:
+    """The rule for a part of a round that is due less often than the rounds. Pure: it is told the time.
+
+    Args:
+        seconds: from one time to the next.
+        last: the time of the last one; by default the first question finds it due.
+    """
+
+    def __init__(self, seconds: float, last: float = -math.inf) -> None:
+        self._seconds = seconds
+        self._last = last
+
+    def due(self, now: float) -> bool:
+        """Return whether the interval has passed; if so, the next one begins now."""
+        if now - self._last < self._seconds:
+            return False
+        self._last = now
+        return True
 
 
 class Periodic:

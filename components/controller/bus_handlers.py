@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import math
 import time
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
@@ -15,7 +14,7 @@ from components.common.bus import MALFORMED, Incoming
 from components.common.errors import BusUnavailableError
 from components.common.messages import BulkCredentials, DeaBeat, DropletExited, HmRequest
 from components.common.operation_messages import DeaUsage, RouterUsage, TaskEnded
-from components.common.periodic import Periodic
+from components.common.periodic import Interval, Periodic
 from components.common.web.presence import Presence
 from components.controller.composition import Controller
 from components.controller.pool import machines
@@ -46,8 +45,8 @@ class BusHandlers:
         self._bus = controller.bus
         self._tasks: set[asyncio.Task[None]] = set()
         self._room = asyncio.Semaphore(_PARALLEL)
-        self._saved = time.monotonic()
-        self._looked = -math.inf
+        self._saves = Interval(SAVE_SECONDS, time.monotonic())
+        self._looks = Interval(controller.config.sweep_seconds)
         self._machines = Periodic("machines", LOOK_SECONDS, self._keep_machines, "machines_not_kept")
         self._bus.bus.on_connect(self._connected)
         identity = controller.identity
@@ -131,14 +130,12 @@ class BusHandlers:
             self._controller.pool.deaf()
             return
         now = time.monotonic()
-        if now - self._looked >= self._controller.config.sweep_seconds:
-            self._looked = now
+        if self._looks.due(now):
             try:
                 self._controller.platform_hosts.take_back()
             except (SQLAlchemyError, BusUnavailableError) as error:
                 logger.warning("platform_hosts_not_taken_back", reason=type(error).__name__)
-        if now - self._saved >= SAVE_SECONDS:
-            self._saved = now
+        if self._saves.due(now):
             try:
                 machines.save(self._controller.db, self._controller.pool)
             except SQLAlchemyError as error:

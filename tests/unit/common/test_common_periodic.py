@@ -4,7 +4,7 @@ import queue
 
 from structlog.testing import capture_logs
 
-from components.common.periodic import Periodic
+from components.common.periodic import Interval, Periodic
 
 
 def test_a_round_that_raises_is_logged_and_the_next_one_follows() -> None:
@@ -47,3 +47,11 @@ def test_no_round_begins_after_the_end_and_a_wait_within_a_round_ends_with_it() 
 
 def test_what_never_started_can_be_stopped() -> None:
     Periodic("test", 3600, lambda: None, "test_failed").stop()
+
+
+def test_an_interval_is_due_at_once_and_then_when_it_has_passed() -> None:
+    interval = Interval(10)
+    assert [interval.due(now) for now in (5, 14.9, 15, 16, 40, 49.9, 50)] == [
+        True, False, True, False, True, False, True
+    ]  # fmt: skip
+    assert [Interval(10, last=5).due(now) for now in (14, 15)] == [False, True]
