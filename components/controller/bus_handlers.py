@@ -9,7 +9,7 @@ from typing import TypeVar
 
 from sqlalchemy.exc import SQLAlchemyError
 
-from components.common import log
+from components.common import aio, log
 from components.common.bus import MALFORMED, Incoming
 from components.common.errors import BusUnavailableError
 from components.common.messages import BulkCredentials, DeaBeat, DropletExited, HmRequest
@@ -114,9 +114,7 @@ class BusHandlers:
 
     async def _requested(self, message: Incoming[HmRequest]) -> None:
         # In a task: the next message must not wait for the database.
-        task = asyncio.create_task(self._do(message.body))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        aio.spawn(self._tasks, self._do(message.body), "health-manager-request")
 
     async def _do(self, request: HmRequest) -> None:
         async with self._room:
