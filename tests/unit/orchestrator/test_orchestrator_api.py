@@ -8,8 +8,9 @@ from orchestrator import inventory
 from orchestrator.api import machines
 from orchestrator.jobs.kinds import StepError
 from orchestrator.models import Machine
+from tests.support.waiting import until
 from tests.unit.orchestrator.api_rig import Controller, Rig, basic
-from tests.unit.orchestrator.engine_rig import Gate, Small, until
+from tests.unit.orchestrator.engine_rig import Gate, Small
 
 ADMIN = "admin-token"
 

@@ -13,7 +13,8 @@ from sqlalchemy.exc import OperationalError
 from orchestrator.jobs.journal import HeldError
 from orchestrator.jobs.kinds import PLATFORM, EngineStops, RefusedError, StepError
 from orchestrator.models import Job
-from tests.unit.orchestrator.engine_rig import SECRET, Gate, Small, World, note, until
+from tests.support.waiting import until
+from tests.unit.orchestrator.engine_rig import SECRET, Gate, Small, World, note
 
 ROOT = Path(__file__).resolve().parents[3]
 DEA3 = {"locks": ["machine:dea3"]}
