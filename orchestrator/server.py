@@ -4,20 +4,13 @@ from __future__ import annotations
 
 import logging
 import os
-import secrets
-import signal
 import threading
 from pathlib import Path
-from types import FrameType
-from typing import Any
-
-import gunicorn.app.base
-import msgspec
 
 from components.common import log
-from components.common.daemon import notify
-from components.common.gunicorn_log import GunicornLogger
 from components.common.identity import Identity
+from components.common.web.gunicorn_daemon import GunicornDaemon, with_status_password
+from components.common.web.presence import Presence
 from orchestrator import redact, services
 from orchestrator.api.app import create_app
 from orchestrator.api.auth import Authenticator
@@ -28,7 +21,6 @@ from orchestrator.images import Images
 from orchestrator.jobs import registry
 from orchestrator.jobs.engine import Engine
 from orchestrator.jobs.journal import Journal
-from orchestrator.link import Link
 
 KIND = "Orchestrator"
 GUARD = "engine.lock"
@@ -37,71 +29,33 @@ STOP_SECONDS = 5.0
 logger = log.get(__name__)
 
 
-class Server(gunicorn.app.base.BaseApplication):
-    """The daemon: a master that watches its worker."""
+class OrchestratorWorker:
+    """The one worker: its parts, its application and its presence on the bus."""
 
     def __init__(self, config: OrchestratorConfig, identity: Identity) -> None:
-        self._config = config
-        self._identity = identity
-        self._orchestrator: Orchestrator | None = None
-        self._link: Link | None = None
-        super().__init__()
+        orchestrator = self._orchestrator = build(config, identity)
+        self._presence = Presence(
+            "orchestrator", config, identity, orchestrator.services.bus, leaving=orchestrator.stopping.is_set
+        )
+        self.app = create_app(orchestrator)
 
-    def load_config(self) -> None:
-        """Set gunicorn's configuration from the daemon's."""
-        config = self._config
-        settings: dict[str, Any] = {
-            "bind": f"{config.host}:{config.port}",
-            "workers": 1,
-            "worker_class": "gthread",
-            "threads": config.threads,
-            "timeout": 60,
-            "graceful_timeout": 20,
-            "keepalive": 20,
-            "worker_tmp_dir": "/dev/shm" if Path("/dev/shm").is_dir() else None,  # noqa: S108 - gunicorn's heartbeat
-            "logger_class": GunicornLogger,
-            "loglevel": config.log.level,
-            "control_socket_disable": True,
-            "proc_name": "ingot-orchestrator",
-            "when_ready": lambda _arbiter: notify("READY=1"),
-            "on_exit": lambda _arbiter: notify("STOPPING=1"),
-            "post_worker_init": self._worker_begins,
-            "worker_exit": self._worker_ends,
-        }
-        for name, value in settings.items():
-            if value is not None:
-                self.cfg.set(name, value)
+    def start(self) -> None:
+        """Connect, and begin to work through the jobs."""
+        self._orchestrator.images.prepare()
+        self._presence.start()
+        self._orchestrator.engine.start()
 
-    def load(self) -> Any:
-        """Return the worker's application; called in the worker, after the fork."""
-        self._orchestrator = build(self._config, self._identity)
-        return create_app(self._orchestrator)
+    def leave(self) -> None:
+        """Withdraw the route."""
+        self._orchestrator.stopping.set()
+        self._presence.leave()
 
-    def _worker_begins(self, worker: Any) -> None:
+    def stop(self) -> None:
+        """Stop the jobs after their present steps, and close what is open."""
         orchestrator = self._orchestrator
-        assert orchestrator is not None
-        link = self._link = Link(self._config, self._identity, orchestrator.services.bus)
-        orchestrator.images.prepare()
-        link.start()
-        orchestrator.engine.start()
-        drain = self._config.drain_seconds
-
-        def leave(number: int, frame: FrameType | None) -> None:
-            # The route goes first; requests on their way through a router are served for a moment more.
-            orchestrator.stopping.set()
-            threading.Thread(target=link.leave, name="leave", daemon=True).start()
-            threading.Timer(drain, worker.handle_exit, (number, frame)).start()
-
-        signal.signal(signal.SIGTERM, leave)
-
-    def _worker_ends(self, _arbiter: Any, _worker: Any) -> None:
-        orchestrator = self._orchestrator
-        if orchestrator is None:
-            return
-        orchestrator.stopping.set()
+        self.leave()
         ended = orchestrator.engine.stop(STOP_SECONDS)
-        if self._link is not None:
-            self._link.stop()
+        self._presence.stop()
         orchestrator.authenticator.close()
         if not ended:
             # A step is waiting. The interpreter would wait for its threads, which the journal does not need.
@@ -152,13 +106,12 @@ def serve(config: OrchestratorConfig) -> None:
         IngotError: the database does not answer in time.
         OSError: the state's folder cannot be made.
     """
-    if not config.status.password:
-        status = msgspec.structs.replace(config.status, password=secrets.token_hex(16))
-        config = msgspec.structs.replace(config, status=status)
+    config = with_status_password(config)
     prepare(config)
     identity = Identity.fresh(KIND, config.index)
     logger.info("daemon_started", port=config.port, id=identity.uuid)
-    Server(config, identity).run()
+    settings = {"workers": 1, "worker_class": "gthread"}
+    GunicornDaemon("orchestrator", config, lambda: OrchestratorWorker(config, identity), settings).run()
 
 
 def prepare(config: OrchestratorConfig) -> None:

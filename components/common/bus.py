@@ -23,7 +23,7 @@ from nats.aio.client import Client
 from nats.aio.msg import Msg
 from prometheus_client import Counter, Gauge
 
-from components.common import log, tasks
+from components.common import aio, log
 from components.common.bus_connection import Connection, Listening, Receive
 from components.common.config import BusConfig
 from components.common.errors import BusError, BusUnavailableError, MessageError
@@ -106,7 +106,7 @@ class _Subscription:
         if self._work is not None:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._waiting.join(), seconds)
-            await tasks.end([self._work])
+            await aio.cancel_and_wait([self._work])
 
     async def _run(self) -> None:
         while True:
@@ -281,8 +281,8 @@ class Bus:
 
     async def close(self) -> None:
         """Send what is pending, finish handlers at work, and disconnect."""
-        await tasks.end({self._connecting} if self._connecting is not None else ())
-        await tasks.end(self._background)
+        await aio.cancel_and_wait({self._connecting} if self._connecting is not None else ())
+        await aio.cancel_and_wait(self._background)
         connection, self._connection = self._connection, None
         self._inbox.close()
         if connection is not None:
@@ -340,9 +340,7 @@ class Bus:
 
     def _announce(self) -> None:
         # In a task: a hook may ask other components, and the connection may be lost meanwhile.
-        task = asyncio.create_task(self._run_hooks(), name="bus-hooks")
-        self._background.add(task)
-        task.add_done_callback(self._background.discard)
+        aio.spawn(self._background, self._run_hooks(), "bus-hooks")
 
     async def _run_hooks(self) -> None:
         for hook in self._hooks:

@@ -11,6 +11,7 @@ import threading
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, TypeVar
 
+from components.common import aio
 from components.common.bus import Bus, Incoming, encode
 from components.common.config import BusConfig
 
@@ -74,6 +75,4 @@ class BusThread:
         self._loop.close()
 
     def _send(self, subject: str, message: bytes) -> None:
-        task = self._loop.create_task(self.bus.publish(subject, message))
-        self._sending.add(task)
-        task.add_done_callback(self._sending.discard)
+        aio.spawn(self._sending, self.bus.publish(subject, message), f"publish-{subject}")

@@ -16,7 +16,7 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NoReturn, Protocol, TypeVar, runtime_checkable
 
@@ -122,11 +122,30 @@ def run(
         factory: makes the component from its configuration, the bus and its identity.
         identify: makes the identity; by default a fresh one for this run.
     """
-    config = load_or_exit(name, config_type)
-    log.configure(name, config.log.level, index=config.index, release=release())
+    config = begin(name, config_type)
     identity = identify(config) if identify else Identity.fresh(kind, config.index)
-    try:
+    with exit_on_failure():
         asyncio.run(serve(name, config, identity, factory))
+
+
+def begin(name: str, config_type: type[C], check: Callable[[C], Sequence[str]] = lambda _: ()) -> C:
+    """Return the configuration, and set up the log; exit where only a check was asked for, or where there is a problem.
+
+    Args:
+        name: as `load_or_exit` has it.
+        config_type: its configuration.
+        check: as `load_or_exit` has it.
+    """
+    config = load_or_exit(name, config_type, check=check)
+    log.configure(name, config.log.level, index=config.index, release=release())
+    return config
+
+
+@contextlib.contextmanager
+def exit_on_failure() -> Iterator[None]:
+    """Exit with 1 where the daemon cannot begin; the log has the reason."""
+    try:
+        yield
     except (IngotError, OSError) as error:
         logger.critical("daemon_failed", reason=str(error))
         raise SystemExit(1) from error
@@ -143,7 +162,7 @@ async def serve(name: str, config: C, identity: Identity, factory: Factory[C]) -
     routes = component.routes() if isinstance(component, Serving) else []
     probes = Probes(config.status, component.ready, lambda: {**identity.varz(), **component.varz()}, routes)
     await probes.start()
-    announce(bus, identity, config.address, probes)
+    announce(bus, identity, f"{config.address}:{probes.port}", probes.credentials)
     answer_logs(bus, name, identity.uuid)
     try:
         await component.start()
@@ -161,21 +180,25 @@ async def serve(name: str, config: C, identity: Identity, factory: Factory[C]) -
     logger.info("daemon_stopped")
 
 
-def announce(bus: Bus, identity: Identity, address: str, probes: Probes) -> None:
-    """Publish `vcap.component.announce` at every connection, and answer `vcap.component.discover`."""
+def announce(bus: Bus, identity: Identity, host: str, credentials: list[str], queue: str = "") -> None:
+    """Publish `vcap.component.announce` at every connection, and answer `vcap.component.discover`.
+
+    Args:
+        bus: not started yet.
+        identity: the announced one.
+        host: `address:port` of the probes.
+        credentials: user and password of the probes.
+        queue: the queue group of processes that have one identity, of which one answers.
+    """
 
     async def hello() -> None:
-        await bus.publish(
-            "vcap.component.announce", identity.announcement(f"{address}:{probes.port}", probes.credentials)
-        )
+        await bus.publish("vcap.component.announce", identity.announcement(host, credentials))
 
     async def discovered(message: Incoming[object]) -> None:
-        await message.respond(
-            identity.announcement(f"{address}:{probes.port}", probes.credentials, uptime=True)
-        )
+        await message.respond(identity.announcement(host, credentials, uptime=True))
 
     bus.on_connect(hello)
-    bus.subscribe("vcap.component.discover", None, discovered)
+    bus.subscribe("vcap.component.discover", None, discovered, queue)
 
 
 def notify(state: str) -> None:

@@ -8,7 +8,7 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from components.common import log, tasks, trees
+from components.common import aio, log, trees
 from components.common.identity import new_id
 
 _RETRY_SECONDS = 30.0
@@ -44,7 +44,7 @@ class Gone:
         """End; the next daemon removes the rest."""
         self._ended.set()
         if self._task is not None:
-            await tasks.end([self._task])
+            await aio.cancel_and_wait([self._task])
         self._thread.shutdown(wait=False)
 
     async def take(self, path: Path, *, again: bool = True) -> bool:

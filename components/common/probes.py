@@ -35,6 +35,11 @@ def authorised(header: str | None, user: str, password: str) -> bool:
     return hmac.compare_digest(given, f"{user}:{password}".encode())
 
 
+def readiness(reasons: list[str]) -> tuple[dict[str, object], int]:
+    """Return the answer of `/readyz` and its status, from the reasons against serving."""
+    return {"ready": not reasons, "reasons": reasons, "release": release()}, 503 if reasons else 200
+
+
 class Probes:
     """The HTTP server of a daemon's probes.
 
@@ -88,9 +93,8 @@ class Probes:
         return web.Response(text="ok\n")
 
     async def _readyz(self, _request: web.Request) -> web.Response:
-        reasons = self._ready()
-        answer = {"ready": not reasons, "reasons": reasons, "release": release()}
-        return web.json_response(answer, status=503 if reasons else 200)
+        answer, status = readiness(self._ready())
+        return web.json_response(answer, status=status)
 
     async def _varz_reply(self, _request: web.Request) -> web.Response:
         return web.json_response(dict(self._varz()))

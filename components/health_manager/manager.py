@@ -14,7 +14,7 @@ from typing import Any
 
 from prometheus_client import Counter, Gauge
 
-from components.common import log, tasks
+from components.common import aio, log
 from components.common.bus import Bus, Incoming
 from components.common.errors import BusError, MessageError
 from components.common.identity import Identity
@@ -94,15 +94,16 @@ class HealthManager:
         self._tasks = [
             asyncio.create_task(work, name=name)
             for name, work in (
-                ("desired", self._read_forever()),
+                ("desired", self._keep_reading()),
                 ("lease", self._lease.run()),
-                ("tick", self._tick_forever()),
+                # A tick that fails ends nothing: the next one sees a newer state.
+                ("tick", aio.every(_TICK, self._tick, at_once=True, failed="tick_failed")),
             )
         ]
 
     async def stop(self) -> None:
         """Stop acting, give the lease back, and close."""
-        await tasks.end(self._tasks)
+        await aio.cancel_and_wait(self._tasks)
         await self._webhooks.stop()
         await self._lease.release()
         await self._controllers.close()
@@ -215,7 +216,7 @@ class HealthManager:
                 raise ControllersError(str(error)) from error
         return self._credentials
 
-    async def _read_forever(self) -> None:
+    async def _keep_reading(self) -> None:
         trouble = ""
         while True:
             self._read_now.clear()
@@ -249,16 +250,8 @@ class HealthManager:
 
     # Comparison.
 
-    async def _tick_forever(self) -> None:
-        while True:
-            try:
-                await self._tick(time.monotonic())
-            except Exception:
-                # The next tick sees a newer state; ending here would end all repairs.
-                logger.exception("tick_failed")
-            await asyncio.sleep(_TICK)
-
-    async def _tick(self, now: float) -> None:
+    async def _tick(self) -> None:
+        now = time.monotonic()
         if now - self._ticked > _PAUSE:
             logger.warning("paused", seconds=round(now - self._ticked, 1))
             self.table.listen_from(now, settle=False)

@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 import aiohttp
 from prometheus_client import Counter, Gauge
 
-from components.common import log, tasks
+from components.common import aio, log
 from components.health_manager.alerts import Alert
 from components.health_manager.config import Webhook
 
@@ -146,7 +146,7 @@ class Webhooks:
 
     async def stop(self) -> None:
         """End; the next manager that speaks sends the rest."""
-        await tasks.end(self._tasks)
+        await aio.cancel_and_wait(self._tasks)
         if self._session is not None:
             await self._session.close()
 

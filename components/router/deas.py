@@ -5,7 +5,6 @@ They are in a file of their own, which every change of the pool rewrites; a chan
 
 from __future__ import annotations
 
-import asyncio
 import ipaddress
 from collections.abc import Iterable
 from functools import lru_cache
@@ -94,12 +93,6 @@ class DeaAddresses:
             return
         self._judge.cache_clear()
         logger.info("dea_addresses_read", entries=len(self._networks))
-
-    async def watch_for_ever(self) -> None:
-        """Follow changes of the file."""
-        while True:
-            await asyncio.sleep(LOOK_SECONDS)
-            self.refresh()
 
     def _within(self, address: str) -> bool:
         ip = ipaddress.ip_address(address)

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import signal
-from collections.abc import Coroutine
+import time
 from pathlib import Path
-from typing import Any
 
-from components.common import log, tasks
+from components.common import aio, log
 from components.common.bus import Bus
 from components.common.daemon import run
 from components.common.identity import Identity
 from components.router.config import RouterConfig
-from components.router.deas import DeaAddresses
+from components.router.deas import LOOK_SECONDS, DeaAddresses
 from components.router.drainer import Drainer
 from components.router.miss_handler import MissHandler
 from components.router.nginx import Nginx
@@ -29,6 +28,7 @@ class Router:
     """The router process."""
 
     def __init__(self, config: RouterConfig, bus: Bus, identity: Identity) -> None:
+        self._config = config
         folder = Path(config.run_path)
         self._table = Table(config.prune_seconds, config.platform_hosts)
         self._nginx = Nginx(folder / "data.sock")
@@ -57,19 +57,19 @@ class Router:
         await self._miss_handler.start()
         for job in (
             self._nginx_sync.run(),
-            self._registrar.greet_for_ever(),
-            self._registrar.prune_for_ever(),
-            self._deas.watch_for_ever(),
+            aio.every(self._config.start_seconds, self._registrar.greet),
+            aio.every(self._config.sweep_seconds, lambda: self._registrar.prune(time.monotonic())),
+            aio.every(LOOK_SECONDS, self._deas.refresh),
             self._drainer.run(),
-            self._stats_reporter.totals_for_ever(),
-            self._stats_reporter.everything_for_ever(),
-            self._stats_reporter.usage_for_ever(),
+            *self._stats_reporter.jobs(),
         ):
-            self._tasks.append(self._keep(job))
+            task = asyncio.create_task(job)
+            task.add_done_callback(_report)
+            self._tasks.append(task)
 
     async def stop(self) -> None:
         """End; nginx goes on serving the routes it has."""
-        await tasks.end(self._tasks)
+        await aio.cancel_and_wait(self._tasks)
         await self._miss_handler.stop()
         await self._nginx.close()
 
@@ -97,11 +97,6 @@ class Router:
             "nginx_synced": self._nginx_sync.synced,
             "draining": self._drainer.draining,
         }
-
-    def _keep(self, job: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-        task = asyncio.create_task(job)
-        task.add_done_callback(_report)
-        return task
 
 
 def _report(task: asyncio.Task[None]) -> None:

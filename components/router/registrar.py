@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import Callable
 
@@ -73,21 +72,13 @@ class Registrar:
         since = self._heard_since
         return since is not None and time.monotonic() - since >= self._config.settle_seconds
 
-    async def greet_for_ever(self) -> None:
-        """Publish `router.start` every period; every listener answers by registering again."""
-        while True:
-            await asyncio.sleep(self._config.start_seconds)
-            if self._bus.connected:
-                await self._bus.publish("router.start", self._hello)
-
-    async def prune_for_ever(self) -> None:
-        """Drop unconfirmed routes, unless the bus is away and no confirmation can arrive."""
-        while True:
-            await asyncio.sleep(self._config.sweep_seconds)
-            self.prune(time.monotonic())
+    async def greet(self) -> None:
+        """Publish `router.start`; every listener answers by registering again."""
+        if self._bus.connected:
+            await self._bus.publish("router.start", self._hello)
 
     def prune(self, now: float) -> None:
-        """Drop routes past their age, once."""
+        """Drop routes that are past their age, unless the bus is away and no confirmation can arrive."""
         if not self._bus.connected:
             return
         dropped = self._table.prune(now)

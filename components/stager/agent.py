@@ -9,7 +9,7 @@ from pathlib import Path
 
 from prometheus_client import Counter, Gauge, Histogram
 
-from components.common import log
+from components.common import aio, log
 from components.common.bus import Bus, Incoming
 from components.common.identity import Identity
 from components.common.messages import StagingReply, StagingRequest
@@ -104,13 +104,11 @@ class Agent:
 
     async def _take(self, message: Incoming[StagingRequest]) -> None:
         """Start a task of its own for a request."""
-        work = asyncio.create_task(self._work(message), name=f"staging-{message.body.app_id}")
-        self._tasks.add(work)
+        work = aio.spawn(self._tasks, self._work(message), f"staging-{message.body.app_id}")
         work.add_done_callback(self._forget)
         WAITING.set(len(self._tasks) - self._active)
 
     def _forget(self, work: asyncio.Task[None]) -> None:
-        self._tasks.discard(work)
         WAITING.set(len(self._tasks) - self._active)
         if not work.cancelled() and (error := work.exception()) is not None:
             logger.error("staging_task_lost", reason=repr(error))

@@ -18,7 +18,7 @@ from typing import Any
 
 import msgspec
 
-from components.common import log, tasks, trees
+from components.common import aio, log, trees
 from components.common.disk import room
 from components.common.errors import IngotError
 from components.common.gone import Gone
@@ -201,9 +201,7 @@ class Sandbox:
             await self._runner.stop(box.unit, 0)
         except IngotError as error:
             logger.warning("build_not_ended", task=box.task_id, reason=str(error))
-            ending = asyncio.create_task(self._end(box), name=f"end-{box.task_id}")
-            self._ending.add(ending)
-            ending.add_done_callback(self._ending.discard)
+            aio.spawn(self._ending, self._end(box), f"end-{box.task_id}")
         else:
             self._give_back(box)
         try:
@@ -214,7 +212,7 @@ class Sandbox:
 
     async def shut(self) -> None:
         """Close the connection to the service manager."""
-        await tasks.end(self._ending)
+        await aio.cancel_and_wait(self._ending)
         await self._gone.close()
         await self._runner.close()
 

@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-import time
-
-from flask import Flask, Response, g, jsonify, request
-from prometheus_client import Counter, Histogram
+from flask import Flask, Response, g, request
 from sqlalchemy.exc import SQLAlchemyError
 from werkzeug.exceptions import HTTPException
 
 from components.common import log
 from components.common.errors import IngotError
+from components.common.web.app import RequestRecord, begin_request, error_response, log_request, new_app
 from orchestrator.api import door, images, jobs, machines, operations, pools, status
 from orchestrator.api.auth import AuthError
 from orchestrator.api.context import EXTENSION, Orchestrator, current_orchestrator
 from orchestrator.errors import RefusedError
 from orchestrator.iaas.provider import ProviderError
 
-REQUESTS = Counter("ingot_orchestrator_requests_total", "Requests answered.", ["method", "route", "status"])
-SECONDS = Histogram("ingot_orchestrator_request_seconds", "Duration of requests.", ["method", "route"])
+RECORD = RequestRecord("orchestrator")
 # Requested every second; open, or guarded by the probes' own password.
 _PROBES = ("/healthz", "/readyz", "/metrics", "/varz")
 MAX_BODY = 1 << 20
@@ -27,11 +24,9 @@ logger = log.get(__name__)
 
 def create_app(orchestrator: Orchestrator) -> Flask:
     """Return the application."""
-    app = Flask("ingot_orchestrator", static_folder=None)
+    app = new_app("ingot_orchestrator")
     app.config["MAX_CONTENT_LENGTH"] = MAX_BODY
     app.extensions[EXTENSION] = orchestrator
-    app.json.sort_keys = False  # type: ignore[attr-defined]  # the default provider has it
-    app.url_map.strict_slashes = False
     for family in (pools, jobs, machines, images, operations, status):
         app.register_blueprint(family.blueprint)
     app.before_request(_identify)
@@ -49,12 +44,11 @@ def create_app(orchestrator: Orchestrator) -> Flask:
 
 def failure(status: int, description: str) -> tuple[Response, int]:
     """Return an error in the common shape."""
-    return jsonify({"code": status, "description": description}), status
+    return error_response(status, status, description)
 
 
 def _identify() -> None:
-    g.begun = time.monotonic()
-    g.caller = None
+    begin_request()
     if request.path in _PROBES:
         return
     door.own_page(request)
@@ -73,21 +67,10 @@ def _identify() -> None:
 
 
 def _record(response: Response) -> Response:
-    rule = str(request.url_rule) if request.url_rule else "unknown"
-    seconds = time.monotonic() - g.get("begun", time.monotonic())
-    REQUESTS.labels(request.method, rule, str(response.status_code)).inc()
-    SECONDS.labels(request.method, rule).observe(seconds)
+    seconds = RECORD.observe(response)
     # A client that follows a job asks for its log many times a second.
     if request.path not in _PROBES and (request.method != "GET" or response.status_code >= 400):
-        logger.info(
-            "request",
-            method=request.method,
-            path=request.path,
-            status=response.status_code,
-            ms=round(seconds * 1000),
-            user=g.get("caller"),
-            remote=request.remote_addr,
-        )
+        log_request(response, seconds, path=request.path, user=g.get("caller"), remote=request.remote_addr)
     return response
 
 

@@ -20,7 +20,8 @@ from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tests.integration.router_rig import Rig, free_port, running
+from tests.integration.router_rig import Rig, running
+from tests.support.ports import free_port
 
 ROOT = Path(__file__).resolve().parents[2]
 PRUNE_SECONDS, CONFIRM_SECONDS = 2.0, 0.5

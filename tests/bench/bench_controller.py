@@ -30,8 +30,10 @@ import psycopg
 
 from tests.bench import machine
 from tests.bench.open_loop import Call, Outcome, run, shape
-from tests.integration.controller_rig import Client, ControllerProcess, close_clients, until
-from tests.integration.servers import await_port, free_port, postgres
+from tests.integration.controller_rig import Client, ControllerProcess, close_clients
+from tests.integration.servers import await_port, postgres
+from tests.support.ports import free_port
+from tests.support.waiting import until
 
 ROOT = Path(__file__).resolve().parents[2]
 READS = {"list": 25, "show": 35, "stats": 10, "info": 10}

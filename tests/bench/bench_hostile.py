@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import socket
 import subprocess
 import sys
 import tempfile
@@ -19,17 +18,13 @@ from tests.bench.canary import Canary
 from tests.bench.hostile_corpus import KNOWN, MOST_FILES, MOST_MEGABYTES, REFUSALS, cases, good
 from tests.bench.machine import facts, output
 from tests.contract.vmc_client import Vmc, body_of
-from tests.integration.controller_rig import ADMIN, PASSWORD, ControllerProcess, until
+from tests.integration.controller_rig import ADMIN, PASSWORD, ControllerProcess
+from tests.support.ports import free_port
+from tests.support.waiting import until
 
 APP = "box"
 # What a controller that is used writes beside its uploads.
 _ITS_OWN = ("controller-", "ccdb", "metrics")
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def ask(client: Vmc, canary: Canary) -> dict[str, Any]:

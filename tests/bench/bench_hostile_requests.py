@@ -25,7 +25,9 @@ from tests.bench import http2_frames
 from tests.bench.hostile_requests import BROKEN, FORBIDDEN, NAME, NOTHING, ONE, Case, cases
 from tests.bench.machine import output
 from tests.bench.witness import Witness
-from tests.integration.router_rig import Rig, free_port, running, until
+from tests.integration.router_rig import Rig, running
+from tests.support.ports import free_port
+from tests.support.waiting import until
 
 PATIENCE_SECONDS = 20
 LIMITS = {"router_header_seconds": 1, "router_body_seconds": 1, "router_body_max": "1m"}

@@ -33,7 +33,8 @@ import psycopg
 from orchestrator.dev.harness import Platform
 from orchestrator.dev.settings import Settings
 from tests.bench import machine
-from tests.integration.servers import free_port, postgres
+from tests.integration.servers import postgres
+from tests.support.ports import free_port
 
 APP = machine.ROOT / "tests" / "apps" / "hello"
 GOAL_WARM, GOAL_COLD = 5.0, 15.0

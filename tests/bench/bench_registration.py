@@ -21,7 +21,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-from tests.integration.router_rig import Rig, running, until
+from tests.integration.router_rig import Rig, running
+from tests.support.waiting import until
 
 ROOT = Path(__file__).resolve().parents[2]
 BATCH_SECONDS = 0.02

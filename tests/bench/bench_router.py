@@ -37,7 +37,7 @@ from pathlib import Path
 
 from tests.bench import router_peers as peers
 from tests.bench.router_peers import Proxy
-from tests.integration.router_rig import until
+from tests.support.waiting import until
 
 ROOT = Path(__file__).resolve().parents[2]
 WRK = """

@@ -18,7 +18,8 @@ import sys
 import time
 from pathlib import Path
 
-from tests.integration.router_rig import Rig, running, until
+from tests.integration.router_rig import Rig, running
+from tests.support.waiting import until
 
 ROOT = Path(__file__).resolve().parents[2]
 HANDSHAKE = b"GET / HTTP/1.1\r\nHost: sockets.localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n"

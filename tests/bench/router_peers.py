@@ -14,7 +14,8 @@ from pathlib import Path
 from components.router import nginx_conf
 from components.router.nginx import Delta, Nginx
 from components.router.routes import Endpoint
-from tests.integration.router_rig import free_port, until
+from tests.support.ports import free_port
+from tests.support.waiting import until
 
 BACKENDS, PROXY_CORE, LOAD_CORE = 10, "0", "1"
 DOMAIN = "bench.localhost"

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import ast
 import graphlib
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -13,8 +15,11 @@ from tests.contract.pages import DOCS, ROOT, code_of, table
 PAGE = (DOCS / "architecture.md").read_text()
 # Room -> our own packages it may import beside itself.
 ALLOWED = {code_of(room)[0]: code_of(may) for room, _holds, may in table(PAGE, "Packages")}
-ONE_IMPORTER = {
-    code_of(library)[0]: set(code_of(by)) for library, by, _why in table(PAGE, "Libraries behind one module")
+# Library -> the modules, and the folders of modules, that may import it.
+IMPORTERS = {
+    library: tuple(code_of(by))
+    for libraries, by, _why in table(PAGE, "Libraries behind one module")
+    for library in code_of(libraries)
 }
 # The packages of a room and the modules beside them, from the ground up: each imports those before it, and none after.
 ORDERS = {
@@ -25,6 +30,16 @@ ORDERS = {
         ("orchestrator", "Inside the orchestrator"),
     )
 }
+# Programs that run on every machine or many times, and answer without Flask.
+LEAN = (
+    "components.dea.main",
+    "components.health_manager.main",
+    "components.router.main",
+    "components.services.redis.gateway",
+    "components.services.redis.node",
+    "components.stager.main",
+    "components.client.main",
+)
 
 
 def modules() -> list[Path]:
@@ -139,6 +154,7 @@ def test_modules_of_a_room_import_each_other_in_no_circle(room: str) -> None:
         ("components.controller", "staging", "from components.controller import lifecycle"),
         ("components.controller", "staging", "from ..lifecycle import changes"),
         ("components.controller", "storage", "from components.controller.attic import rags"),
+        ("components.dea", "limits", "from components.dea.supervision import supervisor"),
         ("orchestrator", "config", "def late():\n    from orchestrator import iaas"),
         ("orchestrator", "rules", "from orchestrator.jobs.kinds import Step"),
     ],
@@ -147,14 +163,25 @@ def test_a_part_above_is_seen_in_every_form_of_import(room: str, part: str, sour
     assert above(room, part, imports(source, f"{room}.{part}"))
 
 
-@pytest.mark.parametrize("library", ONE_IMPORTER)
+@pytest.mark.parametrize("library", IMPORTERS)
 def test_a_library_that_is_kept_behind_one_door(library: str) -> None:
     users = {
-        str(p.relative_to(ROOT))
+        p.relative_to(ROOT)
         for p in modules()
         if any(within(n, (library,)) for n in imports(p.read_text(), ""))
     }
-    assert users <= ONE_IMPORTER[library]
+    doors = {by: {user for user in users if user.is_relative_to(by)} for by in IMPORTERS[library]}
+    assert users <= set().union(*doors.values())
+    # The page names no module that does not import it.
+    assert all(doors.values())
+
+
+def test_daemons_without_flask_import_neither_it_nor_gunicorn() -> None:
+    script = f"import importlib, sys\nfor name in {LEAN}: importlib.import_module(name)\nprint(*sys.modules)"
+    loaded = subprocess.run(
+        [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert set(loaded.stdout.split()) & {"flask", "werkzeug", "gunicorn", "components.common.web"} == set()
 
 
 @pytest.mark.parametrize(

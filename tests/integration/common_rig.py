@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import signal
 import socket
 import subprocess
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ import pytest
 from components.common.bus import Bus
 from components.common.config import BusConfig
 from components.common.subjects import COMPONENTS, OPERATOR, PEER, permissions
+from tests.support.ports import free_port
 
 ROOT = Path(__file__).resolve().parents[2]
 DAEMON = """
@@ -39,27 +39,6 @@ class Sample:
 sys.argv[0] = "ingot-sample"
 run("sample", "Sample", Config, Sample)
 """
-
-
-def free_port() -> int:
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return int(s.getsockname()[1])
-
-
-async def until(
-    condition: Callable[[], Any] | Callable[[], Awaitable[Any]], what: str, seconds: float = 60
-) -> Any:
-    """Wait for a condition, and fail by its name."""
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        value = condition()
-        if asyncio.iscoroutine(value):
-            value = await value
-        if value:
-            return value
-        await asyncio.sleep(0.02)
-    raise AssertionError(f"not within {seconds:g} s: {what}")
 
 
 def authorization(without: str = " ", password: str | None = None) -> str:

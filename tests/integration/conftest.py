@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import socket
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -15,6 +14,7 @@ from common_rig import closing, nats
 from tests.integration import forked
 from tests.integration.platform_fixture import person, platform
 from tests.integration.servers import POSTGRES, await_port, postgres
+from tests.support import ports
 
 __all__ = ["closing", "nats", "person", "platform"]
 
@@ -29,13 +29,7 @@ def forks() -> Iterator[None]:
 @pytest.fixture(scope="session")
 def free_port() -> Callable[[], int]:
     """Gives a function: each call names a TCP port of loopback that is free now."""
-
-    def pick() -> int:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            return int(probe.getsockname()[1])
-
-    return pick
+    return ports.free_port
 
 
 @pytest.fixture

@@ -8,7 +8,6 @@ import json
 import signal
 import subprocess
 import tarfile
-import time
 import zipfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -40,16 +39,6 @@ from tests.integration import ccdb, forked
 
 ROOT = Path(__file__).resolve().parents[2]
 ADMIN, PASSWORD = "admin@ingot.localhost", "correct horse"
-
-
-def until(condition: Callable[[], Any], what: str, seconds: float = 60) -> Any:
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        value = condition()
-        if value:
-            return value
-        time.sleep(0.02)
-    raise AssertionError(f"not within {seconds:g} s: {what}")
 
 
 def zip_of(files: dict[str, str | bytes]) -> bytes:
@@ -405,4 +394,4 @@ class Peers:
         await message.respond(StagingReply(task_id="t", task_log="-----> building\n-----> done"))
 
 
-__all__ = ["ADMIN", "PASSWORD", "Client", "ControllerProcess", "Peers", "multipart", "until", "zip_of"]
+__all__ = ["ADMIN", "PASSWORD", "Client", "ControllerProcess", "Peers", "multipart", "zip_of"]

@@ -8,7 +8,6 @@ import io
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import tarfile
@@ -25,6 +24,8 @@ import yaml
 from components.common.bus import Bus
 from components.common.config import BusConfig
 from tests.integration import forked
+from tests.support.ports import free_port
+from tests.support.waiting import until_async
 
 ROOT = Path(__file__).resolve().parents[2]
 SUBJECTS = (
@@ -58,12 +59,6 @@ while getopts ':p:' o; do [ "$o" = p ] && PORT=$OPTARG; done
 echo $! >>../run.pid
 wait $!
 """
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def droplet(files: dict[str, str] | None = None, startup: str = STARTUP) -> bytes:
@@ -244,15 +239,12 @@ class DeaRig:
         return found[0]
 
     async def until(self, condition: Callable[[], Any], what: str, seconds: float = 60) -> Any:
-        loop = asyncio.get_running_loop()
-        deadline = loop.time() + seconds
-        while loop.time() < deadline:
-            value = condition()
-            if value:
-                return value
-            await asyncio.sleep(0.02)
-        log = (self.folder / "agent.log").read_text()[-3000:]
-        raise AssertionError(f"not within {seconds:g} s: {what}\n{log}")
+        """Wait for a condition; the error has the end of the agent's log."""
+        try:
+            return await until_async(condition, what, seconds)
+        except AssertionError as error:
+            error.add_note((self.folder / "agent.log").read_text()[-3000:])
+            raise
 
     def keep(self, content: bytes) -> str:
         """Put a droplet on the share; gives its digest."""

@@ -34,10 +34,11 @@ from orchestrator.dev.harness import ROOT, Platform
 from orchestrator.dev.settings import Settings
 from tests.integration import silent_database
 from tests.integration.hanging_share import HangingShare, hanging_share
-from tests.integration.platform_fixture import APPS, until
+from tests.integration.platform_fixture import APPS
 from tests.integration.rolling_rig import Api, Load
 from tests.integration.servers import postgres
 from tests.small_disk import fill, fill_inodes, small_disk
+from tests.support.waiting import until
 
 EVIDENCE = ROOT / "build" / "evidence" / "silence"
 INSIDE = "INGOT_DRILL_SILENCE"

@@ -8,7 +8,6 @@ import json
 import socket
 import subprocess
 import time
-from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +27,8 @@ from components.common.messages import (
 )
 from components.dea.instances.renewal import Renewal
 from tests.integration import forked
+from tests.support.ports import free_port
+from tests.support.waiting import until_async
 
 ROOT = Path(__file__).resolve().parents[2]
 # The shipped timings, an order of magnitude faster.
@@ -44,27 +45,6 @@ INTERVALS = {
     "lease_renew": 0.5,
     "nats_ping": 0.5,
 }
-
-
-def free_port() -> int:
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return int(s.getsockname()[1])
-
-
-async def until(
-    condition: Callable[[], Any] | Callable[[], Awaitable[Any]], what: str, seconds: float = 20
-) -> Any:
-    """Wait for a condition, and fail by its name."""
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        value = condition()
-        if asyncio.iscoroutine(value):
-            value = await value
-        if value:
-            return value
-        await asyncio.sleep(0.02)
-    raise AssertionError(f"not within {seconds:g} s: {what}")
 
 
 class NatsServer:
@@ -356,7 +336,7 @@ class Rig:
         self.managers.append(made)
         made.start()
         if ready:
-            await until(lambda: made.get("/readyz"), "manager ready")
+            await until_async(lambda: made.get("/readyz"), "manager ready")
         return made
 
     async def on_request(self, message: Incoming[HmRequest]) -> None:

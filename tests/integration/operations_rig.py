@@ -26,7 +26,8 @@ from components.common.operation_messages import (
     TaskStart,
 )
 from tests.integration.common_rig import NatsServer
-from tests.integration.controller_rig import Client, ControllerProcess, Peers, until
+from tests.integration.controller_rig import Client, ControllerProcess, Peers
+from tests.support.waiting import until
 
 
 @dataclass

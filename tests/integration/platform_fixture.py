@@ -7,8 +7,7 @@ import os
 import signal
 import subprocess
 import tempfile
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,19 +18,10 @@ import pytest
 from orchestrator.dev.harness import ROOT, Platform
 from orchestrator.dev.settings import Settings
 from tests.integration import ccdb, forked
+from tests.support.waiting import until
 
 SERVICE_TOKEN = "a token of redis"
 APPS = ROOT / "tests" / "apps"
-
-
-def until(condition: Callable[[], Any], what: str, seconds: float = 60) -> Any:
-    """Wait for a condition, and fail by its name."""
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        if value := condition():
-            return value
-        time.sleep(0.05)
-    raise AssertionError(f"not within {seconds:g} s: {what}")
 
 
 @dataclass

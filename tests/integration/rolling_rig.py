@@ -13,7 +13,7 @@ import httpx
 from components.common.plain_http import NO_TLS
 from orchestrator.dev.harness import Platform
 from tests.integration.controller_rig import multipart, zip_of
-from tests.integration.platform_fixture import until
+from tests.support.waiting import until
 
 
 class Load:

@@ -7,8 +7,6 @@ import os
 import signal
 import subprocess
 import threading
-import time
-from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -19,21 +17,13 @@ import yaml
 
 from components.common.plain_http import NO_TLS
 from tests.integration import forked
-from tests.integration.common_rig import free_port
 from tests.integration.platform_fixture import SERVICE_TOKEN
+from tests.support.ports import free_port
+from tests.support.waiting import until
 
 ROOT = Path(__file__).resolve().parents[2]
 TOKEN = SERVICE_TOKEN
 LABEL = "redis-7.0"
-
-
-def until(condition: Callable[[], Any], what: str, seconds: float = 60) -> Any:
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        if value := condition():
-            return value
-        time.sleep(0.02)
-    raise AssertionError(f"not within {seconds:g} s: {what}")
 
 
 class Stub(ThreadingHTTPServer):

@@ -12,12 +12,11 @@ import socket
 import subprocess
 import tarfile
 import threading
-import time
 import urllib.error
 import urllib.request
 import zipfile
 from base64 import b64decode
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -32,26 +31,12 @@ from components.common.messages import StagingReply
 from components.common.subjects import permissions
 from components.stager.startup import RUNTIME_MARK
 from tests.integration import forked
+from tests.support.ports import free_port
+from tests.support.waiting import until
 
 ROOT = Path(__file__).resolve().parents[2]
 APPS = ROOT / "tests" / "apps"
 SECRET = "s3cret-of-the-controller"
-
-
-def free_port() -> int:
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return int(s.getsockname()[1])
-
-
-def until(condition: Callable[[], Any], what: str, seconds: float = 60) -> Any:
-    """Wait for a condition, and fail by its name."""
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        if value := condition():
-            return value
-        time.sleep(0.02)
-    raise AssertionError(f"not within {seconds:g} s: {what}")
 
 
 def zipped(folder: Path | None, **more: str | bytes) -> bytes:

@@ -23,7 +23,8 @@ from tests.bench import (
     open_loop,
 )
 from tests.bench.open_loop import Call, Outcome
-from tests.integration.servers import await_port, free_port
+from tests.integration.servers import await_port
+from tests.support.ports import free_port
 
 FACTS = {"cores", "cpu", "memory_mb", "load_before", "python", "kernel"}
 

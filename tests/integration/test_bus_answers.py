@@ -9,13 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from common_rig import NatsServer, bus_of, until, up
+from common_rig import NatsServer, bus_of, up
 from nats import connect
 from prometheus_client import REGISTRY
 
 from components.common.bus import Bus, Incoming
 from components.common.bus_connection import Connection
 from components.common.messages import DropletRef
+from tests.support.waiting import until_async
 
 
 def refused_replies() -> float:
@@ -67,7 +68,7 @@ async def test_an_answer_goes_to_an_inbox_and_nowhere_else(nats: NatsServer, clo
     closing.push_async_callback(bare.close)
     for reply in ("dea.stop", "_INBOXES", "_INBOX.mine", "_INBOX_controller.mine"):
         await bare.publish("test.ask", b"{}", reply=reply)
-    await until(lambda: len(heard) == 6, "all four are handled, two are answered")
+    await until_async(lambda: len(heard) == 6, "all four are handled, two are answered")
     assert sorted(heard) == sorted(
         ["answered False"] * 2 + ["answered True"] * 2 + ["_INBOX.mine", "_INBOX_controller.mine"]
     )
@@ -88,11 +89,11 @@ async def test_an_answer_arrives_by_the_connection_after_the_one_of_the_question
     await up(asker)
     answer = asyncio.create_task(asker.request("test.ask", None, DropletRef, timeout=60))
     closing.callback(answer.cancel)
-    await until(lambda: bool(questions), "the question is heard")
+    await until_async(lambda: bool(questions), "the question is heard")
     nats.stop()
-    await until(lambda: not asked.connected and not asker.connected, "the loss is noticed")
+    await until_async(lambda: not asked.connected and not asker.connected, "the loss is noticed")
     nats.start()
-    await until(lambda: asked.connected and asker.connected, "connected again")
+    await until_async(lambda: asked.connected and asker.connected, "connected again")
     assert await questions[0].respond(DropletRef(droplet=1))
     assert (await answer).droplet == 1
 
@@ -124,7 +125,7 @@ async def test_who_unsubscribes_while_it_connects_is_no_deaf_member_of_a_group(
     await announced.wait()
     await up(member)
     await up(asker)
-    await until(lambda: _heard(leaver) == ["_INBOX"], "it has left")
+    await until_async(lambda: _heard(leaver) == ["_INBOX"], "it has left")
     for _ in range(20):
         await asker.request("test.ask", None, DropletRef, timeout=20)
 

@@ -8,7 +8,8 @@ import httpx
 import pytest
 
 from components.controller.accounts import quotas
-from tests.integration.platform_fixture import APPS, until
+from tests.integration.platform_fixture import APPS
+from tests.support.waiting import until
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from common_rig import NatsServer, bus_of, until, up
+from common_rig import NatsServer, bus_of, up
 from nats import connect
 from nats.aio.client import Client
 from nats.aio.msg import Msg
@@ -21,6 +21,7 @@ from components.common.config import BusConfig
 from components.common.errors import BusUnavailableError, MessageError
 from components.common.messages import DropletRef, HealthReply
 from components.common.subjects import COMPONENTS, CONTRACT, OPERATOR, PEER, inbox_prefix
+from tests.support.waiting import until_async
 
 
 def malformed(subject: str) -> float:
@@ -49,21 +50,21 @@ async def test_it_reconnects_announces_again_and_hears_again(
     await up(listener)
     await up(speaker)
     await speaker.publish("droplet.updated", DropletRef(droplet=1))
-    await until(lambda: heard == [1], "first message")
+    await until_async(lambda: heard == [1], "first message")
     assert announced == 1
     nats.stop()
-    await until(lambda: not listener.connected and not speaker.connected, "the loss is noticed")
+    await until_async(lambda: not listener.connected and not speaker.connected, "the loss is noticed")
     assert listener.seconds_lost() > 0
     # Hints are not queued.
     assert not await speaker.publish("droplet.updated", DropletRef(droplet=2))
     with pytest.raises(BusUnavailableError):
         await speaker.request("droplet.updated", None, DropletRef)
     nats.start()
-    await until(lambda: listener.connected and speaker.connected, "connected again")
-    await until(lambda: announced == 2, "announced again")
+    await until_async(lambda: listener.connected and speaker.connected, "connected again")
+    await until_async(lambda: announced == 2, "announced again")
     assert listener.seconds_lost() == 0
     await speaker.publish("droplet.updated", DropletRef(droplet=3))
-    await until(lambda: heard == [1, 3], "hears again")
+    await until_async(lambda: heard == [1, 3], "hears again")
 
 
 async def test_who_publishes_much_to_a_silent_server_is_let_go(
@@ -81,7 +82,7 @@ async def test_who_publishes_much_to_a_silent_server_is_let_go(
     # Given up by the bus, not by this test.
     assert 1 <= held < 59
     nats.stop()
-    await until(lambda: not bus.connected, "the loss is noticed")
+    await until_async(lambda: not bus.connected, "the loss is noticed")
 
 
 async def test_it_starts_before_its_server(tmp_path: Path, closing: AsyncExitStack) -> None:
@@ -91,7 +92,7 @@ async def test_it_starts_before_its_server(tmp_path: Path, closing: AsyncExitSta
     await bus.start()
     assert not await bus.wait_connected(0.2)
     late.start()
-    await until(lambda: bus.connected, "connected")
+    await until_async(lambda: bus.connected, "connected")
 
 
 async def test_what_breaks_the_contract_is_dropped_and_counted(
@@ -113,7 +114,7 @@ async def test_what_breaks_the_contract_is_dropped_and_counted(
         await speaker.publish("test.refs", body)
     await speaker.publish("test.refs", DropletRef(droplet=13))
     await speaker.publish("test.refs", b'{"droplet":7,"from_a_newer_peer":true}')
-    await until(lambda: heard == [7], "the good one after the bad ones")
+    await until_async(lambda: heard == [7], "the good one after the bad ones")
     assert malformed("test.refs") == len(junk)
     failed = REGISTRY.get_sample_value("ingot_bus_handler_errors_total", {"subject": "test.refs"})
     assert failed == 1
@@ -218,9 +219,9 @@ async def test_one_of_a_queue_group_answers(nats: NatsServer, closing: AsyncExit
     speaker = await up(bus_of(closing, nats))
     for _ in range(30):
         await speaker.publish("test.queue")
-    await until(lambda: len(heard) == 30, "thirty messages")
+    await until_async(lambda: len(heard) == 30, "thirty messages")
     await speaker.publish("test.end")
-    await until(lambda: len(heard) == 33, "and no more of them")
+    await until_async(lambda: len(heard) == 33, "and no more of them")
 
 
 async def test_an_unsubscribed_subject_is_not_heard_again(nats: NatsServer, closing: AsyncExitStack) -> None:
@@ -237,14 +238,14 @@ async def test_an_unsubscribed_subject_is_not_heard_again(nats: NatsServer, clos
     await listener.unsubscribe("test.a")
     for subject in ("test.a", "test.b"):
         await speaker.publish(subject)
-    await until(lambda: heard == ["test.b"], "only the other")
+    await until_async(lambda: heard == ["test.b"], "only the other")
     nats.stop()
-    await until(lambda: not listener.connected, "lost")
+    await until_async(lambda: not listener.connected, "lost")
     nats.start()
-    await until(lambda: listener.connected and speaker.connected, "back")
+    await until_async(lambda: listener.connected and speaker.connected, "back")
     for subject in ("test.a", "test.b"):
         await speaker.publish(subject)
-    await until(lambda: heard == ["test.b", "test.b"], "still only the other")
+    await until_async(lambda: heard == ["test.b", "test.b"], "still only the other")
 
 
 def test_synchronous_programs_use_it_from_their_threads(nats: NatsServer) -> None:
@@ -311,7 +312,7 @@ async def test_the_contracts_permissions_hold(tmp_path: Path, closing: AsyncExit
     await spy.publish("dea.stop", {"droplet": 2})
     await dea.publish("dea.stop", {"droplet": 3})
     assert (await controller.request("dea.status", None, DropletRef)).droplet == 1
-    await until(lambda: heard.count("dea.status") == 2, "what was allowed")
+    await until_async(lambda: heard.count("dea.status") == 2, "what was allowed")
     assert sorted(heard) == ["dea.7.start", "dea.status", "dea.status", "dea.stop"]
 
 

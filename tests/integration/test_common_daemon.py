@@ -14,13 +14,14 @@ from typing import Any
 
 import aiohttp
 import yaml
-from common_rig import DAEMON, ROOT, NatsServer, bus_of, until, up
+from common_rig import DAEMON, ROOT, NatsServer, bus_of, up
 
 from components.common.bus import Incoming
 from components.common.config import StatusConfig
 from components.common.messages import ComponentAnnouncement
 from components.common.probes import Probes
 from components.common.version import VERSION
+from tests.support.waiting import until_async
 
 
 async def test_probes_are_open_where_they_should_be_and_closed_where_they_tell(
@@ -105,7 +106,7 @@ async def test_a_daemon_announces_itself_answers_and_ends_on_sigterm(
         *daemon(tmp_path, content), cwd=ROOT, env=environment, stdout=subprocess.PIPE
     )
     try:
-        await until(lambda: announced, "its announcement")
+        await until_async(lambda: announced, "its announcement")
         (said,) = announced
         assert (said.type, said.index) == ("Sample", 2)
         found = await orchestrator.request_many(

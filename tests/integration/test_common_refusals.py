@@ -8,13 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from common_rig import NatsServer, authorization, bus_of, until, up
+from common_rig import NatsServer, authorization, bus_of, up
 from prometheus_client import REGISTRY
 
 from components.common.bus import Bus, Incoming
 from components.common.bus_thread import BusThread
 from components.common.config import BusConfig
 from components.common.messages import DropletRef
+from tests.support.waiting import until_async
 
 CREDENTIALS = authorization(password="another")
 
@@ -72,12 +73,12 @@ async def test_everybody_is_back_when_the_bus_no_longer_refuses(
     assert await pair.hears()
     announced, before = pair.announced, refused()
     strict.reload(refusing)
-    await until(lambda: not (pair.dea.connected and pair.controller.connected), "refused")
-    await until(lambda: refused() >= before + 2, "refused again and again")
+    await until_async(lambda: not (pair.dea.connected and pair.controller.connected), "refused")
+    await until_async(lambda: refused() >= before + 2, "refused again and again")
     strict.reload(authorization())
-    await until(pair.hears, "the bus serves both")
+    await until_async(pair.hears, "the bus serves both")
     if refusing == CREDENTIALS:
-        await until(lambda: pair.announced > announced, "announced again")
+        await until_async(lambda: pair.announced > announced, "announced again")
 
 
 async def test_a_daemon_that_starts_while_it_is_refused_comes_by_itself(
@@ -88,9 +89,9 @@ async def test_a_daemon_that_starts_while_it_is_refused_comes_by_itself(
     before = refused()
     await pair.dea.start()
     await pair.controller.start()
-    await until(lambda: refused() >= before + 4, "refused again and again")
+    await until_async(lambda: refused() >= before + 4, "refused again and again")
     strict.reload(authorization())
-    await until(pair.hears, "the bus serves both")
+    await until_async(pair.hears, "the bus serves both")
 
 
 @pytest.mark.parametrize("never", [(), ("not.the.contracts",)])
@@ -101,7 +102,7 @@ async def test_what_nobody_may_hear_for_a_while_is_heard_again(
     for subject in never:
         pair.dea.subscribe(subject, None, pair._answer)
     await pair.connect()
-    await until(lambda: pair.announced == 1, "announced")
+    await until_async(lambda: pair.announced == 1, "announced")
 
     async def deaf() -> bool:
         return pair.controller.connected and not await pair.controller.request_many(
@@ -109,11 +110,11 @@ async def test_what_nobody_may_hear_for_a_while_is_heard_again(
         )
 
     strict.reload(authorization(without="dea."))
-    await until(deaf, "taken away")
+    await until_async(deaf, "taken away")
     strict.reload(authorization())
-    await until(pair.hears, "it hears again")
+    await until_async(pair.hears, "it hears again")
     # It was deaf: others may have asked for what it says of itself.
-    await until(lambda: pair.announced > 1, "announced again")
+    await until_async(lambda: pair.announced > 1, "announced again")
 
 
 async def test_an_inbox_that_was_taken_away_takes_answers_again(
@@ -124,14 +125,14 @@ async def test_an_inbox_that_was_taken_away_takes_answers_again(
     assert await pair.hears()
     strict.reload(authorization(without="_INBOX"))
     strict.reload(authorization())
-    await until(pair.hears, "answers arrive again")
+    await until_async(pair.hears, "answers arrive again")
 
 
 def test_synchronous_programs_are_back_too(strict: NatsServer) -> None:
     thread = BusThread(BusConfig(urls=[strict.url], user="controller", password="controller"), "thread")
 
     async def settled(connected: bool, bus: Bus = thread.bus) -> None:
-        await until(lambda: bus.connected is connected, f"connected is {connected}")
+        await until_async(lambda: bus.connected is connected, f"connected is {connected}")
 
     try:
         thread.start()

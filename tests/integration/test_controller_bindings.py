@@ -20,7 +20,8 @@ from sqlalchemy import text
 from components.controller.db.database import Database
 from components.controller.db.models import Base
 from tests.contract.gateway_stub import TOKEN, GatewayStub
-from tests.integration.controller_rig import Client, ControllerProcess, Peers, until
+from tests.integration.controller_rig import Client, ControllerProcess, Peers
+from tests.support.waiting import until
 
 WISH = {"vendor": "redis", "version": "7.0", "tier": "free"}
 

@@ -12,7 +12,8 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.integration.controller_rig import Client, ControllerProcess, Peers, until
+from tests.integration.controller_rig import Client, ControllerProcess, Peers
+from tests.support.waiting import until
 
 OLD, NEW = "kept.ingot.localhost", "new.ingot.localhost"
 

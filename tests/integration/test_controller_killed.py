@@ -25,8 +25,9 @@ import yaml
 from components.controller.upkeep.sweeper import ANYWAY, LEAST_AGE_SECONDS
 from orchestrator.dev.harness import Platform
 from orchestrator.dev.settings import Settings, port_is_free
-from tests.integration.platform_fixture import APPS, Person, until
+from tests.integration.platform_fixture import APPS, Person
 from tests.integration.rolling_rig import Api, Load
+from tests.support.waiting import until
 
 PUSHES = int(os.environ.get("INGOT_KILLED_PUSHES", "8"))
 # At least, and at most: on a machine too busy to stage anything between two kills, pushes would never end.

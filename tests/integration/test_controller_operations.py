@@ -19,8 +19,9 @@ from components.common.operation_messages import (
     RouterUsage,
     UsageSample,
 )
-from tests.integration.controller_rig import Client, until
+from tests.integration.controller_rig import Client
 from tests.integration.operations_rig import Platform, platform_in
+from tests.support.waiting import until
 
 
 @pytest.fixture(scope="module")

@@ -28,7 +28,8 @@ from components.controller.pool.registry import Pool
 from components.controller.storage.store import Store
 from components.controller.tasks.runner import TaskRunner
 from tests.integration import forked
-from tests.integration.controller_rig import ROOT, Client, ControllerProcess, Peers, until
+from tests.integration.controller_rig import ROOT, Client, ControllerProcess, Peers
+from tests.support.waiting import until
 
 LIMITS = {"memory": 128, "app_uris": 4, "services": 4, "apps": 6, "builds": 8}
 MIGRATE = (

@@ -17,7 +17,8 @@ import pytest
 from components.common.messages import BulkCredentials, ComponentAnnouncement, HmRequest
 from components.common.plain_http import NO_TLS
 from tests.integration import forked
-from tests.integration.controller_rig import ADMIN, Client, ControllerProcess, Peers, until
+from tests.integration.controller_rig import ADMIN, Client, ControllerProcess, Peers
+from tests.support.waiting import until
 
 BULK = ("bulk_api", "bulk secret")
 

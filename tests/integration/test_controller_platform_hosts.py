@@ -14,7 +14,8 @@ from sqlalchemy import insert, select
 from components.common.errors import BusUnavailableError
 from components.controller.db.models import App, Route
 from tests.contract.vmc_client import body_of, controller_in, served
-from tests.integration.controller_rig import ADMIN, PASSWORD, Client, ControllerProcess, Peers, until
+from tests.integration.controller_rig import ADMIN, PASSWORD, Client, ControllerProcess, Peers
+from tests.support.waiting import until
 
 OWN, STATUS = "orchestrator.ingot.localhost", "status.ingot.localhost"
 DESK = "desk.ingot.localhost"

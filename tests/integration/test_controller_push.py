@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from components.common.messages import StagingReply
-from tests.integration.controller_rig import Client, ControllerProcess, Peers, until
+from tests.integration.controller_rig import Client, ControllerProcess, Peers
+from tests.support.waiting import until
 
 
 @dataclass

@@ -20,7 +20,8 @@ from components.controller.storage.store import Store
 from components.dea.supervision.environment import services_by_label
 from tests.integration.common_rig import NatsServer
 from tests.integration.controller_rig import Client, ControllerProcess, close_clients
-from tests.integration.services_rig import LABEL, TOKEN, ServicesRig, client, opens, until
+from tests.integration.services_rig import LABEL, TOKEN, ServicesRig, client, opens
+from tests.support.waiting import until
 
 WISH = {"type": "key-value", "vendor": "redis", "version": "7.0", "tier": "free", "name": "visits"}
 

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.platform_fixture import APPS, Person, until
+from tests.integration.platform_fixture import APPS, Person
 from tests.integration.rolling_rig import Api, Load
+from tests.support.waiting import until
 
 
 @pytest.fixture

@@ -10,8 +10,9 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.integration.controller_rig import Client, ControllerProcess, until
+from tests.integration.controller_rig import Client, ControllerProcess
 from tests.integration.hanging_share import HangingShare, hanging_share, needs_fuse
+from tests.support.waiting import until
 
 FILES: dict[str, str | bytes] = {"wsgi.py": "application = None\n"}
 

@@ -10,7 +10,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.integration.controller_rig import Client, ControllerProcess, close_clients, multipart, until
+from tests.integration.controller_rig import Client, ControllerProcess, close_clients, multipart
+from tests.support.waiting import until
 
 WORKERS, THREADS = 2, 4
 LEASE = {"holder": "hm-1", "ttl": 10}

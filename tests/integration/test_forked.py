@@ -14,7 +14,7 @@ import pytest
 import yaml
 
 from tests.integration import forked
-from tests.integration.platform_fixture import until
+from tests.support.waiting import until
 
 CLIENT = "components.client.main"
 DAEMON = "components.health_manager.main"

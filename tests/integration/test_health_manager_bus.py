@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 from aiohttp import web
-from hm_rig import DeaPeer, Manager, Rig, until
+from hm_rig import DeaPeer, Manager, Rig
 
 from components.common.bus import Bus, BusNoAnswerError, Incoming
 from components.common.config import BusConfig
@@ -26,6 +26,7 @@ from components.common.messages import (
     InstancesReply,
     StatusQuery,
 )
+from tests.support.waiting import until_async
 
 
 @pytest.fixture
@@ -57,9 +58,9 @@ async def test_a_missing_instance_is_asked_for_once(rig: Rig) -> None:
     await rig.deas[0].launch(1, rig.controller.version(1), 0)
     await rig.deas[1].launch(3, rig.controller.version(3), 0)
     await rig.manager()
-    await until(rig.starts, "a START")
+    await until_async(rig.starts, "a START")
     first = rig.controller.requests[0][0]
-    await until(lambda: len(rig.starts()) > 1, "the START repeated, as nothing came of it")
+    await until_async(lambda: len(rig.starts()) > 1, "the START repeated, as nothing came of it")
     assert set(rig.starts()) == {(2, 0)}
     assert rig.controller.requests[1][0] - first >= 2.9
     _, request = rig.controller.requests[0]
@@ -72,13 +73,13 @@ async def test_a_crash_is_answered_at_once_and_shown(rig: Rig) -> None:
     name = await rig.deas[0].launch(1, rig.controller.version(1), 0)
     await rig.deas[1].launch(1, rig.controller.version(1), 1)
     manager = await rig.manager()
-    await until(manager.leads, "a leader")
-    await until(lambda: asyncio.sleep(0.3, result=True), "lead_settle")
+    await until_async(manager.leads, "a leader")
+    await until_async(lambda: asyncio.sleep(0.3, result=True), "lead_settle")
     at = time.monotonic()
     await rig.deas[0].exit(name, "CRASHED")
-    await until(rig.starts, "a START")
+    await until_async(rig.starts, "a START")
     assert rig.controller.requests[0][0] - at < 1.5
-    await until(lambda: rig.places(1) == [0, 1], "both indices run")
+    await until_async(lambda: rig.places(1) == [0, 1], "both indices run")
     assert rig.starts() == [(1, 0)]
     crashed = await rig.bus.request(
         "healthmanager.status", StatusQuery(droplet=1, state="CRASHED"), InstancesReply
@@ -94,9 +95,9 @@ async def test_a_flapping_index_is_shown_and_delayed(rig: Rig) -> None:
     rig.controller.app(1)
     await rig.deas[0].launch(1, rig.controller.version(1), 0)
     manager = await rig.manager()
-    await until(manager.leads, "a leader")
+    await until_async(manager.leads, "a leader")
     for crashes in range(4):
-        await until(lambda: rig.places(1) == [0], f"running after {crashes} crashes")
+        await until_async(lambda: rig.places(1) == [0], f"running after {crashes} crashes")
         dea = next(d for d in rig.deas if d.instances)
         await dea.exit(next(iter(dea.instances)), "CRASHED")
 
@@ -105,10 +106,10 @@ async def test_a_flapping_index_is_shown_and_delayed(rig: Rig) -> None:
         reply: IndicesReply = await rig.bus.request("healthmanager.status", query, IndicesReply)
         return reply.indices
 
-    found = await until(flapping, "flapping")
+    found = await until_async(flapping, "flapping")
     assert found[0]["index"] == 0
     assert rig.starts() == [(1, 0)] * 3
-    await until(lambda: '"app_flapping"' in manager.log(), "the alert")
+    await until_async(lambda: '"app_flapping"' in manager.log(), "the alert")
     assert 'ingot_hm_alerts_total{alert="app_flapping"} 1.0' in await manager.get("/metrics")
 
 
@@ -117,10 +118,10 @@ async def test_a_silent_dea_has_its_instances_elsewhere(rig: Rig) -> None:
     for n in range(3):
         await rig.deas[n].launch(1, rig.controller.version(1), n)
     manager = await rig.manager()
-    await until(manager.leads, "a leader")
+    await until_async(manager.leads, "a leader")
     at = time.monotonic()
     await rig.deas[0].power_off()
-    await until(lambda: rig.places(1) == [0, 1, 2], "all three run again")
+    await until_async(lambda: rig.places(1) == [0, 1, 2], "all three run again")
     assert time.monotonic() - at < 10
     assert rig.starts() == [(1, 0)]
     assert '"dea_lost"' in manager.log()
@@ -134,8 +135,8 @@ async def test_instances_of_an_earlier_making_are_replaced_one_at_a_time_success
     for name in old:
         rig.deas[0].renewal.add(name)
     manager = await rig.manager()
-    await until(manager.leads, "a leader")
-    await until(lambda: len(rig.stops()) == 2, "both are replaced")
+    await until_async(manager.leads, "a leader")
+    await until_async(lambda: len(rig.stops()) == 2, "both are replaced")
     asked = [(r.op, r.droplet, r.instances) for _, r in rig.controller.requests]
     assert asked == [("START", 1, None), ("STOP", 1, old[:1]), ("START", 2, None), ("STOP", 2, old[1:])]
     assert [rig.places(n) for n in (1, 2, 3)] == [[0], [0], [0]]
@@ -147,10 +148,10 @@ async def test_most_of_the_pool_silent_is_held_and_said(rig: Rig) -> None:
     for n in range(3):
         await rig.deas[n].launch(1, rig.controller.version(1), n)
     manager = await rig.manager()
-    await until(manager.leads, "a leader")
+    await until_async(manager.leads, "a leader")
     await rig.deas[0].power_off()
     await rig.deas[1].power_off()
-    await until(lambda: '"pool_silent"' in manager.log(), "the hold")
+    await until_async(lambda: '"pool_silent"' in manager.log(), "the hold")
     assert await manager.get("/readyz") is None
     assert rig.starts() == []
 
@@ -163,12 +164,12 @@ async def test_one_of_two_leads_and_the_other_takes_over(rig: Rig) -> None:
     async def leaders() -> list[Manager]:
         return [m for m in pair if await m.leads()]
 
-    first = (await until(leaders, "a leader"))[0]
+    first = (await until_async(leaders, "a leader"))[0]
     assert len(await leaders()) == 1
     other = next(m for m in pair if m is not first)
     # Both have heard of the crash and of the request; one has asked.
     await rig.deas[0].exit("dea0-1", "CRASHED")
-    await until(lambda: rig.places(1) == [0], "restarted")
+    await until_async(lambda: rig.places(1) == [0], "restarted")
     replies = await rig.bus.request_many(
         "healthmanager.health",
         HealthQuery(
@@ -180,11 +181,11 @@ async def test_one_of_two_leads_and_the_other_takes_over(rig: Rig) -> None:
     assert [(r.droplet, r.healthy) for r in replies] == [(1, 1), (1, 1)]
     at = time.monotonic()
     await first.signal(signal.SIGKILL)
-    await until(other.leads, "the other leads")
+    await until_async(other.leads, "the other leads")
     assert time.monotonic() - at < 4
     home = next(d for d in rig.deas if d.instances)
     await home.exit(next(iter(home.instances)), "CRASHED")
-    await until(lambda: rig.places(1) == [0], "restarted by the other")
+    await until_async(lambda: rig.places(1) == [0], "restarted by the other")
     assert rig.starts() == [(1, 0), (1, 0)]
 
 
@@ -220,18 +221,18 @@ async def test_an_alert_and_its_end_are_posted_by_whoever_leads(rig: Rig) -> Non
         async def leaders() -> list[Manager]:
             return [m for m in pair if await m.leads()]
 
-        first = (await until(leaders, "a leader"))[0]
+        first = (await until_async(leaders, "a leader"))[0]
         other = next(m for m in pair if m is not first)
-        await until(lambda: said("capacity_low/largest_app"), "the pool is too small for it")
+        await until_async(lambda: said("capacity_low/largest_app"), "the pool is too small for it")
         await rig.deas[2].power_off()
-        await until(lambda: said("dea_lost/dea2"), "the loss")
-        await until(lambda: '"dea_lost"' in other.log(), "the other knows as well")
+        await until_async(lambda: said("dea_lost/dea2"), "the loss")
+        await until_async(lambda: '"dea_lost"' in other.log(), "the other knows as well")
         await first.signal(signal.SIGKILL)
-        await until(other.leads, "the other leads")
+        await until_async(other.leads, "the other leads")
         back = DeaPeer("dea2", rig.nats.url)
         rig.deas.append(back)
         await back.start()
-        await until(lambda: "over" in said("dea_lost/dea2"), "the end")
+        await until_async(lambda: "over" in said("dea_lost/dea2"), "the end")
         # What was said just before the change may be said again by who follows; its end is said once.
         assert said("dea_lost/dea2").count("over") == 1
         assert "hook-secret" not in first.log() + other.log()
@@ -248,26 +249,26 @@ async def test_a_rolling_update_is_left_alone(rig: Rig) -> None:
     for index in range(2):
         await rig.deas[index].launch(1, before, index)
     manager = await rig.manager()
-    await until(manager.leads, "a leader")
+    await until_async(manager.leads, "a leader")
     rig.controller.app(1, run_count=2, updating=before, updated_at=int(time.time()))
     await rig.bus.publish("droplet.updated", DropletRef(droplet=1))
     new = await rig.deas[2].launch(1, rig.controller.version(1), 0)
     pages = rig.controller.pages
     # Long enough for what was changed to be stable, several times over.
-    await until(lambda: rig.controller.pages > pages + 20, "many readings later")
+    await until_async(lambda: rig.controller.pages > pages + 20, "many readings later")
     assert rig.starts() == []
     assert rig.stops() == []
     # The update is over: what is left of the version before is surplus where its successor runs.
     await rig.deas[2].launch(1, rig.controller.version(1), 1)
     rig.controller.app(1, updating=None)
-    await until(lambda: len(rig.stops()) >= 2, "the version before is stopped")
+    await until_async(lambda: len(rig.stops()) >= 2, "the version before is stopped")
     assert rig.places(1) == [0, 1]
     assert new in rig.deas[2].instances
 
 
 async def test_a_leader_that_ends_gives_the_lease_back(rig: Rig) -> None:
     manager = await rig.manager(intervals={"lease_ttl": 30.0, "settle": 1.0})
-    await until(manager.leads, "a leader")
+    await until_async(manager.leads, "a leader")
     assert await manager.signal(signal.SIGTERM) == 0
     assert rig.controller.until == 0.0
 
@@ -276,26 +277,26 @@ async def test_a_leader_that_cannot_renew_stops_acting(rig: Rig) -> None:
     rig.controller.app(1)
     await rig.deas[0].launch(1, rig.controller.version(1), 0)
     manager = await rig.manager()
-    await until(manager.leads, "a leader")
+    await until_async(manager.leads, "a leader")
     rig.controller.fail = True
 
     async def powerless() -> bool:
         return not await manager.leads()
 
     at = time.monotonic()
-    await until(powerless, "it knows")
+    await until_async(powerless, "it knows")
     assert time.monotonic() - at < 2.5
     await rig.deas[0].exit("dea0-1", "CRASHED")
-    await until(lambda: '"desired_stale"' in manager.log(), "stale")
+    await until_async(lambda: '"desired_stale"' in manager.log(), "stale")
     assert rig.starts() == []
     rig.controller.fail = False
-    await until(rig.starts, "repaired once the controllers are back")
+    await until_async(rig.starts, "repaired once the controllers are back")
 
 
 async def test_a_controller_that_is_down_is_passed_over(rig: Rig) -> None:
     rig.controller.app(1)
     manager = await rig.manager(urls=["http://127.0.0.1:9", rig.controller.url])
-    await until(lambda: rig.places(1) == [0], "started through the second controller")
+    await until_async(lambda: rig.places(1) == [0], "started through the second controller")
     assert await manager.leads()
 
 
@@ -329,14 +330,14 @@ async def test_the_bus_gone_for_a_while_starts_nothing_twice(rig: Rig) -> None:
     for n in range(3):
         await rig.deas[n].launch(1, rig.controller.version(1), n)
     manager = await rig.manager()
-    await until(manager.leads, "a leader")
+    await until_async(manager.leads, "a leader")
     rig.nats.stop()
-    await until(lambda: '"bus_lost"' in manager.log(), "it knows")
+    await until_async(lambda: '"bus_lost"' in manager.log(), "it knows")
     # Something dies unheard.
     rig.deas[1].instances.clear()
     rig.nats.start()
     at = time.monotonic()
-    await until(lambda: rig.places(1) == [0, 1, 2], "reconciled")
+    await until_async(lambda: rig.places(1) == [0, 1, 2], "reconciled")
     assert time.monotonic() - at < 10
     assert rig.starts() == [(1, 1)]
 
@@ -345,7 +346,7 @@ async def test_an_update_is_read_promptly(rig: Rig) -> None:
     await rig.manager(intervals={"desired_interval": 60.0, "desired_max_age": 200.0, "settle": 1.0})
     rig.controller.app(5)
     await rig.bus.publish("droplet.updated", DropletRef(droplet=5))
-    await until(lambda: rig.starts() == [(5, 0)], "read long before the interval")
+    await until_async(lambda: rig.starts() == [(5, 0)], "read long before the interval")
 
 
 async def test_unknown_droplets_and_doubtful_pictures_are_met_with_silence(rig: Rig) -> None:
@@ -355,7 +356,7 @@ async def test_unknown_droplets_and_doubtful_pictures_are_met_with_silence(rig: 
         await rig.bus.request("healthmanager.status", query, InstancesReply, timeout=0.5)
     rig.controller.app(404)
     rig.controller.fail = True
-    await until(lambda: '"desired_stale"' in manager.log(), "stale")
+    await until_async(lambda: '"desired_stale"' in manager.log(), "stale")
     with pytest.raises(BusNoAnswerError):
         await rig.bus.request("healthmanager.status", query, InstancesReply, timeout=0.5)
 
@@ -370,7 +371,7 @@ async def test_varz_has_what_the_reference_names(rig: Rig) -> None:
         facts = await manager.get("/varz")
         return facts if facts["running_instances"] == 2 and facts["nats_latency"] > 0 else None
 
-    facts = await until(complete, "a complete state")
+    facts = await until_async(complete, "a complete state")
     assert facts["type"] == "HealthManager"
     assert facts["total_apps"] == 1
     assert facts["total_users"] == 7
@@ -395,6 +396,6 @@ async def test_what_breaks_the_contract_is_dropped(rig: Rig) -> None:
         for junk in (b"", b"{", b"[]", b'{"droplet":"x"}', b"\xff\xfe", b'{"droplets":7}'):
             await rig.bus.publish(subject, junk)
     await rig.bus.publish("healthmanager.nats.ping", b"never")
-    await until(lambda: rig.places(1) == [0], "it still repairs")
+    await until_async(lambda: rig.places(1) == [0], "it still repairs")
     assert await manager.get("/readyz")
     assert "Traceback" not in manager.log()

@@ -13,8 +13,9 @@ from components.common.messages import ComponentAnnouncement
 from components.common.operation_messages import LogQuery, LogReply
 from components.common.platform_hosts import REGISTER, UNREGISTER
 from tests.integration import forked
-from tests.integration.controller_rig import ADMIN, Client, ControllerProcess, close_clients, until
+from tests.integration.controller_rig import ADMIN, Client, ControllerProcess, close_clients
 from tests.integration.orchestrator_process import ROOT, OrchestratorProcess, basic
+from tests.support.waiting import until
 
 
 @pytest.fixture

@@ -7,10 +7,7 @@ import os
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -19,6 +16,7 @@ from orchestrator.inventory.platform_inventory import PlatformInventory
 from orchestrator.plays import runner
 from orchestrator.plays.runner import Play, PlayError, Plays
 from tests.integration.orchestrator_rig import RELEASE, config, write_inventory, write_play
+from tests.support.waiting import until
 
 HERE = {"ansible_host": "127.0.0.1", "ansible_connection": "local"}
 GOOD = """
@@ -75,15 +73,6 @@ settings = config(folder)
 play = Play("7-configure", "slow.yml", variables={"target": str(folder)})
 Plays(settings, PlatformInventory(Path(settings.inventory))).run(play, print)
 """
-
-
-def until(condition: Callable[[], Any], what: str, seconds: float = 60) -> Any:
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        if value := condition():
-            return value
-        time.sleep(0.05)
-    raise AssertionError(f"not within {seconds:g} s: {what}")
 
 
 @pytest.fixture

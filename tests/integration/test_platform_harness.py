@@ -14,7 +14,8 @@ from orchestrator.dev.errors import DevError
 from orchestrator.dev.harness import Platform
 from orchestrator.dev.settings import Settings
 from orchestrator.lab.host.processes import identify, lives
-from tests.integration.platform_fixture import Person, until
+from tests.integration.platform_fixture import Person
+from tests.support.waiting import until
 
 
 def dev(*arguments):

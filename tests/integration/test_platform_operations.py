@@ -9,7 +9,8 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.integration.platform_fixture import Person, until
+from tests.integration.platform_fixture import Person
+from tests.support.waiting import until
 
 
 @pytest.fixture

@@ -10,7 +10,8 @@ from urllib.parse import urlsplit
 import httpx
 import pytest
 
-from tests.integration.platform_fixture import APPS, until
+from tests.integration.platform_fixture import APPS
+from tests.support.waiting import until
 
 
 def half_files(person):

@@ -7,7 +7,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.integration.router_rig import Backend, Rig, running, until
+from tests.integration.router_rig import Backend, Rig, running
+from tests.support.waiting import until
 
 API = "api.ingot.localhost"
 HEAD = f"POST /users HTTP/1.1\r\nHost: {API}\r\nConnection: close\r\n"

@@ -16,7 +16,9 @@ from components.common.bus import Incoming
 from components.common.bus_thread import BusThread
 from components.common.config import BusConfig
 from components.common.operation_messages import RouterUsage
-from tests.integration.router_rig import Backend, Rig, free_port, running, until
+from tests.integration.router_rig import Backend, Rig, running
+from tests.support.ports import free_port
+from tests.support.waiting import until
 
 # The example of protocol 3.3: uri router_test.vcap.me, host 127.0.0.1, port 12345.
 VECTOR = "zXiJv9VIyWW7kqrcqYUkzj+UEkC4UUHGaYX9fCpDMm2szLfOpt+aeRZMK7kfkpET+PDhvfKRP/M="

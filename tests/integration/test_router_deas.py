@@ -9,7 +9,8 @@ import pytest
 
 from components.common.platform_hosts import PLATFORM_REGISTER
 from tests.integration.common_rig import authorization
-from tests.integration.router_rig import Rig, running, until
+from tests.integration.router_rig import Rig, running
+from tests.support.waiting import until
 
 SHOP, API = "shop.example.com", "api.ingot.localhost"
 

@@ -14,7 +14,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.router_rig import Rig, free_port, running, until
+from tests.integration.router_rig import Rig, running
+from tests.support.ports import free_port
+from tests.support.waiting import until
 
 
 def certificate(folder: Path, file: str, name: str) -> None:

@@ -11,7 +11,9 @@ from functools import partial
 
 import pytest
 
-from tests.integration.router_rig import Rig, free_port, load, running, until
+from tests.integration.router_rig import Rig, load, running
+from tests.support.ports import free_port
+from tests.support.waiting import until
 
 
 @pytest.fixture

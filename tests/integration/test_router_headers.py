@@ -8,8 +8,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.integration.router_rig import Rig, running, until
+from tests.integration.router_rig import Rig, running
 from tests.integration.test_router_edge import tcp_app
+from tests.support.waiting import until
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,7 @@ import pytest
 
 from tests.bench.bench_hostile_requests import Target, ready
 from tests.bench.hostile_requests import Case, cases
-from tests.integration.router_rig import until
+from tests.support.waiting import until
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.router_rig import Rig, load, running, until
+from tests.integration.router_rig import Rig, load, running
+from tests.support.waiting import until
 
 ANSWER = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 

@@ -13,7 +13,8 @@ from functools import partial
 import pytest
 
 from tests.bench import bench_churn, bench_websockets
-from tests.integration.router_rig import Rig, load, running, until
+from tests.integration.router_rig import Rig, load, running
+from tests.support.waiting import until
 
 INSTANCE = """
 import http.server, sys

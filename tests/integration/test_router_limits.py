@@ -9,7 +9,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from tests.integration.router_rig import Rig, running, until
+from tests.integration.router_rig import Rig, running
+from tests.support.waiting import until
 
 
 def workers(rig: Rig) -> list[int]:

@@ -14,7 +14,9 @@ import pytest
 
 from components.common.messages import RouterHello
 from components.common.platform_hosts import PLATFORM_REGISTER
-from tests.integration.router_rig import Backend, Rig, free_port, running, until
+from tests.integration.router_rig import Backend, Rig, running
+from tests.support.ports import free_port
+from tests.support.waiting import until
 
 
 @pytest.fixture(scope="module")

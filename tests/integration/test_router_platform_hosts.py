@@ -28,7 +28,9 @@ from components.common.subjects import (
     SERVICES,
 )
 from tests.integration.common_rig import authorization
-from tests.integration.router_rig import Backend, Rig, free_port, running, until
+from tests.integration.router_rig import Backend, Rig, running
+from tests.support.ports import free_port
+from tests.support.waiting import until
 
 API, OWN, STATUS = "api.ingot.localhost", "orchestrator.ingot.localhost", "status.ingot.localhost"
 UNCLAIMED = (OWN, STATUS, "ingot.localhost")

@@ -11,7 +11,7 @@ import jinja2
 import pytest
 
 from components.router import nginx_conf
-from tests.integration.router_rig import free_port
+from tests.support.ports import free_port
 
 # Where Debian's packages have what is written in Lua.
 BALANCER = Path("/usr/share/lua/5.1/ngx/balancer.lua")

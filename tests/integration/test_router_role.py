@@ -9,7 +9,8 @@ import pytest
 
 from components.router import deas
 from tests.integration import local_play
-from tests.integration.router_rig import free_port, running
+from tests.integration.router_rig import running
+from tests.support.ports import free_port
 
 TASKS = """
     - ansible.builtin.include_role:

@@ -10,7 +10,8 @@ from pathlib import Path
 import yaml
 
 from components.router import nginx_conf
-from tests.integration.router_rig import Rig, running, until
+from tests.integration.router_rig import Rig, running
+from tests.support.waiting import until
 
 PIDFD_GETFD = 438
 

@@ -15,9 +15,11 @@ import aiohttp
 import pytest
 from aiohttp import WSMsgType, web
 
-from tests.integration.router_rig import Rig, free_port, running, until
+from tests.integration.router_rig import Rig, running
 from tests.integration.test_router_edge import certificate
 from tests.integration.test_router_limits import workers
+from tests.support.ports import free_port
+from tests.support.waiting import until
 
 HOST = "sockets.localhost"
 CLOSE = b"\x88\x02\x03\xe9"

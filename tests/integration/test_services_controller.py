@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 
-from tests.integration.controller_rig import Client, ControllerProcess, Peers, until
+from tests.integration.controller_rig import Client, ControllerProcess, Peers
 from tests.integration.services_rig import LABEL, TOKEN, ServicesRig, client, cut, opens
+from tests.support.waiting import until
 
 pytestmark = pytest.mark.timeout(180)
 # As a client of 2011 asks: its version is an alias of what is really there.

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from tests.integration.platform_fixture import Person
-from tests.integration.services_rig import ServicesRig, opens, until
+from tests.integration.services_rig import ServicesRig, opens
+from tests.support.waiting import until
 
 pytestmark = pytest.mark.timeout(300)
 

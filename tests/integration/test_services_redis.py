@@ -16,7 +16,8 @@ import redis
 
 from tests.integration import forked
 from tests.integration.common_rig import NatsServer
-from tests.integration.services_rig import LABEL, ServicesRig, Stub, client, cut, opens, until
+from tests.integration.services_rig import LABEL, ServicesRig, Stub, client, cut, opens
+from tests.support.waiting import until
 
 pytestmark = pytest.mark.timeout(120)
 

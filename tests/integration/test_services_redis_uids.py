@@ -23,7 +23,8 @@ from components.services.redis.config import RedisNodeConfig
 from components.services.redis.folders import Folders
 from components.services.redis.instance_manager import InstanceManager
 from components.services.redis.records import Record
-from tests.integration.common_rig import free_port, until
+from tests.support.ports import free_port
+from tests.support.waiting import until_async
 
 pytestmark = [
     pytest.mark.skipif(os.geteuid() != 0, reason="only root changes uids"),
@@ -150,7 +151,7 @@ async def test_a_server_of_a_release_before_keeps_its_data_and_gets_a_uid_at_its
 
     async with managing(config, folder) as manager:
         await manager.recover()
-        await until(lambda: "old" not in manager.down, "it is up again")
+        await until_async(lambda: "old" not in manager.down, "it is up again")
         found = manager.records["old"]
         assert found.uid == FIRST
         assert await owner(found) == {str(FIRST)}

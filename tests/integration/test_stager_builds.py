@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 
 from components.common.messages import StagingReply
-from tests.integration.stager_rig import APPS, SECRET, Rig, fetch, running, until, zipped
+from tests.integration.stager_rig import APPS, SECRET, Rig, fetch, running, zipped
+from tests.support.waiting import until
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from tests.integration.java_samples import build_jar, build_war
-from tests.integration.stager_rig import APPS, Droplet, Rig, fetch, running, until, zipped
+from tests.integration.stager_rig import APPS, Droplet, Rig, fetch, running, zipped
+from tests.support.waiting import until
 
 
 @pytest.fixture(scope="module")

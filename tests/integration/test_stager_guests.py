@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.stager_rig import APPS, Rig, running, until, zipped
+from tests.integration.stager_rig import APPS, Rig, running, zipped
 from tests.small_disk import empty, fill_inodes, small_disk
+from tests.support.waiting import until
 
 DEEP = 5000
 DIG = f"import os\nfor _ in range({DEEP}):\n    os.mkdir('a')\n    os.chdir('a')\nopen('last', 'w').close()\n"

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.stager_rig import APPS, Rig, fetch, running, until
+from tests.integration.stager_rig import APPS, Rig, fetch, running
+from tests.support.waiting import until
 
 PYTHON = """
 import http.server, os, sys

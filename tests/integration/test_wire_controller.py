@@ -13,9 +13,9 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.integration.controller_rig import Client, ControllerProcess, Peers, until
+from tests.integration.controller_rig import Client, ControllerProcess, Peers
 from tests.integration.wire_peer import Peer, break_all, check_discovery, get_text, kinds, peer_on
-from tests.integration.wire_peer import until as seen
+from tests.support.waiting import until, until_async
 
 HEARS = (
     "dea.stop", "dea.update", "dea.*.start", "dea.discover", "dea.find.droplet", "droplet.updated", "healthmanager.health", "healthmanager.status",
@@ -186,7 +186,7 @@ async def _requests(setting: Setting, peer: Peer, app: dict[str, Any]) -> None:
     mark = len(peer.heard)
     await peer.say("cloudcontrollers.hm.requests", {**request, "version": "old-0"})
     await peer.say("cloudcontrollers.hm.requests", request)
-    await seen(
+    await until_async(
         lambda: [b["index"] for n, b, _ in peer.heard[mark:] if n.endswith(".start")] == [1], "it is started"
     )
     ended = {"droplet": row["id"], "op": "STOP", "last_updated": row["last_updated"], "instances": ["f" * 32]}

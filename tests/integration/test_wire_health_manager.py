@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from tests.integration.hm_rig import ControllerPeer, Manager, NatsServer
-from tests.integration.wire_peer import Peer, break_all, check_discovery, get_text, kinds, peer_on, until
+from tests.integration.wire_peer import Peer, break_all, check_discovery, get_text, kinds, peer_on
+from tests.support.waiting import until_async
 
 TYPED = [
     "dea.heartbeat", "droplet.exited", "droplet.updated", "healthmanager.status", "healthmanager.health", "ingot.dea.beat",
@@ -61,13 +62,13 @@ async def test_a_health_manager_among_peers_of_2011(setting: Setting) -> None:
         await peer.hears("healthmanager.start", lambda b: b == b"")
         assert float(await peer.hears("healthmanager.nats.ping")) > 1e9
         await check_discovery(peer, "HealthManager")
-        await until(lambda: manager.get("/readyz"), "it trusts its state")
+        await until_async(lambda: manager.get("/readyz"), "it trusts its state")
         assert asked, "the bulk password was asked for"
         await _hours(controller, peer, 1)
         metrics = f"http://127.0.0.1:{manager.port}/metrics"
         await break_all(peer, TYPED, lambda: get_text(metrics, "status", "pw"))
         await peer.say("healthmanager.nats.ping", b"never")
-        await until(lambda: manager.get("/readyz"), "it trusts its state again")
+        await until_async(lambda: manager.get("/readyz"), "it trusts its state again")
         await _hours(controller, peer, 2)
         assert "Traceback" not in manager.log()
 
@@ -101,7 +102,7 @@ async def _hours(controller: ControllerPeer, peer: Peer, droplet: int) -> None:
         assert kinds(answer) == {"droplet": "int", "version": "str", "healthy": "int"}
         return answer["healthy"] == 2
 
-    await until(healthy, "both are healthy")
+    await until_async(healthy, "both are healthy")
     mark = len(peer.heard)
     await peer.say("droplet.exited", crashed)
     start = await peer.hears(
@@ -136,7 +137,7 @@ async def _hours(controller: ControllerPeer, peer: Peer, droplet: int) -> None:
         ]
         return [b for b in said if f"{dea}7" in b["instances"]]
 
-    stop = (await until(stopped, "the surplus is ended"))[0]
+    stop = (await until_async(stopped, "the surplus is ended"))[0]
     assert (
         kinds(stop).items()
         >= {"droplet": "int", "op": "str", "last_updated": "int", "instances": "list"}.items()
@@ -147,4 +148,4 @@ async def _hours(controller: ControllerPeer, peer: Peer, droplet: int) -> None:
     # A change is read at once, not with the next round.
     pages = controller.pages
     await peer.say("droplet.updated", {"droplet": droplet})
-    await until(lambda: controller.pages > pages, "it reads again")
+    await until_async(lambda: controller.pages > pages, "it reads again")

@@ -9,16 +9,8 @@ import pytest
 
 from components.common.platform_hosts import REGISTER, UNREGISTER
 from tests.integration.router_rig import Rig, running
-from tests.integration.wire_peer import (
-    HUGE,
-    Peer,
-    break_all,
-    check_discovery,
-    get_text,
-    kinds,
-    peer_on,
-    until,
-)
+from tests.integration.wire_peer import HUGE, Peer, break_all, check_discovery, get_text, kinds, peer_on
+from tests.support.waiting import until_async
 
 
 @pytest.fixture
@@ -80,9 +72,9 @@ async def _route(rig: Rig, peer: Peer, host: str) -> None:
         least,
     ):
         await peer.say("router.register", message)
-        await until(lambda: _is(rig, host, 200), f"{host} is served")
+        await until_async(lambda: _is(rig, host, 200), f"{host} is served")
         await peer.say("router.unregister", message)
-        await until(lambda: _is(rig, host, 404), f"{host} is gone")
+        await until_async(lambda: _is(rig, host, 404), f"{host} is gone")
 
 
 async def _platform(rig: Rig, peer: Peer) -> None:
@@ -96,12 +88,12 @@ async def _platform(rig: Rig, peer: Peer) -> None:
         "tags": {"component": "CloudController"},
     }
     await peer.say("ingot.platform.register", route)
-    await until(lambda: _is(rig, host, 200), f"{host} is served")
+    await until_async(lambda: _is(rig, host, 200), f"{host} is served")
     await peer.say("router.unregister", route)
     await _route(rig, peer, "between.ingot.localhost")
     assert await status(rig, host) == 200
     await peer.say("ingot.platform.unregister", route)
-    await until(lambda: _is(rig, host, 404), f"{host} is gone")
+    await until_async(lambda: _is(rig, host, 404), f"{host} is gone")
     await peer.say("router.register", route)
     await _route(rig, peer, "between.ingot.localhost")
     assert await status(rig, host) == 404

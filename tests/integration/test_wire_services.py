@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from tests.integration.common_rig import NatsServer
-from tests.integration.services_rig import ServicesRig, Stub, until
+from tests.integration.services_rig import ServicesRig, Stub
 from tests.integration.wire_peer import BROKEN, Peer, break_all, get_text, kinds, peer_on
+from tests.support.waiting import until
 
 pytestmark = pytest.mark.timeout(120)
 NODE = "redis_node_1"

@@ -8,7 +8,6 @@ import json
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from functools import partial
 from typing import Any
 
 import nats
@@ -16,7 +15,7 @@ from nats.aio.client import Client
 from nats.aio.msg import Msg
 
 from components.common.plain_http import NO_TLS
-from tests.integration import common_rig
+from tests.support.waiting import until_async
 
 HUGE = 10**40
 # Members of every message of protocol 2, each of a kind it never has.
@@ -105,7 +104,7 @@ class Peer:
         def there() -> list[Any]:
             return [value for name, value, _ in self.heard[since:] if name == subject and fits(value)]
 
-        return (await until(there, subject, seconds=seconds))[0]
+        return (await until_async(there, subject, seconds=seconds))[0]
 
 
 def read(data: bytes) -> Any:
@@ -125,9 +124,6 @@ async def peer_on(url: str, **options: Any) -> AsyncIterator[Peer]:
             await client.close()
 
 
-until = partial(common_rig.until, seconds=30)
-
-
 async def break_all(peer: Peer, subjects: list[str], metrics: Callable[[], Awaitable[str]]) -> None:
     """Send everything that is no message to these subjects, and see it counted on each of them.
 
@@ -140,12 +136,12 @@ async def break_all(peer: Peer, subjects: list[str], metrics: Callable[[], Await
         now = counted(await metrics())
         return all(now.get(s, 0) - before.get(s, 0) >= len(NEVER) for s in subjects)
 
-    await until(all_counted, f"counted: {subjects}", seconds=60)
+    await until_async(all_counted, f"counted: {subjects}", seconds=60)
     await _send(peer, subjects, [data for name, data in BROKEN.items() if name not in NEVER])
     after = counted(await metrics())
     # The rest has been heard when these two have.
     await _send(peer, subjects, [b"{", b"]"])
-    await until(lambda: _grown(metrics, after, subjects), f"counted once more: {subjects}", seconds=60)
+    await until_async(lambda: _grown(metrics, after, subjects), f"counted once more: {subjects}", seconds=60)
 
 
 async def _send(peer: Peer, subjects: list[str], several: list[bytes]) -> None:

@@ -10,8 +10,9 @@ import socket
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +21,8 @@ import pytest
 
 from components.common.plain_http import NO_TLS
 from orchestrator.lab import keys
-from tests.integration import router_rig
 from tests.lab.kernel_lab import kernel_lab, kernels
+from tests.support import ports, waiting
 
 __all__ = ["kernel_lab", "kernels"]
 
@@ -53,24 +54,12 @@ backend routers
 """
 
 
-def until(condition: Callable[[], Any], what: str, patience: float = PATIENCE) -> Any:
-    """Poll until a condition gives something true, and give that."""
-    deadline = time.monotonic() + patience
-    last: object = None
-    while time.monotonic() < deadline:
-        try:
-            if value := condition():
-                return value
-        except (
-            AssertionError,
-            httpx.HTTPError,
-            ValueError,
-            KeyError,
-            subprocess.CalledProcessError,
-        ) as error:
-            last = error
-        time.sleep(0.2)
-    pytest.fail(f"not within {patience:.0f} s: {what} ({last})")
+until = partial(
+    waiting.until,
+    seconds=PATIENCE,
+    pause=0.2,
+    despite=(AssertionError, httpx.HTTPError, ValueError, KeyError, subprocess.CalledProcessError),
+)
 
 
 @dataclass
@@ -225,10 +214,7 @@ def make(goal: str, port: int) -> subprocess.CompletedProcess[str]:
 
 @pytest.fixture(scope="session")
 def free_port() -> int:
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        port: int = sock.getsockname()[1]
-        return port
+    return ports.free_port()
 
 
 @pytest.fixture(scope="session")
@@ -250,7 +236,7 @@ def platform(free_port: int) -> Iterator[LabPlatform]:
 @pytest.fixture
 def balancer(platform: LabPlatform, tmp_path: Path) -> Iterator[tuple[str, int]]:
     """A balancer in front of both routers, which asks their readiness as `docs/router.md` says."""
-    port = router_rig.free_port()
+    port = ports.free_port()
     servers = [f"  server {name} {host}:{p}" for name, (host, p) in platform.routers().items()]
     config = tmp_path / "haproxy.cfg"
     config.write_text(HAPROXY.format(port=port, probes=9031, servers="\n".join(servers)))

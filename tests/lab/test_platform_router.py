@@ -175,7 +175,7 @@ def test_requests_do_not_need_the_bus(platform: LabPlatform) -> None:
             platform.on("core1", "systemctl", "stop", "nats-server")
             stopped = time.monotonic()
             try:
-                until(lambda: time.monotonic() - stopped >= OUTAGE, "the bus was away", OUTAGE + 60)
+                until(lambda: time.monotonic() - stopped >= OUTAGE, "the bus was away", seconds=OUTAGE + 60)
                 # Nobody can be told of this one before the bus is back.
                 victim = next(i for i in units(platform, "dea1") if i in before)
                 platform.on(

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import msgspec
 
-from components.common import tasks
+from components.common import aio
 from components.common.files import write_atomically
 from components.common.procfs import read_stat
 from components.common.units.spec import MISSING, UnitError, UnitSpec, UnitState, UnitStatus
@@ -137,7 +137,7 @@ class ProcessRunner:
 
     async def close(self) -> None:
         """See `Runner.close`."""
-        await tasks.end(self._watchers.values())
+        await aio.cancel_and_wait(self._watchers.values())
         self._watchers.clear()
 
     async def _watch(self, name: str, record: _Record, timeout: float) -> None:

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import tempfile
-import time
 from typing import IO
 
-from flask import Flask, Request, Response, g, jsonify, request
-from prometheus_client import Counter, Histogram
+from flask import Flask, Request, Response, g, request
 from sqlalchemy.exc import DataError, SQLAlchemyError
 from werkzeug.exceptions import HTTPException
 from werkzeug.routing import PathConverter
@@ -15,6 +13,7 @@ from werkzeug.routing import PathConverter
 from components.common import log
 from components.common.database import unavailable
 from components.common.share import ShareUnwellError
+from components.common.web.app import RequestRecord, begin_request, error_response, log_request, new_app
 from components.controller.accounts.auth import caller_of
 from components.controller.api.audit import client_address, record, shown_path
 from components.controller.api.context import EXTENSION, current_worker, json_value
@@ -28,13 +27,7 @@ from components.controller.requests.rate_limit import TooManyError
 from components.controller.storage import scratch_names
 from components.controller.storage.store import full
 
-REQUESTS = Counter("ingot_controller_requests_total", "Requests answered.", ["method", "route", "status"])
-SECONDS = Histogram(
-    "ingot_controller_request_seconds",
-    "How long requests took.",
-    ["method", "route"],
-    buckets=(0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30, 120),
-)
+RECORD = RequestRecord("controller", buckets=(0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30, 120))
 # Paths that are requested every second and concern no user.
 _QUIET = ("/healthz", "/readyz", "/metrics", "/varz", "/v2/leases/", "/bulk/")
 _OPEN = (*_QUIET, "/staging/", "/staged_droplets/")
@@ -71,15 +64,13 @@ class _Request(Request):
 
 def create_app(controller: Controller) -> Flask:
     """Return the application of one worker."""
-    app = Flask("ingot_controller", static_folder=None)
+    app = new_app("ingot_controller")
     app.request_class = _Request
     app.wsgi_app = MethodOverride(app.wsgi_app)  # type: ignore[method-assign]  # as Flask's own manual does it
     app.config["MAX_CONTENT_LENGTH"] = controller.config.max_upload_mb << 20
     app.extensions[EXTENSION] = controller
-    app.json.sort_keys = False  # type: ignore[attr-defined]  # the default provider has it
     # An encoded path may begin with a slash; the answer must not be a redirect (protocol 1.12).
     app.url_map.merge_slashes = False
-    app.url_map.strict_slashes = False
     app.url_map.redirect_defaults = False
     app.url_map.converters["any_path"] = AnyPath
     for blueprint in BLUEPRINTS:
@@ -100,8 +91,7 @@ def create_app(controller: Controller) -> Flask:
 
 
 def _identify() -> None:
-    g.begun = time.monotonic()
-    g.caller = None
+    begin_request()
     if request.url_rule is None or request.path.startswith(_OPEN):
         return
     controller = current_worker()
@@ -134,18 +124,13 @@ def _refuse_unknown() -> None:
 
 
 def _record(response: Response) -> Response:
-    rule = str(request.url_rule) if request.url_rule else "unknown"
-    seconds = time.monotonic() - g.get("begun", time.monotonic())
-    REQUESTS.labels(request.method, rule, str(response.status_code)).inc()
-    SECONDS.labels(request.method, rule).observe(seconds)
+    seconds = RECORD.observe(response)
     if not request.path.startswith(_QUIET):
         caller = g.get("caller")
-        logger.info(
-            "request",
-            method=request.method,
+        log_request(
+            response,
+            seconds,
             path=shown_path(request),
-            status=response.status_code,
-            ms=round(seconds * 1000),
             user=caller.email if caller else None,
             remote=client_address(request),
         )
@@ -156,10 +141,10 @@ def _record(response: Response) -> Response:
 
 def _api_error(error: ApiError) -> tuple[Response, int]:
     g.error_code = error.code
-    answer = jsonify({"code": error.code, "description": error.description})
+    answer, status = error_response(error.status, error.code, error.description)
     if isinstance(error, TooManyError | BusyError):
         answer.headers["Retry-After"] = str(error.seconds)
-    return answer, error.status
+    return answer, status
 
 
 def _http_error(error: HTTPException) -> tuple[Response, int] | Response:

@@ -20,6 +20,7 @@ from components.common import log
 from components.common.bus_thread import BusThread
 from components.common.errors import BusError
 from components.common.messages import DeaStart, DropletExited, FindDroplet, FoundDroplet
+from components.common.periodic import Periodic
 from components.controller.apps import rows as app_rows
 from components.controller.apps.messages import start_message
 from components.controller.config import ControllerConfig
@@ -129,28 +130,24 @@ class RollingUpdates:
         self._holder = uuid.uuid4().hex
         self._held: dict[int, _Memory] = {}
         self._lock = threading.Lock()
-        self._wake = threading.Event()
-        self._ending = threading.Event()
+        self._periodic = Periodic("updates", LOOK_SECONDS, self._look, "updates_not_read")
         self._threads: list[threading.Thread] = []
 
     def start(self) -> None:
         """Begin to look for updates."""
-        thread = threading.Thread(target=self._look, name="updates", daemon=True)
-        self._threads.append(thread)
-        thread.start()
+        self._periodic.start()
 
     def wake(self) -> None:
         """Look for updates at once, because one was opened."""
-        self._wake.set()
+        self._periodic.wake()
 
     def leave(self) -> None:
         """Begin the hand-over: held updates are released after the present step."""
-        self._ending.set()
-        self._wake.set()
+        self._periodic.leave()
 
     def stop(self) -> None:
         """Hand over the held updates, and wait for the end."""
-        self.leave()
+        self._periodic.stop()
         for thread in self._threads:
             thread.join(timeout=5)
 
@@ -162,24 +159,19 @@ class RollingUpdates:
             memory.exited[message.instance] = message.detail
 
     def _look(self) -> None:
-        while not self._ending.is_set():
-            self._wake.wait(LOOK_SECONDS)
-            self._wake.clear()
-            if self._ending.is_set() or not self._bus.bus.connected:
-                continue
-            try:
-                taken = self._take()
-            except SQLAlchemyError as error:
-                logger.warning("updates_not_read", reason=type(error).__name__)
-                continue
-            for app_id in taken:
-                with self._lock:
-                    self._held[app_id] = _Memory()
-                thread = threading.Thread(
-                    target=self._run, args=(app_id,), name=f"update-{app_id}", daemon=True
-                )
-                self._threads = [t for t in self._threads if t.is_alive()] + [thread]
-                thread.start()
+        if not self._bus.bus.connected:
+            return
+        try:
+            taken = self._take()
+        except SQLAlchemyError as error:
+            logger.warning("updates_not_read", reason=type(error).__name__)
+            return
+        for app_id in taken:
+            with self._lock:
+                self._held[app_id] = _Memory()
+            thread = threading.Thread(target=self._run, args=(app_id,), name=f"update-{app_id}", daemon=True)
+            self._threads = [t for t in self._threads if t.is_alive()] + [thread]
+            thread.start()
 
     def _take(self) -> list[int]:
         """Take updates without a holder; return their applications' ids."""
@@ -211,7 +203,7 @@ class RollingUpdates:
         logger.info("update_taken", app=app_id)
         try:
             while self._step(app_id, memory):
-                if self._ending.wait(TURN_SECONDS):
+                if self._periodic.wait(TURN_SECONDS):
                     self._give_back(app_id)
                     return
         except (SQLAlchemyError, BusError) as error:

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import contextlib
-import threading
 import time
 from collections.abc import Callable
 
 from sqlalchemy.exc import SQLAlchemyError
 
 from components.common import log
+from components.common.periodic import Interval, Periodic
 from components.controller.accounts import events, usage
 from components.controller.config import ControllerConfig
-from components.controller.db import workers
 from components.controller.db.database import Database
+from components.controller.db.workers import LOOK_SECONDS as WORKERS_SECONDS
 from components.controller.db.workers import Workers
 from components.controller.requests.limits import RequestLimits
 from components.controller.tasks.runner import TaskRunner
@@ -47,39 +47,31 @@ class Housekeeping:
         self._limits = limits
         self._workers = workers
         self._tasks = tasks
-        self._ending = threading.Event()
-        self._thread = threading.Thread(target=self._keep, name="upkeep", daemon=True)
+        self._looks = Interval(WORKERS_SECONDS)
+        self._prunes = Interval(PRUNE_SECONDS)
+        self._periodic = Periodic("upkeep", LOOK_SECONDS, self._keep, "upkeep_failed")
 
     def start(self) -> None:
         """Begin."""
-        self._thread.start()
+        self._periodic.start()
 
     def stop(self) -> None:
         """Stop the thread after its present round."""
-        self._ending.set()
-        if self._thread.is_alive():
-            self._thread.join(timeout=5)
+        self._periodic.stop()
         # Otherwise the worker counts for half a minute more.
         with contextlib.suppress(SQLAlchemyError):
             self._workers.leave()
 
     def _keep(self) -> None:
-        pruned = looked = 0.0
-        while not self._ending.wait(LOOK_SECONDS):
-            now = time.monotonic()
-            try:
-                if not looked or now - looked >= workers.LOOK_SECONDS:
-                    looked = now
-                    self._limits.rates.share(self._workers.look())
-                self._tasks.sweep(now)
-                if not pruned or now - pruned >= PRUNE_SECONDS:
-                    pruned = now
-                    self.prune(time.time())
-            except SQLAlchemyError as error:
-                logger.warning("upkeep_failed", reason=type(error).__name__)
-            except Exception:
-                # The thread must not end: a task that lost its DEA would stay open for ever.
-                logger.exception("upkeep_failed")
+        now = time.monotonic()
+        try:
+            if self._looks.due(now):
+                self._limits.rates.share(self._workers.look())
+            self._tasks.sweep(now)
+            if self._prunes.due(now):
+                self.prune(time.time())
+        except SQLAlchemyError as error:
+            logger.warning("upkeep_failed", reason=type(error).__name__)
 
     def prune(self, now: float) -> None:
         """Delete records beyond the configured age; `now` is seconds since 1970. A failed deletion does not stop the others."""

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import threading
 import time
 import uuid
 from collections.abc import Collection, Mapping
@@ -24,6 +23,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from components.common import log
+from components.common.periodic import Periodic
 from components.controller.apps.rows import by_id
 from components.controller.config import ControllerConfig
 from components.controller.db import leases
@@ -66,25 +66,21 @@ class Sweeper:
         self._holder = uuid.uuid4().hex
         self._held = ""
         self._walked: float | None = None
-        self._ending = threading.Event()
-        self._thread = threading.Thread(target=self._keep, name="sweep", daemon=True)
+        self._periodic = Periodic("sweep", config.sweep_seconds, self._keep, "sweep_failed")
 
     def start(self) -> None:
         """Begin."""
-        self._thread.start()
+        self._periodic.start()
 
     def stop(self) -> None:
         """Stop the thread after the present removal."""
-        self._ending.set()
-        if self._thread.is_alive():
-            self._thread.join(timeout=5)
+        self._periodic.stop()
 
     def _keep(self) -> None:
-        while not self._ending.wait(self._config.sweep_seconds):
-            try:
-                self.sweep()
-            except (SQLAlchemyError, OSError) as error:
-                logger.warning("sweep_failed", reason=str(error).partition("\n")[0])
+        try:
+            self.sweep()
+        except (SQLAlchemyError, OSError) as error:
+            logger.warning("sweep_failed", reason=str(error).partition("\n")[0])
 
     def sweep(self) -> None:
         """Sweep once."""

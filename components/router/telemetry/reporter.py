@@ -5,8 +5,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
+from collections.abc import Coroutine
 from pathlib import Path
+from typing import Any
 
+from components.common import aio
 from components.common.bus import Bus
 from components.common.identity import Identity
 from components.common.operation_messages import RouterUsage
@@ -44,20 +47,25 @@ class StatsReporter:
         self.stats = Stats()
         self._exporter = Exporter(lambda: self.stats.reading, endpoints=config.endpoint_metrics)
 
-    async def totals_for_ever(self) -> None:
-        """Read the sums every two seconds."""
-        while True:
-            connections = 0.0
-            # `NginxSync` reports when nginx is silent.
-            with contextlib.suppress(NginxError):
-                # The connection that asks is no client's.
-                connections = max(0.0, (await self._nginx.stats()).get("client_connections", 0) - 1)
-            self._counters.find()
-            self.stats.add(self._counters.totals(), connections, time.monotonic())
-            await asyncio.sleep(_TOTALS_SECONDS)
+    def jobs(self) -> tuple[Coroutine[Any, Any, None], ...]:
+        """Return the coroutines that read and report until they are cancelled."""
+        return (
+            aio.every(_TOTALS_SECONDS, self._read_totals, at_once=True),
+            self._export(),
+            self._report_usage(),
+        )
 
-    async def everything_for_ever(self) -> None:
-        """Read each application's and endpoint's numbers."""
+    async def _read_totals(self) -> None:
+        connections = 0.0
+        # `NginxSync` reports when nginx is silent.
+        with contextlib.suppress(NginxError):
+            # The connection that asks is no client's.
+            connections = max(0.0, (await self._nginx.stats()).get("client_connections", 0) - 1)
+        self._counters.find()
+        self.stats.add(self._counters.totals(), connections, time.monotonic())
+
+    async def _export(self) -> None:
+        """Read each application's and endpoint's numbers, which are exported meanwhile."""
         self._exporter.register()
         last = time.monotonic()
         try:
@@ -70,28 +78,29 @@ class StatsReporter:
         finally:
             self._exporter.unregister()
 
-    async def usage_for_ever(self) -> None:
-        """Publish the requests; a sample that cannot be sent is part of the next."""
+    async def _report_usage(self) -> None:
         self._usage.mark_sent(await self._read(), time.monotonic())
-        while True:
-            await asyncio.sleep(self._config.usage_seconds)
-            if not self._bus.connected:
-                continue
-            reading = await self._read()
-            now = time.monotonic()
-            sample = self._usage.sample(reading, now)
-            if sample is None:
-                continue
-            seconds, requests = sample
-            if requests:
-                message = RouterUsage(
-                    router=self._identity.uuid,
-                    at=int(time.time()),
-                    seconds=round(seconds, 3),
-                    requests=requests,
-                )
-                await self._bus.publish("ingot.router.usage", message)
-            self._usage.mark_sent(reading, now)
+        await aio.every(self._config.usage_seconds, self._publish_requests)
+
+    async def _publish_requests(self) -> None:
+        """Publish the requests; a sample that cannot be sent is part of the next."""
+        if not self._bus.connected:
+            return
+        reading = await self._read()
+        now = time.monotonic()
+        sample = self._usage.sample(reading, now)
+        if sample is None:
+            return
+        seconds, requests = sample
+        if requests:
+            message = RouterUsage(
+                router=self._identity.uuid,
+                at=int(time.time()),
+                seconds=round(seconds, 3),
+                requests=requests,
+            )
+            await self._bus.publish("ingot.router.usage", message)
+        self._usage.mark_sent(reading, now)
 
     async def _read(self) -> Reading:
         async with self._one_reader:

@@ -8,7 +8,7 @@ from typing import Any, ClassVar, TypeVar
 
 from aiohttp import web
 
-from components.common import log, tasks
+from components.common import aio, log
 from components.common.bus import Bus
 from components.common.errors import IngotError
 from components.common.identity import Identity
@@ -67,10 +67,10 @@ class Gateway:
 
     async def start(self) -> None:
         """Begin to register and to fetch the handles, without waiting for either."""
-        self._spawn(self._keep_registered(), "register")
-        self._spawn(self._fetch_handles(), "fetch-handles")
+        aio.spawn(self._tasks, self._keep_registered(), "register")
+        aio.spawn(self._tasks, self._fetch_handles(), "fetch-handles")
         if self._config.check_orphan_interval > 0:
-            self._spawn(self._check_for_ever(), "check-orphans")
+            aio.spawn(self._tasks, self._check_when_ready(), "check-orphans")
 
     async def stop(self) -> None:
         """Finish requests under way, and tell the controllers that this gateway is gone."""
@@ -82,7 +82,7 @@ class Gateway:
             logger.warning("stopped_at_work", operations=self._at_work)
         # A registration that is broken off may be carried out after this, and the gateway would be offered again.
         async with self._registering:
-            await tasks.end(self._tasks)
+            await aio.cancel_and_wait(self._tasks)
             try:
                 await self._controllers.register(self._offering(active=False))
             except ControllerError as error:
@@ -129,7 +129,7 @@ class Gateway:
 
     def check_orphans(self) -> None:
         """Begin to look for orphans; the result is in `/varz`."""
-        self._spawn(self._check_orphans(), "check-orphans-asked")
+        aio.spawn(self._tasks, self._check_orphans(), "check-orphans-asked")
 
     async def purge(self, unwanted: Orphans) -> None:
         """See `Provisioner.purge`."""
@@ -196,7 +196,7 @@ class Gateway:
             logger.info("handles_fetched", handles=len(handles))
             return
 
-    async def _check_for_ever(self) -> None:
+    async def _check_when_ready(self) -> None:
         # The first check comes as early as possible: bindings ended while this gateway was away should not stay open
         # for long.
         while True:
@@ -210,8 +210,3 @@ class Gateway:
             await self.provisioner.check_orphans(self._controllers.handles)
         except IngotError as error:
             logger.warning("orphans_not_checked", reason=str(error))
-
-    def _spawn(self, work: Coroutine[Any, Any, None], name: str) -> None:
-        task = asyncio.create_task(work, name=name)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)

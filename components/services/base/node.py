@@ -16,7 +16,7 @@ from weakref import WeakValueDictionary
 import msgspec
 from prometheus_client import Counter, Gauge
 
-from components.common import log, tasks
+from components.common import aio, log
 from components.common.bus import Bus, Incoming
 from components.common.errors import IngotError
 from components.common.identity import Identity
@@ -133,13 +133,13 @@ class Node(abc.ABC, Generic[C]):
 
     async def start(self) -> None:
         """Begin; a subclass finds its instances again first, and then calls this."""
-        self.spawn(self._announce_for_ever(), "announce")
+        self.spawn(aio.every(self.config.announce_interval, self._announce), "announce")
 
     async def stop(self) -> None:
         """Finish accepted requests; a subclass calls this first, and then releases its instances, which run on."""
         if self._requests:
             await asyncio.wait(self._requests, timeout=_FINISH_SECONDS)
-        await tasks.end([*self._tasks, *self._requests])
+        await aio.cancel_and_wait([*self._tasks, *self._requests])
 
     def ready(self) -> list[str]:
         """Return the reasons why this node takes nothing."""
@@ -161,17 +161,7 @@ class Node(abc.ABC, Generic[C]):
 
     def spawn(self, work: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
         """Run a coroutine beside the requests; its exceptions are logged."""
-
-        async def guarded() -> None:
-            try:
-                await work
-            except Exception:
-                logger.exception("task_failed", task=name)
-
-        task = asyncio.create_task(guarded(), name=name)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-        return task
+        return aio.spawn(self._tasks, aio.logged(work, name), name)
 
     async def _provision(self, body: ServiceProvision) -> Credentials:
         credentials = body.credentials
@@ -217,9 +207,7 @@ class Node(abc.ABC, Generic[C]):
 
         async def receive(message: Incoming[B]) -> None:
             # Not `spawn`: a request is finished before this daemon ends.
-            task = asyncio.create_task(self._answer(message, work, undo), name=message.subject)
-            self._requests.add(task)
-            task.add_done_callback(self._requests.discard)
+            aio.spawn(self._requests, self._answer(message, work, undo), message.subject)
 
         return receive
 
@@ -251,11 +239,6 @@ class Node(abc.ABC, Generic[C]):
     async def _announce(self) -> None:
         INSTANCES.set(len(self.instances()))
         await self.bus.publish(f"{self.service_name}.announce", self.announcement())
-
-    async def _announce_for_ever(self) -> None:
-        while True:
-            await asyncio.sleep(self.config.announce_interval)
-            await self._announce()
 
     async def _discovered(self, message: Incoming[Any]) -> None:
         # Nodes of 2011 are asked with an empty payload.

@@ -9,11 +9,11 @@ from __future__ import annotations
 import asyncio
 import time
 import uuid
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any, ClassVar
 
-from components.common import log, tasks
+from components.common import aio, log
 from components.common.bus import Bus, BusNoAnswerError, Incoming
 from components.common.errors import BusUnavailableError, MessageError
 from components.common.service_messages import (
@@ -192,7 +192,7 @@ class Provisioner:
 
     async def close(self) -> None:
         """End background work; pending removals stay on disk."""
-        await tasks.end(self._tasks)
+        await aio.cancel_and_wait(self._tasks)
 
     def varz(self) -> dict[str, object]:
         """Return facts for `/varz`."""
@@ -209,8 +209,10 @@ class Provisioner:
     ) -> ServiceReply:
         """Ask a node; `late` returns the removal that undoes a late answer."""
         subject = f"{self.service_name}.{verb}.{node}"
-        asking = self._spawn(
-            self._bus.request(subject, body, ServiceReply, timeout=self._config.late_timeout), subject
+        asking = aio.spawn(
+            self._tasks,
+            self._bus.request(subject, body, ServiceReply, timeout=self._config.late_timeout),
+            subject,
         )
         try:
             await asyncio.wait({asking}, timeout=self._config.node_timeout)
@@ -269,7 +271,7 @@ class Provisioner:
 
     def _settle_later(self, removal: Removal) -> None:
         self.pending_removals.add(removal)
-        self._spawn(self._settle(removal.node), f"settle-{removal.node}")
+        aio.spawn(self._tasks, self._settle(removal.node), f"settle-{removal.node}")
 
     async def _settle(self, node: str) -> None:
         """Do the pending removals of a node, one after the other, until it does not answer."""
@@ -333,16 +335,10 @@ class Provisioner:
     async def _announced(self, message: Incoming[ServiceAnnouncement]) -> None:
         self.nodes.heard(message.body, time.monotonic())
         if self.pending_removals.of(message.body.id):
-            self._spawn(self._settle(message.body.id), f"settle-{message.body.id}")
+            aio.spawn(self._tasks, self._settle(message.body.id), f"settle-{message.body.id}")
 
     async def _reported(self, message: Incoming[NodeHandles]) -> None:
         self._reports.append(message.body)
-
-    def _spawn(self, work: Coroutine[Any, Any, Any], name: str) -> asyncio.Task[Any]:
-        task = asyncio.create_task(work, name=name)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-        return task
 
 
 def _asking(removal: Removal) -> ServiceUnprovision | ServiceUnbind:

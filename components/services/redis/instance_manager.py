@@ -9,7 +9,7 @@ from typing import Any
 
 from prometheus_client import Counter
 
-from components.common import log, tasks
+from components.common import aio, log
 from components.common.units import Runner, UnitError
 from components.services.base.credentials import digest, new_password
 from components.services.base.errors import ServiceError
@@ -158,7 +158,7 @@ class InstanceManager:
         if record is None:
             return
         supervisor = self._supervisors.pop(name, None)
-        await tasks.end([supervisor] if supervisor is not None else [])
+        await aio.cancel_and_wait([supervisor] if supervisor is not None else [])
         try:
             # After a crash in the middle of this it counts as unfinished, and is removed then.
             record.ready = False
@@ -170,7 +170,7 @@ class InstanceManager:
 
     async def close(self) -> None:
         """End the supervision; the instances run on."""
-        await tasks.end(self._supervisors.values())
+        await aio.cancel_and_wait(self._supervisors.values())
         await self._runner.close()
 
     def _take_port(self) -> int:

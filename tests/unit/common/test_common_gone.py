@@ -12,6 +12,7 @@ import pytest
 from components.common import gone as module
 from components.common import trees
 from components.common.gone import Gone
+from tests.support.waiting import until_async
 from tests.trees_sample import names
 
 
@@ -21,12 +22,6 @@ async def gone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator
     found = Gone(tmp_path / ".gone")
     yield found
     await found.close()
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(60):
-        while not condition():  # noqa: ASYNC110 - another thread does it
-            await asyncio.sleep(0.01)
 
 
 def broken(*_: object) -> None:
@@ -42,14 +37,14 @@ async def test_what_is_taken_is_out_of_the_way_at_once_and_removed_behind_it(
     assert not (tmp_path / "deep").exists()
     assert gone.busy
     gone.start()
-    await until(lambda: not gone.busy and gone.waiting == 0)
+    await until_async(lambda: not gone.busy and gone.waiting == 0, "all is removed")
     assert list((tmp_path / ".gone").iterdir()) == []
 
 
 async def test_what_an_earlier_daemon_left_goes(gone: Gone, tmp_path: Path) -> None:
     (tmp_path / ".gone" / "left" / "x").mkdir(parents=True)
     gone.start()
-    await until(lambda: list((tmp_path / ".gone").iterdir()) == [])
+    await until_async(lambda: list((tmp_path / ".gone").iterdir()) == [], "all is removed")
 
 
 async def test_what_cannot_go_is_tried_again(
@@ -65,8 +60,8 @@ async def test_what_cannot_go_is_tried_again(
         patch.setattr(trees, "remove", broken)
         assert await gone.take(tmp_path / "two")
         gone.start()
-        await until(lambda: not gone.busy and gone.waiting == 2)
-    await until(lambda: gone.waiting == 0)
+        await until_async(lambda: not gone.busy and gone.waiting == 2, "two wait")
+    await until_async(lambda: gone.waiting == 0, "none waits")
     assert names(tmp_path) == [".gone"]
 
 

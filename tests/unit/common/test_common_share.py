@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from components.common.share import HANGS, UNWELL, Share, ShareUnwellError, answers
+from tests.support.waiting import until
 
 
 class Server:
@@ -52,13 +52,6 @@ def sharing(server: Server, patience: float) -> Iterator[Share]:
     share.close()
 
 
-def until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 60
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
-
-
 def test_what_is_asked_is_answered_and_what_is_raised_is_raised(share: Share) -> None:
     assert share.run(lambda: 7) == 7
     with pytest.raises(FileNotFoundError):
@@ -71,7 +64,7 @@ def test_what_is_asked_is_answered_and_what_is_raised_is_raised(share: Share) ->
 
 def test_who_waits_is_let_go_and_who_comes_is_refused(impatient: Share, server: Server) -> None:
     share = impatient
-    until(lambda: share.trouble() == "")
+    until(lambda: share.trouble() == "", "the share is well")
     server.up.clear()
     with pytest.raises(ShareUnwellError):
         share.run(lambda: server.up.wait(120))
@@ -81,7 +74,7 @@ def test_who_waits_is_let_go_and_who_comes_is_refused(impatient: Share, server: 
         with pytest.raises(ShareUnwellError):
             share.run(lambda: began.append(1))
     server.up.set()
-    until(lambda: share.trouble() == "")
+    until(lambda: share.trouble() == "", "the share is well")
     assert share.run(lambda: 7) == 7
     assert began == []
 
@@ -93,7 +86,7 @@ def test_a_share_that_hangs_from_the_first_is_said_to(impatient: Share, server: 
 
 async def test_an_event_loop_waits_as_well(impatient: Share, server: Server) -> None:
     share = impatient
-    await asyncio.to_thread(until, lambda: share.trouble() == "")
+    await asyncio.to_thread(until, lambda: share.trouble() == "", "the share is well")
     assert await share.run_async(lambda: 7) == 7
     server.up.clear()
     with pytest.raises(ShareUnwellError):
@@ -134,9 +127,9 @@ def test_a_share_that_nobody_looks_at_any_more_is_not_said_to_hang(server: Serve
     server.up.clear()
     assert share.trouble() == HANGS
     # Those of other tests may just be ending.
-    until(lambda: _unwell() == 1.0)
+    until(lambda: _unwell() == 1.0, "it counts as unwell")
     share.close()
-    until(lambda: _unwell() == 0.0)
+    until(lambda: _unwell() == 0.0, "it counts as well")
 
 
 def _unwell() -> float:

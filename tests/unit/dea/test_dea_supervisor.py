@@ -29,6 +29,7 @@ from components.dea.limits.accounting import UsageAccounting
 from components.dea.supervision.background import Background
 from components.dea.supervision.supervisor import Supervisor
 from components.dea.supervision.unit_supervisor import SupervisorContext
+from tests.support.waiting import until_async
 
 
 class Rig:
@@ -98,12 +99,6 @@ async def rig(tmp_path: Path) -> AsyncIterator[Rig]:
     await found.gone.close()
 
 
-async def until(condition: Any) -> None:
-    async with asyncio.timeout(60):
-        while not condition():  # noqa: ASYNC110 - another thread does it
-            await asyncio.sleep(0.01)
-
-
 async def test_what_crashed_goes_for_a_start_that_has_all_it_needs_and_for_no_other(rig: Rig) -> None:
     crashed = rig.add("a", state=InstanceState.CRASHED, released=True, kept_mb=60)
     rig.holdings.ports.claim([10])
@@ -112,7 +107,7 @@ async def test_what_crashed_goes_for_a_start_that_has_all_it_needs_and_for_no_ot
     await asyncio.sleep(0)
     assert rig.registry.get(crashed.id) is crashed
     rig.supervisor._admit(instance("c"))
-    await until(lambda: rig.registry.get(crashed.id) is None)
+    await until_async(lambda: rig.registry.get(crashed.id) is None, "it is gone")
 
 
 async def test_a_stop_waits_for_what_is_done_to_the_files_of_one_that_crashed(

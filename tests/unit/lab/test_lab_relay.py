@@ -1,18 +1,12 @@
 """The relay: in turn, past routers that refuse, and to the last byte."""
 
 import asyncio
-import socket
 
 import pytest
 
 from orchestrator.lab.errors import ConflictError
 from orchestrator.lab.host.relay import Relay, in_turn
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+from tests.support.ports import free_port
 
 
 async def router(address: str, port: int) -> asyncio.Server:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,18 +15,9 @@ from orchestrator.jobs.journal import Journal
 from orchestrator.jobs.kinds import Facts, JobContext, JobPlan, Step
 from orchestrator.redact import Redactor
 from orchestrator.services import Services
+from tests.support.waiting import until
 
 SECRET = "s3cret-of-the-operator"
-
-
-def until(condition: Callable[[], Any], what: str, seconds: float = 20) -> Any:
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        value = condition()
-        if value:
-            return value
-        time.sleep(0.01)
-    raise AssertionError(f"not within {seconds:g} s: {what}")
 
 
 @dataclass

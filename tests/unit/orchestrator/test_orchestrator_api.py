@@ -8,8 +8,9 @@ from orchestrator.api import machines
 from orchestrator.db.models import Machine
 from orchestrator.errors import StepError
 from orchestrator.inventory import release_record
+from tests.support.waiting import until
 from tests.unit.orchestrator.api_rig import Controller, Rig, basic
-from tests.unit.orchestrator.engine_rig import Gate, Small, until
+from tests.unit.orchestrator.engine_rig import Gate, Small
 
 ADMIN = "admin-token"
 

@@ -14,7 +14,8 @@ from orchestrator.db.models import Job
 from orchestrator.errors import EngineStopping, RefusedError, StepError
 from orchestrator.jobs.journal import LockedError
 from orchestrator.jobs.kinds import PLATFORM
-from tests.unit.orchestrator.engine_rig import SECRET, Gate, Small, World, note, until
+from tests.support.waiting import until
+from tests.unit.orchestrator.engine_rig import SECRET, Gate, Small, World, note
 
 ROOT = Path(__file__).resolve().parents[3]
 DEA3 = {"locks": ["machine:dea3"]}

@@ -6,15 +6,13 @@ import os
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from components.common.frameworks import find_runtime
 from components.stager.startup import RUNTIME_MARK, Start, commands, startup, stop
+from tests.support.waiting import until
 
 
 class Droplet:
@@ -44,16 +42,8 @@ class Droplet:
 
     def pid(self) -> int:
         return int(
-            self.until(lambda: (self.root / "run.pid").exists() and (self.root / "run.pid").read_text())
+            until(lambda: (self.root / "run.pid").exists() and (self.root / "run.pid").read_text(), "it runs")
         )
-
-    def until(self, condition: Callable[[], Any]) -> Any:
-        deadline = time.monotonic() + 20
-        while time.monotonic() < deadline:
-            if value := condition():
-                return value
-            time.sleep(0.01)
-        raise AssertionError("not in time")
 
 
 @pytest.mark.parametrize("status", [0, 1, 7, 143])
@@ -121,7 +111,7 @@ def test_sigterm_reaches_the_application_and_its_status_is_kept(tmp_path: Path) 
     program = "import signal, sys, time; signal.signal(15, lambda *_: sys.exit(9)); print('up', flush=True); time.sleep(60)"
     droplet = Droplet(tmp_path, Start(f'exec python -c "{program}"'))
     process = droplet.start()
-    droplet.until(lambda: (tmp_path / "logs/stdout.log").exists() and droplet.output())
+    until(lambda: (tmp_path / "logs/stdout.log").exists() and droplet.output(), "it says something")
     process.send_signal(signal.SIGTERM)
     assert process.wait(20) == 9
 
