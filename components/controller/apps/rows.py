@@ -19,7 +19,7 @@ from components.controller.apps.change_plan import AppSpec, ChangeRules, reserve
 from components.controller.apps.summary import AppSummary
 from components.controller.config import ControllerConfig
 from components.controller.db.models import DISK_QUOTA, PENDING, STAGED, STARTED, STOPPED, App, Route
-from components.controller.errors import ApiError, no_app
+from components.controller.errors import ApiError, Code, no_app
 
 _OWN = select(App).where(App.owner_id == bindparam("owner_id"), App.name == bindparam("name"))
 _OWN_LOCKED = _OWN.with_for_update()
@@ -52,7 +52,7 @@ def find(session: Session, caller: Caller, name: str, *, lock: bool = False) -> 
     """Return an application of the caller for a change; `summary.find` returns it for a view.
 
     Raises:
-        ApiError: 301.
+        ApiError: APP_NOT_FOUND.
     """
     query = _OWN_LOCKED if lock else _OWN
     app = session.scalars(query, {"owner_id": caller.id, "name": name}).one_or_none()
@@ -114,7 +114,7 @@ def apply(session: Session, app: App, current: AppSpec, target: AppSpec) -> None
     """Write the differences between `current` and `target`, except the state, which `lifecycle` writes.
 
     Raises:
-        ApiError: 701 for a route that another application has.
+        ApiError: URI_ALREADY_TAKEN for a route that another application has.
     """
     app.framework, app.runtime = target.framework, target.runtime
     app.instances, app.memory = target.instances, target.memory
@@ -134,7 +134,7 @@ def apply(session: Session, app: App, current: AppSpec, target: AppSpec) -> None
         try:
             connection.execute(_ADD_ROUTE, {"app_id": app.id, "url": url})
         except IntegrityError as error:
-            raise ApiError(701, url) from error
+            raise ApiError(Code.URI_ALREADY_TAKEN, url) from error
     session.expire(app, ["routes"])
 
 

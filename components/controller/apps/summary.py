@@ -85,7 +85,7 @@ def find(asked: Connection, caller: Caller, name: str) -> AppSummary:
     """Return an application of the caller.
 
     Raises:
-        ApiError: 301.
+        ApiError: APP_NOT_FOUND.
     """
     row = asked.execute(_ONE, {"owner_id": caller.id, "name": name}).one_or_none()
     if row is None:

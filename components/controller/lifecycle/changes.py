@@ -77,7 +77,7 @@ class Changes:
         """Check that an application may be started as it is: others may have started while it was staged.
 
         Raises:
-            ApiError: 600, 603, 604, 607.
+            ApiError: ACCOUNT_NOT_ENOUGH_MEMORY, ACCOUNT_TOO_MANY_INSTANCES, ACCOUNT_NOT_ENOUGH_DISK, REGISTERED_ACCOUNTS_FULL.
         """
         rules, now = self.rules(session, app), app_rows.spec(session, app)
         check_room(now, rules)

@@ -27,7 +27,7 @@ from components.controller.apps.storage_quota import check_storage
 from components.controller.config import ControllerConfig
 from components.controller.db.database import Database
 from components.controller.db.models import PENDING, STAGED, STARTED, STOPPED, App
-from components.controller.errors import ApiError, no_app
+from components.controller.errors import ApiError, Code, invalid_app, no_app
 from components.controller.instances.dispatcher import Dispatcher
 from components.controller.lifecycle.changes import Change, Changes
 from components.controller.rolling_updates import rows as update_rows
@@ -71,7 +71,7 @@ class Lifecycle:
         """
         name = body.get("name")
         if not isinstance(name, str):
-            raise ApiError(300, "name: want a string")
+            raise invalid_app("name: want a string")
         now = int(time.time())
         fresh = self._changes.bind_new(caller, None, body)
         try:
@@ -82,14 +82,14 @@ class Lifecycle:
                 app_rows.apply(session, app, AppSpec(name=name), target)
                 self._services.settle(session, app, target.services, fresh)
         except IntegrityError as error:
-            raise ApiError(300, f"there is an application {name!r} already") from error
+            raise invalid_app(f"there is an application {name!r} already") from error
         return name
 
     def update(self, caller: Caller, name: str, body: Mapping[str, Any]) -> None:
         """Change an application; return when it is staged and its starts are sent.
 
         Raises:
-            ApiError: the codes of protocol 1.8, 310 when staging fails.
+            ApiError: the codes of protocol 1.8, APP_STAGING_ERROR when staging fails.
         """
         change = self._changes.change(caller, name, body)
         if change.after.state == STOPPED:
@@ -100,16 +100,17 @@ class Lifecycle:
         """Stage if necessary, and open a rolling update; return when it has begun (protocol 1.11).
 
         Raises:
-            ApiError: 305 for a stopped application, 102, 302 without any DEA, 310; then its instances run on.
+            ApiError: APP_STOPPED for a stopped application, LOCKING_ERROR, APP_NO_RESOURCES without any DEA,
+                APP_STAGING_ERROR; then its instances run on.
         """
         with self._db.session() as session:
             app = app_rows.find(session, caller, name, lock=True)
             if app.state != STARTED:
-                raise ApiError(305)
+                raise ApiError(Code.APP_STOPPED)
             meta = body.get("meta")
             given = meta.get("version") if isinstance(meta, Mapping) else None
             if given is not None and given != app.lock_version:
-                raise ApiError(102, given)
+                raise ApiError(Code.LOCKING_ERROR, given)
             app.lock_version += 1
             app_rows.restage_if_due(app, running=True)
             revisions.adopt(session, app)
@@ -130,7 +131,7 @@ class Lifecycle:
         with self._db.session() as session:
             app = app_rows.find(session, caller, name)
             if app.state != STARTED:
-                raise ApiError(305)
+                raise ApiError(Code.APP_STOPPED)
             check_names(wished, app_rows.spec(session, app))
             app_id = app.id
         self._check_deas(app_id)
@@ -163,7 +164,10 @@ class Lifecycle:
             if known is not None and app.package_hash == known.package != package:
                 # The upload was replaced before its staging began.
                 superseded.append(
-                    ApiError(310, "the application was changed back in the meantime; repeat the push")
+                    ApiError(
+                        Code.APP_STAGING_ERROR,
+                        "the application was changed back in the meantime; repeat the push",
+                    )
                 )
             elif app.state == STARTED:
                 begun.append(update_rows.begin(session, app, by, self._db.now(session)))
@@ -174,7 +178,7 @@ class Lifecycle:
                 raise superseded[0]
         if not begun:
             # Another request has stopped it at the last moment.
-            raise ApiError(305)
+            raise ApiError(Code.APP_STOPPED)
         self._rolling_updates.wake()
         self._dispatcher.changed(app_id)
         if change is not None and change.after.uris != change.before.uris:
@@ -193,7 +197,7 @@ class Lifecycle:
         """Return an application to an earlier revision; return True where an update was opened for it.
 
         Raises:
-            ApiError: 300, 301.
+            ApiError: APP_INVALID, APP_NOT_FOUND.
         """
         with self._db.session() as session:
             app = app_rows.find(session, caller, name, lock=True)
@@ -212,7 +216,7 @@ class Lifecycle:
         """Stop an application, and delete it with its routes and files.
 
         Raises:
-            ApiError: 301.
+            ApiError: APP_NOT_FOUND.
         """
         with self._db.session() as session:
             app = app_rows.find(session, caller, name, lock=True)
@@ -232,7 +236,8 @@ class Lifecycle:
         """Store a finished package as an application's; the replaced one is deleted unless it has another owner.
 
         Raises:
-            ApiError: 301 when the application was deleted meanwhile; 608 when its owner stores too much.
+            ApiError: APP_NOT_FOUND when the application was deleted meanwhile;
+                ACCOUNT_NOT_ENOUGH_STORAGE when its owner stores too much.
         """
         with self._db.session() as session:
             self._db.lock(session, references.LOCK)
@@ -311,7 +316,7 @@ class Lifecycle:
                 raise no_app()
             probe = start_message(app, self._config, self._store)
         if not self._dispatcher.has_deas(probe):
-            raise ApiError(302, "no DEA is available")
+            raise ApiError(Code.APP_NO_RESOURCES, "no DEA is available")
 
     def _start(self, change: Change, by: str) -> None:
         app_id = change.app_id

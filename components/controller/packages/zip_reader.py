@@ -17,7 +17,7 @@ from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 from urllib.parse import unquote
 
-from components.controller.errors import ApiError
+from components.controller.errors import ApiError, Code
 from components.controller.storage.store import BLOCK
 
 _DEEPEST = 100
@@ -57,14 +57,14 @@ class Entry:
 
 def refused(reason: str) -> ApiError:
     """Return the error for a refused upload."""
-    return ApiError(402, reason)
+    return ApiError(Code.RESOURCES_PACKAGING_FAILED, reason)
 
 
 def safe_name(name: str) -> PurePosixPath:
     """Return the checked path of a file inside an application.
 
     Raises:
-        ApiError: 402 when it is absolute, leaves the folder, or is no valid name.
+        ApiError: RESOURCES_PACKAGING_FAILED when it is absolute, leaves the folder, or is no valid name.
     """
     shown = repr(name[:200])
     plain = unicodedata.normalize("NFKC", unquote(name))
@@ -98,7 +98,7 @@ class Names:
         """Add a name and its parents.
 
         Raises:
-            ApiError: 402 for a repeated name, for a file in the place of a folder, or for too many names.
+            ApiError: RESOURCES_PACKAGING_FAILED for a repeated name, for a file in the place of a folder, or for too many names.
         """
         key, actual = _folded(path), str(path)
         known = self._seen.get(key)
@@ -126,7 +126,7 @@ def inspect(archive: Path, names: Names, *, most_files: int, most_bytes: int) ->
     """Check a zip; return its entries. Nothing is written.
 
     Raises:
-        ApiError: 402 with the reason.
+        ApiError: RESOURCES_PACKAGING_FAILED with the reason.
     """
     try:
         with archive.open("rb") as file:
@@ -168,7 +168,7 @@ def extract(file: BinaryIO, entry: Entry, writer: BinaryIO) -> None:
     """Write an entry's content, exactly as its header declares it.
 
     Raises:
-        ApiError: 402 when the content differs.
+        ApiError: RESOURCES_PACKAGING_FAILED when the content differs.
     """
     file.seek(entry.start)
     unpacker = zlib.decompressobj(-zlib.MAX_WBITS) if entry.deflated else None

@@ -72,7 +72,7 @@ def roll_back(session: Session, app: App, by: str, now: float, number: int | Non
     """Return an application to an earlier revision; return True where an update was opened for it.
 
     Raises:
-        ApiError: 300, as from `revisions.choose`.
+        ApiError: APP_INVALID, as from `revisions.choose`.
     """
     before = Before(session, app)
     target = revisions.choose(session, app, number)

@@ -40,7 +40,7 @@ from components.controller.db.models import (
     Staging,
     Upload,
 )
-from components.controller.errors import ApiError, no_app
+from components.controller.errors import ApiError, Code, no_app
 from components.controller.rolling_updates import rows as update_rows
 from components.controller.staging.live_logs import LiveLogs
 from components.controller.storage import references
@@ -126,7 +126,8 @@ class Stagings:
         """Return when the application is staged and the callback is done.
 
         Raises:
-            ApiError: 310 with the reason and the end of the log; 301 when it was deleted meanwhile; 606.
+            ApiError: APP_STAGING_ERROR with the reason and the end of the log;
+                APP_NOT_FOUND when it was deleted meanwhile; ACCOUNT_TOO_MANY_STAGINGS.
         """
         try:
             while claim := self._claim(app_id, callbacks):
@@ -135,7 +136,7 @@ class Stagings:
                 elif self._build(claim, callbacks):
                     return
         except ApiError as error:
-            if error.code == quotas.TOO_MANY_BUILDS and callbacks.failed is not None:
+            if error.code == Code.ACCOUNT_TOO_MANY_STAGINGS and callbacks.failed is not None:
                 self._refuse(app_id, callbacks.failed, error.description)
             raise
 
@@ -394,4 +395,4 @@ def silent(alive_at: float, now: float, seconds: float = ABANDONED_SECONDS) -> b
 
 def _api_error(reason: str, task_log: str = "") -> ApiError:
     tail = "\n".join(task_log.splitlines()[-TAIL_LINES:])
-    return ApiError(310, f"{reason}\n{tail}" if tail and tail not in reason else reason)
+    return ApiError(Code.APP_STAGING_ERROR, f"{reason}\n{tail}" if tail and tail not in reason else reason)

@@ -38,7 +38,7 @@ from components.controller.db.models_records import (
     TASK_SUCCEEDED,
     Task,
 )
-from components.controller.errors import ApiError, bad_request
+from components.controller.errors import ApiError, Code, bad_request, invalid_app
 from components.controller.pool.placement import Need
 from components.controller.pool.registry import LOST, Pool
 from components.controller.requests.query import members, whole
@@ -86,7 +86,8 @@ class TaskRunner:
         """Start a task; return its JSON once a DEA has taken it, or all have refused.
 
         Raises:
-            ApiError: 100 naming the member; 301; 300 for an application without a droplet; 600, 603, 604, 607 over a quota.
+            ApiError: BAD_REQUEST naming the member; APP_NOT_FOUND; APP_INVALID for an application without a droplet;
+                ACCOUNT_NOT_ENOUGH_MEMORY, ACCOUNT_TOO_MANY_INSTANCES, ACCOUNT_NOT_ENOUGH_DISK, REGISTERED_ACCOUNTS_FULL over a quota.
         """
         members(body, ("command", "memory", "timeout"))
         command = body.get("command")
@@ -102,15 +103,15 @@ class TaskRunner:
             start = start_message(app, self._config, self._store)
             memory = whole(body, "memory", app.memory, LEAST_MEMORY, 1 << 20) or app.memory
             if not owner or not start.sha1:
-                raise ApiError(300, "nothing was staged yet that a command could run in")
+                raise invalid_app("nothing was staged yet that a command could run in")
             has = standing(session.connection(), self._config, caller.id)
             most = has.capacity
             if has.memory + memory > most.memory:
-                raise ApiError(600, f"{most.memory}M")
+                raise ApiError(Code.ACCOUNT_NOT_ENOUGH_MEMORY, f"{most.memory}M")
             if has.instances >= most.instances:
-                raise ApiError(603, has.instances + 1, most.instances)
+                raise ApiError(Code.ACCOUNT_TOO_MANY_INSTANCES, has.instances + 1, most.instances)
             if has.disk + app.disk_quota > most.disk:
-                raise ApiError(604, has.disk + app.disk_quota, most.disk)
+                raise ApiError(Code.ACCOUNT_NOT_ENOUGH_DISK, has.disk + app.disk_quota, most.disk)
             if has.registered:
                 check_registered(self._db, session, self._config, memory, 1)
             _forget(session, app.id)
@@ -153,7 +154,7 @@ class TaskRunner:
         """Return a task's JSON.
 
         Raises:
-            ApiError: 301, 303.
+            ApiError: APP_NOT_FOUND, APP_FILE_NOT_FOUND.
         """
         with self._db.session() as session:
             return shape(_own(session, caller, name, id_))
@@ -162,7 +163,7 @@ class TaskRunner:
         """Stop a task and return its JSON; one that has ended stays as it is.
 
         Raises:
-            ApiError: 301, 303.
+            ApiError: APP_NOT_FOUND, APP_FILE_NOT_FOUND.
         """
         with self._db.session() as session:
             _own(session, caller, name, id_)
@@ -176,7 +177,7 @@ class TaskRunner:
         """Return the place of a task's lines.
 
         Raises:
-            ApiError: 301, 303.
+            ApiError: APP_NOT_FOUND, APP_FILE_NOT_FOUND.
         """
         with self._db.session() as session:
             task = _own(session, caller, name, id_)
@@ -329,7 +330,7 @@ def _own(session: Session, caller: Caller, name: str, id_: str) -> Task:
     app = app_rows.find(session, caller, name)
     task = session.get(Task, id_) if "\0" not in id_ else None
     if task is None or task.app_id != app.id:
-        raise ApiError(303, f"tasks/{id_[:64]}")
+        raise ApiError(Code.APP_FILE_NOT_FOUND, f"tasks/{id_[:64]}")
     return task
 
 

@@ -16,7 +16,7 @@ from components.controller.apps import rows as app_rows
 from components.controller.apps import summary
 from components.controller.apps.rows import Handle
 from components.controller.db.models import STARTED
-from components.controller.errors import ApiError
+from components.controller.errors import ApiError, Code
 from components.controller.instances.queries import LARGEST_INDEX
 
 blueprint = Blueprint("files", __name__)
@@ -52,13 +52,13 @@ def files(name: str, instance: str, path: str) -> Response:
         text = current_worker().stagings.last_log(app.id)
         return Response(text or "", status=404 if text is None else 200, mimetype="text/plain")
     if app.state != STARTED:
-        raise ApiError(305)
+        raise ApiError(Code.APP_STOPPED)
     index = whole_number(instance, LARGEST_INDEX)
     if index is not None and index >= app.instances:
-        raise ApiError(304, instance)
+        raise ApiError(Code.APP_INSTANCE_NOT_FOUND, instance)
     found = current_worker().instance_queries.locate(app, instance)
     if found is None or urlsplit(found.file_uri).scheme not in ("http", "https"):
-        raise ApiError(306, path)
+        raise ApiError(Code.APP_FILE_ERROR, path)
     url = f"{found.file_uri}{found.staged}/{quote(path.lstrip('/'))}"
     user_name, password = [*found.credentials, "", ""][:2]
     return _passed_on(url, (user_name, password), path)
@@ -73,11 +73,11 @@ def _passed_on(url: str, credentials: tuple[str, str], path: str) -> Response:
     except httpx.HTTPError as error:
         client.close()
         logger.warning("file_not_fetched", reason=type(error).__name__)
-        raise ApiError(306, path) from error
+        raise ApiError(Code.APP_FILE_ERROR, path) from error
     if answer.status_code not in (200, 206):
         answer.close()
         client.close()
-        raise ApiError(306, path)
+        raise ApiError(Code.APP_FILE_ERROR, path)
 
     def body() -> Iterator[bytes]:
         yield from answer.iter_bytes()

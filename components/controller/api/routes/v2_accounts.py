@@ -18,7 +18,7 @@ from components.controller.api.context import (
     require_user,
 )
 from components.controller.db.models import User
-from components.controller.errors import ApiError, bad_request, denied
+from components.controller.errors import ApiError, Code, bad_request, denied
 from components.controller.requests.query import LARGEST_PAGE, PAGE, Query
 
 blueprint = Blueprint("v2_accounts", __name__, url_prefix="/v2/users")
@@ -79,7 +79,7 @@ def _account(session: Session, email: str) -> User:
         raise denied()
     found = find_user(session, wanted)
     if found is None:
-        raise ApiError(201)
+        raise ApiError(Code.USER_NOT_FOUND)
     return found
 
 

@@ -11,7 +11,7 @@ from components.common.errors import BusError
 from components.common.operation_messages import LogQuery
 from components.controller.api.context import current_worker, require_admin, require_user
 from components.controller.apps import rows as app_rows
-from components.controller.errors import ApiError, bad_request
+from components.controller.errors import ApiError, Code, bad_request
 from components.controller.logs import platform_logs
 from components.controller.logs.merge import MOST_LINES, Reading, Source, valid_place
 from components.controller.logs.reader import LONGEST_WAIT
@@ -65,7 +65,7 @@ def platform() -> Response:
     try:
         replies, silent = bus.run(platform_logs.ask(bus.bus, wanted))
     except BusError as error:
-        raise ApiError(111) from error
+        raise ApiError(Code.SYSTEM_ERROR) from error
     return jsonify({"lines": platform_logs.merge(replies, limit), "silent": silent})
 
 
@@ -77,7 +77,7 @@ def asked_for(kind: str, known: tuple[str, ...]) -> Asked:
         known: the permitted parameters.
 
     Raises:
-        ApiError: 100, naming the parameter.
+        ApiError: BAD_REQUEST, naming the parameter.
     """
     query = Query(request.args, known)
     place = None

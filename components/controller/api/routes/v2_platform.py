@@ -16,7 +16,7 @@ from components.controller.api.context import (
 from components.controller.apps import rows as app_rows
 from components.controller.db import leases
 from components.controller.db.leases import LONGEST_TTL, Held
-from components.controller.errors import ApiError, bad_request
+from components.controller.errors import ApiError, Code, bad_request
 from components.controller.pool import machines
 from components.controller.requests.query import Query, members
 
@@ -77,7 +77,7 @@ def staging_log(name: str) -> Response:
         app_id = app_rows.find(session, caller, name).id
     text = controller.stagings.last_log(app_id)
     if text is None:
-        raise ApiError(303, "staging_log")
+        raise ApiError(Code.APP_FILE_NOT_FOUND, "staging_log")
     return Response(text, mimetype="text/plain")
 
 

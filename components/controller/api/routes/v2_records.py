@@ -16,7 +16,7 @@ from components.controller.apps import rows as app_rows
 from components.controller.apps import summary
 from components.controller.apps.summary import AppSummary
 from components.controller.db.models import App, User
-from components.controller.errors import ApiError, bad_request, denied
+from components.controller.errors import ApiError, Code, bad_request, denied
 from components.controller.requests.query import LARGEST_PAGE, PAGE, Query
 
 blueprint = Blueprint("v2_records", __name__, url_prefix="/v2")
@@ -44,7 +44,7 @@ def applications() -> Response:
         if owner is not None:
             found = find_user(session, owner)
             if found is None:
-                raise ApiError(201)
+                raise ApiError(Code.USER_NOT_FOUND)
             rows = rows.where(App.owner_id == found.id)
         elif not everybody:
             rows = rows.where(App.owner_id == caller.id)
