@@ -3,29 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from enum import StrEnum
 from typing import Any
 
 import msgspec
 
+from components.common import states
 from components.common.messages import DeaStart, HealthCheck, HeartbeatEntry, Limits, RouterRegister
 from components.common.operation_messages import TaskEnded
+from components.common.states import InstanceState
 from components.dea.errors import TransitionError
 
 UNIT_PREFIX, TASK_PREFIX = "ingot-app-", "ingot-task-"
 _MB = 1024 * 1024
 
 
-class State(StrEnum):
-    """The state of an instance, as on the wire; STOPPING and DELETED never leave the DEA."""
-
-    STARTING = "STARTING"
-    RUNNING = "RUNNING"
-    STOPPING = "STOPPING"
-    CRASHED = "CRASHED"
-    DELETED = "DELETED"
-
-
+State = InstanceState
 _NEXT: dict[State, frozenset[State]] = {
     State.STARTING: frozenset({State.RUNNING, State.STOPPING, State.CRASHED}),
     State.RUNNING: frozenset({State.STOPPING, State.CRASHED}),
@@ -33,7 +25,7 @@ _NEXT: dict[State, frozenset[State]] = {
     State.CRASHED: frozenset({State.DELETED}),
     State.DELETED: frozenset(),
 }
-LIVE = frozenset({State.STARTING, State.RUNNING})
+LIVE = frozenset(states.LIVE)
 # The states in which an instance holds memory and disk.
 HOLDING = LIVE | {State.STOPPING}
 

@@ -10,10 +10,11 @@ import msgspec
 from sqlalchemy import Connection, bindparam, func, or_, select
 from sqlalchemy.orm import Session
 
+from components.common.states import AppState
 from components.controller.config import Capacity, ControllerConfig
 from components.controller.db.database import Database
-from components.controller.db.models import RUNNING, STARTED, App, Route, ServiceConfig, Staging, User
-from components.controller.db.models_records import TASK_OPEN, Quota, Task
+from components.controller.db.models import App, Route, ServiceConfig, Staging, StagingState, User
+from components.controller.db.models_records import OPEN_TASKS, Quota, Task
 from components.controller.errors import ApiError, Code
 from components.controller.requests.query import members, whole
 
@@ -22,7 +23,7 @@ OLD_NAMES = ("memory", "apps", "app_uris", "services")
 NAMES = (*OLD_NAMES, "instances", "disk", "routes", "builds", "storage")
 MOST = 1 << 30
 _LOCK = select(User.id).where(User.id == bindparam("user_id")).with_for_update()
-_STARTED = (App.state == STARTED) & (App.id != bindparam("without"))
+_STARTED = (App.state == AppState.STARTED) & (App.id != bindparam("without"))
 # Open tasks are few, and read once.
 _TASKS = (
     select(
@@ -33,7 +34,7 @@ _TASKS = (
     )
     .select_from(Task)
     .join(App, App.id == Task.app_id)
-    .where(or_(*(Task.state == state for state in TASK_OPEN)))
+    .where(or_(*(Task.state == state for state in OPEN_TASKS)))
     .group_by(App.owner_id)
     .subquery()
     .c
@@ -74,14 +75,14 @@ _STANDING = (
 _REGISTERED = (
     select(func.sum(App.memory * App.instances), func.sum(App.instances))
     .join(User, User.id == App.owner_id)
-    .where(User.registered, App.state == STARTED)
+    .where(User.registered, App.state == AppState.STARTED)
 )
 _REGISTERED_TASKS = (
     select(func.sum(Task.memory), func.count())
     .select_from(Task)
     .join(App, App.id == Task.app_id)
     .join(User, User.id == App.owner_id)
-    .where(User.registered, Task.state.in_(TASK_OPEN))
+    .where(User.registered, Task.state.in_(OPEN_TASKS))
 )
 _REGISTERED_LOCK = "registered"
 _ACCOUNTS = select(func.count()).select_from(User).where(User.registered)
@@ -92,7 +93,7 @@ _BUILDS = (
     .where(
         App.owner_id == bindparam("owner_id"),
         App.id != bindparam("app_id"),
-        Staging.state == RUNNING,
+        Staging.state == StagingState.RUNNING,
         Staging.alive_at > bindparam("since"),
     )
 )

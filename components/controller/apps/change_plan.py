@@ -8,15 +8,15 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from components.common import variables
 from components.common.errors import IngotError
 from components.common.frameworks import UNKNOWN, InvalidFrameworkError, find_framework, resolve
+from components.common.states import AppState, PackageState
 from components.controller.config import Capacity
-from components.controller.db.models import STAGED, STARTED, STOPPED
 from components.controller.errors import ApiError, Code, bad_request, invalid_app
 
 _NAME = re.compile(r"[\w-]{1,255}", re.ASCII)
@@ -38,8 +38,8 @@ class AppSpec:
     """An application as its row has it, or will have it."""
 
     name: str
-    state: str = STOPPED
-    package_state: str = "PENDING"
+    state: str = AppState.STOPPED
+    package_state: str = PackageState.PENDING
     has_package: bool = False
     framework: str = ""
     runtime: str = ""
@@ -109,17 +109,17 @@ def plan(current: AppSpec, body: Mapping[str, Any], rules: ChangeRules, *, creat
     if create and not _NAME.fullmatch(target.name):
         raise invalid_app("name: want 1 to 255 letters, digits, `_` and `-`")
     target = replace(target, services=_services(body))
-    if target.state == STARTED and not target.has_package and current.state != STARTED:
+    if _starts(current, target) and not target.has_package:
         raise invalid_app("nothing has been uploaded that could be started")
     return target
 
 
 def decide(current: AppSpec, target: AppSpec) -> Actions:
     """Return the actions that follow from a change (protocol 1.8, steps 12 to 14)."""
-    if target.state != STARTED:
-        return Actions(stop=current.state == STARTED)
-    stage = target.has_package and target.package_state != STAGED
-    if stage or current.state != STARTED:
+    if target.state != AppState.STARTED:
+        return Actions(stop=current.state == AppState.STARTED)
+    stage = target.has_package and target.package_state != PackageState.STAGED
+    if stage or current.state != AppState.STARTED:
         # New code for a running application: the old instances stop first, because they hold the memory.
         return Actions(stage=stage, start=True)
     return Actions(
@@ -168,7 +168,7 @@ def _next_version(current: AppSpec, body: Mapping[str, Any]) -> int:
 
 def _state(current: AppSpec, body: Mapping[str, Any]) -> str:
     given = str(body.get("state", "")).upper()
-    return given if given in (STARTED, STOPPED) else current.state
+    return given if given in (AppState.STARTED, AppState.STOPPED) else current.state
 
 
 def _instances(current: AppSpec, body: Mapping[str, Any]) -> int:
@@ -191,9 +191,13 @@ def _memory(current: AppSpec, body: Mapping[str, Any]) -> int:
     return memory
 
 
+def _starts(current: AppSpec, target: AppSpec) -> bool:
+    return target.state == AppState.STARTED and current.state != AppState.STARTED
+
+
 def growth(current: AppSpec, target: AppSpec) -> tuple[int, int]:
     """Return the additional memory (MB) and instances that an application takes once it is started as `target`."""
-    running = current.instances if current.state == STARTED else 0
+    running = current.instances if current.state == AppState.STARTED else 0
     return target.memory * target.instances - current.memory * running, target.instances - running
 
 
@@ -218,7 +222,7 @@ def check_room(current: AppSpec, rules: ChangeRules, target: AppSpec | None = No
 def _check_capacity(current: AppSpec, target: AppSpec, rules: ChangeRules, *, create: bool) -> None:
     if create and rules.apps >= rules.capacity.apps:
         raise ApiError(Code.ACCOUNT_APPS_TOO_MANY, rules.apps, rules.capacity.apps)
-    if target.state == STARTED:
+    if target.state == AppState.STARTED:
         check_room(current, rules, target)
 
 
@@ -317,7 +321,7 @@ def _with_staging(target: AppSpec, body: Mapping[str, Any], *, create: bool) -> 
         target.runtime,
         target.details.get("command"),
     ):
-        changed = replace(changed, package_state="PENDING")
+        changed = replace(changed, package_state=PackageState.PENDING)
     return changed
 
 
@@ -357,7 +361,7 @@ def _details(
             details[key] = _health(value) if key == "health" else value
     _check_details(details)
     debug = details.get("debug")
-    if debug and target.state == STARTED and current.state != STARTED and not rules.allow_debug:
+    if debug and _starts(current, target) and not rules.allow_debug:
         raise ApiError(Code.APP_DEBUG_DISALLOWED, debug)
     return details
 
@@ -393,8 +397,3 @@ def _number(value: object, name: str) -> int:
         return int(value)
     except (ValueError, OverflowError) as error:
         raise bad_request(f"{name}: want a number") from error
-
-
-def reserved_hosts(names: Iterable[str], domain: str) -> frozenset[str]:
-    """Return the hosts that only administrators take; a name without a dot is one of the platform's domain."""
-    return frozenset(n if "." in n else f"{n}.{domain}" for n in names)

@@ -14,8 +14,9 @@ from typing import Any
 from sqlalchemy import bindparam, exists, func, select
 from sqlalchemy.orm import Session
 
+from components.common.states import PackageState
 from components.controller.apps import rows as app_rows
-from components.controller.db.models import STAGED, App, AppRevision, AppUpdate, Upload
+from components.controller.db.models import App, AppRevision, AppUpdate, Upload
 from components.controller.errors import invalid_app
 
 # The number of revisions with their droplet, and of all revisions.
@@ -108,7 +109,7 @@ def restore(app: App, revision: AppRevision) -> None:
     # The package of a droplet that is older than revisions is unknown.
     app.package_hash = revision.package or app.package_hash
     app.staged_package_hash, app.staged_from = revision.droplet, revision.built_from
-    app.package_state = STAGED
+    app.package_state = PackageState.STAGED
     app.framework, app.runtime = revision.framework, revision.runtime
     details = {k: v for k, v in app.details.items() if k != COMMAND}
     app.details = {**details, COMMAND: revision.command} if revision.command is not None else details

@@ -12,13 +12,14 @@ from sqlalchemy import bindparam, delete, insert, select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
+from components.common.states import AppState, PackageState
 from components.controller.accounts.auth import Caller
 from components.controller.accounts.quotas import standing
 from components.controller.apps import summary
-from components.controller.apps.change_plan import AppSpec, ChangeRules, reserved_hosts
+from components.controller.apps.change_plan import AppSpec, ChangeRules
 from components.controller.apps.summary import AppSummary
 from components.controller.config import ControllerConfig
-from components.controller.db.models import DISK_QUOTA, PENDING, STAGED, STARTED, STOPPED, App, Route
+from components.controller.db.models import DISK_QUOTA, App, Route
 from components.controller.errors import ApiError, Code, no_app
 
 _OWN = select(App).where(App.owner_id == bindparam("owner_id"), App.name == bindparam("name"))
@@ -83,7 +84,7 @@ def rules(session: Session, owner_id: int, config: ControllerConfig, app: App | 
         admin=found.admin,
         domain=config.domain,
         platform=config.platform_hosts,
-        reserved=reserved_hosts(config.reserved_uris, config.domain),
+        reserved=config.admin_hosts,
         reserved_length=config.reserved_uri_length,
         allow_external=config.allow_external_uris,
         allow_debug=config.allow_debug,
@@ -154,7 +155,7 @@ def put_back(session: Session, app: App, before: AppSpec) -> None:
         replace(before, uris=free, package_state=now.package_state, lock_version=now.lock_version),
     )
     if app.staged_package_hash and app.staged_from == built_from(app):
-        app.package_state = STAGED
+        app.package_state = PackageState.STAGED
 
 
 def touch(app: App) -> None:
@@ -170,7 +171,7 @@ def represent(app: AppSummary, running: int | None) -> dict[str, Any]:
         "staging": {"model": app.framework, "stack": app.runtime or None},
         "uris": app.uris,
         "instances": app.instances,
-        "runningInstances": running if app.state == STARTED else 0,
+        "runningInstances": running if app.state == AppState.STARTED else 0,
         "resources": {"memory": app.memory, "disk": app.disk_quota, "fds": app.file_descriptors},
         "state": app.state,
         "services": app.services,
@@ -200,7 +201,7 @@ def restage_if_due(app: App, *, running: bool = False) -> None:
     A running application stays staged: staging would also restart it, and health managers watch staged applications only.
     The check is repeated when it is stopped or, with `running`, when it is about to be restarted.
     """
-    if app.state != STOPPED and not running:
+    if app.state != AppState.STOPPED and not running:
         return
-    if app.package_state == STAGED and app.staged_from != built_from(app):
-        app.package_state = PENDING
+    if app.package_state == PackageState.STAGED and app.staged_from != built_from(app):
+        app.package_state = PackageState.PENDING

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 
 from components.common.frameworks import InvalidFrameworkError, check_offered, offered
+from components.common.states import AppState
 from components.controller.apps.change_plan import AppSpec
 from components.controller.errors import ApiError, Code
 from components.controller.pool.registry import LOST, Pool
@@ -23,7 +24,9 @@ def check(pool: Pool, current: AppSpec, target: AppSpec) -> None:
     Raises:
         ApiError: APP_INVALID_RUNTIME.
     """
-    if target.runtime == current.runtime and (target.state == current.state or target.state != "STARTED"):
+    if target.runtime == current.runtime and (
+        target.state == current.state or target.state != AppState.STARTED
+    ):
         return
     try:
         check_offered(target.runtime, versions(pool))

@@ -19,15 +19,14 @@ from components.common.messages import (
     InstancesReply,
     StatusQuery,
 )
+from components.common.states import LIVE, AppState, IndexState, InstanceState
 from components.controller.apps.rows import Handle
-from components.controller.db.models import STARTED
 from components.controller.instances.health_cache import HealthCache
 
 HEALTH_SECONDS = 1.0
 # The time for which a health manager's answer is reused: its own data is as old as the last heartbeats, 10 s.
 RECENT_SECONDS = 1.0
 ANSWER_SECONDS = 2.0
-LIVE = ("STARTING", "RUNNING")
 # A larger number is an instance's id.
 LARGEST_INDEX = 9_999_999_999
 
@@ -41,7 +40,7 @@ class InstanceQueries:
 
     def running(self, handles: Iterable[Handle]) -> dict[int, int]:
         """Return the numbers of healthy instances of started applications by id; unknown applications are left out."""
-        wanted = {h.id: h.version for h in handles if h.state == STARTED}
+        wanted = {h.id: h.version for h in handles if h.state == AppState.STARTED}
         known = self._recent.of(wanted, time.monotonic())
         asked = {d: v for d, v in wanted.items() if d not in known}
         if not asked:
@@ -67,7 +66,7 @@ class InstanceQueries:
 
     def instances(self, app: Handle) -> list[dict[str, Any]]:
         """Return one entry for each expected index, in order."""
-        if app.state != STARTED:
+        if app.state != AppState.STARTED:
             return []
         found, flapping = self._bus.run(self._instances(app))
         entries = {
@@ -85,28 +84,33 @@ class InstanceQueries:
         for entry in flapping:
             index = entry.get("index", -1)
             entries.setdefault(
-                index, {"index": index, "state": "FLAPPING", "since": entry.get("since", int(time.time()))}
+                index,
+                {"index": index, "state": IndexState.FLAPPING, "since": entry.get("since", int(time.time()))},
             )
         now = int(time.time())
-        return [entries.get(i, {"index": i, "state": "DOWN", "since": now}) for i in range(app.instances)]
+        return [
+            entries.get(i, {"index": i, "state": IndexState.DOWN, "since": now}) for i in range(app.instances)
+        ]
 
     def stats(self, app: Handle) -> dict[str, dict[str, Any]]:
         """Return one entry for each expected index, keyed by the index as text."""
-        if app.state != STARTED:
+        if app.state != AppState.STARTED:
             return {}
-        query = FindDroplet(droplet=app.id, version=app.version, states=["RUNNING"], include_stats=True)
+        query = FindDroplet(
+            droplet=app.id, version=app.version, states=[InstanceState.RUNNING], include_stats=True
+        )
         found = self._bus.run(self._find(query, app.instances))
         now = int(time.time())
         return {
             str(i): {"state": found[i].state, "stats": found[i].stats or {}}
             if i in found
-            else {"state": "DOWN", "since": now}
+            else {"state": IndexState.DOWN, "since": now}
             for i in range(app.instances)
         }
 
     def crashes(self, app: Handle) -> list[dict[str, Any]]:
         """Return the crashed instances that a health manager knows."""
-        query = StatusQuery(droplet=app.id, state="CRASHED")
+        query = StatusQuery(droplet=app.id, state=InstanceState.CRASHED)
         try:
             return self._bus.request(
                 "healthmanager.status", query, InstancesReply, timeout=ANSWER_SECONDS
@@ -116,7 +120,7 @@ class InstanceQueries:
 
     def locate(self, app: Handle, instance: str) -> FoundDroplet | None:
         """Return the place of an instance's files, by its index (up to ten digits) or its id; None where it is not found."""
-        states = [*LIVE, "CRASHED"]
+        states = [*LIVE, InstanceState.CRASHED]
         index = whole_number(instance, LARGEST_INDEX)
         if index is not None:
             query = FindDroplet(droplet=app.id, version=app.version, indices=[index], states=states)
@@ -143,7 +147,7 @@ class InstanceQueries:
     async def _instances(self, app: Handle) -> tuple[dict[int, FoundDroplet], list[dict[str, int]]]:
         # Both questions at once; the flapping instances matter only where an index is missing.
         flapping = asyncio.create_task(self._flapping(app))
-        query = FindDroplet(droplet=app.id, version=app.version, states=list(LIVE))
+        query = FindDroplet(droplet=app.id, version=app.version, states=[*LIVE])
         found = await self._find(query, app.instances)
         if len(found) >= app.instances:
             flapping.cancel()
@@ -161,11 +165,11 @@ class InstanceQueries:
         except BusError:
             return {}
         # Of two instances with one index the running one is shown.
-        answers.sort(key=lambda a: a.state == "RUNNING")
+        answers.sort(key=lambda a: a.state == InstanceState.RUNNING)
         return {a.index: a for a in answers if a.index < expected}
 
     async def _flapping(self, app: Handle) -> list[dict[str, int]]:
-        query = StatusQuery(droplet=app.id, state="FLAPPING", version=app.version)
+        query = StatusQuery(droplet=app.id, state=IndexState.FLAPPING, version=app.version)
         try:
             reply = await self._bus.bus.request(
                 "healthmanager.status", query, IndicesReply, timeout=ANSWER_SECONDS

@@ -17,6 +17,7 @@ from sqlalchemy.orm import Session
 
 from components.common import log
 from components.common.messages import DeaStart, HmRequest
+from components.common.states import AppState, PackageState
 from components.controller.accounts.auth import Caller
 from components.controller.apps import revisions, summary
 from components.controller.apps import rows as app_rows
@@ -26,7 +27,7 @@ from components.controller.apps.revisions import Released
 from components.controller.apps.storage_quota import check_storage
 from components.controller.config import ControllerConfig
 from components.controller.db.database import Database
-from components.controller.db.models import PENDING, STAGED, STARTED, STOPPED, App
+from components.controller.db.models import App
 from components.controller.errors import ApiError, Code, invalid_app, no_app
 from components.controller.instances.dispatcher import Dispatcher
 from components.controller.lifecycle.changes import Change, Changes
@@ -92,7 +93,7 @@ class Lifecycle:
             ApiError: the codes of protocol 1.8, APP_STAGING_ERROR when staging fails.
         """
         change = self._changes.change(caller, name, body)
-        if change.after.state == STOPPED:
+        if change.after.state == AppState.STOPPED:
             self._stagings.cancel(change.app_id)
         self._act(change, _who(caller))
 
@@ -105,7 +106,7 @@ class Lifecycle:
         """
         with self._db.session() as session:
             app = app_rows.find(session, caller, name, lock=True)
-            if app.state != STARTED:
+            if app.state != AppState.STARTED:
                 raise ApiError(Code.APP_STOPPED)
             meta = body.get("meta")
             given = meta.get("version") if isinstance(meta, Mapping) else None
@@ -130,7 +131,7 @@ class Lifecycle:
         wished = {key: value for key, value in body.items() if key != "state"}
         with self._db.session() as session:
             app = app_rows.find(session, caller, name)
-            if app.state != STARTED:
+            if app.state != AppState.STARTED:
                 raise ApiError(Code.APP_STOPPED)
             check_names(wished, app_rows.spec(session, app))
             app_id = app.id
@@ -151,7 +152,11 @@ class Lifecycle:
         with self._db.session() as session:
             app = app_rows.find(session, caller, name, lock=True)
             now = self._db.now(session)
-            if app.state == STARTED and app.package_state != STAGED and not under_way(session, app.id, now):
+            if (
+                app.state == AppState.STARTED
+                and app.package_state != PackageState.STAGED
+                and not under_way(session, app.id, now)
+            ):
                 update_rows.refuse(session, app, _who(caller), str(error), now)
 
     def _roll(self, app_id: int, change: Change | None, by: str, package: str | None) -> None:
@@ -169,7 +174,7 @@ class Lifecycle:
                         "the application was changed back in the meantime; repeat the push",
                     )
                 )
-            elif app.state == STARTED:
+            elif app.state == AppState.STARTED:
                 begun.append(update_rows.begin(session, app, by, self._db.now(session)))
 
         with self._changes.undoing(change, by) as failed:
@@ -201,7 +206,7 @@ class Lifecycle:
         """
         with self._db.session() as session:
             app = app_rows.find(session, caller, name, lock=True)
-            app_id, rolls = app.id, app.state == STARTED
+            app_id, rolls = app.id, app.state == AppState.STARTED
             old = Released([app.package_hash], [app.staged_package_hash])
             update_rows.roll_back(session, app, _who(caller), self._db.now(session), number)
         if rolls:
@@ -250,7 +255,7 @@ class Lifecycle:
             old = app.package_hash
             if old == digest:
                 return
-            app.package_hash, app.package_state = digest, PENDING
+            app.package_hash, app.package_state = digest, PackageState.PENDING
             app_rows.touch(app)
         references.release(self._db, self._store, packages=[old])
 
@@ -273,7 +278,7 @@ class Lifecycle:
             return
         if request.op != "START" or known is None or message is None:
             return
-        if known.state != STARTED or known.version != request.version or not message.sha1:
+        if known.state != AppState.STARTED or known.version != request.version or not message.sha1:
             return
         indices = [i for i in request.indices or [] if 0 <= i < known.instances]
         self._dispatcher.start(
@@ -325,7 +330,7 @@ class Lifecycle:
         refused: list[ApiError] = []
 
         def staged(session: Session, app: App) -> None:
-            again = app.state == STARTED
+            again = app.state == AppState.STARTED
             if again and app.started_package_hash == app.staged_package_hash:
                 # A parallel request has started it.
                 return
@@ -336,7 +341,7 @@ class Lifecycle:
                 return
             revisions.adopt(session, app)
             update_rows.close(session, app_id, "the application was started anew", self._db.now(session))
-            app.state = STARTED
+            app.state = AppState.STARTED
             _, released = revisions.begin(session, app, by)
             app_rows.touch(app)
             message = start_message(app, self._config, self._store)
@@ -363,7 +368,7 @@ class Lifecycle:
     def _stop_if_down(self, app_id: int) -> None:
         with self._db.session() as session:
             app = app_rows.by_id(session, app_id)
-            down = app is not None and app.state == STOPPED
+            down = app is not None and app.state == AppState.STOPPED
         if down:
             self._dispatcher.stop(app_id)
             self._dispatcher.changed(app_id)

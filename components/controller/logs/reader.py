@@ -14,6 +14,7 @@ from components.common import log
 from components.common.bus_thread import BusThread
 from components.common.errors import BusError
 from components.common.messages import FindDroplet, FoundDroplet
+from components.common.states import LIVE, InstanceState
 from components.controller.apps.rows import Handle
 from components.controller.logs.merge import (
     MOST_LINES,
@@ -35,7 +36,6 @@ ANSWER_SECONDS = 2.0
 JOIN_SECONDS = 0.15
 LONGEST_WAIT = 10.0
 LARGEST_ANSWER = 8 << 20
-_LIVE = ("STARTING", "RUNNING")
 _PAUSE = 0.5
 logger = log.get(__name__)
 _decode = msgspec.json.Decoder(Window).decode
@@ -56,12 +56,12 @@ class LogReader:
     def find(self, app: Handle, index: int | None = None) -> list[Source]:
         """Return the sources of an application's instances, crashed ones included."""
         query = FindDroplet(
-            droplet=app.id, indices=None if index is None else [index], states=[*_LIVE, "CRASHED"]
+            droplet=app.id, indices=None if index is None else [index], states=[*LIVE, InstanceState.CRASHED]
         )
         wanted = set(range(app.instances)) if index is None else {index}
 
         def enough(answers: list[FoundDroplet]) -> bool:
-            return {a.index for a in answers if a.state in _LIVE} >= wanted
+            return {a.index for a in answers if a.state in LIVE} >= wanted
 
         try:
             answers = self._bus.run(

@@ -30,14 +30,7 @@ from components.controller.apps.change_plan import LEAST_MEMORY
 from components.controller.apps.messages import start_message
 from components.controller.config import ControllerConfig
 from components.controller.db.database import Database
-from components.controller.db.models_records import (
-    TASK_FAILED,
-    TASK_OPEN,
-    TASK_PENDING,
-    TASK_RUNNING,
-    TASK_SUCCEEDED,
-    Task,
-)
+from components.controller.db.models_records import OPEN_TASKS, Task, TaskState
 from components.controller.errors import ApiError, Code, bad_request, invalid_app
 from components.controller.pool.placement import Need
 from components.controller.pool.registry import LOST, Pool
@@ -121,7 +114,7 @@ class TaskRunner:
                 command=command,
                 memory=memory,
                 timeout=float(timeout or DEFAULT_TIMEOUT),
-                state=TASK_PENDING,
+                state=TaskState.PENDING,
                 detail="",
                 tail="",
                 dea="",
@@ -167,7 +160,7 @@ class TaskRunner:
         """
         with self._db.session() as session:
             _own(session, caller, name, id_)
-        if self._close(id_, TASK_FAILED, f"stopped by {caller.by or caller.email}"):
+        if self._close(id_, TaskState.FAILED, f"stopped by {caller.by or caller.email}"):
             with self._db.session() as session:
                 dea = _own(session, caller, name, id_).dea
             self._tell_stop(dea, id_)
@@ -189,7 +182,7 @@ class TaskRunner:
         detail = message.detail or ("" if good else f"exit status {message.exit_status}")
         closed = self._close(
             message.task,
-            TASK_SUCCEEDED if good else TASK_FAILED,
+            TaskState.SUCCEEDED if good else TaskState.FAILED,
             detail,
             dea=message.dea,
             exit_status=_within(message.exit_status),
@@ -208,8 +201,8 @@ class TaskRunner:
         with self._db.session() as session:
             wall = time.time()
             known = [
-                Open(t.id, t.dea, t.state == TASK_PENDING, wall - t.created_at)
-                for t in session.scalars(select(Task).where(Task.state.in_(TASK_OPEN)))
+                Open(t.id, t.dea, t.state == TaskState.PENDING, wall - t.created_at)
+                for t in session.scalars(select(Task).where(Task.state.in_(OPEN_TASKS)))
             ]
         deas = {
             beat.id: Heard(frozenset(beat.tasks), lost=self._pool.state(beat.id, now) == LOST)
@@ -221,7 +214,7 @@ class TaskRunner:
         for id_ in found.running:
             self._taken(id_, TaskReply(task=id_))
         for id_, why in found.over.items():
-            if self._close(id_, TASK_FAILED, why):
+            if self._close(id_, TaskState.FAILED, why):
                 logger.warning("task_given_up", task=id_, reason=why)
         for dea, ids in found.stray.items():
             for id_ in ids:
@@ -246,7 +239,7 @@ class TaskRunner:
                 # The task may run there all the same, so no other DEA is asked; if it runs, it is stopped.
                 logger.warning("task_not_answered", task=message.task, dea=dea, reason=str(error))
                 self._tell_stop(dea, message.task)
-                self._close(message.task, TASK_FAILED, "the DEA chosen for it did not answer")
+                self._close(message.task, TaskState.FAILED, "the DEA chosen for it did not answer")
                 return
             if reply.error is None:
                 self._taken(message.task, reply)
@@ -254,7 +247,7 @@ class TaskRunner:
                 return
             refusals.append(reply.error)
         self._close(
-            message.task, TASK_FAILED, f"it could not be started: {'; '.join(dict.fromkeys(refusals))}"
+            message.task, TaskState.FAILED, f"it could not be started: {'; '.join(dict.fromkeys(refusals))}"
         )
 
     def _choose(self, start: DeaStart) -> str | None:
@@ -268,15 +261,15 @@ class TaskRunner:
 
     def _assign(self, id_: str, dea: str) -> bool:
         with self._db.session() as session:
-            query = update(Task).where(Task.id == id_, Task.state == TASK_PENDING).values(dea=dea)
+            query = update(Task).where(Task.id == id_, Task.state == TaskState.PENDING).values(dea=dea)
             return bool(session.execute(query).rowcount)  # type: ignore[attr-defined]
 
     def _taken(self, id_: str, reply: TaskReply) -> None:
         with self._db.session() as session:
             session.execute(
                 update(Task)
-                .where(Task.id == id_, Task.state == TASK_PENDING)
-                .values(state=TASK_RUNNING, started_at=time.time())
+                .where(Task.id == id_, Task.state == TaskState.PENDING)
+                .values(state=TaskState.RUNNING, started_at=time.time())
             )
             if reply.log_uri:
                 # Also for a task that has ended already: its DEA keeps the lines for a while.
@@ -285,7 +278,7 @@ class TaskRunner:
 
     def _close(self, id_: str, state: str, detail: str, dea: str | None = None, **more: Any) -> bool:
         """Close an open task; return False where it is not open. With `dea`, only a task of that DEA."""
-        query = update(Task).where(Task.id == id_, Task.state.in_(TASK_OPEN))
+        query = update(Task).where(Task.id == id_, Task.state.in_(OPEN_TASKS))
         if dea is not None:
             query = query.where(Task.dea == dea)
         values = {"state": state, "detail": _clean(detail)[:1000], "ended_at": time.time(), **more}

@@ -10,6 +10,7 @@ from urllib.parse import quote
 from flask import Blueprint, Response, jsonify, request
 
 from components.common import trees
+from components.common.states import AppState, PackageState
 from components.controller.api.context import (
     current_worker,
     empty_response,
@@ -22,16 +23,7 @@ from components.controller.api.context import (
 from components.controller.apps import rows as app_rows
 from components.controller.apps import summary
 from components.controller.apps.rows import Handle
-from components.controller.db.models import (
-    CANARY_FAILED,
-    FAILED,
-    PENDING,
-    STAGED,
-    STARTED,
-    SUCCEEDED,
-    UPDATING,
-    AppUpdate,
-)
+from components.controller.db.models import AppUpdate, UpdateState
 from components.controller.errors import bad_request, no_app
 from components.controller.packages.upload import PackageLimits, build_package, parse_resources
 from components.controller.requests.body import MAX_FINGERPRINTS
@@ -174,18 +166,18 @@ def roll_state(name: str) -> Response:
 
 def update_state(app: Handle, outcome: str | None) -> str:
     """Return the state of an update in the terms of clients of 2011; `outcome` is that of its own row."""
-    if app.state != STARTED or app.package_state == FAILED:
-        return CANARY_FAILED
+    if app.state != AppState.STARTED or app.package_state == PackageState.FAILED:
+        return UpdateState.CANARY_FAILED
     if outcome is not None:
         return outcome
-    if app.package_state == PENDING:
-        return UPDATING
-    if app.package_state != STAGED:
+    if app.package_state == PackageState.PENDING:
+        return UpdateState.UPDATING
+    if app.package_state != PackageState.STAGED:
         return "NONE"
     instance_queries = current_worker().instance_queries
     if instance_queries.running([app]).get(app.id) == app.instances:
-        return SUCCEEDED
-    return CANARY_FAILED if instance_queries.crashes(app) else UPDATING
+        return UpdateState.SUCCEEDED
+    return UpdateState.CANARY_FAILED if instance_queries.crashes(app) else UpdateState.UPDATING
 
 
 def _front() -> str:

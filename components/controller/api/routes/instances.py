@@ -11,11 +11,11 @@ from flask import Blueprint, Response, jsonify, request
 from components.common import log
 from components.common.digits import whole_number
 from components.common.plain_http import NO_TLS
+from components.common.states import AppState
 from components.controller.api.context import current_worker, holding, require_user
 from components.controller.apps import rows as app_rows
 from components.controller.apps import summary
 from components.controller.apps.rows import Handle
-from components.controller.db.models import STARTED
 from components.controller.errors import ApiError, Code
 from components.controller.instances.queries import LARGEST_INDEX
 
@@ -51,7 +51,7 @@ def files(name: str, instance: str, path: str) -> Response:
     if path == "logs/staging.log":
         text = current_worker().stagings.last_log(app.id)
         return Response(text or "", status=404 if text is None else 200, mimetype="text/plain")
-    if app.state != STARTED:
+    if app.state != AppState.STARTED:
         raise ApiError(Code.APP_STOPPED)
     index = whole_number(instance, LARGEST_INDEX)
     if index is not None and index >= app.instances:

@@ -9,11 +9,12 @@ from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, CollectorRegistry, 
 from prometheus_client.multiprocess import MultiProcessCollector
 from sqlalchemy import func, select
 
+from components.common.states import AppState
 from components.common.version import release
 from components.controller.api.context import check_basic_auth, current_worker
 from components.controller.composition import Controller
 from components.controller.db.database import DatabaseUnavailableError
-from components.controller.db.models import STARTED, App, User
+from components.controller.db.models import App, User
 
 blueprint = Blueprint("status", __name__)
 
@@ -41,7 +42,7 @@ def varz() -> Response:
         return refusal
     with controller.db.session() as session:
         total = session.scalar(select(func.count()).select_from(App))
-        started = session.scalar(select(func.count()).where(App.state == STARTED))
+        started = session.scalar(select(func.count()).where(App.state == AppState.STARTED))
         users = session.scalar(select(func.count()).select_from(User))
     return jsonify(
         {
