@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
+from components.common.bus import Bus
 from components.common.bus_thread import BusThread
 from components.common.digits import whole_number
 from components.common.errors import BusError, MessageError
@@ -22,13 +23,32 @@ from components.common.messages import (
 from components.common.states import LIVE, AppState, IndexState, InstanceState
 from components.controller.apps.rows import Handle
 from components.controller.instances.health_cache import HealthCache
+from components.controller.logs.merge import Source, chosen
+from components.controller.logs.reader import source
 
 HEALTH_SECONDS = 1.0
 # The time for which a health manager's answer is reused: its own data is as old as the last heartbeats, 10 s.
 RECENT_SECONDS = 1.0
 ANSWER_SECONDS = 2.0
+# How long DEAs may take to say which instances they have: where a client is shown them, before their lines are read, and in
+# each step of a rolling update. They answer in milliseconds; a step does not count one that is slower as empty.
+SHOW_SECONDS, LOGS_SECONDS, STEP_SECONDS = 2.0, 1.0, 0.4
 # A larger number is an instance's id.
 LARGEST_INDEX = 9_999_999_999
+
+
+async def find(
+    bus: Bus,
+    query: FindDroplet,
+    seconds: float,
+    enough: Callable[[list[FoundDroplet]], bool] | None = None,
+) -> list[FoundDroplet]:
+    """Return what the DEAs answer within `seconds`; `enough` is called after every answer, and True ends the wait.
+
+    Raises:
+        BusUnavailableError: no connection.
+    """
+    return await bus.request_many("dea.find.droplet", query, FoundDroplet, timeout=seconds, enough=enough)
 
 
 class InstanceQueries:
@@ -120,10 +140,11 @@ class InstanceQueries:
 
     def locate(self, app: Handle, instance: str) -> FoundDroplet | None:
         """Return the place of an instance's files, by its index (up to ten digits) or its id; None where it is not found."""
-        states = [*LIVE, InstanceState.CRASHED]
         index = whole_number(instance, LARGEST_INDEX)
         if index is not None:
-            query = FindDroplet(droplet=app.id, version=app.version, indices=[index], states=states)
+            query = FindDroplet(
+                droplet=app.id, version=app.version, indices=[index], states=[*LIVE, InstanceState.CRASHED]
+            )
         else:
             query = FindDroplet(droplet=app.id, instances=[instance], instance_ids=[instance])
 
@@ -131,11 +152,7 @@ class InstanceQueries:
             return any(a.state in LIVE or a.instance == instance for a in answers)
 
         try:
-            answers = self._bus.run(
-                self._bus.bus.request_many(
-                    "dea.find.droplet", query, FoundDroplet, timeout=ANSWER_SECONDS, enough=enough
-                )
-            )
+            answers = self._bus.run(find(self._bus.bus, query, SHOW_SECONDS, enough))
         except BusError:
             return None
         if query.indices is None:
@@ -143,6 +160,22 @@ class InstanceQueries:
             answers = [a for a in answers if a.instance == instance]
         answers.sort(key=lambda a: (a.state in LIVE, a.state_timestamp), reverse=True)
         return answers[0] if answers else None
+
+    def log_sources(self, app: Handle, index: int | None = None) -> list[Source]:
+        """Return the sources of an application's lines, of crashed instances too: of all, or of one index."""
+        query = FindDroplet(
+            droplet=app.id, indices=None if index is None else [index], states=[*LIVE, InstanceState.CRASHED]
+        )
+        wanted = set(range(app.instances)) if index is None else {index}
+
+        def enough(answers: list[FoundDroplet]) -> bool:
+            return {a.index for a in answers if a.state in LIVE} >= wanted
+
+        try:
+            answers = self._bus.run(find(self._bus.bus, query, LOGS_SECONDS, enough))
+        except BusError:
+            return []
+        return chosen(source(a) for a in answers if index is None or a.index == index)
 
     async def _instances(self, app: Handle) -> tuple[dict[int, FoundDroplet], list[dict[str, int]]]:
         # Both questions at once; the flapping instances matter only where an index is missing.
@@ -159,9 +192,7 @@ class InstanceQueries:
             return {a.index for a in answers} >= set(range(expected))
 
         try:
-            answers = await self._bus.bus.request_many(
-                "dea.find.droplet", query, FoundDroplet, timeout=ANSWER_SECONDS, enough=enough
-            )
+            answers = await find(self._bus.bus, query, SHOW_SECONDS, enough)
         except BusError:
             return {}
         # Of two instances with one index the running one is shown.

@@ -27,6 +27,7 @@ from components.controller.config import ControllerConfig
 from components.controller.db.database import Database
 from components.controller.db.models import OPEN_UPDATES, App, AppUpdate, UpdateState
 from components.controller.instances.dispatcher import Dispatcher
+from components.controller.instances.queries import STEP_SECONDS, find
 from components.controller.rolling_updates import rows as update_rows
 from components.controller.rolling_updates import saved_states
 from components.controller.rolling_updates.plan import Goal, Outcome, Seen, Step, next_step
@@ -37,11 +38,9 @@ from components.controller.storage.store import Store
 UPDATES = Counter("ingot_controller_updates_total", "Rolling updates, by how they ended.", ["result"])
 LOOK_SECONDS = 1.0
 TURN_SECONDS = 0.3
-# DEAs answer in milliseconds; a slower one does not count as empty: see `_REMEMBER_SECONDS`.
-ANSWER_SECONDS = 0.4
 # A holder that has not renewed its row for this long has died.
 HOLD_SECONDS = 8.0
-# The time for which an unmentioned instance still counts: its DEA's answer may have been lost.
+# The time for which an unmentioned instance still counts: its DEA's answer may have been lost, or late.
 _REMEMBER_SECONDS = 3.0
 # The reason of a crash may arrive a moment after the crash is seen.
 _REASON_SECONDS = 1.0
@@ -329,9 +328,7 @@ class RollingUpdates:
 
     def _observe(self, app_id: int, memory: _Memory) -> list[Seen]:
         query = FindDroplet(droplet=app_id, states=[*LIVE, InstanceState.CRASHED])
-        answers = self._bus.run(
-            self._bus.bus.request_many("dea.find.droplet", query, FoundDroplet, timeout=ANSWER_SECONDS)
-        )
+        answers = self._bus.run(find(self._bus.bus, query, STEP_SECONDS))
         now = time.monotonic()
         for answer in answers:
             memory.seen[answer.instance] = (answer, now)

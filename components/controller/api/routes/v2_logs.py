@@ -42,8 +42,7 @@ def app_logs(name: str) -> Response:
         app = app_rows.handle(app_rows.find(session, caller, name))
     kind = f"logs {app.id}"
     asked = asked_for(kind, ("tail", "cursor", "wait", "instance"))
-    reader = controller.log_reader
-    sources = reader.find(app, asked.index)
+    sources = controller.instance_queries.log_sources(app, asked.index)
     return jsonify(shown(kind, read(asked, sources)))
 
 
