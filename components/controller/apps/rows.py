@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 from sqlalchemy import bindparam, delete, insert, select
@@ -27,26 +27,6 @@ _OWN_LOCKED = _OWN.with_for_update()
 _BY_ID = select(App).where(App.id == bindparam("app_id"))
 _BY_ID_LOCKED = _BY_ID.with_for_update()
 _ADD_ROUTE = insert(Route).inline()
-
-
-@dataclass(frozen=True, slots=True)
-class Handle:
-    """The facts of an application that are needed outside a transaction."""
-
-    id: int
-    name: str
-    state: str
-    version: str
-    instances: int
-    package_state: str
-    has_package: bool
-
-
-def handle(app: App | AppSummary) -> Handle:
-    """Return the handle of a row."""
-    return Handle(
-        app.id, app.name, app.state, app.version, app.instances, app.package_state, bool(app.package_hash)
-    )
 
 
 def find(session: Session, caller: Caller, name: str, *, lock: bool = False) -> App:

@@ -49,6 +49,7 @@ class AppSummary:
     details: dict[str, Any]
     lock_version: int
     created_at: int
+    updated_at: int
     hosts: str | None
     aliases: str | None
 

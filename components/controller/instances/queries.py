@@ -21,7 +21,7 @@ from components.common.messages import (
     StatusQuery,
 )
 from components.common.states import LIVE, AppState, IndexState, InstanceState
-from components.controller.apps.rows import Handle
+from components.controller.apps.summary import AppSummary
 from components.controller.instances.health_cache import HealthCache
 from components.controller.logs.merge import Source, chosen
 from components.controller.logs.reader import source
@@ -58,9 +58,9 @@ class InstanceQueries:
         self._bus = bus
         self._recent = HealthCache(RECENT_SECONDS)
 
-    def running(self, handles: Iterable[Handle]) -> dict[int, int]:
+    def running(self, apps: Iterable[AppSummary]) -> dict[int, int]:
         """Return the numbers of healthy instances of started applications by id; unknown applications are left out."""
-        wanted = {h.id: h.version for h in handles if h.state == AppState.STARTED}
+        wanted = {app.id: app.version for app in apps if app.state == AppState.STARTED}
         known = self._recent.of(wanted, time.monotonic())
         asked = {d: v for d, v in wanted.items() if d not in known}
         if not asked:
@@ -84,7 +84,7 @@ class InstanceQueries:
         self._recent.keep({d: (asked[d], healthy) for d, healthy in fresh.items()}, time.monotonic())
         return {**known, **fresh}
 
-    def instances(self, app: Handle) -> list[dict[str, Any]]:
+    def instances(self, app: AppSummary) -> list[dict[str, Any]]:
         """Return one entry for each expected index, in order."""
         if app.state != AppState.STARTED:
             return []
@@ -112,7 +112,7 @@ class InstanceQueries:
             entries.get(i, {"index": i, "state": IndexState.DOWN, "since": now}) for i in range(app.instances)
         ]
 
-    def stats(self, app: Handle) -> dict[str, dict[str, Any]]:
+    def stats(self, app: AppSummary) -> dict[str, dict[str, Any]]:
         """Return one entry for each expected index, keyed by the index as text."""
         if app.state != AppState.STARTED:
             return {}
@@ -128,7 +128,7 @@ class InstanceQueries:
             for i in range(app.instances)
         }
 
-    def crashes(self, app: Handle) -> list[dict[str, Any]]:
+    def crashes(self, app: AppSummary) -> list[dict[str, Any]]:
         """Return the crashed instances that a health manager knows."""
         query = StatusQuery(droplet=app.id, state=InstanceState.CRASHED)
         try:
@@ -138,7 +138,7 @@ class InstanceQueries:
         except (BusError, MessageError):
             return []
 
-    def locate(self, app: Handle, instance: str) -> FoundDroplet | None:
+    def locate(self, app: AppSummary, instance: str) -> FoundDroplet | None:
         """Return the place of an instance's files, by its index (up to ten digits) or its id; None where it is not found."""
         index = whole_number(instance, LARGEST_INDEX)
         if index is not None:
@@ -161,7 +161,7 @@ class InstanceQueries:
         answers.sort(key=lambda a: (a.state in LIVE, a.state_timestamp), reverse=True)
         return answers[0] if answers else None
 
-    def log_sources(self, app: Handle, index: int | None = None) -> list[Source]:
+    def log_sources(self, app: AppSummary, index: int | None = None) -> list[Source]:
         """Return the sources of an application's lines, of crashed instances too: of all, or of one index."""
         query = FindDroplet(
             droplet=app.id, indices=None if index is None else [index], states=[*LIVE, InstanceState.CRASHED]
@@ -177,7 +177,7 @@ class InstanceQueries:
             return []
         return chosen(source(a) for a in answers if index is None or a.index == index)
 
-    async def _instances(self, app: Handle) -> tuple[dict[int, FoundDroplet], list[dict[str, int]]]:
+    async def _instances(self, app: AppSummary) -> tuple[dict[int, FoundDroplet], list[dict[str, int]]]:
         # Both questions at once; the flapping instances matter only where an index is missing.
         flapping = asyncio.create_task(self._flapping(app))
         query = FindDroplet(droplet=app.id, version=app.version, states=[*LIVE])
@@ -199,7 +199,7 @@ class InstanceQueries:
         answers.sort(key=lambda a: a.state == InstanceState.RUNNING)
         return {a.index: a for a in answers if a.index < expected}
 
-    async def _flapping(self, app: Handle) -> list[dict[str, int]]:
+    async def _flapping(self, app: AppSummary) -> list[dict[str, int]]:
         query = StatusQuery(droplet=app.id, state=IndexState.FLAPPING, version=app.version)
         try:
             reply = await self._bus.bus.request(

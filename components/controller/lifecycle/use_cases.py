@@ -263,24 +263,22 @@ class Lifecycle:
         """Handle a health manager's request if it still fits the desired state (protocol 2.4)."""
         with self._db.session() as session:
             app = app_rows.by_id(session, request.droplet)
-            known = app_rows.handle(app) if app else None
-            updated = app.updated_at if app else 0
             message = start_message(app, self._config, self._store) if app else None
             rolling = update_rows.running(session, request.droplet) is not None
         if rolling:
             # The controller that works on the update handles every index.
             return
         if request.op == "STOP":
-            if known is None:
+            if app is None:
                 self._dispatcher.stop(request.droplet)
-            elif request.last_updated == updated and request.instances:
+            elif request.last_updated == app.updated_at and request.instances:
                 self._dispatcher.stop(request.droplet, instances=request.instances)
             return
-        if request.op != "START" or known is None or message is None:
+        if request.op != "START" or app is None or message is None:
             return
-        if known.state != AppState.STARTED or known.version != request.version or not message.sha1:
+        if app.state != AppState.STARTED or app.version != request.version or not message.sha1:
             return
-        indices = [i for i in request.indices or [] if 0 <= i < known.instances]
+        indices = [i for i in request.indices or [] if 0 <= i < app.instances]
         self._dispatcher.start(
             msgspec.structs.replace(message, flapping=request.flapping), indices, patience=0
         )

@@ -118,14 +118,14 @@ def refuse(session: Session, app: App, by: str, reason: str, now: float) -> None
         app.package_state = PackageState.PENDING
 
 
-def outcome(app: App, update: AppUpdate | None) -> str | None:
-    """Return the outcome of an update in the terms of clients of 2011; None where its row does not concern the running version."""
+def outcome(version: str, update: AppUpdate | None) -> str | None:
+    """Return the outcome of an update in the terms of clients of 2011; None where it does not concern the running `version`."""
     if update is None:
         return None
     if update.open:
         return UpdateState.UPDATING
     reached = update.to_version if update.state == UpdateState.SUCCEEDED else update.from_version
-    return update.state if app.version == reached else None
+    return update.state if version == reached else None
 
 
 def show(update: AppUpdate) -> dict[str, Any]:

@@ -78,13 +78,13 @@ def test_an_update_knows_both_versions(session: Session, app: App) -> None:
     assert (row.state, row.from_version, row.to_version) == (UpdateState.UPDATING, before, f"{sha(2)}-0")
     assert app.version == row.to_version
     assert update_rows.leaving(session, [app.id, 99]) == {app.id: before}
-    assert update_rows.outcome(app, row) == UpdateState.UPDATING
+    assert update_rows.outcome(app.version, row) == UpdateState.UPDATING
     end(row)
-    assert update_rows.outcome(app, row) == UpdateState.SUCCEEDED
+    assert update_rows.outcome(app.version, row) == UpdateState.SUCCEEDED
     assert update_rows.leaving(session, [app.id]) == {}
     # Once it was started anew, the row says nothing about what runs.
     start(session, app)
-    assert update_rows.outcome(app, row) is None
+    assert update_rows.outcome(app.version, row) is None
 
 
 def test_going_back_restores_all_that_made_the_version(session: Session, app: App) -> None:
@@ -97,7 +97,7 @@ def test_going_back_restores_all_that_made_the_version(session: Session, app: Ap
     assert app.details == {"keep": 1}
     assert update_rows.leaving(session, [app.id]) == {app.id: f"{sha(2)}-0"}
     end(row, UpdateState.CANARY_FAILED)
-    assert update_rows.outcome(app, row) == UpdateState.CANARY_FAILED
+    assert update_rows.outcome(app.version, row) == UpdateState.CANARY_FAILED
     # The same broken bits once more are a version of their own: what is left of the first try is not theirs.
     assert update(session, app, 2).to_version == f"{sha(2)}-1"
 
@@ -145,7 +145,7 @@ def test_refused_before_it_began(session: Session, app: App) -> None:
     assert row is not None
     assert (row.state, row.message) == (UpdateState.CANARY_FAILED, "staging failed: no")
     assert (app.version, app.package_hash, app.package_state) == (before, sha(101), PackageState.STAGED)
-    assert update_rows.outcome(app, row) == UpdateState.CANARY_FAILED
+    assert update_rows.outcome(app.version, row) == UpdateState.CANARY_FAILED
 
 
 def test_rolling_back(session: Session, app: App) -> None:

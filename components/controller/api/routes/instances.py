@@ -13,9 +13,8 @@ from components.common.digits import whole_number
 from components.common.plain_http import NO_TLS
 from components.common.states import AppState
 from components.controller.api.context import current_worker, holding, require_user
-from components.controller.apps import rows as app_rows
 from components.controller.apps import summary
-from components.controller.apps.rows import Handle
+from components.controller.apps.summary import AppSummary
 from components.controller.errors import ApiError, Code
 from components.controller.instances.queries import LARGEST_INDEX
 
@@ -28,26 +27,26 @@ logger = log.get(__name__)
 @blueprint.get("/apps/<name>/instances")
 def instances(name: str) -> Response:
     """List the expected instances, in the order of their index."""
-    return jsonify({"instances": current_worker().instance_queries.instances(_handle(name))})
+    return jsonify({"instances": current_worker().instance_queries.instances(_app(name))})
 
 
 @blueprint.get("/apps/<name>/stats")
 def stats(name: str) -> Response:
     """Return the statistics of the running instances."""
-    return jsonify(current_worker().instance_queries.stats(_handle(name)))
+    return jsonify(current_worker().instance_queries.stats(_app(name)))
 
 
 @blueprint.get("/apps/<name>/crashes")
 def crashes(name: str) -> Response:
     """List the crashed instances."""
-    return jsonify({"crashes": current_worker().instance_queries.crashes(_handle(name))})
+    return jsonify({"crashes": current_worker().instance_queries.crashes(_app(name))})
 
 
 @blueprint.get("/apps/<name>/instances/<instance>/files", defaults={"path": ""})
 @blueprint.get("/apps/<name>/instances/<instance>/files/<any_path:path>")
 def files(name: str, instance: str, path: str) -> Response:
     """Return a file or a folder's listing from the DEA that has the instance."""
-    app = _handle(name)
+    app = _app(name)
     if path == "logs/staging.log":
         text = current_worker().stagings.last_log(app.id)
         return Response(text or "", status=404 if text is None else 200, mimetype="text/plain")
@@ -94,7 +93,7 @@ def _passed_on(url: str, credentials: tuple[str, str], path: str) -> Response:
     return holding(response, current_worker().held.bodies)
 
 
-def _handle(name: str) -> Handle:
+def _app(name: str) -> AppSummary:
     caller = require_user()
     with current_worker().db.asking() as connection:
-        return app_rows.handle(summary.find(connection, caller, name))
+        return summary.find(connection, caller, name)

@@ -8,9 +8,10 @@ from flask import Blueprint, Response, jsonify
 
 from components.controller.api.context import current_worker, json_object, require_user
 from components.controller.api.routes.apps import update_state
-from components.controller.apps import revisions
+from components.controller.apps import revisions, summary
 from components.controller.apps import rows as app_rows
-from components.controller.db.models import App, AppUpdate
+from components.controller.apps.summary import AppSummary
+from components.controller.db.models import AppUpdate
 from components.controller.requests.query import members, whole
 from components.controller.rolling_updates import rows as update_rows
 
@@ -65,14 +66,13 @@ def roll_back(name: str) -> Response:
 def _shown(name: str) -> dict[str, Any]:
     controller, caller = current_worker(), require_user()
     with controller.db.session() as session:
-        app = app_rows.find(session, caller, name)
-        handle, row = app_rows.handle(app), session.get(AppUpdate, app.id)
-        outcome = update_rows.outcome(app, row)
-        shown = update_rows.show(row) if row is not None else _never(app)
-    return {"state": update_state(handle, outcome), **shown}
+        app = summary.find(session.connection(), caller, name)
+        row = session.get(AppUpdate, app.id)
+    shown = update_rows.show(row) if row is not None else _never(app)
+    return {"state": update_state(app, update_rows.outcome(app.version, row)), **shown}
 
 
-def _never(app: App) -> dict[str, Any]:
+def _never(app: AppSummary) -> dict[str, Any]:
     return {
         "since": app.updated_at,
         "from": None,

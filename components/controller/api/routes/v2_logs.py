@@ -10,7 +10,7 @@ from flask import Blueprint, Response, jsonify, request
 from components.common.errors import BusError
 from components.common.operation_messages import LogQuery
 from components.controller.api.context import current_worker, require_admin, require_user
-from components.controller.apps import rows as app_rows
+from components.controller.apps import summary
 from components.controller.errors import ApiError, Code, bad_request
 from components.controller.logs import platform_logs
 from components.controller.logs.merge import MOST_LINES, Reading, Source, valid_place
@@ -38,8 +38,8 @@ class Asked:
 def app_logs(name: str) -> Response:
     """Return the last lines of an application's instances, or those after a cursor."""
     controller, caller = current_worker(), require_user()
-    with controller.db.session() as session:
-        app = app_rows.handle(app_rows.find(session, caller, name))
+    with controller.db.asking() as connection:
+        app = summary.find(connection, caller, name)
     kind = f"logs {app.id}"
     asked = asked_for(kind, ("tail", "cursor", "wait", "instance"))
     sources = controller.instance_queries.log_sources(app, asked.index)

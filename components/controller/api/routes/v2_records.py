@@ -49,7 +49,7 @@ def applications() -> Response:
         elif not everybody:
             rows = rows.where(App.owner_id == caller.id)
         page = [(email, AppSummary(*columns)) for email, *columns in session.execute(rows)]
-    running = controller.instance_queries.running([app_rows.handle(app) for _, app in page[:limit]])
+    running = controller.instance_queries.running([app for _, app in page[:limit]])
     shown = [
         {**app_rows.represent(app, running.get(app.id)), "id": app.id, "owner": email}
         for email, app in page[:limit]
