@@ -175,7 +175,7 @@ def change(session: Session, user_id: int, body: Mapping[str, Any]) -> None:
         setattr(row, name, value)
 
 
-def shape(capacity: Capacity, names: tuple[str, ...] = NAMES) -> dict[str, int]:
+def to_json(capacity: Capacity, names: tuple[str, ...] = NAMES) -> dict[str, int]:
     """Return the JSON of limits, MB and counts."""
     return {name: getattr(capacity, name) for name in names}
 

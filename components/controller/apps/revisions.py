@@ -137,7 +137,7 @@ def choose(session: Session, app: App, number: int | None) -> AppRevision:
     return found
 
 
-def show(app: App, rows: Iterable[AppRevision]) -> list[dict[str, Any]]:
+def to_json(app: App, rows: Iterable[AppRevision]) -> list[dict[str, Any]]:
     """Return the JSON of revisions for `GET /v2/apps/NAME/revisions`."""
     return [
         {

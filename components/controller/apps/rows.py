@@ -143,7 +143,7 @@ def touch(app: App) -> None:
     app.updated_at = max(int(time.time()), (app.updated_at or 0) + 1)
 
 
-def represent(app: AppSummary, running: int | None) -> dict[str, Any]:
+def to_json(app: AppSummary, running: int | None) -> dict[str, Any]:
     """Return an application's JSON (protocol 1.7); `running` is None where the number is unknown."""
     command = {"command": app.details["command"]} if "command" in app.details else {}
     return {

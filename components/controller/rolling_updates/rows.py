@@ -128,7 +128,7 @@ def outcome(version: str, update: AppUpdate | None) -> str | None:
     return update.state if version == reached else None
 
 
-def show(update: AppUpdate) -> dict[str, Any]:
+def to_json(update: AppUpdate) -> dict[str, Any]:
     """Return the JSON of an update for `GET /v2/apps/NAME/update`, without the state."""
     return {
         "since": int(update.changed_at),

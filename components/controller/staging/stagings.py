@@ -25,7 +25,7 @@ from components.common.errors import BusError, IngotError
 from components.common.messages import StagingReply, StagingRequest
 from components.common.states import AppState, PackageState
 from components.controller.accounts import quotas
-from components.controller.apps.messages import staging_shape
+from components.controller.apps.messages import to_staging_json
 from components.controller.apps.rows import built_from, by_id, touch
 from components.controller.config import ControllerConfig
 from components.controller.db.database import Database
@@ -203,7 +203,7 @@ class Stagings:
         return StagingRequest(
             app_id=app.id,
             properties={
-                "services": [staging_shape(binding) for binding in app.bindings],
+                "services": [to_staging_json(binding) for binding in app.bindings],
                 "framework": app.framework,
                 "runtime": app.runtime or None,
                 "resources": {"memory": app.memory, "disk": app.disk_quota, "fds": app.file_descriptors},

@@ -141,7 +141,7 @@ class TaskRunner:
         with self._db.session() as session:
             app = app_rows.find(session, caller, name)
             query = select(Task).where(Task.app_id == app.id).order_by(Task.created_at.desc(), Task.id)
-            return [shape(task) for task in session.scalars(query.limit(LISTED))]
+            return [to_json(task) for task in session.scalars(query.limit(LISTED))]
 
     def show(self, caller: Caller, name: str, id_: str) -> dict[str, Any]:
         """Return a task's JSON.
@@ -150,7 +150,7 @@ class TaskRunner:
             ApiError: APP_NOT_FOUND, APP_FILE_NOT_FOUND.
         """
         with self._db.session() as session:
-            return shape(_own(session, caller, name, id_))
+            return to_json(_own(session, caller, name, id_))
 
     def stop(self, caller: Caller, name: str, id_: str) -> dict[str, Any]:
         """Stop a task and return its JSON; one that has ended stays as it is.
@@ -290,7 +290,7 @@ class TaskRunner:
             self._bus.publish(f"ingot.dea.{dea}.task_stop", TaskRef(task=id_))
 
 
-def shape(task: Task) -> dict[str, Any]:
+def to_json(task: Task) -> dict[str, Any]:
     """Return a task's JSON (docs/platform.md); times are seconds since 1970."""
     return {
         "id": task.id,

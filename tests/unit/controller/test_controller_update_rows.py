@@ -154,7 +154,7 @@ def test_rolling_back(session: Session, app: App) -> None:
     row = session.get(AppUpdate, app.id)
     assert row is not None
     assert (row.from_version, row.to_version) == (f"{sha(2)}-0", f"{sha(1)}-1")
-    assert [r["current"] for r in revisions.show(app, revisions.of(session, app.id))] == [False, True]
+    assert [r["current"] for r in revisions.to_json(app, revisions.of(session, app.id))] == [False, True]
     end(row)
     for number, word in ((None, "before"), (1, "current"), (9, "no revision 9")):
         with pytest.raises(ApiError, match=word):
@@ -167,7 +167,7 @@ def test_rolling_back(session: Session, app: App) -> None:
 def test_ten_keep_their_droplet(session: Session, app: App) -> None:
     for number in range(2, KEPT + 4):
         end(update(session, app, number))
-    shown = revisions.show(app, revisions.of(session, app.id))
+    shown = revisions.to_json(app, revisions.of(session, app.id))
     assert [r["number"] for r in shown if r["available"]] == list(range(KEPT + 3, 3, -1))
     assert len(shown) == KEPT + 3
     with pytest.raises(ApiError, match="not kept"):

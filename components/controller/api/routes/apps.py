@@ -52,7 +52,7 @@ def listing() -> Response:
     with controller.db.asking() as connection:
         found = summary.owned(connection, caller)
     running = controller.instance_queries.running(found)
-    return jsonify([app_rows.represent(a, running.get(a.id)) for a in found])
+    return jsonify([app_rows.to_json(a, running.get(a.id)) for a in found])
 
 
 @blueprint.get("/apps/<name>")
@@ -62,7 +62,7 @@ def show(name: str) -> Response:
     with controller.db.asking() as connection:
         app = summary.find(connection, caller, name)
     running = controller.instance_queries.running([app])
-    return jsonify(app_rows.represent(app, running.get(app.id)))
+    return jsonify(app_rows.to_json(app, running.get(app.id)))
 
 
 @blueprint.put("/apps/<name>")

@@ -25,7 +25,7 @@ from components.controller.services.offerings import (
     SchemaError,
     TokenRequest,
     decode,
-    offering_shape,
+    offering_to_json,
     split_label,
 )
 
@@ -80,7 +80,7 @@ def show(label: str) -> Response:
     """Show an offering, for its gateway."""
     _gateway_of(label)
     with current_worker().db.session() as session:
-        return jsonify(offering_shape(service_rows.offering(session, label)))
+        return jsonify(offering_to_json(service_rows.offering(session, label)))
 
 
 @blueprint.delete("/offerings/<label>")

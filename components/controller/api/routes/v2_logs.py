@@ -43,7 +43,7 @@ def app_logs(name: str) -> Response:
     kind = f"logs {app.id}"
     asked = asked_for(kind, ("tail", "cursor", "wait", "instance"))
     sources = controller.instance_queries.log_sources(app, asked.index)
-    return jsonify(shown(kind, read(asked, sources)))
+    return jsonify(to_json(kind, read(asked, sources)))
 
 
 @blueprint.get("/logs")
@@ -101,7 +101,7 @@ def read(asked: Asked, sources: list[Source]) -> Reading:
     return reader.follow(sources, asked.place, asked.wait)
 
 
-def shown(kind: str, reading: Reading) -> dict[str, Any]:
+def to_json(kind: str, reading: Reading) -> dict[str, Any]:
     """Return the answer's JSON, with the cursor of the next request."""
     cursor = current_worker().cursors.make(kind, reading.place)
     return {"lines": reading.lines, "missed": reading.missed, "cursor": cursor}

@@ -39,7 +39,7 @@ def take_lease(name: str) -> Response | tuple[Response, int]:
     controller = current_worker()
     with controller.db.session() as session:
         held = leases.take(controller.db, session, name, holder, float(ttl))
-    return _shape(held), 200 if held.holder == holder else 409
+    return _answer(held), 200 if held.holder == holder else 409
 
 
 @blueprint.delete("/leases/<name>")
@@ -51,7 +51,7 @@ def give_back_lease(name: str) -> Response | tuple[Response, int]:
     controller, holder = current_worker(), _holder()
     with controller.db.session() as session:
         held = leases.give_back(controller.db, session, name, holder)
-    return (jsonify({}), 200) if held is None else (_shape(held), 409)
+    return (jsonify({}), 200) if held is None else (_answer(held), 409)
 
 
 @blueprint.get("/me")
@@ -96,5 +96,5 @@ def _holder(*more: str) -> str:
     return holder
 
 
-def _shape(held: Held) -> Response:
+def _answer(held: Held) -> Response:
     return jsonify({"holder": held.holder, "token": held.token, "expires_in": round(held.expires_in, 3)})

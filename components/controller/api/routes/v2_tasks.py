@@ -5,7 +5,7 @@ from __future__ import annotations
 from flask import Blueprint, Response, jsonify
 
 from components.controller.api.context import current_worker, json_object, require_user
-from components.controller.api.routes.v2_logs import Asked, asked_for, read, shown
+from components.controller.api.routes.v2_logs import Asked, asked_for, read, to_json
 from components.controller.db.models_records import OPEN_TASKS
 from components.controller.logs.merge import Line, Reading, Source, Window, joined, merge, newest
 
@@ -53,7 +53,7 @@ def logs(name: str, id_: str) -> Response:
         # No further lines will come.
         reading = _last(Asked(asked.tail, 0.0, asked.place, None), source, known.tail)
     # The state before the lines were read: the lines of a task that ends meanwhile come with the next answer.
-    return jsonify({**shown(kind, reading), "state": known.state})
+    return jsonify({**to_json(kind, reading), "state": known.state})
 
 
 def _last(asked: Asked, source: Source, tail: str) -> Reading:
