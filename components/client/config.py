@@ -33,9 +33,9 @@ def normalise_target(text: str) -> str:
         parts = urlsplit(text)
         port = parts.port
     except ValueError as error:
-        raise ConfigurationError(f"target {text!r}: {error}", "want http://api.DOMAIN[:PORT]") from error
+        raise ConfigurationError(f"target {text!r}: {error}", "give http://api.DOMAIN[:PORT]") from error
     if parts.scheme not in {"http", "https"} or not parts.hostname:
-        raise ConfigurationError(f"target {text!r} is not an HTTP address", "want http://api.DOMAIN[:PORT]")
+        raise ConfigurationError(f"target {text!r} is not an HTTP address", "give http://api.DOMAIN[:PORT]")
     host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
     suffix = "" if port is None or port == {"http": 80, "https": 443}[parts.scheme] else f":{port}"
     return f"{parts.scheme}://{host}{suffix}"

@@ -12,7 +12,7 @@ from urllib.parse import quote, urlsplit
 import httpx
 
 from components.client.errors import ApiError, UnreachableError
-from components.client.resolve import LocalhostTransport, is_loopback
+from components.client.localhost_transport import LocalhostTransport, is_loopback
 
 TIMEOUT = httpx.Timeout(30, connect=10)
 # A daemon that is replaced closes its connections; a reading request may then be sent once more, a changing one may
@@ -40,7 +40,7 @@ class Connection:
     """
 
     # The expected peer, and a remedy for the case that no peer answers.
-    WHO = "a controller"
+    SERVER = "a controller"
     CHECK = "check the address with `ingot target`, and that the platform runs"
     sleep: Callable[[float], None] = staticmethod(time.sleep)
 
@@ -114,7 +114,7 @@ class Connection:
             raise self._nonsense("what came is not JSON") from error
 
     def _nonsense(self, detail: str) -> UnreachableError:
-        return UnreachableError(f"{self.target} does not answer as {self.WHO} does ({detail})", self.CHECK)
+        return UnreachableError(f"{self.target} does not answer as {self.SERVER} does ({detail})", self.CHECK)
 
     def _send(self, method: str, path: str, **options: Any) -> httpx.Response:
         """Send one request; repeat a GET whose connection breaks once, and a request that came too often when it may.

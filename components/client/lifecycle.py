@@ -11,8 +11,8 @@ from typing import Any, Generic, Self, TypeVar
 
 from components.client.api import Api, App
 from components.client.errors import ApiError, ClientError, PushError, UnreachableError
+from components.client.follow.start import AppSnapshot, StartFollower, StartOutcome
 from components.client.progress import Progress
-from components.client.waiting import Picture, Verdict, Waiter
 
 START_TIMEOUT = 60.0
 # As long as a rolling update watches a new instance (`SETTLE_SECONDS` of the controller).
@@ -148,11 +148,11 @@ class Lifecycle:
         Raises:
             PushError: with the logs of an instance that did not.
         """
-        waiter = Waiter(self.api, self.name, wanted, known_crashes, settle, self.progress.detail)
-        verdict, picture = waiter.wait(self.timeout)
-        if verdict is Verdict.RUNNING:
+        follower = StartFollower(self.api, self.name, wanted, known_crashes, settle, self.progress.detail)
+        outcome, snapshot = follower.wait(self.timeout)
+        if outcome is StartOutcome.RUNNING:
             return
-        raise self._start_failure(verdict, picture)
+        raise self._start_failure(outcome, snapshot)
 
     def _settle(self, app: App) -> float:
         """Return the seconds that an application has to run on before its start is proven.
@@ -177,16 +177,16 @@ class Lifecycle:
                 return True
         return self.procfile
 
-    def _start_failure(self, verdict: Verdict, picture: Picture) -> PushError:
-        crashes = picture.crashes or tuple(sorted(self.crashed()))[-1:]
+    def _start_failure(self, outcome: StartOutcome, snapshot: AppSnapshot) -> PushError:
+        crashes = snapshot.crashes or tuple(sorted(self.crashed()))[-1:]
         logs = instance_logs(self.api, self.name, crashes[-1] if crashes else "0")
-        if verdict is Verdict.CRASHED:
+        if outcome is StartOutcome.CRASHED:
             return PushError("starting", "the application crashed", logs, "its last words are above")
-        if picture.states["STARTING"] or crashes:
-            return PushError("starting", f"{picture.text()} after {self.timeout:.0f} s", logs, _LISTEN_HINT)
+        if snapshot.states["STARTING"] or crashes:
+            return PushError("starting", f"{snapshot.text()} after {self.timeout:.0f} s", logs, _LISTEN_HINT)
         return PushError(
             "starting",
-            f"{picture.text()} after {self.timeout:.0f} s",
+            f"{snapshot.text()} after {self.timeout:.0f} s",
             logs,
             "there may be no machine with room for it: `ingot machines`, or a smaller --memory",
         )
@@ -266,5 +266,5 @@ class Background(Generic[T]):
     def _run(self) -> None:
         try:
             self._value.append(self._call())
-        except Exception as error:  # noqa: BLE001 - whoever waits for the result gets it, whatever it is
+        except Exception as error:  # noqa: BLE001 - the caller that waits for the result gets the error
             self._error = error

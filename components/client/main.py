@@ -11,9 +11,9 @@ import click
 from components.client.commands import (
     account,
     change,
-    engine,
     listing,
     logs,
+    operators,
     platform,
     push,
     records,
@@ -39,7 +39,7 @@ SECTIONS: dict[str, tuple[click.Command, ...]] = {
     ),
     "Services": services.COMMANDS,
     "Platform": (platform.info, platform.runtimes, platform.frameworks, platform.machines, shells.completion),
-    "Operators": (users.users, records.platform_logs, *releases.COMMANDS, *engine.COMMANDS),
+    "Operators": (users.users, records.platform_logs, *releases.COMMANDS, *operators.COMMANDS),
 }
 
 

@@ -23,6 +23,7 @@ from typing import Any
 import yaml
 
 from components.client.errors import PackageError
+from components.client.text import decode
 from components.client.units import parse_memory
 
 FILES = ("ingot.yml", "manifest.yml")
@@ -125,7 +126,7 @@ def load_all(path: Path) -> list[Settings]:
 
 def _read(path: Path) -> Any:
     try:
-        return _load(path.read_text(encoding="utf-8"))
+        return _load(decode(path.read_bytes()))
     except (OSError, UnicodeDecodeError) as error:
         raise PackageError(f"{path} cannot be read: {error}") from error
     except yaml.YAMLError as error:
@@ -160,7 +161,7 @@ def _applications_of(node: yaml.Node) -> list[yaml.Node]:
 
 
 def _write_environments(settings: yaml.Node) -> None:
-    """Make texts of the variables in the environments of a mapping of settings, of what is merged into it too."""
+    """Turn the values of the environments in a mapping of settings, and in the mappings merged into it, into texts."""
     if not isinstance(settings, yaml.MappingNode):
         return
     pairs = []
@@ -174,7 +175,7 @@ def _write_environments(settings: yaml.Node) -> None:
 
 
 def _as_written(node: yaml.Node) -> yaml.Node:
-    """Return a mapping of texts like a mapping, with new nodes: an alias elsewhere goes on meaning what it meant; nothing stays nothing."""
+    """Return a copy of a node with its values as texts; null stays null, and an alias of the node elsewhere keeps its meaning."""
     if isinstance(node, yaml.SequenceNode):
         return yaml.SequenceNode(
             node.tag, [_as_written(item) for item in node.value], node.start_mark, node.end_mark
@@ -207,7 +208,7 @@ def _applications(raw: Any, path: Path) -> tuple[Mapping[str, Any], list[Mapping
     if raw is None:
         return {}, [{}]
     if not isinstance(raw, Mapping):
-        raise PackageError(f"{path}: want a mapping of keys at the top level")
+        raise PackageError(f"{path}: must be a mapping of keys at the top level")
     if "applications" not in raw:
         return {}, [raw]
     shared = {key: value for key, value in raw.items() if key != "applications"}
@@ -217,7 +218,7 @@ def _applications(raw: Any, path: Path) -> tuple[Mapping[str, Any], list[Mapping
             {"path": where, **(app or {})} for where, app in listed.items() if isinstance(app or {}, Mapping)
         ]
     if not isinstance(listed, list) or not all(isinstance(app, Mapping) for app in listed):
-        raise PackageError(f"{path}: applications: want a list of mappings")
+        raise PackageError(f"{path}: applications: must be a list of mappings")
     return shared, listed
 
 
@@ -238,7 +239,7 @@ def _choose(raw: Any, name: str | None, path: Path) -> Mapping[str, Any]:
 def _unknown(where: str, key: object, known: Iterable[str], also: Iterable[str] = ()) -> str:
     """Return the message about an unknown key, with the key that may be meant."""
     near = get_close_matches(str(key), [*known, *also], 1)
-    meant = f"did you mean {near[0]}?" if near else f"want {', '.join(sorted(known))}"
+    meant = f"did you mean {near[0]}?" if near else f"known are {', '.join(sorted(known))}"
     return f"{where}{key}: not a key of a manifest ({meant})"
 
 
@@ -287,7 +288,7 @@ def _instances(keys: Mapping[str, Any], problems: list[str]) -> int | None:
         return None
     value = keys["instances"]
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        problems.append(f"instances: want a positive number, not {value!r}")
+        problems.append(f"instances: must be a positive number, not {value!r}")
         return None
     return value
 
@@ -302,13 +303,13 @@ def _urls(keys: Mapping[str, Any]) -> list[str] | None:
 def _environment(keys: Mapping[str, Any], problems: list[str]) -> dict[str, str]:
     value = keys.get("env") or {}
     if not isinstance(value, Mapping):
-        problems.append("env: want a mapping NAME: VALUE")
+        problems.append("env: must be a mapping NAME: VALUE")
         return {}
     found = {}
     for name, text in value.items():
         problem = variable_problem(str(name))
         if not problem and not isinstance(text, str | None):
-            problem = "want a text; one that is JSON stands in quotes"
+            problem = "must be a text; one that is JSON stands in quotes"
         if problem:
             problems.append(f"env.{name}: {problem}")
         found[str(name)] = text or ""
@@ -318,7 +319,7 @@ def _environment(keys: Mapping[str, Any], problems: list[str]) -> dict[str, str]
 def variable_problem(name: str) -> str:
     """Return why an instance cannot be given a variable of this name; empty where it can (for `PORT` see `pusher.check_port`)."""
     if not _VARIABLE.fullmatch(name):
-        return "no name of a variable: want letters, digits and _, and no digit first"
+        return "no name of a variable: must consist of letters, digits and _, and not begin with a digit"
     if _PLATFORM.match(name):
         return "names that begin with VCAP_, VMC_ or INGOT_ are the platform's own"
     return ""
@@ -331,7 +332,7 @@ def _health(keys: Mapping[str, Any], problems: list[str]) -> dict[str, Any] | No
     if isinstance(value, str):
         value = {"path": value}
     if not isinstance(value, Mapping):
-        problems.append("health: want a path, or a mapping of path and timeout")
+        problems.append("health: must be a path, or a mapping of path and timeout")
         return None
     problems += [_unknown("health.", key, _HEALTH_KEYS) for key in value if key not in _HEALTH_KEYS]
     try:
@@ -351,14 +352,14 @@ def health(path: object, timeout: object) -> dict[str, Any]:
     if path is not None and not (
         isinstance(path, str) and path.startswith("/") and not set(path) & set(" \r\n")
     ):
-        raise ValueError(f"health.path: want a path that begins with /, not {path!r}")
+        raise ValueError(f"health.path: must be a path that begins with /, not {path!r}")
     if timeout is not None:
         if (
             isinstance(timeout, bool)
             or not isinstance(timeout, int | float)
             or not 1 <= timeout <= _LONGEST_HEALTH
         ):
-            raise ValueError(f"health.timeout: want 1 to {_LONGEST_HEALTH} seconds, not {timeout!r}")
+            raise ValueError(f"health.timeout: must be from 1 to {_LONGEST_HEALTH} seconds, not {timeout!r}")
         wish["timeout"] = timeout
     return wish
 
@@ -370,7 +371,7 @@ def _services(keys: Mapping[str, Any], problems: list[str]) -> tuple[ServiceWish
     if isinstance(value, list) and all(isinstance(item, str) for item in value):
         return tuple(ServiceWish(item) for item in value)
     if not isinstance(value, Mapping):
-        problems.append("services: want a list of names, or a mapping NAME: {vendor: VENDOR}")
+        problems.append("services: must be a list of names, or a mapping NAME: {vendor: VENDOR}")
         return None
     return tuple(_service(str(name), facts, problems) for name, facts in value.items())
 
@@ -379,7 +380,7 @@ def _service(name: str, facts: Any, problems: list[str]) -> ServiceWish:
     if isinstance(facts, str):
         facts = {"vendor": facts}
     if facts is not None and not isinstance(facts, Mapping):
-        problems.append(f"services.{name}: want a vendor, or a mapping of vendor and plan")
+        problems.append(f"services.{name}: must be a vendor, or a mapping of vendor and plan")
         return ServiceWish(name)
     said: dict[str, str] = {}
     for key, value in (facts or {}).items():

@@ -68,7 +68,7 @@ class OrchestratorApi(Connection):
         transport: for tests.
     """
 
-    WHO = "an orchestrator"
+    SERVER = "an orchestrator"
     CHECK = "check the address (`--orchestrator`), and that the orchestrator runs"
 
     def __init__(

@@ -17,7 +17,7 @@ def parse_memory(text: str) -> int:
     match = _MEMORY.fullmatch(text.strip())
     megabytes = int(match[1]) * (1024 if match[2].lower().startswith("g") else 1) if match else 0
     if megabytes < 1:
-        raise ValueError(f"{text!r} is not an amount of memory: want for example 128M or 2G")
+        raise ValueError(f"{text!r} is not an amount of memory: give for example 128M or 2G")
     return megabytes
 
 
@@ -45,7 +45,7 @@ def parse_count(text: str, current: int) -> int:
     """
     match = re.fullmatch(r"([+-]?)([0-9]{1,5})", text.strip())
     if not match:
-        raise ValueError(f"{text!r} is not a number of instances: want 4, +2 or -1")
+        raise ValueError(f"{text!r} is not a number of instances: give 4, +2 or -1")
     number = int(match[2])
     wanted = {"": number, "+": current + number, "-": current - number}[match[1]]
     if wanted < 1:

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from components.common.digits import whole_number
 from components.common.messages import DeaBeat, DropletExited, Heartbeat, HeartbeatEntry
 from components.health_manager.config import Intervals
-from components.health_manager.records import (
+from components.health_manager.state import (
     CRASH,
     CRASHED,
     EXITED,
@@ -85,10 +85,10 @@ class ActualTable:
             if home is not None and entry.state in LIVE:
                 home.named[entry.droplet] = now
             app = self.apps.get(entry.droplet)
-            known = app.live.get(entry.instance) if app is not None else None
-            if known is not None and known.state == entry.state and known.dea == name:
+            instance = app.live.get(entry.instance) if app is not None else None
+            if instance is not None and instance.state == entry.state and instance.dea == name:
                 # Unchanged, as most entries are.
-                known.since, known.seen = entry.state_timestamp, now
+                instance.since, instance.seen = entry.state_timestamp, now
             else:
                 self._entry(entry, name, now)
         return back
@@ -122,16 +122,16 @@ class ActualTable:
         if message.instance in self._gone:
             self._gone[message.instance] = (now, True)
             return
-        known = app.live.get(message.instance)
-        if message.reason == _EVACUATION and known is not None and known.dea:
+        instance = app.live.get(message.instance)
+        if message.reason == _EVACUATION and instance is not None and instance.dea:
             # It runs on and serves until its successor does. Its DEA says so in its beats, if it sends any.
-            self.deas[known.dea].evacuating = True
+            self.deas[instance.dea].evacuating = True
             self._dirty.add(message.droplet)
             return
         index = app.index(*key)
         why = _REASONS.get(message.reason, STOPPED)
-        if known is not None:
-            self._remove(message.droplet, known, why, now, exited=True, since=message.crash_timestamp or 0)
+        if instance is not None:
+            self._remove(message.droplet, instance, why, now, exited=True, since=message.crash_timestamp or 0)
         else:
             self._gone[message.instance] = (now, True)
             # An unknown instance is the one requested last: that request has been answered.
@@ -184,8 +184,8 @@ class ActualTable:
     def in_flight(self, now: float) -> int:
         """Return the number of STARTs that have been neither answered nor timed out."""
         while self._starting:
-            key, asked = next(iter(self._starting.items()))
-            if now - asked < self.settings.restart_timeout:
+            key, requested = next(iter(self._starting.items()))
+            if now - requested < self.settings.restart_timeout:
                 break
             del self._starting[key]
         return len(self._starting)
@@ -251,18 +251,18 @@ class ActualTable:
 
     def _entry(self, entry: HeartbeatEntry, dea: str, now: float) -> None:
         app = self._app(entry.droplet)
-        known = app.live.get(entry.instance)
+        instance = app.live.get(entry.instance)
         if entry.state not in LIVE:
             if entry.state == CRASHED:
                 app.crashed[entry.instance] = Crash(entry.version, entry.index, entry.state_timestamp, now)
-            if known is not None:
+            if instance is not None:
                 why = CRASH if entry.state == CRASHED else STOPPED
-                self._remove(entry.droplet, known, why, now, exited=True, since=entry.state_timestamp)
+                self._remove(entry.droplet, instance, why, now, exited=True, since=entry.state_timestamp)
             return
-        if known is None:
+        if instance is None:
             if self._gone.get(entry.instance, (now, False))[1]:
                 return  # it has exited; this was written before
-            known = app.live[entry.instance] = Instance(
+            instance = app.live[entry.instance] = Instance(
                 entry.instance,
                 # One string for all instances of a version, and for all that run.
                 sys.intern(entry.version),
@@ -282,11 +282,11 @@ class ActualTable:
                     index.requested = NEVER
                     self._starting.pop((entry.droplet, entry.version, entry.index), None)
             self._dirty.add(entry.droplet)
-        elif known.state != entry.state:
+        elif instance.state != entry.state:
             self._dirty.add(entry.droplet)
-        known.state, known.since, known.seen = sys.intern(entry.state), entry.state_timestamp, now
-        if known.dea != dea:
-            self._place(entry.droplet, known, dea)
+        instance.state, instance.since, instance.seen = sys.intern(entry.state), entry.state_timestamp, now
+        if instance.dea != dea:
+            self._place(entry.droplet, instance, dea)
 
     def _place(self, droplet: int, instance: Instance, dea: str) -> None:
         self._displace(instance)
@@ -327,22 +327,22 @@ class ActualTable:
         counts = {d: n for d, n in numbers if d is not None}
         unnamed: set[int] = set()
         short: dict[int, int] = {}
-        here: dict[int, list[str]] = {}
+        names_of: dict[int, list[str]] = {}
         for name, droplet in dea.instances.items():
-            here.setdefault(droplet, []).append(name)
-        dea.named = {droplet: at for droplet, at in dea.named.items() if droplet in here}
-        for droplet in counts.keys() | here.keys():
-            counted, known = counts.get(droplet, 0), here.get(droplet, ())
-            if counted > len(known):
+            names_of.setdefault(droplet, []).append(name)
+        dea.named = {droplet: at for droplet, at in dea.named.items() if droplet in names_of}
+        for droplet in counts.keys() | names_of.keys():
+            counted, names = counts.get(droplet, 0), names_of.get(droplet, ())
+            if counted > len(names):
                 unnamed.add(droplet)
                 app = self._app(droplet)
-                app.unnamed[dea.id] = (counted - len(known), app.unnamed.get(dea.id, (0, now))[1])
-            elif counted < len(known):
+                app.unnamed[dea.id] = (counted - len(names), app.unnamed.get(dea.id, (0, now))[1])
+            elif counted < len(names):
                 # Twice in a row, because a beat may have been written just before an instance came.
                 short[droplet] = dea.short.get(droplet, 0) + 1
                 live, named_at = self.apps[droplet].live, dea.named.get(droplet, NEVER)
-                silent = [i for i in known if not counted or live[i].seen != named_at]
-                if short[droplet] > 1 and len(known) - len(silent) == counted:
+                silent = [i for i in names if not counted or live[i].seen != named_at]
+                if short[droplet] > 1 and len(names) - len(silent) == counted:
                     del short[droplet]
                     self.drop([(droplet, i) for i in silent], now)
         for droplet in dea.unnamed - unnamed:

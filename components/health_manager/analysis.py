@@ -1,6 +1,6 @@
 """The repair of differences between desired and actual state (protocol 5.2 to 5.4). Pure: no I/O, clock or memory.
 
-For one application at a time: `judge` takes both states, and returns the indices to start and the
+For one application at a time: `decide` takes both states, and returns the indices to start and the
 instances to stop, each with its reason. It never changes what it is given.
 """
 
@@ -15,7 +15,7 @@ from functools import cache
 from components.health_manager.config import Intervals
 from components.health_manager.desired import STARTED, DesiredApp
 from components.health_manager.desired import STOPPED as APP_STOPPED
-from components.health_manager.records import (
+from components.health_manager.state import (
     CRASH,
     EXITED,
     LOST,
@@ -64,7 +64,7 @@ class Stop:
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class Decision:
     """The decision about one application.
 
     `expired` are instances that no DEA has named for `droplet_lost`; `flapping` and `given_up` are indices; `missing`
@@ -81,13 +81,13 @@ class Verdict:
 
 
 @cache
-def calm(running: int) -> Verdict:
+def steady(running: int) -> Decision:
     """Return the decision about an application that is as wanted: one object for all of a size."""
-    return Verdict(running=running)
+    return Decision(running=running)
 
 
 @dataclass(frozen=True, slots=True)
-class View:
+class DecisionContext:
     """The facts that the decisions about all applications share."""
 
     evacuating: AbstractSet[str]  # DEAs
@@ -117,19 +117,21 @@ class View:
         return self.now - lost if self.now - self.listening_since > lost else NEVER
 
 
-def judge(app: DesiredApp | None, actual: AppActual | None, view: View, *, fresh: bool = True) -> Verdict:
+def decide(
+    app: DesiredApp | None, actual: AppActual | None, context: DecisionContext, *, fresh: bool = True
+) -> Decision:
     """Compare one application's two sides.
 
     Args:
         app: the desired state; None when it does not know the application.
         actual: the actual state; None when nothing is known of it.
-        view: the evacuating DEAs, the time and the settings.
+        context: the evacuating DEAs, the time and the settings.
         fresh: False when a change of the application was reported after `app` was read.
     """
     actual = actual or _NOTHING
     if app is None:
-        return _unknown(actual, view)
-    version, silent_since = app.version, view.silent_since
+        return _unknown(actual, context)
+    version, silent_since = app.version, context.silent_since
     running: set[int] = set()
     silent: list[str] = []
     for instance in actual.live.values():
@@ -137,16 +139,16 @@ def judge(app: DesiredApp | None, actual: AppActual | None, view: View, *, fresh
             running.add(instance.index)
         if instance.seen < silent_since:
             silent.append(instance.id)
-    if app.state == STARTED and view.quiet and not silent and _as_wanted(app, actual, running):
-        return calm(len(running))
+    if app.state == STARTED and context.quiet and not silent and _as_wanted(app, actual, running):
+        return steady(len(running))
     expired = tuple(silent)
-    stable = fresh and view.now - app.changed_at >= view.settings.stable_state
+    stable = fresh and context.now - app.changed_at >= context.settings.stable_state
     if app.state == STARTED:
-        return _started(app, actual, view, expired, len(running), fresh=fresh, stable=stable)
+        return _started(app, actual, context, expired, len(running), fresh=fresh, stable=stable)
     stops: tuple[Stop, ...] = ()
     if app.state == APP_STOPPED and stable:
-        stops = tuple(Stop(i, STOPPED_APP) for i in actual.live if _may_stop(actual, i, view))
-    return Verdict(stops=stops, expired=expired, running=len(running))
+        stops = tuple(Stop(i, STOPPED_APP) for i in actual.live if _may_stop(actual, i, context))
+    return Decision(stops=stops, expired=expired, running=len(running))
 
 
 def restart_delay(crashes: int, s: Intervals) -> float:
@@ -166,56 +168,60 @@ def _as_wanted(app: DesiredApp, actual: AppActual, running: set[int]) -> bool:
     )
 
 
-def _unknown(actual: AppActual, view: View) -> Verdict:
-    silent_since = view.silent_since
+def _unknown(actual: AppActual, context: DecisionContext) -> Decision:
+    silent_since = context.silent_since
     expired = tuple(i.id for i in actual.live.values() if i.seen < silent_since)
-    patience = 2 * view.settings.desired_interval
-    if not view.stop_unknown or actual.unknown_since is None or view.now - actual.unknown_since <= patience:
-        return Verdict(expired=expired)
-    old = [i.id for i in actual.live.values() if view.now - i.first_seen > patience]
-    return Verdict(
-        stops=tuple(Stop(i, UNKNOWN_APP) for i in old if _may_stop(actual, i, view)), expired=expired
+    patience = 2 * context.settings.desired_interval
+    if (
+        not context.stop_unknown
+        or actual.unknown_since is None
+        or context.now - actual.unknown_since <= patience
+    ):
+        return Decision(expired=expired)
+    old = [i.id for i in actual.live.values() if context.now - i.first_seen > patience]
+    return Decision(
+        stops=tuple(Stop(i, UNKNOWN_APP) for i in old if _may_stop(actual, i, context)), expired=expired
     )
 
 
 def _started(
     app: DesiredApp,
     actual: AppActual,
-    view: View,
+    context: DecisionContext,
     expired: tuple[str, ...],
     running: int,
     *,
     fresh: bool,
     stable: bool,
-) -> Verdict:
-    found = _sorted(app, actual, view)
-    places = found.places
-    stops = [Stop(i.id, EXTRA) for i in found.beyond] if stable and not app.updating else []
-    wanted: list[tuple[int, str]] = []
+) -> Decision:
+    parts = _parts(app, actual, context)
+    places = parts.places
+    stops = [Stop(i.id, EXTRA) for i in parts.beyond] if stable and not app.updating else []
+    to_fill: list[tuple[int, str]] = []
     empty = 0
     for number in range(app.instances):
-        here = places.get(number)
-        if here is None:
-            if number in found.served:
+        present = places.get(number)
+        if present is None:
+            if number in parts.served:
                 continue
             memory = _memory(app, actual, number)
             why = (memory.why if memory is not None else "") or MISSING
-            wanted.append((number, EVACUATING if number in found.leaving else why))
-            empty += number not in found.leaving
-        elif len(here) > 1 or not view.quiet:
-            staying = [i for i in here if not view.leaves(i)]
+            to_fill.append((number, EVACUATING if number in parts.leaving else why))
+            empty += number not in parts.leaving
+        elif len(present) > 1 or not context.quiet:
+            staying = [i for i in present if not context.leaves(i)]
             if staying:
-                stops.extend(_surplus(staying, [i for i in here if view.leaves(i)]))
-            elif number not in found.served:
-                wanted.append((number, EVACUATING))
-    stops.extend(_stops_of_old(app, found.old, places, view, stable=stable))
-    flapping, given_up = _crashers(app, actual, view)
+                stops.extend(_surplus(staying, [i for i in present if context.leaves(i)]))
+            elif number not in parts.served:
+                to_fill.append((number, EVACUATING))
+    stops.extend(_stops_of_old(app, parts.old, places, context, stable=stable))
+    flapping, given_up = _crashers(app, actual, context)
     starts: tuple[Start, ...] = ()
-    if wanted and app.staged and app.version and fresh:
-        starts = tuple(_starts(app, actual, wanted, view, given_up, stable=stable))
-    return Verdict(
+    if to_fill and app.staged and app.version and fresh:
+        starts = tuple(_starts(app, actual, to_fill, context, given_up, stable=stable))
+    return Decision(
         starts,
-        tuple(s for s in stops if _may_stop(actual, s.instance, view)),
+        tuple(s for s in stops if _may_stop(actual, s.instance, context)),
         expired,
         flapping,
         given_up,
@@ -225,7 +231,7 @@ def _started(
 
 
 @dataclass(slots=True)
-class _Found:
+class _Parts:
     """A started application's instances, sorted by their part in it.
 
     While an update rolls, `served` and `leaving` are the indices where the version before runs, on DEAs that stay and on
@@ -239,20 +245,20 @@ class _Found:
     leaving: set[int] = field(default_factory=set)
 
 
-def _sorted(app: DesiredApp, actual: AppActual, view: View) -> _Found:
-    found = _Found()
+def _parts(app: DesiredApp, actual: AppActual, context: DecisionContext) -> _Parts:
+    parts = _Parts()
     for instance in actual.live.values():
         number = instance.index
         if instance.version == app.version:
             if 0 <= number < app.instances:
-                found.places.setdefault(number, []).append(instance)
+                parts.places.setdefault(number, []).append(instance)
             else:
-                found.beyond.append(instance)
+                parts.beyond.append(instance)
         elif not app.serves(instance.version):
-            found.old.append(instance)
+            parts.old.append(instance)
         else:
-            (found.leaving if view.leaves(instance) else found.served).add(number)
-    return found
+            (parts.leaving if context.leaves(instance) else parts.served).add(number)
+    return parts
 
 
 def _memory(app: DesiredApp, actual: AppActual, number: int) -> Index | None:
@@ -276,19 +282,19 @@ def _surplus(staying: list[Instance], leaving: list[Instance]) -> list[Stop]:
 def _starts(
     app: DesiredApp,
     actual: AppActual,
-    wanted: list[tuple[int, str]],
-    view: View,
+    to_fill: list[tuple[int, str]],
+    context: DecisionContext,
     given_up: tuple[int, ...],
     *,
     stable: bool,
 ) -> list[Start]:
-    s, now = view.settings, view.now
+    s, now = context.settings, context.now
     starts: list[Start] = []
     # Instances that DEAs count and have not named: answers to requests that are still under way.
     coming = sum(n for n, since in actual.unnamed.values() if now - since <= s.droplet_lost)
     in_flight = 0
-    covered = app.instances - len(wanted)
-    for number, why in wanted:
+    covered = app.instances - len(to_fill)
+    for number, why in to_fill:
         reason = why
         memory = actual.indices.get((app.version, number))
         if memory is not None and now - memory.requested < s.restart_timeout:
@@ -312,38 +318,46 @@ def _starts(
 
 
 def _stops_of_old(
-    app: DesiredApp, old: list[Instance], places: Mapping[int, list[Instance]], view: View, *, stable: bool
+    app: DesiredApp,
+    old: list[Instance],
+    places: Mapping[int, list[Instance]],
+    context: DecisionContext,
+    *,
+    stable: bool,
 ) -> list[Stop]:
     """Return the stops of an old version: when its successor runs, its index is not wanted, or its time is over."""
     if not stable:
         return []
-    late = view.now - app.changed_at >= view.settings.version_grace
+    late = context.now - app.changed_at >= context.settings.version_grace
     return [
         Stop(i.id, OLD_VERSION)
         for i in old
         # An instance that came after the reading is of a version that the reading could not know.
-        if i.first_seen < view.read_at
+        if i.first_seen < context.read_at
         if late or i.index >= app.instances or any(n.state == RUNNING for n in places.get(i.index, ()))
     ]
 
 
-def _crashers(app: DesiredApp, actual: AppActual, view: View) -> tuple[tuple[int, ...], tuple[int, ...]]:
+def _crashers(
+    app: DesiredApp, actual: AppActual, context: DecisionContext
+) -> tuple[tuple[int, ...], tuple[int, ...]]:
     if not actual.indices:
         return (), ()
-    s = view.settings
+    s = context.settings
     flapping = [
         (number, index)
         for (version, number), index in actual.indices.items()
-        if version == app.version and number < app.instances and index.flapping(view.now, s)
+        if version == app.version and number < app.instances and index.flapping(context.now, s)
     ]
     return tuple(sorted(n for n, _ in flapping)), tuple(sorted(n for n, i in flapping if i.gave_up(s)))
 
 
-def _may_stop(actual: AppActual, instance: str, view: View) -> bool:
+def _may_stop(actual: AppActual, instance: str, context: DecisionContext) -> bool:
     """Return whether an instance may be asked to stop: not before the last request timed out, and not when expired."""
-    asked = actual.stop_requested.get(instance, NEVER)
+    requested = actual.stop_requested.get(instance, NEVER)
     return (
-        view.now - asked >= view.settings.restart_timeout and actual.live[instance].seen >= view.silent_since
+        context.now - requested >= context.settings.restart_timeout
+        and actual.live[instance].seen >= context.silent_since
     )
 
 

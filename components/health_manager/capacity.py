@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from components.health_manager.config import Intervals
 from components.health_manager.desired import STARTED, DesiredApp
-from components.health_manager.records import Dea
+from components.health_manager.state import Dea
 
 # The subjects of the alert.
 POOL, LARGEST = "pool", "largest_app"

@@ -51,8 +51,8 @@ class Intervals(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
 
     def problems(self) -> list[str]:
         """Return the timings that contradict each other."""
-        found = [
-            f"{name}: want more than 0, not {getattr(self, name):g}"
+        problems = [
+            f"{name}: must be more than 0, not {getattr(self, name):g}"
             for name in (
                 *("desired_interval", "beats_missed", "droplet_lost", "droplets_analysis", "restart_timeout"),
                 *("min_restart_delay", "dequeueing_rate", "lease_ttl", "lease_renew", "nats_ping"),
@@ -60,20 +60,24 @@ class Intervals(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
             if getattr(self, name) <= 0
         ]
         if not 0 < self.silent_share <= 1:
-            found.append(f"silent_share: want more than 0 and at most 1, not {self.silent_share:g}")
+            problems.append(f"silent_share: must be more than 0 and at most 1, not {self.silent_share:g}")
         if not 0 <= self.capacity_share < 1:
-            found.append(f"capacity_share: want at least 0 and less than 1, not {self.capacity_share:g}")
+            problems.append(
+                f"capacity_share: must be at least 0 and less than 1, not {self.capacity_share:g}"
+            )
         if self.starts_in_flight < 1:
-            found.append(f"starts_in_flight: want at least 1, not {self.starts_in_flight}")
+            problems.append(f"starts_in_flight: must be at least 1, not {self.starts_in_flight}")
         if self.desired_max_age < 2 * self.desired_interval:
-            found.append("desired_max_age: want at least twice desired_interval")
+            problems.append("desired_max_age: must be at least twice desired_interval")
         if self.max_restart_delay < self.min_restart_delay:
-            found.append("max_restart_delay: want at least min_restart_delay")
+            problems.append("max_restart_delay: must be at least min_restart_delay")
         if self.lease_ttl != round(self.lease_ttl):
-            found.append(f"lease_ttl: want whole seconds, not {self.lease_ttl:g}")
+            problems.append(f"lease_ttl: must be whole seconds, not {self.lease_ttl:g}")
         if self.lease_renew > self.lease_ttl / 2:
-            found.append("lease_renew: want at most half of lease_ttl, so that one lost answer costs nothing")
-        return found
+            problems.append(
+                "lease_renew: must be at most half of lease_ttl, so that one lost answer costs nothing"
+            )
+        return problems
 
 
 class Webhook(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -85,14 +89,14 @@ class Webhook(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
 
     def problems(self) -> list[str]:
         """Return a problem for an invalid URL or header; neither is shown, because both may be secret."""
-        found = []
+        problems = []
         if not self.url.startswith(("http://", "https://")) or any(c.isspace() for c in self.url):
-            found.append("url: want http://... or https://...")
+            problems.append("url: must be http://... or https://...")
         if not self.header or not all(c.isalnum() or c == "-" for c in self.header):
-            found.append(f"header: want letters, digits and dashes, not {self.header!r}")
+            problems.append(f"header: must consist of letters, digits and dashes, not {self.header!r}")
         if not self.secret.isprintable():
-            found.append("secret: want one line")
-        return found
+            problems.append("secret: must be one line")
+        return problems
 
 
 class HealthManagerConfig(DaemonConfig, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -111,14 +115,14 @@ class HealthManagerConfig(DaemonConfig, frozen=True, forbid_unknown_fields=True,
 
     def problems(self) -> list[str]:
         """Return a problem for each address that is no HTTP address."""
-        found = [
-            f"controllers: want http://host:port, not {u!r}"
+        problems = [
+            f"controllers: must be http://host:port, not {u!r}"
             for u in self.controllers
             if not u.startswith(("http://", "https://"))
         ]
         if not self.controllers:
-            found.append("controllers: want at least one http://host:port")
-        found.extend(f"webhooks.{n}.{p}" for n, hook in enumerate(self.webhooks) for p in hook.problems())
+            problems.append("controllers: must name at least one http://host:port")
+        problems.extend(f"webhooks.{n}.{p}" for n, hook in enumerate(self.webhooks) for p in hook.problems())
         if self.bulk_batch < 1:
-            found.append(f"bulk_batch: want at least 1, not {self.bulk_batch}")
-        return found
+            problems.append(f"bulk_batch: must be at least 1, not {self.bulk_batch}")
+        return problems

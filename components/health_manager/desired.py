@@ -86,7 +86,7 @@ def epoch(value: object) -> int:
     if isinstance(value, int | float):
         return int(value)
     if not isinstance(value, str):
-        raise ValueError("want a time")  # noqa: TRY004 - the value is foreign data, not a programming error
+        raise ValueError("must be a time")  # noqa: TRY004 - the value is foreign data, not a programming error
     if (seconds := whole_number(value)) is not None:
         return seconds
     when = datetime.fromisoformat(value)
@@ -132,16 +132,16 @@ class DesiredTable:
         """
         before, after, changed = self.apps, {}, []
         for fresh in apps:
-            known = before.get(fresh.id)
-            if fresh == known:
-                after[fresh.id] = known
+            previous = before.get(fresh.id)
+            if fresh == previous:
+                after[fresh.id] = previous
                 continue
-            if known is not None and known.last_updated == fresh.last_updated:
-                since = known.changed_at
+            if previous is not None and previous.last_updated == fresh.last_updated:
+                since = previous.changed_at
             else:
                 since = began - max(wall - fresh.last_updated, 0.0)
             app = after[fresh.id] = replace(fresh, changed_at=since)
-            if not app.same(known):
+            if not app.same(previous):
                 changed.append(app.id)
         changed.extend(before.keys() - after.keys())
         self.apps, self.fetched_at = after, began

@@ -28,7 +28,7 @@ from components.common.messages import (
     HmRequest,
     StatusQuery,
 )
-from components.health_manager import alerts, answers, trust
+from components.health_manager import alerts, replies, trust
 from components.health_manager.actual import ActualTable
 from components.health_manager.alerts import Alerts
 from components.health_manager.config import HealthManagerConfig
@@ -43,7 +43,7 @@ _TICK = 0.1
 _PAUSE = 1.5
 
 LEADER = Gauge("ingot_hm_leader", "1 while this health manager leads.")
-TRUSTED = Gauge("ingot_hm_picture_trusted", "1 while the picture may be acted upon.")
+TRUSTED = Gauge("ingot_hm_picture_trusted", "1 while the state may be acted upon.")
 LATENCY = Gauge("ingot_hm_nats_latency_seconds", "A message's way to the bus and back.")
 DESIRED_READ = Counter("ingot_hm_desired_reads_total", "Readings of the desired state.", ["result"])
 logger = log.get(__name__)
@@ -120,7 +120,7 @@ class HealthManager:
         """Return the facts of protocol 5.5, and the leader."""
         state = self._lease.state
         return {
-            **answers.varz(self.desired, self.table, self.repairs.verdicts),
+            **replies.varz(self.desired, self.table, self.repairs.decisions),
             **{f"{name}_received": self._heard[name] for name in _COUNTED},
             "queue_length": len(self.repairs.queue),
             "nats_latency": self._latency,
@@ -176,7 +176,7 @@ class HealthManager:
     async def _on_status(self, message: Incoming[StatusQuery]) -> None:
         self._heard["healthmanager_status_msgs"] += 1
         if not self._doubts:
-            reply = answers.status(message.body, self.desired, self.table, time.monotonic(), self._s)
+            reply = replies.status(message.body, self.desired, self.table, time.monotonic(), self._s)
             if reply is not None:
                 await message.respond(reply)
 
@@ -184,7 +184,7 @@ class HealthManager:
         self._heard["healthmanager_health_request_msgs"] += 1
         # Every manager answers, leader or not: an asker takes the first reply about each application.
         if not self._doubts:
-            for reply in answers.health(message.body, self.desired, self.table):
+            for reply in replies.health(message.body, self.desired, self.table):
                 await message.respond(reply)
 
     async def _on_ping(self, message: Incoming[Any]) -> None:

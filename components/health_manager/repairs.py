@@ -17,7 +17,7 @@ from components.common.messages import HmRequest
 from components.health_manager import alerts, capacity, trust
 from components.health_manager.actual import ActualTable
 from components.health_manager.alerts import Alerts
-from components.health_manager.analysis import FLAPPING, Start, Stop, Verdict, View, judge
+from components.health_manager.analysis import FLAPPING, Decision, DecisionContext, Start, Stop, decide
 from components.health_manager.config import Intervals
 from components.health_manager.desired import STARTED, DesiredTable
 from components.health_manager.pace import PaceQueue
@@ -59,7 +59,7 @@ class Repairs:
     ) -> None:
         self._s, self._desired, self._table, self._alerts = settings, desired, table, flags
         self.queue = PaceQueue(settings.dequeueing_rate, now)
-        self.verdicts: dict[int, Verdict] = {}
+        self.decisions: dict[int, Decision] = {}
         self._changed: set[int] = set()
         self._ahead: deque[int] = deque()
         self._pass_due = now
@@ -87,7 +87,7 @@ class Repairs:
             self._begin_pass(now)
             if trusted:
                 self._watch_capacity()
-        view = View(
+        context = DecisionContext(
             frozenset(d.id for d in self._table.deas.values() if d.evacuating),
             self._table.listening_since,
             now,
@@ -99,12 +99,12 @@ class Repairs:
         began = time.monotonic()
         while (self._changed or self._ahead) and time.monotonic() - began < _SLICE:
             for _ in range(min(len(self._changed), _BITE)):
-                self._judge(self._changed.pop(), view, trusted=trusted)
+                self._decide(self._changed.pop(), context, trusted=trusted)
             for _ in range(min(len(self._ahead), 0 if self._changed else _BITE)):
                 droplet = self._ahead.popleft()
                 app = self._desired.apps.get(droplet)
                 self._table.tidy(droplet, app.version if app else None, now)
-                self._judge(droplet, view, trusted=trusted)
+                self._decide(droplet, context, trusted=trusted)
         self._pass_seconds += time.monotonic() - began
         QUEUE.set(len(self.queue))
         IN_FLIGHT.set(self._table.in_flight(now))
@@ -149,8 +149,8 @@ class Repairs:
         PASS.observe(self._pass_seconds)
         self._pass_seconds = 0.0
         desired, table = self._desired.apps, self._table
-        for droplet in self.verdicts.keys() - desired.keys() - table.apps.keys():
-            del self.verdicts[droplet]
+        for droplet in self.decisions.keys() - desired.keys() - table.apps.keys():
+            del self.decisions[droplet]
         # All of them, changed ones first.
         every = desired.keys() | table.apps.keys()
         self._ahead.extend(self._changed & every)
@@ -167,14 +167,14 @@ class Repairs:
         states = Tally("lost" if d.lost_at is not None else "up" for d in table.deas.values())
         for state in ("up", "lost"):
             DEAS.labels(state).set(states[state])
-        verdicts = self.verdicts.values()
-        MISSING.set(sum(v.missing for v in verdicts))
-        RUNNING.set(sum(v.running for v in verdicts))
-        FLAPPERS.set(sum(len(v.flapping) for v in verdicts))
-        GIVEN_UP.set(sum(len(v.given_up) for v in verdicts))
+        decisions = self.decisions.values()
+        MISSING.set(sum(v.missing for v in decisions))
+        RUNNING.set(sum(v.running for v in decisions))
+        FLAPPERS.set(sum(len(v.flapping) for v in decisions))
+        GIVEN_UP.set(sum(len(v.given_up) for v in decisions))
         WANTED.set(sum(a.instances for a in desired.values() if a.state == STARTED))
-        self._alerts.keep(alerts.APP_FLAPPING, (str(d) for d, v in self.verdicts.items() if v.flapping))
-        self._alerts.keep(alerts.APP_GIVEN_UP, (str(d) for d, v in self.verdicts.items() if v.given_up))
+        self._alerts.keep(alerts.APP_FLAPPING, (str(d) for d, v in self.decisions.items() if v.flapping))
+        self._alerts.keep(alerts.APP_GIVEN_UP, (str(d) for d, v in self.decisions.items() if v.given_up))
 
     def _watch_capacity(self) -> None:
         room = capacity.room(self._table.deas.values(), self._desired.apps.values())
@@ -191,25 +191,25 @@ class Repairs:
                 "name": room.largest_name,
             },
         }
-        for subject, said in facts.items():
+        for subject, fact in facts.items():
             low = room.low(subject, self._s, already=subject in reported)
-            self._alerts.set(alerts.CAPACITY_LOW, subject, on=low, **said)
+            self._alerts.set(alerts.CAPACITY_LOW, subject, on=low, **fact)
 
-    def _judge(self, droplet: int, view: View, *, trusted: bool) -> None:
+    def _decide(self, droplet: int, context: DecisionContext, *, trusted: bool) -> None:
         app = self._desired.apps.get(droplet)
         actual = self._table.apps.get(droplet)
-        verdict = judge(app, actual, view, fresh=self._desired.fresh(droplet))
-        self.verdicts[droplet] = verdict
+        decision = decide(app, actual, context, fresh=self._desired.fresh(droplet))
+        self.decisions[droplet] = decision
         name = app.name if app else ""
-        if verdict.flapping:
+        if decision.flapping:
             self._alerts.set(
-                alerts.APP_FLAPPING, str(droplet), on=True, name=name, indices=list(verdict.flapping)
+                alerts.APP_FLAPPING, str(droplet), on=True, name=name, indices=list(decision.flapping)
             )
-        if verdict.given_up:
+        if decision.given_up:
             self._alerts.set(
-                alerts.APP_GIVEN_UP, str(droplet), on=True, name=name, indices=list(verdict.given_up)
+                alerts.APP_GIVEN_UP, str(droplet), on=True, name=name, indices=list(decision.given_up)
             )
-        if trusted and verdict.expired:
-            self._table.drop([(droplet, i) for i in verdict.expired], view.now)
+        if trusted and decision.expired:
+            self._table.drop([(droplet, i) for i in decision.expired], context.now)
         if self._acting:
-            self.queue.replace(droplet, app.last_updated if app else 0, verdict.starts, verdict.stops)
+            self.queue.replace(droplet, app.last_updated if app else 0, decision.starts, decision.stops)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from components.health_manager.actual import ActualTable
 from components.health_manager.config import Intervals
 from components.health_manager.desired import DesiredTable
-from components.health_manager.records import NEVER, Dea
+from components.health_manager.state import NEVER, Dea
 
 BUS_LOST, SETTLING, NO_DESIRED, STALE, SILENT, UNKNOWN = (
     "bus_lost",
@@ -84,15 +84,15 @@ def doubts(
     *, desired: DesiredTable, table: ActualTable, connected: bool, held: int, now: float, settings: Intervals
 ) -> list[str]:
     """Return the reasons not to act; empty when the state can be trusted."""
-    found = []
+    reasons = []
     if not connected:
-        found.append(BUS_LOST)
+        reasons.append(BUS_LOST)
     elif not table.settled(now):
-        found.append(SETTLING)
+        reasons.append(SETTLING)
     if not desired.loaded:
-        found.append(NO_DESIRED)
+        reasons.append(NO_DESIRED)
     elif desired.age(now) > settings.desired_max_age:
-        found.append(STALE)
+        reasons.append(STALE)
     if held:
-        found.append(SILENT)
-    return found
+        reasons.append(SILENT)
+    return reasons

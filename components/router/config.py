@@ -49,8 +49,8 @@ class RouterConfig(DaemonConfig, frozen=True, forbid_unknown_fields=True, kw_onl
 
     def problems(self) -> list[str]:
         """Return a problem for ages that leave no room for a few registrations."""
-        found = [
-            f"{name}: want more than 0"
+        problems = [
+            f"{name}: must be more than 0"
             for name in (
                 "prune_seconds",
                 "sweep_seconds",
@@ -61,25 +61,27 @@ class RouterConfig(DaemonConfig, frozen=True, forbid_unknown_fields=True, kw_onl
             )
             if getattr(self, name) <= 0
         ]
-        found += [
-            f"{name}: want 0 or more"
+        problems += [
+            f"{name}: must be 0 or more"
             for name in ("drain_seconds", "hold_seconds", "settle_seconds", "batch_milliseconds")
             if getattr(self, name) < 0
         ]
         if not self.platform_hosts:
-            found.append("platform_hosts: want the platform's own hosts, or any application can take them")
-        found.extend(host_problems("platform_hosts", self.platform_hosts))
+            problems.append(
+                "platform_hosts: must name the platform's own hosts, or any application can take them"
+            )
+        problems.extend(host_problems("platform_hosts", self.platform_hosts))
         if self.prune_seconds <= self.start_seconds:
-            found.append("prune_seconds: want more than start_seconds, or live routes are dropped")
-        found += [
-            f"{name}: want an absolute path"
+            problems.append("prune_seconds: must be more than start_seconds, or live routes are dropped")
+        problems += [
+            f"{name}: must be an absolute path"
             for name, path in (
                 ("run_path", self.run_path),
                 ("dea_addresses_file", self.dea_addresses_file or "/"),
             )
             if not path.startswith("/")
         ]
-        return found
+        return problems
 
     def lacking(self) -> list[str]:
         """Return a problem for a missing file of DEAs' addresses."""

@@ -41,18 +41,18 @@ def parse(lines: Iterable[str], source: str) -> list[Network]:
     Raises:
         RouteError: a line is neither an address nor a network.
     """
-    found: list[Network] = []
+    networks: list[Network] = []
     for number, line in enumerate(lines, 1):
         if not (entry := line.partition("#")[0].strip()):
             continue
         try:
             # People also write a network as the address of a machine with the length of its network.
-            found.append(ipaddress.ip_network(entry, strict=False))
+            networks.append(ipaddress.ip_network(entry, strict=False))
         except ValueError as error:
             raise RouteError(
-                f"{source}: line {number}: want an address or a network such as 10.20.0.0/24, not {entry[:60]!r}"
+                f"{source}: line {number}: must be an address or a network such as 10.20.0.0/24, not {entry[:60]!r}"
             ) from error
-    return found
+    return networks
 
 
 class DeaAddresses:
@@ -102,8 +102,8 @@ class DeaAddresses:
             self.refresh()
 
     def _within(self, address: str) -> bool:
-        known = ipaddress.ip_address(address)
-        return any(known in network for network in self._networks)
+        ip = ipaddress.ip_address(address)
+        return any(ip in network for network in self._networks)
 
 
 def _stamp(path: Path) -> tuple[int, int, int] | None:

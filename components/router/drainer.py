@@ -18,7 +18,7 @@ _PERIOD_SECONDS = 1.0
 _CLOCK_SECONDS = 60.0
 
 
-class Telling(Protocol):
+class WebSocketClient(Protocol):
     """The call to nginx (`components.router.nginx.Nginx`)."""
 
     async def tell(self, seconds: float) -> None:
@@ -37,7 +37,9 @@ class Drainer:
         spread_seconds: from the first WebSocket to the last.
     """
 
-    def __init__(self, flag: Path, nginx: Telling, notice_seconds: float, spread_seconds: float) -> None:
+    def __init__(
+        self, flag: Path, nginx: WebSocketClient, notice_seconds: float, spread_seconds: float
+    ) -> None:
         self._flag = flag
         self._nginx = nginx
         self._notice_seconds = notice_seconds
@@ -50,7 +52,7 @@ class Drainer:
         return self._flag.exists()
 
     async def run(self) -> None:
-        """Look every second; the pusher reports when nginx is silent."""
+        """Look every second; `NginxSync` reports when nginx is silent."""
         while True:
             try:
                 await self.step(time.time())

@@ -16,7 +16,7 @@ from components.router.table import Table
 
 REFUSED = Counter(
     "ingot_router_refused_platform_registrations_total",
-    "Registrations of a host of the platform by somebody who may only register applications.",
+    "Registrations of a host of the platform by a sender that may only register applications.",
 )
 STRANGE = Counter(
     "ingot_router_refused_addresses_total", "Registrations of an application at an address that is no DEA's."

@@ -15,12 +15,12 @@ from components.common.identity import Identity
 from components.router.config import RouterConfig
 from components.router.deas import DeaAddresses
 from components.router.drainer import Drainer
-from components.router.locator import Locator
+from components.router.miss_handler import MissHandler
 from components.router.nginx import Nginx
-from components.router.pusher import Pusher
+from components.router.nginx_sync import NginxSync
 from components.router.registrar import Registrar
 from components.router.table import Table
-from components.router.teller import Teller
+from components.router.telemetry.reporter import StatsReporter
 
 logger = log.get(__name__)
 
@@ -32,52 +32,54 @@ class Router:
         folder = Path(config.run_path)
         self._table = Table(config.prune_seconds, config.platform_hosts)
         self._nginx = Nginx(folder / "data.sock")
-        self._pusher = Pusher(self._nginx, self._table, config.batch_milliseconds / 1000)
+        self._nginx_sync = NginxSync(self._nginx, self._table, config.batch_milliseconds / 1000)
         self._deas = DeaAddresses(Path(config.dea_addresses_file) if config.dea_addresses_file else None)
-        self._registrar = Registrar(config, bus, identity, self._table, self._pusher.wake, deas=self._deas)
-        self._locator = Locator(
+        self._registrar = Registrar(
+            config, bus, identity, self._table, self._nginx_sync.wake, deas=self._deas
+        )
+        self._miss_handler = MissHandler(
             folder / "router.sock",
             self._table,
-            self._pusher,
+            self._nginx_sync,
             lambda: self._registrar.settled,
             config.hold_seconds,
         )
         self._drainer = Drainer(
             folder / "drain", self._nginx, config.drain_seconds, config.websocket_drain_seconds
         )
-        self._teller = Teller(config, bus, identity, self._nginx)
+        self._stats_reporter = StatsReporter(config, bus, identity, self._nginx)
         self._tasks: list[asyncio.Task[None]] = []
 
     async def start(self) -> None:
         """Take over the routes that nginx serves, then listen."""
         await self._nginx.open()
-        await self._pusher.step()
-        await self._locator.start()
+        await self._nginx_sync.step()
+        await self._miss_handler.start()
         for job in (
-            self._pusher.run(),
+            self._nginx_sync.run(),
             self._registrar.greet_for_ever(),
             self._registrar.prune_for_ever(),
             self._deas.watch_for_ever(),
             self._drainer.run(),
-            self._teller.totals_for_ever(),
-            self._teller.everything_for_ever(),
-            self._teller.usage_for_ever(),
+            self._stats_reporter.totals_for_ever(),
+            self._stats_reporter.everything_for_ever(),
+            self._stats_reporter.usage_for_ever(),
         ):
             self._tasks.append(self._keep(job))
 
     async def stop(self) -> None:
         """End; nginx goes on serving the routes it has."""
         await tasks.end(self._tasks)
-        await self._locator.stop()
+        await self._miss_handler.stop()
         await self._nginx.close()
 
     def ready(self) -> list[str]:
         """Return the reasons against serving: nginx lacks the table, the table is not complete, or the router is drained."""
         reasons = []
-        if self._pusher.problem is not None:
-            reasons.append(self._pusher.problem)
+        if self._nginx_sync.problem is not None:
+            reasons.append(self._nginx_sync.problem)
         # A process that starts anew while the bus is away serves the routes of its predecessor.
-        if not self._registrar.settled and not self._pusher.inherited:
+        if not self._registrar.settled and not self._nginx_sync.inherited:
             reasons.append("routes are still being learned from the bus")
         if self._drainer.draining:
             reasons.append("draining")
@@ -86,13 +88,13 @@ class Router:
     def varz(self) -> dict[str, object]:
         """Return the facts of protocol 3.5."""
         return {
-            **self._teller.stats.varz(self._table.tags, self._table.host),
+            **self._stats_reporter.stats.varz(self._table.tags, self._table.host),
             "urls": self._table.hosts,
             "droplets": self._table.endpoints,
             "refused_platform_registrations": self._registrar.guard.platform.count,
             "refused_addresses": self._registrar.guard.strange.count,
             "dea_addresses": len(self._deas),
-            "nginx_synced": self._pusher.synced,
+            "nginx_synced": self._nginx_sync.synced,
             "draining": self._drainer.draining,
         }
 

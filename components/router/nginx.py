@@ -62,7 +62,7 @@ class Nginx:
 
     async def open(self) -> None:
         """Get ready to call; connects to nothing yet."""
-        # Always one connection: nginx counts it among its own, and it is subtracted again (teller.py).
+        # Always one connection: nginx counts it among its own, and it is subtracted again (`StatsReporter`).
         self._session = aiohttp.ClientSession(
             connector=aiohttp.UnixConnector(path=str(self._socket), limit=1),
             timeout=aiohttp.ClientTimeout(total=30, sock_connect=2),

@@ -21,7 +21,7 @@ from components.router.routes import Registration, parse
 from components.router.table import Table
 
 REFUSED = Counter("ingot_router_refused_registrations_total", "Registrations that named no possible route.")
-PRUNED = Counter("ingot_router_pruned_routes_total", "Routes dropped because nobody confirmed them.")
+PRUNED = Counter("ingot_router_pruned_routes_total", "Routes dropped because no registration confirmed them.")
 
 logger = log.get(__name__)
 

@@ -103,7 +103,7 @@ def parse(message: Registration) -> tuple[list[str], Endpoint]:
     address = normal_address(message.host)
     instance = message.private_instance_id or None
     if instance is not None and not _INSTANCE.fullmatch(instance):
-        raise RouteError("private_instance_id: want up to 64 printable characters without blanks")
+        raise RouteError("private_instance_id: must be at most 64 printable characters, without blanks")
     if message.app is not None:
         app = _number(message.app)
         if app is None or not 0 <= app <= _MAX_APP:

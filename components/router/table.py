@@ -1,6 +1,6 @@
 """The route table: pure, with the time from its caller, and a record of changed hosts.
 
-A route's key is (host, address, port) (protocol 3.2). The pusher handles the changes: it takes
+A route's key is (host, address, port) (protocol 3.2). `NginxSync` sends the changes: it takes
 the set of changed hosts and sends the present routes of each.
 """
 
@@ -189,8 +189,8 @@ class Table:
 
     def _contested(self, endpoint: Endpoint) -> bool:
         for host in self._peers.get(endpoint.peer, ()):
-            known = self._hosts[host][endpoint.peer].endpoint
-            if _differ(known.instance, endpoint.instance) or _differ(known.app, endpoint.app):
+            present = self._hosts[host][endpoint.peer].endpoint
+            if _differ(present.instance, endpoint.instance) or _differ(present.app, endpoint.app):
                 return True
         return False
 

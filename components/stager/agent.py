@@ -16,7 +16,7 @@ from components.common.messages import StagingReply, StagingRequest
 from components.stager.config import StagerConfig
 from components.stager.errors import StagingError
 from components.stager.sandbox import Sandbox
-from components.stager.task import Task
+from components.stager.staging_task import StagingTask
 
 SUBJECT = "staging"
 QUEUE = "staging"
@@ -116,15 +116,15 @@ class Agent:
             logger.error("staging_task_lost", reason=repr(error))
 
     async def _work(self, message: Incoming[StagingRequest]) -> None:
-        task = Task(message.body, self._config, self._sandbox, self._bus.publish)
+        staging = StagingTask(message.body, self._config, self._sandbox, self._bus.publish)
         try:
-            reply = await self._run(task)
+            reply = await self._run(staging)
         except asyncio.CancelledError:
             # Only `stop` cancels: the answer is the last thing this task does.
-            reply = task.failed(StagingError("compile", "the stager was stopped", "Push again."))
+            reply = staging.failed(StagingError("compile", "the stager was stopped", "Push again."))
         except Exception as error:
-            logger.exception("staging_broken", app=message.body.app_id, task=task.id)
-            reply = task.failed(
+            logger.exception("staging_broken", app=message.body.app_id, task=staging.id)
+            reply = staging.failed(
                 StagingError(
                     "compile", f"the stager's own fault ({type(error).__name__})", "Tell the operator."
                 )
@@ -134,9 +134,9 @@ class Agent:
         FINISHED.labels(outcome).inc()
         await self._answer(message, reply)
 
-    async def _run(self, task: Task) -> StagingReply:
+    async def _run(self, staging: StagingTask) -> StagingReply:
         if len(self._tasks) > self._config.max_tasks + self._config.max_waiting:
-            return task.failed(
+            return staging.failed(
                 # Controllers of earlier releases read only the beginning of the text, `queue failed`.
                 StagingError(
                     "queue",
@@ -151,7 +151,7 @@ class Agent:
             WAITING.set(len(self._tasks) - self._active)
             began = time.monotonic()
             try:
-                return await task.run()
+                return await staging.run()
             finally:
                 SECONDS.observe(time.monotonic() - began)
                 self._active -= 1

@@ -1,4 +1,4 @@
-"""One build, as a program of its own: `python -m components.stager.build JOB.json`, run by the agent in a sandbox.
+"""One build, as a program of its own: `python -m components.stager.build ORDER.json`, run by the agent in a sandbox.
 
 It unpacks the application, finds its framework, compiles, and packs the droplet. Its output is the task's log; its report
 to the agent is `result.json` in its box, rewritten at every stage, so that a killed build also tells its stage.
@@ -18,13 +18,13 @@ from components.common.files import PUBLIC, write_atomically
 from components.common.frameworks import FRAMEWORKS, InvalidFrameworkError, Runtime, find_framework, resolve
 from components.stager.archive import Limits, pack, unpack
 from components.stager.errors import StagingError
-from components.stager.plugin import Context, Service, Tools, choose, installed
+from components.stager.plugin import BuildTools, Context, Service, choose, installed
 from components.stager.startup import OWN, Start, commands, startup, stop
 
 DROPLET, RESULT = "droplet.tgz", "result.json"
 
 
-class Job(msgspec.Struct, frozen=True):
+class BuildOrder(msgspec.Struct, frozen=True):
     """The order of the agent for a build; it holds no secret.
 
     Attributes:
@@ -42,12 +42,12 @@ class Job(msgspec.Struct, frozen=True):
     framework: str = ""
     runtime: str = ""
     meta: dict[str, Any] = {}
-    tools: Tools = Tools()
+    tools: BuildTools = BuildTools()
     limits: Limits = Limits()
     services: tuple[Service, ...] = ()
 
 
-class Result(msgspec.Struct):
+class BuildResult(msgspec.Struct):
     """The result of a build; `stage` is the one it is in, or failed in."""
 
     stage: str = "unpack"
@@ -59,13 +59,13 @@ class Result(msgspec.Struct):
 
 
 class Build:
-    """The stages of one build, in the folder `job.box`."""
+    """The stages of one build, in the folder `order.box`."""
 
-    def __init__(self, job: Job) -> None:
-        self._job = job
-        self._box = Path(job.box)
+    def __init__(self, order: BuildOrder) -> None:
+        self._order = order
+        self._box = Path(order.box)
         self._lines: list[str] = []
-        self.result = Result()
+        self.result = BuildResult()
 
     def run(self) -> bool:
         """Build; return whether it worked. The reason of a failure is in `result` and on disk."""
@@ -91,43 +91,43 @@ class Build:
         return self.result.ok
 
     def _stages(self) -> None:
-        job, source, tree = self._job, self._box / "source", self._box / "tree"
+        order, source, tree = self._order, self._box / "source", self._box / "tree"
         self._enter("unpack")
         source.mkdir()
-        files = unpack(Path(job.package), source, job.limits)
+        files = unpack(Path(order.package), source, order.limits)
         self._say(f"application of {files} files")
         self._enter("detect")
         name, runtime, plugin, why = self._detect(source)
         self._enter("compile")
         tree.mkdir()
         source.rename(tree / "app")
-        self._drop_dot_files(tree / "app")
+        self._drop_own_folder(tree / "app")
         context = Context(
             app=tree / "app",
-            cache=Path(job.cache),
+            cache=Path(order.cache),
             runtime=runtime,
-            meta=job.meta,
-            tools=job.tools,
+            meta=order.meta,
+            tools=order.tools,
             say=self._say,
             tell=lambda line: self._print(f"       {line}"),
-            services=job.services,
+            services=order.services,
         )
         start = plugin.compile(context)
         self._finish_tree(tree, start, runtime)
         self._enter("pack")
         self._write_log(tree)
-        size = pack(tree, self._box / DROPLET, job.limits)
+        size = pack(tree, self._box / DROPLET, order.limits)
         self._print(f"-----> Droplet of {size / 1024:.0f} KB ({name}, {why})")
 
     def _detect(self, source: Path) -> tuple[str, Runtime | None, Any, str]:
-        job = self._job
+        order = self._order
         try:
             # An operator may have installed plugins that the table does not know; they choose their runtime by name.
-            known = None if job.framework in installed() else find_framework(job.framework)
-            wanted = known.name if known else job.framework if job.framework in installed() else None
-            name, plugin, why = choose(source, wanted, job.meta)
+            known = None if order.framework in installed() else find_framework(order.framework)
+            wanted = known.name if known else order.framework if order.framework in installed() else None
+            name, plugin, why = choose(source, wanted, order.meta)
             in_table = any(f.name == name for f in FRAMEWORKS)
-            runtime = resolve(name if in_table else None, job.runtime)[1]
+            runtime = resolve(name if in_table else None, order.runtime)[1]
         except InvalidFrameworkError as error:
             raise StagingError("detect", str(error)) from error
         self.result.framework = name
@@ -135,11 +135,12 @@ class Build:
         self._say(f"framework {name}" + (f" on {runtime.name}" if runtime else "") + f": {why}")
         return name, runtime, plugin, why
 
-    def _drop_dot_files(self, app: Path) -> None:
-        # Protocol 7.3; it also keeps applications from writing to the stager's own folder.
-        for path in sorted(app.glob(".*")):
-            self._say(f"left out: {path.name}")
-            path.rename(self._box / f"left-out-{path.name}")
+    def _drop_own_folder(self, app: Path) -> None:
+        """Remove what an application has in the place of the stager's own folder."""
+        own = app / OWN
+        if own.is_symlink() or own.exists():
+            self._say(f"left out: {own.name}, which is the platform's")
+            own.rename(self._box / f"left-out-{own.name}")
 
     def _finish_tree(self, tree: Path, start: Start, runtime: Runtime | None) -> None:
         scripts = tree / "app" / OWN / "bin"
@@ -181,10 +182,10 @@ def _write_script(path: Path, content: str) -> None:
 
 
 def main() -> None:
-    """Run the job named as argument; exit 0 when a droplet is there, 1 otherwise."""
-    job = msgspec.json.decode(Path(sys.argv[1]).read_bytes(), type=Job)
+    """Run the order named as argument; exit 0 when a droplet is there, 1 otherwise."""
+    order = msgspec.json.decode(Path(sys.argv[1]).read_bytes(), type=BuildOrder)
     os.umask(0o022)
-    raise SystemExit(0 if Build(job).run() else 1)
+    raise SystemExit(0 if Build(order).run() else 1)
 
 
 if __name__ == "__main__":

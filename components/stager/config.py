@@ -91,22 +91,26 @@ class StagerConfig(DaemonConfig, frozen=True, forbid_unknown_fields=True, kw_onl
 
     def problems(self) -> list[str]:
         """Return problems: counts must be positive, uids in their range, paths absolute."""
-        found = [f"{n}: want at least 1, not {getattr(self, n)}" for n in _COUNTS if getattr(self, n) < 1]
-        found += [
-            f"{n}: want at least 0, not {getattr(self, n)}"
+        problems = [
+            f"{n}: must be at least 1, not {getattr(self, n)}" for n in _COUNTS if getattr(self, n) < 1
+        ]
+        problems += [
+            f"{n}: must be at least 0, not {getattr(self, n)}"
             for n in ("max_waiting", "keep_caches", "min_free_mb")
             if getattr(self, n) < 0
         ]
         if self.sandbox not in ("systemd", "process"):
-            found.append(f"sandbox: want systemd or process, not {self.sandbox!r}")
+            problems.append(f"sandbox: must be systemd or process, not {self.sandbox!r}")
         if self.max_tasks > 99:
-            found.append(f"max_tasks: want at most 99 (one uid each, and a spare one), not {self.max_tasks}")
-        found += [
-            f"{n}: want an absolute path, not {getattr(self, n)!r}"
+            problems.append(
+                f"max_tasks: must be at most 99 (one uid each, and a spare one), not {self.max_tasks}"
+            )
+        problems += [
+            f"{n}: must be an absolute path, not {getattr(self, n)!r}"
             for n in ("work_dir", "python", "npm", "ruby", "java", "tomcat", "environment_file")
             if not Path(getattr(self, n)).is_absolute()
         ]
-        return found
+        return problems
 
     @property
     def uids(self) -> range:

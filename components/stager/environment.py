@@ -25,15 +25,15 @@ _PATH = "/usr/local/bin:/usr/bin:/bin"
 
 def parse(text: str) -> dict[str, str]:
     """Return the variables of `NAME=value` lines as systemd's EnvironmentFile does: no comments, one pair of quotes removed."""
-    found: dict[str, str] = {}
+    variables: dict[str, str] = {}
     for line in text.splitlines():
         if (match := _LINE.match(line)) is None:
             continue
         value = match.group(2).strip()
         if len(value) >= 2 and value[0] == value[-1] and value[0] in "\"'":
             value = value[1:-1]
-        found[match.group(1)] = value
-    return found
+        variables[match.group(1)] = value
+    return variables
 
 
 def allowed(variables: Mapping[str, str]) -> dict[str, str]:
@@ -55,13 +55,13 @@ def build_environment(
         pip_index_url: wins over both.
         npm_registry: wins over both.
     """
-    found = {**allowed(own), **allowed(parse(file))}
+    variables = {**allowed(own), **allowed(parse(file))}
     if pip_index_url:
-        found["PIP_INDEX_URL"] = pip_index_url
+        variables["PIP_INDEX_URL"] = pip_index_url
     if npm_registry:
-        found["NPM_CONFIG_REGISTRY"] = npm_registry
+        variables["NPM_CONFIG_REGISTRY"] = npm_registry
     return {
-        **found,
+        **variables,
         "PATH": _PATH,
         "HOME": str(home),
         # As in its `/etc/passwd`; systemd would name the machine's account.

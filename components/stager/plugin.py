@@ -33,7 +33,7 @@ class Detection:
 
 
 @dataclass(frozen=True, slots=True)
-class Tools:
+class BuildTools:
     """The programs of the stager's machine, and the settings of package managers; see `StagerConfig`."""
 
     python: str = "/usr/bin/python3"
@@ -72,7 +72,7 @@ class Context:
     cache: Path
     runtime: Runtime | None
     meta: Mapping[str, Any]
-    tools: Tools
+    tools: BuildTools
     say: Callable[[str], None]
     tell: Callable[[str], None] = print
     services: tuple[Service, ...] = ()
@@ -137,9 +137,9 @@ class Plugin(Protocol):
 
 def installed() -> dict[str, EntryPoint]:
     """Return the plugins by name, in the order of the table of frameworks, others after them."""
-    found = {point.name: point for point in entry_points(group=GROUP)}
-    known = [f.name for f in FRAMEWORKS if f.name in found]
-    return {name: found[name] for name in (*known, *sorted(set(found) - set(known)))}
+    points = {point.name: point for point in entry_points(group=GROUP)}
+    ordered = [f.name for f in FRAMEWORKS if f.name in points]
+    return {name: points[name] for name in (*ordered, *sorted(set(points) - set(ordered)))}
 
 
 def load(name: str) -> Plugin:
@@ -174,8 +174,8 @@ def choose(source: Path, wanted: str | None, meta: Mapping[str, Any]) -> tuple[s
         table = [f for f in FRAMEWORKS if f.name == wanted]
         remedy = f"It looks for {table[0].looks_for}.{hint}" if table else hint.strip()
         raise StagingError("detect", f"this is not a {wanted} application: {seen.why}", remedy)
-    found = _first_fit(source, meta, installed())
-    if found is None:
+    fitting = _first_fit(source, meta, installed())
+    if fitting is None:
         names = sorted(p.name for p in source.iterdir())
         shown = ", ".join(names[:8]) + (" ..." if len(names) > 8 else "") if names else "nothing"
         raise StagingError(
@@ -183,7 +183,7 @@ def choose(source: Path, wanted: str | None, meta: Mapping[str, Any]) -> tuple[s
             f"no framework fits an application that holds {shown}",
             f"Known are {describe()}.",
         )
-    return found
+    return fitting
 
 
 def _first_fit(source: Path, meta: Mapping[str, Any], names: Iterable[str]) -> tuple[str, Plugin, str] | None:

@@ -10,16 +10,16 @@ from typing import Any
 from components.stager.reading import text
 
 _MOST_BYTES = 64 * 1024
-_LINE = re.compile(r"^web:[ \t]*(\S.*?)\s*$", re.MULTILINE)
+_LINE = re.compile(r"^web[ \t]*:[ \t]*(\S.*?)\s*$", re.MULTILINE)
 
 
 def web_command(source: Path) -> str | None:
     """Return the command of the line `web:`; None where there is no such line or no such file."""
     try:
-        found = _LINE.search(text(source / "Procfile", "detect", _MOST_BYTES))
+        match = _LINE.search(text(source / "Procfile", "detect", _MOST_BYTES))
     except (FileNotFoundError, IsADirectoryError):
         return None
-    return found.group(1) if found else None
+    return match.group(1) if match else None
 
 
 def given_command(meta: Mapping[str, Any]) -> str | None:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import stat
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -23,13 +22,14 @@ from components.common import log, tasks, trees
 from components.common.disk import room
 from components.common.errors import IngotError
 from components.common.gone import Gone
+from components.common.plain_files import open_plain
 from components.common.units import ProcessRunner, Runner, SystemdRunner, UnitSpec, UnitStatus
 from components.stager.archive import Limits
-from components.stager.build import DROPLET, RESULT, Job, Result
+from components.stager.build import DROPLET, RESULT, BuildOrder, BuildResult
 from components.stager.config import StagerConfig
 from components.stager.environment import build_environment
 from components.stager.errors import StagingError
-from components.stager.plugin import Service, Tools
+from components.stager.plugin import BuildTools, Service
 
 PREFIX = "ingot-staging-"
 SLICE = "ingot-staging.slice"
@@ -137,14 +137,14 @@ class Sandbox:
         """
         config = self._config
         meta = properties.get("meta")
-        job = Job(
+        order = BuildOrder(
             package=str(box.package),
             box=str(box.path),
             cache=str(box.cache),
             framework=str(properties.get("framework") or ""),
             runtime=str(properties.get("runtime") or ""),
             meta=meta if isinstance(meta, dict) else {},
-            tools=Tools(
+            tools=BuildTools(
                 config.python,
                 config.npm,
                 tuple(config.pip_extra_args),
@@ -157,7 +157,7 @@ class Sandbox:
             services=bound(properties.get("services")),
         )
         path = box.path / "job.json"
-        path.write_bytes(msgspec.json.encode(job))
+        path.write_bytes(msgspec.json.encode(order))
         path.chmod(0o644)
         await self._runner.start(
             UnitSpec(
@@ -220,10 +220,10 @@ class Sandbox:
 
     def room_problem(self) -> str | None:
         """Return in words why the work folder's disk is full; None where it has room. Blocks briefly."""
-        found, least = room(self._root), self._config.min_free_mb
-        if found.free_mb < least:
+        space, least = room(self._root), self._config.min_free_mb
+        if space.free_mb < least:
             return f"it has less than {least} MB left"
-        if found.used_inodes > _MOST_INODES:
+        if space.used_inodes > _MOST_INODES:
             return f"more than {_MOST_INODES} percent of its inodes are taken"
         return None
 
@@ -290,13 +290,13 @@ def bound(services: object) -> tuple[Service, ...]:
     )
 
 
-def read_result(box: Box) -> Result:
+def read_result(box: Box) -> BuildResult:
     """Return a build's result; an invalid one counts as no result."""
     try:
         with os.fdopen(open_plain(box.path / RESULT), "rb") as file:
-            return msgspec.json.decode(file.read(_MOST_RESULT), type=Result)
+            return msgspec.json.decode(file.read(_MOST_RESULT), type=BuildResult)
     except (OSError, msgspec.MsgspecError):
-        return Result(stage="compile")
+        return BuildResult(stage="compile")
 
 
 def open_droplet(box: Box, most_mb: int) -> int:
@@ -312,20 +312,6 @@ def open_droplet(box: Box, most_mb: int) -> int:
     if os.fstat(handle).st_size > most_mb * _MB:
         os.close(handle)
         raise StagingError("pack", f"the droplet is larger than {most_mb} MB", "Depend on less.")
-    return handle
-
-
-def open_plain(path: Path) -> int:
-    """Open a file in a folder that foreign code could write to: no link, no pipe, no second name.
-
-    Raises:
-        OSError: it is not such a file.
-    """
-    handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-    status = os.fstat(handle)
-    if not stat.S_ISREG(status.st_mode) or status.st_nlink != 1:
-        os.close(handle)
-        raise OSError(f"{path.name} is not a plain file")
     return handle
 
 

@@ -6,7 +6,7 @@ import tempfile
 from pathlib import Path
 
 from components.common.files import PUBLIC, write_atomically
-from orchestrator.lab.run import run
+from orchestrator.lab.host.run import run
 
 PRIVATE = "id_ed25519"
 KNOWN_HOSTS = "known_hosts"

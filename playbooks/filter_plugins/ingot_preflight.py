@@ -16,7 +16,7 @@ import yaml
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 from jinja2 import Undefined
 
-# Every platform has these. A droplet share may be a filer that is no machine of ours; data services and the engine are a choice.
+# Every platform has these. A droplet share may be a filer that is no machine of ours; data services and the orchestrator are a choice.
 NEEDED_GROUPS = ("nats", "ccdb", "controller", "stager", "health_manager", "router", "dea")
 # Runs on every machine, and on every machine that runs a component.
 EVERYWHERE = "base"

@@ -1,10 +1,10 @@
-"""One full pass of the health manager over a large platform: what is wanted and what runs, from JSON to verdicts, on one core.
+"""One full pass of the health manager over a large platform: what is wanted and what runs, from JSON to decisions, on one core.
 
     python -m tests.bench.bench_health_manager [--instances N] [--deas N] [--passes N] [--quick] [--out FILE]
 
 A pass is what one round costs a manager: every application of the bulk API, every DEA's heartbeat and beat as it comes from the
-bus, then every application judged. Messages and pages are decoded from JSON in the pass, as the daemon decodes them. Some instances
-are missing, some too many, some crash, one DEA evacuates: the verdicts are counted and must be the ones that were planted.
+bus, then a decision about every application. Messages and pages are decoded from JSON in the pass, as the daemon decodes them. Some instances
+are missing, some too many, some crash, one DEA evacuates: the decisions are counted and must be the ones that were planted.
 Counted is processor time, which other programs on the machine do not change; `wall_seconds` is beside it.
 The peer is the least that any manager must do: decoding the same JSON with the standard library, and nothing else.
 """
@@ -152,7 +152,7 @@ class Manager:
         self._beats = msgspec.json.Decoder(DeaBeat)
 
     def one_pass(self, platform: Platform) -> dict[str, float]:
-        """Take everything in and judge everything; gives the seconds of each phase."""
+        """Take everything in and decide about everything; return the seconds of each phase."""
         self.now += 10.0
         marks = [time.thread_time()]
 
@@ -206,15 +206,15 @@ def measure(instances: int, deas: int, passes: int) -> dict[str, Any]:
         later.append(manager.one_pass(platform))
         walls.append(time.perf_counter() - began)
         peers.append(peer(platform))
-    verdicts = manager.repairs.verdicts.values()
+    decisions = manager.repairs.decisions.values()
     found = {
-        "missing": sum(v.missing for v in verdicts),
-        "starts": sum(len(v.starts) for v in verdicts),
-        "stops": sum(len(v.stops) for v in verdicts),
+        "missing": sum(v.missing for v in decisions),
+        "starts": sum(len(v.starts) for v in decisions),
+        "stops": sum(len(v.stops) for v in decisions),
     }
     wanted = {"missing": platform.missing, "starts": platform.missing, "stops": platform.surplus}
     if found != wanted:
-        raise SystemExit(f"bench_health_manager: wrong verdicts: {found} instead of {wanted}")
+        raise SystemExit(f"bench_health_manager: wrong decisions: {found} instead of {wanted}")
     seconds = statistics.median(sum(p.values()) for p in later)
     return {
         "benchmark": "health_manager",

@@ -65,8 +65,8 @@ def arguments(name, command):
 
 @pytest.fixture
 def ingot(stub, tmp_path, monkeypatch):
-    monkeypatch.setattr("components.client.watching.PATIENCE", 0.1)
-    monkeypatch.setattr("components.client.following.PATIENCE", 0.1)
+    monkeypatch.setattr("components.client.follow.logs.PATIENCE", 0.1)
+    monkeypatch.setattr("components.client.follow.job.PATIENCE", 0.1)
     folder = tmp_path / "hello"
     folder.mkdir()
     (folder / "wsgi.py").write_text("def application(e, s): ...\n")

@@ -120,6 +120,7 @@ def test_upload_is_multipart_as_the_old_client_sends_it(stub, ingot, folder):
         ("_method", None),
         ("application", "application/zip"),
         ("resources", None),
+        ("as_is", None),
     ]
     assert call.parts()[0][2].strip() == b"put"
     assert json.loads(call.parts()[2][2]) == []
@@ -250,7 +251,7 @@ def test_scale_of_memory_restarts(stub, ingot):
 
 def test_scale_to_nonsense_is_a_usage_error(stub, ingot):
     stub.app("hello")
-    assert "want 4, +2 or -1" in ingot.run("scale", "hello", "--instances", "many", code=2).stderr
+    assert "give 4, +2 or -1" in ingot.run("scale", "hello", "--instances", "many", code=2).stderr
     assert "name a change" in ingot.run("scale", "hello", code=2).stderr
     assert "ingot stop" in ingot.run("scale", "hello", "--instances", "-5", code=2).stderr
 

@@ -19,10 +19,10 @@ from components.controller.services.gateway_client import Instance
 from components.controller.services.offerings import OfferingRequest
 from components.services.base.config import GatewayConfig
 from components.services.base.errors import ServiceError
-from components.services.base.ledger import Handles
+from components.services.base.handles import HandlesReply
 from components.services.redis.gateway import RedisGateway, RedisProvisioner
 from components.services.redis.node import RedisNode
-from orchestrator.inventory import SERVICES as SERVICES_WITH_TOKENS
+from orchestrator.inventory.platform_secrets import SERVICES as SERVICES_WITH_TOKENS
 
 ROOT = Path(__file__).resolve().parents[2]
 VERBS = (
@@ -139,7 +139,7 @@ def test_what_a_gateway_answers_is_what_a_controller_reads() -> None:
     assert msgspec.convert(made, Instance).service_id == "i"
     bound = {"service_id": "h", "configuration": {"plan": "free"}, "credentials": credentials}
     assert msgspec.convert(bound, ControllersHandle).service_id == "h"
-    assert msgspec.convert({"handles": [bound]}, Handles).handles[0].instance == "i"
+    assert msgspec.convert({"handles": [bound]}, HandlesReply).handles[0].instance == "i"
 
 
 def test_the_role_writes_what_the_daemons_read() -> None:

@@ -370,7 +370,7 @@ async def test_varz_has_what_the_reference_names(rig: Rig) -> None:
         facts = await manager.get("/varz")
         return facts if facts["running_instances"] == 2 and facts["nats_latency"] > 0 else None
 
-    facts = await until(complete, "a complete picture")
+    facts = await until(complete, "a complete state")
     assert facts["type"] == "HealthManager"
     assert facts["total_apps"] == 1
     assert facts["total_users"] == 7

@@ -13,7 +13,7 @@ import pytest
 from orchestrator.dev.errors import DevError
 from orchestrator.dev.harness import Platform
 from orchestrator.dev.settings import Settings
-from orchestrator.lab.processes import identify, lives
+from orchestrator.lab.host.processes import identify, lives
 from tests.integration.platform_fixture import Person, until
 
 
@@ -129,7 +129,7 @@ def test_program_that_is_missing_is_named(folder, monkeypatch):
 
 def test_daemon_that_cannot_start_ends_all(folder):
     settings = Settings(folder, port=0, deas=1, overrides={"stager": {"max_tasks": 0}})
-    with pytest.raises(DevError, match="max_tasks: want at least 1"):
+    with pytest.raises(DevError, match="max_tasks: must be at least 1"):
         Platform(settings).up()
     assert about(folder) == []
     assert not (folder / "state.json").exists()

@@ -21,7 +21,7 @@ from components.common.units import ProcessRunner, UnitSpec
 from components.services.base.errors import ServiceError
 from components.services.redis.config import RedisNodeConfig
 from components.services.redis.folders import Folders
-from components.services.redis.keeper import Keeper
+from components.services.redis.instance_manager import InstanceManager
 from components.services.redis.records import Record
 from tests.integration.common_rig import free_port, until
 
@@ -67,8 +67,8 @@ def config_of(folder: Path, **changes: Any) -> RedisNodeConfig:
 
 
 @asynccontextmanager
-async def keeping(config: RedisNodeConfig, folder: Path) -> AsyncIterator[Keeper]:
-    """Have a keeper keep instances; with it they end."""
+async def managing(config: RedisNodeConfig, folder: Path) -> AsyncIterator[InstanceManager]:
+    """Have a manager keep instances; with it they end."""
     locks: dict[str, asyncio.Lock] = {}
     background: set[asyncio.Task[None]] = set()
 
@@ -78,13 +78,13 @@ async def keeping(config: RedisNodeConfig, folder: Path) -> AsyncIterator[Keeper
         return task
 
     runner = AsUser(folder / "units")
-    keeper = Keeper(config, runner, lambda name: locks.setdefault(name, asyncio.Lock()), spawn)
+    manager = InstanceManager(config, runner, lambda name: locks.setdefault(name, asyncio.Lock()), spawn)
     try:
-        yield keeper
+        yield manager
     finally:
-        for name in list(keeper.records):
-            await keeper.remove(name)
-        await keeper.close()
+        for name in list(manager.records):
+            await manager.remove(name)
+        await manager.close()
 
 
 async def owner(record: Record) -> set[str]:
@@ -108,8 +108,8 @@ def _uids(address: bytes) -> set[str]:
 
 async def test_no_two_servers_share_a_uid(folder: Path) -> None:
     config = config_of(folder)
-    async with keeping(config, folder) as keeper:
-        one, two = [await keeper.create("free", name, PASSWORD) for name in ("one", "two")]
+    async with managing(config, folder) as manager:
+        one, two = [await manager.create("free", name, PASSWORD) for name in ("one", "two")]
         assert (await owner(one), await owner(two)) == ({str(FIRST)}, {str(FIRST + 1)})
         folders = Folders(config)
         for record in (one, two):
@@ -117,11 +117,11 @@ async def test_no_two_servers_share_a_uid(folder: Path) -> None:
             assert [(f.st_uid, f.st_gid) for f in facts] == [(0, record.uid), (record.uid, record.uid)]
             assert facts[0].st_mode & 0o007 == 0
         with pytest.raises(ServiceError, match=f"no uid from {FIRST} to {FIRST + 1} is free"):
-            await keeper.create("free", "three", PASSWORD)
-        assert set(keeper.records) == {"one", "two"}
+            await manager.create("free", "three", PASSWORD)
+        assert set(manager.records) == {"one", "two"}
         # Given back, it is another's.
-        await keeper.remove("one")
-        assert (await keeper.create("free", "three", PASSWORD)).uid == FIRST
+        await manager.remove("one")
+        assert (await manager.create("free", "three", PASSWORD)).uid == FIRST
 
 
 async def test_a_server_of_a_release_before_keeps_its_data_and_gets_a_uid_at_its_next_start(
@@ -129,12 +129,12 @@ async def test_a_server_of_a_release_before_keeps_its_data_and_gets_a_uid_at_its
 ) -> None:
     config, stranger = config_of(folder), folder / "not_its_own"
     stranger.write_text("root's")
-    async with keeping(config, folder) as keeper:
-        old = await keeper.create("free", "old", PASSWORD)
+    async with managing(config, folder) as manager:
+        old = await manager.create("free", "old", PASSWORD)
         await owner(old)
         # The machine goes down: what runs ends, and nobody removes it.
-        keeper.records.clear()
-        await keeper.close()
+        manager.records.clear()
+        await manager.close()
         runner = AsUser(folder / "units")
         await runner.stop(old.unit, 10)
         await runner.close()
@@ -148,10 +148,10 @@ async def test_a_server_of_a_release_before_keeps_its_data_and_gets_a_uid_at_its
         del record["uid"]
         (folders.of("old") / "instance.json").write_bytes(msgspec.json.encode(record))
 
-    async with keeping(config, folder) as keeper:
-        await keeper.recover()
-        await until(lambda: "old" not in keeper.down, "it is up again")
-        found = keeper.records["old"]
+    async with managing(config, folder) as manager:
+        await manager.recover()
+        await until(lambda: "old" not in manager.down, "it is up again")
+        found = manager.records["old"]
         assert found.uid == FIRST
         assert await owner(found) == {str(FIRST)}
         async with Redis(host="127.0.0.1", port=found.port, username="owner", password=PASSWORD) as client:

@@ -61,13 +61,13 @@ async def test_a_health_manager_among_peers_of_2011(setting: Setting) -> None:
         await peer.hears("healthmanager.start", lambda b: b == b"")
         assert float(await peer.hears("healthmanager.nats.ping")) > 1e9
         await check_discovery(peer, "HealthManager")
-        await until(lambda: manager.get("/readyz"), "it trusts its picture")
+        await until(lambda: manager.get("/readyz"), "it trusts its state")
         assert asked, "the bulk password was asked for"
         await _hours(controller, peer, 1)
         metrics = f"http://127.0.0.1:{manager.port}/metrics"
         await break_all(peer, TYPED, lambda: get_text(metrics, "status", "pw"))
         await peer.say("healthmanager.nats.ping", b"never")
-        await until(lambda: manager.get("/readyz"), "it trusts its picture again")
+        await until(lambda: manager.get("/readyz"), "it trusts its state again")
         await _hours(controller, peer, 2)
         assert "Traceback" not in manager.log()
 

@@ -1,6 +1,6 @@
 """The whole way, on real machines: from `make up` to an application that survives what data centres do.
 
-The tests share one platform with `test_platform_engine.py` and `test_platform_removed.py`, and run in this order.
+The tests share one platform with `test_platform_orchestrator.py` and `test_platform_removed.py`, and run in this order.
 """
 
 from __future__ import annotations

@@ -24,7 +24,7 @@ def target(session: Session, url: str | None, as_json: bool) -> None:
             info = api.info()
         if not all(info.get(key) for key in ("name", "build", "version", "support")):
             raise ClientError(
-                f"{address} answers, but not as a controller", "want the URL of its API: http://api.DOMAIN"
+                f"{address} answers, but not as a controller", "give the URL of its API: http://api.DOMAIN"
             )
         config.target, config.override = address, ""
         config.save()

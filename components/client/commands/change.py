@@ -8,10 +8,10 @@ from components.client import output
 from components.client.commands.push import bare_host, environment_value, memory_value
 from components.client.completion import forget
 from components.client.errors import ClientError
+from components.client.follow.update import Updater
 from components.client.lifecycle import Lifecycle
 from components.client.progress import Progress
 from components.client.pusher import app_url, check_port, merge_environment
-from components.client.rolling import Roller
 from components.client.session import (
     Session,
     app_argument,
@@ -66,8 +66,8 @@ def restart(session: Session, *, name: str, rolling: bool, timeout: float, as_js
         life = Lifecycle(api, name, progress, timeout)
         if not rolling:
             life.restart()
-        elif Roller(life).possible():
-            Roller(life).roll()
+        elif Updater(life).possible():
+            Updater(life).run()
         else:
             raise ClientError(
                 "this platform cannot replace instances one by one: it is older than this client",

@@ -10,7 +10,7 @@ import click
 
 from components.client import output
 from components.client.errors import ClientError
-from components.client.following import Follower, phases, verdict
+from components.client.follow.job import JobFollower, phases, raise_for_failure
 from components.client.orchestrator_api import Job, OrchestratorApi
 from components.client.session import Session, json_option, pass_session
 from components.client.units import format_seconds
@@ -37,7 +37,7 @@ def follow(
             output.line(f"job {number} ({job.get('kind')}) is accepted; `ingot jobs log {number} --follow`")
         return
     try:
-        job = Follower(api).follow(number)
+        job = JobFollower(api).follow(number)
     except KeyboardInterrupt as error:
         raise ClientError(
             f"job {number} goes on without you", f"look again: `ingot jobs log {number} --follow`"
@@ -45,7 +45,7 @@ def follow(
     total = time.monotonic() - begun
     if as_json:
         output.data({**job, "phases": phases(job), "total_seconds": round(total, 3)})
-    verdict(job)
+    raise_for_failure(job)
     if not as_json:
         each = ", ".join(f"{name} {format_seconds(spent)}" for name, spent in phases(job).items())
         output.line(f"{done(job)} in {format_seconds(total)}" + (f" ({each})" if each else ""))
@@ -165,10 +165,10 @@ def jobs_log(session: Session, number: int, to_the_end: bool, as_json: bool) -> 
             return
         rows: list[Mapping[str, Any]] = []
         show = rows.append if as_json else lambda row: output.line(_log_line(row))
-        Follower(api).lines(number, show)
+        JobFollower(api).lines(number, show)
         if as_json:
             output.data(rows)
-        verdict(api.job(number))
+        raise_for_failure(api.job(number))
 
 
 def _whole_log(api: OrchestratorApi, number: int) -> list[Mapping[str, Any]]:

@@ -32,7 +32,7 @@ def since_value(_context: click.Context, _parameter: click.Parameter, text: str 
     try:
         return int(datetime.fromisoformat(text.strip()).astimezone().timestamp())
     except (ValueError, OverflowError) as error:
-        raise click.BadParameter("want 15m, 2h or 3d ago, or a time as 2026-08-01T10:00") from error
+        raise click.BadParameter("must be 15m, 2h or 3d ago, or a time as 2026-08-01T10:00") from error
 
 
 def _day(_context: click.Context, _parameter: click.Parameter, text: str | None) -> str | None:
@@ -43,7 +43,7 @@ def _day(_context: click.Context, _parameter: click.Parameter, text: str | None)
     try:
         return datetime.strptime(text.strip(), "%Y-%m-%d").replace(tzinfo=UTC).strftime("%Y-%m-%d")
     except ValueError as error:
-        raise click.BadParameter("want a day as 2026-08-01, or 7d for seven days ago") from error
+        raise click.BadParameter("must be a day as 2026-08-01, or 7d for seven days ago") from error
 
 
 _since = click.option(

@@ -10,9 +10,9 @@ from components.client.commands.jobs import ago, wait_option
 from components.client.commands.releases import ROLLBACK
 from components.client.completion import AppName
 from components.client.errors import ApiError, ClientError
+from components.client.follow.update import Updater
 from components.client.lifecycle import Background, Lifecycle
 from components.client.progress import Progress
-from components.client.rolling import Roller
 from components.client.session import Session, app_argument, json_option, pass_session, timeout_option
 
 
@@ -90,7 +90,7 @@ def rollback(
                     error.hint = f"{error.hint}; for the platform's release: `{ROLLBACK} {app}`"
                 raise
             if rolls and not no_wait:
-                Roller(life).follow(before.result)
+                Updater(life).follow(before.result)
         number = _current(api, app)
         state = api.app(app).get("state")
     said = {

@@ -14,6 +14,7 @@ import msgspec
 
 from components.common import tasks
 from components.common.files import write_atomically
+from components.common.procfs import read_stat
 from components.common.units.spec import MISSING, UnitError, UnitSpec, UnitState, UnitStatus
 
 _POLL_SECONDS = 0.2
@@ -206,13 +207,8 @@ async def _ended(pid: int) -> None:
 
 def _born(pid: int) -> int | None:
     """Return when a living process started; None for one that is gone or a zombie."""
-    try:
-        fields = (
-            Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
-        )
-    except OSError:
-        return None
-    return None if fields[0] in "ZX" else int(fields[19])
+    found = read_stat(pid)
+    return found.born if found is not None and found.alive else None
 
 
 def _group(record: _Record) -> int | None:

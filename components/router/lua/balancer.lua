@@ -5,7 +5,7 @@
 -- broken response only when the method is idempotent. Everything that only a retry needs comes from nginx's own
 -- record of the tries, so that a first try pays nothing for it.
 --
--- What a request was given is remembered under the address of its structure in nginx, which is cheaper than anything
+-- A request's endpoint is remembered under the address of its structure in nginx, which is cheaper than anything
 -- that belongs to the request; the log phase, which every request passes, clears it.
 
 local ffi = require "ffi"
@@ -15,13 +15,13 @@ local limits = require "limits"
 local request = require "request"
 local routes = require "routes"
 local sticky = require "sticky"
-local tally = require "tally"
+local deferred_counters = require "deferred_counters"
 
 local find, row_at, hosts = routes.find, routes.row_at, require("hosts").store
 local request_key, send_to, set = request.key, request.send_to, request.set
 local now, var = ngx.now, ngx.var
 local random, floor, max = math.random, math.floor, math.max
-local opened, left = tally.opened, tally.left
+local opened, left = deferred_counters.opened, deferred_counters.left
 
 local _M = {}
 
@@ -32,9 +32,9 @@ local least, eject_seconds, probe_seconds, app_limit, most_tries = false, 10, 12
 local miss_peer = "unix:/run/ingot-router/miss.sock"
 local targets, rows, header
 local tries = {}       -- request -> its try, 0 for none
--- request -> rare facts: `verdict`, the reason why it has no endpoint, for answer.lua; `second`, its only endpoint
+-- request -> rare facts: `verdict`, the reason why it has no endpoint, for error_page.lua; `second`, its only endpoint
 -- was asked again
-local oddities, odd = {}, 0
+local exceptions_of, exceptions = {}, 0
 local wary_till = 0     -- until when some row is ejected or waits to be probed; 0 saves looking
 
 -- Settings from nginx.conf.
@@ -48,7 +48,7 @@ function _M.configure(options)
   least, app_limit, most_tries = options.least, options.app_limit, options.tries
   eject_seconds, probe_seconds = options.eject_seconds, options.probe_seconds
   miss_peer = "unix:" .. options.miss
-  tally.configure(least)
+  deferred_counters.configure(least)
 end
 
 -- For init_worker_by_lua, after endpoints.open.
@@ -164,16 +164,16 @@ local function parts(try)
   return try % ROWS, floor(try / ROWS)
 end
 
-local function oddity(key)
-  if not oddities[key] then
-    oddities[key] = {}
-    odd = odd + 1
+local function exception_of(key)
+  if not exceptions_of[key] then
+    exceptions_of[key] = {}
+    exceptions = exceptions + 1
   end
-  return oddities[key]
+  return exceptions_of[key]
 end
 
 local function give_up(key, verdict)
-  oddity(key).verdict = verdict
+  exception_of(key).verdict = verdict
   return ngx.exit(ngx.ERROR)
 end
 
@@ -246,9 +246,9 @@ local function again(key, try)
   -- A request that met silence for its whole time is not sent to others, too.
   local more = tries_made < most_tries and not (sent and status == 504)
   local place = more and skip(h, record.turn, tried)
-  if not place and more and sent and not oddity(key).second then
+  if not place and more and sent and not exception_of(key).second then
     -- The only endpoint broke the connection, which may have been kept too long: it is asked once more.
-    oddity(key).second = true
+    exception_of(key).second = true
     place = skip(h, record.turn)
   end
   if not place then
@@ -366,7 +366,7 @@ end
 
 -- The reason why a request has no endpoint, or nil.
 function _M.verdict()
-  local its = oddities[request_key()]
+  local its = exceptions_of[request_key()]
   return its and its.verdict
 end
 
@@ -374,9 +374,9 @@ end
 function _M.finish()
   local key = request_key()
   local try = tries[key]
-  if odd > 0 and oddities[key] then
-    oddities[key] = nil
-    odd = odd - 1
+  if exceptions > 0 and exceptions_of[key] then
+    exceptions_of[key] = nil
+    exceptions = exceptions - 1
   end
   if not try or try == 0 then
     return 0, 0

@@ -225,7 +225,7 @@ function _M.routes()
   end
   local delta = cjson.decode(body() or "")
   if type(delta) ~= "table" or type(delta.epoch) ~= "string" or type(delta.seq) ~= "number" then
-    return reply(400, { error = "want {epoch, seq, full, set, delete}" })
+    return reply(400, { error = "the body must be {epoch, seq, full, set, delete}" })
   end
   return apply(delta)
 end
@@ -239,7 +239,7 @@ function _M.drain()
   local wish = cjson.decode(body() or "")
   local seconds = type(wish) == "table" and tonumber(wish.seconds)
   if ngx.req.get_method() ~= "POST" or not seconds or seconds < 0 then
-    return reply(400, { error = "want {seconds} by POST" })
+    return reply(400, { error = "must be a POST of {seconds}" })
   end
   if seconds == 0 then
     dict:delete("telling")

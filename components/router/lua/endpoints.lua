@@ -1,8 +1,9 @@
 -- Endpoints in one worker, and their counters.
 --
 -- A request needs its endpoint's address and its name in the log: both are in a table of this worker's own memory.
--- The numbers are in a file in the folder of the sockets, which this worker maps and writes, and which the router process maps and
--- reads (components/router/counters.py knows the same layout): so counting is a few additions, and reading costs nginx nothing.
+-- The numbers are in a file in the folder of the sockets, which this worker maps and writes, and which the router
+-- process maps and reads: so counting is a few additions, and reading costs nginx nothing. The reader is
+-- components/router/telemetry/counters.py; its unit test parses the declarations below.
 --
 -- The file: a page of header with the sums of everything, then per row 128 bytes of text ("app TAB instance TAB address TAB
 -- port"), then per row 128 bytes of numbers. Row 0 is never an endpoint. A row whose endpoint is gone rests before it is used
@@ -11,7 +12,7 @@
 local ffi = require "ffi"
 local bit = require "bit"
 local limits = require "limits"
-local memory = require "memory"
+local huge_pages = require "huge_pages"
 
 ffi.cdef [[
 typedef struct {
@@ -62,12 +63,12 @@ end
 -- Map the file; for init_worker_by_lua. Without it (no room, no folder) only this worker sees its numbers.
 function _M.open(folder, most)
   capacity = most
-  targets = memory.zeroed("ingot_target", capacity)
+  targets = huge_pages.zeroed("ingot_target", capacity)
   local places = 1
   while places < capacity * 2 do
     places = places * 2
   end
-  slots, slot_mask = memory.zeroed("uint32_t", places), places - 1
+  slots, slot_mask = huge_pages.zeroed("uint32_t", places), places - 1
   local length = PAGE + capacity * (NAME + ROW)
   local path = folder .. "/worker." .. ngx.worker.pid() .. ".stats"
   C.unlink(path)

@@ -6,7 +6,7 @@
 
 local ffi = require "ffi"
 local bit = require "bit"
-local memory = require "memory"
+local huge_pages = require "huge_pages"
 -- Loading it declares the functions used here.
 require "endpoints"
 
@@ -32,7 +32,7 @@ local _M = { LIVE = LIVE, STALE = STALE, SHORT = 10 }
 
 local capacity, mask, used = 4096, 4095, 0
 -- Replaced by a larger one as need be.
-local store = { entries = memory.zeroed("ingot_host", 4096) }
+local store = { entries = huge_pages.zeroed("ingot_host", 4096) }
 _M.store = store
 
 -- From the second probe on, in a function of its own: a loop would keep the first from being compiled.
@@ -88,7 +88,7 @@ local function grow()
     capacity = capacity * 2
   end
   mask, used = capacity - 1, 0
-  store.entries = memory.zeroed("ingot_host", capacity)
+  store.entries = huge_pages.zeroed("ingot_host", capacity)
   for i = 0, size - 1 do
     -- Entries of removed hosts are not copied.
     if old[i].state ~= EMPTY and old[i].n > 0 then
@@ -96,7 +96,7 @@ local function grow()
       used = used + 1
     end
   end
-  memory.free(old, "ingot_host", size)
+  huge_pages.free(old, "ingot_host", size)
 end
 
 -- The place of a host's entry, made if need be.

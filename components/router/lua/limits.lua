@@ -1,7 +1,7 @@
 -- The number of open requests of an application in all workers of this router, for router_app_requests.
 --
 -- A file that every worker maps: a page that says which rows are in use, then a row of counters for each worker, one counter for each
--- application. A worker writes its own row only, so nothing waits for anything, and adds up all rows where it needs the sum: two
+-- application. A worker writes its own row only, so no worker waits for another, and adds up all rows where it needs the sum: two
 -- workers that do so in the same moment may let one request too many pass. A row belongs to the worker that holds a lock on its
 -- byte. The kernel releases the lock when a worker ends in any way, and another then clears its row.
 

@@ -6,7 +6,7 @@
 -- The process answers as HTTP (docs/platform.md): X-Accel-Redirect when it has pushed the route meanwhile, else 404 or 503.
 -- The question goes over a socket of Lua, because proxy_pass would send the request's body with it.
 
-local answer = require "answer"
+local error_page = require "error_page"
 local stats = require "stats"
 
 local known_misses = ngx.shared.ingot_misses
@@ -54,7 +54,7 @@ function _M.serve()
   local host = ngx.var.host
   if #host > LONGEST or known_misses:get(host) then
     stats.bad_request()
-    return answer.send(404)
+    return error_page.send(404)
   end
   local status, target
   if asking < most then
@@ -68,9 +68,9 @@ function _M.serve()
   if status == 404 then
     known_misses:set(host, true, REMEMBER_SECONDS)
     stats.bad_request()
-    return answer.send(404)
+    return error_page.send(404)
   end
-  return answer.send(503, "THE ROUTES ARE NOT KNOWN AT THIS MOMENT")
+  return error_page.send(503, "THE ROUTES ARE NOT KNOWN AT THIS MOMENT")
 end
 
 return _M

@@ -4,11 +4,11 @@ local ffi = require "ffi"
 local endpoints = require "endpoints"
 local balancer = require "balancer"
 local request = require "request"
-local tally = require "tally"
+local deferred_counters = require "deferred_counters"
 local cjson = require "cjson.safe"
 
 local floor, max = math.floor, math.max
-local finish, done = balancer.finish, tally.done
+local finish, done = balancer.finish, deferred_counters.done
 local status, age, received = request.status, request.age, request.received
 
 local _M = {}
@@ -20,7 +20,7 @@ function _M.start()
   header = select(3, endpoints.memory())
 end
 
--- Upper bounds in milliseconds; components/router/counters.py has the same.
+-- Upper bounds in milliseconds; components/router/telemetry/counters.py has the same.
 local BOUNDS = { 1, 2, 5, 10, 25, 50, 100, 250, 1000, 5000, 30000 }
 
 -- The bucket of every number of milliseconds up to the last bound. It is a table because one path through the code

@@ -55,33 +55,33 @@ class GatewayConfig(DaemonConfig, frozen=True, forbid_unknown_fields=True, kw_on
 
     def problems(self) -> list[str]:
         """Return problems between several keys."""
-        found = []
+        problems = []
         if not self.controllers:
-            found.append("controllers: want at least one http://host:port")
-        found += [
-            f"controllers: want http://host:port, not {url!r}"
+            problems.append("controllers: must name at least one http://host:port")
+        problems += [
+            f"controllers: must be http://host:port, not {url!r}"
             for url in self.controllers
             if not re.fullmatch(r"https?://[^\s/]+", url)
         ]
         if self.status.port == 0:
-            found.append("status.port: want a port, under which controllers reach this gateway")
+            problems.append("status.port: must be a port, at which controllers reach this gateway")
         if len(self.token) < 8:
-            found.append("token: want at least 8 characters")
+            problems.append("token: must have at least 8 characters")
         if not _LABEL_PART.fullmatch(self.version) or "-" in self.version:
-            found.append(f"version: want text without spaces or hyphens, not {self.version!r}")
+            problems.append(f"version: must be text without spaces or hyphens, not {self.version!r}")
         if not self.plans:
-            found.append("plans: want at least one")
+            problems.append("plans: must name at least one plan")
         if not Path(self.base_dir).is_absolute():
-            found.append(f"base_dir: want an absolute path, not {self.base_dir!r}")
+            problems.append(f"base_dir: must be an absolute path, not {self.base_dir!r}")
         positive = ("node_timeout", "handles_interval", "register_interval", "double_check_orphan_interval")
-        found += [f"{n}: want more than 0 seconds" for n in positive if getattr(self, n) <= 0]
+        problems += [f"{n}: must be more than 0 seconds" for n in positive if getattr(self, n) <= 0]
         if not self.node_timeout < self.timeout:
-            found.append(f"timeout: want more than node_timeout ({self.node_timeout:g} s)")
+            problems.append(f"timeout: must be more than node_timeout ({self.node_timeout:g} s)")
         if not self.node_timeout < self.late_timeout:
-            found.append(f"late_timeout: want more than node_timeout ({self.node_timeout:g} s)")
+            problems.append(f"late_timeout: must be more than node_timeout ({self.node_timeout:g} s)")
         if self.check_orphan_interval != -1 and self.check_orphan_interval <= 0:
-            found.append("check_orphan_interval: want more than 0 seconds, or -1")
-        return found
+            problems.append("check_orphan_interval: must be more than 0 seconds, or -1")
+        return problems
 
 
 class NodeConfig(DaemonConfig, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -103,13 +103,13 @@ class NodeConfig(DaemonConfig, frozen=True, forbid_unknown_fields=True, kw_only=
 
     def problems(self) -> list[str]:
         """Return problems between several keys."""
-        found = []
+        problems = []
         if not _NODE_ID.fullmatch(self.node_id):
-            found.append(f"node_id: want letters, digits, _ and -, not {self.node_id!r}")
+            problems.append(f"node_id: must consist of letters, digits, _ and -, not {self.node_id!r}")
         if self.capacity < 0:
-            found.append(f"capacity: want 0 or more, not {self.capacity}")
+            problems.append(f"capacity: must be 0 or more, not {self.capacity}")
         if self.announce_interval <= 0:
-            found.append("announce_interval: want more than 0 seconds")
+            problems.append("announce_interval: must be more than 0 seconds")
         if not Path(self.base_dir).is_absolute():
-            found.append(f"base_dir: want an absolute path, not {self.base_dir!r}")
-        return found
+            problems.append(f"base_dir: must be an absolute path, not {self.base_dir!r}")
+        return problems

@@ -10,7 +10,7 @@ import msgspec
 
 from components.common import log
 from components.common.errors import IngotError
-from components.services.base.ledger import Handle, Handles
+from components.services.base.handles import HandlesReply, ServiceHandle
 
 _SECONDS = 10.0
 logger = log.get(__name__)
@@ -35,7 +35,7 @@ class Controllers:
         self._label = label
         self._session: aiohttp.ClientSession | None = None
 
-    async def handles(self) -> list[Handle]:
+    async def handles(self) -> list[ServiceHandle]:
         """Return all instances and bindings.
 
         Raises:
@@ -43,7 +43,7 @@ class Controllers:
         """
         text = await self._ask("GET", f"/services/v1/offerings/{quote(self._label, safe='')}/handles")
         try:
-            return msgspec.json.decode(text, type=Handles).handles
+            return msgspec.json.decode(text, type=HandlesReply).handles
         except msgspec.MsgspecError as error:
             raise ControllerError(f"the handles are not in the contract's shape: {error}") from error
 

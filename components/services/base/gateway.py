@@ -15,7 +15,7 @@ from components.common.identity import Identity
 from components.services.base import rest
 from components.services.base.config import GatewayConfig
 from components.services.base.controllers import ControllerError, Controllers
-from components.services.base.ledger import Handle
+from components.services.base.handles import ServiceHandle
 from components.services.base.orphans import Orphans
 from components.services.base.provisioner import Provisioner
 
@@ -107,7 +107,7 @@ class Gateway:
             return "this gateway is stopping"
         return "" if self._fetched else "this gateway does not know its instances yet"
 
-    async def provision(self, plan: str) -> Handle:
+    async def provision(self, plan: str) -> ServiceHandle:
         """See `Provisioner.provision`."""
         return await self._working(self.provisioner.provision(plan))
 
@@ -115,7 +115,7 @@ class Gateway:
         """See `Provisioner.unprovision`."""
         await self._working(self.provisioner.unprovision(service_id))
 
-    async def bind(self, service_id: str, options: dict[str, Any]) -> Handle:
+    async def bind(self, service_id: str, options: dict[str, Any]) -> ServiceHandle:
         """See `Provisioner.bind`."""
         return await self._working(self.provisioner.bind(service_id, options))
 
@@ -123,7 +123,7 @@ class Gateway:
         """See `Provisioner.unbind`."""
         await self._working(self.provisioner.unbind(service_id, handle_id))
 
-    def undo(self, handle: Handle) -> None:
+    def undo(self, handle: ServiceHandle) -> None:
         """See `Provisioner.undo`."""
         self.provisioner.undo(handle)
 
@@ -131,9 +131,9 @@ class Gateway:
         """Begin to look for orphans; the result is in `/varz`."""
         self._spawn(self._check_orphans(), "check-orphans-asked")
 
-    async def purge(self, wanted: Orphans) -> None:
+    async def purge(self, unwanted: Orphans) -> None:
         """See `Provisioner.purge`."""
-        await self.provisioner.purge(wanted)
+        await self.provisioner.purge(unwanted)
 
     async def _working(self, work: Coroutine[Any, Any, T]) -> T:
         self._at_work += 1
@@ -191,7 +191,7 @@ class Gateway:
                     logger.warning("handles_not_fetched", reason=str(error))
                 await asyncio.sleep(self._config.handles_interval)
                 continue
-            self.provisioner.ledger.replace(handles)
+            self.provisioner.handles.replace(handles)
             self._fetched = True
             logger.info("handles_fetched", handles=len(handles))
             return

@@ -35,9 +35,7 @@ from components.services.base.config import NodeConfig
 from components.services.base.errors import INTERNAL, ServiceError
 from components.services.base.reports import reports
 
-ASKED = Counter(
-    "ingot_service_node_requests_total", "What gateways asked, by how it ended.", ["verb", "code"]
-)
+REQUESTS = Counter("ingot_service_node_requests_total", "Requests of gateways, by outcome.", ["verb", "code"])
 INSTANCES = Gauge("ingot_service_node_instances", "Instances on this node.")
 _FINISH_SECONDS = 15.0
 C = TypeVar("C", bound=NodeConfig)
@@ -176,16 +174,16 @@ class Node(abc.ABC, Generic[C]):
         return task
 
     async def _provision(self, body: ServiceProvision) -> Credentials:
-        wanted = body.credentials
-        name = str((wanted or {}).get("name", ""))
+        credentials = body.credentials
+        name = str((credentials or {}).get("name", ""))
         if not name or name not in self.instances():
             self._check_room()
         self._making += 1
         try:
             if not name:
-                return await self.provision(body.plan, wanted)
+                return await self.provision(body.plan, credentials)
             async with self.lock(name):
-                return await self.provision(body.plan, wanted)
+                return await self.provision(body.plan, credentials)
         finally:
             self._making -= 1
 
@@ -239,7 +237,7 @@ class Node(abc.ABC, Generic[C]):
             logger.exception("request_failed", verb=verb)
             broken = ServiceError(INTERNAL, f"the node {self.config.node_id} failed; its log has the reason")
             reply = ServiceReply(success=False, error=broken.wire())
-        ASKED.labels(verb, str(code)).inc()
+        REQUESTS.labels(verb, str(code)).inc()
         # Before the answer: until then the gateway counts its own request, and from then on the announcement.
         await self._announce()
         delivered = await message.respond(reply) or not message.wants_reply
@@ -262,10 +260,10 @@ class Node(abc.ABC, Generic[C]):
     async def _discovered(self, message: Incoming[Any]) -> None:
         # Nodes of 2011 are asked with an empty payload.
         try:
-            asked = msgspec.convert(message.body or {}, ServiceDiscover)
+            request = msgspec.convert(message.body or {}, ServiceDiscover)
         except msgspec.ValidationError:
-            asked = ServiceDiscover()
-        if asked.plan not in (None, self.config.plan) or self.ready():
+            request = ServiceDiscover()
+        if request.plan not in (None, self.config.plan) or self.ready():
             return
         if message.wants_reply:
             await message.respond(self.announcement())
@@ -279,10 +277,10 @@ class Node(abc.ABC, Generic[C]):
     async def _purge_orphan(self, message: Incoming[PurgeOrphan]) -> None:
         self.spawn(self._purge(message.body), "purge-orphans")
 
-    async def _purge(self, wanted: PurgeOrphan) -> None:
-        for credentials in wanted.orphan_binding_list:
+    async def _purge(self, message: PurgeOrphan) -> None:
+        for credentials in message.orphan_binding_list:
             await self._purge_one(self._unbind(ServiceUnbind(credentials=credentials)))
-        for name in wanted.orphan_ins_list:
+        for name in message.orphan_ins_list:
             await self._purge_one(self._unprovision(ServiceUnprovision(name=name)))
         await self._announce()
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from components.common.service_messages import Credentials, NodeHandles
-from components.services.base.ledger import Ledger, binding_key
+from components.services.base.handles import HandleTable, binding_key
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,9 +36,9 @@ class Orphans:
         return {"orphan_instances": self.instances, "orphan_bindings": bindings}
 
 
-def unknown(reports: list[NodeHandles], ledger: Ledger) -> Orphans:
+def unknown(reports: list[NodeHandles], handles: HandleTable) -> Orphans:
     """Return the difference between the nodes' reports and the controllers' handles."""
-    names, keys = ledger.names(), ledger.binding_keys()
+    names, keys = handles.names(), handles.binding_keys()
     found = Orphans()
     for report in reports:
         for name in report.instances_list:

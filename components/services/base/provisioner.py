@@ -28,15 +28,15 @@ from components.common.service_messages import (
     ServiceUnbind,
     ServiceUnprovision,
 )
-from components.services.base import choice, orphans
+from components.services.base import node_selection, orphans
 from components.services.base.config import GatewayConfig
 from components.services.base.errors import INTERNAL, NODE_TIMEOUT, UNAVAILABLE, ServiceError
-from components.services.base.ledger import Handle, Ledger, binding_key
-from components.services.base.removals import Removal, Removals
+from components.services.base.handles import HandleTable, ServiceHandle, binding_key
+from components.services.base.pending_removals import PendingRemovals, Removal
 
 _DISCOVER_SECONDS = 2.0
 _LATER = "it will be done as soon as the node answers"
-Fetch = Callable[[], Awaitable[list[Handle]]]
+Fetch = Callable[[], Awaitable[list[ServiceHandle]]]
 logger = log.get(__name__)
 
 
@@ -60,11 +60,11 @@ class Provisioner:
     def __init__(self, config: GatewayConfig, bus: Bus) -> None:
         self._config = config
         self._bus = bus
-        self.nodes = choice.Nodes(self.service_name, self.node_score)
-        self.ledger = Ledger()
+        self.nodes = node_selection.Nodes(self.service_name, self.node_score)
+        self.handles = HandleTable()
         base = Path(config.base_dir)
         base.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self.removals = Removals(base / "removals.json")
+        self.pending_removals = PendingRemovals(base / "removals.json")
         self.orphans = orphans.Orphans()
         self._reports: list[NodeHandles] = []
         self._checking = asyncio.Lock()
@@ -74,11 +74,11 @@ class Provisioner:
         bus.subscribe(f"{self.service_name}.node_handles", NodeHandles, self._reported)
         bus.on_connect(self._discover)
 
-    def node_score(self, said: ServiceAnnouncement) -> float:
+    def node_score(self, announcement: ServiceAnnouncement) -> float:
         """Return the score of a node from its announcement: the highest takes the next instance, not above 0 is full."""
-        return choice.room(said)
+        return node_selection.room(announcement)
 
-    async def provision(self, plan: str) -> Handle:
+    async def provision(self, plan: str) -> ServiceHandle:
         """Make an instance on the node with most room.
 
         Raises:
@@ -106,8 +106,8 @@ class Provisioner:
             credentials = {**(reply.credentials or {}), "node_id": node}
             if not isinstance(credentials.get("name"), str):
                 raise ServiceError(INTERNAL, f"the node {node} returned no name of the instance")
-            handle = Handle(credentials["name"], {"plan": plan}, credentials)
-            self.ledger.add(handle)
+            handle = ServiceHandle(credentials["name"], {"plan": plan}, credentials)
+            self.handles.add(handle)
             logger.info("instance_provisioned", instance=handle.service_id, node=node, plan=plan)
             return handle
 
@@ -117,23 +117,25 @@ class Provisioner:
         Raises:
             ServiceError: there is no such instance, or the node is away or could not; then it is done later.
         """
-        await self._remove(self._removal_of(self.ledger.instance(service_id)))
+        await self._remove(self._removal_of(self.handles.instance(service_id)))
         logger.info("instance_unprovisioned", instance=service_id)
 
-    async def bind(self, service_id: str, options: dict[str, Any]) -> Handle:
+    async def bind(self, service_id: str, options: dict[str, Any]) -> ServiceHandle:
         """Make credentials of an instance for one application.
 
         Raises:
             ServiceError: there is no such instance, or the node is away or could not; nothing is left of it.
         """
-        instance = self.ledger.instance(service_id)
+        instance = self.handles.instance(service_id)
         node = self._node_of(instance)
-        asked = ServiceBind(name=service_id, bind_opts=options)
-        reply = await self._ask("bind", node, asked, self._unbind_late)
+        request = ServiceBind(name=service_id, bind_opts=options)
+        reply = await self._ask("bind", node, request, self._unbind_late)
         plan = instance.configuration.get("plan")
         configuration = {"plan": plan, "data": {"binding_options": options}}
-        handle = Handle(str(uuid.uuid4()), configuration, {**(reply.credentials or {}), "name": service_id})
-        self.ledger.add(handle)
+        handle = ServiceHandle(
+            str(uuid.uuid4()), configuration, {**(reply.credentials or {}), "name": service_id}
+        )
+        self.handles.add(handle)
         logger.info("instance_bound", instance=service_id, binding=handle.service_id, node=node)
         return handle
 
@@ -143,13 +145,13 @@ class Provisioner:
         Raises:
             ServiceError: there is no such binding, or the node is away or could not; then it is done later.
         """
-        await self._remove(self._removal_of(self.ledger.binding(service_id, handle_id)))
+        await self._remove(self._removal_of(self.handles.binding(service_id, handle_id)))
         logger.info("instance_unbound", instance=service_id, binding=handle_id)
 
-    def undo(self, handle: Handle) -> None:
+    def undo(self, handle: ServiceHandle) -> None:
         """Undo, in the background, a handle whose caller has gone."""
         logger.warning("asker_gone", instance=handle.instance, handle=handle.service_id)
-        self._owe(self._removal_of(handle))
+        self._settle_later(self._removal_of(handle))
 
     async def check_orphans(self, fetch: Fetch) -> None:
         """Look twice for orphans (protocol 6.6); the result is in `orphans`.
@@ -170,13 +172,15 @@ class Provisioner:
             if self._config.purge_orphan_bindings and staged.bindings:
                 await self.purge(orphans.Orphans(bindings=staged.bindings))
 
-    async def purge(self, wanted: orphans.Orphans) -> None:
+    async def purge(self, unwanted: orphans.Orphans) -> None:
         """Have nodes remove orphans; instances and bindings that this gateway knows are not touched."""
-        names, keys = self.ledger.names(), self.ledger.binding_keys()
-        for node in sorted({*wanted.instances, *wanted.bindings}):
+        names, keys = self.handles.names(), self.handles.binding_keys()
+        for node in sorted({*unwanted.instances, *unwanted.bindings}):
             message = PurgeOrphan(
-                orphan_ins_list=[n for n in wanted.instances.get(node, []) if n not in names],
-                orphan_binding_list=[c for c in wanted.bindings.get(node, []) if binding_key(c) not in keys],
+                orphan_ins_list=[n for n in unwanted.instances.get(node, []) if n not in names],
+                orphan_binding_list=[
+                    c for c in unwanted.bindings.get(node, []) if binding_key(c) not in keys
+                ],
             )
             logger.warning(
                 "orphans_purged",
@@ -194,9 +198,9 @@ class Provisioner:
         """Return facts for `/varz`."""
         return {
             "nodes": self.nodes.rooms(),
-            "instances": len(self.ledger.names()),
-            "bindings": len(self.ledger.binding_keys()),
-            "removals_owed": {n: len(self.removals.of(n)) for n in self.removals.nodes()},
+            "instances": len(self.handles.names()),
+            "bindings": len(self.handles.binding_keys()),
+            "removals_owed": {n: len(self.pending_removals.of(n)) for n in self.pending_removals.nodes()},
             **self.orphans.varz(),
         }
 
@@ -230,17 +234,17 @@ class Provisioner:
 
     def _answered_late(
         self,
-        asked: asyncio.Task[ServiceReply],
+        request: asyncio.Task[ServiceReply],
         verb: str,
         node: str,
         late: Callable[[str, Credentials], Removal] | None,
     ) -> None:
-        if asked.cancelled() or asked.exception() is not None:
+        if request.cancelled() or request.exception() is not None:
             return
-        reply = asked.result()
+        reply = request.result()
         logger.warning("node_answered_late", verb=verb, node=node, success=reply.success)
         if late is not None and reply.success and reply.credentials:
-            self._owe(late(node, reply.credentials))
+            self._settle_later(late(node, reply.credentials))
 
     @staticmethod
     def _unprovision_late(node: str, credentials: Credentials) -> Removal:
@@ -252,7 +256,7 @@ class Provisioner:
 
     async def _remove(self, removal: Removal) -> None:
         # Recorded before the request: the controllers have forgotten it already.
-        self.removals.add(removal)
+        self.pending_removals.add(removal)
         try:
             await self._ask(removal.kind, removal.node, _asking(removal), None)
         except ServiceError as error:
@@ -260,11 +264,11 @@ class Provisioner:
         self._removed(removal)
 
     def _removed(self, removal: Removal) -> None:
-        self.removals.done(removal)
-        self.ledger.remove(removal.service_id)
+        self.pending_removals.done(removal)
+        self.handles.remove(removal.service_id)
 
-    def _owe(self, removal: Removal) -> None:
-        self.removals.add(removal)
+    def _settle_later(self, removal: Removal) -> None:
+        self.pending_removals.add(removal)
         self._spawn(self._settle(removal.node), f"settle-{removal.node}")
 
     async def _settle(self, node: str) -> None:
@@ -273,7 +277,7 @@ class Provisioner:
             return
         self._settling.add(node)
         try:
-            for removal in self.removals.of(node):
+            for removal in self.pending_removals.of(node):
                 try:
                     await self._ask(removal.kind, node, _asking(removal), None)
                 except ServiceError as error:
@@ -286,31 +290,31 @@ class Provisioner:
         finally:
             self._settling.discard(node)
 
-    def _removal_of(self, handle: Handle) -> Removal:
+    def _removal_of(self, handle: ServiceHandle) -> Removal:
         if handle.is_instance:
-            bindings = [b.credentials for b in self.ledger.bindings(handle.service_id)]
+            bindings = [b.credentials for b in self.handles.bindings(handle.service_id)]
             return Removal(self._node_of(handle), "unprovision", handle.service_id, bindings)
-        node = self._node_of(self.ledger.instance(handle.instance))
+        node = self._node_of(self.handles.instance(handle.instance))
         return Removal(node, "unbind", handle.service_id, [handle.credentials])
 
-    def _node_of(self, instance: Handle) -> str:
+    def _node_of(self, instance: ServiceHandle) -> str:
         node = instance.credentials.get("node_id")
         if not isinstance(node, str):
             raise ServiceError(INTERNAL, f"the node of {instance.service_id} is not known")
         return node
 
     async def _look(self, fetch: Fetch) -> orphans.Orphans:
-        known = Ledger()
+        handles = HandleTable()
         self._reports = []
         await self._bus.publish(f"{self.service_name}.check_orphan", b"{}")
         # Read last, so that objects made while nodes reported are known.
         await asyncio.sleep(min(self._config.node_timeout, _DISCOVER_SECONDS))
-        known.replace(await fetch())
-        return orphans.unknown(self._reports, known)
+        handles.replace(await fetch())
+        return orphans.unknown(self._reports, handles)
 
     async def _ask_around(self, plan: str) -> None:
         try:
-            said = await self._bus.request_many(
+            announcements = await self._bus.request_many(
                 f"{self.service_name}.discover",
                 ServiceDiscover(plan=plan),
                 ServiceAnnouncement,
@@ -319,7 +323,7 @@ class Provisioner:
             )
         except BusUnavailableError:
             raise ServiceError(UNAVAILABLE, "the gateway has lost its connection to the nodes") from None
-        for announcement in said:
+        for announcement in announcements:
             self.nodes.heard(announcement, time.monotonic())
 
     async def _discover(self) -> None:
@@ -328,7 +332,7 @@ class Provisioner:
 
     async def _announced(self, message: Incoming[ServiceAnnouncement]) -> None:
         self.nodes.heard(message.body, time.monotonic())
-        if self.removals.of(message.body.id):
+        if self.pending_removals.of(message.body.id):
             self._spawn(self._settle(message.body.id), f"settle-{message.body.id}")
 
     async def _reported(self, message: Incoming[NodeHandles]) -> None:

@@ -19,18 +19,18 @@ def reports(
     names: list[str] = []
     bound: list[Credentials] = []
     empty = len(msgspec.json.encode(NodeHandles(node_id=node_id))) + 50
-    size, said = empty, False
+    size, sent = empty, False
     items: list[str | Credentials] = [*instances, *bindings]
     for item in items:
         # One more for the comma.
         more = len(msgspec.json.encode(item)) + 1
         if size + more > limit and (names or bound):
             yield NodeHandles(node_id=node_id, instances_list=names, bindings_list=bound)
-            names, bound, size, said = [], [], empty, True
+            names, bound, size, sent = [], [], empty, True
         if isinstance(item, str):
             names.append(item)
         else:
             bound.append(item)
         size += more
-    if names or bound or not said:
+    if names or bound or not sent:
         yield NodeHandles(node_id=node_id, instances_list=names, bindings_list=bound)

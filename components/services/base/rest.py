@@ -24,11 +24,11 @@ from components.services.base.errors import (
     UNKNOWN_PLAN,
     ServiceError,
 )
-from components.services.base.ledger import Handle
+from components.services.base.handles import ServiceHandle
 from components.services.base.orphans import Orphans
 
 OPERATIONS = Counter(
-    "ingot_service_operations_total", "What controllers asked, by how it ended.", ["operation", "code"]
+    "ingot_service_operations_total", "Operations for controllers, by outcome.", ["operation", "code"]
 )
 SECONDS = Histogram("ingot_service_operation_seconds", "Duration of an operation.", ["operation"])
 _HANDLES = "/gateway/v1/configurations/{service_id}/handles"
@@ -37,7 +37,7 @@ T = TypeVar("T")
 Handler = Callable[[web.Request], Awaitable[web.Response]]
 
 
-class Desk(Protocol):
+class GatewayOperations(Protocol):
     """The gateway, as the REST interface uses it."""
 
     token: str
@@ -47,25 +47,25 @@ class Desk(Protocol):
     def unavailable(self) -> str:
         """Return the reason why nothing can be done now; empty when there is none."""
 
-    async def provision(self, plan: str) -> Handle:
+    async def provision(self, plan: str) -> ServiceHandle:
         """Make an instance."""
 
     async def unprovision(self, service_id: str) -> None:
         """Remove an instance."""
 
-    async def bind(self, service_id: str, options: dict[str, Any]) -> Handle:
+    async def bind(self, service_id: str, options: dict[str, Any]) -> ServiceHandle:
         """Make a binding."""
 
     async def unbind(self, service_id: str, handle_id: str) -> None:
         """End a binding."""
 
-    def undo(self, handle: Handle) -> None:
+    def undo(self, handle: ServiceHandle) -> None:
         """Undo a handle whose caller has gone."""
 
     def check_orphans(self) -> None:
         """Begin to look for orphans."""
 
-    async def purge(self, wanted: Orphans) -> None:
+    async def purge(self, unwanted: Orphans) -> None:
         """Remove orphans."""
 
 
@@ -95,9 +95,9 @@ class Purge(msgspec.Struct):
     orphan_bindings: dict[str, list[Credentials]] = msgspec.field(default_factory=dict)
 
 
-def routes(desk: Desk) -> list[web.RouteDef]:
+def routes(gateway: GatewayOperations) -> list[web.RouteDef]:
     """Return every route of a gateway for controllers and operators."""
-    rest = _Rest(desk)
+    rest = _Rest(gateway)
     internal = "/service/internal/v1"
     configuration = "/gateway/v1/configurations/{service_id}"
     table: list[tuple[str, str, str, Handler]] = [
@@ -111,22 +111,24 @@ def routes(desk: Desk) -> list[web.RouteDef]:
         ("*", internal + "/{extension:(restore|recover|migration)(/.*)?}", "extension", rest.extension),
         ("*", configuration + "/{extension:(snapshots|serialized|jobs)(/.*)?}", "extension", rest.extension),
     ]
-    return [web.route(method, path, _guarded(desk, name, handler)) for method, path, name, handler in table]
+    return [
+        web.route(method, path, _guarded(gateway, name, handler)) for method, path, name, handler in table
+    ]
 
 
 class _Rest:
     """The handlers, behind `_guarded`."""
 
-    def __init__(self, desk: Desk) -> None:
-        self._desk = desk
+    def __init__(self, gateway: GatewayOperations) -> None:
+        self._gateway = gateway
 
     async def provision(self, request: web.Request) -> web.Response:
         body = await _body(request, Provision)
         self._check_label(body.label)
-        if body.plan not in self._desk.plans:
-            plans = ", ".join(self._desk.plans)
+        if body.plan not in self._gateway.plans:
+            plans = ", ".join(self._gateway.plans)
             raise ServiceError(UNKNOWN_PLAN, f"there is no plan {body.plan}; there is: {plans}")
-        handle = await self._desk.provision(body.plan)
+        handle = await self._gateway.provision(body.plan)
         shown = {
             "service_id": handle.service_id,
             "data": {"plan": body.plan},
@@ -135,7 +137,7 @@ class _Rest:
         return self._made(request, handle, shown)
 
     async def unprovision(self, request: web.Request) -> web.Response:
-        await self._desk.unprovision(request.match_info["service_id"])
+        await self._gateway.unprovision(request.match_info["service_id"])
         return web.json_response({})
 
     async def bind(self, request: web.Request) -> web.Response:
@@ -144,7 +146,7 @@ class _Rest:
         service_id = request.match_info["service_id"]
         if body.service_id != service_id:
             raise ServiceError(MALFORMED, "service_id: the body names another instance than the path")
-        handle = await self._desk.bind(service_id, body.binding_options or {})
+        handle = await self._gateway.bind(service_id, body.binding_options or {})
         shown = {
             "service_id": handle.service_id,
             "configuration": handle.configuration,
@@ -153,37 +155,37 @@ class _Rest:
         return self._made(request, handle, shown)
 
     async def unbind(self, request: web.Request) -> web.Response:
-        await self._desk.unbind(request.match_info["service_id"], request.match_info["handle_id"])
+        await self._gateway.unbind(request.match_info["service_id"], request.match_info["handle_id"])
         return web.json_response({})
 
     async def check_orphan(self, _request: web.Request) -> web.Response:
-        self._desk.check_orphans()
+        self._gateway.check_orphans()
         return web.json_response({})
 
     async def purge_orphan(self, request: web.Request) -> web.Response:
         body = await _body(request, Purge)
-        await self._desk.purge(Orphans(body.orphan_instances, body.orphan_bindings))
+        await self._gateway.purge(Orphans(body.orphan_instances, body.orphan_bindings))
         return web.json_response({})
 
     async def extension(self, request: web.Request) -> web.Response:
         raise ServiceError(NO_EXTENSION, f"this service has no {request.match_info['extension']}")
 
     def _check_label(self, label: str) -> None:
-        if label not in self._desk.labels:
+        if label not in self._gateway.labels:
             raise ServiceError(UNKNOWN_LABEL, f"{label} is not offered here")
 
-    def _made(self, request: web.Request, handle: Handle, shown: dict[str, Any]) -> web.Response:
+    def _made(self, request: web.Request, handle: ServiceHandle, shown: dict[str, Any]) -> web.Response:
         if request.transport is None or request.transport.is_closing():
             # The caller has given up and counts this as failed, so the result must not stay.
-            self._desk.undo(handle)
+            self._gateway.undo(handle)
         return web.json_response(shown)
 
 
-def _guarded(desk: Desk, operation: str, handler: Handler) -> Handler:
+def _guarded(gateway: GatewayOperations, operation: str, handler: Handler) -> Handler:
     async def guard(request: web.Request) -> web.Response:
         began = time.monotonic()
         try:
-            _check(desk, request)
+            _check(gateway, request)
             answer = await handler(request)
         except ServiceError as error:
             if error.status >= 500:
@@ -203,13 +205,13 @@ def _guarded(desk: Desk, operation: str, handler: Handler) -> Handler:
     return guard
 
 
-def _check(desk: Desk, request: web.Request) -> None:
+def _check(gateway: GatewayOperations, request: web.Request) -> None:
     if request.content_type != "application/json" or "Content-Type" not in request.headers:
-        raise ServiceError(CONTENT_TYPE, "Content-Type: want application/json")
+        raise ServiceError(CONTENT_TYPE, "Content-Type: must be application/json")
     given = request.headers.get("X-VCAP-Service-Token", "")
-    if not hmac.compare_digest(given.encode(), desk.token.encode()):
+    if not hmac.compare_digest(given.encode(), gateway.token.encode()):
         raise ServiceError(NOT_AUTHORISED, "X-VCAP-Service-Token: not the token of this service")
-    why = desk.unavailable()
+    why = gateway.unavailable()
     if why:
         raise ServiceError(UNAVAILABLE, why)
 

@@ -71,17 +71,17 @@ def rules(digests: frozenset[str]) -> Command:
     return ("reset", "on", *(f"#{d}" for d in sorted(digests)), *_APPLICATION)
 
 
-def changes(live: Users, want: Users) -> list[Command]:
+def changes(live: Users, target: Users) -> list[Command]:
     """Return the commands that make a running server's users the wanted ones; first removals, then additions.
 
     Args:
         live: the server's users, without the node's own.
-        want: see `wanted`.
+        target: see `wanted`.
     """
-    gone = sorted(set(live) - set(want) - {DEFAULT})
+    gone = sorted(set(live) - set(target) - {DEFAULT})
     taking: list[Command] = [("ACL", "DELUSER", name) for name in gone]
     giving: list[Command] = []
-    for name, digests in sorted(want.items()):
+    for name, digests in sorted(target.items()):
         if live.get(name) == digests:
             continue
         tell = ("ACL", "SETUSER", name, *rules(digests))

@@ -23,7 +23,7 @@ class PortRange(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     def problems(self) -> list[str]:
         """Return a problem for numbers out of order, or that are no ports."""
         ordered = 0 < self.first <= self.last <= 65535
-        return [] if ordered else [f"first: want 1 to last ({self.last}), last at most 65535"]
+        return [] if ordered else [f"first: must be from 1 to last ({self.last}), and last at most 65535"]
 
 
 class UidRange(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -34,7 +34,7 @@ class UidRange(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     def problems(self) -> list[str]:
         """Return a problem for numbers out of order, or of the machine's own accounts."""
-        return [] if 1000 <= self.first <= self.last else [f"first: want 1000 to last ({self.last})"]
+        return [] if 1000 <= self.first <= self.last else [f"first: must be from 1000 to last ({self.last})"]
 
 
 class RedisNodeConfig(NodeConfig, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -68,32 +68,32 @@ class RedisNodeConfig(NodeConfig, frozen=True, forbid_unknown_fields=True, kw_on
 
     def problems(self) -> list[str]:
         """Return problems between several keys."""
-        found = super().problems()
+        problems = super().problems()
         if self.sandbox not in {"systemd", "process"}:
-            found.append(f"sandbox: want systemd or process, not {self.sandbox!r}")
-        found += [
-            f"{name}: want an absolute path, not {getattr(self, name)!r}"
+            problems.append(f"sandbox: must be systemd or process, not {self.sandbox!r}")
+        problems += [
+            f"{name}: must be an absolute path, not {getattr(self, name)!r}"
             for name in ("run_dir", "executable")
             if not Path(getattr(self, name)).is_absolute()
         ]
         if self.memory_mb < _LEAST_MB:
-            found.append(f"memory_mb: want at least {_LEAST_MB}, not {self.memory_mb}")
-        found += [
-            f"{name}: want more than 0"
+            problems.append(f"memory_mb: must be at least {_LEAST_MB}, not {self.memory_mb}")
+        problems += [
+            f"{name}: must be more than 0"
             for name in ("max_clients", "start_timeout")
             if getattr(self, name) <= 0
         ]
         if self.stop_grace < 0:
-            found.append("stop_grace: must not be negative")
+            problems.append("stop_grace: must not be negative")
         try:
             ipaddress.ip_address(self.bind)
         except ValueError:
-            found.append(f"bind: want an IP address, not {self.bind!r}")
+            problems.append(f"bind: must be an IP address, not {self.bind!r}")
         if self.capacity > self.ports.last - self.ports.first + 1:
-            found.append("capacity: want at most as many as there are ports")
+            problems.append("capacity: must be at most the number of ports")
         if self.capacity > self.uids.last - self.uids.first + 1:
-            found.append("capacity: want at most as many as there are uids")
-        return found
+            problems.append("capacity: must be at most the number of uids")
+        return problems
 
     def lacking(self) -> list[str]:
         """Return the accounts that the machine lacks for servers."""

@@ -39,7 +39,7 @@ class Folders:
 
     def load(self) -> list[Record]:
         """Return all records; a folder whose record cannot be read is not touched, because its data may belong to an owner."""
-        found = []
+        records = []
         for folder in sorted(self._instances.iterdir()):
             try:
                 record = store.load(folder / _RECORD, Record)
@@ -49,8 +49,8 @@ class Folders:
             if record is None:
                 logger.warning("folder_without_record", folder=folder.name)
             else:
-                found.append(record)
-        return found
+                records.append(record)
+        return records
 
     def make(self, record: Record) -> None:
         """Make an instance's folder with all its files.

@@ -19,7 +19,7 @@ from components.services.base import Node, ServiceError
 from components.services.base.credentials import digest
 from components.services.redis.config import RedisNodeConfig
 from components.services.redis.errors import INVALID_CREDENTIALS, INVALID_PLAN
-from components.services.redis.keeper import Keeper
+from components.services.redis.instance_manager import InstanceManager
 from components.services.redis.records import OWNER, Binding, Record, wanted_identity, wanted_user
 
 _VERSION_SECONDS = 10.0
@@ -33,67 +33,67 @@ class RedisNode(Node[RedisNodeConfig]):
     def __init__(self, config: RedisNodeConfig, bus: Bus, identity: Identity) -> None:
         super().__init__(config, bus, identity)
         self._version = ""
-        self._keeper = Keeper(config, _runner(config), self.lock, self.spawn)
+        self._instances = InstanceManager(config, _runner(config), self.lock, self.spawn)
 
     async def start(self) -> None:
         """Find the instances again, and begin."""
         self._version = await _version(self.config.executable)
-        await self._keeper.recover()
+        await self._instances.recover()
         await super().start()
 
     async def stop(self) -> None:
         """Finish accepted requests, and release the instances."""
         await super().stop()
-        await self._keeper.close()
+        await self._instances.close()
 
     async def provision(self, plan: str, credentials: Credentials | None) -> Credentials:
         """See `Node.provision`."""
         if plan and plan != self.config.plan:
             raise ServiceError(INVALID_PLAN, f"this node has no plan {plan}")
         name, password = wanted_identity(credentials)
-        if name in self._keeper.records:
-            record = self._keeper.get(name)
+        if name in self._instances.records:
+            record = self._instances.get(name)
             if record.owner_digest != digest(password):
                 raise ServiceError(INVALID_CREDENTIALS, f"the instance {name} is there with another password")
         else:
-            record = await self._keeper.create(self.config.plan, name, password)
+            record = await self._instances.create(self.config.plan, name, password)
         return {**self._credentials(record, OWNER, password), "node_id": self.config.node_id}
 
     async def unprovision(self, name: str, bindings: list[Credentials]) -> None:  # noqa: ARG002 - they go with it
         """See `Node.unprovision`."""
-        await self._keeper.remove(name)
+        await self._instances.remove(name)
 
     async def bind(self, name: str, options: dict[str, Any], credentials: Credentials | None) -> Credentials:  # noqa: ARG002 - Redis knows none
         """See `Node.bind`."""
-        record = self._keeper.get(name)
+        record = self._instances.get(name)
         username, password = wanted_user(credentials)
-        await self._keeper.add_binding(record, Binding(username, digest(password)))
+        await self._instances.add_binding(record, Binding(username, digest(password)))
         return self._credentials(record, username, password)
 
     async def unbind(self, credentials: Credentials) -> None:
         """See `Node.unbind`."""
-        record = self._keeper.records.get(str(credentials.get("name", "")))
+        record = self._instances.records.get(str(credentials.get("name", "")))
         binding = record.find(credentials) if record is not None else None
         if record is not None and binding is not None:
-            await self._keeper.remove_binding(record, binding)
+            await self._instances.remove_binding(record, binding)
 
     def instances(self) -> list[str]:
         """See `Node.instances`."""
-        return [record.name for record in self._keeper.records.values() if record.ready]
+        return [record.name for record in self._instances.records.values() if record.ready]
 
     def bindings(self) -> list[Credentials]:
         """See `Node.bindings`."""
         return [
             {"name": record.name, "username": binding.username}
-            for record in self._keeper.records.values()
+            for record in self._instances.records.values()
             for binding in record.bindings
         ]
 
     def announcement(self) -> ServiceAnnouncement:
         """Return the announcement with the memory, by which gateways of 2011 decide."""
-        said = super().announcement()
+        announcement = super().announcement()
         return msgspec.structs.replace(
-            said, available_memory=(said.available_capacity or 0) * self.config.memory_mb
+            announcement, available_memory=(announcement.available_capacity or 0) * self.config.memory_mb
         )
 
     def ready(self) -> list[str]:
@@ -103,8 +103,8 @@ class RedisNode(Node[RedisNodeConfig]):
     def varz(self) -> dict[str, object]:
         """Return the version, and every instance with its port and number of bindings."""
         table = {
-            r.name: {"port": r.port, "bindings": len(r.bindings), "up": r.name not in self._keeper.down}
-            for r in self._keeper.records.values()
+            r.name: {"port": r.port, "bindings": len(r.bindings), "up": r.name not in self._instances.down}
+            for r in self._instances.records.values()
         }
         return {**super().varz(), "redis_version": self._version, "instance_table": table}
 
@@ -132,9 +132,9 @@ async def _version(executable: str) -> str:
         process = await asyncio.create_subprocess_exec(
             executable, "--version", stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL
         )
-        said, _ = await asyncio.wait_for(process.communicate(), _VERSION_SECONDS)
-        found = re.search(r"v=([0-9.]+)", said.decode(errors="replace"))
-        return found[1] if found else ""
+        output, _ = await asyncio.wait_for(process.communicate(), _VERSION_SECONDS)
+        match = re.search(r"v=([0-9.]+)", output.decode(errors="replace"))
+        return match[1] if match else ""
     return ""
 
 

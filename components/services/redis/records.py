@@ -62,8 +62,8 @@ class Record(msgspec.Struct):
         username = credentials.get("username")
         if username:
             return next((b for b in self.bindings if b.username == username), None)
-        known = digest(str(credentials.get("password", "")))
-        return next((b for b in self.bindings if b.digest == known), None)
+        password_digest = digest(str(credentials.get("password", "")))
+        return next((b for b in self.bindings if b.digest == password_digest), None)
 
     def with_binding(self, binding: Binding) -> list[Binding]:
         """Return the bindings with one more."""
@@ -102,11 +102,13 @@ def wanted_user(given: Credentials | None) -> tuple[str, str]:
 def _password(given: Credentials | None) -> str:
     password = str((given or {}).get("password") or new_password())
     if len(password) < 8:
-        raise ServiceError(INVALID_CREDENTIALS, "password: want at least 8 characters")
+        raise ServiceError(INVALID_CREDENTIALS, "password: must have at least 8 characters")
     return password
 
 
 def _checked(name: str, what: str) -> str:
     if not _NAME.fullmatch(name):
-        raise ServiceError(INVALID_CREDENTIALS, f"{what}: want letters, digits, _ and -, at most 64")
+        raise ServiceError(
+            INVALID_CREDENTIALS, f"{what}: must consist of letters, digits, _ and -, at most 64"
+        )
     return name

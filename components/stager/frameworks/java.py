@@ -201,11 +201,11 @@ def _add_tomcat(context: Context, *, has_pages: bool) -> str:
 
 def _copy(jars: Path, names: Iterable[str], target: Path, at_least: int | None = None) -> None:
     wanted = list(names)
-    there = [jars / name for name in wanted if (jars / name).is_file()]
-    if len(there) < (len(wanted) if at_least is None else at_least):
-        missing = sorted(set(wanted) - {p.name for p in there})
+    present = [jars / name for name in wanted if (jars / name).is_file()]
+    if len(present) < (len(wanted) if at_least is None else at_least):
+        missing = sorted(set(wanted) - {p.name for p in present})
         raise StagingError("compile", f"Tomcat's {', '.join(missing)} is not in {jars}", _OPERATOR)
-    for path in there:
+    for path in present:
         shutil.copyfile(path, target / path.name)
 
 

@@ -65,12 +65,12 @@ def read_package(source: Path) -> dict[str, Any]:
         StagingError: it is not a JSON object.
     """
     try:
-        found = json_of(source / "package.json")
+        package = json_of(source / "package.json")
     except FileNotFoundError:
         return {}
-    if not isinstance(found, dict):
+    if not isinstance(package, dict):
         raise StagingError("compile", "package.json is not a JSON object", MEND)
-    return found
+    return package
 
 
 def start_command(source: Path, package: Mapping[str, Any], meta: Mapping[str, Any]) -> str:

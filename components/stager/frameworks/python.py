@@ -229,7 +229,7 @@ def _add_server(context: Context, packages: Path) -> str:
 def _needs(own: Distribution) -> list[str]:
     """Return the packages that a distribution always needs, without versions and extras."""
     always = [r for r in own.requires or () if ";" not in r]
-    return [found.group().lower() for r in always if (found := _NAME.match(r))]
+    return [match.group().lower() for r in always if (match := _NAME.match(r))]
 
 
 def _copy_distribution(own: Distribution, packages: Path) -> None:

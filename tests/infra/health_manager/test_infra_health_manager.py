@@ -1,4 +1,4 @@
-"""Health managers on their machines: they run, trust their picture, and exactly one of them leads."""
+"""Health managers on their machines: they run, trust their state, and exactly one of them leads."""
 
 from __future__ import annotations
 

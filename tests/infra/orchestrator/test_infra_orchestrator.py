@@ -1,4 +1,4 @@
-"""The engine on its machine: hardened, with its inventory, its plays' tools and its provider at hand, and shut to strangers."""
+"""The orchestrator on its machine: hardened, with its inventory, its plays' tools and its provider at hand, and shut to strangers."""
 
 from __future__ import annotations
 

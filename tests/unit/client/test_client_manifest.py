@@ -57,13 +57,13 @@ def test_services(tmp_path, text, want):
     [
         ("memroy: 1G", ("memroy", "did you mean memory?")),
         ("instnaces: 1", ("instnaces", "did you mean instances?")),
-        ("xyzzy: 1", ("xyzzy", "want command, env")),
+        ("xyzzy: 1", ("xyzzy", "known are command, env")),
         ("health: {pth: /}", ("health.pth", "did you mean path?")),
-        ("health: [a]", ("health: want",)),
+        ("health: [a]", ("health: must be",)),
         ("health: {path: up}", ("begins with /",)),
         ("services: {a: {vendro: redis}}", ("services.a.vendro", "did you mean vendor?")),
-        ("services: {a: [1]}", ("services.a: want",)),
-        ("services: redis", ("services: want",)),
+        ("services: {a: [1]}", ("services.a: must be",)),
+        ("services: redis", ("services: must be",)),
     ],
 )
 def test_what_is_refused_names_the_key_and_the_nearest_known_one(tmp_path, text, words):
@@ -139,7 +139,7 @@ def test_names_of_variables_are_texts_and_nothing_is_empty(tmp_path):
 
 @pytest.mark.parametrize("value", ["{a: 1}", "[1, 2]"])
 def test_a_variable_that_is_no_text_is_refused_by_name(tmp_path, value):
-    with pytest.raises(PackageError, match=r"env\.MAP: want a text"):
+    with pytest.raises(PackageError, match=r"env\.MAP: must be a text"):
         read(tmp_path, f"env: {{MAP: {value}}}")
 
 

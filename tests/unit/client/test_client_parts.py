@@ -1,4 +1,4 @@
-"""The client's small pure parts: sizes, the resolver, the configuration, the manifest, the verdict on a start."""
+"""The client's small pure parts: sizes, the resolver, the configuration, the manifest, the outcome of a start."""
 
 import json
 import re
@@ -11,12 +11,12 @@ import pytest
 from components.client import output
 from components.client.config import Config, normalise_target
 from components.client.errors import ApiError, ConfigurationError, PackageError
+from components.client.follow.start import AppSnapshot, StartFollower, StartOutcome
 from components.client.lifecycle import tail
+from components.client.localhost_transport import LocalhostTransport, is_localhost, is_loopback
 from components.client.manifest import Settings, find, load
 from components.client.pusher import app_url, default_host, merge_environment
-from components.client.resolve import LocalhostTransport, is_localhost, is_loopback
 from components.client.units import format_bytes, format_memory, format_seconds, parse_count, parse_memory
-from components.client.waiting import Picture, Verdict, Waiter
 
 
 @pytest.mark.parametrize(
@@ -180,30 +180,30 @@ def test_said_settings_win_and_are_completed():
 
 
 @pytest.mark.parametrize(
-    ("states", "crashes", "verdict"),
+    ("states", "crashes", "outcome"),
     [
-        (["RUNNING", "RUNNING"], (), Verdict.RUNNING),
-        (["RUNNING", "STARTING"], (), Verdict.WAIT),
-        (["DOWN", "DOWN"], (), Verdict.WAIT),
-        (["DOWN", "STARTING"], ("a",), Verdict.CRASHED),
-        (["RUNNING", "DOWN"], ("a",), Verdict.WAIT),
-        (["RUNNING", "FLAPPING"], (), Verdict.CRASHED),
-        ([], (), Verdict.WAIT),
+        (["RUNNING", "RUNNING"], (), StartOutcome.RUNNING),
+        (["RUNNING", "STARTING"], (), StartOutcome.WAIT),
+        (["DOWN", "DOWN"], (), StartOutcome.WAIT),
+        (["DOWN", "STARTING"], ("a",), StartOutcome.CRASHED),
+        (["RUNNING", "DOWN"], ("a",), StartOutcome.WAIT),
+        (["RUNNING", "FLAPPING"], (), StartOutcome.CRASHED),
+        ([], (), StartOutcome.WAIT),
     ],
 )
-def test_verdict(states, crashes, verdict):
-    assert Picture(2, Counter(states), crashes).verdict() is verdict
+def test_the_outcome_of_a_start_follows_from_states_and_crashes(states, crashes, outcome):
+    assert AppSnapshot(2, Counter(states), crashes).outcome() is outcome
 
 
 class FakeApi:
-    def __init__(self, *pictures):
-        self.pictures = list(pictures)
+    def __init__(self, *snapshots):
+        self.snapshots = list(snapshots)
 
     def instances(self, _name):
-        picture = self.pictures.pop(0) if len(self.pictures) > 1 else self.pictures[0]
-        if isinstance(picture, Exception):
-            raise picture
-        return [{"index": 0, **one} if isinstance(one, dict) else {"state": one} for one in picture]
+        snapshot = self.snapshots.pop(0) if len(self.snapshots) > 1 else self.snapshots[0]
+        if isinstance(snapshot, Exception):
+            raise snapshot
+        return [{"index": 0, **one} if isinstance(one, dict) else {"state": one} for one in snapshot]
 
     def crashes(self, _name):
         return [{"instance": "old", "since": 1}, *getattr(self, "fresh", [])]
@@ -211,7 +211,7 @@ class FakeApi:
 
 def wait(api, seconds, settle=0.0):
     now = [0.0]
-    waiter = Waiter(
+    follower = StartFollower(
         api,
         "x",
         1,
@@ -220,18 +220,18 @@ def wait(api, seconds, settle=0.0):
         clock=lambda: now[0],
         sleep=lambda s: now.__setitem__(0, now[0] + s),
     )
-    return waiter.wait(seconds), now[0]
+    return follower.wait(seconds), now[0]
 
 
 def test_waiting_outlives_a_controller_that_is_replaced():
-    (verdict, _), _ = wait(FakeApi(["DOWN"], ApiError(503, 0, "away"), ["RUNNING"]), 10)
-    assert verdict is Verdict.RUNNING
+    (outcome, _), _ = wait(FakeApi(["DOWN"], ApiError(503, 0, "away"), ["RUNNING"]), 10)
+    assert outcome is StartOutcome.RUNNING
 
 
 def test_waiting_ends_with_its_time_and_old_crashes_do_not_count():
-    (verdict, picture), spent = wait(FakeApi(["STARTING"]), 10)
-    assert verdict is Verdict.WAIT
-    assert picture.text() == "0/1 running, 1 starting"
+    (outcome, snapshot), spent = wait(FakeApi(["STARTING"]), 10)
+    assert outcome is StartOutcome.WAIT
+    assert snapshot.text() == "0/1 running, 1 starting"
     assert 10 <= spent < 10.1
 
 
@@ -241,8 +241,8 @@ def runs(since):
 
 def test_what_runs_has_to_run_on_where_that_is_wanted():
     assert wait(FakeApi(["STARTING"], runs(5)), 10)[1] < 1
-    (verdict, _), spent = wait(FakeApi(["STARTING"], runs(5)), 1, settle=3)
-    assert verdict is Verdict.RUNNING
+    (outcome, _), spent = wait(FakeApi(["STARTING"], runs(5)), 1, settle=3)
+    assert outcome is StartOutcome.RUNNING
     assert 3 <= spent < 5
 
 
@@ -250,14 +250,14 @@ def test_what_runs_has_to_run_on_where_that_is_wanted():
 def test_what_crashes_while_it_is_watched_has_crashed(after):
     api = FakeApi(runs(5), runs(5), runs(5), runs(5), *after)
     api.fresh = [{"instance": "new", "since": 8}]
-    (verdict, picture), spent = wait(api, 10, settle=3)
-    assert (verdict, picture.crashes) == (Verdict.CRASHED, ("new",))
+    (outcome, snapshot), spent = wait(api, 10, settle=3)
+    assert (outcome, snapshot.crashes) == (StartOutcome.CRASHED, ("new",))
     assert spent < 3
 
 
 def test_what_is_replaced_without_a_crash_is_watched_anew():
-    (verdict, _), spent = wait(FakeApi(*[runs(5)] * 4, runs(9)), 10, settle=3)
-    assert verdict is Verdict.RUNNING
+    (outcome, _), spent = wait(FakeApi(*[runs(5)] * 4, runs(9)), 10, settle=3)
+    assert outcome is StartOutcome.RUNNING
     assert 3.5 < spent < 6
 
 

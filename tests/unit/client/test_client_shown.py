@@ -13,12 +13,12 @@ from rich.console import Console
 from components.client.completion import AppName, names
 from components.client.config import Config
 from components.client.errors import ApiError, PushError, UnreachableError, away
+from components.client.follow.logs import LogReader, rendered, rows, words
+from components.client.follow.update import Updater, UpdateSnapshot
 from components.client.lifecycle import Lifecycle
 from components.client.main import cli
 from components.client.output import clean
 from components.client.progress import Progress, bar
-from components.client.rolling import Roller, Update
-from components.client.watching import Reader, rendered, rows, words
 
 
 def screen(width, *, terminal):
@@ -110,7 +110,7 @@ class Script:
         self.now += seconds
 
     def reader(self, patience=10):
-        return Reader(self.ask, self.said.append, patience, lambda: self.now, self.sleep)
+        return LogReader(self.ask, self.said.append, patience, lambda: self.now, self.sleep)
 
 
 def test_reader_goes_on_where_it_was_when_a_controller_is_replaced():
@@ -196,7 +196,7 @@ def test_which_errors_pass(error, passes):
     ],
 )
 def test_update_states(state, over, failed):
-    update = Update.of({"state": state, "replaced": 1, "instances": 2})
+    update = UpdateSnapshot.of({"state": state, "replaced": 1, "instances": 2})
     assert (update.over, update.failed, update.text()) == (over, failed, "1/2 replaced")
 
 
@@ -214,23 +214,23 @@ class Updates:
         return []
 
 
-def roller(*states):
+def updater(*states):
     now = [0.0]
     life = Lifecycle(Updates(*states), "x", Progress(screen(80, terminal=False)), timeout=10)
-    return Roller(life, lambda: now[0], lambda s: now.__setitem__(0, now[0] + s)), now
+    return Updater(life, lambda: now[0], lambda s: now.__setitem__(0, now[0] + s)), now
 
 
 def test_every_instance_has_its_time():
-    watcher, now = roller("UPDATING")
+    watcher, now = updater("UPDATING")
     with pytest.raises(PushError, match="0/3 replaced after"):
         watcher.follow()
     assert 30 < now[0] < 31
 
 
 def test_an_update_is_not_given_up_while_the_platform_is_away():
-    watcher, _ = roller("UPDATING", UnreachableError("x"), ApiError(500, 111, "x"), "SUCCEEDED")
+    watcher, _ = updater("UPDATING", UnreachableError("x"), ApiError(500, 111, "x"), "SUCCEEDED")
     assert watcher.follow().state == "SUCCEEDED"
-    watcher, _ = roller(ApiError(404, 301, "deleted meanwhile"))
+    watcher, _ = updater(ApiError(404, 301, "deleted meanwhile"))
     with pytest.raises(ApiError):
         watcher.follow()
 
@@ -245,7 +245,7 @@ def test_an_update_is_not_given_up_while_the_platform_is_away():
     ],
 )
 def test_whether_a_controller_can_roll(error, possible):
-    assert roller(error)[0].possible() is possible
+    assert updater(error)[0].possible() is possible
 
 
 @pytest.fixture

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from components.dea.lines import MOST_CHARACTERS, Line, Window, split
-from components.dea.logbook import LogBook
-from components.dea.spool import Bounds, Spool
+from components.dea.logs.lines import MOST_CHARACTERS, Line, Window, split
+from components.dea.logs.logbook import LogBook
+from components.dea.logs.spool import Bounds, Spool
 
 
 def lines(first: int, *texts: str) -> list[Line]:

@@ -11,8 +11,8 @@ from components.health_manager.alerts import Alert, Alerts
 from components.health_manager.capacity import LARGEST, POOL, Room
 from components.health_manager.config import Intervals
 from components.health_manager.desired import DesiredApp
-from components.health_manager.records import Dea
 from components.health_manager.repairs import Repairs
+from components.health_manager.state import Dea
 
 S = Intervals()
 
@@ -91,7 +91,7 @@ def test_the_alert_begins_and_ends():
     assert flags.lasting() == []
 
 
-def test_a_picture_in_doubt_raises_nothing():
+def test_a_state_in_doubt_raises_nothing():
     world = World(deas=0)
     told: list[Alert] = []
     repairs = Repairs(S, world.desired, world.table, Alerts(told.append), 0.0)

@@ -5,10 +5,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from components.health_manager.actual import ActualTable
-from components.health_manager.analysis import View, judge
+from components.health_manager.analysis import DecisionContext, decide
 from components.health_manager.config import Intervals
 from components.health_manager.desired import DesiredApp
-from components.health_manager.records import AppActual, Instance
+from components.health_manager.state import AppActual, Instance
 
 KINDS = ("crash", "vanish", "power_off", "power_on", "deaf", "hear", "evacuate", "scale", "restart", "wait")
 EVENTS = st.lists(
@@ -94,7 +94,7 @@ def test_no_start_is_repeated_within_its_timeout_while_unanswered(events):
 
 @settings(max_examples=60)
 @given(EVENTS, st.sampled_from(["bulk", "bus", "pool"]))
-def test_nothing_is_ever_asked_on_a_picture_in_doubt(events, trouble):
+def test_nothing_is_ever_asked_on_a_state_in_doubt(events, trouble):
     world = World(deas=4)
     world.app(1, instances=3)
     world.launch_all()
@@ -138,32 +138,32 @@ def test_a_stop_never_takes_the_last_of_a_wanted_index(instances, wanted, change
     for n, (version, index, state, dea, seen) in enumerate(instances):
         actual.live[f"i{n}"] = Instance(f"i{n}", version, index, state, 0, dea, seen, 100.0)
     app = DesiredApp(1, "STARTED", wanted, "aa-1", staged=True, last_updated=0, changed_at=changed_at)
-    view = View(frozenset({"leaving"}), 0.0, 101.0, Intervals())
-    verdict = judge(app, actual, view, fresh=fresh)
-    stopped = {s.instance for s in verdict.stops}
-    assert len(stopped) == len(verdict.stops)
+    context = DecisionContext(frozenset({"leaving"}), 0.0, 101.0, Intervals())
+    decision = decide(app, actual, context, fresh=fresh)
+    stopped = {s.instance for s in decision.stops}
+    assert len(stopped) == len(decision.stops)
     for index in range(wanted):
         here = [i for i in actual.live.values() if i.version == "aa-1" and i.index == index]
         left = [i for i in here if i.id not in stopped]
         assert bool(left) == bool(here)
         assert any(i.state == "RUNNING" for i in left) == any(i.state == "RUNNING" for i in here)
         covered = any(i.dea != "leaving" for i in here)
-        asked = [s for s in verdict.starts if s.index == index]
+        asked = [s for s in decision.starts if s.index == index]
         assert not (covered and asked)
-    assert all(0 <= s.index < wanted for s in verdict.starts)
+    assert all(0 <= s.index < wanted for s in decision.starts)
     if not fresh:
-        assert verdict.starts == ()
+        assert decision.starts == ()
 
 
 @settings(max_examples=100)
 @given(st.integers(0, 40))
 def test_what_is_missing_is_asked_for_all_at_once(wanted):
     app = DesiredApp(1, "STARTED", wanted, "aa-1", staged=True, last_updated=0)
-    verdict = judge(app, None, View(frozenset(), 0.0, 100.0, Intervals()))
-    assert [s.index for s in verdict.starts] == list(range(wanted))
-    assert verdict.missing == wanted
-    assert [s.priority[1] for s in verdict.starts] == list(range(wanted))
+    decision = decide(app, None, DecisionContext(frozenset(), 0.0, 100.0, Intervals()))
+    assert [s.index for s in decision.starts] == list(range(wanted))
+    assert decision.missing == wanted
+    assert [s.priority[1] for s in decision.starts] == list(range(wanted))
     table = ActualTable(Intervals())
     table.request_start(1, "aa-1", 0, 95.0)
-    again = judge(app, table.apps[1], View(frozenset(), 0.0, 100.0, Intervals()))
+    again = decide(app, table.apps[1], DecisionContext(frozenset(), 0.0, 100.0, Intervals()))
     assert [s.index for s in again.starts] == list(range(1, wanted))

@@ -4,7 +4,7 @@ import pytest
 from hm_world import World
 
 from components.common.messages import HmRequest
-from components.dea.renewal import Renewal
+from components.dea.instances.renewal import Renewal
 from components.health_manager.config import Intervals
 
 
@@ -36,7 +36,7 @@ def holder(world: World, droplet: int, index: int) -> str:
     )
 
 
-def test_a_picture_that_agrees_asks_for_nothing(world):
+def test_a_state_that_agrees_asks_for_nothing(world):
     assert world.run(60) == []
 
 
@@ -230,7 +230,7 @@ def test_a_stopped_application_is_stopped(world):
 
 
 def test_a_stop_by_the_controller_is_not_undone_before_the_reason_is_known(world):
-    # `dea.stop` overtakes the desired picture: the instances say STOPPED, the last reading says STARTED.
+    # `dea.stop` overtakes the desired state: the instances say STOPPED, the last reading says STARTED.
     world.bulk_works = False
     for n in range(3):
         world.exit(holder(world, 1, n), "STOPPED")
@@ -250,7 +250,7 @@ def test_an_unknown_application_is_stopped_after_two_readings(world):
     assert len(stops(world.run(12))) == 3
 
 
-def test_when_most_of_what_runs_is_unknown_it_is_the_picture_that_is_wrong():
+def test_when_most_of_what_runs_is_unknown_it_is_the_desired_state_that_is_wrong():
     world = World()
     for n in range(1, 9):
         world.app(n)
@@ -286,11 +286,11 @@ def test_a_flapping_index_waits_longer_and_longer_and_is_given_up():
     assert world.requests[-1][1].flapping
     world.exit(holder(world, 1, 0))
     assert world.run(1500) == []
-    assert world.repairs.verdicts[1].given_up == (0,)
+    assert world.repairs.decisions[1].given_up == (0,)
     # Its owner's change starts it afresh.
     world.change(1, run_count=2)
     assert starts(world.run(20)) == [(1, 0)]
-    assert world.repairs.verdicts[1].given_up == ()
+    assert world.repairs.decisions[1].given_up == ()
 
 
 def test_an_index_that_was_quiet_long_enough_starts_its_count_again(world):

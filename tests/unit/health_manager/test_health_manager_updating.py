@@ -6,11 +6,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from components.common.messages import HealthQuery, HmRequest
-from components.health_manager import answers
-from components.health_manager.analysis import View, judge
+from components.health_manager import replies
+from components.health_manager.analysis import DecisionContext, decide
 from components.health_manager.config import Intervals
 from components.health_manager.desired import DesiredApp, parse_row
-from components.health_manager.records import AppActual, Instance
+from components.health_manager.state import AppActual, Instance
 
 
 @pytest.fixture
@@ -106,9 +106,9 @@ def test_who_asks_for_the_new_version_is_told_of_both(world):
     world.exit(holder(world, 0), "STOPPED")
     world.run(5)
     asked = HealthQuery(droplets=[{"droplet": 1, "version": "aa-2"}])
-    assert [r.healthy for r in answers.health(asked, world.desired, world.table)] == [3]
+    assert [r.healthy for r in replies.health(asked, world.desired, world.table)] == [3]
     before = HealthQuery(droplets=[{"droplet": 1, "version": "aa-1"}])
-    assert [r.healthy for r in answers.health(before, world.desired, world.table)] == [2]
+    assert [r.healthy for r in replies.health(before, world.desired, world.table)] == [2]
 
 
 INSTANCES = st.lists(
@@ -128,13 +128,13 @@ def test_whatever_runs_the_two_versions_are_neither_stopped_nor_doubled(instance
     for n, (version, index, state, dea) in enumerate(instances):
         actual.live[f"i{n}"] = Instance(f"i{n}", version, index, state, 0, dea, 0.0, 100.0)
     app = DesiredApp(1, "STARTED", wanted, "new-2", staged=True, last_updated=0, updating="old-1")
-    verdict = judge(app, actual, View(frozenset({"leaving"}), 0.0, 101.0, Intervals()))
-    stopped = {s.instance: s.reason for s in verdict.stops}
+    decision = decide(app, actual, DecisionContext(frozenset({"leaving"}), 0.0, 101.0, Intervals()))
+    stopped = {s.instance: s.reason for s in decision.stops}
     for name, instance in actual.live.items():
         assert instance.version != "old-1" or name not in stopped
         if instance.version == "new-2":
             assert stopped.get(name) in (None, "duplicate", "evacuating")
-    for start in verdict.starts:
+    for start in decision.starts:
         assert start.version == "new-2"
         staying = [
             i
@@ -143,4 +143,4 @@ def test_whatever_runs_the_two_versions_are_neither_stopped_nor_doubled(instance
         ]
         assert staying == []
     covered = {i.index for i in actual.live.values() if i.version != "older-0"}
-    assert verdict.missing == len(set(range(wanted)) - covered)
+    assert decision.missing == len(set(range(wanted)) - covered)

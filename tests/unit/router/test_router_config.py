@@ -47,7 +47,7 @@ def test_a_file_of_addresses_that_cannot_be_read_is_named_with_its_line(tmp_path
         f"dea_addresses_file: {path}: No such file or directory: apply the role router"
     ]
     path.write_text("10.0.0.1\ndea2\n")
-    assert "line 2: want an address or a network such as 10.20.0.0/24, not 'dea2'" in config.lacking()[0]
+    assert "line 2: must be an address or a network such as 10.20.0.0/24, not 'dea2'" in config.lacking()[0]
     path.write_text("10.0.0.1\n")
     assert config.lacking() == []
     assert parse({"bus": BUS, "platform_hosts": ["api.x"]}, RouterConfig).lacking() == []

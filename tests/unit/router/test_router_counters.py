@@ -1,65 +1,136 @@
-"""The layout of a worker's file, written here as lua/endpoints.lua writes it."""
+"""The reader of the workers' files, against files with the layout of `lua/endpoints.lua`."""
 
 from __future__ import annotations
 
+import ctypes
 import os
-import struct
 from pathlib import Path
 
 import pytest
 
-from components.router.counters import Counters, View, Worker
+from components.router.telemetry.counters import BOUNDS, CLASSES, Counters, Numbers, Reading, WorkerFile
+from tests.unit.router.lua_layout import bounds, constants, structure
 
 CAPACITY = 8
+HEADER, ROW, NAME = structure("ingot_header"), structure("ingot_row"), structure("ingot_name")
+LUA = constants()
 
 
 class File:
-    """A worker's file under a test's hands."""
+    """A worker's file, written as `lua/endpoints.lua` lays it out."""
 
     def __init__(self, folder: Path, pid: int) -> None:
         self.path = folder / f"worker.{pid}.stats"
-        self.path.write_bytes(bytes(4096 + CAPACITY * 256))
-        self.put(0, struct.pack("=6d", 20110413, pid, CAPACITY, 1, 3, 2))
-        self.put(48, struct.pack("=24d", 0, 0, 9, 0, 1, 0, *[10] + [0] * 11, 50, 7, 8, 2, 1, 0))
-        self.put(240, struct.pack("=2d", 6, 4))
+        self.path.write_bytes(bytes(LUA["PAGE"] + CAPACITY * (LUA["NAME"] + LUA["ROW"])))
+        self.header = HEADER(
+            magic=LUA["MAGIC"], pid=pid, capacity=CAPACITY, used=1, bad_requests=3, limited=2,
+            status=(0, 0, 9, 0, 1, 0), buckets=(10,), latency_ms=50, bytes_in=7, bytes_out=8, retries=2,
+            ejections=1, websockets_told=6, websockets_ended=4,
+        )  # fmt: skip
+        self.put(0, bytes(self.header))
 
     def put(self, at: int, data: bytes) -> None:
         with self.path.open("r+b") as file:
             file.seek(at)
             file.write(data)
 
+    def write(self, row: int, name: str, numbers: ctypes.Structure) -> None:
+        self.header.used = CAPACITY
+        self.put(0, bytes(self.header))
+        self.put(LUA["PAGE"] + row * LUA["NAME"], bytes(NAME(text=name.encode())))
+        self.put(LUA["PAGE"] + CAPACITY * LUA["NAME"] + row * LUA["ROW"], bytes(numbers))
+
     def row(
         self, row: int, name: str, *, ok: int, generation: int = 1, live: int = 1, opened: int = 0
     ) -> None:
-        self.put(24, struct.pack("=d", CAPACITY))
-        self.put(4096 + row * 128, name.encode() + b"\0")
-        numbers = struct.pack(
-            "=4d23IB3x",
-            *(0, 5.0 * ok, 10.0, 20.0),
-            *(0, 0, ok, 0, 0, 0),
-            *(opened, 1, generation, 1),
-            *([ok] + [0] * 11),
-            *(0, live),
-        )
-        self.put(4096 + CAPACITY * 128 + row * 128, numbers)
+        numbers = ROW(
+            latency_ms=5 * ok, bytes_in=10, bytes_out=20, status=(0, 0, ok), open=opened, retries=1,
+            generation=generation, ejections=1, buckets=(ok,), live=live,
+        )  # fmt: skip
+        self.write(row, name, numbers)
 
 
-def everything(counters: Counters) -> View:
+def everything(counters: Counters) -> Reading:
     counters.find()
     found = [v for v in counters.read() if v is not None]
     return found[-1]
+
+
+def numbered(kind: type[ctypes.Structure], **members: object) -> ctypes.Structure:
+    """A structure whose members differ from each other: 1, 2, … in the order of their declaration."""
+    made, number = kind(), 0
+    for name, *_ in kind._fields_:
+        value = getattr(made, name)
+        if isinstance(value, ctypes.Array):
+            for i in range(len(value)):
+                number += 1
+                value[i] = number
+        else:
+            number += 1
+            setattr(made, name, number)
+    for name, member in members.items():
+        setattr(made, name, member)
+    return made
+
+
+def of_c(numbers: ctypes.Structure, **members: float) -> Numbers:
+    """The same numbers by the names that `Numbers` has."""
+    names = set(Numbers.__struct_fields__) - {"status", "buckets"} - members.keys()
+    return Numbers(
+        status=list(numbers.status),
+        buckets=list(numbers.buckets),
+        **{name: getattr(numbers, name) for name in names},
+        **members,
+    )
+
+
+def test_every_member_of_the_header_is_read_from_where_nginx_writes_it(tmp_path: Path) -> None:
+    file = File(tmp_path, os.getpid())
+    header = numbered(HEADER, magic=LUA["MAGIC"], pid=os.getpid(), capacity=CAPACITY)
+    file.put(0, bytes(header))
+    worker = WorkerFile(file.path)
+    assert (worker.pid, worker.used) == (os.getpid(), header.used)
+    assert worker.extra() == (header.bad_requests, header.limited)
+    assert worker.told() == (header.websockets_told, header.websockets_ended)
+    # The header has no sum of open requests.
+    assert worker.total() == of_c(header, open=0)
+    worker.close()
+
+
+def test_every_member_of_a_row_is_read_from_where_nginx_writes_it(tmp_path: Path) -> None:
+    file = File(tmp_path, os.getpid())
+    numbers = numbered(ROW, live=1)
+    longest = f"{'7' * 10}\t{'a' * 90}\t10.0.0.1\t61001"
+    file.write(CAPACITY - 1, longest, numbers)
+    worker = WorkerFile(file.path)
+    ((*_, (name, read, live)),) = worker.rows({})
+    assert (name.app, name.instance, name.peer) == ("7" * 10, "a" * 90, "10.0.0.1:61001")
+    assert (read, live) == (of_c(numbers), True)
+    assert worker._read(CAPACITY - 1)[1] == numbers.generation
+    worker.close()
+
+
+def test_a_row_and_a_name_fill_their_places_in_the_file() -> None:
+    assert (ctypes.sizeof(ROW), ctypes.sizeof(NAME)) == (LUA["ROW"], LUA["NAME"])
+    assert ctypes.sizeof(HEADER) <= LUA["PAGE"]
+
+
+def test_the_bounds_and_the_classes_are_those_that_nginx_counts_by() -> None:
+    assert bounds() == BOUNDS
+    assert len(ROW().buckets) == len(HEADER().buckets) == len(BOUNDS) + 1
+    assert len(ROW().status) == len(HEADER().status) == len(CLASSES)
 
 
 def test_sums_applications_and_endpoints(tmp_path: Path) -> None:
     file = File(tmp_path, os.getpid())
     file.row(1, "7\tabc\t10.0.0.1\t61001", ok=4, opened=2)
     file.row(2, "7\tdef\t10.0.0.2\t61001", ok=1)
-    view = everything(Counters(tmp_path))
-    assert (view.total.requests, view.bad_requests, view.limited) == (10, 3, 2)
-    assert (view.told, view.ended) == (6, 4)
-    assert (view.apps["7"].requests, view.apps["7"].open, view.apps["7"].bytes_out) == (5, 2, 40)
-    assert view.endpoints["7"]["10.0.0.1:61001"].status[2] == 4
-    assert view.instances["10.0.0.2:61001"] == "def"
+    reading = everything(Counters(tmp_path))
+    assert (reading.total.requests, reading.bad_requests, reading.limited) == (10, 3, 2)
+    assert (reading.told, reading.ended) == (6, 4)
+    assert (reading.apps["7"].requests, reading.apps["7"].open, reading.apps["7"].bytes_out) == (5, 2, 40)
+    assert reading.endpoints["7"]["10.0.0.1:61001"].status[2] == 4
+    assert reading.instances["10.0.0.2:61001"] == "def"
 
 
 def test_a_row_used_again_takes_nothing_from_its_old_application(tmp_path: Path) -> None:
@@ -71,8 +142,8 @@ def test_a_row_used_again_takes_nothing_from_its_old_application(tmp_path: Path)
     assert everything(counters).apps["7"].requests == 6
     assert "7" not in everything(counters).endpoints
     file.row(1, "8\txyz\t10.0.0.9\t61005", ok=1, generation=2)
-    view = everything(counters)
-    assert (view.apps["7"].requests, view.apps["8"].requests) == (6, 1)
+    reading = everything(counters)
+    assert (reading.apps["7"].requests, reading.apps["8"].requests) == (6, 1)
 
 
 def test_what_an_ended_worker_counted_is_kept(tmp_path: Path) -> None:
@@ -81,11 +152,11 @@ def test_what_an_ended_worker_counted_is_kept(tmp_path: Path) -> None:
     file.row(1, "7\tabc\t10.0.0.1\t61001", ok=4, opened=3)
     counters = Counters(tmp_path)
     everything(counters)
-    view = everything(counters)
+    reading = everything(counters)
     assert not file.path.exists()
-    assert (view.total.requests, view.bad_requests, view.told) == (10, 3, 6)
-    assert (view.apps["7"].requests, view.apps["7"].open) == (4, 0)
-    assert "7" not in view.endpoints
+    assert (reading.total.requests, reading.bad_requests, reading.told) == (10, 3, 6)
+    assert (reading.apps["7"].requests, reading.apps["7"].open) == (4, 0)
+    assert "7" not in reading.endpoints
 
 
 def test_a_worker_that_ends_while_it_is_read_is_counted_once(tmp_path: Path) -> None:
@@ -93,14 +164,14 @@ def test_a_worker_that_ends_while_it_is_read_is_counted_once(tmp_path: Path) -> 
         File(tmp_path, pid).row(1, "7\tabc\t10.0.0.1\t61001", ok=4)
     counters = Counters(tmp_path)
     counters.find()
-    reading = counters.read()
-    next(reading)
+    parts = counters.read()
+    next(parts)
     # Another's look for new workers, between two slices.
     counters.find()
-    (view,) = [v for v in reading if v is not None]
-    assert (view.apps["7"].requests, view.total.requests) == (8, 20)
-    view = everything(counters)
-    assert (view.apps["7"].requests, view.total.requests) == (8, 20)
+    (reading,) = [v for v in parts if v is not None]
+    assert (reading.apps["7"].requests, reading.total.requests) == (8, 20)
+    reading = everything(counters)
+    assert (reading.apps["7"].requests, reading.total.requests) == (8, 20)
     assert not list(tmp_path.iterdir())
 
 
@@ -109,4 +180,4 @@ def test_files_of_something_else_are_left_alone(tmp_path: Path) -> None:
     (tmp_path / "worker.2.stats").write_bytes(bytes(5000))
     assert everything(Counters(tmp_path)).total.requests == 0
     with pytest.raises(ValueError, match="no worker's file"):
-        Worker(tmp_path / "worker.2.stats")
+        WorkerFile(tmp_path / "worker.2.stats")

@@ -179,7 +179,7 @@ def test_a_good_configuration_has_no_problems():
         ({"capacity": -1}, "capacity"),
         ({"capacity": 2000}, "capacity"),
         ({"ports": {"first": 9, "last": 5}}, "ports.first"),
-        ({"capacity": 200}, "as there are uids"),
+        ({"capacity": 200}, "the number of uids"),
         ({"uids": {"first": 48009, "last": 48000}}, "uids.first"),
         ({"uids": {"first": 0, "last": 48000}}, "uids.first"),
         ({"bind": "everywhere"}, "bind"),

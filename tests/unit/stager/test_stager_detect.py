@@ -12,7 +12,7 @@ from components.common import frameworks as table
 from components.stager.errors import StagingError
 from components.stager.frameworks.node import main_file, start_command
 from components.stager.frameworks.python import top_names
-from components.stager.plugin import Context, Tools, choose, installed, load
+from components.stager.plugin import BuildTools, Context, choose, installed, load
 from components.stager.procfile import web_command
 
 APPS = Path(__file__).resolve().parents[2] / "apps"
@@ -265,7 +265,7 @@ def test_info_has_the_shape_of_2011() -> None:
 
 def test_a_tool_that_fails_names_itself_and_the_remedy(tmp_path: Path) -> None:
     context = Context(
-        tmp_path, tmp_path, None, {}, Tools(), lambda _line: None, environment={"PATH": "/usr/bin:/bin"}
+        tmp_path, tmp_path, None, {}, BuildTools(), lambda _line: None, environment={"PATH": "/usr/bin:/bin"}
     )
     with pytest.raises(StagingError) as error:
         context.run([sys.executable, "-c", "raise SystemExit(3)"], "Do better.")

@@ -19,7 +19,7 @@ from components.stager.frameworks.python import is_locked
 from components.stager.frameworks.rails_database import choose_database, database_yml
 from components.stager.frameworks.ruby import sinatra_main
 from components.stager.frameworks.standalone import main_jar
-from components.stager.plugin import Context, Service, Tools
+from components.stager.plugin import BuildTools, Context, Service
 from components.stager.sandbox import bound
 from components.stager.startup import commands
 
@@ -225,7 +225,7 @@ def test_only_requirements_of_one_version_each_are_a_lock(text: str, locked: boo
 
 def test_what_was_installed_is_kept_by_its_lock_and_not_for_ever(tmp_path: Path) -> None:
     told: list[str] = []
-    context = Context(tmp_path, tmp_path / "cache", None, {}, Tools(), lambda _line: None, told.append)
+    context = Context(tmp_path, tmp_path / "cache", None, {}, BuildTools(), lambda _line: None, told.append)
     lock, made = tmp_path / "lock", tmp_path / "made"
     made.mkdir()
     (made / "tool").write_text("x")

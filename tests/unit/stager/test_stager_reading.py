@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from components.stager.build import Build, Job
+from components.stager.build import Build, BuildOrder
 from components.stager.depcache import Kept
 from components.stager.errors import StagingError
 from components.stager.frameworks.node import read_package
@@ -70,7 +70,7 @@ def test_a_build_says_what_is_wrong_with_what_is_too_deep(
         raise RecursionError
 
     monkeypatch.setattr("components.stager.build.choose", deep)
-    build = Build(Job(str(package), str(tmp_path), str(tmp_path / "cache")))
+    build = Build(BuildOrder(str(package), str(tmp_path), str(tmp_path / "cache")))
     assert not build.run()
     assert build.result.reason.startswith("the application is nested too deep")
 

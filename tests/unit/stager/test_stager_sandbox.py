@@ -18,7 +18,7 @@ from components.common.units import UnitError
 from components.stager.config import StagerConfig
 from components.stager.errors import StagingError
 from components.stager.sandbox import Box, Sandbox
-from components.stager.task import Task, too_much
+from components.stager.staging_task import StagingTask, too_much
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files away")
 
@@ -138,7 +138,7 @@ async def test_a_line_without_an_end_is_told_in_pieces(tmp_path: Path) -> None:
         return True
 
     request = StagingRequest(app_id=1, properties={}, download_uri="", upload_uri="")
-    task = Task(request, config(tmp_path), Idle(), publish)  # type: ignore[arg-type]
+    task = StagingTask(request, config(tmp_path), Idle(), publish)  # type: ignore[arg-type]
     box = Box("a", tmp_path, tmp_path, tmp_path / "output.log", None)
     box.output.write_bytes(b"x" * 1_000_000)
     ended = asyncio.Event()

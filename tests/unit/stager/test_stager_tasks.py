@@ -1,4 +1,4 @@
-"""The log, the environment, the verdict, the cache and the configuration: what surrounds a build."""
+"""The log, the environment, the failure, the cache and the configuration: what surrounds a build."""
 
 from __future__ import annotations
 
@@ -13,13 +13,12 @@ from components.common.config import parse as parse_config
 from components.common.errors import ConfigError
 from components.common.trees import hand_over
 from components.common.units import UnitState, UnitStatus
-from components.stager.build import Result
+from components.stager.build import BuildResult
 from components.stager.config import StagerConfig
 from components.stager.environment import build_environment, parse
 from components.stager.errors import StagingError
-from components.stager.sandbox import open_plain
-from components.stager.task import judge
-from components.stager.tasklog import LONGEST_LINE, MOST_KEPT, MOST_SENT, TaskLog, clean
+from components.stager.staging_log import LONGEST_LINE, MOST_KEPT, MOST_SENT, StagingLog, clean
+from components.stager.staging_task import failure_of
 from components.stager.transfer import safe_uri, want_of_storage
 
 CONFIG = {"bus": {"urls": ["nats://127.0.0.1:4222"]}}
@@ -52,14 +51,14 @@ def test_a_clean_line_is_one_line_of_bounded_length(raw: str) -> None:
 
 
 def test_a_short_log_is_kept_whole() -> None:
-    log = TaskLog()
+    log = StagingLog()
     assert [log.add(f"line {i}") for i in range(3)] == ["line 0", "line 1", "line 2"]
     assert log.text() == "line 0\nline 1\nline 2"
     assert log.tail() == log.text()
 
 
 def test_a_long_log_keeps_its_beginning_and_its_end() -> None:
-    log = TaskLog()
+    log = StagingLog()
     sent = [log.add(f"{i} " + "x" * 1000) for i in range(3000)]
     text = log.text()
     assert len(text.encode()) < MOST_KEPT + 100
@@ -94,12 +93,12 @@ def test_the_stagers_own_settings_win(tmp_path: Path) -> None:
     assert (found["PIP_INDEX_URL"], found["NPM_CONFIG_REGISTRY"]) == ("http://config", "http://npm")
 
 
-def verdict(status: UnitStatus, result: Result) -> StagingError | None:
-    return judge(status, result, parse_config(CONFIG, StagerConfig))
+def failure(status: UnitStatus, result: BuildResult) -> StagingError | None:
+    return failure_of(status, result, parse_config(CONFIG, StagerConfig))
 
 
 def test_a_build_that_ended_well_is_no_failure() -> None:
-    assert verdict(UnitStatus(UnitState.EXITED, exit_code=0, result="success"), Result(ok=True)) is None
+    assert failure(UnitStatus(UnitState.EXITED, exit_code=0, result="success"), BuildResult(ok=True)) is None
 
 
 @pytest.mark.parametrize(
@@ -107,28 +106,33 @@ def test_a_build_that_ended_well_is_no_failure() -> None:
     [
         (
             UnitStatus(UnitState.EXITED, result="timeout", signal=15),
-            Result("compile"),
+            BuildResult("compile"),
             "compile",
             "longer than 120 s",
         ),
-        (UnitStatus(UnitState.EXITED, result="oom-kill"), Result("pack"), "pack", "1024 MB"),
+        (UnitStatus(UnitState.EXITED, result="oom-kill"), BuildResult("pack"), "pack", "1024 MB"),
         (
             UnitStatus(UnitState.EXITED, result="signal", signal=9),
-            Result("compile"),
+            BuildResult("compile"),
             "compile",
             "want of memory",
         ),
-        (UnitStatus(UnitState.EXITED, exit_code=1), Result("detect", reason="no idea"), "detect", "no idea"),
-        (UnitStatus(UnitState.EXITED, exit_code=1), Result("unpack"), "unpack", "exited with status 1"),
-        (UnitStatus(UnitState.MISSING), Result("compile"), "compile", "ended unseen"),
+        (
+            UnitStatus(UnitState.EXITED, exit_code=1),
+            BuildResult("detect", reason="no idea"),
+            "detect",
+            "no idea",
+        ),
+        (UnitStatus(UnitState.EXITED, exit_code=1), BuildResult("unpack"), "unpack", "exited with status 1"),
+        (UnitStatus(UnitState.MISSING), BuildResult("compile"), "compile", "ended unseen"),
         # A build that says it is well and did not end well is not believed.
-        (UnitStatus(UnitState.EXITED, exit_code=3), Result("pack", ok=True), "pack", "status 3"),
+        (UnitStatus(UnitState.EXITED, exit_code=3), BuildResult("pack", ok=True), "pack", "status 3"),
     ],
 )
 def test_a_failed_build_is_told_by_stage_and_reason(
-    status: UnitStatus, result: Result, stage: str, says: str
+    status: UnitStatus, result: BuildResult, stage: str, says: str
 ) -> None:
-    problem = verdict(status, result)
+    problem = failure(status, result)
     assert problem is not None
     assert problem.stage == stage
     assert says in str(problem)
@@ -158,23 +162,6 @@ def test_a_cache_is_handed_over_without_what_leads_elsewhere(tmp_path: Path) -> 
     hand_over(cache, os.getuid(), 100)
     assert sorted(p.name for p in cache.rglob("*")) == ["deep", "wheel"]
     assert outside.read_text() == "root's"
-
-
-@pytest.mark.parametrize("kind", ["link", "pipe", "hard", "folder"])
-def test_only_a_plain_file_is_taken_from_a_build(tmp_path: Path, kind: str) -> None:
-    secret = tmp_path / "secret"
-    secret.write_text("s")
-    path = tmp_path / "droplet.tgz"
-    if kind == "link":
-        path.symlink_to(secret)
-    elif kind == "pipe":
-        os.mkfifo(path)
-    elif kind == "hard":
-        os.link(secret, path)
-    else:
-        path.mkdir()
-    with pytest.raises(OSError):
-        open_plain(path)
 
 
 def test_every_problem_of_a_configuration_is_told_at_once() -> None:
