@@ -115,7 +115,7 @@ class Controller:
             housekeeping=Housekeeping(config, db, limits, Workers(db), tasks),
             tasks=tasks,
             usage=UsageTaker(db),
-            log_reader=LogReader(bus, held.polls),
+            log_reader=LogReader(held.polls),
             cursors=Cursors(config.token_keys),
             limits=limits,
             routers=networks(config.routers),

@@ -172,6 +172,11 @@ class ControllerConfig(DaemonConfig, frozen=True, kw_only=True):
         """Return the hosts that no application may have."""
         return platform_hosts(self.domain, (self.api, *self.reserved_hosts))
 
+    @property
+    def admin_hosts(self) -> frozenset[str]:
+        """Return the hosts that only administrators take."""
+        return frozenset(name if "." in name else f"{name}.{self.domain}" for name in self.reserved_uris)
+
     def problems(self) -> list[str]:
         """Return the problems that types cannot express."""
         found = []

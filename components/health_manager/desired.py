@@ -8,9 +8,10 @@ from datetime import UTC, datetime
 from typing import Any
 
 from components.common.digits import whole_number
+from components.common.states import AppState, PackageState
 
 NEVER = float("-inf")
-STARTED, STOPPED, INVALID = "STARTED", "STOPPED", "INVALID"
+STARTED, STOPPED, INVALID = AppState.STARTED, AppState.STOPPED, "INVALID"
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +64,7 @@ def parse_row(droplet: int, row: Mapping[str, Any]) -> DesiredApp:
             version=str(
                 row.get("version") or (f"{digest}-{int(row.get('run_count') or 0)}" if digest else "")
             ),
-            staged=str(row.get("package_state") or "STAGED").upper() == "STAGED",
+            staged=str(row.get("package_state") or PackageState.STAGED).upper() == PackageState.STAGED,
             last_updated=epoch(row.get("last_updated", row.get("updated_at"))),
             name=str(row.get("name") or ""),
             memory=int(row.get("memory") or 0),

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from components.common import states
 from components.common.messages import Capacity
+from components.common.states import InstanceState
 from components.health_manager.config import Intervals
 
 NEVER = float("-inf")
-LIVE = frozenset(("STARTING", "RUNNING"))
-RUNNING, CRASHED = "RUNNING", "CRASHED"
+LIVE = frozenset(states.LIVE)
+RUNNING, CRASHED = InstanceState.RUNNING, InstanceState.CRASHED
 # The reason why an index is empty: the end of its instance.
 LOST, EXITED, STOPPED = "lost", "dea_exit", "stopped"
 CRASH = "crashed"

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+from components.common.states import AppState, PackageState
 from components.controller.apps import rows as app_rows
 from components.controller.apps.messages import start_message
 from components.controller.composition import Controller
-from components.controller.db.models import PENDING, STAGED, STARTED
 from tests.contract.gateway_stub import GatewayStub
 from tests.contract.services_world import (
     as_gateway,
@@ -133,18 +133,26 @@ def test_other_services_mean_another_staging_once_it_stops(
     create(user)
     push(user)
     built = app_rows.built_from(row(controller))
-    row(controller, package_state=STAGED, staged_from=built, package_hash="a" * 40, state=STARTED)
+    row(
+        controller,
+        package_state=PackageState.STAGED,
+        staged_from=built,
+        package_hash="a" * 40,
+        state=AppState.STARTED,
+    )
     row(controller, staged_from=app_rows.built_from(row(controller)))
     put(user, "env", services=["r1"])
     app = row(controller)
-    assert (app.state, app.package_state) == (STARTED, STAGED), "what runs goes on, and is looked after"
+    assert (app.state, app.package_state) == (AppState.STARTED, PackageState.STAGED), (
+        "what runs goes on, and is looked after"
+    )
     put(user, "env", state="STOPPED")
-    assert row(controller).package_state == PENDING
-    row(controller, package_state=STAGED, staged_from=app_rows.built_from(row(controller)))
+    assert row(controller).package_state == PackageState.PENDING
+    row(controller, package_state=PackageState.STAGED, staged_from=app_rows.built_from(row(controller)))
     put(user, "env", instances=2)
-    assert row(controller).package_state == STAGED
+    assert row(controller).package_state == PackageState.STAGED
     put(user, "env", services=[])
-    assert row(controller).package_state == PENDING
+    assert row(controller).package_state == PackageState.PENDING
 
 
 def v1(who: Vmc, method: str, path: str, body: object = None) -> Answer:
@@ -250,7 +258,13 @@ def test_a_change_that_names_no_services_keeps_one_that_was_bound_meanwhile(
     create(user, "r2")
     push(user)
     put(user, "env", services=["r1"])
-    row(controller, state=STARTED, package_state=STAGED, package_hash="1" * 40, staged_package_hash="2" * 40)
+    row(
+        controller,
+        state=AppState.STARTED,
+        package_state=PackageState.STAGED,
+        package_hash="1" * 40,
+        staged_package_hash="2" * 40,
+    )
     lifecycle = controller.lifecycle
     # Between the look at the application and its change another request binds; nothing is rolled, there is no DEA.
     monkeypatch.setattr(lifecycle, "_check_deas", lambda _: put(user, "env", services=["r1", "r2"]))

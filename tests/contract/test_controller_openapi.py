@@ -13,7 +13,6 @@ from components.controller.api.app import create_app
 from components.controller.api.openapi import describe, path_of
 from components.controller.api.openapi_operations import ROWS
 from components.controller.composition import Controller
-from components.controller.errors import TABLE
 from tests.contract import vmc_client
 from tests.contract.described import problems
 from tests.contract.vmc_client import controller_in, served
@@ -46,7 +45,7 @@ def test_every_route_is_described_with_its_answers(app: Flask, described: dict[s
             assert operation["summary"], rule
             assert rule.endpoint in ROWS, f"{rule.endpoint} has no row in openapi_table"
             row = ROWS[rule.endpoint]
-            statuses = {str(s) for s in row.gives} | {str(TABLE[code][0]) for code in row.errors}
+            statuses = {str(s) for s in row.gives} | {str(code.status) for code in row.errors}
             assert statuses <= operation["responses"].keys(), rule
             named = {p["name"] for p in operation["parameters"] if p["in"] == "path"}
             assert named == rule.arguments - set(rule.defaults or {}), rule

@@ -12,14 +12,15 @@ import msgspec
 import pytest
 
 from components.common.share import ShareUnwellError
+from components.common.states import AppState, PackageState
 from components.controller.accounts import quotas
 from components.controller.apps import storage_quota
 from components.controller.apps.rows import built_from, by_id
 from components.controller.apps.storage_quota import check_storage
 from components.controller.composition import Controller
 from components.controller.config import Capacity
-from components.controller.db.models import PENDING, RUNNING, STAGED, STARTED, STOPPED, AppRevision, Staging
-from components.controller.db.models_records import TASK_RUNNING, Task
+from components.controller.db.models import AppRevision, Staging, StagingState
+from components.controller.db.models_records import Task, TaskState
 from components.controller.errors import ApiError
 from components.controller.instances.dispatcher import Dispatcher
 from components.controller.staging.stagings import ABANDONED_SECONDS
@@ -44,8 +45,8 @@ def run(controller: Controller, user: Vmc, name: str, **columns: Any) -> int:
         app = by_id(session, id_)
         assert app is not None
         app.state, app.package_state, app.package_hash, app.staged_package_hash = (
-            STARTED,
-            STAGED,
+            AppState.STARTED,
+            PackageState.STAGED,
             "a" * 40,
             "b" * 40,
         )
@@ -137,7 +138,12 @@ def test_builds_at_a_time_are_bounded(vmc: Vmc, controller: Controller) -> None:
         for id_, age in ((ids[0], 0.0), (ids[1], 2 * ABANDONED_SECONDS)):
             session.add(
                 Staging(
-                    app_id=id_, task="t", built_from="", state=RUNNING, started_at=100.0, alive_at=100.0 - age
+                    app_id=id_,
+                    task="t",
+                    built_from="",
+                    state=StagingState.RUNNING,
+                    started_at=100.0,
+                    alive_at=100.0 - age,
                 )
             )
 
@@ -161,7 +167,7 @@ def test_a_push_that_may_not_be_built_now_leaves_no_files_behind(
     assert user.call("POST", "/apps", body_of("pushed", uris=[])).status == 302
     id_ = run(controller, user, "pushed", started_package_hash="b" * 40)
     assert put(user, "pushed", env=["A=1"]).status == 200
-    run(controller, user, "pushed", package_hash="c" * 40, package_state=PENDING)
+    run(controller, user, "pushed", package_hash="c" * 40, package_state=PackageState.PENDING)
     limit(admin, "pushes@b.com", builds=0)
     assert put(user, "pushed", env=["A=2"]).code == (403, 606)
     found = user.call("GET", "/apps/pushed").json()
@@ -170,7 +176,7 @@ def test_a_push_that_may_not_be_built_now_leaves_no_files_behind(
     with controller.db.session() as session:
         app = by_id(session, id_)
         assert app is not None
-        assert (app.package_hash, app.package_state) == ("a" * 40, STAGED)
+        assert (app.package_hash, app.package_state) == ("a" * 40, PackageState.STAGED)
 
 
 def test_accounts_that_registered_themselves_have_a_limit_together(tmp_path: Path) -> None:
@@ -188,7 +194,7 @@ def test_accounts_that_registered_themselves_have_a_limit_together(tmp_path: Pat
                 user.call("POST", "/apps", body_of(name, instances=1, resources={"memory": 64})).status == 302
             )
         run(made, one, "a1", instances=2)
-        run(made, two, "a2", state=STOPPED)
+        run(made, two, "a2", state=AppState.STOPPED)
         run(made, three, "a3", instances=1)
         assert put(two, "a2", instances=2, state="STARTED").code == (403, 607), "instances"
         assert put(two, "a2", resources={"memory": 160}, state="STARTED").code == (403, 607), "memory"
@@ -207,7 +213,7 @@ def test_tasks_and_starts_at_once_keep_the_limit_that_accounts_have_together(
         for user, name in ((one, "a1"), (two, "a2")):
             assert user.call("POST", "/apps", body_of(name, resources={"memory": 64})).status == 302
         first = run(made, one, "a1", instances=2)
-        run(made, two, "a2", state=STOPPED, instances=1)
+        run(made, two, "a2", state=AppState.STOPPED, instances=1)
         with made.db.session() as session:
             session.add(open_task(first))
         assert put(two, "a2", state="STARTED").code == (403, 607), "a task counts"
@@ -220,7 +226,7 @@ def test_tasks_and_starts_at_once_keep_the_limit_that_accounts_have_together(
 
         monkeypatch.setattr(Dispatcher, "has_deas", meanwhile)
         assert put(two, "a2", state="STARTED").code == (403, 607), "another was quicker"
-        assert two.call("GET", "/apps/a2").json()["state"] == STOPPED
+        assert two.call("GET", "/apps/a2").json()["state"] == AppState.STOPPED
 
 
 def open_task(app_id: int) -> Task:
@@ -230,7 +236,7 @@ def open_task(app_id: int) -> Task:
         command="true",
         memory=64,
         timeout=60.0,
-        state=TASK_RUNNING,
+        state=TaskState.RUNNING,
         detail="",
         tail="",
         dea="",

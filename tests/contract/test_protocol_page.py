@@ -13,7 +13,7 @@ import pytest
 from components.common.subjects import CONTRACT, SERVICE_NAMES
 from components.controller.api.app import create_app
 from components.controller.api.openapi import path_of
-from components.controller.errors import TABLE
+from components.controller.errors import Code
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = sorted((ROOT / "docs" / "protocol").glob("*.md"))
@@ -118,9 +118,13 @@ def test_the_subjects_are_those_of_the_contract() -> None:
 
 
 def test_the_error_codes_are_those_of_the_controller() -> None:
-    codes = [(int(row[0]), int(row[1])) for row in rows("code") if row[0].isdigit() and int(row[0]) < 1000]
+    codes = [
+        (int(row[0]), (int(row[1]), row[2]))
+        for row in rows("code")
+        if row[0].isdigit() and int(row[0]) < 1000
+    ]
     assert not repeated(codes)
-    assert dict(codes) == {code: status for code, (status, _) in TABLE.items()}
+    assert dict(codes) == {code: (code.status, f"`{code.name}`") for code in Code}
 
 
 def test_the_routes_are_those_of_the_controller() -> None:

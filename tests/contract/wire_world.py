@@ -11,9 +11,10 @@ from typing import Any
 
 from sqlalchemy import select, update
 
+from components.common.states import AppState, PackageState
 from components.controller.accounts.auth import Tokens
 from components.controller.composition import Controller
-from components.controller.db.models import STAGED, STARTED, App, Upload
+from components.controller.db.models import App, Upload
 from tests.contract.gateway_stub import TOKEN, GatewayStub
 from tests.contract.vmc_client import ADMIN, PASSWORD, Answer, Vmc, body_of, controller_in, served
 
@@ -97,7 +98,11 @@ class World:
         with self.controller.db.session() as session:
             ids = {a.name: a.id for a in session.scalars(select(App))}
             session.add(Upload(id="upload", app_id=ids["env"], created_at=1))
-            session.execute(update(App).where(App.name == "run").values(state=STARTED, package_state=STAGED))
+            session.execute(
+                update(App)
+                .where(App.name == "run")
+                .values(state=AppState.STARTED, package_state=PackageState.STAGED)
+            )
         droplet = "d" * 40
         self.controller.store.droplet(droplet).write_bytes(DROPLET)
         with self.controller.db.session() as session:

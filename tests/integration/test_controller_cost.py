@@ -21,12 +21,13 @@ from werkzeug.test import TestResponse
 
 from components.common.config import BusConfig
 from components.common.identity import Identity
+from components.common.states import AppState, PackageState
 from components.controller import server
 from components.controller.api.app import create_app
 from components.controller.bus_handlers import BusHandlers
 from components.controller.composition import Controller
 from components.controller.config import ControllerConfig
-from components.controller.db.models import STAGED, STARTED, App
+from components.controller.db.models import App
 from components.controller.instances.health_cache import HealthCache
 from tests.integration.controller_rig import ADMIN, PASSWORD, Peers
 
@@ -119,7 +120,12 @@ def world(postgres_url: str, nats_server: str, tmp_path: Path) -> Iterator[World
         for name in ("one", "two", "three"):
             made.call("POST", "/apps", new_app(name))
         digest = "ab" * 20
-        ready = {"state": STARTED, "package_state": STAGED, "run_count": 1, "staged_package_hash": digest}
+        ready = {
+            "state": AppState.STARTED,
+            "package_state": PackageState.STAGED,
+            "run_count": 1,
+            "staged_package_hash": digest,
+        }
         with controller.db.session() as session:
             session.execute(update(App).values(**ready))
         yield made

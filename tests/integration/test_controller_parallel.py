@@ -18,12 +18,13 @@ from sqlalchemy import text
 
 from components.common.bus_thread import BusThread
 from components.common.config import BusConfig
+from components.common.states import AppState, PackageState
 from components.controller.accounts import quotas
 from components.controller.accounts.auth import Caller
 from components.controller.apps.rows import by_id
 from components.controller.config import ControllerConfig
 from components.controller.db.database import Database
-from components.controller.db.models import STAGED, STARTED, App, Base, User
+from components.controller.db.models import App, Base, User
 from components.controller.pool.registry import Pool
 from components.controller.storage.store import Store
 from components.controller.tasks.runner import TaskRunner
@@ -156,8 +157,18 @@ def test_a_task_and_a_change_wait_for_each_other_in_one_order(postgres_url: str,
     store.droplet("a" * 40).write_bytes(b"")
     with db.session() as session:
         owner = User(email="o@example.org", crypted_password="x", created_at=0)
-        columns = {"framework": "wsgi", "runtime": "", "memory": 64, "instances": 1, "state": STARTED}
-        staged = {"package_state": STAGED, "package_hash": "b" * 40, "staged_package_hash": "a" * 40}
+        columns = {
+            "framework": "wsgi",
+            "runtime": "",
+            "memory": 64,
+            "instances": 1,
+            "state": AppState.STARTED,
+        }
+        staged = {
+            "package_state": PackageState.STAGED,
+            "package_hash": "b" * 40,
+            "staged_package_hash": "a" * 40,
+        }
         app = App(owner=owner, name="a0", created_at=1, updated_at=1, **columns, **staged)
         session.add(app)
     bus = BusThread(config.bus, "none")

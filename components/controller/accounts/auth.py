@@ -23,7 +23,7 @@ from sqlalchemy.orm import Session
 from components.common import log
 from components.controller.config import ControllerConfig
 from components.controller.db.models import User
-from components.controller.errors import ApiError, bad_request, denied
+from components.controller.errors import ApiError, Code, bad_request, denied
 from components.controller.requests.rate_limit import TooManyError
 
 logger = log.get(__name__)
@@ -150,7 +150,7 @@ def caller_of(asked: Connection, request: Request, tokens: Tokens, config: Contr
     """Return the caller of a request; None without a token, and for an invalid one (protocol 1.1).
 
     Raises:
-        ApiError: 200, 201 for PROXY-USER misused; 202 where HTTPS is demanded.
+        ApiError: FORBIDDEN, USER_NOT_FOUND for PROXY-USER misused; HTTPS_REQUIRED where HTTPS is demanded.
     """
     token = request.headers.get("Authorization", "").strip()
     claim = tokens.read(token) if token else None
@@ -161,7 +161,7 @@ def caller_of(asked: Connection, request: Request, tokens: Tokens, config: Contr
     if not secure and (
         config.https_required or (user is not None and user.admin and config.https_required_for_admins)
     ):
-        raise ApiError(202)
+        raise ApiError(Code.HTTPS_REQUIRED)
     if user is None:
         if token:
             logger.info("token_rejected")
@@ -173,7 +173,7 @@ def caller_of(asked: Connection, request: Request, tokens: Tokens, config: Contr
         raise denied()
     proxied = _account(asked, target)
     if proxied is None:
-        raise ApiError(201)
+        raise ApiError(Code.USER_NOT_FOUND)
     return Caller(proxied.id, proxied.email, proxied.admin, by=user.email)
 
 
@@ -215,7 +215,7 @@ def add_user(
     """Add a user; `registered` marks a user who registers without an administrator.
 
     Raises:
-        ApiError: 100 for an email that is invalid or taken, or an empty password.
+        ApiError: BAD_REQUEST for an email that is invalid or taken, or an empty password.
     """
     email = email.strip().lower()
     name, at, host = email.partition("@")

@@ -68,7 +68,7 @@ def prune_refused(db: Database) -> None:
         db.prune(Event, _AT_THE_DOOR, Event.id <= last)
 
 
-def shape(event: Event) -> dict[str, Any]:
+def to_json(event: Event) -> dict[str, Any]:
     """Return an event's JSON (docs/platform.md)."""
     return {
         "id": event.id,

@@ -10,21 +10,20 @@ import msgspec
 from sqlalchemy import Connection, bindparam, func, or_, select
 from sqlalchemy.orm import Session
 
+from components.common.states import AppState
 from components.controller.config import Capacity, ControllerConfig
 from components.controller.db.database import Database
-from components.controller.db.models import RUNNING, STARTED, App, Route, ServiceConfig, Staging, User
-from components.controller.db.models_records import TASK_OPEN, Quota, Task
-from components.controller.errors import ApiError
+from components.controller.db.models import App, Route, ServiceConfig, Staging, StagingState, User
+from components.controller.db.models_records import OPEN_TASKS, Quota, Task
+from components.controller.errors import ApiError, Code
 from components.controller.requests.query import members, whole
 
 # The limits of 2011, which `/info` shows, and all limits.
 OLD_NAMES = ("memory", "apps", "app_uris", "services")
 NAMES = (*OLD_NAMES, "instances", "disk", "routes", "builds", "storage")
 MOST = 1 << 30
-# The code of the error for too many builds.
-TOO_MANY_BUILDS = 606
 _LOCK = select(User.id).where(User.id == bindparam("user_id")).with_for_update()
-_STARTED = (App.state == STARTED) & (App.id != bindparam("without"))
+_STARTED = (App.state == AppState.STARTED) & (App.id != bindparam("without"))
 # Open tasks are few, and read once.
 _TASKS = (
     select(
@@ -35,7 +34,7 @@ _TASKS = (
     )
     .select_from(Task)
     .join(App, App.id == Task.app_id)
-    .where(or_(*(Task.state == state for state in TASK_OPEN)))
+    .where(or_(*(Task.state == state for state in OPEN_TASKS)))
     .group_by(App.owner_id)
     .subquery()
     .c
@@ -76,14 +75,14 @@ _STANDING = (
 _REGISTERED = (
     select(func.sum(App.memory * App.instances), func.sum(App.instances))
     .join(User, User.id == App.owner_id)
-    .where(User.registered, App.state == STARTED)
+    .where(User.registered, App.state == AppState.STARTED)
 )
 _REGISTERED_TASKS = (
     select(func.sum(Task.memory), func.count())
     .select_from(Task)
     .join(App, App.id == Task.app_id)
     .join(User, User.id == App.owner_id)
-    .where(User.registered, Task.state.in_(TASK_OPEN))
+    .where(User.registered, Task.state.in_(OPEN_TASKS))
 )
 _REGISTERED_LOCK = "registered"
 _ACCOUNTS = select(func.count()).select_from(User).where(User.registered)
@@ -94,7 +93,7 @@ _BUILDS = (
     .where(
         App.owner_id == bindparam("owner_id"),
         App.id != bindparam("app_id"),
-        Staging.state == RUNNING,
+        Staging.state == StagingState.RUNNING,
         Staging.alive_at > bindparam("since"),
     )
 )
@@ -127,11 +126,11 @@ def standing(
     """Return an account's usage and limits; the sums leave out the application `without`.
 
     Raises:
-        ApiError: 201 for an account that is gone.
+        ApiError: USER_NOT_FOUND for an account that is gone.
     """
     row = asked.execute(_STANDING, {"user_id": user_id, "without": without or 0}).one_or_none()
     if row is None:
-        raise ApiError(201)
+        raise ApiError(Code.USER_NOT_FOUND)
     admin, registered, apps, started, memory, instances, disk, *more = row
     tasks_memory, tasks, tasks_disk, routes, services, *own = more
     return Standing(
@@ -164,7 +163,7 @@ def change(session: Session, user_id: int, body: Mapping[str, Any]) -> None:
     """Write an account's own limits: those in the body change, null restores the platform's default.
 
     Raises:
-        ApiError: 100, naming the member.
+        ApiError: BAD_REQUEST, naming the member.
     """
     members(body, NAMES)
     given = {name: whole(body, name, None, 0, MOST) for name in NAMES if name in body}
@@ -176,7 +175,7 @@ def change(session: Session, user_id: int, body: Mapping[str, Any]) -> None:
         setattr(row, name, value)
 
 
-def shape(capacity: Capacity, names: tuple[str, ...] = NAMES) -> dict[str, int]:
+def to_json(capacity: Capacity, names: tuple[str, ...] = NAMES) -> dict[str, int]:
     """Return the JSON of limits, MB and counts."""
     return {name: getattr(capacity, name) for name in names}
 
@@ -189,7 +188,7 @@ def check_registered(
     The check of another such account waits until the transaction ends. The application and its owner are locked before.
 
     Raises:
-        ApiError: 607.
+        ApiError: REGISTERED_ACCOUNTS_FULL.
     """
     if memory <= 0 and instances <= 0:
         return
@@ -198,19 +197,19 @@ def check_registered(
     used = zip(asked.execute(_REGISTERED).one(), asked.execute(_REGISTERED_TASKS).one(), strict=True)
     used_memory, used_instances = (int(started or 0) + int(tasks or 0) for started, tasks in used)
     if used_memory + memory > most.memory:
-        raise ApiError(607, "memory")
+        raise ApiError(Code.REGISTERED_ACCOUNTS_FULL, "memory")
     if used_instances + instances > most.instances:
-        raise ApiError(607, "instances")
+        raise ApiError(Code.REGISTERED_ACCOUNTS_FULL, "instances")
 
 
 def check_registration(asked: Connection, config: ControllerConfig) -> None:
     """Check that one more account may register.
 
     Raises:
-        ApiError: 607.
+        ApiError: REGISTERED_ACCOUNTS_FULL.
     """
     if asked.execute(_ACCOUNTS).scalar_one() >= config.registered_limit.accounts:
-        raise ApiError(607, "an account")
+        raise ApiError(Code.REGISTERED_ACCOUNTS_FULL, "an account")
 
 
 def check_builds(asked: Connection, app: App, most: int, since: float) -> None:
@@ -223,10 +222,10 @@ def check_builds(asked: Connection, app: App, most: int, since: float) -> None:
         since: builds that were not renewed since then are over.
 
     Raises:
-        ApiError: 606.
+        ApiError: ACCOUNT_TOO_MANY_STAGINGS.
     """
     lock(asked, app.owner_id)
     given = {"owner_id": app.owner_id, "app_id": app.id, "since": since}
     running = asked.execute(_BUILDS, given).scalar_one()
     if running >= most:
-        raise ApiError(TOO_MANY_BUILDS, running + 1, most)
+        raise ApiError(Code.ACCOUNT_TOO_MANY_STAGINGS, running + 1, most)

@@ -127,7 +127,7 @@ def days(
     return query.order_by(UsageDay.day.desc(), UsageDay.email, UsageDay.app, UsageDay.app_id)
 
 
-def shape(row: UsageDay) -> dict[str, Any]:
+def to_json(row: UsageDay) -> dict[str, Any]:
     """Return the JSON of an application's day."""
     return {
         "day": row.day,

@@ -20,7 +20,7 @@ from components.controller.api.context import EXTENSION, current_worker, json_va
 from components.controller.api.openapi_operations import ADMIN, OPEN, ROWS, USER, named
 from components.controller.api.routes import BLUEPRINTS
 from components.controller.composition import Controller
-from components.controller.errors import NO_DATABASE, NO_SHARE, ApiError, BusyError, unexpected
+from components.controller.errors import ApiError, BusyError, Code, unexpected
 from components.controller.requests.body import MethodOverride
 from components.controller.requests.query import Query, members
 from components.controller.requests.rate_limit import TooManyError
@@ -83,7 +83,9 @@ def create_app(controller: Controller) -> Flask:
     app.register_error_handler(SQLAlchemyError, _database_error)
     app.register_error_handler(
         DataError,
-        lambda _error: _api_error(ApiError(100, "a value has a character or a size that cannot be stored")),
+        lambda _error: _api_error(
+            ApiError(Code.BAD_REQUEST, "a value has a character or a size that cannot be stored")
+        ),
     )
     app.register_error_handler(ShareUnwellError, _share_error)
     app.register_error_handler(Exception, _unexpected)
@@ -152,25 +154,27 @@ def _http_error(error: HTTPException) -> tuple[Response, int] | Response:
     if status in (404, 405):
         return Response(status=404)
     if status == 413:
-        return _api_error(ApiError(402, "the upload is larger than the platform allows"))
+        return _api_error(
+            ApiError(Code.RESOURCES_PACKAGING_FAILED, "the upload is larger than the platform allows")
+        )
     if status < 400:
         return Response(status=status, headers=dict(error.get_headers()))
     if status < 500:
-        return _api_error(ApiError(100, error.description or error.name))
-    return _api_error(ApiError(111))
+        return _api_error(ApiError(Code.BAD_REQUEST, error.description or error.name))
+    return _api_error(ApiError(Code.SYSTEM_ERROR))
 
 
 def _database_error(error: SQLAlchemyError) -> tuple[Response, int]:
     if unavailable(error):
         logger.error("database_unavailable", reason=str(error).partition("\n")[0])
-        return _api_error(ApiError(NO_DATABASE))
+        return _api_error(ApiError(Code.NO_DATABASE))
     logger.error("database_error", reason=type(error).__name__, exc_info=error)
-    return _api_error(ApiError(101))
+    return _api_error(ApiError(Code.DATABASE_ERROR))
 
 
 def _share_error(_error: ShareUnwellError) -> tuple[Response, int]:
     logger.error("share_unavailable", path=request.path)
-    return _api_error(ApiError(NO_SHARE))
+    return _api_error(ApiError(Code.NO_SHARE))
 
 
 def _unexpected(error: Exception) -> tuple[Response, int]:
@@ -178,4 +182,4 @@ def _unexpected(error: Exception) -> tuple[Response, int]:
         logger.error("disk_full", path=request.path, reason=str(error))
         return _api_error(unexpected("the platform's disk is full; tell its operator"))
     logger.error("request_failed", path=request.path, exc_info=error)
-    return _api_error(ApiError(111))
+    return _api_error(ApiError(Code.SYSTEM_ERROR))

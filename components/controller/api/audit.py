@@ -16,7 +16,7 @@ from components.controller.accounts.events import NOBODY
 from components.controller.api.context import current_worker
 from components.controller.client_address import origin, subscriber
 from components.controller.db.models import Event
-from components.controller.errors import NO_DATABASE, TABLE
+from components.controller.errors import Code
 
 _CHANGING = ("POST", "PUT", "DELETE", "PATCH")
 # Segments of paths that are secrets: view to the segment's parameter.
@@ -50,7 +50,7 @@ def record(response: Response) -> None:
     """Write an event for a call that changes something, including a failed one."""
     if request.method not in _CHANGING or request.url_rule is None or response.status_code == 429:
         return
-    if g.get("error_code") == NO_DATABASE:
+    if g.get("error_code") == Code.NO_DATABASE:
         # The event could not be written either, and the client would wait for the attempt.
         return
     caller: Caller | None = g.get("caller")
@@ -122,9 +122,9 @@ def _member(name: str) -> object:
 def _outcome(status: int) -> str:
     if status < 400:
         return "succeeded"
-    code = g.get("error_code")
-    if code not in TABLE:
+    code: Code | None = g.get("error_code")
+    if code is None:
         return "failed"
     # Without the facts, because they repeat the request.
-    text = TABLE[code][1].partition("{")[0].rstrip(" :'")
+    text = code.text.partition("{")[0].rstrip(" :'")
     return f"failed: {code} {text}"

@@ -29,7 +29,7 @@ def require_user() -> Caller:
     """Return the authenticated user.
 
     Raises:
-        ApiError: 200 for an anonymous caller.
+        ApiError: FORBIDDEN for an anonymous caller.
     """
     caller: Caller | None = g.caller
     if caller is None:
@@ -41,7 +41,7 @@ def require_admin() -> Caller:
     """Return the authenticated administrator.
 
     Raises:
-        ApiError: 200 for anyone else.
+        ApiError: FORBIDDEN for anyone else.
     """
     caller = require_user()
     if not caller.admin:
@@ -56,7 +56,7 @@ def json_value(largest: int = MAX_JSON) -> Any:
         largest: the most bytes that an authenticated caller may send.
 
     Raises:
-        ApiError: 100.
+        ApiError: BAD_REQUEST.
     """
     if "body" not in g:
         known = g.caller is not None or g.get("known", False)
@@ -74,7 +74,7 @@ def json_object() -> Mapping[str, Any]:
     """Return the body as a JSON object.
 
     Raises:
-        ApiError: 100.
+        ApiError: BAD_REQUEST.
     """
     value = json_value()
     if not isinstance(value, dict):
@@ -93,7 +93,7 @@ def stored(place: Path, kind: str) -> Response:
     """Return a file of the share as an answer.
 
     Raises:
-        ApiError: 301 when it is not there.
+        ApiError: APP_NOT_FOUND when it is not there.
         ShareUnwellError: the share does not answer.
     """
     try:
@@ -124,7 +124,7 @@ def insiders_only() -> None:
     """Refuse all callers but the platform's own machines.
 
     Raises:
-        ApiError: 200 for any other address, and for requests through a router.
+        ApiError: FORBIDDEN for any other address, and for requests through a router.
     """
     forwarded = "X-Forwarded-For" in request.headers
     if not current_worker().insiders.has(request.remote_addr, forwarded=forwarded):

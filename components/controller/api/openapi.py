@@ -24,17 +24,17 @@ from components.controller.api.openapi_operations import (
     Row,
     members,
 )
-from components.controller.errors import TABLE
+from components.controller.errors import Code
 
 _BASIC = (BULK, STAGING, STATUS)
 _UNSAID = {"HEAD", "OPTIONS"}
 # Codes of any route: an unreachable database, and unforeseen errors.
-_ALWAYS = (101, 103, 111)
+_ALWAYS = (Code.DATABASE_ERROR, Code.NO_DATABASE, Code.SYSTEM_ERROR)
 # Codes of routes with a token: one that does not suffice, that acts for an unknown user, or that came by HTTP; and too many
 # requests.
-_ASKED = (200, 201, 202, 429)
-# Codes of routes with a body: it came too slowly, or there was no place for it.
-_SENT = (104, 105)
+_ASKED = (Code.FORBIDDEN, Code.USER_NOT_FOUND, Code.HTTPS_REQUIRED, Code.TOO_MANY_REQUESTS)
+# Codes of routes with a body: it cannot be understood, it came too slowly, or there was no place for it.
+_SENT = (Code.BAD_REQUEST, Code.BUSY, Code.SLOW_BODY)
 
 
 def describe(app: Flask, host: str) -> dict[str, Any]:
@@ -146,28 +146,34 @@ def _query_schema(kind: str) -> dict[str, Any]:
     return shapes.get(kind, {"type": "string"})
 
 
-def codes_of(rule: Rule, method: str, row: Row) -> set[int]:
+def codes_of(rule: Rule, method: str, row: Row) -> set[Code]:
     """Return the error codes with which a route may answer a method."""
     found = {*row.errors, *_ALWAYS}
     if row.auth not in (*_BASIC, UNASKED):
         found.update(_ASKED)
     if method in ("POST", "PUT"):
         found.update(_SENT)
-    # A text in the path that the database does not accept.
-    return found | {100} if rule.arguments else found
+    if row.auth in (BULK, STAGING):
+        found.add(Code.FORBIDDEN)
+    if "/apps/<name>" in rule.rule:
+        found.add(Code.APP_NOT_FOUND)
+    # A text in the path that the database does not accept, or a parameter that `/v2` does not know.
+    if rule.arguments or rule.rule.startswith("/v2/"):
+        found.add(Code.BAD_REQUEST)
+    return found
 
 
-def _responses(row: Row, codes: set[int]) -> dict[str, Any]:
+def _responses(row: Row, codes: set[Code]) -> dict[str, Any]:
     found: dict[str, Any] = {str(status): _success(what) for status, what in sorted(row.gives.items())}
-    for status in sorted({TABLE[code][0] for code in codes}):
-        texts = [f"{c}: {TABLE[c][1]}" for c in sorted(codes) if TABLE[c][0] == status]
+    for status in sorted({code.status for code in codes}):
+        texts = [f"{code}: {code.text}" for code in sorted(codes) if code.status == status]
         content = found.get(str(status), {}).get("content", {})
         found[str(status)] = {
             "description": "\n".join(texts),
             "content": {**content, JSON: _with_error(content)},
         }
-    for code in codes & {104, 429}:
-        found[str(TABLE[code][0])]["headers"] = {
+    for code in codes & {Code.BUSY, Code.TOO_MANY_REQUESTS}:
+        found[str(code.status)]["headers"] = {
             "Retry-After": {
                 "schema": {"type": "integer"},
                 "description": "seconds after which to ask again",

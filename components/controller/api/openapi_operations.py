@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from components.controller.accounts.quotas import NAMES, OLD_NAMES
+from components.controller.errors import Code
 from components.controller.logs.merge import MOST_LINES
 from components.controller.requests.query import LARGEST_PAGE
 
@@ -36,12 +37,12 @@ _TYPES = {"int": "integer", "num": "number", "bool": "boolean", "list": "array",
 class Row:
     """One view: authentication, answers (status to schema names and media types), error codes, query and body.
 
-    Codes that are common to all views of a kind are not repeated (`openapi.codes_of`).
+    Codes that follow from the route and its caller are not repeated (`openapi.codes_of`).
     """
 
     auth: str
     gives: Mapping[int, str]
-    errors: tuple[int, ...] = ()
+    errors: tuple[Code, ...] = ()
     query: str = ""
     body: str = ""
     form: bool = False
@@ -172,9 +173,37 @@ _READS = f"tail:0-{MOST_LINES} cursor:cursor wait:seconds"
 _CHANGED = "staging:obj uris:[text] instances:int resources:obj env:[text] services:[text] meta:obj debug:text? console:bool?"
 _APP = f"name:text state:text {_CHANGED}"
 # Errors of an application's description (protocol 1.8, steps 1 to 9), and of services that cannot be bound.
-_DESCRIBED = (100, 102, 300, 307, 308, 309, 500, 502, 503, 600, 602, 603, 604, 605, 700, 701, 702)
-_CREATE = (*_DESCRIBED, 601)
-_UPDATE = (*_DESCRIBED, 106, 301, 302, 310, 606, 607)
+_DESCRIBED = (
+    Code.BAD_REQUEST,
+    Code.LOCKING_ERROR,
+    Code.APP_INVALID,
+    Code.APP_INVALID_RUNTIME,
+    Code.APP_INVALID_FRAMEWORK,
+    Code.APP_DEBUG_DISALLOWED,
+    Code.SERVICE_NOT_FOUND,
+    Code.TOKEN_NOT_FOUND,
+    Code.SERVICE_GATEWAY_ERROR,
+    Code.ACCOUNT_NOT_ENOUGH_MEMORY,
+    Code.ACCOUNT_APP_TOO_MANY_URIS,
+    Code.ACCOUNT_TOO_MANY_INSTANCES,
+    Code.ACCOUNT_NOT_ENOUGH_DISK,
+    Code.ACCOUNT_TOO_MANY_URIS,
+    Code.URI_INVALID,
+    Code.URI_ALREADY_TAKEN,
+    Code.URI_NOT_ALLOWED,
+)
+_CREATE = (*_DESCRIBED, Code.ACCOUNT_APPS_TOO_MANY)
+_UPDATE = (
+    *_DESCRIBED,
+    Code.NO_SHARE,
+    Code.APP_NOT_FOUND,
+    Code.APP_NO_RESOURCES,
+    Code.APP_STAGING_ERROR,
+    Code.ACCOUNT_TOO_MANY_STAGINGS,
+    Code.REGISTERED_ACCOUNTS_FULL,
+)
+_PROVISION = (Code.SERVICE_NOT_FOUND, Code.SERVICE_GATEWAY_ERROR, Code.ACCOUNT_TOO_MANY_SERVICES)
+_BIND = (Code.APP_NOT_FOUND, Code.SERVICE_NOT_FOUND, Code.TOKEN_NOT_FOUND, Code.SERVICE_GATEWAY_ERROR)
 
 ROWS: dict[str, Row] = {
     "info.root": Row(OPEN, {200: TEXT, 302: ""}),
@@ -182,132 +211,180 @@ ROWS: dict[str, Row] = {
     "info.runtimes": Row(OPEN, {200: "Object"}),
     "info.offered_services": Row(USER, {200: "Object"}),
     "users.listing": Row(ADMIN, {200: "[Person]"}),
-    "users.create": Row(OPEN, {204: ""}, (100, 607), body="email:text password:text"),
-    "users.token": Row(OPEN, {200: "Token"}, (100,), body="password:text"),
+    "users.create": Row(OPEN, {204: ""}, (Code.REGISTERED_ACCOUNTS_FULL,), body="email:text password:text"),
+    "users.token": Row(OPEN, {200: "Token"}, body="password:text"),
     "users.show": Row(USER, {200: "Email"}),
-    "users.change": Row(USER, {204: ""}, (100,), body="email:text password:text"),
+    "users.change": Row(USER, {204: ""}, body="email:text password:text"),
     # Errors of an application or a service that is removed meanwhile.
-    "users.remove": Row(ADMIN, {204: ""}, (106, 301, 500)),
+    "users.remove": Row(ADMIN, {204: ""}, (Code.NO_SHARE, Code.APP_NOT_FOUND, Code.SERVICE_NOT_FOUND)),
     "apps.create": Row(USER, {302: "Created"}, _CREATE, body=_APP),
     "apps.listing": Row(USER, {200: "[App]"}),
-    "apps.show": Row(USER, {200: "App"}, (301,)),
+    "apps.show": Row(USER, {200: "App"}),
     "apps.update": Row(USER, {200: BLANK}, _UPDATE, body=_APP),
-    "apps.delete": Row(USER, {200: BLANK}, (301,)),
-    "apps.upload": Row(USER, {200: BLANK}, (100, 106, 111, 301, 401, 402, 608), form=True),
-    "apps.download": Row(USER, {200: ZIP}, (104, 106, 301)),
-    "apps.resources": Row(USER, {200: "[obj]"}, (100, 106)),
-    "apps.roll": Row(USER, {204: ""}, (100, 102, 106, 301, 302, 305, 310, 606), body="meta:obj"),
-    "apps.roll_state": Row(USER, {200: "UpdateState"}, (301,)),
-    "files.instances": Row(USER, {200: "Instances"}, (301,)),
-    "files.stats": Row(USER, {200: "Object"}, (301,)),
-    "files.crashes": Row(USER, {200: "Crashes"}, (301,)),
+    "apps.delete": Row(USER, {200: BLANK}),
+    "apps.upload": Row(
+        USER,
+        {200: BLANK},
+        (
+            Code.NO_SHARE,
+            Code.SYSTEM_ERROR,
+            Code.RESOURCES_MISSING_RESOURCE,
+            Code.RESOURCES_PACKAGING_FAILED,
+            Code.ACCOUNT_NOT_ENOUGH_STORAGE,
+        ),
+        form=True,
+    ),
+    "apps.download": Row(
+        USER,
+        {200: ZIP},
+        (Code.BUSY, Code.NO_SHARE),
+    ),
+    "apps.resources": Row(USER, {200: "[obj]"}, (Code.NO_SHARE,)),
+    "apps.roll": Row(
+        USER,
+        {204: ""},
+        (
+            Code.LOCKING_ERROR,
+            Code.NO_SHARE,
+            Code.APP_NO_RESOURCES,
+            Code.APP_STOPPED,
+            Code.APP_STAGING_ERROR,
+            Code.ACCOUNT_TOO_MANY_STAGINGS,
+        ),
+        body="meta:obj",
+    ),
+    "apps.roll_state": Row(USER, {200: "UpdateState"}),
+    "files.instances": Row(USER, {200: "Instances"}),
+    "files.stats": Row(USER, {200: "Object"}),
+    "files.crashes": Row(USER, {200: "Crashes"}),
     # Blank where there was no staging log.
-    "files.files": Row(USER, {200: TEXT, 206: TEXT, 404: TEXT}, (104, 301, 304, 305, 306)),
-    "staging.droplet": Row(UNASKED, {200: BYTES}, (106, 200, 301)),
-    "staging.package": Row(STAGING, {200: ZIP}, (106, 200, 301)),
-    "staging.deliver": Row(STAGING, {200: BLANK}, (100, 106, 200, 301, 402, 608), form=True),
+    "files.files": Row(
+        USER,
+        {200: TEXT, 206: TEXT, 404: TEXT},
+        (Code.BUSY, Code.APP_INSTANCE_NOT_FOUND, Code.APP_STOPPED, Code.APP_FILE_ERROR),
+    ),
+    "staging.droplet": Row(UNASKED, {200: BYTES}, (Code.NO_SHARE, Code.FORBIDDEN, Code.APP_NOT_FOUND)),
+    "staging.package": Row(STAGING, {200: ZIP}, (Code.NO_SHARE, Code.APP_NOT_FOUND)),
+    "staging.deliver": Row(
+        STAGING,
+        {200: BLANK},
+        (Code.NO_SHARE, Code.APP_NOT_FOUND, Code.RESOURCES_PACKAGING_FAILED, Code.ACCOUNT_NOT_ENOUGH_STORAGE),
+        form=True,
+    ),
     "services.listing": Row(USER, {200: "[Service]"}),
     "services.create": Row(
         USER,
         {200: "Nothing", 400: "Misread"},
-        (100, 500, 503, 504),
+        _PROVISION,
         body="name:text vendor:text version:text tier:text type:text options:obj",
     ),
-    "services.show": Row(USER, {200: "Service"}, (500,)),
-    "services.delete": Row(USER, {200: "Nothing"}, (500,)),
+    "services.show": Row(USER, {200: "Service"}, (Code.SERVICE_NOT_FOUND,)),
+    "services.delete": Row(USER, {200: "Nothing"}, (Code.SERVICE_NOT_FOUND,)),
     "services.tokens": Row(OPEN, {200: "NotBuilt"}),
     "services_v1.register": Row(
         GATEWAY,
         {200: "Nothing", 400: "MisreadV1"},
-        (100,),
         body="label:text url:text description:text info_url:text tags:[text] plans:[text] plan_options:any binding_options:any"
         " acls:obj active:bool timeout:int",
     ),
-    "services_v1.show": Row(GATEWAY, {200: "Offering"}, (500,)),
-    "services_v1.withdraw": Row(GATEWAY, {200: "Nothing"}, (500,)),
-    "services_v1.handles": Row(GATEWAY, {200: "Handles"}, (500,)),
+    "services_v1.show": Row(GATEWAY, {200: "Offering"}, (Code.SERVICE_NOT_FOUND,)),
+    "services_v1.withdraw": Row(GATEWAY, {200: "Nothing"}, (Code.SERVICE_NOT_FOUND,)),
+    "services_v1.handles": Row(GATEWAY, {200: "Handles"}, (Code.SERVICE_NOT_FOUND,)),
     "services_v1.update_handle": Row(
         GATEWAY,
         {200: "Nothing", 400: "MisreadV1"},
-        (100, 500, 501),
+        (Code.SERVICE_NOT_FOUND, Code.BINDING_NOT_FOUND),
         body="service_id:text configuration:obj credentials:obj",
     ),
     "services_v1.provision": Row(
         USER,
         {200: "Provisioned", 400: "MisreadV1"},
-        (100, 500, 503, 504),
+        _PROVISION,
         body="label:text name:text plan:text plan_option:text",
     ),
-    "services_v1.unprovision": Row(USER, {200: "Nothing"}, (500,)),
+    "services_v1.unprovision": Row(USER, {200: "Nothing"}, (Code.SERVICE_NOT_FOUND,)),
     "services_v1.bind": Row(
         USER,
         {200: "Binding", 400: "MisreadV1"},
-        (100, 301, 500, 502, 503),
+        _BIND,
         body="service_id:text app_id:int binding_options:obj",
     ),
     "services_v1.bind_external": Row(
         USER,
         {200: "Nothing", 400: "MisreadV1"},
-        (100, 301, 500, 502, 503),
+        _BIND,
         body="binding_token:text app_id:int",
     ),
-    "services_v1.unbind": Row(USER, {200: "Nothing"}, (501,)),
+    "services_v1.unbind": Row(USER, {200: "Nothing"}, (Code.BINDING_NOT_FOUND,)),
     "services_v1.make_token": Row(
         USER,
         {200: "Binding", 400: "MisreadV1"},
-        (100, 500),
+        (Code.SERVICE_NOT_FOUND,),
         body="service_id:text binding_options:obj",
     ),
-    "services_v1.show_token": Row(OPEN, {200: "Permission"}, (100, 502)),
-    "services_v1.forget_token": Row(USER, {200: "Nothing"}, (502,)),
-    "services_v1.lifecycle": Row(USER, {}, (100, 505)),
+    "services_v1.show_token": Row(OPEN, {200: "Permission"}, (Code.TOKEN_NOT_FOUND,)),
+    "services_v1.forget_token": Row(USER, {200: "Nothing"}, (Code.TOKEN_NOT_FOUND,)),
+    "services_v1.lifecycle": Row(USER, {}, (Code.EXTENSION_NOT_IMPL,)),
     "brokered_services.offered_by_the_broker": Row(GATEWAY, {200: "Brokered"}),
-    "bulk.all_apps": Row(BULK, {200: "Bulk"}, (100, 200), query="batch_size:1-1000 bulk_token:text"),
-    "bulk.all_users": Row(BULK, {200: "Bulk"}, (100, 200), query="batch_size:1-1000 bulk_token:text"),
-    "bulk.counts": Row(BULK, {200: "Counts"}, (200,), query="model:text"),
-    "v2.take_lease": Row(BULK, {200: "Lease", 409: "Lease"}, (100, 200), body="holder:text ttl:num"),
-    "v2.give_back_lease": Row(BULK, {200: "Nothing", 409: "Lease"}, (100, 200), body="holder:text"),
-    "v2.me": Row(USER, {200: "Me"}, (100,)),
-    "v2.pool": Row(USER, {200: "Machines"}, (100,)),
-    "v2.staging_log": Row(USER, {200: TEXT}, (301, 303)),
-    "v2_accounts.listing": Row(ADMIN, {200: "Users"}, (100,), query=_PAGES),
+    "bulk.all_apps": Row(BULK, {200: "Bulk"}, (Code.BAD_REQUEST,), query="batch_size:1-1000 bulk_token:text"),
+    "bulk.all_users": Row(
+        BULK, {200: "Bulk"}, (Code.BAD_REQUEST,), query="batch_size:1-1000 bulk_token:text"
+    ),
+    "bulk.counts": Row(BULK, {200: "Counts"}, query="model:text"),
+    "v2.take_lease": Row(BULK, {200: "Lease", 409: "Lease"}, body="holder:text ttl:num"),
+    "v2.give_back_lease": Row(BULK, {200: "Nothing", 409: "Lease"}, body="holder:text"),
+    "v2.me": Row(USER, {200: "Me"}),
+    "v2.pool": Row(USER, {200: "Machines"}),
+    "v2.staging_log": Row(USER, {200: TEXT}, (Code.APP_FILE_NOT_FOUND,)),
+    "v2_accounts.listing": Row(ADMIN, {200: "Users"}, query=_PAGES),
     "v2_accounts.show_quota": Row(USER, {200: "Limits"}),
-    "v2_accounts.change_quota": Row(
-        ADMIN, {200: "Limits"}, (100,), body=" ".join(f"{name}:int?" for name in NAMES)
-    ),
+    "v2_accounts.change_quota": Row(ADMIN, {200: "Limits"}, body=" ".join(f"{name}:int?" for name in NAMES)),
     "v2_accounts.revoke": Row(USER, {204: ""}),
-    "v2_apps.update": Row(USER, {200: "Update"}, (301,)),
-    "v2_apps.change_and_roll": Row(USER, {202: "Update"}, (*_UPDATE, 305), body=_CHANGED),
-    "v2_apps.listing": Row(USER, {200: "Revisions"}, (301,)),
-    "v2_apps.roll_back": Row(USER, {200: "Update", 202: "Update"}, (100, 300, 301), body="revision:int"),
-    "v2_records.applications": Row(USER, {200: "Apps"}, (100,), query=f"{_PAGES} owner:text all:flag"),
-    "v2_records.happened": Row(
-        USER, {200: "Events"}, (100,), query=f"{_PAGES} app:text user:text since:seconds"
+    "v2_apps.update": Row(USER, {200: "Update"}),
+    "v2_apps.change_and_roll": Row(USER, {202: "Update"}, (*_UPDATE, Code.APP_STOPPED), body=_CHANGED),
+    "v2_apps.listing": Row(USER, {200: "Revisions"}),
+    "v2_apps.roll_back": Row(
+        USER,
+        {200: "Update", 202: "Update"},
+        (Code.APP_INVALID,),
+        body="revision:int",
     ),
+    "v2_records.applications": Row(USER, {200: "Apps"}, query=f"{_PAGES} owner:text all:flag"),
+    "v2_records.happened": Row(USER, {200: "Events"}, query=f"{_PAGES} app:text user:text since:seconds"),
     "v2_records.used": Row(
         USER,
         {200: f"Usage {CSV}"},
-        (100,),
         query="from:day to:day user:text app:text format:json|csv",
     ),
-    "v2_records.described": Row(OPEN, {200: "Object"}, (100,)),
-    "v2_logs.app_logs": Row(USER, {200: "Lines"}, (100, 301), query=f"{_READS} instance:index"),
+    "v2_records.described": Row(OPEN, {200: "Object"}),
+    "v2_logs.app_logs": Row(USER, {200: "Lines"}, query=f"{_READS} instance:index"),
     "v2_logs.platform": Row(
         ADMIN,
         {200: "PlatformLines"},
-        (100, 111),
+        (Code.SYSTEM_ERROR,),
         query="component:text host:text since:seconds level:debug|info|warning|error|critical contains:text limit:1-2000",
     ),
-    "v2_tasks.listing": Row(USER, {200: "Tasks"}, (301,)),
+    "v2_tasks.listing": Row(USER, {200: "Tasks"}),
     "v2_tasks.run": Row(
         USER,
         {202: "Task"},
-        (100, 300, 301, 600, 603, 604, 607),
+        (
+            Code.APP_INVALID,
+            Code.ACCOUNT_NOT_ENOUGH_MEMORY,
+            Code.ACCOUNT_TOO_MANY_INSTANCES,
+            Code.ACCOUNT_NOT_ENOUGH_DISK,
+            Code.REGISTERED_ACCOUNTS_FULL,
+        ),
         body="command:text memory:int timeout:int",
     ),
-    "v2_tasks.show": Row(USER, {200: "Task"}, (301, 303)),
-    "v2_tasks.stop": Row(USER, {200: "Task"}, (301, 303)),
-    "v2_tasks.logs": Row(USER, {200: "TaskLines"}, (100, 301, 303), query=_READS),
+    "v2_tasks.show": Row(USER, {200: "Task"}, (Code.APP_FILE_NOT_FOUND,)),
+    "v2_tasks.stop": Row(USER, {200: "Task"}, (Code.APP_FILE_NOT_FOUND,)),
+    "v2_tasks.logs": Row(
+        USER,
+        {200: "TaskLines"},
+        (Code.APP_FILE_NOT_FOUND,),
+        query=_READS,
+    ),
     "status.healthz": Row(UNASKED, {200: TEXT}),
     "status.readyz": Row(UNASKED, {200: "Ready", 503: "Ready"}),
     "status.varz": Row(STATUS, {200: "Object"}),

@@ -8,16 +8,16 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from components.common import variables
 from components.common.errors import IngotError
 from components.common.frameworks import UNKNOWN, InvalidFrameworkError, find_framework, resolve
+from components.common.states import AppState, PackageState
 from components.controller.config import Capacity
-from components.controller.db.models import STAGED, STARTED, STOPPED
-from components.controller.errors import ApiError, bad_request
+from components.controller.errors import ApiError, Code, bad_request, invalid_app
 
 _NAME = re.compile(r"[\w-]{1,255}", re.ASCII)
 _HOST = re.compile(r"(\*\.)?[a-z0-9_]([a-z0-9_-]*[a-z0-9_])?(\.[a-z0-9_]([a-z0-9_-]*[a-z0-9_])?)*")
@@ -38,8 +38,8 @@ class AppSpec:
     """An application as its row has it, or will have it."""
 
     name: str
-    state: str = STOPPED
-    package_state: str = "PENDING"
+    state: str = AppState.STOPPED
+    package_state: str = PackageState.PENDING
     has_package: bool = False
     framework: str = ""
     runtime: str = ""
@@ -107,19 +107,19 @@ def plan(current: AppSpec, body: Mapping[str, Any], rules: ChangeRules, *, creat
     target = _with_staging(target, body, create=create)
     target = replace(target, details=_details(current, target, body, rules))
     if create and not _NAME.fullmatch(target.name):
-        raise ApiError(300, "name: want 1 to 255 letters, digits, `_` and `-`")
+        raise invalid_app("name: want 1 to 255 letters, digits, `_` and `-`")
     target = replace(target, services=_services(body))
-    if target.state == STARTED and not target.has_package and current.state != STARTED:
-        raise ApiError(300, "nothing has been uploaded that could be started")
+    if _starts(current, target) and not target.has_package:
+        raise invalid_app("nothing has been uploaded that could be started")
     return target
 
 
 def decide(current: AppSpec, target: AppSpec) -> Actions:
     """Return the actions that follow from a change (protocol 1.8, steps 12 to 14)."""
-    if target.state != STARTED:
-        return Actions(stop=current.state == STARTED)
-    stage = target.has_package and target.package_state != STAGED
-    if stage or current.state != STARTED:
+    if target.state != AppState.STARTED:
+        return Actions(stop=current.state == AppState.STARTED)
+    stage = target.has_package and target.package_state != PackageState.STAGED
+    if stage or current.state != AppState.STARTED:
         # New code for a running application: the old instances stop first, because they hold the memory.
         return Actions(stage=stage, start=True)
     return Actions(
@@ -133,28 +133,28 @@ def normalise_uri(text: object, rules: ChangeRules) -> str:
     """Return a route in its stored form: lower case, no scheme, no port.
 
     Raises:
-        ApiError: 700 no host name, 701 reserved, 702 outside the platform's domain.
+        ApiError: URI_INVALID, URI_ALREADY_TAKEN for a reserved host, URI_NOT_ALLOWED for one outside the platform's domain.
     """
     # Some letters beyond ASCII have lower cases within ASCII.
     if not isinstance(text, str) or not text.isascii():
-        raise ApiError(700, text)
+        raise ApiError(Code.URI_INVALID, text)
     host = _PORT.sub("", _SCHEME.sub("", text.strip().lower()).rstrip("/"))
     if len(host) > 253 or not _HOST.fullmatch(host) or any(len(label) > 63 for label in host.split(".")):
-        raise ApiError(700, text)
+        raise ApiError(Code.URI_INVALID, text)
     if host.startswith("*.") and not rules.admin:
-        raise ApiError(700, text)
+        raise ApiError(Code.URI_INVALID, text)
     suffix = f".{rules.domain}"
     if host in rules.platform:
-        raise ApiError(701, host)
+        raise ApiError(Code.URI_ALREADY_TAKEN, host)
     if rules.admin:
         return host
     if host in rules.reserved:
-        raise ApiError(701, host)
+        raise ApiError(Code.URI_ALREADY_TAKEN, host)
     if not host.endswith(suffix):
         if not rules.allow_external:
-            raise ApiError(702)
+            raise ApiError(Code.URI_NOT_ALLOWED)
     elif len(host) - len(suffix) <= rules.reserved_length:
-        raise ApiError(701, host)
+        raise ApiError(Code.URI_ALREADY_TAKEN, host)
     return host
 
 
@@ -162,13 +162,13 @@ def _next_version(current: AppSpec, body: Mapping[str, Any]) -> int:
     meta = body.get("meta")
     given = meta.get("version") if isinstance(meta, Mapping) else None
     if given is not None and _number(given, "meta.version") != current.lock_version:
-        raise ApiError(102, given)
+        raise ApiError(Code.LOCKING_ERROR, given)
     return current.lock_version + 1
 
 
 def _state(current: AppSpec, body: Mapping[str, Any]) -> str:
     given = str(body.get("state", "")).upper()
-    return given if given in (STARTED, STOPPED) else current.state
+    return given if given in (AppState.STARTED, AppState.STOPPED) else current.state
 
 
 def _instances(current: AppSpec, body: Mapping[str, Any]) -> int:
@@ -176,7 +176,7 @@ def _instances(current: AppSpec, body: Mapping[str, Any]) -> int:
         return current.instances
     number = _number(body["instances"], "instances")
     if not 0 <= number <= MOST_INSTANCES:
-        raise ApiError(300, f"instances: want 0 to {MOST_INSTANCES}")
+        raise invalid_app(f"instances: want 0 to {MOST_INSTANCES}")
     return number
 
 
@@ -187,13 +187,17 @@ def _memory(current: AppSpec, body: Mapping[str, Any]) -> int:
     memory = _number(resources["memory"], "resources.memory")
     # An application with less from before may go on with it, because clients send back all that they got.
     if memory != current.memory and not LEAST_MEMORY <= memory <= MOST_MEMORY:
-        raise ApiError(300, f"resources.memory: want {LEAST_MEMORY} to {MOST_MEMORY} MB")
+        raise invalid_app(f"resources.memory: want {LEAST_MEMORY} to {MOST_MEMORY} MB")
     return memory
+
+
+def _starts(current: AppSpec, target: AppSpec) -> bool:
+    return target.state == AppState.STARTED and current.state != AppState.STARTED
 
 
 def growth(current: AppSpec, target: AppSpec) -> tuple[int, int]:
     """Return the additional memory (MB) and instances that an application takes once it is started as `target`."""
-    running = current.instances if current.state == STARTED else 0
+    running = current.instances if current.state == AppState.STARTED else 0
     return target.memory * target.instances - current.memory * running, target.instances - running
 
 
@@ -201,24 +205,24 @@ def check_room(current: AppSpec, rules: ChangeRules, target: AppSpec | None = No
     """Check that the owner may have an application started as `target` is, or as it is.
 
     Raises:
-        ApiError: 600, 603, 604; never for an application that takes no more than it has.
+        ApiError: ACCOUNT_NOT_ENOUGH_MEMORY, ACCOUNT_TOO_MANY_INSTANCES, ACCOUNT_NOT_ENOUGH_DISK; never where it takes no more than it has.
     """
     target, capacity = target or current, rules.capacity
     memory, instances = growth(current, target)
     if memory > 0 and rules.used_memory + target.memory * target.instances > capacity.memory:
-        raise ApiError(600, f"{capacity.memory}M")
+        raise ApiError(Code.ACCOUNT_NOT_ENOUGH_MEMORY, f"{capacity.memory}M")
     if instances <= 0:
         return
     if (wanted := rules.used_instances + target.instances) > capacity.instances:
-        raise ApiError(603, wanted, capacity.instances)
+        raise ApiError(Code.ACCOUNT_TOO_MANY_INSTANCES, wanted, capacity.instances)
     if (wanted := rules.used_disk + target.instances * rules.disk) > capacity.disk:
-        raise ApiError(604, wanted, capacity.disk)
+        raise ApiError(Code.ACCOUNT_NOT_ENOUGH_DISK, wanted, capacity.disk)
 
 
 def _check_capacity(current: AppSpec, target: AppSpec, rules: ChangeRules, *, create: bool) -> None:
     if create and rules.apps >= rules.capacity.apps:
-        raise ApiError(601, rules.apps, rules.capacity.apps)
-    if target.state == STARTED:
+        raise ApiError(Code.ACCOUNT_APPS_TOO_MANY, rules.apps, rules.capacity.apps)
+    if target.state == AppState.STARTED:
         check_room(current, rules, target)
 
 
@@ -227,14 +231,14 @@ def _uris(current: AppSpec, body: Mapping[str, Any], rules: ChangeRules) -> tupl
     if given is None:
         return current.uris
     if not isinstance(given, list):
-        raise ApiError(300, "uris: want a list")
+        raise invalid_app("uris: want a list")
     if len(given) > max(rules.capacity.app_uris, len(current.uris)):
-        raise ApiError(602, len(given), rules.capacity.app_uris)
+        raise ApiError(Code.ACCOUNT_APP_TOO_MANY_URIS, len(given), rules.capacity.app_uris)
     known = set(current.uris)
     # Hosts that the application has already are not checked again, because rules may have changed; the platform's hosts are.
     uris = tuple(sorted({_uri(u, known, rules) for u in given if u not in (None, "")}))
     if len(uris) > len(current.uris) and rules.routes + len(uris) > rules.capacity.routes:
-        raise ApiError(605, rules.routes + len(uris), rules.capacity.routes)
+        raise ApiError(Code.ACCOUNT_TOO_MANY_URIS, rules.routes + len(uris), rules.capacity.routes)
     return uris
 
 
@@ -249,20 +253,20 @@ def _env(current: AppSpec, body: Mapping[str, Any]) -> tuple[str, ...]:
     if given is None:
         return current.env
     if not isinstance(given, list) or not all(isinstance(v, str) for v in given):
-        raise ApiError(300, "env: want a list of NAME=value")
+        raise invalid_app("env: want a list of NAME=value")
     kept = []
     for item in dict.fromkeys(given):
         name, equals, _ = item.partition("=")
         if not equals:
-            raise ApiError(300, f"env: {name[:200]!r} wants NAME=value")
+            raise invalid_app(f"env: {name[:200]!r} wants NAME=value")
         if not variables.is_users(name):
             continue
         if not variables.fits(item):
-            raise ApiError(300, f"env: {name[:200]}: want a text of less than 128 KB, without NUL")
+            raise invalid_app(f"env: {name[:200]}: want a text of less than 128 KB, without NUL")
         kept.append(item)
     # The environment travels in a message to a DEA, which holds 1 MB.
     if sum(len(item.encode()) for item in kept) > MOST_ENV:
-        raise ApiError(300, f"env: more than {MOST_ENV >> 10} KB")
+        raise invalid_app(f"env: more than {MOST_ENV >> 10} KB")
     return tuple(kept)
 
 
@@ -270,13 +274,13 @@ def check_names(body: Mapping[str, Any], current: AppSpec) -> None:
     """Refuse new variables that no instance would get; `plan` leaves them out, as clients of 2011 expect.
 
     Raises:
-        ApiError: 300, naming the first; also for `PORT` where there are `uris`, because the platform then assigns the port.
+        ApiError: APP_INVALID, naming the first; also for `PORT` where there are `uris`, because the platform then assigns the port.
     """
     env, has_port = body.get("env"), bool(body.get("uris", current.uris))
     for item in (i for i in env if i not in current.env) if isinstance(env, list) else ():
         name = item.partition("=")[0] if isinstance(item, str) else "A"
         if not variables.is_users(name) or (name == "PORT" and has_port):
-            raise ApiError(300, f"env: {name[:200]!r} is no name that an instance can be given")
+            raise invalid_app(f"env: {name[:200]!r} is no name that an instance can be given")
 
 
 def _services(body: Mapping[str, Any]) -> tuple[str, ...]:
@@ -285,7 +289,7 @@ def _services(body: Mapping[str, Any]) -> tuple[str, ...]:
     if given is None:
         return ()
     if not isinstance(given, list) or not all(isinstance(alias, str) for alias in given):
-        raise ApiError(300, "services: want a list of names")
+        raise invalid_app("services: want a list of names")
     return tuple(sorted(set(given)))
 
 
@@ -293,14 +297,14 @@ def _with_staging(target: AppSpec, body: Mapping[str, Any], *, create: bool) -> 
     given = body.get("staging")
     if given is None:
         if create:
-            raise ApiError(300, "staging: want a framework")
+            raise invalid_app("staging: want a framework")
         return target
     if not isinstance(given, Mapping):
-        raise ApiError(300, "staging: want an object")
+        raise invalid_app("staging: want an object")
     framework = given.get("framework") or given.get("model")
     runtime = given.get("runtime") or given.get("stack")
     if not isinstance(framework, str):
-        raise ApiError(308, framework)
+        raise ApiError(Code.APP_INVALID_FRAMEWORK, framework)
     try:
         kind, chosen = resolve(framework, str(runtime) if runtime else None)
     except InvalidFrameworkError as error:
@@ -317,7 +321,7 @@ def _with_staging(target: AppSpec, body: Mapping[str, Any], *, create: bool) -> 
         target.runtime,
         target.details.get("command"),
     ):
-        changed = replace(changed, package_state="PENDING")
+        changed = replace(changed, package_state=PackageState.PENDING)
     return changed
 
 
@@ -331,8 +335,8 @@ def _framework_error(framework: str, runtime: object) -> IngotError:
     try:
         find_framework(framework)
     except InvalidFrameworkError:
-        return ApiError(308, framework)
-    return ApiError(307, runtime, framework)
+        return ApiError(Code.APP_INVALID_FRAMEWORK, framework)
+    return ApiError(Code.APP_INVALID_RUNTIME, runtime, framework)
 
 
 def _details(
@@ -357,32 +361,32 @@ def _details(
             details[key] = _health(value) if key == "health" else value
     _check_details(details)
     debug = details.get("debug")
-    if debug and target.state == STARTED and current.state != STARTED and not rules.allow_debug:
-        raise ApiError(309, debug)
+    if debug and _starts(current, target) and not rules.allow_debug:
+        raise ApiError(Code.APP_DEBUG_DISALLOWED, debug)
     return details
 
 
 def _check_details(details: Mapping[str, Any]) -> None:
     debug, console, command = (details.get(key) for key in ("debug", "console", "command"))
     if debug is not None and not isinstance(debug, str):
-        raise ApiError(300, "debug: want the name of a mode")
+        raise invalid_app("debug: want the name of a mode")
     if command is not None and not (isinstance(command, str) and len(command.encode()) <= LONGEST_COMMAND):
-        raise ApiError(300, f"command: want a string of at most {LONGEST_COMMAND} bytes")
+        raise invalid_app(f"command: want a string of at most {LONGEST_COMMAND} bytes")
     if console is not None and not isinstance(console, bool):
-        raise ApiError(300, "console: want true or false")
+        raise invalid_app("console: want true or false")
     if len(json.dumps(details)) > MOST_META:
-        raise ApiError(300, f"meta: more than {MOST_META >> 10} KB")
+        raise invalid_app(f"meta: more than {MOST_META >> 10} KB")
 
 
 def _health(given: object) -> dict[str, Any]:
     """Return `meta.health`: the check by which a DEA knows that an instance is up (docs/platform.md)."""
     if not isinstance(given, Mapping):
-        raise ApiError(300, "meta.health: want an object")
+        raise invalid_app("meta.health: want an object")
     path, timeout = given.get("path"), given.get("timeout", DEFAULT_HEALTH_SECONDS)
     if path is not None and not (isinstance(path, str) and _PATH.fullmatch(path)):
-        raise ApiError(300, "meta.health.path: want a path that begins with /")
+        raise invalid_app("meta.health.path: want a path that begins with /")
     if isinstance(timeout, bool) or not isinstance(timeout, int | float) or not 1 <= timeout <= 600:
-        raise ApiError(300, "meta.health.timeout: want 1 to 600 seconds")
+        raise invalid_app("meta.health.timeout: want 1 to 600 seconds")
     return {"path": path, "timeout": timeout}
 
 
@@ -393,8 +397,3 @@ def _number(value: object, name: str) -> int:
         return int(value)
     except (ValueError, OverflowError) as error:
         raise bad_request(f"{name}: want a number") from error
-
-
-def reserved_hosts(names: Iterable[str], domain: str) -> frozenset[str]:
-    """Return the hosts that only administrators take; a name without a dot is one of the platform's domain."""
-    return frozenset(n if "." in n else f"{n}.{domain}" for n in names)

@@ -31,7 +31,7 @@ def start_message(app: App, config: ControllerConfig, store: Store) -> DeaStart:
         sha1=digest,
         executableFile=str(store.droplet(digest)) if digest else "",
         executableUri=f"http://{config.address}:{config.port}/staged_droplets/{app.id}/{digest}",
-        services=[start_shape(binding) for binding in app.bindings],
+        services=[to_start_json(binding) for binding in app.bindings],
         limits=Limits(mem=app.memory, disk=app.disk_quota, fds=app.file_descriptors),
         env=[*app.environment, *_proxy_environment()],
         users=[app.owner.email],
@@ -41,7 +41,7 @@ def start_message(app: App, config: ControllerConfig, store: Store) -> DeaStart:
     )
 
 
-def start_shape(binding: ServiceBinding) -> dict[str, Any]:
+def to_start_json(binding: ServiceBinding) -> dict[str, Any]:
     """Return the SERVICE object of a start message (protocol 2.4)."""
     config, service = binding.config, binding.config.service
     return {
@@ -57,7 +57,7 @@ def start_shape(binding: ServiceBinding) -> dict[str, Any]:
     }
 
 
-def staging_shape(binding: ServiceBinding) -> dict[str, Any]:
+def to_staging_json(binding: ServiceBinding) -> dict[str, Any]:
     """Return a bound service instance as staging gets it (protocol 7.2)."""
     config, service = binding.config, binding.config.service
     return {

@@ -14,9 +14,10 @@ from typing import Any
 from sqlalchemy import bindparam, exists, func, select
 from sqlalchemy.orm import Session
 
+from components.common.states import PackageState
 from components.controller.apps import rows as app_rows
-from components.controller.db.models import STAGED, App, AppRevision, AppUpdate, Upload
-from components.controller.errors import ApiError
+from components.controller.db.models import App, AppRevision, AppUpdate, Upload
+from components.controller.errors import invalid_app
 
 # The number of revisions with their droplet, and of all revisions.
 KEPT, REMEMBERED = 10, 100
@@ -108,7 +109,7 @@ def restore(app: App, revision: AppRevision) -> None:
     # The package of a droplet that is older than revisions is unknown.
     app.package_hash = revision.package or app.package_hash
     app.staged_package_hash, app.staged_from = revision.droplet, revision.built_from
-    app.package_state = STAGED
+    app.package_state = PackageState.STAGED
     app.framework, app.runtime = revision.framework, revision.runtime
     details = {k: v for k, v in app.details.items() if k != COMMAND}
     app.details = {**details, COMMAND: revision.command} if revision.command is not None else details
@@ -119,24 +120,24 @@ def choose(session: Session, app: App, number: int | None) -> AppRevision:
     """Return the revision for a rollback: the one with the number, or the newest kept one before the current.
 
     Raises:
-        ApiError: 300 when there is none, its droplet is gone, or it is the running one.
+        ApiError: APP_INVALID when there is none, its droplet is gone, or it is the running one.
     """
     if number is None:
         before = [r for r in of(session, app.id) if r.kept and r.number < (app.revision or 0)]
         if not before:
-            raise ApiError(300, "there is no revision before this one")
+            raise invalid_app("there is no revision before this one")
         return before[0]
     found = session.get(AppRevision, (app.id, number))
     if found is None:
-        raise ApiError(300, f"there is no revision {number}")
+        raise invalid_app(f"there is no revision {number}")
     if not found.kept:
-        raise ApiError(300, f"the droplet of revision {number} is not kept any more")
+        raise invalid_app(f"the droplet of revision {number} is not kept any more")
     if number == app.revision:
-        raise ApiError(300, f"revision {number} is the current one")
+        raise invalid_app(f"revision {number} is the current one")
     return found
 
 
-def show(app: App, rows: Iterable[AppRevision]) -> list[dict[str, Any]]:
+def to_json(app: App, rows: Iterable[AppRevision]) -> list[dict[str, Any]]:
     """Return the JSON of revisions for `GET /v2/apps/NAME/revisions`."""
     return [
         {

@@ -5,21 +5,22 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 from sqlalchemy import bindparam, delete, insert, select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
+from components.common.states import AppState, PackageState
 from components.controller.accounts.auth import Caller
 from components.controller.accounts.quotas import standing
 from components.controller.apps import summary
-from components.controller.apps.change_plan import AppSpec, ChangeRules, reserved_hosts
+from components.controller.apps.change_plan import AppSpec, ChangeRules
 from components.controller.apps.summary import AppSummary
 from components.controller.config import ControllerConfig
-from components.controller.db.models import DISK_QUOTA, PENDING, STAGED, STARTED, STOPPED, App, Route
-from components.controller.errors import ApiError, no_app
+from components.controller.db.models import DISK_QUOTA, App, Route
+from components.controller.errors import ApiError, Code, no_app
 
 _OWN = select(App).where(App.owner_id == bindparam("owner_id"), App.name == bindparam("name"))
 _OWN_LOCKED = _OWN.with_for_update()
@@ -28,31 +29,11 @@ _BY_ID_LOCKED = _BY_ID.with_for_update()
 _ADD_ROUTE = insert(Route).inline()
 
 
-@dataclass(frozen=True, slots=True)
-class Handle:
-    """The facts of an application that are needed outside a transaction."""
-
-    id: int
-    name: str
-    state: str
-    version: str
-    instances: int
-    package_state: str
-    has_package: bool
-
-
-def handle(app: App | AppSummary) -> Handle:
-    """Return the handle of a row."""
-    return Handle(
-        app.id, app.name, app.state, app.version, app.instances, app.package_state, bool(app.package_hash)
-    )
-
-
 def find(session: Session, caller: Caller, name: str, *, lock: bool = False) -> App:
     """Return an application of the caller for a change; `summary.find` returns it for a view.
 
     Raises:
-        ApiError: 301.
+        ApiError: APP_NOT_FOUND.
     """
     query = _OWN_LOCKED if lock else _OWN
     app = session.scalars(query, {"owner_id": caller.id, "name": name}).one_or_none()
@@ -83,7 +64,7 @@ def rules(session: Session, owner_id: int, config: ControllerConfig, app: App | 
         admin=found.admin,
         domain=config.domain,
         platform=config.platform_hosts,
-        reserved=reserved_hosts(config.reserved_uris, config.domain),
+        reserved=config.admin_hosts,
         reserved_length=config.reserved_uri_length,
         allow_external=config.allow_external_uris,
         allow_debug=config.allow_debug,
@@ -114,7 +95,7 @@ def apply(session: Session, app: App, current: AppSpec, target: AppSpec) -> None
     """Write the differences between `current` and `target`, except the state, which `lifecycle` writes.
 
     Raises:
-        ApiError: 701 for a route that another application has.
+        ApiError: URI_ALREADY_TAKEN for a route that another application has.
     """
     app.framework, app.runtime = target.framework, target.runtime
     app.instances, app.memory = target.instances, target.memory
@@ -134,7 +115,7 @@ def apply(session: Session, app: App, current: AppSpec, target: AppSpec) -> None
         try:
             connection.execute(_ADD_ROUTE, {"app_id": app.id, "url": url})
         except IntegrityError as error:
-            raise ApiError(701, url) from error
+            raise ApiError(Code.URI_ALREADY_TAKEN, url) from error
     session.expire(app, ["routes"])
 
 
@@ -154,7 +135,7 @@ def put_back(session: Session, app: App, before: AppSpec) -> None:
         replace(before, uris=free, package_state=now.package_state, lock_version=now.lock_version),
     )
     if app.staged_package_hash and app.staged_from == built_from(app):
-        app.package_state = STAGED
+        app.package_state = PackageState.STAGED
 
 
 def touch(app: App) -> None:
@@ -162,7 +143,7 @@ def touch(app: App) -> None:
     app.updated_at = max(int(time.time()), (app.updated_at or 0) + 1)
 
 
-def represent(app: AppSummary, running: int | None) -> dict[str, Any]:
+def to_json(app: AppSummary, running: int | None) -> dict[str, Any]:
     """Return an application's JSON (protocol 1.7); `running` is None where the number is unknown."""
     command = {"command": app.details["command"]} if "command" in app.details else {}
     return {
@@ -170,7 +151,7 @@ def represent(app: AppSummary, running: int | None) -> dict[str, Any]:
         "staging": {"model": app.framework, "stack": app.runtime or None},
         "uris": app.uris,
         "instances": app.instances,
-        "runningInstances": running if app.state == STARTED else 0,
+        "runningInstances": running if app.state == AppState.STARTED else 0,
         "resources": {"memory": app.memory, "disk": app.disk_quota, "fds": app.file_descriptors},
         "state": app.state,
         "services": app.services,
@@ -200,7 +181,7 @@ def restage_if_due(app: App, *, running: bool = False) -> None:
     A running application stays staged: staging would also restart it, and health managers watch staged applications only.
     The check is repeated when it is stopped or, with `running`, when it is about to be restarted.
     """
-    if app.state != STOPPED and not running:
+    if app.state != AppState.STOPPED and not running:
         return
-    if app.package_state == STAGED and app.staged_from != built_from(app):
-        app.package_state = PENDING
+    if app.package_state == PackageState.STAGED and app.staged_from != built_from(app):
+        app.package_state = PackageState.PENDING

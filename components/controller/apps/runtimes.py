@@ -5,8 +5,9 @@ from __future__ import annotations
 import time
 
 from components.common.frameworks import InvalidFrameworkError, check_offered, offered
+from components.common.states import AppState
 from components.controller.apps.change_plan import AppSpec
-from components.controller.errors import ApiError
+from components.controller.errors import ApiError, Code
 from components.controller.pool.registry import LOST, Pool
 
 
@@ -21,13 +22,15 @@ def check(pool: Pool, current: AppSpec, target: AppSpec) -> None:
     """Refuse a runtime that no DEA has, for a new choice of it and for a start.
 
     Raises:
-        ApiError: 307.
+        ApiError: APP_INVALID_RUNTIME.
     """
-    if target.runtime == current.runtime and (target.state == current.state or target.state != "STARTED"):
+    if target.runtime == current.runtime and (
+        target.state == current.state or target.state != AppState.STARTED
+    ):
         return
     try:
         check_offered(target.runtime, versions(pool))
     except InvalidFrameworkError as error:
-        refused = ApiError(307, target.runtime, target.framework)
+        refused = ApiError(Code.APP_INVALID_RUNTIME, target.runtime, target.framework)
         refused.description = f"{refused.description}: {error}"
         raise refused from error

@@ -13,11 +13,9 @@ from components.controller.accounts import quotas
 from components.controller.apps.revisions import KEPT
 from components.controller.config import ControllerConfig
 from components.controller.db.models import App, AppRevision, Upload
-from components.controller.errors import ApiError
+from components.controller.errors import ApiError, Code
 from components.controller.storage.store import Store
 
-# The code of the error for too much storage.
-TOO_MUCH_STORAGE = 608
 _OWN_APPS = select(App.id, App.package_hash, App.staged_package_hash).where(
     App.owner_id == bindparam("owner_id")
 )
@@ -51,7 +49,7 @@ def check_storage(
         place: its future path.
 
     Raises:
-        ApiError: 608.
+        ApiError: ACCOUNT_NOT_ENOUGH_STORAGE.
     """
     owner = {"owner_id": app.owner_id}
     packages: set[str | None] = set()
@@ -79,7 +77,7 @@ def check_storage(
         lambda: (new.stat().st_size, sum(map(_bytes_of, replaced)), sum(map(_bytes_of, places)))
     )
     if size > before and size + kept > most << 20:
-        raise ApiError(TOO_MUCH_STORAGE, math.ceil((size + kept) / (1 << 20)), most)
+        raise ApiError(Code.ACCOUNT_NOT_ENOUGH_STORAGE, math.ceil((size + kept) / (1 << 20)), most)
 
 
 def _bytes_of(place: Path) -> int:

@@ -49,6 +49,7 @@ class AppSummary:
     details: dict[str, Any]
     lock_version: int
     created_at: int
+    updated_at: int
     hosts: str | None
     aliases: str | None
 
@@ -85,7 +86,7 @@ def find(asked: Connection, caller: Caller, name: str) -> AppSummary:
     """Return an application of the caller.
 
     Raises:
-        ApiError: 301.
+        ApiError: APP_NOT_FOUND.
     """
     row = asked.execute(_ONE, {"owner_id": caller.id, "name": name}).one_or_none()
     if row is None:

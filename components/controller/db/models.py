@@ -3,21 +3,40 @@
 from __future__ import annotations
 
 import uuid
+from enum import StrEnum
 from typing import Any
 
 from sqlalchemy import JSON, BigInteger, Float, ForeignKey, Integer, String, Text, UniqueConstraint, false
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
 
-STARTED, STOPPED = "STARTED", "STOPPED"
-PENDING, STAGED, FAILED = "PENDING", "STAGED", "FAILED"
-RUNNING, DONE, CANCELLED = "RUNNING", "DONE", "CANCELLED"
-UPDATING, GOING_BACK, SUCCEEDED, CANARY_FAILED = "UPDATING", "GOING_BACK", "SUCCEEDED", "CANARY_FAILED"
+from components.common.states import AppState, PackageState
 
 # The MB of disk that an instance reserves.
 DISK_QUOTA = 2048
 
 # SQLite generates only INTEGER keys by itself.
 Id = BigInteger().with_variant(Integer, "sqlite")
+
+
+class StagingState(StrEnum):
+    """The state of a staging; FAILED and CANCELLED have its reason in `error`."""
+
+    RUNNING = "RUNNING"
+    DONE = "DONE"
+    FAILED = "FAILED"
+    CANCELLED = "CANCELLED"
+
+
+class UpdateState(StrEnum):
+    """The state of a rolling update: open, or ended, in the words of 2011."""
+
+    UPDATING = "UPDATING"
+    GOING_BACK = "GOING_BACK"
+    SUCCEEDED = "SUCCEEDED"
+    CANARY_FAILED = "CANARY_FAILED"
+
+
+OPEN_UPDATES = (UpdateState.UPDATING, UpdateState.GOING_BACK)
 
 
 class Base(DeclarativeBase):
@@ -61,8 +80,8 @@ class App(Base):
     framework: Mapped[str] = mapped_column(String(64))
     # Empty: the framework decides.
     runtime: Mapped[str] = mapped_column(String(64), default="")
-    state: Mapped[str] = mapped_column(String(16), default=STOPPED, index=True)
-    package_state: Mapped[str] = mapped_column(String(16), default=PENDING)
+    state: Mapped[str] = mapped_column(String(16), default=AppState.STOPPED, index=True)
+    package_state: Mapped[str] = mapped_column(String(16), default=PackageState.PENDING)
     package_hash: Mapped[str | None] = mapped_column(String(40), index=True)
     staged_package_hash: Mapped[str | None] = mapped_column(String(40), index=True)
     # The digest of the droplet's inputs: no droplet is built twice from the same ones.
@@ -268,12 +287,12 @@ class AppUpdate(Base):
     @property
     def open(self) -> bool:
         """Return whether instances are being replaced, forward or back."""
-        return self.state in (UPDATING, GOING_BACK)
+        return self.state in OPEN_UPDATES
 
     @property
     def other(self) -> str:
         """Return the version that is being replaced; each of its instances serves until its successor does."""
-        return self.to_version if self.state == GOING_BACK else self.from_version
+        return self.to_version if self.state == UpdateState.GOING_BACK else self.from_version
 
 
 class AppBefore(Base):

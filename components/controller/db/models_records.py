@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from typing import Any
 
 from sqlalchemy import JSON, BigInteger, Float, ForeignKey, String, Text
@@ -9,8 +10,17 @@ from sqlalchemy.orm import Mapped, mapped_column, relationship
 
 from components.controller.db.models import App, Base
 
-TASK_PENDING, TASK_RUNNING, TASK_SUCCEEDED, TASK_FAILED = "pending", "running", "succeeded", "failed"
-TASK_OPEN = (TASK_PENDING, TASK_RUNNING)
+
+class TaskState(StrEnum):
+    """The state of a one-off task."""
+
+    PENDING = "pending"
+    RUNNING = "running"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+
+
+OPEN_TASKS = (TaskState.PENDING, TaskState.RUNNING)
 
 
 class Identity(Base):

@@ -12,6 +12,7 @@ from typing import Any
 
 from sqlalchemy.orm import Session
 
+from components.common.states import AppState
 from components.controller.accounts import quotas
 from components.controller.accounts.auth import Caller
 from components.controller.apps import revisions, runtimes
@@ -27,7 +28,7 @@ from components.controller.apps.change_plan import (
 )
 from components.controller.config import ControllerConfig
 from components.controller.db.database import Database
-from components.controller.db.models import STARTED, STOPPED, App
+from components.controller.db.models import App
 from components.controller.errors import ApiError, denied
 from components.controller.pool.registry import Pool
 from components.controller.rolling_updates import rows as update_rows
@@ -77,13 +78,13 @@ class Changes:
         """Check that an application may be started as it is: others may have started while it was staged.
 
         Raises:
-            ApiError: 600, 603, 604, 607.
+            ApiError: ACCOUNT_NOT_ENOUGH_MEMORY, ACCOUNT_TOO_MANY_INSTANCES, ACCOUNT_NOT_ENOUGH_DISK, REGISTERED_ACCOUNTS_FULL.
         """
         rules, now = self.rules(session, app), app_rows.spec(session, app)
         check_room(now, rules)
         if rules.registered:
             quotas.check_registered(
-                self._db, session, self._config, *growth(now, replace(now, state=STARTED))
+                self._db, session, self._config, *growth(now, replace(now, state=AppState.STARTED))
             )
 
     def bind_new(self, caller: Caller, name: str | None, body: Mapping[str, Any]) -> list[NewBinding]:
@@ -115,19 +116,19 @@ class Changes:
                 body = {"services": list(current.services), **body}
             rules = self.rules(session, app)
             target = plan(current, body, rules)
-            if rules.registered and target.state == STARTED:
+            if rules.registered and target.state == AppState.STARTED:
                 quotas.check_registered(self._db, session, self._config, *growth(current, target))
             runtimes.check(self._pool, current, target)
             actions = decide(current, target)
             before = current
-            if current.state == STARTED:
+            if current.state == AppState.STARTED:
                 # The application returns to this revision if the change fails.
                 revisions.adopt(session, app)
                 if rolls or actions.start:
                     before = saved_states.note(session, app, current, target)
             app_rows.apply(session, app, current, target)
             if actions.stop:
-                app.state = STOPPED
+                app.state = AppState.STOPPED
                 update_rows.close(session, app.id, "the application was stopped", self._db.now(session))
             gone: list[Bound] = []
             if fresh or target.services != current.services:
@@ -146,7 +147,7 @@ class Changes:
         gone: list[Bound] = []
 
         def failed(session: Session, app: App, reason: str) -> bool:
-            if app.state != STARTED:
+            if app.state != AppState.STARTED:
                 return False
             update_rows.refuse(session, app, by, f"staging failed: {reason}", self._db.now(session))
             gone.extend(self._undo(session, app, change))
@@ -157,7 +158,7 @@ class Changes:
         except ApiError as error:
             with self._db.session() as session:
                 app = app_rows.by_id(session, change.app_id, lock=True) if change else None
-                if app is not None and app.state == STARTED:
+                if app is not None and app.state == AppState.STARTED:
                     if app.started_package_hash not in (None, app.staged_package_hash):
                         update_rows.refuse(session, app, by, str(error), self._db.now(session))
                     gone.extend(self._undo(session, app, change))

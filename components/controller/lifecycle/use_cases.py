@@ -17,6 +17,7 @@ from sqlalchemy.orm import Session
 
 from components.common import log
 from components.common.messages import DeaStart, HmRequest
+from components.common.states import AppState, PackageState
 from components.controller.accounts.auth import Caller
 from components.controller.apps import revisions, summary
 from components.controller.apps import rows as app_rows
@@ -26,8 +27,8 @@ from components.controller.apps.revisions import Released
 from components.controller.apps.storage_quota import check_storage
 from components.controller.config import ControllerConfig
 from components.controller.db.database import Database
-from components.controller.db.models import PENDING, STAGED, STARTED, STOPPED, App
-from components.controller.errors import ApiError, no_app
+from components.controller.db.models import App
+from components.controller.errors import ApiError, Code, invalid_app, no_app
 from components.controller.instances.dispatcher import Dispatcher
 from components.controller.lifecycle.changes import Change, Changes
 from components.controller.rolling_updates import rows as update_rows
@@ -71,7 +72,7 @@ class Lifecycle:
         """
         name = body.get("name")
         if not isinstance(name, str):
-            raise ApiError(300, "name: want a string")
+            raise invalid_app("name: want a string")
         now = int(time.time())
         fresh = self._changes.bind_new(caller, None, body)
         try:
@@ -82,17 +83,17 @@ class Lifecycle:
                 app_rows.apply(session, app, AppSpec(name=name), target)
                 self._services.settle(session, app, target.services, fresh)
         except IntegrityError as error:
-            raise ApiError(300, f"there is an application {name!r} already") from error
+            raise invalid_app(f"there is an application {name!r} already") from error
         return name
 
     def update(self, caller: Caller, name: str, body: Mapping[str, Any]) -> None:
         """Change an application; return when it is staged and its starts are sent.
 
         Raises:
-            ApiError: the codes of protocol 1.8, 310 when staging fails.
+            ApiError: the codes of protocol 1.8, APP_STAGING_ERROR when staging fails.
         """
         change = self._changes.change(caller, name, body)
-        if change.after.state == STOPPED:
+        if change.after.state == AppState.STOPPED:
             self._stagings.cancel(change.app_id)
         self._act(change, _who(caller))
 
@@ -100,16 +101,17 @@ class Lifecycle:
         """Stage if necessary, and open a rolling update; return when it has begun (protocol 1.11).
 
         Raises:
-            ApiError: 305 for a stopped application, 102, 302 without any DEA, 310; then its instances run on.
+            ApiError: APP_STOPPED for a stopped application, LOCKING_ERROR, APP_NO_RESOURCES without any DEA,
+                APP_STAGING_ERROR; then its instances run on.
         """
         with self._db.session() as session:
             app = app_rows.find(session, caller, name, lock=True)
-            if app.state != STARTED:
-                raise ApiError(305)
+            if app.state != AppState.STARTED:
+                raise ApiError(Code.APP_STOPPED)
             meta = body.get("meta")
             given = meta.get("version") if isinstance(meta, Mapping) else None
             if given is not None and given != app.lock_version:
-                raise ApiError(102, given)
+                raise ApiError(Code.LOCKING_ERROR, given)
             app.lock_version += 1
             app_rows.restage_if_due(app, running=True)
             revisions.adopt(session, app)
@@ -129,8 +131,8 @@ class Lifecycle:
         wished = {key: value for key, value in body.items() if key != "state"}
         with self._db.session() as session:
             app = app_rows.find(session, caller, name)
-            if app.state != STARTED:
-                raise ApiError(305)
+            if app.state != AppState.STARTED:
+                raise ApiError(Code.APP_STOPPED)
             check_names(wished, app_rows.spec(session, app))
             app_id = app.id
         self._check_deas(app_id)
@@ -150,7 +152,11 @@ class Lifecycle:
         with self._db.session() as session:
             app = app_rows.find(session, caller, name, lock=True)
             now = self._db.now(session)
-            if app.state == STARTED and app.package_state != STAGED and not under_way(session, app.id, now):
+            if (
+                app.state == AppState.STARTED
+                and app.package_state != PackageState.STAGED
+                and not under_way(session, app.id, now)
+            ):
                 update_rows.refuse(session, app, _who(caller), str(error), now)
 
     def _roll(self, app_id: int, change: Change | None, by: str, package: str | None) -> None:
@@ -163,9 +169,12 @@ class Lifecycle:
             if known is not None and app.package_hash == known.package != package:
                 # The upload was replaced before its staging began.
                 superseded.append(
-                    ApiError(310, "the application was changed back in the meantime; repeat the push")
+                    ApiError(
+                        Code.APP_STAGING_ERROR,
+                        "the application was changed back in the meantime; repeat the push",
+                    )
                 )
-            elif app.state == STARTED:
+            elif app.state == AppState.STARTED:
                 begun.append(update_rows.begin(session, app, by, self._db.now(session)))
 
         with self._changes.undoing(change, by) as failed:
@@ -174,7 +183,7 @@ class Lifecycle:
                 raise superseded[0]
         if not begun:
             # Another request has stopped it at the last moment.
-            raise ApiError(305)
+            raise ApiError(Code.APP_STOPPED)
         self._rolling_updates.wake()
         self._dispatcher.changed(app_id)
         if change is not None and change.after.uris != change.before.uris:
@@ -193,11 +202,11 @@ class Lifecycle:
         """Return an application to an earlier revision; return True where an update was opened for it.
 
         Raises:
-            ApiError: 300, 301.
+            ApiError: APP_INVALID, APP_NOT_FOUND.
         """
         with self._db.session() as session:
             app = app_rows.find(session, caller, name, lock=True)
-            app_id, rolls = app.id, app.state == STARTED
+            app_id, rolls = app.id, app.state == AppState.STARTED
             old = Released([app.package_hash], [app.staged_package_hash])
             update_rows.roll_back(session, app, _who(caller), self._db.now(session), number)
         if rolls:
@@ -212,7 +221,7 @@ class Lifecycle:
         """Stop an application, and delete it with its routes and files.
 
         Raises:
-            ApiError: 301.
+            ApiError: APP_NOT_FOUND.
         """
         with self._db.session() as session:
             app = app_rows.find(session, caller, name, lock=True)
@@ -232,7 +241,8 @@ class Lifecycle:
         """Store a finished package as an application's; the replaced one is deleted unless it has another owner.
 
         Raises:
-            ApiError: 301 when the application was deleted meanwhile; 608 when its owner stores too much.
+            ApiError: APP_NOT_FOUND when the application was deleted meanwhile;
+                ACCOUNT_NOT_ENOUGH_STORAGE when its owner stores too much.
         """
         with self._db.session() as session:
             self._db.lock(session, references.LOCK)
@@ -245,7 +255,7 @@ class Lifecycle:
             old = app.package_hash
             if old == digest:
                 return
-            app.package_hash, app.package_state = digest, PENDING
+            app.package_hash, app.package_state = digest, PackageState.PENDING
             app_rows.touch(app)
         references.release(self._db, self._store, packages=[old])
 
@@ -253,24 +263,22 @@ class Lifecycle:
         """Handle a health manager's request if it still fits the desired state (protocol 2.4)."""
         with self._db.session() as session:
             app = app_rows.by_id(session, request.droplet)
-            known = app_rows.handle(app) if app else None
-            updated = app.updated_at if app else 0
             message = start_message(app, self._config, self._store) if app else None
             rolling = update_rows.running(session, request.droplet) is not None
         if rolling:
             # The controller that works on the update handles every index.
             return
         if request.op == "STOP":
-            if known is None:
+            if app is None:
                 self._dispatcher.stop(request.droplet)
-            elif request.last_updated == updated and request.instances:
+            elif request.last_updated == app.updated_at and request.instances:
                 self._dispatcher.stop(request.droplet, instances=request.instances)
             return
-        if request.op != "START" or known is None or message is None:
+        if request.op != "START" or app is None or message is None:
             return
-        if known.state != STARTED or known.version != request.version or not message.sha1:
+        if app.state != AppState.STARTED or app.version != request.version or not message.sha1:
             return
-        indices = [i for i in request.indices or [] if 0 <= i < known.instances]
+        indices = [i for i in request.indices or [] if 0 <= i < app.instances]
         self._dispatcher.start(
             msgspec.structs.replace(message, flapping=request.flapping), indices, patience=0
         )
@@ -311,7 +319,7 @@ class Lifecycle:
                 raise no_app()
             probe = start_message(app, self._config, self._store)
         if not self._dispatcher.has_deas(probe):
-            raise ApiError(302, "no DEA is available")
+            raise ApiError(Code.APP_NO_RESOURCES, "no DEA is available")
 
     def _start(self, change: Change, by: str) -> None:
         app_id = change.app_id
@@ -320,7 +328,7 @@ class Lifecycle:
         refused: list[ApiError] = []
 
         def staged(session: Session, app: App) -> None:
-            again = app.state == STARTED
+            again = app.state == AppState.STARTED
             if again and app.started_package_hash == app.staged_package_hash:
                 # A parallel request has started it.
                 return
@@ -331,7 +339,7 @@ class Lifecycle:
                 return
             revisions.adopt(session, app)
             update_rows.close(session, app_id, "the application was started anew", self._db.now(session))
-            app.state = STARTED
+            app.state = AppState.STARTED
             _, released = revisions.begin(session, app, by)
             app_rows.touch(app)
             message = start_message(app, self._config, self._store)
@@ -358,7 +366,7 @@ class Lifecycle:
     def _stop_if_down(self, app_id: int) -> None:
         with self._db.session() as session:
             app = app_rows.by_id(session, app_id)
-            down = app is not None and app.state == STOPPED
+            down = app is not None and app.state == AppState.STOPPED
         if down:
             self._dispatcher.stop(app_id)
             self._dispatcher.changed(app_id)

@@ -84,14 +84,14 @@ def merge(place: Mapping[str, int], answers: Iterable[tuple[Source, Window]]) ->
         if begin > after + 1:
             missed.append({"instance": source.index, "id": source.instance, "count": begin - after - 1})
         reached[source.instance] = fresh[-1].n if fresh else max(after, begin - 1)
-        lines.extend(_shown(source, line) for line in fresh)
+        lines.extend(_to_json(source, line) for line in fresh)
     return Reading(_ordered(lines), missed, _kept(place, reached), len(reached))
 
 
 def newest(answers: Iterable[tuple[Source, Window]], count: int) -> Reading:
     """Return the newest lines of all windows together; a new reader has missed nothing."""
     known = list(answers)
-    lines = _ordered([_shown(source, line) for source, window in known for line in window.lines])
+    lines = _ordered([_to_json(source, line) for source, window in known for line in window.lines])
     reached = {
         source.instance: max(window.last, max((line.n for line in window.lines), default=0))
         for source, window in known
@@ -117,7 +117,7 @@ def valid_place(value: object) -> dict[str, int] | None:
     return dict(value)
 
 
-def _shown(source: Source, line: Line) -> dict[str, Any]:
+def _to_json(source: Source, line: Line) -> dict[str, Any]:
     return {
         "instance": source.index,
         "id": source.instance,

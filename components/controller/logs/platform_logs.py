@@ -43,12 +43,12 @@ def merge(replies: Iterable[LogReply], limit: int) -> list[dict[str, Any]]:
         for text in reply.lines:
             if (reply.id, reply.host, text) not in seen:
                 seen.add((reply.id, reply.host, text))
-                lines.append(shown(reply, text))
+                lines.append(to_json(reply, text))
     lines.sort(key=lambda line: line["at"])
     return lines[-limit:]
 
 
-def shown(reply: LogReply, text: str) -> dict[str, Any]:
+def to_json(reply: LogReply, text: str) -> dict[str, Any]:
     """Return one line for display: its event, and the other members as `name=value`; text that is no JSON object stays (pure)."""
     try:
         facts = json.loads(text)

@@ -11,67 +11,45 @@ import aiohttp
 import msgspec
 
 from components.common import log
-from components.common.bus_thread import BusThread
-from components.common.errors import BusError
-from components.common.messages import FindDroplet, FoundDroplet
-from components.controller.apps.rows import Handle
+from components.common.messages import FoundDroplet
 from components.controller.logs.merge import (
     MOST_LINES,
     Line,
     Reading,
     Source,
     Window,
-    chosen,
     merge,
     newest,
     share,
 )
 from components.controller.requests.thread_limits import Places
 
-FIND_SECONDS = 1.0
 # The time that a DEA may take beyond the requested wait.
 ANSWER_SECONDS = 2.0
 # The time that the other instances get after the first has lines.
 JOIN_SECONDS = 0.15
 LONGEST_WAIT = 10.0
 LARGEST_ANSWER = 8 << 20
-_LIVE = ("STARTING", "RUNNING")
 _PAUSE = 0.5
 logger = log.get(__name__)
 _decode = msgspec.json.Decoder(Window).decode
+
+
+def source(found: FoundDroplet) -> Source:
+    """Return the source of the lines of an instance that a DEA has found."""
+    user, password = [*found.credentials, "", ""][:2]
+    return Source(found.instance, found.index, found.log_uri, user, password)
 
 
 class LogReader:
     """The reader of lines from DEAs.
 
     Args:
-        bus: for the search of the DEAs.
         room: places for requests that wait for lines; without a free place the answer has the present lines.
     """
 
-    def __init__(self, bus: BusThread, room: Places) -> None:
-        self._bus = bus
+    def __init__(self, room: Places) -> None:
         self._room = room
-
-    def find(self, app: Handle, index: int | None = None) -> list[Source]:
-        """Return the sources of an application's instances, crashed ones included."""
-        query = FindDroplet(
-            droplet=app.id, indices=None if index is None else [index], states=[*_LIVE, "CRASHED"]
-        )
-        wanted = set(range(app.instances)) if index is None else {index}
-
-        def enough(answers: list[FoundDroplet]) -> bool:
-            return {a.index for a in answers if a.state in _LIVE} >= wanted
-
-        try:
-            answers = self._bus.run(
-                self._bus.bus.request_many(
-                    "dea.find.droplet", query, FoundDroplet, timeout=FIND_SECONDS, enough=enough
-                )
-            )
-        except BusError:
-            return []
-        return chosen(_source(a) for a in answers if index is None or a.index == index)
 
     def tail(self, sources: Iterable[Source], count: int) -> Reading:
         """Return the newest lines of all sources together."""
@@ -177,8 +155,3 @@ def _cut(window: Window, limit: int, *, newest_first: bool) -> Window:
     lines: list[Line] = sorted(window.lines, key=lambda line: line.n)
     most = min(limit, MOST_LINES)
     return msgspec.structs.replace(window, lines=lines[-most:] if newest_first else lines[:most])
-
-
-def _source(found: FoundDroplet) -> Source:
-    user, password = [*found.credentials, "", ""][:2]
-    return Source(found.instance, found.index, found.log_uri, user, password)

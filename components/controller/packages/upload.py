@@ -15,7 +15,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from components.common import log
-from components.controller.errors import ApiError, bad_request, unexpected
+from components.controller.errors import ApiError, Code, bad_request, unexpected
 from components.controller.packages.zip_reader import Entry, Names, extract, inspect, refused, safe_name
 from components.controller.requests.body import MAX_FINGERPRINTS, parse_json
 from components.controller.storage.store import BLOCK, Store, sha1_of
@@ -39,7 +39,7 @@ def parse_resources(text: str | None) -> list[dict[str, Any]]:
     """Return the objects of the form field `resources`.
 
     Raises:
-        ApiError: 100 when it is not a list of objects.
+        ApiError: BAD_REQUEST when it is not a list of objects.
     """
     if text is None:
         raise bad_request("the field `resources` is missing")
@@ -65,7 +65,8 @@ def name_resources(resources: list[dict[str, Any]], names: Names, *, as_is: bool
     """Return the files that the client left out, with checked paths.
 
     Raises:
-        ApiError: 111 for a name that is blank, absolute or missing (as in 2011), 402 for one that leaves the folder
+        ApiError: SYSTEM_ERROR for a name that is blank, absolute or missing (as in 2011),
+            RESOURCES_PACKAGING_FAILED for one that leaves the folder
         or exists already.
     """
     return [
@@ -90,7 +91,7 @@ def unpack(archive: Path, target: Path, entries: list[Entry]) -> dict[str, Path]
     Links come last, so that no file is written through one.
 
     Raises:
-        ApiError: 402 with the reason.
+        ApiError: RESOURCES_PACKAGING_FAILED with the reason.
     """
     found: dict[str, Path] = {}
     links: dict[Path, str] = {}
@@ -156,12 +157,12 @@ def add_resources(
     The pool keeps no modes: all files get `mode`.
 
     Raises:
-        ApiError: 401 for a file that is in neither, 402 for too many bytes.
+        ApiError: RESOURCES_MISSING_RESOURCE for a file that is in neither, RESOURCES_PACKAGING_FAILED for too many bytes.
     """
     for resource in resources:
         source = _source(store, owner, resource, uploaded)
         if source is None:
-            raise ApiError(401, resource.path)
+            raise ApiError(Code.RESOURCES_MISSING_RESOURCE, resource.path)
         path = target / resource.path
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
@@ -172,7 +173,7 @@ def add_resources(
                         raise refused("the application is larger than the platform allows")
                     writer.write(block)
         except FileNotFoundError as error:
-            raise ApiError(401, resource.path) from error
+            raise ApiError(Code.RESOURCES_MISSING_RESOURCE, resource.path) from error
         path.chmod(mode)
 
 
@@ -233,7 +234,8 @@ def build_package(
         as_is: whether the application stays as it is on the developer's disk: dotfiles, links, and every name.
 
     Raises:
-        ApiError: 111, 401, 402, and the errors of `keep`; then neither the pool nor anything else has changed.
+        ApiError: SYSTEM_ERROR, RESOURCES_MISSING_RESOURCE, RESOURCES_PACKAGING_FAILED,
+            and the errors of `keep`; then neither the pool nor anything else has changed.
     """
     # Each file may have a folder of its own.
     names = Names(2 * limits.files, as_is=as_is)

@@ -17,7 +17,7 @@ from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 from urllib.parse import unquote
 
-from components.controller.errors import ApiError
+from components.controller.errors import ApiError, Code
 from components.controller.storage.store import BLOCK
 
 _DEEPEST = 100
@@ -56,7 +56,7 @@ class Entry:
 
 def refused(reason: str) -> ApiError:
     """Return the error for a refused upload."""
-    return ApiError(402, reason)
+    return ApiError(Code.RESOURCES_PACKAGING_FAILED, reason)
 
 
 def safe_name(name: str, *, as_is: bool = False) -> PurePosixPath:
@@ -68,7 +68,7 @@ def safe_name(name: str, *, as_is: bool = False) -> PurePosixPath:
             what only looks like a path is refused there: backslashes, drives, escapes of `..`.
 
     Raises:
-        ApiError: 402 when it is absolute, leaves the folder, or is no valid name.
+        ApiError: RESOURCES_PACKAGING_FAILED when it is absolute, leaves the folder, or is no valid name.
     """
     shown = repr(name[:200])
     if not name or name.startswith("/") or (not as_is and ("\\" in name or _DRIVE.match(name))):
@@ -104,7 +104,7 @@ class Names:
         """Add a name and its parents.
 
         Raises:
-            ApiError: 402 for a repeated name, for a file in the place of a folder, or for too many names.
+            ApiError: RESOURCES_PACKAGING_FAILED for a repeated name, for a file in the place of a folder, or for too many names.
         """
         actual = str(path)
         # Upper and lower case are different names on the machines, and real packages depend on it.
@@ -138,7 +138,7 @@ def inspect(
         as_is: whether links and every name are taken that a file system takes.
 
     Raises:
-        ApiError: 402 with the reason.
+        ApiError: RESOURCES_PACKAGING_FAILED with the reason.
     """
     try:
         with archive.open("rb") as file:
@@ -171,7 +171,7 @@ def extract(file: BinaryIO, entry: Entry, writer: BinaryIO) -> None:
     """Write an entry's content, exactly as its header declares it.
 
     Raises:
-        ApiError: 402 when the content differs.
+        ApiError: RESOURCES_PACKAGING_FAILED when the content differs.
     """
     file.seek(entry.start)
     unpacker = zlib.decompressobj(-zlib.MAX_WBITS) if entry.deflated else None

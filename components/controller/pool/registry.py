@@ -142,7 +142,7 @@ class Pool:
                     self._board.remove(id_)
                     self._note_addresses()
                     continue
-                shown[id_] = describe(known.beat, known.seen, state)
+                shown[id_] = to_json(known.beat, known.seen, state)
             return shown
 
     def _note_addresses(self) -> None:
@@ -190,7 +190,7 @@ def left(beat: DeaBeat) -> bool:
     return (beat.evacuating or beat.stopping) and not any(beat.droplets.values())
 
 
-def describe(beat: DeaBeat, seen: float, state: str) -> dict[str, Any]:
+def to_json(beat: DeaBeat, seen: float, state: str) -> dict[str, Any]:
     """Return a machine's JSON for `/v2/machines`."""
     return {
         "id": beat.id,
@@ -219,4 +219,4 @@ def remembered(raw: dict[str, Any], last_seen: float, wall: float) -> dict[str, 
     # Another controller writes every few seconds; a machine in a fresh row is not lost.
     fresh = silence <= SILENT_INTERVALS * beat.interval + 5
     state = (EVACUATING if beat.evacuating or beat.stopping else UP) if fresh else LOST
-    return describe(beat, last_seen, state)
+    return to_json(beat, last_seen, state)

@@ -70,7 +70,7 @@ def read_json(request: Request, largest: int) -> Any:
         largest: the most bytes that it may have.
 
     Raises:
-        ApiError: 100 for a body that is too large, is no JSON, or holds texts or numbers that cannot be represented.
+        ApiError: BAD_REQUEST for a body that is too large, is no JSON, or holds texts or numbers that cannot be represented.
     """
     shown = f"{largest >> 20} MB" if largest >= 1 << 20 else f"{largest >> 10} KB"
     too_large = bad_request(f"the body is larger than {shown}")
@@ -95,7 +95,7 @@ def parse_json(raw: bytes, what: str) -> Any:
     """Return the JSON that a client sent; `what` names it in errors.
 
     Raises:
-        ApiError: 100 for JSON with too many parts, invalid JSON, or texts or numbers that cannot be represented.
+        ApiError: BAD_REQUEST for JSON with too many parts, invalid JSON, or texts or numbers that cannot be represented.
     """
     # Before the parser runs: commas in texts count as well, and the bound allows many.
     if raw.count(b"[") + raw.count(b"{") > _MOST_VESSELS or raw.count(b",") > _MOST_MEMBERS:

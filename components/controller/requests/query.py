@@ -27,7 +27,7 @@ class Query:
         known: the permitted names.
 
     Raises:
-        ApiError: 100 for an unknown name, or one that occurs twice.
+        ApiError: BAD_REQUEST for an unknown name, or one that occurs twice.
     """
 
     def __init__(self, args: MultiDict[str, str], known: Collection[str]) -> None:
@@ -106,7 +106,7 @@ def members(body: Mapping[str, Any], known: Collection[str]) -> Mapping[str, Any
     """Return the same body, if it has only known members.
 
     Raises:
-        ApiError: 100.
+        ApiError: BAD_REQUEST.
     """
     for name in body:
         if name not in known:
@@ -118,7 +118,7 @@ def whole(body: Mapping[str, Any], name: str, default: int | None, least: int, m
     """Return a member that is a whole number within bounds, both included; null counts as absent.
 
     Raises:
-        ApiError: 100.
+        ApiError: BAD_REQUEST.
     """
     value = body.get(name)
     if value is None:
@@ -152,7 +152,7 @@ class Cursors:
             name: its parameter.
 
         Raises:
-            ApiError: 100 for a cursor with an invalid signature, or of another listing.
+            ApiError: BAD_REQUEST for a cursor with an invalid signature, or of another listing.
         """
         wrong = bad_request(f"{name}: this is not a cursor of this listing")
         try:

@@ -7,7 +7,7 @@ import threading
 from collections import OrderedDict
 
 from components.controller.config import RateLimit
-from components.controller.errors import ApiError
+from components.controller.errors import ApiError, Code
 
 # Beyond this number, the least recently used keys are dropped: a dropped one has a full bucket again.
 MOST_KEYS = 20_000
@@ -18,7 +18,7 @@ class TooManyError(ApiError):
 
     def __init__(self, seconds: float) -> None:
         self.seconds = max(1, math.ceil(seconds))
-        super().__init__(429, self.seconds)
+        super().__init__(Code.TOO_MANY_REQUESTS, self.seconds)
 
 
 class RateLimiter:

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from enum import StrEnum
 
-STARTING, RUNNING, CRASHED = "STARTING", "RUNNING", "CRASHED"
-LIVE = (STARTING, RUNNING)
+from components.common.states import LIVE, InstanceState
+
 # An instance must run this long before the one that it replaces may stop: by then routers know it, and a server that opens
 # its port before it has loaded the application has shown whether it can.
 SETTLE_SECONDS = 3.0
@@ -19,7 +20,13 @@ AGAIN_SECONDS = 5.0
 # The bound of the difference between DEAs' clocks and the database's.
 CLOCKS_DIFFER_SECONDS = 2.0
 
-WORKING, REACHED, FAILED = "working", "reached", "failed"
+
+class Outcome(StrEnum):
+    """The state in which a step finds its update."""
+
+    WORKING = "working"
+    REACHED = "reached"
+    FAILED = "failed"
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +68,7 @@ class Goal:
 class Step:
     """The actions in order: stop these instances, then start these indices; `asked` is the goal's next `asked`."""
 
-    outcome: str = WORKING
+    outcome: Outcome = Outcome.WORKING
     reason: str = ""
     stop: tuple[str, ...] = ()
     start: tuple[int, ...] = ()
@@ -86,7 +93,7 @@ def next_step(goal: Goal, seen: Iterable[Seen]) -> Step:
     live = [s for s in everything if s.state in LIVE]
     new = _by_index(s for s in live if s.version == goal.version)
     old = _by_index(s for s in live if s.version != goal.version)
-    running = {i for i, here in new.items() if any(s.state == RUNNING for s in here)}
+    running = {i for i, here in new.items() if any(s.state == InstanceState.RUNNING for s in here)}
     crashed = {s.index: s.detail for s in everything if _counts(goal, s)}
     wanted = range(goal.instances)
     lost: dict[int, str] = {}
@@ -94,11 +101,11 @@ def next_step(goal: Goal, seen: Iterable[Seen]) -> Step:
         if index not in running and (reason := _trouble(goal, index, crashed, new)):
             lost[index] = reason
     if lost and not goal.back:
-        return Step(FAILED, lost[min(lost)], replaced=len(running))
+        return Step(Outcome.FAILED, lost[min(lost)], replaced=len(running))
 
     stop, settled = _stops(goal, live, new, old, lost)
     if not stop and all(index in settled or index in lost for index in wanted):
-        return Step(REACHED, lost[min(lost)] if lost else "", replaced=len(settled))
+        return Step(Outcome.REACHED, lost[min(lost)] if lost else "", replaced=len(settled))
 
     asked = {i: at for i, at in goal.asked.items() if i in wanted and i not in running}
     asked.update({i: goal.now for i in lost if i not in asked})
@@ -134,7 +141,7 @@ def _stops(
     settled = set()
     for index in range(goal.instances):
         best = _best(new.get(index, []))
-        if best is not None and best.state == RUNNING:
+        if best is not None and best.state == InstanceState.RUNNING:
             stop += [s.instance for s in new[index] if s is not best]
             if best.running_for >= SETTLE_SECONDS:
                 settled.add(index)
@@ -143,13 +150,13 @@ def _stops(
             stop += [s.instance for s in (*old.get(index, []), *new.get(index, []))]
         elif goal.back:
             # An instance that does not serve is of no use.
-            stop += [s.instance for s in old.get(index, []) if s.state != RUNNING]
+            stop += [s.instance for s in old.get(index, []) if s.state != InstanceState.RUNNING]
     return stop, settled
 
 
 def _counts(goal: Goal, seen: Seen) -> bool:
     """Return whether a crash belongs to this update; the version before may have earlier ones."""
-    if seen.state != CRASHED or seen.version != goal.version:
+    if seen.state != InstanceState.CRASHED or seen.version != goal.version:
         return False
     return not goal.back or (
         seen.index in goal.asked and seen.since >= goal.asked[seen.index] - CLOCKS_DIFFER_SECONDS
@@ -171,7 +178,10 @@ def _trouble(goal: Goal, index: int, crashed: Mapping[int, str], new: Mapping[in
 
 
 def _best(here: list[Seen]) -> Seen | None:
-    return min(here, key=lambda s: (s.state != RUNNING, -s.running_for, s.instance), default=None)
+    def order(seen: Seen) -> tuple[bool, float, str]:
+        return seen.state != InstanceState.RUNNING, -seen.running_for, seen.instance
+
+    return min(here, key=order, default=None)
 
 
 def _by_index(seen: Iterable[Seen]) -> dict[int, list[Seen]]:

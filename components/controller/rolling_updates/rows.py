@@ -13,20 +13,11 @@ from typing import Any
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from components.common.states import AppState, PackageState
 from components.controller.apps import revisions
 from components.controller.apps import rows as app_rows
 from components.controller.apps.revisions import Released
-from components.controller.db.models import (
-    CANARY_FAILED,
-    GOING_BACK,
-    PENDING,
-    STARTED,
-    SUCCEEDED,
-    UPDATING,
-    App,
-    AppRevision,
-    AppUpdate,
-)
+from components.controller.db.models import OPEN_UPDATES, App, AppRevision, AppUpdate, UpdateState
 from components.controller.rolling_updates import saved_states
 
 
@@ -38,9 +29,7 @@ def running(session: Session, app_id: int) -> AppUpdate | None:
 
 def leaving(session: Session, app_ids: Collection[int]) -> dict[int, str]:
     """Return the old version of every application under a rolling update; its instances still serve."""
-    query = select(AppUpdate).where(
-        AppUpdate.app_id.in_(app_ids), AppUpdate.state.in_((UPDATING, GOING_BACK))
-    )
+    query = select(AppUpdate).where(AppUpdate.app_id.in_(app_ids), AppUpdate.state.in_(OPEN_UPDATES))
     return {update.app_id: update.other for update in session.scalars(query)}
 
 
@@ -50,7 +39,7 @@ class Before:
     def __init__(self, session: Session, app: App) -> None:
         revisions.adopt(session, app)
         known = running(session, app.id)
-        if known is not None and known.state == UPDATING:
+        if known is not None and known.state == UpdateState.UPDATING:
             # An unfinished update has never proved itself: the version for the way back stays the same.
             self.version, self.revision = known.from_version, known.from_revision
             self.run_count = known.from_run_count
@@ -72,14 +61,14 @@ def roll_back(session: Session, app: App, by: str, now: float, number: int | Non
     """Return an application to an earlier revision; return True where an update was opened for it.
 
     Raises:
-        ApiError: 300, as from `revisions.choose`.
+        ApiError: APP_INVALID, as from `revisions.choose`.
     """
     before = Before(session, app)
     target = revisions.choose(session, app, number)
     revisions.restore(app, target)
     app.lock_version += 1
     app_rows.touch(app)
-    if app.state != STARTED:
+    if app.state != AppState.STARTED:
         return False
     revisions.begin(session, app, by)
     _write(session, app, by, now, before=before, to=target)
@@ -92,15 +81,15 @@ def turn_back(session: Session, app: App, update: AppUpdate, reason: str, now: f
     failed = session.get(AppRevision, (app.id, update.to_revision)) if update.to_revision else None
     update.message, update.changed_at, update.asked = reason, now, {}
     if before is None or not before.kept:
-        update.state = CANARY_FAILED
+        update.state = UpdateState.CANARY_FAILED
         return
     newer = app.package_hash if failed is not None and app.package_hash != failed.package else None
     revisions.restore(app, before)
     if newer is not None:
         # A package was uploaded meanwhile: the next start stages it.
-        app.package_hash, app.package_state = newer, PENDING
+        app.package_hash, app.package_state = newer, PackageState.PENDING
     app.run_count, app.started_package_hash = update.from_run_count, before.droplet
-    update.state = GOING_BACK
+    update.state = UpdateState.GOING_BACK
     app_rows.touch(app)
 
 
@@ -109,7 +98,7 @@ def close(session: Session, app_id: int, reason: str, now: float) -> None:
     saved_states.forget(session, app_id, saved_states.CHANGE, saved_states.UPDATE)
     update = running(session, app_id)
     if update is not None:
-        update.state, update.message, update.changed_at = CANARY_FAILED, reason, now
+        update.state, update.message, update.changed_at = UpdateState.CANARY_FAILED, reason, now
         update.asked, update.holder = {}, ""
 
 
@@ -121,25 +110,25 @@ def refuse(session: Session, app: App, by: str, reason: str, now: float) -> None
     _write(session, app, by, now, before=before, to=None)
     update = session.get(AppUpdate, app.id)
     assert update is not None
-    update.state, update.message = CANARY_FAILED, reason
+    update.state, update.message = UpdateState.CANARY_FAILED, reason
     known = revisions.current(session, app)
     if known is not None and known.kept and known.package:
         revisions.restore(app, known)
     else:
-        app.package_state = PENDING
+        app.package_state = PackageState.PENDING
 
 
-def outcome(app: App, update: AppUpdate | None) -> str | None:
-    """Return the outcome of an update in the terms of clients of 2011; None where its row does not concern the running version."""
+def outcome(version: str, update: AppUpdate | None) -> str | None:
+    """Return the outcome of an update in the terms of clients of 2011; None where it does not concern the running `version`."""
     if update is None:
         return None
     if update.open:
-        return UPDATING
-    reached = update.to_version if update.state == SUCCEEDED else update.from_version
-    return update.state if app.version == reached else None
+        return UpdateState.UPDATING
+    reached = update.to_version if update.state == UpdateState.SUCCEEDED else update.from_version
+    return update.state if version == reached else None
 
 
-def show(update: AppUpdate) -> dict[str, Any]:
+def to_json(update: AppUpdate) -> dict[str, Any]:
     """Return the JSON of an update for `GET /v2/apps/NAME/update`, without the state."""
     return {
         "since": int(update.changed_at),
@@ -158,7 +147,7 @@ def _write(session: Session, app: App, by: str, now: float, *, before: Before, t
         AppUpdate(
             app_id=app.id,
             serial=serial,
-            state=UPDATING,
+            state=UpdateState.UPDATING,
             from_version=before.version,
             to_version=app.version,
             from_revision=before.revision,

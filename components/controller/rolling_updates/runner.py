@@ -21,33 +21,17 @@ from components.common.bus_thread import BusThread
 from components.common.errors import BusError
 from components.common.messages import DeaStart, DropletExited, FindDroplet, FoundDroplet
 from components.common.periodic import Periodic
+from components.common.states import LIVE, AppState, InstanceState
 from components.controller.apps import rows as app_rows
 from components.controller.apps.messages import start_message
 from components.controller.config import ControllerConfig
 from components.controller.db.database import Database
-from components.controller.db.models import (
-    CANARY_FAILED,
-    GOING_BACK,
-    STARTED,
-    SUCCEEDED,
-    UPDATING,
-    App,
-    AppUpdate,
-)
+from components.controller.db.models import OPEN_UPDATES, App, AppUpdate, UpdateState
 from components.controller.instances.dispatcher import Dispatcher
+from components.controller.instances.queries import STEP_SECONDS, find
 from components.controller.rolling_updates import rows as update_rows
 from components.controller.rolling_updates import saved_states
-from components.controller.rolling_updates.plan import (
-    CRASHED,
-    FAILED,
-    LIVE,
-    REACHED,
-    RUNNING,
-    Goal,
-    Seen,
-    Step,
-    next_step,
-)
+from components.controller.rolling_updates.plan import Goal, Outcome, Seen, Step, next_step
 from components.controller.services.broker import ServiceBroker
 from components.controller.services.rows import Bound
 from components.controller.storage.store import Store
@@ -55,11 +39,9 @@ from components.controller.storage.store import Store
 UPDATES = Counter("ingot_controller_updates_total", "Rolling updates, by how they ended.", ["result"])
 LOOK_SECONDS = 1.0
 TURN_SECONDS = 0.3
-# DEAs answer in milliseconds; a slower one does not count as empty: see `_REMEMBER_SECONDS`.
-ANSWER_SECONDS = 0.4
 # A holder that has not renewed its row for this long has died.
 HOLD_SECONDS = 8.0
-# The time for which an unmentioned instance still counts: its DEA's answer may have been lost.
+# The time for which an unmentioned instance still counts: its DEA's answer may have been lost, or late.
 _REMEMBER_SECONDS = 3.0
 # The reason of a crash may arrive a moment after the crash is seen.
 _REASON_SECONDS = 1.0
@@ -184,7 +166,7 @@ class RollingUpdates:
             now = self._db.now(session)
             due = (
                 select(AppUpdate)
-                .where(AppUpdate.state.in_((UPDATING, GOING_BACK)))
+                .where(AppUpdate.state.in_(OPEN_UPDATES))
                 # The second case: the clock was set back since the renewal.
                 .where(or_(AppUpdate.alive_until < now, AppUpdate.alive_until > now + HOLD_SECONDS))
                 .order_by(AppUpdate.started_at)
@@ -232,7 +214,7 @@ class RollingUpdates:
         message, state = written.message, written.state
         if state == "":
             return True
-        if step.outcome == FAILED and message is not None:
+        if step.outcome == Outcome.FAILED and message is not None:
             # The running instances may have got routes that were taken back.
             self._dispatcher.update(message)
             self._dispatcher.changed(app_id)
@@ -246,8 +228,8 @@ class RollingUpdates:
             if not self._wanted(app_id):
                 # The application was stopped meanwhile; the starts that were just sent must not outlive that.
                 self._dispatcher.stop(app_id)
-        if state in (SUCCEEDED, CANARY_FAILED):
-            UPDATES.labels("succeeded" if state == SUCCEEDED else "failed").inc()
+        if state in (UpdateState.SUCCEEDED, UpdateState.CANARY_FAILED):
+            UPDATES.labels("succeeded" if state == UpdateState.SUCCEEDED else "failed").inc()
             self._dispatcher.changed(app_id)
             logger.info("update_ended", app=app_id, state=state, reason=step.reason or None)
             return False
@@ -270,14 +252,14 @@ class RollingUpdates:
                 memory.sent.clear()
                 memory.no_room.clear()
             goal = Goal(
-                version=app.version if update.state == GOING_BACK else update.to_version,
+                version=app.version if update.state == UpdateState.GOING_BACK else update.to_version,
                 instances=app.instances,
                 now=now,
                 patience=_patience(app),
                 asked={int(index): at for index, at in update.asked.items()},
                 sent=dict(memory.sent),
                 no_room=frozenset(memory.no_room),
-                back=update.state == GOING_BACK,
+                back=update.state == UpdateState.GOING_BACK,
             )
             return _Facts(update.serial, update.state, goal)
 
@@ -288,10 +270,10 @@ class RollingUpdates:
             if app is None or update is None or (update.serial, update.state) != (facts.serial, facts.state):
                 return _Written(None, "")
             now = self._db.now(session)
-            if step.outcome == FAILED:
+            if step.outcome == Outcome.FAILED:
                 update_rows.turn_back(session, app, update, step.reason, now)
                 gone = []
-                if update.state == GOING_BACK:
+                if update.state == UpdateState.GOING_BACK:
                     gone = saved_states.take_back(
                         session, app, saved_states.UPDATE, update.serial, self._services
                     )
@@ -301,8 +283,8 @@ class RollingUpdates:
             update.instances = app.instances
             if not facts.goal.back:
                 update.replaced = step.replaced
-            if step.outcome == REACHED:
-                update.state = CANARY_FAILED if facts.goal.back else SUCCEEDED
+            if step.outcome == Outcome.REACHED:
+                update.state = UpdateState.CANARY_FAILED if facts.goal.back else UpdateState.SUCCEEDED
                 if step.reason:
                     update.message += f"; of the version before, {step.reason}"
                 update.changed_at, update.holder, update.asked = now, "", {}
@@ -314,7 +296,7 @@ class RollingUpdates:
     def _mine(self, session: Session, app_id: int) -> tuple[App | None, AppUpdate | None]:
         app = app_rows.by_id(session, app_id, lock=True)
         update = update_rows.running(session, app_id)
-        if app is None or app.state != STARTED or update is None:
+        if app is None or app.state != AppState.STARTED or update is None:
             return None, None
         if update.holder != self._holder:
             if update.holder:
@@ -326,7 +308,7 @@ class RollingUpdates:
     def _wanted(self, app_id: int) -> bool:
         with self._db.session() as session:
             app = app_rows.by_id(session, app_id)
-            return app is not None and app.state == STARTED
+            return app is not None and app.state == AppState.STARTED
 
     def _send(self, message: DeaStart, step: Step, memory: _Memory, now: float) -> None:
         for index in step.start:
@@ -337,10 +319,8 @@ class RollingUpdates:
             memory.sent[index] = now
 
     def _observe(self, app_id: int, memory: _Memory) -> list[Seen]:
-        query = FindDroplet(droplet=app_id, states=[*LIVE, CRASHED])
-        answers = self._bus.run(
-            self._bus.bus.request_many("dea.find.droplet", query, FoundDroplet, timeout=ANSWER_SECONDS)
-        )
+        query = FindDroplet(droplet=app_id, states=[*LIVE, InstanceState.CRASHED])
+        answers = self._bus.run(find(self._bus.bus, query, STEP_SECONDS))
         now = time.monotonic()
         for answer in answers:
             memory.seen[answer.instance] = (answer, now)
@@ -350,7 +330,8 @@ class RollingUpdates:
                 del memory.seen[instance]
                 continue
             since = memory.since.setdefault((instance, answer.state), now)
-            if answer.state == CRASHED and instance not in memory.exited and now - since < _REASON_SECONDS:
+            crashed = answer.state == InstanceState.CRASHED
+            if crashed and instance not in memory.exited and now - since < _REASON_SECONDS:
                 continue
             found.append(
                 Seen(
@@ -359,7 +340,7 @@ class RollingUpdates:
                     instance,
                     answer.state,
                     answer.state_timestamp,
-                    now - since if answer.state == RUNNING else 0.0,
+                    now - since if answer.state == InstanceState.RUNNING else 0.0,
                     memory.exited.get(instance, ""),
                 )
             )

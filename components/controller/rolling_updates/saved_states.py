@@ -17,7 +17,7 @@ from sqlalchemy.orm import Session
 
 from components.controller.apps import rows as app_rows
 from components.controller.apps.change_plan import AppSpec
-from components.controller.db.models import UPDATING, App, AppBefore, AppUpdate
+from components.controller.db.models import App, AppBefore, AppUpdate, UpdateState
 from components.controller.services.broker import ServiceBroker
 from components.controller.services.rows import Bound
 
@@ -55,7 +55,12 @@ def note(session: Session, app: App, current: AppSpec, target: AppSpec) -> AppSp
 def inherit(session: Session, app_id: int, replaced: AppUpdate | None, serial: str) -> None:
     """Move the saved state of a replaced update, which is unproven, to its successor."""
     row = session.get(AppBefore, (app_id, UPDATE))
-    if row is not None and replaced is not None and replaced.state == UPDATING and row.key == replaced.serial:
+    if (
+        row is not None
+        and replaced is not None
+        and replaced.state == UpdateState.UPDATING
+        and row.key == replaced.serial
+    ):
         row.key = serial
     else:
         forget(session, app_id, UPDATE)

@@ -26,7 +26,7 @@ from components.controller.apps import rows as app_rows
 from components.controller.config import ControllerConfig
 from components.controller.db.database import Database
 from components.controller.db.models import App, BindingToken, ServiceBinding, ServiceConfig, User
-from components.controller.errors import ApiError, denied, no_app
+from components.controller.errors import ApiError, Code, denied, no_app
 from components.controller.services import rows
 from components.controller.services.gateway_client import Endpoint, GatewayClient, GatewayError, Instance
 from components.controller.services.offerings import (
@@ -80,7 +80,7 @@ class ServiceBroker:
         """Create and return an instance.
 
         Raises:
-            ApiError: 504, 500, 503; then there is none.
+            ApiError: ACCOUNT_TOO_MANY_SERVICES, SERVICE_NOT_FOUND, SERVICE_GATEWAY_ERROR; then there is none.
             SchemaError: its name is taken or invalid, or there is no such plan.
         """
         with self._db.session() as session:
@@ -120,7 +120,8 @@ class ServiceBroker:
                     )
             except IntegrityError as error:
                 raise ApiError(
-                    503, f"{endpoint.label} made nothing new, or was withdrawn meanwhile"
+                    Code.SERVICE_GATEWAY_ERROR,
+                    f"{endpoint.label} made nothing new, or was withdrawn meanwhile",
                 ) from error
         logger.info("service_provisioned", label=endpoint.label, service=made.service_id)
         return made
@@ -152,7 +153,7 @@ class ServiceBroker:
         """Bind a user's instances at their gateways, all or none; return the bindings.
 
         Raises:
-            ApiError: 500, 503.
+            ApiError: SERVICE_NOT_FOUND, SERVICE_GATEWAY_ERROR.
         """
         if not aliases:
             return []
@@ -173,14 +174,14 @@ class ServiceBroker:
         """Make `wanted` the application's only bindings; return those to be unbound at the gateways.
 
         Raises:
-            ApiError: 102 for a binding that has been removed meanwhile.
+            ApiError: LOCKING_ERROR for a binding that has been removed meanwhile.
         """
         names = set(wanted)
         gone = self.drop(session, [b for b in app.bindings if b.config.alias not in names])
         gone += [extra for one in fresh if (extra := self._add(session, app, one))]
         missing = names.difference(app.services)
         if missing:
-            raise ApiError(102, f"what it was; {', '.join(sorted(missing))} has been unbound")
+            raise ApiError(Code.LOCKING_ERROR, f"what it was; {', '.join(sorted(missing))} has been unbound")
         return gone
 
     def drop(self, session: Session, bindings: Iterable[ServiceBinding]) -> list[Bound]:
@@ -221,7 +222,7 @@ class ServiceBroker:
         `find` returns the caller's instance, or the token of its owner, whose options then replace the given ones.
 
         Raises:
-            ApiError: 301, 503, and the errors of `find`.
+            ApiError: APP_NOT_FOUND, SERVICE_GATEWAY_ERROR, and the errors of `find`.
         """
         with self._db.session() as session:
             app = self._own_app(session, caller, app_id)
@@ -243,11 +244,11 @@ class ServiceBroker:
         self.unbind([extra] if extra else [])
         return text, label
 
-    def unbind_token(self, caller: Caller, text: str, missing: int, *, forget: bool) -> None:
+    def unbind_token(self, caller: Caller, text: str, missing: Code, *, forget: bool) -> None:
         """Delete the bindings of a token; with `forget`, also the token.
 
         Raises:
-            ApiError: `missing` where there is no such token; 200 for a caller that owns neither application nor instance.
+            ApiError: `missing` where there is no such token; FORBIDDEN for a caller that owns neither application nor instance.
         """
         with self._db.session() as session:
             token = rows.token(session, text, missing)
@@ -273,12 +274,12 @@ class ServiceBroker:
         """Check that an account may have one more instance.
 
         Raises:
-            ApiError: 504.
+            ApiError: ACCOUNT_TOO_MANY_SERVICES.
         """
         limits = quotas.limits(session, self._config, caller.id, admin=caller.admin)
         used = rows.count(session, caller.id)
         if used >= limits.services:
-            raise ApiError(504, used, limits.services)
+            raise ApiError(Code.ACCOUNT_TOO_MANY_SERVICES, used, limits.services)
 
     def _check_new(self, session: Session, caller: Caller, alias: str) -> None:
         self.check_limit(session, caller)
@@ -314,7 +315,7 @@ class ServiceBroker:
         rows.locked(session, claim.config_id)
         token = session.get(BindingToken, claim.token_id)
         if token is None:
-            raise ApiError(502)
+            raise ApiError(Code.TOKEN_NOT_FOUND)
         if any(binding.config_id == claim.config_id for binding in app.bindings):
             if claim.own_token:
                 session.delete(token)
@@ -394,4 +395,4 @@ def _change(app: App | None) -> None:
 
 def _gateway_error(operation: str, error: GatewayError) -> ApiError:
     logger.warning("service_gateway_failed", operation=operation, reason=str(error))
-    return ApiError(503, str(error))
+    return ApiError(Code.SERVICE_GATEWAY_ERROR, str(error))

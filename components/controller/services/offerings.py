@@ -182,7 +182,7 @@ def catalogue(offers: Iterable[Service]) -> dict[str, dict[str, dict[str, Any]]]
     return found
 
 
-def offering_shape(service: Service) -> dict[str, Any]:
+def offering_to_json(service: Service) -> dict[str, Any]:
     """Return an offering's JSON for its gateway."""
     return {
         "label": service.label,
@@ -199,7 +199,7 @@ def offering_shape(service: Service) -> dict[str, Any]:
     }
 
 
-def legacy_shape(config: ServiceConfig) -> dict[str, Any]:
+def legacy_to_json(config: ServiceConfig) -> dict[str, Any]:
     """Return an instance's JSON for `vmc` (protocol 1.13)."""
     service = config.service
     return {

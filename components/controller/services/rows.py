@@ -16,7 +16,7 @@ from sqlalchemy.orm import Session
 from components.controller.accounts.auth import Caller
 from components.controller.db.database import Database
 from components.controller.db.models import BindingToken, Service, ServiceBinding, ServiceConfig
-from components.controller.errors import ApiError, denied
+from components.controller.errors import ApiError, Code, denied
 from components.controller.services.gateway_client import DEFAULT_SECONDS, Endpoint
 from components.controller.services.offerings import (
     HandleRequest,
@@ -93,12 +93,12 @@ def offering(session: Session, label: str, *, lock: bool = False) -> Service:
     """Return an offering by its exact label.
 
     Raises:
-        ApiError: 500.
+        ApiError: SERVICE_NOT_FOUND.
     """
     query = select(Service).where(Service.label == label)
     found = session.scalars(query.with_for_update() if lock else query).one_or_none()
     if found is None:
-        raise ApiError(500)
+        raise ApiError(Code.SERVICE_NOT_FOUND)
     return found
 
 
@@ -106,7 +106,7 @@ def withdraw(session: Session, label: str) -> None:
     """Delete an offering; one with instances, which belong to users, is only no longer offered.
 
     Raises:
-        ApiError: 500.
+        ApiError: SERVICE_NOT_FOUND.
     """
     service = offering(session, label, lock=True)
     if session.scalar(select(exists().where(ServiceConfig.service_id == service.id))):
@@ -126,7 +126,7 @@ def wanted_offering(offers: Iterable[Service], request: LegacyProvisionRequest |
     """Return the offering that a request means; an old label means the vendor's present offering.
 
     Raises:
-        ApiError: 500.
+        ApiError: SERVICE_NOT_FOUND.
     """
     if isinstance(request, ProvisionRequest):
         vendor, version = split_label(request.label)
@@ -134,7 +134,7 @@ def wanted_offering(offers: Iterable[Service], request: LegacyProvisionRequest |
         vendor, version = request.vendor, request.version
     found = pick(offers, vendor, version)
     if found is None:
-        raise ApiError(500)
+        raise ApiError(Code.SERVICE_NOT_FOUND)
     return found
 
 
@@ -154,12 +154,12 @@ def own(session: Session, caller: Caller, alias: str) -> ServiceConfig:
     """Return a user's instance by the user's name for it.
 
     Raises:
-        ApiError: 500.
+        ApiError: SERVICE_NOT_FOUND.
     """
     query = select(ServiceConfig).where(ServiceConfig.user_id == caller.id, ServiceConfig.alias == alias)
     found = session.scalars(query).one_or_none()
     if found is None:
-        raise ApiError(500)
+        raise ApiError(Code.SERVICE_NOT_FOUND)
     return found
 
 
@@ -172,11 +172,11 @@ def by_name(session: Session, caller: Caller, name: str) -> ServiceConfig:
     """Return a user's instance by the gateway's name for it.
 
     Raises:
-        ApiError: 500; 200 where it belongs to another user.
+        ApiError: SERVICE_NOT_FOUND; FORBIDDEN where it belongs to another user.
     """
     found = session.scalars(select(ServiceConfig).where(ServiceConfig.name == name)).one_or_none()
     if found is None:
-        raise ApiError(500)
+        raise ApiError(Code.SERVICE_NOT_FOUND)
     if found.user_id != caller.id:
         raise denied()
     return found
@@ -186,12 +186,12 @@ def locked(session: Session, config_id: int) -> ServiceConfig:
     """Return an instance, locked until the transaction ends.
 
     Raises:
-        ApiError: 500 for a deleted one.
+        ApiError: SERVICE_NOT_FOUND for a deleted one.
     """
     query = select(ServiceConfig).where(ServiceConfig.id == config_id).with_for_update(of=ServiceConfig)
     found = session.scalars(query).one_or_none()
     if found is None:
-        raise ApiError(500)
+        raise ApiError(Code.SERVICE_NOT_FOUND)
     return found
 
 
@@ -220,7 +220,7 @@ def add_token(
     return token
 
 
-def token(session: Session, text: str, missing: int) -> BindingToken:
+def token(session: Session, text: str, missing: Code) -> BindingToken:
     """Return a permission to bind an instance.
 
     Raises:
@@ -264,7 +264,7 @@ def update_handle(session: Session, service: Service, request: HandleRequest) ->
     """Store a gateway's new data of an instance or a binding, which was recovered or moved.
 
     Raises:
-        ApiError: 501.
+        ApiError: BINDING_NOT_FOUND.
     """
     config = session.scalars(
         select(ServiceConfig).where(
@@ -280,5 +280,5 @@ def update_handle(session: Session, service: Service, request: HandleRequest) ->
         query.where(ServiceConfig.service_id == service.id, ServiceBinding.name == request.service_id)
     ).one_or_none()
     if binding is None:
-        raise ApiError(501)
+        raise ApiError(Code.BINDING_NOT_FOUND)
     binding.configuration, binding.credentials = request.configuration, request.credentials

@@ -23,24 +23,14 @@ from components.common.bus import BusNoAnswerError
 from components.common.bus_thread import BusThread
 from components.common.errors import BusError, IngotError
 from components.common.messages import StagingReply, StagingRequest
+from components.common.states import AppState, PackageState
 from components.controller.accounts import quotas
-from components.controller.apps.messages import staging_shape
+from components.controller.apps.messages import to_staging_json
 from components.controller.apps.rows import built_from, by_id, touch
 from components.controller.config import ControllerConfig
 from components.controller.db.database import Database
-from components.controller.db.models import (
-    CANCELLED,
-    DONE,
-    FAILED,
-    PENDING,
-    RUNNING,
-    STAGED,
-    STOPPED,
-    App,
-    Staging,
-    Upload,
-)
-from components.controller.errors import ApiError, no_app
+from components.controller.db.models import App, Staging, StagingState, Upload
+from components.controller.errors import ApiError, Code, no_app
 from components.controller.rolling_updates import rows as update_rows
 from components.controller.staging.live_logs import LiveLogs
 from components.controller.storage import references
@@ -61,8 +51,8 @@ TAIL_LINES = 20
 QUEUE_FULL = "queue failed"
 _CANCEL = (
     update(Staging)
-    .where(Staging.app_id == bindparam("of"), Staging.state == RUNNING)
-    .values(state=CANCELLED, error="the application was stopped by another request")
+    .where(Staging.app_id == bindparam("of"), Staging.state == StagingState.RUNNING)
+    .values(state=StagingState.CANCELLED, error="the application was stopped by another request")
 )
 logger = log.get(__name__)
 
@@ -126,7 +116,8 @@ class Stagings:
         """Return when the application is staged and the callback is done.
 
         Raises:
-            ApiError: 310 with the reason and the end of the log; 301 when it was deleted meanwhile; 606.
+            ApiError: APP_STAGING_ERROR with the reason and the end of the log;
+                APP_NOT_FOUND when it was deleted meanwhile; ACCOUNT_TOO_MANY_STAGINGS.
         """
         try:
             while claim := self._claim(app_id, callbacks):
@@ -135,7 +126,7 @@ class Stagings:
                 elif self._build(claim, callbacks):
                     return
         except ApiError as error:
-            if error.code == quotas.TOO_MANY_BUILDS and callbacks.failed is not None:
+            if error.code == Code.ACCOUNT_TOO_MANY_STAGINGS and callbacks.failed is not None:
                 self._refuse(app_id, callbacks.failed, error.description)
             raise
 
@@ -150,13 +141,13 @@ class Stagings:
             row = session.get(Staging, app_id)
             if row is None:
                 return None
-            return self.live.text(app_id) if row.state == RUNNING else row.log
+            return self.live.text(app_id) if row.state == StagingState.RUNNING else row.log
 
     def _refuse(self, app_id: int, failed: Callable[[Session, App, str], bool], reason: str) -> None:
         """Remove the files that the next change would build."""
         with self._db.session() as session:
             app, now = by_id(session, app_id, lock=True), self._db.now(session)
-            if app is None or app.package_state == STAGED or under_way(session, app_id, now):
+            if app is None or app.package_state == PackageState.STAGED or under_way(session, app_id, now):
                 # Another request was quicker, and its files are not touched.
                 return
             package = app.package_hash
@@ -168,17 +159,17 @@ class Stagings:
             app = by_id(session, app_id, lock=True)
             if app is None:
                 raise no_app()
-            if app.package_state == STAGED and app.staged_package_hash:
+            if app.package_state == PackageState.STAGED and app.staged_package_hash:
                 callbacks.staged(session, app)
                 return None
             digest = built_from(app)
             if app.staged_from == digest and self._has_droplet(app):
-                app.package_state = STAGED
+                app.package_state = PackageState.STAGED
                 callbacks.staged(session, app)
                 return None
             now = self._db.now(session)
             row = session.get(Staging, app_id)
-            if row is not None and row.state == RUNNING and not silent(row.alive_at, now):
+            if row is not None and row.state == StagingState.RUNNING and not silent(row.alive_at, now):
                 return _Claim(app_id, row.task, row.built_from)
             limits = quotas.limits(session, self._config, app.owner_id, admin=app.owner.admin)
             quotas.check_builds(session.connection(), app, limits.builds, now - ABANDONED_SECONDS)
@@ -188,7 +179,7 @@ class Stagings:
                     app_id=app_id,
                     task=task,
                     built_from=digest,
-                    state=RUNNING,
+                    state=StagingState.RUNNING,
                     started_at=now,
                     alive_at=now,
                     error="",
@@ -198,7 +189,7 @@ class Stagings:
             # The next sweep removes a droplet without an application.
             session.execute(delete(Upload).where(Upload.app_id == app_id))
             session.add(Upload(id=upload, app_id=app_id, created_at=now))
-            app.package_state = PENDING
+            app.package_state = PackageState.PENDING
             return _Claim(app_id, task, digest, upload, self._request(app, upload))
 
     def _has_droplet(self, app: App) -> bool:
@@ -212,7 +203,7 @@ class Stagings:
         return StagingRequest(
             app_id=app.id,
             properties={
-                "services": [staging_shape(binding) for binding in app.bindings],
+                "services": [to_staging_json(binding) for binding in app.bindings],
                 "framework": app.framework,
                 "runtime": app.runtime or None,
                 "resources": {"memory": app.memory, "disk": app.disk_quota, "fds": app.file_descriptors},
@@ -234,9 +225,9 @@ class Stagings:
                 row = session.get(Staging, claim.app_id)
                 if row is None:
                     raise no_app()
-                if row.task != claim.task or row.state == DONE:
+                if row.task != claim.task or row.state == StagingState.DONE:
                     return
-                if row.state in (FAILED, CANCELLED):
+                if row.state in (StagingState.FAILED, StagingState.CANCELLED):
                     raise _api_error(row.error, row.log)
                 if silent(row.alive_at, self._db.now(session)):
                     return
@@ -315,7 +306,7 @@ class Stagings:
             row = session.get(Staging, claim.app_id, with_for_update=True)
             if row is None:
                 raise no_app()
-            if row.task != claim.task or row.state != RUNNING:
+            if row.task != claim.task or row.state != StagingState.RUNNING:
                 raise _StagingFailedError(row.error or "another request took over", row.log)
             row.alive_at = self._db.now(session)
 
@@ -330,22 +321,24 @@ class Stagings:
             row = session.get(Staging, claim.app_id)
             if app is None or row is None:
                 raise no_app()
-            if row.task != claim.task or row.state == CANCELLED:
+            if row.task != claim.task or row.state == StagingState.CANCELLED:
                 raise _StagingFailedError(row.error or "another request took over", task_log)
-            if app.package_state == STAGED:
+            if app.package_state == PackageState.STAGED:
                 # A rollback or the reversal of a change: the application runs with the droplet of that revision.
                 raise _StagingFailedError("the application was changed back in the meantime; repeat the push")
             digest = upload.droplet_hash if upload else None
             if digest is None or not self._store.there(self._store.droplet(digest)):
                 raise _StagingFailedError("the stager delivered no droplet", task_log)
-            row.state, row.log = DONE, task_log
+            row.state, row.log = StagingState.DONE, task_log
             session.delete(upload)
             old = app.staged_package_hash
             # The next turn builds the changes that were made during this build.
-            app.package_state = STAGED if built_from(app) == claim.built_from else PENDING
+            app.package_state = (
+                PackageState.STAGED if built_from(app) == claim.built_from else PackageState.PENDING
+            )
             app.staged_package_hash, app.staged_from = digest, claim.built_from
             touch(app)
-            staged = app.package_state == STAGED
+            staged = app.package_state == PackageState.STAGED
             if staged:
                 callbacks.staged(session, app)
         if old != digest:
@@ -361,21 +354,21 @@ class Stagings:
             row = session.get(Staging, claim.app_id)
             if app is None or row is None or row.task != claim.task:
                 return
-            if row.state != CANCELLED:
-                row.state = FAILED
+            if row.state != StagingState.CANCELLED:
+                row.state = StagingState.FAILED
             row.error, row.log = error.reason, error.task_log or self.live.text(claim.app_id)
             upload = session.get(Upload, claim.upload)
             if upload is not None:
                 droplets.append(upload.droplet_hash)
                 session.delete(upload)
             package = app.package_hash
-            if error.again or row.state == CANCELLED:
-                app.package_state = PENDING
+            if error.again or row.state == StagingState.CANCELLED:
+                app.package_state = PackageState.PENDING
             elif callbacks.failed is None or not callbacks.failed(session, app, error.reason):
-                app.package_state = FAILED
+                app.package_state = PackageState.FAILED
                 droplets.append(app.staged_package_hash)
                 app.staged_package_hash = app.staged_from = None
-                app.state = STOPPED
+                app.state = AppState.STOPPED
                 update_rows.close(session, app.id, "the application was stopped", self._db.now(session))
                 touch(app)
         references.release(self._db, self._store, packages=[package], droplets=droplets)
@@ -384,7 +377,7 @@ class Stagings:
 def under_way(session: Session, app_id: int, now: float) -> bool:
     """Return whether a living controller is staging an application."""
     row = session.get(Staging, app_id)
-    return row is not None and row.state == RUNNING and not silent(row.alive_at, now)
+    return row is not None and row.state == StagingState.RUNNING and not silent(row.alive_at, now)
 
 
 def silent(alive_at: float, now: float, seconds: float = ABANDONED_SECONDS) -> bool:
@@ -394,4 +387,4 @@ def silent(alive_at: float, now: float, seconds: float = ABANDONED_SECONDS) -> b
 
 def _api_error(reason: str, task_log: str = "") -> ApiError:
     tail = "\n".join(task_log.splitlines()[-TAIL_LINES:])
-    return ApiError(310, f"{reason}\n{tail}" if tail and tail not in reason else reason)
+    return ApiError(Code.APP_STAGING_ERROR, f"{reason}\n{tail}" if tail and tail not in reason else reason)

@@ -30,15 +30,8 @@ from components.controller.apps.change_plan import LEAST_MEMORY
 from components.controller.apps.messages import start_message
 from components.controller.config import ControllerConfig
 from components.controller.db.database import Database
-from components.controller.db.models_records import (
-    TASK_FAILED,
-    TASK_OPEN,
-    TASK_PENDING,
-    TASK_RUNNING,
-    TASK_SUCCEEDED,
-    Task,
-)
-from components.controller.errors import ApiError, bad_request
+from components.controller.db.models_records import OPEN_TASKS, Task, TaskState
+from components.controller.errors import ApiError, Code, bad_request, invalid_app
 from components.controller.pool.placement import Need
 from components.controller.pool.registry import LOST, Pool
 from components.controller.requests.query import members, whole
@@ -86,7 +79,8 @@ class TaskRunner:
         """Start a task; return its JSON once a DEA has taken it, or all have refused.
 
         Raises:
-            ApiError: 100 naming the member; 301; 300 for an application without a droplet; 600, 603, 604, 607 over a quota.
+            ApiError: BAD_REQUEST naming the member; APP_NOT_FOUND; APP_INVALID for an application without a droplet;
+                ACCOUNT_NOT_ENOUGH_MEMORY, ACCOUNT_TOO_MANY_INSTANCES, ACCOUNT_NOT_ENOUGH_DISK, REGISTERED_ACCOUNTS_FULL over a quota.
         """
         members(body, ("command", "memory", "timeout"))
         command = body.get("command")
@@ -102,15 +96,15 @@ class TaskRunner:
             start = start_message(app, self._config, self._store)
             memory = whole(body, "memory", app.memory, LEAST_MEMORY, 1 << 20) or app.memory
             if not owner or not start.sha1:
-                raise ApiError(300, "nothing was staged yet that a command could run in")
+                raise invalid_app("nothing was staged yet that a command could run in")
             has = standing(session.connection(), self._config, caller.id)
             most = has.capacity
             if has.memory + memory > most.memory:
-                raise ApiError(600, f"{most.memory}M")
+                raise ApiError(Code.ACCOUNT_NOT_ENOUGH_MEMORY, f"{most.memory}M")
             if has.instances >= most.instances:
-                raise ApiError(603, has.instances + 1, most.instances)
+                raise ApiError(Code.ACCOUNT_TOO_MANY_INSTANCES, has.instances + 1, most.instances)
             if has.disk + app.disk_quota > most.disk:
-                raise ApiError(604, has.disk + app.disk_quota, most.disk)
+                raise ApiError(Code.ACCOUNT_NOT_ENOUGH_DISK, has.disk + app.disk_quota, most.disk)
             if has.registered:
                 check_registered(self._db, session, self._config, memory, 1)
             _forget(session, app.id)
@@ -120,7 +114,7 @@ class TaskRunner:
                 command=command,
                 memory=memory,
                 timeout=float(timeout or DEFAULT_TIMEOUT),
-                state=TASK_PENDING,
+                state=TaskState.PENDING,
                 detail="",
                 tail="",
                 dea="",
@@ -147,26 +141,26 @@ class TaskRunner:
         with self._db.session() as session:
             app = app_rows.find(session, caller, name)
             query = select(Task).where(Task.app_id == app.id).order_by(Task.created_at.desc(), Task.id)
-            return [shape(task) for task in session.scalars(query.limit(LISTED))]
+            return [to_json(task) for task in session.scalars(query.limit(LISTED))]
 
     def show(self, caller: Caller, name: str, id_: str) -> dict[str, Any]:
         """Return a task's JSON.
 
         Raises:
-            ApiError: 301, 303.
+            ApiError: APP_NOT_FOUND, APP_FILE_NOT_FOUND.
         """
         with self._db.session() as session:
-            return shape(_own(session, caller, name, id_))
+            return to_json(_own(session, caller, name, id_))
 
     def stop(self, caller: Caller, name: str, id_: str) -> dict[str, Any]:
         """Stop a task and return its JSON; one that has ended stays as it is.
 
         Raises:
-            ApiError: 301, 303.
+            ApiError: APP_NOT_FOUND, APP_FILE_NOT_FOUND.
         """
         with self._db.session() as session:
             _own(session, caller, name, id_)
-        if self._close(id_, TASK_FAILED, f"stopped by {caller.by or caller.email}"):
+        if self._close(id_, TaskState.FAILED, f"stopped by {caller.by or caller.email}"):
             with self._db.session() as session:
                 dea = _own(session, caller, name, id_).dea
             self._tell_stop(dea, id_)
@@ -176,7 +170,7 @@ class TaskRunner:
         """Return the place of a task's lines.
 
         Raises:
-            ApiError: 301, 303.
+            ApiError: APP_NOT_FOUND, APP_FILE_NOT_FOUND.
         """
         with self._db.session() as session:
             task = _own(session, caller, name, id_)
@@ -188,7 +182,7 @@ class TaskRunner:
         detail = message.detail or ("" if good else f"exit status {message.exit_status}")
         closed = self._close(
             message.task,
-            TASK_SUCCEEDED if good else TASK_FAILED,
+            TaskState.SUCCEEDED if good else TaskState.FAILED,
             detail,
             dea=message.dea,
             exit_status=_within(message.exit_status),
@@ -207,8 +201,8 @@ class TaskRunner:
         with self._db.session() as session:
             wall = time.time()
             known = [
-                Open(t.id, t.dea, t.state == TASK_PENDING, wall - t.created_at)
-                for t in session.scalars(select(Task).where(Task.state.in_(TASK_OPEN)))
+                Open(t.id, t.dea, t.state == TaskState.PENDING, wall - t.created_at)
+                for t in session.scalars(select(Task).where(Task.state.in_(OPEN_TASKS)))
             ]
         deas = {
             beat.id: Heard(frozenset(beat.tasks), lost=self._pool.state(beat.id, now) == LOST)
@@ -220,7 +214,7 @@ class TaskRunner:
         for id_ in found.running:
             self._taken(id_, TaskReply(task=id_))
         for id_, why in found.over.items():
-            if self._close(id_, TASK_FAILED, why):
+            if self._close(id_, TaskState.FAILED, why):
                 logger.warning("task_given_up", task=id_, reason=why)
         for dea, ids in found.stray.items():
             for id_ in ids:
@@ -245,7 +239,7 @@ class TaskRunner:
                 # The task may run there all the same, so no other DEA is asked; if it runs, it is stopped.
                 logger.warning("task_not_answered", task=message.task, dea=dea, reason=str(error))
                 self._tell_stop(dea, message.task)
-                self._close(message.task, TASK_FAILED, "the DEA chosen for it did not answer")
+                self._close(message.task, TaskState.FAILED, "the DEA chosen for it did not answer")
                 return
             if reply.error is None:
                 self._taken(message.task, reply)
@@ -253,7 +247,7 @@ class TaskRunner:
                 return
             refusals.append(reply.error)
         self._close(
-            message.task, TASK_FAILED, f"it could not be started: {'; '.join(dict.fromkeys(refusals))}"
+            message.task, TaskState.FAILED, f"it could not be started: {'; '.join(dict.fromkeys(refusals))}"
         )
 
     def _choose(self, start: DeaStart) -> str | None:
@@ -267,15 +261,15 @@ class TaskRunner:
 
     def _assign(self, id_: str, dea: str) -> bool:
         with self._db.session() as session:
-            query = update(Task).where(Task.id == id_, Task.state == TASK_PENDING).values(dea=dea)
+            query = update(Task).where(Task.id == id_, Task.state == TaskState.PENDING).values(dea=dea)
             return bool(session.execute(query).rowcount)  # type: ignore[attr-defined]
 
     def _taken(self, id_: str, reply: TaskReply) -> None:
         with self._db.session() as session:
             session.execute(
                 update(Task)
-                .where(Task.id == id_, Task.state == TASK_PENDING)
-                .values(state=TASK_RUNNING, started_at=time.time())
+                .where(Task.id == id_, Task.state == TaskState.PENDING)
+                .values(state=TaskState.RUNNING, started_at=time.time())
             )
             if reply.log_uri:
                 # Also for a task that has ended already: its DEA keeps the lines for a while.
@@ -284,7 +278,7 @@ class TaskRunner:
 
     def _close(self, id_: str, state: str, detail: str, dea: str | None = None, **more: Any) -> bool:
         """Close an open task; return False where it is not open. With `dea`, only a task of that DEA."""
-        query = update(Task).where(Task.id == id_, Task.state.in_(TASK_OPEN))
+        query = update(Task).where(Task.id == id_, Task.state.in_(OPEN_TASKS))
         if dea is not None:
             query = query.where(Task.dea == dea)
         values = {"state": state, "detail": _clean(detail)[:1000], "ended_at": time.time(), **more}
@@ -296,7 +290,7 @@ class TaskRunner:
             self._bus.publish(f"ingot.dea.{dea}.task_stop", TaskRef(task=id_))
 
 
-def shape(task: Task) -> dict[str, Any]:
+def to_json(task: Task) -> dict[str, Any]:
     """Return a task's JSON (docs/platform.md); times are seconds since 1970."""
     return {
         "id": task.id,
@@ -329,7 +323,7 @@ def _own(session: Session, caller: Caller, name: str, id_: str) -> Task:
     app = app_rows.find(session, caller, name)
     task = session.get(Task, id_) if "\0" not in id_ else None
     if task is None or task.app_id != app.id:
-        raise ApiError(303, f"tasks/{id_[:64]}")
+        raise ApiError(Code.APP_FILE_NOT_FOUND, f"tasks/{id_[:64]}")
     return task
 
 

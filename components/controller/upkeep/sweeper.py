@@ -28,7 +28,7 @@ from components.controller.apps.rows import by_id
 from components.controller.config import ControllerConfig
 from components.controller.db import leases
 from components.controller.db.database import Database
-from components.controller.db.models import FAILED, RUNNING, App, AppRevision, Staging, Upload
+from components.controller.db.models import App, AppRevision, Staging, StagingState, Upload
 from components.controller.db.models_records import Identity
 from components.controller.staging.stagings import ABANDONED_SECONDS, silent
 from components.controller.storage import references, resource_pool, scratch_names
@@ -98,16 +98,20 @@ class Sweeper:
     def _stagings(self) -> None:
         with self._db.session() as session:
             now = self._db.now(session)
-            query = select(Staging.app_id, Staging.alive_at).where(Staging.state == RUNNING)
+            query = select(Staging.app_id, Staging.alive_at).where(Staging.state == StagingState.RUNNING)
             abandoned = [row.app_id for row in session.execute(query) if silent(row.alive_at, now, _PATIENCE)]
         for app_id in abandoned:
             with self._db.session() as session:
                 by_id(session, app_id, lock=True)
                 row = session.get(Staging, app_id)
                 now = self._db.now(session)
-                if row is not None and row.state == RUNNING and silent(row.alive_at, now, _PATIENCE):
+                if (
+                    row is not None
+                    and row.state == StagingState.RUNNING
+                    and silent(row.alive_at, now, _PATIENCE)
+                ):
                     row.state, row.error = (
-                        FAILED,
+                        StagingState.FAILED,
                         "the controller that waited for it is gone; repeat the request",
                     )
                     logger.info("staging_abandoned", app=app_id, task=row.task)
@@ -120,7 +124,7 @@ class Sweeper:
                 select(Upload)
                 .outerjoin(Staging, Staging.app_id == Upload.app_id)
                 .where((Upload.created_at < now - _PATIENCE) | (Upload.created_at > now + _PATIENCE))
-                .where((Staging.state.is_(None)) | (Staging.state != RUNNING))
+                .where((Staging.state.is_(None)) | (Staging.state != StagingState.RUNNING))
             )
             for upload in session.scalars(query):
                 session.delete(upload)

@@ -24,7 +24,7 @@ _NEXT: dict[InstanceState, frozenset[InstanceState]] = {
     InstanceState.DELETED: frozenset(),
 }
 # The states in which an instance holds memory and disk.
-HOLDING = LIVE | {InstanceState.STOPPING}
+HOLDING = frozenset({*LIVE, InstanceState.STOPPING})
 
 
 class TaskFacts(msgspec.Struct, kw_only=True):

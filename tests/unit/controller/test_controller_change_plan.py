@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from components.common.platform_hosts import platform_hosts
+from components.common.states import AppState, PackageState
 from components.controller.apps.change_plan import (
     Actions,
     AppSpec,
@@ -18,29 +19,27 @@ from components.controller.apps.change_plan import (
     decide,
     normalise_uri,
     plan,
-    reserved_hosts,
 )
 from components.controller.config import Capacity
-from components.controller.db.models import PENDING, STAGED, STARTED, STOPPED
 from components.controller.errors import ApiError
 
 RULES = ChangeRules(
     Capacity(memory=2048, app_uris=4, services=16, apps=20),
     platform=platform_hosts("ingot.localhost", ["status.ingot.localhost", "desk.example.com"]),
-    reserved=reserved_hosts(["www"], "ingot.localhost"),
+    reserved=frozenset({"www.ingot.localhost"}),
 )
 STOPPED_APP = AppSpec(
     name="app",
     framework="wsgi",
     runtime="python3",
     has_package=True,
-    package_state=STAGED,
+    package_state=PackageState.STAGED,
     instances=1,
     memory=64,
     uris=("app.ingot.localhost",),
     lock_version=3,
 )
-RUNNING_APP = replace(STOPPED_APP, state=STARTED)
+RUNNING_APP = replace(STOPPED_APP, state=AppState.STARTED)
 
 
 def code(current: Any, body: Any, rules: Any = RULES, **more: Any) -> Any:
@@ -61,7 +60,7 @@ def test_a_new_application() -> None:
     made = plan(AppSpec(name="env"), body, RULES, create=True)
     assert (made.framework, made.runtime) == ("node", "node")
     assert made.uris == ("env.ingot.localhost",)
-    assert (made.instances, made.memory, made.lock_version, made.state) == (2, 128, 1, STOPPED)
+    assert (made.instances, made.memory, made.lock_version, made.state) == (2, 128, 1, AppState.STOPPED)
     assert made.env == ("A=1", "B=x=y")
 
 
@@ -82,7 +81,7 @@ def test_the_whole_object_with_one_change() -> None:
         "console": True,
     }
     target = plan(STOPPED_APP, body, RULES)
-    assert target == replace(STOPPED_APP, state=STARTED, lock_version=4, details={"console": True})
+    assert target == replace(STOPPED_APP, state=AppState.STARTED, lock_version=4, details={"console": True})
     assert decide(STOPPED_APP, target) == Actions(start=True)
 
 
@@ -205,12 +204,14 @@ def test_old_names_are_taken() -> None:
 
 def test_another_command_or_framework_is_staged_anew() -> None:
     changed = plan(STOPPED_APP, {"staging": {"framework": "standalone", "command": "./run"}}, RULES)
-    assert changed.package_state == PENDING
+    assert changed.package_state == PackageState.PENDING
     assert changed.details == {"command": "./run"}
     again = plan(
-        replace(changed, package_state=STAGED), {"staging": {"model": "standalone", "stack": None}}, RULES
+        replace(changed, package_state=PackageState.STAGED),
+        {"staging": {"model": "standalone", "stack": None}},
+        RULES,
     )
-    assert again.package_state == STAGED
+    assert again.package_state == PackageState.STAGED
 
 
 def test_the_command_of_staging_wins_over_the_one_that_meta_brings_back() -> None:
@@ -218,11 +219,11 @@ def test_the_command_of_staging_wins_over_the_one_that_meta_brings_back() -> Non
     named = {"framework": "standalone"}
     sent = {"staging": {**named, "command": "B"}, "meta": {"command": "A", "version": had.lock_version}}
     changed = plan(had, sent, RULES)
-    assert (changed.details, changed.package_state) == ({"command": "B"}, PENDING)
+    assert (changed.details, changed.package_state) == ({"command": "B"}, PackageState.PENDING)
     # What a client got and sends back keeps it.
     echo = {"staging": {"model": "standalone", "stack": None}, "meta": {"command": "B"}}
-    kept = plan(replace(changed, package_state=STAGED), echo, RULES)
-    assert (kept.details, kept.package_state) == ({"command": "B"}, STAGED)
+    kept = plan(replace(changed, package_state=PackageState.STAGED), echo, RULES)
+    assert (kept.details, kept.package_state) == ({"command": "B"}, PackageState.STAGED)
 
 
 @pytest.mark.parametrize("none", [None, ""])
@@ -238,15 +239,23 @@ def test_no_command_is_the_frameworks_own(none: str | None) -> None:
         (STOPPED_APP, {}, Actions()),
         (STOPPED_APP, {"instances": 5}, Actions()),
         (STOPPED_APP, {"uris": ()}, Actions()),
-        (STOPPED_APP, {"state": STARTED}, Actions(start=True)),
-        (STOPPED_APP, {"state": STARTED, "package_state": PENDING}, Actions(stage=True, start=True)),
-        (STOPPED_APP, {"state": STARTED, "package_state": "FAILED"}, Actions(stage=True, start=True)),
-        (RUNNING_APP, {"state": STOPPED}, Actions(stop=True)),
+        (STOPPED_APP, {"state": AppState.STARTED}, Actions(start=True)),
+        (
+            STOPPED_APP,
+            {"state": AppState.STARTED, "package_state": PackageState.PENDING},
+            Actions(stage=True, start=True),
+        ),
+        (
+            STOPPED_APP,
+            {"state": AppState.STARTED, "package_state": "FAILED"},
+            Actions(stage=True, start=True),
+        ),
+        (RUNNING_APP, {"state": AppState.STOPPED}, Actions(stop=True)),
         (RUNNING_APP, {}, Actions()),
         (RUNNING_APP, {"instances": 3}, Actions(grow=(1, 2))),
         (RUNNING_APP, {"instances": 0}, Actions(shrink=(0,))),
         (RUNNING_APP, {"uris": ()}, Actions(reroute=True)),
-        (RUNNING_APP, {"package_state": PENDING}, Actions(stage=True, start=True)),
+        (RUNNING_APP, {"package_state": PackageState.PENDING}, Actions(stage=True, start=True)),
         (RUNNING_APP, {"memory": 128}, Actions()),
     ],
 )

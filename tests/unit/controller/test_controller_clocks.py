@@ -12,20 +12,19 @@ import pytest
 from components.common.bus_thread import BusThread
 from components.common.config import BusConfig
 from components.common.messages import Capacity, DeaBeat
+from components.common.states import AppState
 from components.controller.config import ControllerConfig
 from components.controller.db import leases
 from components.controller.db.database import Database
 from components.controller.db.models import (
-    FAILED,
-    RUNNING,
-    STARTED,
-    UPDATING,
     App,
     AppUpdate,
     Base,
     Lease,
     Machine,
     Staging,
+    StagingState,
+    UpdateState,
     User,
 )
 from components.controller.errors import ApiError
@@ -79,7 +78,12 @@ class World:
         with self.db.session() as session:
             session.merge(
                 Staging(
-                    app_id=1, task="t", built_from="x", state=RUNNING, started_at=alive_at, alive_at=alive_at
+                    app_id=1,
+                    task="t",
+                    built_from="x",
+                    state=StagingState.RUNNING,
+                    started_at=alive_at,
+                    alive_at=alive_at,
                 )
             )
 
@@ -149,11 +153,11 @@ def test_a_sweep_frees_stagings_of_the_future(world: World) -> None:
     sweeper = Sweeper(world.config, world.db, world.store)
     sweeper.sweep()
     with world.db.session() as session:
-        assert session.get_one(Staging, 1).state == RUNNING
+        assert session.get_one(Staging, 1).state == StagingState.RUNNING
     world.ahead = -HOURS
     sweeper.sweep()
     with world.db.session() as session:
-        assert session.get_one(Staging, 1).state == FAILED
+        assert session.get_one(Staging, 1).state == StagingState.FAILED
 
 
 def updates_of(world: World) -> RollingUpdates:
@@ -172,7 +176,7 @@ def test_an_update_of_the_future_is_taken(world: World) -> None:
             AppUpdate(
                 app_id=1,
                 serial="s",
-                state=UPDATING,
+                state=UpdateState.UPDATING,
                 from_version="a-0",
                 to_version="b-0",
                 holder="dead",
@@ -200,12 +204,12 @@ def test_an_update_moves_its_times_with_the_clock(world: World) -> None:
     now = time.time()
     with world.db.session() as session:
         app = session.get_one(App, 1)
-        app.state = STARTED
+        app.state = AppState.STARTED
         session.add(
             AppUpdate(
                 app_id=1,
                 serial="s",
-                state=UPDATING,
+                state=UpdateState.UPDATING,
                 from_version="a-0",
                 to_version="b-0",
                 asked={"0": now},

@@ -15,7 +15,7 @@ from components.common.errors import ConfigError
 from components.controller.accounts.auth import Hashing, Tokens, hash_password, verify_password
 from components.controller.apps import summary
 from components.controller.config import ControllerConfig
-from components.controller.errors import TABLE, ApiError
+from components.controller.errors import ApiError, Code
 from components.controller.instances.health_cache import HealthCache
 from components.controller.requests.rate_limit import TooManyError
 from components.controller.staging.live_logs import LiveLogs
@@ -119,9 +119,9 @@ def test_passwords_are_hashed_a_few_at_a_time() -> None:
 
 
 def test_errors_have_words() -> None:
-    for code, (status, text) in TABLE.items():
-        error = ApiError(code, *["fact"] * text.count("{}"))
-        assert error.status == status
+    for code in Code:
+        error = ApiError(code, *["fact"] * code.text.count("{}"))
+        assert error.status == code.status
         assert "{" not in error.description
 
 

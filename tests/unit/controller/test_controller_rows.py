@@ -19,7 +19,7 @@ from components.controller.accounts.auth import Caller
 from components.controller.config import ControllerConfig
 from components.controller.db.database import Database
 from components.controller.db.models import App, Base, Event, User
-from components.controller.db.models_records import TASK_RUNNING, TASK_SUCCEEDED, Task, UsageDay
+from components.controller.db.models_records import Task, TaskState, UsageDay
 from components.controller.db.workers import Workers
 from components.controller.pool.registry import Pool
 from components.controller.requests.limits import RequestLimits
@@ -69,7 +69,7 @@ def task(number: int, app_id: int, ended_at: float | None) -> Task:
         command="true",
         memory=1,
         timeout=1.0,
-        state=TASK_RUNNING if ended_at is None else TASK_SUCCEEDED,
+        state=TaskState.RUNNING if ended_at is None else TaskState.SUCCEEDED,
         tail="said",
         by="me",
         created_at=0.0,

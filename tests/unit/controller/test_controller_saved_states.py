@@ -10,10 +10,11 @@ from typing import Any
 import pytest
 from sqlalchemy.orm import Session
 
+from components.common.states import AppState, PackageState
 from components.controller.apps import rows as app_rows
 from components.controller.apps.change_plan import AppSpec
 from components.controller.db.database import Database
-from components.controller.db.models import STAGED, STARTED, App, AppBefore, AppUpdate, Base, Route, User
+from components.controller.db.models import App, AppBefore, AppUpdate, Base, Route, User
 from components.controller.rolling_updates import rows as update_rows
 from components.controller.rolling_updates import saved_states
 
@@ -73,8 +74,8 @@ def app(session: Session) -> App:
         owner=owner,
         name="a",
         framework="wsgi",
-        state=STARTED,
-        package_state=STAGED,
+        state=AppState.STARTED,
+        package_state=PackageState.STAGED,
         package_hash="1" * 40,
         staged_package_hash="2" * 40,
         started_package_hash="2" * 40,

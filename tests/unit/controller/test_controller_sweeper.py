@@ -18,7 +18,7 @@ from sqlalchemy.orm import Session
 from components.common.config import BusConfig
 from components.controller.config import ControllerConfig
 from components.controller.db.database import Database
-from components.controller.db.models import FAILED, RUNNING, App, Base, Staging, Upload, User
+from components.controller.db.models import App, Base, Staging, StagingState, Upload, User
 from components.controller.db.models_records import Identity
 from components.controller.storage import references, resource_pool, scratch_names
 from components.controller.storage.store import Store, sha1_of
@@ -146,7 +146,7 @@ def test_rows_that_nobody_waits_for_go(db: Database, sweeper: Sweeper, store: St
                     app_id=number,
                     task="t",
                     built_from="x",
-                    state=RUNNING,
+                    state=StagingState.RUNNING,
                     started_at=now - silent,
                     alive_at=now - silent,
                 )
@@ -156,9 +156,9 @@ def test_rows_that_nobody_waits_for_go(db: Database, sweeper: Sweeper, store: St
             store.droplet(digest).write_bytes(b"")
     sweeper.sweep()
     with db.session() as session:
-        assert session.get_one(Staging, 1).state == FAILED
+        assert session.get_one(Staging, 1).state == StagingState.FAILED
         assert "repeat" in session.get_one(Staging, 1).error
-        assert session.get_one(Staging, 2).state == RUNNING
+        assert session.get_one(Staging, 2).state == StagingState.RUNNING
         assert session.get(Upload, "1") is None
         assert session.get(Upload, "2") is not None
 

@@ -8,23 +8,11 @@ from pathlib import Path
 import pytest
 from sqlalchemy.orm import Session
 
+from components.common.states import AppState, PackageState
 from components.controller.apps import revisions
 from components.controller.apps.revisions import KEPT, REMEMBERED
 from components.controller.db.database import Database
-from components.controller.db.models import (
-    CANARY_FAILED,
-    GOING_BACK,
-    PENDING,
-    STAGED,
-    STARTED,
-    STOPPED,
-    SUCCEEDED,
-    UPDATING,
-    App,
-    AppUpdate,
-    Base,
-    User,
-)
+from components.controller.db.models import App, AppUpdate, Base, UpdateState, User
 from components.controller.errors import ApiError
 from components.controller.rolling_updates import rows as update_rows
 from components.controller.storage import references
@@ -64,11 +52,11 @@ def app(session: Session) -> App:
 
 def stage(app: App, number: int) -> None:
     app.package_hash, app.staged_package_hash = sha(100 + number), sha(number)
-    app.staged_from, app.package_state = sha(200 + number), STAGED
+    app.staged_from, app.package_state = sha(200 + number), PackageState.STAGED
 
 
 def start(session: Session, app: App) -> None:
-    app.state = STARTED
+    app.state = AppState.STARTED
     revisions.begin(session, app, "me")
 
 
@@ -80,23 +68,23 @@ def update(session: Session, app: App, number: int) -> AppUpdate:
     return row
 
 
-def end(row: AppUpdate, state: str = SUCCEEDED) -> None:
+def end(row: AppUpdate, state: str = UpdateState.SUCCEEDED) -> None:
     row.state = state
 
 
 def test_an_update_knows_both_versions(session: Session, app: App) -> None:
     before = app.version
     row = update(session, app, 2)
-    assert (row.state, row.from_version, row.to_version) == (UPDATING, before, f"{sha(2)}-0")
+    assert (row.state, row.from_version, row.to_version) == (UpdateState.UPDATING, before, f"{sha(2)}-0")
     assert app.version == row.to_version
     assert update_rows.leaving(session, [app.id, 99]) == {app.id: before}
-    assert update_rows.outcome(app, row) == UPDATING
+    assert update_rows.outcome(app.version, row) == UpdateState.UPDATING
     end(row)
-    assert update_rows.outcome(app, row) == SUCCEEDED
+    assert update_rows.outcome(app.version, row) == UpdateState.SUCCEEDED
     assert update_rows.leaving(session, [app.id]) == {}
     # Once it was started anew, the row says nothing about what runs.
     start(session, app)
-    assert update_rows.outcome(app, row) is None
+    assert update_rows.outcome(app.version, row) is None
 
 
 def test_going_back_restores_all_that_made_the_version(session: Session, app: App) -> None:
@@ -104,21 +92,21 @@ def test_going_back_restores_all_that_made_the_version(session: Session, app: Ap
     before = app.version
     row = update(session, app, 2)
     update_rows.turn_back(session, app, row, "instance 0 crashed", 6.0)
-    assert (row.state, row.message, app.version) == (GOING_BACK, "instance 0 crashed", before)
-    assert (app.package_hash, app.package_state, app.staged_from) == (sha(101), STAGED, sha(201))
+    assert (row.state, row.message, app.version) == (UpdateState.GOING_BACK, "instance 0 crashed", before)
+    assert (app.package_hash, app.package_state, app.staged_from) == (sha(101), PackageState.STAGED, sha(201))
     assert app.details == {"keep": 1}
     assert update_rows.leaving(session, [app.id]) == {app.id: f"{sha(2)}-0"}
-    end(row, CANARY_FAILED)
-    assert update_rows.outcome(app, row) == CANARY_FAILED
+    end(row, UpdateState.CANARY_FAILED)
+    assert update_rows.outcome(app.version, row) == UpdateState.CANARY_FAILED
     # The same broken bits once more are a version of their own: what is left of the first try is not theirs.
     assert update(session, app, 2).to_version == f"{sha(2)}-1"
 
 
 def test_bits_that_came_during_an_update_survive_its_failure(session: Session, app: App) -> None:
     row = update(session, app, 2)
-    app.package_hash, app.package_state = sha(103), PENDING
+    app.package_hash, app.package_state = sha(103), PackageState.PENDING
     update_rows.turn_back(session, app, row, "crashed", 6.0)
-    assert (app.package_hash, app.package_state) == (sha(103), PENDING)
+    assert (app.package_hash, app.package_state) == (sha(103), PackageState.PENDING)
     assert app.staged_package_hash == sha(1)
 
 
@@ -137,27 +125,27 @@ def test_the_same_droplet_again_is_an_update_to_its_next_run(session: Session, a
     assert (row.from_version, row.to_version) == (f"{sha(1)}-0", f"{sha(1)}-1")
     update_rows.turn_back(session, app, row, "crashed", 6.0)
     assert app.version == f"{sha(1)}-0"
-    end(row, CANARY_FAILED)
+    end(row, UpdateState.CANARY_FAILED)
     assert update(session, app, 1).to_version == f"{sha(1)}-2"
 
 
 def test_a_stop_closes_it(session: Session, app: App) -> None:
     row = update(session, app, 2)
     update_rows.close(session, app.id, "stopped", 7.0)
-    assert (row.state, row.message) == (CANARY_FAILED, "stopped")
+    assert (row.state, row.message) == (UpdateState.CANARY_FAILED, "stopped")
     update_rows.close(session, app.id, "again", 8.0)
     assert row.message == "stopped"
 
 
 def test_refused_before_it_began(session: Session, app: App) -> None:
     before = app.version
-    app.package_hash, app.package_state = sha(102), PENDING
+    app.package_hash, app.package_state = sha(102), PackageState.PENDING
     update_rows.refuse(session, app, "me", "staging failed: no", 7.0)
     row = session.get(AppUpdate, app.id)
     assert row is not None
-    assert (row.state, row.message) == (CANARY_FAILED, "staging failed: no")
-    assert (app.version, app.package_hash, app.package_state) == (before, sha(101), STAGED)
-    assert update_rows.outcome(app, row) == CANARY_FAILED
+    assert (row.state, row.message) == (UpdateState.CANARY_FAILED, "staging failed: no")
+    assert (app.version, app.package_hash, app.package_state) == (before, sha(101), PackageState.STAGED)
+    assert update_rows.outcome(app.version, row) == UpdateState.CANARY_FAILED
 
 
 def test_rolling_back(session: Session, app: App) -> None:
@@ -166,12 +154,12 @@ def test_rolling_back(session: Session, app: App) -> None:
     row = session.get(AppUpdate, app.id)
     assert row is not None
     assert (row.from_version, row.to_version) == (f"{sha(2)}-0", f"{sha(1)}-1")
-    assert [r["current"] for r in revisions.show(app, revisions.of(session, app.id))] == [False, True]
+    assert [r["current"] for r in revisions.to_json(app, revisions.of(session, app.id))] == [False, True]
     end(row)
     for number, word in ((None, "before"), (1, "current"), (9, "no revision 9")):
         with pytest.raises(ApiError, match=word):
             update_rows.roll_back(session, app, "you", 9.0, number)
-    app.state = STOPPED
+    app.state = AppState.STOPPED
     assert not update_rows.roll_back(session, app, "you", 9.0, 2)
     assert app.staged_package_hash == sha(2)
 
@@ -179,7 +167,7 @@ def test_rolling_back(session: Session, app: App) -> None:
 def test_ten_keep_their_droplet(session: Session, app: App) -> None:
     for number in range(2, KEPT + 4):
         end(update(session, app, number))
-    shown = revisions.show(app, revisions.of(session, app.id))
+    shown = revisions.to_json(app, revisions.of(session, app.id))
     assert [r["number"] for r in shown if r["available"]] == list(range(KEPT + 3, 3, -1))
     assert len(shown) == KEPT + 3
     with pytest.raises(ApiError, match="not kept"):

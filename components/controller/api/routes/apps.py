@@ -10,6 +10,7 @@ from urllib.parse import quote
 from flask import Blueprint, Response, jsonify, request
 
 from components.common import trees
+from components.common.states import AppState, PackageState
 from components.controller.api.context import (
     current_worker,
     empty_response,
@@ -21,17 +22,8 @@ from components.controller.api.context import (
 )
 from components.controller.apps import rows as app_rows
 from components.controller.apps import summary
-from components.controller.apps.rows import Handle
-from components.controller.db.models import (
-    CANARY_FAILED,
-    FAILED,
-    PENDING,
-    STAGED,
-    STARTED,
-    SUCCEEDED,
-    UPDATING,
-    AppUpdate,
-)
+from components.controller.apps.summary import AppSummary
+from components.controller.db.models import AppUpdate, UpdateState
 from components.controller.errors import bad_request, no_app
 from components.controller.packages.upload import PackageLimits, build_package, parse_resources
 from components.controller.requests.body import MAX_FINGERPRINTS
@@ -59,8 +51,8 @@ def listing() -> Response:
     controller, caller = current_worker(), require_user()
     with controller.db.asking() as connection:
         found = summary.owned(connection, caller)
-    running = controller.instance_queries.running([app_rows.handle(a) for a in found])
-    return jsonify([app_rows.represent(a, running.get(a.id)) for a in found])
+    running = controller.instance_queries.running(found)
+    return jsonify([app_rows.to_json(a, running.get(a.id)) for a in found])
 
 
 @blueprint.get("/apps/<name>")
@@ -69,8 +61,8 @@ def show(name: str) -> Response:
     controller, caller = current_worker(), require_user()
     with controller.db.asking() as connection:
         app = summary.find(connection, caller, name)
-    running = controller.instance_queries.running([app_rows.handle(app)])
-    return jsonify(app_rows.represent(app, running.get(app.id)))
+    running = controller.instance_queries.running([app])
+    return jsonify(app_rows.to_json(app, running.get(app.id)))
 
 
 @blueprint.put("/apps/<name>")
@@ -170,26 +162,25 @@ def roll_state(name: str) -> Response:
     """Return the state of the last update."""
     controller, caller = current_worker(), require_user()
     with controller.db.session() as session:
-        app = app_rows.find(session, caller, name)
-        handle, since = app_rows.handle(app), app.updated_at
-        outcome = update_rows.outcome(app, session.get(AppUpdate, app.id))
-    return jsonify({"state": update_state(handle, outcome), "since": since})
+        app = summary.find(session.connection(), caller, name)
+        outcome = update_rows.outcome(app.version, session.get(AppUpdate, app.id))
+    return jsonify({"state": update_state(app, outcome), "since": app.updated_at})
 
 
-def update_state(app: Handle, outcome: str | None) -> str:
+def update_state(app: AppSummary, outcome: str | None) -> str:
     """Return the state of an update in the terms of clients of 2011; `outcome` is that of its own row."""
-    if app.state != STARTED or app.package_state == FAILED:
-        return CANARY_FAILED
+    if app.state != AppState.STARTED or app.package_state == PackageState.FAILED:
+        return UpdateState.CANARY_FAILED
     if outcome is not None:
         return outcome
-    if app.package_state == PENDING:
-        return UPDATING
-    if app.package_state != STAGED:
+    if app.package_state == PackageState.PENDING:
+        return UpdateState.UPDATING
+    if app.package_state != PackageState.STAGED:
         return "NONE"
     instance_queries = current_worker().instance_queries
     if instance_queries.running([app]).get(app.id) == app.instances:
-        return SUCCEEDED
-    return CANARY_FAILED if instance_queries.crashes(app) else UPDATING
+        return UpdateState.SUCCEEDED
+    return UpdateState.CANARY_FAILED if instance_queries.crashes(app) else UpdateState.UPDATING
 
 
 def _front() -> str:

@@ -34,7 +34,7 @@ def all_apps() -> Response:
         query = select(App).where(App.id > after).order_by(App.id).limit(size).options(joinedload(App.owner))
         found = list(session.scalars(query))
         leaving = update_rows.leaving(session, [app.id for app in found])
-        rows = {str(app.id): {**columns(app), "updating": leaving.get(app.id)} for app in found}
+        rows = {str(app.id): {**to_json(app), "updating": leaving.get(app.id)} for app in found}
         last = max((int(id_) for id_ in rows), default=after)
     return jsonify({"results": rows, "bulk_token": {"id": last}})
 
@@ -63,7 +63,7 @@ def counts() -> Response:
     return jsonify({"counts": found})
 
 
-def columns(app: App) -> dict[str, Any]:
+def to_json(app: App) -> dict[str, Any]:
     """Return a row with all its columns, and those beyond 2011: owner, version, last_updated."""
     return {
         "id": app.id,

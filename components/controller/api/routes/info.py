@@ -46,7 +46,7 @@ def info() -> Response:
         with controller.db.asking() as connection:
             has = quotas.standing(connection, config, caller.id)
         facts["user"] = caller.email
-        facts["limits"] = quotas.shape(has.capacity, quotas.OLD_NAMES)
+        facts["limits"] = quotas.to_json(has.capacity, quotas.OLD_NAMES)
         facts["usage"] = {"memory": has.memory, "apps": has.started, "services": has.services}
         facts["frameworks"] = info_frameworks(_versions())
     return jsonify(facts)

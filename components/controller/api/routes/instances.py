@@ -11,12 +11,11 @@ from flask import Blueprint, Response, jsonify, request
 from components.common import log
 from components.common.digits import whole_number
 from components.common.plain_http import NO_TLS
+from components.common.states import AppState
 from components.controller.api.context import current_worker, holding, require_user
-from components.controller.apps import rows as app_rows
 from components.controller.apps import summary
-from components.controller.apps.rows import Handle
-from components.controller.db.models import STARTED
-from components.controller.errors import ApiError
+from components.controller.apps.summary import AppSummary
+from components.controller.errors import ApiError, Code
 from components.controller.instances.queries import LARGEST_INDEX
 
 blueprint = Blueprint("files", __name__)
@@ -28,37 +27,37 @@ logger = log.get(__name__)
 @blueprint.get("/apps/<name>/instances")
 def instances(name: str) -> Response:
     """List the expected instances, in the order of their index."""
-    return jsonify({"instances": current_worker().instance_queries.instances(_handle(name))})
+    return jsonify({"instances": current_worker().instance_queries.instances(_app(name))})
 
 
 @blueprint.get("/apps/<name>/stats")
 def stats(name: str) -> Response:
     """Return the statistics of the running instances."""
-    return jsonify(current_worker().instance_queries.stats(_handle(name)))
+    return jsonify(current_worker().instance_queries.stats(_app(name)))
 
 
 @blueprint.get("/apps/<name>/crashes")
 def crashes(name: str) -> Response:
     """List the crashed instances."""
-    return jsonify({"crashes": current_worker().instance_queries.crashes(_handle(name))})
+    return jsonify({"crashes": current_worker().instance_queries.crashes(_app(name))})
 
 
 @blueprint.get("/apps/<name>/instances/<instance>/files", defaults={"path": ""})
 @blueprint.get("/apps/<name>/instances/<instance>/files/<any_path:path>")
 def files(name: str, instance: str, path: str) -> Response:
     """Return a file or a folder's listing from the DEA that has the instance."""
-    app = _handle(name)
+    app = _app(name)
     if path == "logs/staging.log":
         text = current_worker().stagings.last_log(app.id)
         return Response(text or "", status=404 if text is None else 200, mimetype="text/plain")
-    if app.state != STARTED:
-        raise ApiError(305)
+    if app.state != AppState.STARTED:
+        raise ApiError(Code.APP_STOPPED)
     index = whole_number(instance, LARGEST_INDEX)
     if index is not None and index >= app.instances:
-        raise ApiError(304, instance)
+        raise ApiError(Code.APP_INSTANCE_NOT_FOUND, instance)
     found = current_worker().instance_queries.locate(app, instance)
     if found is None or urlsplit(found.file_uri).scheme not in ("http", "https"):
-        raise ApiError(306, path)
+        raise ApiError(Code.APP_FILE_ERROR, path)
     url = f"{found.file_uri}{found.staged}/{quote(path.lstrip('/'))}"
     user_name, password = [*found.credentials, "", ""][:2]
     return _passed_on(url, (user_name, password), path)
@@ -73,11 +72,11 @@ def _passed_on(url: str, credentials: tuple[str, str], path: str) -> Response:
     except httpx.HTTPError as error:
         client.close()
         logger.warning("file_not_fetched", reason=type(error).__name__)
-        raise ApiError(306, path) from error
+        raise ApiError(Code.APP_FILE_ERROR, path) from error
     if answer.status_code not in (200, 206):
         answer.close()
         client.close()
-        raise ApiError(306, path)
+        raise ApiError(Code.APP_FILE_ERROR, path)
 
     def body() -> Iterator[bytes]:
         yield from answer.iter_bytes()
@@ -94,7 +93,7 @@ def _passed_on(url: str, credentials: tuple[str, str], path: str) -> Response:
     return holding(response, current_worker().held.bodies)
 
 
-def _handle(name: str) -> Handle:
+def _app(name: str) -> AppSummary:
     caller = require_user()
     with current_worker().db.asking() as connection:
-        return app_rows.handle(summary.find(connection, caller, name))
+        return summary.find(connection, caller, name)

@@ -8,7 +8,12 @@ from flask import Blueprint, Response, jsonify
 
 from components.controller.api.context import current_worker, json_object, require_user
 from components.controller.services import rows as service_rows
-from components.controller.services.offerings import LegacyProvisionRequest, SchemaError, decode, legacy_shape
+from components.controller.services.offerings import (
+    LegacyProvisionRequest,
+    SchemaError,
+    decode,
+    legacy_to_json,
+)
 
 blueprint = Blueprint("services", __name__, url_prefix="/services")
 
@@ -24,7 +29,7 @@ def listing() -> Response:
     """List the user's services."""
     caller = require_user()
     with current_worker().db.session() as session:
-        return jsonify([legacy_shape(config) for config in service_rows.own_all(session, caller.id)])
+        return jsonify([legacy_to_json(config) for config in service_rows.own_all(session, caller.id)])
 
 
 @blueprint.post("")
@@ -42,7 +47,7 @@ def show(alias: str) -> Response:
     """Show one of the user's services."""
     caller = require_user()
     with current_worker().db.session() as session:
-        return jsonify(legacy_shape(service_rows.own(session, caller, alias)))
+        return jsonify(legacy_to_json(service_rows.own(session, caller, alias)))
 
 
 @blueprint.delete("/<alias>")

@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session
 
 from components.controller.api.context import current_worker, json_object, known, require_user
 from components.controller.db.models import BindingToken, ServiceConfig
-from components.controller.errors import ApiError, bad_request, denied
+from components.controller.errors import ApiError, Code, bad_request, denied
 from components.controller.services import rows as service_rows
 from components.controller.services.gateway_client import TOKEN_HEADER
 from components.controller.services.offerings import (
@@ -25,7 +25,7 @@ from components.controller.services.offerings import (
     SchemaError,
     TokenRequest,
     decode,
-    offering_shape,
+    offering_to_json,
     split_label,
 )
 
@@ -80,7 +80,7 @@ def show(label: str) -> Response:
     """Show an offering, for its gateway."""
     _gateway_of(label)
     with current_worker().db.session() as session:
-        return jsonify(offering_shape(service_rows.offering(session, label)))
+        return jsonify(offering_to_json(service_rows.offering(session, label)))
 
 
 @blueprint.delete("/offerings/<label>")
@@ -148,7 +148,7 @@ def bind_external() -> Response:
     given = decode(json_object(), ExternalBindRequest)
 
     def find(session: Session) -> BindingToken:
-        return service_rows.token(session, given.binding_token, 502)
+        return service_rows.token(session, given.binding_token, Code.TOKEN_NOT_FOUND)
 
     current_worker().services.bind_one(caller, given.app_id, find)
     return jsonify({})
@@ -157,7 +157,7 @@ def bind_external() -> Response:
 @blueprint.delete("/bindings/<text>")
 def unbind(text: str) -> Response:
     """Delete a binding."""
-    current_worker().services.unbind_token(require_user(), text, 501, forget=False)
+    current_worker().services.unbind_token(require_user(), text, Code.BINDING_NOT_FOUND, forget=False)
     return jsonify({})
 
 
@@ -176,14 +176,14 @@ def make_token() -> Response:
 def show_token(text: str) -> Response:
     """Show what a binding token permits, for any holder."""
     with current_worker().db.session() as session:
-        token = service_rows.token(session, text, 502)
+        token = service_rows.token(session, text, Code.TOKEN_NOT_FOUND)
         return jsonify({"service_id": token.config.name, "binding_options": token.binding_options})
 
 
 @blueprint.delete("/binding_tokens/<text>")
 def forget_token(text: str) -> Response:
     """Delete a binding token and the bindings made by it."""
-    current_worker().services.unbind_token(require_user(), text, 502, forget=True)
+    current_worker().services.unbind_token(require_user(), text, Code.TOKEN_NOT_FOUND, forget=True)
     return jsonify({})
 
 
@@ -194,14 +194,14 @@ def forget_token(text: str) -> Response:
 def lifecycle(name: str, rest: str = "") -> Response:  # noqa: ARG001 - the route's parts
     """Refuse snapshots, export and import, which are not implemented."""
     require_user()
-    raise ApiError(505, "lifecycle")
+    raise ApiError(Code.EXTENSION_NOT_IMPL, "lifecycle")
 
 
 def _shown_token() -> str:
     """Return the token of a gateway's request.
 
     Raises:
-        ApiError: 200.
+        ApiError: FORBIDDEN.
     """
     token, config = request.headers.get(TOKEN_HEADER), current_worker().config
     if not token:
@@ -216,7 +216,7 @@ def _gateway_of(label: str) -> None:
     """Refuse all callers but the gateway of that offering's vendor.
 
     Raises:
-        ApiError: 200.
+        ApiError: FORBIDDEN.
     """
     config = current_worker().config
     _shows(config.service_tokens.get(split_label(label)[0], config.service_broker_token))

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from sqlalchemy import func, select
 
+from components.common.states import AppState
 from components.common.web.probes import probes
 from components.controller.api.context import current_worker
 from components.controller.composition import Controller
 from components.controller.db.database import DatabaseUnavailableError
-from components.controller.db.models import STARTED, App, User
+from components.controller.db.models import App, User
 
 
 def problems(controller: Controller) -> list[str]:
@@ -34,7 +35,7 @@ def _varz() -> dict[str, object]:
     controller = current_worker()
     with controller.db.session() as session:
         total = session.scalar(select(func.count()).select_from(App))
-        started = session.scalar(select(func.count()).where(App.state == STARTED))
+        started = session.scalar(select(func.count()).where(App.state == AppState.STARTED))
         users = session.scalar(select(func.count()).select_from(User))
     return {
         **controller.identity.varz(),

@@ -28,7 +28,7 @@ from components.controller.api.context import (
 )
 from components.controller.api.login_limits import LoginAttempt, at_the_door, count_registration
 from components.controller.db.models import App, User
-from components.controller.errors import ApiError, bad_request, denied
+from components.controller.errors import ApiError, Code, bad_request, denied
 from components.controller.requests.rate_limit import TooManyError
 from components.controller.services import rows as service_rows
 
@@ -120,7 +120,7 @@ def show(email: str) -> Response:
     with current_worker().db.session() as session:
         found = find_user(session, email)
         if found is None:
-            raise ApiError(201)
+            raise ApiError(Code.USER_NOT_FOUND)
         return jsonify({"email": found.email})
 
 
@@ -139,7 +139,7 @@ def change(email: str) -> Response:
     with controller.db.session() as session:
         found = find_user(session, email)
         if found is None:
-            raise ApiError(201)
+            raise ApiError(Code.USER_NOT_FOUND)
         found.crypted_password = hash_password(password)
         void_tokens(found, keep=token_ if claim is not None and claim[0] == found.email else None)
     return empty_response(204)
@@ -153,7 +153,7 @@ def remove(email: str) -> Response:
     with controller.db.session() as session:
         found = find_user(session, email)
         if found is None:
-            raise ApiError(201)
+            raise ApiError(Code.USER_NOT_FOUND)
         owner = Caller(found.id, found.email, found.admin)
         names = list(session.scalars(select(App.name).where(App.owner_id == found.id)))
         aliases = [config.alias for config in service_rows.own_all(session, found.id)]

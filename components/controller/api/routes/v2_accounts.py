@@ -18,7 +18,7 @@ from components.controller.api.context import (
     require_user,
 )
 from components.controller.db.models import User
-from components.controller.errors import ApiError, bad_request, denied
+from components.controller.errors import ApiError, Code, bad_request, denied
 from components.controller.requests.query import LARGEST_PAGE, PAGE, Query
 
 blueprint = Blueprint("v2_accounts", __name__, url_prefix="/v2/users")
@@ -38,7 +38,7 @@ def listing() -> Response:
     with current_worker().db.session() as session:
         people = select(User).order_by(User.email).limit(limit + 1)
         rows = list(session.scalars(people if after is None else people.where(User.email > after)))
-        shown = [_shape(session, row) for row in rows[:limit]]
+        shown = [_to_json(session, row) for row in rows[:limit]]
     more = cursors.make(_KIND, rows[limit - 1].email) if len(rows) > limit else None
     return jsonify({"users": shown, "next": more})
 
@@ -49,7 +49,7 @@ def show_quota(email: str) -> Response:
     controller = current_worker()
     with controller.db.session() as session:
         found = _account(session, email)
-        return jsonify(quotas.shape(quotas.limits(session, controller.config, found.id, admin=found.admin)))
+        return jsonify(quotas.to_json(quotas.limits(session, controller.config, found.id, admin=found.admin)))
 
 
 @blueprint.put("/<email>/quota")
@@ -61,7 +61,7 @@ def change_quota(email: str) -> Response:
         found = _account(session, email)
         quotas.change(session, found.id, body)
         session.flush()
-        return jsonify(quotas.shape(quotas.limits(session, controller.config, found.id, admin=found.admin)))
+        return jsonify(quotas.to_json(quotas.limits(session, controller.config, found.id, admin=found.admin)))
 
 
 @blueprint.delete("/<email>/tokens")
@@ -79,11 +79,11 @@ def _account(session: Session, email: str) -> User:
         raise denied()
     found = find_user(session, wanted)
     if found is None:
-        raise ApiError(201)
+        raise ApiError(Code.USER_NOT_FOUND)
     return found
 
 
-def _shape(session: Session, row: User) -> dict[str, Any]:
+def _to_json(session: Session, row: User) -> dict[str, Any]:
     config = current_worker().config
     has = quotas.standing(session.connection(), config, row.id)
     return {
@@ -91,7 +91,7 @@ def _shape(session: Session, row: User) -> dict[str, Any]:
         "admin": row.admin,
         "created": row.created_at,
         "apps": has.apps,
-        "limits": quotas.shape(has.capacity),
+        "limits": quotas.to_json(has.capacity),
         "usage": {
             "memory": has.memory,
             "apps": has.started,

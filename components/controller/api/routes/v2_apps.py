@@ -8,9 +8,10 @@ from flask import Blueprint, Response, jsonify
 
 from components.controller.api.context import current_worker, json_object, require_user
 from components.controller.api.routes.apps import update_state
-from components.controller.apps import revisions
+from components.controller.apps import revisions, summary
 from components.controller.apps import rows as app_rows
-from components.controller.db.models import App, AppUpdate
+from components.controller.apps.summary import AppSummary
+from components.controller.db.models import AppUpdate
 from components.controller.requests.query import members, whole
 from components.controller.rolling_updates import rows as update_rows
 
@@ -26,7 +27,7 @@ _PARTS = {
 @blueprint.get("/<name>/update")
 def update(name: str) -> Response:
     """Show the last rolling update, or without one the running version."""
-    return jsonify(_shown(name))
+    return jsonify(_update_to_json(name))
 
 
 @blueprint.put("/<name>/update")
@@ -37,7 +38,7 @@ def change_and_roll(name: str) -> Response:
         if isinstance(given := body.get(part), dict):
             members(given, known)
     current_worker().lifecycle.change_and_roll(caller, name, body)
-    response = jsonify(_shown(name))
+    response = jsonify(_update_to_json(name))
     response.status_code = 202
     return response
 
@@ -48,7 +49,7 @@ def listing(name: str) -> Response:
     controller, caller = current_worker(), require_user()
     with controller.db.session() as session:
         app = app_rows.find(session, caller, name)
-        shown = revisions.show(app, revisions.of(session, app.id))
+        shown = revisions.to_json(app, revisions.of(session, app.id))
     return jsonify({"revisions": shown})
 
 
@@ -57,22 +58,21 @@ def roll_back(name: str) -> Response:
     """Return to a revision: by a rolling update without staging, or for a stopped application by a change of droplet."""
     caller, number = require_user(), whole(json_object(), "revision", None, 1, MOST_REVISION)
     rolls = current_worker().lifecycle.roll_back(caller, name, number)
-    response = jsonify(_shown(name))
+    response = jsonify(_update_to_json(name))
     response.status_code = 202 if rolls else 200
     return response
 
 
-def _shown(name: str) -> dict[str, Any]:
+def _update_to_json(name: str) -> dict[str, Any]:
     controller, caller = current_worker(), require_user()
     with controller.db.session() as session:
-        app = app_rows.find(session, caller, name)
-        handle, row = app_rows.handle(app), session.get(AppUpdate, app.id)
-        outcome = update_rows.outcome(app, row)
-        shown = update_rows.show(row) if row is not None else _never(app)
-    return {"state": update_state(handle, outcome), **shown}
+        app = summary.find(session.connection(), caller, name)
+        row = session.get(AppUpdate, app.id)
+    shown = update_rows.to_json(row) if row is not None else _never(app)
+    return {"state": update_state(app, update_rows.outcome(app.version, row)), **shown}
 
 
-def _never(app: App) -> dict[str, Any]:
+def _never(app: AppSummary) -> dict[str, Any]:
     return {
         "since": app.updated_at,
         "from": None,

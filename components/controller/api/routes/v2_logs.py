@@ -10,8 +10,8 @@ from flask import Blueprint, Response, jsonify, request
 from components.common.errors import BusError
 from components.common.operation_messages import LogQuery
 from components.controller.api.context import current_worker, require_admin, require_user
-from components.controller.apps import rows as app_rows
-from components.controller.errors import ApiError, bad_request
+from components.controller.apps import summary
+from components.controller.errors import ApiError, Code, bad_request
 from components.controller.logs import platform_logs
 from components.controller.logs.merge import MOST_LINES, Reading, Source, valid_place
 from components.controller.logs.reader import LONGEST_WAIT
@@ -38,13 +38,12 @@ class Asked:
 def app_logs(name: str) -> Response:
     """Return the last lines of an application's instances, or those after a cursor."""
     controller, caller = current_worker(), require_user()
-    with controller.db.session() as session:
-        app = app_rows.handle(app_rows.find(session, caller, name))
+    with controller.db.asking() as connection:
+        app = summary.find(connection, caller, name)
     kind = f"logs {app.id}"
     asked = asked_for(kind, ("tail", "cursor", "wait", "instance"))
-    reader = controller.log_reader
-    sources = reader.find(app, asked.index)
-    return jsonify(shown(kind, read(asked, sources)))
+    sources = controller.instance_queries.log_sources(app, asked.index)
+    return jsonify(to_json(kind, read(asked, sources)))
 
 
 @blueprint.get("/logs")
@@ -65,7 +64,7 @@ def platform() -> Response:
     try:
         replies, silent = bus.run(platform_logs.ask(bus.bus, wanted))
     except BusError as error:
-        raise ApiError(111) from error
+        raise ApiError(Code.SYSTEM_ERROR) from error
     return jsonify({"lines": platform_logs.merge(replies, limit), "silent": silent})
 
 
@@ -77,7 +76,7 @@ def asked_for(kind: str, known: tuple[str, ...]) -> Asked:
         known: the permitted parameters.
 
     Raises:
-        ApiError: 100, naming the parameter.
+        ApiError: BAD_REQUEST, naming the parameter.
     """
     query = Query(request.args, known)
     place = None
@@ -102,7 +101,7 @@ def read(asked: Asked, sources: list[Source]) -> Reading:
     return reader.follow(sources, asked.place, asked.wait)
 
 
-def shown(kind: str, reading: Reading) -> dict[str, Any]:
+def to_json(kind: str, reading: Reading) -> dict[str, Any]:
     """Return the answer's JSON, with the cursor of the next request."""
     cursor = current_worker().cursors.make(kind, reading.place)
     return {"lines": reading.lines, "missed": reading.missed, "cursor": cursor}

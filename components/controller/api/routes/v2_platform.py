@@ -16,7 +16,7 @@ from components.controller.api.context import (
 from components.controller.apps import rows as app_rows
 from components.controller.db import leases
 from components.controller.db.leases import LONGEST_TTL, Held
-from components.controller.errors import ApiError, bad_request
+from components.controller.errors import ApiError, Code, bad_request
 from components.controller.pool import machines
 from components.controller.requests.query import Query, members
 
@@ -39,7 +39,7 @@ def take_lease(name: str) -> Response | tuple[Response, int]:
     controller = current_worker()
     with controller.db.session() as session:
         held = leases.take(controller.db, session, name, holder, float(ttl))
-    return _shape(held), 200 if held.holder == holder else 409
+    return _answer(held), 200 if held.holder == holder else 409
 
 
 @blueprint.delete("/leases/<name>")
@@ -51,7 +51,7 @@ def give_back_lease(name: str) -> Response | tuple[Response, int]:
     controller, holder = current_worker(), _holder()
     with controller.db.session() as session:
         held = leases.give_back(controller.db, session, name, holder)
-    return (jsonify({}), 200) if held is None else (_shape(held), 409)
+    return (jsonify({}), 200) if held is None else (_answer(held), 409)
 
 
 @blueprint.get("/me")
@@ -77,7 +77,7 @@ def staging_log(name: str) -> Response:
         app_id = app_rows.find(session, caller, name).id
     text = controller.stagings.last_log(app_id)
     if text is None:
-        raise ApiError(303, "staging_log")
+        raise ApiError(Code.APP_FILE_NOT_FOUND, "staging_log")
     return Response(text, mimetype="text/plain")
 
 
@@ -96,5 +96,5 @@ def _holder(*more: str) -> str:
     return holder
 
 
-def _shape(held: Held) -> Response:
+def _answer(held: Held) -> Response:
     return jsonify({"holder": held.holder, "token": held.token, "expires_in": round(held.expires_in, 3)})

@@ -16,7 +16,7 @@ from components.controller.apps import rows as app_rows
 from components.controller.apps import summary
 from components.controller.apps.summary import AppSummary
 from components.controller.db.models import App, User
-from components.controller.errors import ApiError, bad_request, denied
+from components.controller.errors import ApiError, Code, bad_request, denied
 from components.controller.requests.query import LARGEST_PAGE, PAGE, Query
 
 blueprint = Blueprint("v2_records", __name__, url_prefix="/v2")
@@ -44,14 +44,14 @@ def applications() -> Response:
         if owner is not None:
             found = find_user(session, owner)
             if found is None:
-                raise ApiError(201)
+                raise ApiError(Code.USER_NOT_FOUND)
             rows = rows.where(App.owner_id == found.id)
         elif not everybody:
             rows = rows.where(App.owner_id == caller.id)
         page = [(email, AppSummary(*columns)) for email, *columns in session.execute(rows)]
-    running = controller.instance_queries.running([app_rows.handle(app) for _, app in page[:limit]])
+    running = controller.instance_queries.running([app for _, app in page[:limit]])
     shown = [
-        {**app_rows.represent(app, running.get(app.id)), "id": app.id, "owner": email}
+        {**app_rows.to_json(app, running.get(app.id)), "id": app.id, "owner": email}
         for email, app in page[:limit]
     ]
     last = page[limit - 1][1] if len(page) > limit else None
@@ -79,7 +79,7 @@ def happened() -> Response:
     with controller.db.session() as session:
         page = list(session.scalars(wanted.limit(limit + 1)))
     more = controller.cursors.make(_EVENTS, page[limit - 1].id) if len(page) > limit else None
-    return jsonify({"events": [events.shape(event) for event in page[:limit]], "next": more})
+    return jsonify({"events": [events.to_json(event) for event in page[:limit]], "next": more})
 
 
 @blueprint.get("/usage")
@@ -104,7 +104,7 @@ def used() -> Response:
         app=query.text("app"),
     )
     with controller.db.session() as session:
-        rows = [usage.shape(row) for row in session.scalars(wanted)]
+        rows = [usage.to_json(row) for row in session.scalars(wanted)]
     asked = request.accept_mimetypes.best_match(["application/json", "text/csv"], "application/json")
     if form == "csv" or (form is None and asked == "text/csv"):
         headers = {"Content-Disposition": "attachment; filename=usage.csv"}

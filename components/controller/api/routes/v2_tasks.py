@@ -5,8 +5,8 @@ from __future__ import annotations
 from flask import Blueprint, Response, jsonify
 
 from components.controller.api.context import current_worker, json_object, require_user
-from components.controller.api.routes.v2_logs import Asked, asked_for, read, shown
-from components.controller.db.models_records import TASK_OPEN
+from components.controller.api.routes.v2_logs import Asked, asked_for, read, to_json
+from components.controller.db.models_records import OPEN_TASKS
 from components.controller.logs.merge import Line, Reading, Source, Window, joined, merge, newest
 
 blueprint = Blueprint("v2_tasks", __name__, url_prefix="/v2/apps/<name>/tasks")
@@ -47,13 +47,13 @@ def logs(name: str, id_: str) -> Response:
     login, password = [*known.credentials, "", ""][:2]
     source = Source(id_, 0, known.uri, login, password)
     sources = [source] if known.uri else []
-    if known.state in TASK_OPEN:
+    if known.state in OPEN_TASKS:
         reading = read(asked, sources)
     else:
         # No further lines will come.
         reading = _last(Asked(asked.tail, 0.0, asked.place, None), source, known.tail)
     # The state before the lines were read: the lines of a task that ends meanwhile come with the next answer.
-    return jsonify({**shown(kind, reading), "state": known.state})
+    return jsonify({**to_json(kind, reading), "state": known.state})
 
 
 def _last(asked: Asked, source: Source, tail: str) -> Reading:
