@@ -81,7 +81,7 @@ def reclaim_ownership(folder: Path, uid: int, most: int, wanted: Callable[[], bo
         OSError: CrowdedError where there is more than `most`; then a part has its new owner.
         InterruptedError: it was no longer wanted; likewise.
     """
-    _Seizing(uid, most, wanted).run(folder)
+    _OwnershipReclaim(uid, most, wanted).run(folder)
 
 
 def hand_over(folder: Path, uid: int, most: int) -> None:
@@ -225,7 +225,7 @@ class _Weighing(_Walk):
             raise FileNotFoundError(name) from error
 
 
-class _Seizing(_Walk):
+class _OwnershipReclaim(_Walk):
     forces = True
 
     def __init__(self, uid: int, most: int, wanted: Callable[[], bool] = _always) -> None:
@@ -256,7 +256,7 @@ class _Seizing(_Walk):
         os.chown(entry.name, self._uid, self._uid, dir_fd=folder, follow_symlinks=False)
 
 
-class _HandingOver(_Seizing):
+class _HandingOver(_OwnershipReclaim):
     def folder(self, folder: int) -> None:
         super().folder(folder)
         os.fchmod(folder, _OWNER_MAY)

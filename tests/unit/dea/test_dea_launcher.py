@@ -134,7 +134,7 @@ class TestLauncher:
 
     @pytest.mark.root
     @pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files away")
-    def test_files_are_the_instances_and_seized_after_a_crash(
+    def test_files_are_the_instances_and_roots_again_after_a_crash(
         self, launcher: Launcher, tmp_path: Path
     ) -> None:
         record = self.prepare(launcher, tmp_path, "/x", droplet(), uid=50000)

@@ -1,4 +1,4 @@
-"""What the supervisor does with those that crashed, while others want something of them."""
+"""What both supervisors do with a record: refuse it, end it, find it again, and give way for it."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from components.common import trees
 from components.common.config import parse
 from components.common.gone import Gone
 from components.common.messages import DeaStart, Limits
+from components.common.operation_messages import TaskStart
 from components.common.states import InstanceState
 from components.common.units import UnitError
 from components.dea.agent_state import AgentState
@@ -22,13 +23,14 @@ from components.dea.config import DeaConfig
 from components.dea.errors import NoRoomError
 from components.dea.folders.launcher import Launcher
 from components.dea.instances.holdings import Holdings
-from components.dea.instances.instance import Instance
+from components.dea.instances.instance import Instance, TaskFacts
 from components.dea.instances.registry import Bounds, Registry
 from components.dea.instances.snapshot import Snapshot
 from components.dea.limits.accounting import UsageAccounting
 from components.dea.supervision.background import Background
 from components.dea.supervision.supervisor import Supervisor
-from components.dea.supervision.unit_supervisor import SupervisorContext
+from components.dea.supervision.task_supervisor import TaskSupervisor
+from components.dea.supervision.unit_supervisor import SupervisorContext, UnitSupervisor
 from tests.support.waiting import until_async
 
 
@@ -53,9 +55,10 @@ class Rig:
         snapshot = Snapshot(base)
         self.holdings = Holdings(config, snapshot)
         self.background = Background()
+        self.state = AgentState("0-a", "10.0.0.5")
         context = SupervisorContext(
             config=config,
-            state=AgentState("0-a", "10.0.0.5"),
+            state=self.state,
             registry=self.registry,
             snapshot=snapshot,
             holdings=self.holdings,
@@ -69,6 +72,7 @@ class Rig:
             crowded=lambda _instance: None,
         )
         self.supervisor = Supervisor(context, self.launcher, UsageAccounting())
+        self.tasks = TaskSupervisor(context, Launcher(config, base / "tasks"), self.supervisor.discard)
 
     async def close(self, *, recovered: bool = True) -> None:
         """End as an agent does."""
@@ -174,3 +178,51 @@ async def test_an_agent_that_could_not_begin_leaves_the_records_as_they_are(tmp_
     await rig.close(recovered=False)
     assert (tmp_path / "applications.json").read_bytes() == records
     await rig.gone.close()
+
+
+@pytest.mark.parametrize(
+    ("flag", "droplet", "runtime", "why"),
+    [
+        ("evacuating", "d" * 40, "", "this DEA evacuates"),
+        ("stopping", "d" * 40, "", "this DEA's agent is about to end"),
+        ("", "", "", "the message names no droplet"),
+        ("", "d" * 40, "cobol", "the runtime cobol is not on this machine"),
+    ],
+)
+async def test_a_refusal_has_its_reason(rig: Rig, flag: str, droplet: str, runtime: str, why: str) -> None:
+    if flag:
+        setattr(rig.state, flag, True)
+    message = DeaStart(
+        droplet=1,
+        name="a",
+        version="v",
+        limits=Limits(mem=1, disk=1),
+        sha1=droplet,
+        executableFile="/x",
+        runtime=runtime,
+    )
+    reply = rig.tasks.start(TaskStart(task="t", command="true", timeout=5, start=message))
+    assert reply.error == why
+    assert rig.state.refusal() == (why if flag else None)
+    # The agent asks for the refusal of a start itself.
+    assert flag or rig.supervisor.start(message) is None
+    assert list(rig.registry) == []
+
+
+@pytest.mark.parametrize("task", [False, True], ids=["instance", "task"])
+async def test_one_that_broke_a_rule_is_ended_once_and_its_owner_reads_why(rig: Rig, task: bool) -> None:
+    record = rig.add("a", state=InstanceState.RUNNING)
+    supervisor: UnitSupervisor = rig.tasks if task else rig.supervisor
+    words = "FATAL: why\n" if task else "FATAL: why\nFATAL: the instance is stopped\n"
+    record.task = TaskFacts(timeout=5, deadline=9) if task else None
+    logs = supervisor._launcher.directory(record) / "logs"
+    logs.mkdir(parents=True, exist_ok=True)
+    rig.runner.kill.side_effect = UnitError("the system's D-Bus cannot be reached")
+    with pytest.raises(UnitError):
+        await supervisor.end(record, "why")
+    # It is tried again with the next look.
+    rig.runner.kill.side_effect = None
+    await supervisor.end(record, "why")
+    await supervisor.end(record, "another reason")
+    assert (logs / "err.log").read_text() == words * 2
+    assert [call.args for call in rig.runner.kill.call_args_list] == [(record.unit,)] * 2
