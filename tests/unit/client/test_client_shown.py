@@ -13,9 +13,9 @@ from rich.console import Console
 from components.client.completion import AppName, names
 from components.client.config import Config
 from components.client.errors import ApiError, PushError, UnreachableError, away
-from components.client.follow.logs import LogReader, rendered, rows, words
+from components.client.follow.logs import LogPager, rendered, rows, words
 from components.client.follow.update import Updater, UpdateSnapshot
-from components.client.lifecycle import Lifecycle
+from components.client.lifecycle import AppLifecycle
 from components.client.main import cli
 from components.client.output import clean
 from components.client.progress import Progress, bar
@@ -110,7 +110,7 @@ class Script:
         self.now += seconds
 
     def reader(self, patience=10):
-        return LogReader(self.ask, self.said.append, patience, lambda: self.now, self.sleep)
+        return LogPager(self.ask, self.said.append, patience, lambda: self.now, self.sleep)
 
 
 def test_reader_goes_on_where_it_was_when_a_controller_is_replaced():
@@ -216,7 +216,7 @@ class Updates:
 
 def updater(*states):
     now = [0.0]
-    life = Lifecycle(Updates(*states), "x", Progress(screen(80, terminal=False)), timeout=10)
+    life = AppLifecycle(Updates(*states), "x", Progress(screen(80, terminal=False)), timeout=10)
     return Updater(life, lambda: now[0], lambda s: now.__setitem__(0, now[0] + s)), now
 
 
