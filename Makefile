@@ -21,10 +21,10 @@ help:
 
 up:
 	@orchestrator/setup.sh up
-	@$(PY) -m orchestrator.up
+	@$(PY) -m orchestrator.control.up
 
 down:
-	@if [ -x $(PY) ]; then $(PY) -m orchestrator.down; else echo "nothing was set up here"; fi
+	@if [ -x $(PY) ]; then $(PY) -m orchestrator.control.down; else echo "nothing was set up here"; fi
 
 dev:
 	@orchestrator/setup.sh dev
@@ -85,4 +85,4 @@ benchmark-%:
 release:
 	@test -n "$(VERSION)" || { echo "name it: make release VERSION=1.2.3" >&2; exit 2; }
 	@orchestrator/setup.sh dev
-	@$(PY) -m orchestrator.release --version "$(VERSION)" --out build/releases
+	@$(PY) -m orchestrator.control.release_builder --version "$(VERSION)" --out build/releases

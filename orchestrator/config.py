@@ -9,7 +9,6 @@ from typing import Any
 import msgspec
 
 from components.common.config import DaemonConfig
-from components.common.errors import ConfigError
 from components.common.platform_hosts import orchestrator_host
 
 SCHEMES = ("postgresql+psycopg://", "sqlite:///")
@@ -34,7 +33,7 @@ class SshConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     def problems(self) -> list[str]:
         """Return a problem for each file without an absolute path: plays run in another folder."""
         found = [
-            f"{key}: want an absolute path, not {value!r}"
+            f"{key}: must be an absolute path, not {value!r}"
             for key, value in [
                 ("private_key", self.private_key),
                 *(("known_hosts", k) for k in self.known_hosts),
@@ -42,13 +41,13 @@ class SshConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             if not Path(value).is_absolute()
         ]
         if not self.known_hosts:
-            found.append("known_hosts: want at least one file")
+            found.append("known_hosts: must name at least one file")
         if not self.user:
             found.append("user: must not be empty")
         if not 1 <= self.port <= 65535:
-            found.append(f"port: want 1 to 65535, not {self.port}")
+            found.append(f"port: must be 1 to 65535, not {self.port}")
         if self.deadline <= 0:
-            found.append("deadline: want more than 0 seconds")
+            found.append("deadline: must be more than 0 seconds")
         return found
 
 
@@ -72,14 +71,14 @@ class PoolConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         found = [f"{key}: must not be empty" for key in ("provider", "image") if not getattr(self, key)]
         if not _PREFIX.match(self.prefix):
             found.append(
-                f"prefix: want lower-case letters, digits and -, not ending in a digit, not {self.prefix!r}"
+                f"prefix: must be lower-case letters, digits and -, not ending in a digit, not {self.prefix!r}"
             )
         if not self.groups or not all(self.groups):
-            found.append("groups: want at least one group of the inventory")
+            found.append("groups: must name at least one group of the inventory")
         if self.floor < 0:
-            found.append("floor: want 0 or more")
+            found.append("floor: must be 0 or more")
         if self.maximum < max(1, self.floor):
-            found.append("maximum: want 1 or more, and not less than floor")
+            found.append("maximum: must be 1 or more, and not less than floor")
         return found
 
 
@@ -97,7 +96,7 @@ class Deadlines(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     def problems(self) -> list[str]:
         """Return a problem for each deadline that is not positive."""
-        return [f"{k}: want more than 0 seconds" for k in self.__struct_fields__ if getattr(self, k) <= 0]
+        return [f"{k}: must be more than 0 seconds" for k in self.__struct_fields__ if getattr(self, k) <= 0]
 
 
 class OrchestratorConfig(DaemonConfig, frozen=True, kw_only=True):
@@ -141,54 +140,42 @@ class OrchestratorConfig(DaemonConfig, frozen=True, kw_only=True):
         return orchestrator_host(self.domain)
 
     def problems(self) -> list[str]:
-        """Return the problems that types cannot express."""
+        """Return the problems that types cannot express; those of the drivers' options are found by `iaas.check`."""
         found = []
         if not self.database_url.startswith(SCHEMES):
-            found.append(f"database_url: want one of {', '.join(SCHEMES)}…")
+            found.append(f"database_url: must be one of {', '.join(SCHEMES)}…")
         if self.play_runner not in RUNNERS:
-            found.append(f"play_runner: want one of {', '.join(RUNNERS)}, not {self.play_runner!r}")
+            found.append(f"play_runner: must be one of {', '.join(RUNNERS)}, not {self.play_runner!r}")
         found.extend(
-            f"{key}: want an absolute path, not {getattr(self, key)!r}"
+            f"{key}: must be an absolute path, not {getattr(self, key)!r}"
             for key in ("state_path", "inventory", "releases", *(["venv"] if self.venv else []))
             if not Path(getattr(self, key)).is_absolute()
         )
         found.extend(
-            f"controllers: want http://host:port, not {url!r}"
+            f"controllers: must be http://host:port, not {url!r}"
             for url in self.controllers
             if not url.startswith(("http://", "https://"))
         )
         if len(self.operator_password) < 8:
-            found.append("operator_password: want 8 characters or more")
+            found.append("operator_password: must have 8 characters or more")
         if not 0 <= self.port <= 65535:
-            found.append(f"port: want 0 to 65535, not {self.port}")
+            found.append(f"port: must be 0 to 65535, not {self.port}")
         found.extend(
-            f"{key}: want 1 or more"
+            f"{key}: must be 1 or more"
             for key in ("threads", "parallel_jobs", "jobs_days")
             if getattr(self, key) < 1
         )
         if self.controller_timeout <= 0:
-            found.append("controller_timeout: want more than 0 seconds")
+            found.append("controller_timeout: must be more than 0 seconds")
         if not self.domain:
             found.append("domain: must not be empty")
         found.extend(
-            f"providers.{name}.driver: want the name of a driver"
+            f"providers.{name}.driver: must be the name of a driver"
             for name, options in self.providers.items()
             if not (isinstance(options.get("driver"), str) and options["driver"])
         )
         found.extend(self._pool_problems())
-        if not any(problem.startswith("providers.") for problem in found):
-            found.extend(self._driver_problems())
         return found
-
-    def _driver_problems(self) -> list[str]:
-        # Drivers import this module, so it can only import them when it is complete.
-        from orchestrator import iaas  # noqa: PLC0415
-
-        try:
-            iaas.make(self)
-        except ConfigError as error:
-            return list(error.problems)
-        return []
 
     def _pool_problems(self) -> list[str]:
         found = []

@@ -11,10 +11,10 @@ from sqlalchemy import select, update
 from components.common import log
 from components.common.errors import IngotError
 from orchestrator.config import OrchestratorConfig
-from orchestrator.database import Database
+from orchestrator.db.database import Database
+from orchestrator.db.models import FAILED, IMPORTING, REGISTERED, Image
+from orchestrator.errors import RefusedError
 from orchestrator.iaas.provider import READY, Provider, ProviderError
-from orchestrator.jobs.kinds import RefusedError
-from orchestrator.models import FAILED, IMPORTING, REGISTERED, Image
 from orchestrator.redact import Redactor
 
 logger = log.get(__name__)

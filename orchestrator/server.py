@@ -18,12 +18,12 @@ from components.common import log
 from components.common.daemon import notify
 from components.common.gunicorn_log import GunicornLogger
 from components.common.identity import Identity
-from orchestrator import redact, tools
+from orchestrator import redact, services
 from orchestrator.api.app import create_app
-from orchestrator.api.auth import Voucher
+from orchestrator.api.auth import Authenticator
 from orchestrator.api.context import Orchestrator
 from orchestrator.config import OrchestratorConfig
-from orchestrator.database import Database
+from orchestrator.db.database import Database
 from orchestrator.images import Images
 from orchestrator.jobs import registry
 from orchestrator.jobs.engine import Engine
@@ -80,7 +80,7 @@ class Server(gunicorn.app.base.BaseApplication):
     def _worker_begins(self, worker: Any) -> None:
         orchestrator = self._orchestrator
         assert orchestrator is not None
-        link = self._link = Link(self._config, self._identity, orchestrator.tools.bus)
+        link = self._link = Link(self._config, self._identity, orchestrator.services.bus)
         orchestrator.images.prepare()
         link.start()
         orchestrator.engine.start()
@@ -102,12 +102,12 @@ class Server(gunicorn.app.base.BaseApplication):
         ended = orchestrator.engine.stop(STOP_SECONDS)
         if self._link is not None:
             self._link.stop()
-        orchestrator.voucher.close()
+        orchestrator.authenticator.close()
         if not ended:
             # A step is waiting. The interpreter would wait for its threads, which the journal does not need.
             logging.shutdown()
             os._exit(0)
-        orchestrator.tools.db.close()
+        orchestrator.services.db.close()
 
 
 def build(config: OrchestratorConfig, identity: Identity) -> Orchestrator:
@@ -116,7 +116,7 @@ def build(config: OrchestratorConfig, identity: Identity) -> Orchestrator:
     Raises:
         ConfigError: a provider's options are not its driver's.
     """
-    parts = tools.build(config)
+    parts = services.build(config)
     journal = Journal(parts.db)
 
     def redactor() -> redact.Redactor:
@@ -124,7 +124,7 @@ def build(config: OrchestratorConfig, identity: Identity) -> Orchestrator:
         return redact.redactor(config)
 
     engine = Engine(
-        tools=parts,
+        services=parts,
         journal=journal,
         kinds=registry.kinds(),
         resumable=registry.RESUMABLE,
@@ -136,11 +136,11 @@ def build(config: OrchestratorConfig, identity: Identity) -> Orchestrator:
     return Orchestrator(
         config=config,
         identity=identity,
-        tools=parts,
+        services=parts,
         journal=journal,
         engine=engine,
         images=Images(config, parts.db, parts.providers, redactor),
-        voucher=Voucher(config),
+        authenticator=Authenticator(config),
         stopping=threading.Event(),
     )
 

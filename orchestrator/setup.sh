@@ -122,9 +122,9 @@ if present python3 && [ -x "$python" ]; then
     problem "$python is older than Python 3.11. Name a newer one: make $goal PYTHON=/path/to/python3."
 fi
 if [ "$goal" = up ]; then
-  case $image in bookworm | trixie) ;; *) problem "IMAGE=$image: want bookworm or trixie." ;; esac
-  [[ $port =~ ^[0-9]+$ ]] && ((port >= 1 && port <= 65535)) || { problem "PORT=$port: want a number from 1 to 65535."; port=0; }
-  [ -z "$subnet" ] || [[ $subnet =~ ^198\.1[89]\.[0-9]+\.0/24$ ]] || { problem "SUBNET=$subnet: want a /24 of 198.18.0.0/15."; subnet=; }
+  case $image in bookworm | trixie) ;; *) problem "IMAGE=$image: must be bookworm or trixie." ;; esac
+  [[ $port =~ ^[0-9]+$ ]] && ((port >= 1 && port <= 65535)) || { problem "PORT=$port: must be a number from 1 to 65535."; port=0; }
+  [ -z "$subnet" ] || [[ $subnet =~ ^198\.1[89]\.[0-9]+\.0/24$ ]] || { problem "SUBNET=$subnet: must be a /24 of 198.18.0.0/15."; subnet=; }
   # A platform that is already up holds its own port and subnet: running `make up` again is allowed.
   if [ ! -e "build/labs/$lab/up" ] && [ ! -e build/dev/up ]; then
     if listening "$port"; then problem "port $port is taken on this host. Free it, or choose another: make up PORT=8081."; fi

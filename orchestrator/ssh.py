@@ -16,6 +16,7 @@ from pathlib import Path
 import paramiko
 
 from components.common.errors import IngotError
+from components.common.files import PUBLIC, write_atomically
 from orchestrator.config import SshConfig
 
 _PORT = 22
@@ -29,11 +30,11 @@ _SAY_SECONDS = 15.0
 logging.getLogger("paramiko").setLevel(logging.CRITICAL)
 
 
-class GateError(IngotError):
-    """A machine is not admitted; the text has the reason and the remedy."""
+class SshError(IngotError):
+    """A machine is not verified; the text has the reason and the remedy."""
 
 
-class HostKeyError(GateError):
+class HostKeyError(SshError):
     """A machine shows another host key than the known one."""
 
 
@@ -42,7 +43,7 @@ class _NotYetError(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Admitted:
+class VerifiedHost:
     """A machine that accepted the login: its host key as in known_hosts (`ssh-ed25519 AAAA...`), and the seconds taken."""
 
     host_key: str
@@ -50,7 +51,7 @@ class Admitted:
     seconds: float
 
 
-class Gate:
+class SshVerifier:
     """The SSH check of machines; it writes the files `known_hosts` of the configuration (the first is read)."""
 
     def __init__(self, config: SshConfig) -> None:
@@ -58,7 +59,7 @@ class Gate:
         self._files = [Path(f) for f in config.known_hosts]
         self._writing = threading.Lock()
 
-    def admit(
+    def wait_ready(
         self,
         name: str,
         address: str,
@@ -66,7 +67,7 @@ class Gate:
         expected: str = "",
         deadline: float | None = None,
         say: Callable[[str], None] = lambda _: None,
-    ) -> Admitted:
+    ) -> VerifiedHost:
         """Wait until a machine answers and accepts the login, check its host key, and pin it.
 
         Args:
@@ -78,7 +79,7 @@ class Gate:
 
         Raises:
             HostKeyError: another key than the known or the expected one.
-            GateError: it did not answer, or does not accept the login.
+            SshError: it did not answer, or does not accept the login.
         """
         seconds = self._config.deadline if deadline is None else deadline
         started = time.monotonic()
@@ -92,7 +93,7 @@ class Gate:
             except _NotYetError as error:
                 now = time.monotonic()
                 if now - started >= seconds:
-                    raise GateError(
+                    raise SshError(
                         f"{name} ({address}) did not accept the login within {seconds:.0f} s: {error}. See whether it boots "
                         f"(its provider's console), and whether {self._config.user} accepts {self._config.private_key}"
                     ) from error
@@ -103,7 +104,7 @@ class Gate:
         if expected and not _same(seen, expected):
             raise self._changed(name, address, seen, expected, "its provider tells")
         self._pin(name, address, seen)
-        return Admitted(seen, fingerprint(seen), time.monotonic() - started)
+        return VerifiedHost(seen, fingerprint(seen), time.monotonic() - started)
 
     def known(self, address: str) -> str:
         """Return the pinned key of an address, or an empty text."""
@@ -121,7 +122,7 @@ class Gate:
         try:
             return paramiko.PKey.from_path(path)
         except (OSError, paramiko.SSHException, ValueError) as error:
-            raise GateError(f"ssh.private_key: {path} cannot be used: {error}") from error
+            raise SshError(f"ssh.private_key: {path} cannot be used: {error}") from error
 
     def _try(self, name: str, address: str, key: paramiko.PKey, known: str) -> str:
         """Connect once.
@@ -225,7 +226,7 @@ def _lines(path: Path) -> list[str]:
     except FileNotFoundError:
         return []
     except OSError as error:
-        raise GateError(f"{path}: {error.strerror}") from error
+        raise SshError(f"{path}: {error.strerror}") from error
 
 
 def _hosts(line: str) -> list[str]:
@@ -236,9 +237,6 @@ def _hosts(line: str) -> list[str]:
 def _put(path: Path, lines: list[str]) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        fresh = path.with_name(f".{path.name}.new")
-        fresh.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
-        fresh.chmod(0o644)
-        fresh.replace(path)
+        write_atomically(path, "".join(f"{line}\n" for line in lines), mode=PUBLIC)
     except OSError as error:
-        raise GateError(f"{path}: host keys cannot be written here: {error.strerror}") from error
+        raise SshError(f"{path}: host keys cannot be written here: {error.strerror}") from error

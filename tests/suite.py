@@ -28,6 +28,7 @@ LOGS = ROOT / "build" / "logs"
 BIN = ROOT / "build" / "venv" / "bin"
 # Three keep two cores busy: a lane waits for machines to boot and for deadlines a third of its time.
 SIDE_BY_SIDE = 3
+_SHOWN_AGAIN = 25
 # Scenarios that share a lab, by its name, each on what the one before left (molecule/shared/README.md): operations on a whole
 # platform, and roles that need a controller.
 CHAINS = {
@@ -202,8 +203,12 @@ def report(part: Part, code: int, cost: Cost) -> None:
     verdict = "ok  " if code == 0 else "FAIL"
     print(f"{verdict} {part.name:24} {cost.wall:7.1f} s {cost.processor:7.1f} s of processors", flush=True)
     if code:
-        lines = (LOGS / f"{part.name}.log").read_text(errors="replace").splitlines()
-        print("\n".join(lines[-120:]), flush=True)
+        print("\n".join(log_of(part.name)[-120:]), flush=True)
+
+
+def log_of(name: str) -> list[str]:
+    """Return the lines of a part's output."""
+    return (LOGS / f"{name}.log").read_text(errors="replace").splitlines()
 
 
 def main(wanted: list[str]) -> int:
@@ -248,8 +253,11 @@ def main(wanted: list[str]) -> int:
     result = json.dumps(suite_cost.record(" ".join(wanted), *account), indent=1)
     (LOGS / "suite.json").write_text(result + "\n")
     whole = not failed and PLATFORM.name in dict(costs)
-    said = (LOGS / f"{PLATFORM.name}.log").read_text(errors="replace").splitlines() if whole else []
+    said = log_of(PLATFORM.name) if whole else []
     print("\n".join([*said[:-1], *suite_cost.table(*account), *said[-1:]]), flush=True)
+    for name in failed:
+        # Again, as the part that ended last stands between its failure and the end of a long run.
+        print(f"FAIL {name}", *log_of(name)[-_SHOWN_AGAIN:], sep="\n", flush=True)
     return 1 if failed else 0
 
 

@@ -14,7 +14,7 @@ from components.client.errors import PackageError
 
 Read = Callable[[str], str]
 _NODE_MAIN = ("server.js", "app.js", "index.js", "main.js", "application.js")
-_WEB = re.compile(r"^web\s*:\s*\S", re.MULTILINE)
+_WEB = re.compile(r"^web[ \t]*:[ \t]*\S", re.MULTILINE)
 _WSGI = re.compile(r"\b(app|application)\b")
 
 

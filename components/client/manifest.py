@@ -23,6 +23,7 @@ from typing import Any
 import yaml
 
 from components.client.errors import PackageError
+from components.client.text import decode
 from components.client.units import parse_memory
 
 FILES = ("ingot.yml", "manifest.yml")
@@ -125,7 +126,7 @@ def load_all(path: Path) -> list[Settings]:
 
 def _read(path: Path) -> Any:
     try:
-        return _load(path.read_text(encoding="utf-8"))
+        return _load(decode(path.read_bytes()))
     except (OSError, UnicodeDecodeError) as error:
         raise PackageError(f"{path} cannot be read: {error}") from error
     except yaml.YAMLError as error:

@@ -14,7 +14,9 @@ _CHUNK = 64 * 1024
 
 @dataclass(frozen=True, slots=True)
 class Upload:
-    """The parts `_method`, `application` (a zip) and `resources`, in this order.
+    """The parts `_method`, `application` (a zip), `resources` and `as_is`, in this order.
+
+    `as_is` says that the zip is the folder as it is on disk, with dot files and links; controllers before it pass it over.
 
     Args:
         name: the application's; the file part is called `<name>.zip`.
@@ -67,5 +69,7 @@ class Upload:
         return (
             f"\r\n--{self.boundary}\r\n"
             'Content-Disposition: form-data; name="resources"\r\n\r\n'
-            f"{json.dumps(list(self.resources))}\r\n--{self.boundary}--\r\n"
+            f"{json.dumps(list(self.resources))}\r\n--{self.boundary}\r\n"
+            'Content-Disposition: form-data; name="as_is"\r\n\r\ntrue\r\n'
+            f"--{self.boundary}--\r\n"
         ).encode()

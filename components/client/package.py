@@ -1,4 +1,4 @@
-"""The pushed part of a folder: files, ignore rules, fingerprints, and a zip that depends on the content alone."""
+"""The pushed part of a folder: files, links, empty folders, ignore rules, and a zip that depends on the content alone."""
 
 from __future__ import annotations
 
@@ -6,19 +6,21 @@ import hashlib
 import os
 import stat
 import zipfile
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
 from pathlib import Path
 
 from pathspec import GitIgnoreSpec
 
 from components.client.errors import PackageError
+from components.client.text import decode
 
-# The first that is there counts; clients of 2012 read the last.
-IGNORE_FILES = (".ingotignore", ".vcapignore", ".vmcignore")
-# Files that are never meant to be pushed. A line `!name` in an ignore file takes one of these back.
+# The first that is there counts. The others are those of clients of 2011 to 2015.
+IGNORE_FILES = (".ingotignore", ".cfignore", ".vcapignore", ".vmcignore")
+# Version control's, this client's own, and what no other machine can use. A line `!name` in an ignore file takes one of these back.
 ALWAYS_IGNORED = (
-    *(".git/", ".hg/", ".svn/", ".bzr/", ".DS_Store", *(f"/{name}" for name in IGNORE_FILES)),
+    *(".git/", ".hg/", ".svn/", ".bzr/", ".DS_Store", "/.ingot/", *(f"/{name}" for name in IGNORE_FILES)),
     *("__pycache__/", "*.pyc", ".venv/", ".mypy_cache/", ".pytest_cache/", ".ruff_cache/"),
     *("*~", "\\#*#", "*.swp"),
 )
@@ -28,92 +30,164 @@ ASK_FROM_BYTES = 64 * 1024
 _EPOCH = (1980, 1, 1, 0, 0, 0)
 
 
+class Kind(StrEnum):
+    """The kinds of entries."""
+
+    FILE = "file"
+    LINK = "link"
+    FOLDER = "folder"
+
+
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One file: its path relative to the folder (with `/`), its real path, size, mode and digest."""
+    """One thing to push: its path relative to the folder (with `/`), its real path, size, mode and digest.
+
+    Only files have a digest. `target` is a link's; of folders only the empty ones are entries.
+    """
 
     name: str
     path: Path
     size: int
     executable: bool
     sha1: str = ""
+    kind: Kind = Kind.FILE
+    target: str = ""
 
     def fingerprint(self) -> dict[str, object]:
         """Return the file in the format of `/resources`."""
         return {"size": self.size, "sha1": self.sha1, "fn": self.name}
 
 
-def ignore_rules(folder: Path) -> GitIgnoreSpec:
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """The ignore rules of a folder.
+
+    Attributes:
+        lines: patterns in gitignore's syntax; the last that fits counts.
+        source: the ignore file's name; empty where there is none.
+    """
+
+    lines: tuple[str, ...] = ALWAYS_IGNORED
+    source: str = ""
+    _spec: GitIgnoreSpec = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_spec", GitIgnoreSpec.from_lines(self.lines))
+
+    def reason(self, name: str) -> str:
+        """Return why a name is ignored (a folder's ends with `/`); empty where it is not."""
+        verdict = self._spec.check_file(name)
+        if not verdict.include or verdict.index is None:
+            return ""
+        pattern = self.lines[verdict.index]
+        if verdict.index < len(ALWAYS_IGNORED):
+            return f"{pattern} is never pushed"
+        return f"{pattern} in {self.source}"
+
+
+@dataclass(slots=True)
+class Survey:
+    """The content of a folder: entries to push by name, and names with the reason why they stay behind or stop the push."""
+
+    entries: list[Entry] = field(default_factory=list)
+    ignored: dict[str, str] = field(default_factory=dict)
+    refused: dict[str, str] = field(default_factory=dict)
+
+
+def ignore_rules(folder: Path) -> Rules:
     """Read the folder's ignore file (gitignore's syntax) on top of the patterns that are always ignored.
 
     Raises:
         PackageError: it cannot be read, or a pattern makes no sense.
     """
-    lines = list(ALWAYS_IGNORED)
     for name in IGNORE_FILES:
         path = folder / name
-        if path.is_file():
-            try:
-                lines += path.read_text(encoding="utf-8").splitlines()
-            except (OSError, UnicodeDecodeError) as error:
-                raise PackageError(f"{path} cannot be read: {error}") from error
-            break
-    try:
-        return GitIgnoreSpec.from_lines(lines)
-    except ValueError as error:
-        raise PackageError(f"{folder}: an ignore pattern is not valid: {error}") from error
+        if not path.is_file():
+            continue
+        try:
+            lines = decode(path.read_bytes()).splitlines()
+        except (OSError, UnicodeDecodeError) as error:
+            raise PackageError(f"{path} cannot be read: {error}", "save it as UTF-8") from error
+        try:
+            return Rules((*ALWAYS_IGNORED, *lines), name)
+        except ValueError as error:
+            raise PackageError(f"{path}: an ignore pattern is not valid: {error}") from error
+    return Rules()
 
 
-def collect(folder: Path, rules: GitIgnoreSpec) -> list[Entry]:
-    """List the files to push, by name.
-
-    Links are followed where they stay inside the folder; sockets, pipes and devices are left out.
+def collect(folder: Path, rules: Rules) -> list[Entry]:
+    """List what is to be pushed, by name; see `survey`.
 
     Raises:
-        PackageError: a link leads out of the folder or nowhere, or something cannot be read.
+        PackageError: something cannot be pushed.
     """
-    root = folder.resolve()
-    found: list[Entry] = []
-    for where, folders, files in os.walk(folder, onerror=_refuse):
-        here = Path(where)
-        prefix = here.relative_to(folder).as_posix()
-        prefix = "" if prefix == "." else f"{prefix}/"
-        linked = [name for name in folders if (here / name).is_symlink()]
-        folders[:] = sorted(
-            name
-            for name in folders
-            if name not in linked
-            and not rules.match_file(f"{prefix}{name}/")
-            # A Python environment belongs to this machine and is of no use on another.
-            and not (here / name / "pyvenv.cfg").exists()
+    found = survey(folder, rules)
+    for name, reason in found.refused.items():
+        more = len(found.refused) - 1
+        raise PackageError(
+            f"{name} {reason}" + (f" (and {more} more: `ingot push --dry-run` lists all)" if more else ""),
+            "correct it, or name it in .ingotignore",
         )
-        for name in [*files, *linked]:
-            relative, path = f"{prefix}{name}", here / name
-            if rules.match_file(relative) or (name in linked and rules.match_file(f"{relative}/")):
+    return found.entries
+
+
+def survey(folder: Path, rules: Rules) -> Survey:
+    """Look at every file, link and folder below a folder, without following links."""
+    found = Survey()
+    pending = [("", folder)]
+    while pending:
+        prefix, here = pending.pop()
+        try:
+            listed = sorted(os.scandir(here), key=lambda entry: entry.name)
+        except OSError as error:
+            found.refused[prefix or str(folder)] = f"cannot be read: {error.strerror}"
+            continue
+        kept = False
+        for item in listed:
+            name = f"{prefix}{item.name}"
+            is_folder = item.is_dir(follow_symlinks=False)
+            shown = f"{name}/" if is_folder else name
+            reason = rules.reason(shown)
+            if not reason and item.is_symlink() and Path(item.path).is_dir():
+                # A pattern of folders means a link to one, too.
+                reason = rules.reason(f"{name}/")
+            if not reason and is_folder and _is_python_environment(Path(item.path)):
+                reason = "a Python environment belongs to the machine that made it"
+            if reason:
+                found.ignored[shown] = reason
                 continue
-            if path.is_symlink():
-                _check_link(path, relative, root)
-            found += _entry(relative, path)
-    return sorted(found, key=lambda entry: entry.name)
+            kept = True
+            if is_folder:
+                pending.append((shown, Path(item.path)))
+            else:
+                _take(found, name, Path(item.path), folder)
+        if not kept and prefix:
+            found.entries.append(Entry(prefix.removesuffix("/"), here, 0, executable=False, kind=Kind.FOLDER))
+    found.entries.sort(key=lambda entry: entry.name)
+    return found
+
+
+def files_of(entries: Iterable[Entry]) -> list[Entry]:
+    """Return the entries that are files."""
+    return [entry for entry in entries if entry.kind is Kind.FILE]
 
 
 def fingerprint(entries: Iterable[Entry]) -> list[Entry]:
-    """Return the entries with their SHA-1 (the contract's digest: an address, not a guard).
+    """Return the entries, files with their SHA-1 (the contract's digest: an address, not a guard).
 
     Raises:
         PackageError: a file cannot be read.
     """
     result = []
     for entry in entries:
+        if entry.kind is not Kind.FILE:
+            result.append(entry)
+            continue
         digest = hashlib.sha1(usedforsecurity=False)
         size = 0
-        try:
-            with entry.path.open("rb") as stream:
-                while chunk := stream.read(1 << 20):
-                    digest.update(chunk)
-                    size += len(chunk)
-        except OSError as error:
-            raise PackageError(f"{entry.path} cannot be read: {error.strerror}") from error
+        for chunk in _content(entry):
+            digest.update(chunk)
+            size += len(chunk)
         result.append(Entry(entry.name, entry.path, size, entry.executable, digest.hexdigest()))
     return result
 
@@ -126,67 +200,100 @@ def worth_asking(entries: Iterable[Entry]) -> bool:
 def split_known(
     entries: Sequence[Entry], known: Iterable[dict[str, object]]
 ) -> tuple[list[Entry], list[Entry]]:
-    """Return the entries to send and those that the controller has.
+    """Return the entries to send and the files that the controller has.
 
     An executable is always sent: the controller's pool keeps contents without modes.
     """
     names = {item.get("fn") for item in known}
-    send = [entry for entry in entries if entry.executable or entry.name not in names]
-    have = [entry for entry in entries if not entry.executable and entry.name in names]
-    return send, have
+    have = [e for e in entries if e.kind is Kind.FILE and not e.executable and e.name in names]
+    kept = {entry.name for entry in have}
+    return [entry for entry in entries if entry.name not in kept], have
 
 
 def write_zip(entries: Sequence[Entry], target: Path) -> None:
-    """Write a zip with these files: same files, same bytes. An empty one gets the file `.__empty__`.
+    """Write a zip with these entries: same content, same bytes. An empty one gets the file `.__empty__`.
 
     Raises:
         PackageError: a file cannot be read.
     """
     with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED, compresslevel=6) as archive:
         for entry in sorted(entries, key=lambda entry: entry.name):
-            item = _item(entry.name, 0o755 if entry.executable else 0o644)
-            item.file_size = entry.size
-            try:
-                with entry.path.open("rb") as source, archive.open(item, "w") as sink:
-                    while chunk := source.read(1 << 20):
+            if entry.kind is Kind.FOLDER:
+                archive.writestr(_item(f"{entry.name}/", stat.S_IFDIR | 0o755), b"")
+            elif entry.kind is Kind.LINK:
+                archive.writestr(_item(entry.name, stat.S_IFLNK | 0o777), entry.target.encode())
+            else:
+                item = _item(entry.name, stat.S_IFREG | (0o755 if entry.executable else 0o644))
+                item.file_size = entry.size
+                with archive.open(item, "w") as sink:
+                    for chunk in _content(entry):
                         sink.write(chunk)
-            except OSError as error:
-                raise PackageError(f"{entry.path} cannot be read: {error.strerror}") from error
         if not entries:
-            archive.writestr(_item(EMPTY, 0o644), b"")
+            archive.writestr(_item(EMPTY, stat.S_IFREG | 0o644), b"")
 
 
 def _item(name: str, mode: int) -> zipfile.ZipInfo:
     item = zipfile.ZipInfo(name, _EPOCH)
-    item.compress_type = zipfile.ZIP_DEFLATED
+    item.compress_type = zipfile.ZIP_STORED if stat.S_ISDIR(mode) else zipfile.ZIP_DEFLATED
     item.create_system = 3
-    item.external_attr = (stat.S_IFREG | mode) << 16
+    item.external_attr = mode << 16
     return item
 
 
-def _entry(relative: str, path: Path) -> list[Entry]:
-    facts = path.stat()
-    if not stat.S_ISREG(facts.st_mode):
-        return []
-    return [Entry(relative, path, facts.st_size, bool(facts.st_mode & stat.S_IXUSR))]
-
-
-def _check_link(path: Path, relative: str, root: Path) -> None:
+def _content(entry: Entry) -> Iterator[bytes]:
     try:
-        target = path.resolve(strict=True)
-    except (OSError, RuntimeError) as error:
-        raise PackageError(
-            f"{relative} is a link that leads nowhere", "remove it, or name it in .ingotignore"
-        ) from error
-    if not target.is_relative_to(root):
-        raise PackageError(
-            f"{relative} is a link out of the folder ({target})", "copy the file, or name it in .ingotignore"
-        )
-    if target.is_dir():
-        raise PackageError(
-            f"{relative} is a link to a folder", "copy the folder, or name the link in .ingotignore"
-        )
+        with entry.path.open("rb") as stream:
+            while chunk := stream.read(1 << 20):
+                yield chunk
+    except OSError as error:
+        raise PackageError(f"{entry.path} cannot be read: {error.strerror}") from error
 
 
-def _refuse(error: OSError) -> None:
-    raise PackageError(f"{error.filename} cannot be read: {error.strerror}") from error
+def _is_python_environment(folder: Path) -> bool:
+    try:
+        return (folder / "pyvenv.cfg").exists()
+    except OSError:
+        # A folder that cannot be read is refused where it is listed.
+        return False
+
+
+def _take(found: Survey, name: str, path: Path, folder: Path) -> None:
+    """Add a file or a link to a survey."""
+    try:
+        name.encode()
+        facts = path.lstat()
+        if stat.S_ISLNK(facts.st_mode):
+            target, problem = _link(path, folder)
+            target.encode()
+            if problem:
+                found.refused[name] = problem
+            else:
+                found.entries.append(Entry(name, path, 0, executable=False, kind=Kind.LINK, target=target))
+        elif stat.S_ISREG(facts.st_mode):
+            found.entries.append(Entry(name, path, facts.st_size, bool(facts.st_mode & stat.S_IXUSR)))
+        else:
+            found.ignored[name] = "it is a socket, a pipe or a device"
+    except UnicodeEncodeError:
+        found.refused[name.encode(errors="replace").decode()] = "has a name that is not UTF-8"
+    except OSError as error:
+        found.refused[name] = f"cannot be read: {error.strerror}"
+
+
+def _link(path: Path, folder: Path) -> tuple[str, str]:
+    """Return a link's target as it is pushed, and why it cannot be pushed; empty where it can.
+
+    An absolute path into the folder becomes a relative one: the folder lies elsewhere on the platform.
+    """
+    target = path.readlink()
+    try:
+        landing = path.resolve()
+    except (OSError, RuntimeError):
+        return str(target), "is a link that leads to itself"
+    if not landing.is_relative_to(folder.resolve()):
+        return str(target), f"is a link out of the folder ({landing})"
+    if target.is_absolute():
+        target = Path(os.path.relpath(landing, path.parent.resolve()))
+    beside = Path(os.path.normpath(path.parent.relative_to(folder) / target))
+    if beside.parts[:1] == ("..",):
+        return str(target), f"is a link by way of a place outside of the folder ({target})"
+    return target.as_posix(), ""

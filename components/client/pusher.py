@@ -24,6 +24,7 @@ from components.client.manifest import Settings
 from components.client.offerings import choose, offerings_of, wish
 from components.client.package import Entry
 from components.client.progress import Progress
+from components.client.text import decode
 from components.client.units import format_bytes
 
 DEFAULT_MEMORY = 128
@@ -103,7 +104,8 @@ class Pusher:
                 framework = self._framework(entries, info.get("frameworks") or {}, app)
                 self.lifecycle.procfile = any(entry.name == "Procfile" for entry in entries)
                 entries = package.fingerprint(entries)
-                self._progress.detail(f"{_files(len(entries))}, {format_bytes(sum(e.size for e in entries))}")
+                count = len(package.files_of(entries))
+                self._progress.detail(f"{_files(count)}, {format_bytes(sum(e.size for e in entries))}")
             self._make_services()
             changes = {} if app is None else self._changes(app, framework)
             runs = app is not None and app.get("state") == "STARTED"
@@ -167,17 +169,17 @@ class Pusher:
 
     def _framework(self, entries: Sequence[Entry], offered: dict[str, Any], app: App | None) -> str:
         """Return the framework: from the settings, the application, its command, or detection."""
-        if not entries:
+        if not package.files_of(entries):
             raise PackageError(f"{self.folder} holds nothing to push", "name the folder with --path DIR")
         if said := self.settings.framework:
             return said
         if app is not None and (was := (app.get("staging") or {}).get("model")):
             return str(was)
-        by_name = {entry.name: entry for entry in entries}
+        by_name = {entry.name: entry for entry in entries if entry.path.is_file()}
 
         def read(name: str) -> str:
             with by_name[name].path.open("rb") as stream:
-                return stream.read(_TEXT_LIMIT).decode(errors="replace")
+                return decode(stream.read(_TEXT_LIMIT), "replace")
 
         try:
             return detect(by_name.keys(), read, offered)
@@ -188,14 +190,15 @@ class Pusher:
 
     def _upload(self, entries: Sequence[Entry], archive: Path) -> None:
         known = (
-            self._api.known_resources([entry.fingerprint() for entry in entries])
+            self._api.known_resources([entry.fingerprint() for entry in package.files_of(entries)])
             if package.worth_asking(entries)
             else []
         )
         send, have = package.split_known(entries, known)
         package.write_zip(send, archive)
         size = archive.stat().st_size
-        what = f"{len(send)} of {_files(len(entries))}" if have else _files(len(send))
+        count = len(package.files_of(send))
+        what = f"{count} of {_files(count + len(have))}" if have else _files(count)
 
         def sent(done: int, total: int) -> None:
             self._progress.part(done, total, f"{format_bytes(done)} of {format_bytes(total)}, {what}")

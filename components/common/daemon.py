@@ -63,8 +63,20 @@ class Serving(Protocol):
 Factory = Callable[[C, Bus, Identity], Component]
 
 
-def load_or_exit(name: str, kind: type[C], argv: Sequence[str] | None = None) -> C:
-    """Parse a daemon's arguments and read its configuration; exit 0 or 2 where only a check was asked for."""
+def load_or_exit(
+    name: str,
+    kind: type[C],
+    argv: Sequence[str] | None = None,
+    check: Callable[[C], Sequence[str]] = lambda _: (),
+) -> C:
+    """Parse a daemon's arguments and read its configuration; exit 0 or 2 where only a check was asked for.
+
+    Args:
+        name: component name, as in the configuration file's and the unit's name.
+        kind: the configuration's type.
+        argv: the arguments; by default the process's own.
+        check: returns further problems of a valid configuration, each naming its key.
+    """
     parser = argparse.ArgumentParser(prog=f"ingot-{name.replace('_', '-')}")
     parser.add_argument(
         "--config", type=Path, default=Path(f"/etc/ingot/{name}.yml"), help="YAML configuration file"
@@ -80,8 +92,8 @@ def load_or_exit(name: str, kind: type[C], argv: Sequence[str] | None = None) ->
         config = configuration.load(arguments.config, kind)
     except ConfigError as error:
         _give_up(error.problems, error.source)
-    if lacking := config.lacking():
-        _give_up(lacking, str(arguments.config))
+    if problems := check(config) or config.lacking():
+        _give_up(problems, str(arguments.config))
     if arguments.check_config:
         sys.stdout.write(f"{arguments.config}: ok\n")
         raise SystemExit(0)

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 
+from components.common.files import PUBLIC, write_atomically
 from components.common.messages import ComponentAnnouncement
 
 
@@ -31,9 +32,7 @@ def persistent_id(path: Path, index: int) -> str:
     if known.startswith(f"{index}-"):
         return known
     fresh = f"{index}-{new_id()}"
-    scratch = path.with_suffix(".new")
-    scratch.write_text(fresh + "\n", encoding="ascii")
-    scratch.replace(path)
+    write_atomically(path, fresh + "\n", mode=PUBLIC)
     return fresh
 
 

@@ -74,7 +74,7 @@ def weigh(folder: Path, most: int, wanted: Callable[[], bool] = _always) -> Weig
     return Weight(walk.size, walk.count)
 
 
-def seize(folder: Path, uid: int, most: int, wanted: Callable[[], bool] = _always) -> None:
+def reclaim_ownership(folder: Path, uid: int, most: int, wanted: Callable[[], bool] = _always) -> None:
     """Make one uid and gid the owner of a folder and its content. Blocks.
 
     Raises:

@@ -122,7 +122,8 @@ class DeaConfig(DaemonConfig, frozen=True, forbid_unknown_fields=True, kw_only=T
     # Files and folders of an instance: each takes an inode, of which ext4 has one for 16 KB of the disk.
     most_files: int = 250_000
     # How an instance is held to its disk. `auto`: by the kernel, where the file system keeps quotas of users,
-    # elsewhere by the watch; `required`: by the kernel, or the agent does not start; `watched`: by the watch.
+    # elsewhere by the enforcer of limits; `required`: by the kernel, or the agent does not start; `watched`: by the
+    # enforcer.
     disk_quota: Literal["auto", "required", "watched"] = "auto"
     # The percentage of the file system's bytes or inodes beyond which no instance is taken (protocol 4.1).
     disk_full: float = 95

@@ -47,7 +47,7 @@ def unpack(package: Path, target: Path, limits: ArchiveLimits) -> int:
         The number of files.
 
     Raises:
-        StagingError: it is no zip, is damaged or too large, or holds a path that leaves the folder, a link, a device or
+        StagingError: it is no zip, is damaged or too large, or holds a path or a link that leaves the folder, a device or
             a name twice.
     """
     try:
@@ -74,12 +74,12 @@ def check_name(name: str) -> PurePosixPath:
     """Return an entry's path, or refuse one that could leave the folder.
 
     Raises:
-        StagingError: absolute, with `..`, a backslash, a control character, a drive letter, or too long.
+        StagingError: absolute, with `..` or a NUL, or too long.
     """
     path = PurePosixPath(name)
     if not name or path.is_absolute() or ".." in path.parts or not path.parts:
         raise StagingError("unpack", f"{name!r} leads out of the application's folder", _PUSH_AGAIN)
-    if "\\" in name or any(ord(c) < 32 or ord(c) == 127 for c in name) or ":" in path.parts[0][1:2]:
+    if "\0" in name:
         raise StagingError("unpack", f"{name!r} is not a name a file can have here", _PUSH_AGAIN)
     if len(name.encode(errors="surrogatepass")) > _LONGEST_NAME:
         raise StagingError("unpack", f"the name {name[:60]!r}... is too long", _PUSH_AGAIN)
@@ -88,14 +88,13 @@ def check_name(name: str) -> PurePosixPath:
 
 def _unpack_all(archive: zipfile.ZipFile, entries: list[zipfile.ZipInfo], target: Path, room: int) -> int:
     seen: set[PurePosixPath] = set()
+    links: dict[Path, str] = {}
     files = 0
     for entry in entries:
         path = check_name(entry.filename)
         mode = entry.external_attr >> 16
         kind = stat.S_IFMT(mode)
-        if kind == stat.S_IFLNK:
-            raise StagingError("unpack", f"{path} is a symbolic link", "Replace it with what it points to.")
-        if kind not in (0, stat.S_IFREG, stat.S_IFDIR):
+        if kind not in (0, stat.S_IFREG, stat.S_IFDIR, stat.S_IFLNK):
             raise StagingError("unpack", f"{path} is a device, a pipe or a socket", _PUSH_AGAIN)
         if entry.flag_bits & _ENCRYPTED:
             raise StagingError("unpack", f"{path} is encrypted", "Pack it without a password.")
@@ -106,11 +105,40 @@ def _unpack_all(archive: zipfile.ZipFile, entries: list[zipfile.ZipInfo], target
             raise StagingError("unpack", f"{path} is in the archive twice", _PUSH_AGAIN)
         seen.add(path)
         (target / path).parent.mkdir(parents=True, exist_ok=True)
+        files += 1
+        if kind == stat.S_IFLNK:
+            links[target / path] = _link_target(archive, entry)
+            continue
         with archive.open(entry) as source:
             room -= _copy(source, target / path, room, path)  # type: ignore[arg-type]
         (target / path).chmod(0o755 if mode & 0o111 else 0o644)
-        files += 1
+    # Last, so that no file is written through one.
+    for link, to in links.items():
+        link.symlink_to(to)
+    for link in links:
+        _check_link(link, target)
     return files
+
+
+def _link_target(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> str:
+    with archive.open(entry) as content:
+        target = os.fsdecode(content.read(_LONGEST_NAME + 1))
+    if not target or len(target) > _LONGEST_NAME or "\0" in target or target.startswith("/"):
+        raise StagingError("unpack", f"{entry.filename} is a link to no relative path", _PUSH_AGAIN)
+    return target
+
+
+def _check_link(link: Path, root: Path) -> None:
+    """Refuse a link that leads out of the application, by itself or by way of another one."""
+    try:
+        inside = link.resolve().is_relative_to(root.resolve())
+    except (OSError, RuntimeError):
+        inside = False
+    name = link.relative_to(root)
+    if not inside or os.path.normpath(name.parent / link.readlink()).split("/")[0] == "..":
+        raise StagingError(
+            "unpack", f"{name} is a link that leads out of the application, or to itself", _PUSH_AGAIN
+        )
 
 
 def _copy(source: BinaryIO, target: Path, room: int, name: PurePosixPath) -> int:

@@ -14,6 +14,7 @@ from typing import Any
 
 import msgspec
 
+from components.common.files import PUBLIC, write_atomically
 from components.common.frameworks import FRAMEWORKS, InvalidFrameworkError, Runtime, find_framework, resolve
 from components.stager.archive import ArchiveLimits, pack, unpack
 from components.stager.errors import StagingError
@@ -100,7 +101,7 @@ class Build:
         self._enter("compile")
         tree.mkdir()
         source.rename(tree / "app")
-        self._drop_dot_files(tree / "app")
+        self._drop_own_folder(tree / "app")
         context = Context(
             app=tree / "app",
             cache=Path(order.cache),
@@ -134,11 +135,12 @@ class Build:
         self._say(f"framework {name}" + (f" on {runtime.name}" if runtime else "") + f": {why}")
         return name, runtime, plugin, why
 
-    def _drop_dot_files(self, app: Path) -> None:
-        # Protocol 7.3; it also keeps applications from writing to the stager's own folder.
-        for path in sorted(app.glob(".*")):
-            self._say(f"left out: {path.name}")
-            path.rename(self._box / f"left-out-{path.name}")
+    def _drop_own_folder(self, app: Path) -> None:
+        """Remove what an application has in the place of the stager's own folder."""
+        own = app / OWN
+        if own.is_symlink() or own.exists():
+            self._say(f"left out: {own.name}, which is the platform's")
+            own.rename(self._box / f"left-out-{own.name}")
 
     def _finish_tree(self, tree: Path, start: Start, runtime: Runtime | None) -> None:
         scripts = tree / "app" / OWN / "bin"
@@ -170,9 +172,8 @@ class Build:
         sys.stdout.flush()
 
     def _note(self) -> None:
-        scratch = self._box / f"{RESULT}.new"
-        scratch.write_bytes(msgspec.json.encode(self.result))
-        scratch.replace(self._box / RESULT)
+        # The agent reads it as another user.
+        write_atomically(self._box / RESULT, msgspec.json.encode(self.result), mode=PUBLIC)
 
 
 def _write_script(path: Path, content: str) -> None:

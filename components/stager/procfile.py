@@ -10,7 +10,7 @@ from typing import Any
 from components.stager.reading import text
 
 _MOST_BYTES = 64 * 1024
-_LINE = re.compile(r"^web:[ \t]*(\S.*?)\s*$", re.MULTILINE)
+_LINE = re.compile(r"^web[ \t]*:[ \t]*(\S.*?)\s*$", re.MULTILINE)
 
 
 def web_command(source: Path) -> str | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import json
 from pathlib import Path
 from typing import Any
@@ -32,8 +33,15 @@ def content(path: Path, stage: str = "compile", most: int = _MB) -> bytes:
 
 
 def text(path: Path, stage: str = "compile", most: int = _MB) -> str:
-    """Read a file as text; see `content`."""
-    return content(path, stage, most).decode(errors="replace")
+    """Read a file as text; see `content` and `decode`."""
+    return decode(content(path, stage, most))
+
+
+def decode(raw: bytes) -> str:
+    """Return a text of UTF-8, or of UTF-16 where a byte order mark says so; the mark is not part of it."""
+    if raw.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        return raw.decode("utf-16", errors="replace")
+    return raw.removeprefix(codecs.BOM_UTF8).decode(errors="replace")
 
 
 def json_of(path: Path) -> Any:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import stat
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -23,6 +22,7 @@ from components.common import log, tasks, trees
 from components.common.disk import room
 from components.common.errors import IngotError
 from components.common.gone import Gone
+from components.common.plain_files import open_plain
 from components.common.units import ProcessRunner, Runner, SystemdRunner, UnitSpec, UnitStatus
 from components.stager.archive import ArchiveLimits
 from components.stager.build import DROPLET, RESULT, BuildOrder, BuildResult
@@ -312,20 +312,6 @@ def open_droplet(box: Box, most_mb: int) -> int:
     if os.fstat(handle).st_size > most_mb * _MB:
         os.close(handle)
         raise StagingError("pack", f"the droplet is larger than {most_mb} MB", "Depend on less.")
-    return handle
-
-
-def open_plain(path: Path) -> int:
-    """Open a file in a folder that foreign code could write to: no link, no pipe, no second name.
-
-    Raises:
-        OSError: it is not such a file.
-    """
-    handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-    status = os.fstat(handle)
-    if not stat.S_ISREG(status.st_mode) or status.st_nlink != 1:
-        os.close(handle)
-        raise OSError(f"{path.name} is not a plain file")
     return handle
 
 

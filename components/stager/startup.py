@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from components.common.frameworks import RUNTIMES, Runtime
 
 RUNTIME_MARK = "%VCAP_LOCAL_RUNTIME%"
-# The stager's own folder in `app/`; an application's top-level dot files are not copied, so none is in its way.
+# The stager's own folder in `app/`; what an application has in its place is left out.
 OWN = ".ingot"
 _SYSTEM_PATH = "/usr/local/bin:/usr/bin:/bin"
 

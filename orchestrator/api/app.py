@@ -13,9 +13,9 @@ from components.common import log
 from components.common.errors import IngotError
 from orchestrator.api import door, images, jobs, machines, operations, pools, status
 from orchestrator.api.auth import AuthError
-from orchestrator.api.context import EXTENSION, Orchestrator, here
+from orchestrator.api.context import EXTENSION, Orchestrator, current_orchestrator
+from orchestrator.errors import RefusedError
 from orchestrator.iaas.provider import ProviderError
-from orchestrator.jobs.kinds import RefusedError
 
 REQUESTS = Counter("ingot_orchestrator_requests_total", "Requests answered.", ["method", "route", "status"])
 SECONDS = Histogram("ingot_orchestrator_request_seconds", "Duration of requests.", ["method", "route"])
@@ -58,12 +58,12 @@ def _identify() -> None:
     if request.path in _PROBES:
         return
     door.own_page(request)
-    orchestrator = here()
+    orchestrator = current_orchestrator()
     comer, by_password = door.comer(request), door.by_password(request)
     if wait := orchestrator.attempts.wait(comer, by_password=by_password):
         raise door.RefusedAtDoorError(f"too many failed logins: try again in {wait} s", 429, wait)
     try:
-        g.caller = orchestrator.voucher.caller(request.headers, looks=request.method in door.LOOKING)
+        g.caller = orchestrator.authenticator.caller(request.headers, looks=request.method in door.LOOKING)
     except AuthError as error:
         if error.status == 401 and request.headers.get("Authorization"):
             orchestrator.attempts.failed(comer, by_password=by_password)

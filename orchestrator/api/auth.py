@@ -30,7 +30,7 @@ class AuthError(IngotError):
         self.status = status
 
 
-class Voucher:
+class Authenticator:
     """The authentication of callers.
 
     Args:

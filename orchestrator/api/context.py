@@ -12,14 +12,14 @@ from flask import Response, current_app, g, jsonify, request
 
 from components.common.digits import whole_number
 from components.common.identity import Identity
-from orchestrator.api.auth import Voucher
+from orchestrator.api.auth import Authenticator
 from orchestrator.api.door import Attempts
 from orchestrator.config import OrchestratorConfig
+from orchestrator.errors import RefusedError
 from orchestrator.images import Images
 from orchestrator.jobs.engine import Engine
 from orchestrator.jobs.journal import Journal
-from orchestrator.jobs.kinds import RefusedError
-from orchestrator.tools import Tools
+from orchestrator.services import Services
 
 EXTENSION = "ingot"
 T = TypeVar("T", bound=msgspec.Struct)
@@ -35,17 +35,17 @@ class Orchestrator:
 
     config: OrchestratorConfig
     identity: Identity
-    tools: Tools
+    services: Services
     journal: Journal
     engine: Engine
     images: Images
-    voucher: Voucher
+    authenticator: Authenticator
     stopping: threading.Event
     attempts: Attempts = field(default_factory=Attempts)
     begun: float = field(default_factory=time.monotonic)
 
 
-def here() -> Orchestrator:
+def current_orchestrator() -> Orchestrator:
     """Return the parts of the daemon that handles this request."""
     return cast("Orchestrator", current_app.extensions[EXTENSION])
 
@@ -79,18 +79,18 @@ def number(name: str, default: int, lowest: int, highest: int) -> int:
         return default
     found = whole_number(text, highest)
     if found is None or found < lowest:
-        raise RefusedError(f"{name}: want a number from {lowest} to {highest}, not {text[:40]!r}")
+        raise RefusedError(f"{name}: must be a number from {lowest} to {highest}, not {text[:40]!r}")
     return found
 
 
 def accepted(job_id: int) -> tuple[Response, int]:
     """Return the answer for a job that was queued."""
-    return jsonify({"job": here().journal.job(job_id)}), 202
+    return jsonify({"job": current_orchestrator().journal.job(job_id)}), 202
 
 
-def submit(kind: str, wish: dict[str, Any], *about: str) -> tuple[Response, int]:
+def submit(kind: str, job_request: dict[str, Any], *about: str) -> tuple[Response, int]:
     """Queue the caller's operation, and return the answer with its job."""
-    return accepted(here().engine.submit(kind, wish, operator(), about))
+    return accepted(current_orchestrator().engine.submit(kind, job_request, operator(), about))
 
 
 def _first_lower(text: str) -> str:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from flask import Blueprint, Response, jsonify
 
-from orchestrator.api.context import Body, body, here
-from orchestrator.jobs.kinds import RefusedError
+from orchestrator.api.context import Body, body, current_orchestrator
+from orchestrator.errors import RefusedError
 
 blueprint = Blueprint("images", __name__)
 
@@ -21,21 +21,21 @@ class ImageBody(Body, frozen=True):
 @blueprint.get("/v2/images")
 def listed() -> Response:
     """List the registered images."""
-    return jsonify({"images": here().images.listed()})
+    return jsonify({"images": current_orchestrator().images.listed()})
 
 
 @blueprint.post("/v2/images")
 def register() -> tuple[Response, int]:
     """Register an image: 201 where its provider has it, 202 where it is being imported."""
-    wish = body(ImageBody)
-    if not wish.name:
-        raise RefusedError("name: want the name of an image")
-    image, importing = here().images.register(wish.provider, wish.name, wish.source)
+    given = body(ImageBody)
+    if not given.name:
+        raise RefusedError("name: must be the name of an image")
+    image, importing = current_orchestrator().images.register(given.provider, given.name, given.source)
     return jsonify(image), 202 if importing else 201
 
 
 @blueprint.delete("/v2/images/<provider>/<path:name>")
 def remove(provider: str, name: str) -> tuple[Response, int]:
     """Remove an image from the register and from its provider."""
-    here().images.remove(provider, name)
+    current_orchestrator().images.remove(provider, name)
     return Response(), 204

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from flask import Blueprint, Response, jsonify, request
 
-from orchestrator.api.context import Body, accepted, body, here, number, operator
-from orchestrator.jobs.kinds import RefusedError
-from orchestrator.models import JOB_STATES
+from orchestrator.api.context import Body, accepted, body, current_orchestrator, number, operator
+from orchestrator.db.models import JOB_STATES
+from orchestrator.errors import RefusedError
 
 blueprint = Blueprint("jobs", __name__)
 _HIGHEST = 2**31 - 1
@@ -19,14 +19,14 @@ def listed() -> Response:
     """List jobs, newest first."""
     state = request.args.get("state")
     if state is not None and state not in JOB_STATES:
-        raise RefusedError(f"state: want one of {', '.join(JOB_STATES)}, not {state!r}")
-    return jsonify({"jobs": here().journal.jobs(number("limit", 20, 1, 1000), state)})
+        raise RefusedError(f"state: must be one of {', '.join(JOB_STATES)}, not {state!r}")
+    return jsonify({"jobs": current_orchestrator().journal.jobs(number("limit", 20, 1, 1000), state)})
 
 
 @blueprint.get(f"/v2/jobs/{_JOB}")
 def one(job_id: int) -> Response:
     """Return a job with its steps."""
-    job = here().journal.job(job_id)
+    job = current_orchestrator().journal.job(job_id)
     if job is None:
         raise _unknown(job_id)
     return jsonify(job)
@@ -35,7 +35,7 @@ def one(job_id: int) -> Response:
 @blueprint.get(f"/v2/jobs/{_JOB}/log")
 def log(job_id: int) -> Response:
     """Return the lines of progress after a number."""
-    lines = here().journal.lines(job_id, number("after", 0, 0, _HIGHEST))
+    lines = current_orchestrator().journal.lines(job_id, number("after", 0, 0, _HIGHEST))
     if lines is None:
         raise _unknown(job_id)
     return jsonify(lines)
@@ -45,7 +45,7 @@ def log(job_id: int) -> Response:
 def resume(job_id: int) -> tuple[Response, int]:
     """Resume a failed job."""
     body(Body)
-    here().engine.resume(job_id, operator())
+    current_orchestrator().engine.resume(job_id, operator())
     return accepted(job_id)
 
 

@@ -7,9 +7,9 @@ from typing import Any
 import msgspec
 from flask import Blueprint, Response, jsonify
 
-from orchestrator import inventory
-from orchestrator.api.context import Body, body, here, submit
-from orchestrator.jobs.kinds import RefusedError
+from orchestrator.api.context import Body, body, current_orchestrator, submit
+from orchestrator.errors import RefusedError
+from orchestrator.inventory import release_record
 
 blueprint = Blueprint("operations", __name__)
 
@@ -36,13 +36,13 @@ class WireBody(Body, frozen=True):
 @blueprint.get("/v2/release")
 def release() -> Response:
     """Return the running release, the goal of an unfinished roll, and the default of a rollback."""
-    folder = here().tools.inventory.folder
-    known = inventory.recorded(folder)
+    folder = current_orchestrator().services.inventory.folder
+    known = release_record.recorded(folder)
     return jsonify(
         {
             "release": known.get("ingot_release"),
             "rolling": known.get("ingot_release_rolling"),
-            "back": inventory.return_release(folder) or None,
+            "back": release_record.return_release(folder) or None,
         }
     )
 
@@ -50,34 +50,34 @@ def release() -> Response:
 @blueprint.post("/v2/roll")
 def roll() -> tuple[Response, int]:
     """Roll the platform to a release."""
-    wish = body(RollBody)
-    if wish.share is not msgspec.UNSET and not 0 < wish.share <= 1:
-        raise RefusedError(f"share: want more than 0 and at most 1, not {wish.share:g}")
-    return submit("roll", _wish(wish))
+    given = body(RollBody)
+    if given.share is not msgspec.UNSET and not 0 < given.share <= 1:
+        raise RefusedError(f"share: must be more than 0 and at most 1, not {given.share:g}")
+    return submit("roll", _request(given))
 
 
 @blueprint.post("/v2/rollback")
 def rollback() -> tuple[Response, int]:
     """Roll the platform back."""
-    return submit("rollback", _wish(body(RollbackBody)))
+    return submit("rollback", _request(body(RollbackBody)))
 
 
 @blueprint.post("/v2/wire_nfs")
 def wire_nfs() -> tuple[Response, int]:
     """Wire the share."""
-    return submit("wire_nfs", _wish(body(WireBody)))
+    return submit("wire_nfs", _request(body(WireBody)))
 
 
 @blueprint.post("/v2/unwire_nfs")
 def unwire_nfs() -> tuple[Response, int]:
     """Unwire the share."""
-    return submit("unwire_nfs", _wish(body(WireBody)))
+    return submit("unwire_nfs", _request(body(WireBody)))
 
 
-def _wish(given: Body) -> dict[str, Any]:
-    wish: dict[str, Any] = msgspec.to_builtins(given)
-    if wish.get("release") == "":
-        raise RefusedError("release: want the name of a release")
-    if wish.get("hosts") == []:
-        raise RefusedError("hosts: want at least one, or none of the field")
-    return wish
+def _request(given: Body) -> dict[str, Any]:
+    request: dict[str, Any] = msgspec.to_builtins(given)
+    if request.get("release") == "":
+        raise RefusedError("release: must be the name of a release")
+    if request.get("hosts") == []:
+        raise RefusedError("hosts: must name at least one, or be left out")
+    return request

@@ -8,11 +8,19 @@ import msgspec
 from flask import Blueprint, Response, jsonify
 
 from orchestrator.api import views
-from orchestrator.api.context import Body, Orchestrator, accepted, body, here, operator, submit
+from orchestrator.api.context import (
+    Body,
+    Orchestrator,
+    accepted,
+    body,
+    current_orchestrator,
+    operator,
+    submit,
+)
 from orchestrator.api.machines import everything
 from orchestrator.config import PoolConfig
+from orchestrator.errors import RefusedError
 from orchestrator.jobs.journal import StaleError
-from orchestrator.jobs.kinds import RefusedError
 
 blueprint = Blueprint("pools", __name__)
 _TRIES = 10
@@ -40,7 +48,7 @@ class InBody(Body, frozen=True):
 @blueprint.get("/v2/pools")
 def listed() -> Response:
     """List the pools."""
-    orchestrator = here()
+    orchestrator = current_orchestrator()
     machines = everything(orchestrator)
     found = [
         _view(orchestrator, name, pool, machines) for name, pool in sorted(orchestrator.config.pools.items())
@@ -51,32 +59,32 @@ def listed() -> Response:
 @blueprint.get("/v2/pools/<name>")
 def one(name: str) -> Response:
     """Return a pool."""
-    orchestrator = here()
+    orchestrator = current_orchestrator()
     return jsonify(_view(orchestrator, name, _known(name), everything(orchestrator)))
 
 
 @blueprint.put("/v2/pools/<name>")
 def resize(name: str) -> tuple[Response, int]:
     """Resize a pool."""
-    orchestrator, pool, wanted = here(), _known(name), body(SizeBody).size
+    orchestrator, pool, wanted = current_orchestrator(), _known(name), body(SizeBody).size
     about = f"pool:{name}"
     for _ in range(_TRIES):
         # The size read here must be that of the plan: if a job ends in between, it is read again.
-        mark = orchestrator.journal.mark()
+        version = orchestrator.journal.version()
         view = _view(orchestrator, name, pool, everything(orchestrator))
         if not view["floor"] <= wanted <= view["maximum"]:
             raise RefusedError(
-                f"size: want {view['floor']} to {view['maximum']} for pool {name}, not {wanted}"
+                f"size: must be {view['floor']} to {view['maximum']} for pool {name}, not {wanted}"
                 + _why_floor(view, pool)
             )
-        orchestrator.engine.refuse_held(about)
+        orchestrator.engine.refuse_locked(about)
         more = wanted - view["size"]
         if not more:
             return jsonify({"job": None}), 200
         kind = "scale_out" if more > 0 else "scale_in"
-        wish = {"pool": name, "count": abs(more)}
+        request = {"pool": name, "count": abs(more)}
         try:
-            return accepted(orchestrator.engine.submit(kind, wish, operator(), (about,), mark))
+            return accepted(orchestrator.engine.submit(kind, request, operator(), (about,), version))
         except StaleError:
             continue
     raise RefusedError("other jobs end faster than this one can be planned; try again", 409)
@@ -95,18 +103,18 @@ def scale_out(name: str) -> tuple[Response, int]:
 def scale_in(name: str) -> tuple[Response, int]:
     """Remove machines."""
     _known(name)
-    wish = body(InBody)
-    if wish.machine is msgspec.UNSET:
-        count = 1 if wish.count is msgspec.UNSET else wish.count
+    given = body(InBody)
+    if given.machine is msgspec.UNSET:
+        count = 1 if given.count is msgspec.UNSET else given.count
         _positive(count)
         return submit("scale_in", {"pool": name, "count": count}, f"pool:{name}")
-    if wish.count is not msgspec.UNSET:
+    if given.count is not msgspec.UNSET:
         raise RefusedError("count: not together with machine")
-    return submit("scale_in", {"pool": name, "machine": wish.machine}, f"pool:{name}")
+    return submit("scale_in", {"pool": name, "machine": given.machine}, f"pool:{name}")
 
 
 def _known(name: str) -> PoolConfig:
-    pools = here().config.pools
+    pools = current_orchestrator().config.pools
     if name not in pools:
         raise RefusedError(f"there is no pool {name}; known: {', '.join(sorted(pools)) or 'none'}", 404)
     return pools[name]
@@ -114,7 +122,7 @@ def _known(name: str) -> PoolConfig:
 
 def _positive(count: int) -> None:
     if count < 1:
-        raise RefusedError(f"count: want 1 or more, not {count}")
+        raise RefusedError(f"count: must be 1 or more, not {count}")
 
 
 def _view(

@@ -8,9 +8,9 @@ from sqlalchemy import func, select
 
 from components.common.probes import authorised
 from components.common.version import release
-from orchestrator.api.context import Orchestrator, here
-from orchestrator.database import DatabaseUnavailableError
-from orchestrator.models import Machine
+from orchestrator.api.context import Orchestrator, current_orchestrator
+from orchestrator.db.database import DatabaseUnavailableError
+from orchestrator.db.models import Machine
 
 blueprint = Blueprint("status", __name__)
 
@@ -24,7 +24,7 @@ def healthz() -> Response:
 @blueprint.get("/readyz")
 def readyz() -> tuple[Response, int]:
     """Return whether the daemon is fit to serve, with the reasons where it is not."""
-    reasons = problems(here())
+    reasons = problems(current_orchestrator())
     answer = {"ready": not reasons, "reasons": reasons, "release": release()}
     return jsonify(answer), 503 if reasons else 200
 
@@ -35,8 +35,8 @@ def varz() -> Response:
     refusal = _status_only()
     if refusal is not None:
         return refusal
-    orchestrator = here()
-    with orchestrator.tools.db.session() as session:
+    orchestrator = current_orchestrator()
+    with orchestrator.services.db.session() as session:
         rows = session.execute(select(Machine.state, func.count()).group_by(Machine.state))
         made = {row[0]: row[1] for row in rows}
     return jsonify(
@@ -44,7 +44,7 @@ def varz() -> Response:
             **orchestrator.identity.varz(),
             "jobs": orchestrator.journal.counts(),
             "machines": made,
-            "deas": sum(dea.fresh for dea in orchestrator.tools.beats.deas()),
+            "deas": sum(dea.fresh for dea in orchestrator.services.bus_view.deas()),
         }
     )
 
@@ -64,18 +64,18 @@ def problems(orchestrator: Orchestrator) -> list[str]:
     if orchestrator.stopping.is_set():
         found.append("this orchestrator is being stopped")
     try:
-        orchestrator.tools.db.check()
+        orchestrator.services.db.check()
     except DatabaseUnavailableError:
         found.append("the database does not answer")
     if not orchestrator.engine.works:
         found.append("the engine takes no jobs")
-    if not orchestrator.tools.bus.bus.connected:
+    if not orchestrator.services.bus.bus.connected:
         found.append("no connection to the message bus")
     return found
 
 
 def _status_only() -> Response | None:
-    status = here().config.status
+    status = current_orchestrator().config.status
     if authorised(request.headers.get("Authorization"), status.user, status.password):
         return None
     return Response("denied\n", 401, {"WWW-Authenticate": 'Basic realm="ingot"'}, mimetype="text/plain")

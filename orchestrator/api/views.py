@@ -7,31 +7,31 @@ from typing import Any
 
 from sqlalchemy import select
 
-from orchestrator.beats import Dea
+from orchestrator.bus_view import Dea
 from orchestrator.config import PoolConfig
-from orchestrator.models import DRAINING, LOST, READY, Machine
-from orchestrator.platform_inventory import Host
-from orchestrator.tools import Tools
+from orchestrator.db.models import DRAINING, LOST, READY, Machine
+from orchestrator.inventory.platform_inventory import Host
+from orchestrator.services import Services
 
 # The group whose machines beat.
 DEA = "dea"
 
 
-def machines(tools: Tools, *, listening: bool) -> list[dict[str, Any]]:
+def machines(services: Services, *, listening: bool) -> list[dict[str, Any]]:
     """Return every machine, by name.
 
     Args:
-        tools: inventory, database, beats and pools.
+        services: inventory, database, beats and pools.
         listening: the bus has been heard long enough for silence to mean something.
     """
-    with tools.db.session() as session:
+    with services.db.session() as session:
         shown = {row.name: made(row) for row in session.scalars(select(Machine))}
-    for host in tools.inventory.hosts().values():
+    for host in services.inventory.hosts().values():
         # One of ours without a row now belongs to another writer: it is counted, and never deleted.
         if host.name not in shown:
-            shown[host.name] = fixed(host, tools.config.pools, tools.gate.known(host.address))
+            shown[host.name] = fixed(host, services.config.pools, services.ssh.known(host.address))
     for view in shown.values():
-        judge(view, tools.beats.at(view["address"]) if view["address"] else None, listening=listening)
+        judge(view, services.bus_view.at(view["address"]) if view["address"] else None, listening=listening)
     return [shown[name] for name in sorted(shown)]
 
 

@@ -10,9 +10,10 @@ from typing import Any
 
 import yaml
 
+from components.common.files import write_atomically
 from components.common.platform_hosts import platform_hosts
 from components.common.subjects import COMPONENTS, permissions
-from orchestrator.dev.settings import SLICE, Settings, write_private
+from orchestrator.dev.settings import SLICE, Settings
 
 LOOPBACK = "127.0.0.1"
 _REPLY_SECONDS = 180
@@ -105,7 +106,7 @@ def write(plan: Plan) -> dict[str, Path]:
         paths[name] = folder / ("nats.conf" if name == "nats" else f"{name}.yml")
         # JSON is valid in nats-server's format.
         text = json.dumps(configuration, indent=2) if name == "nats" else yaml.safe_dump(configuration)
-        write_private(paths[name], text)
+        write_atomically(paths[name], text)
     return paths
 
 

@@ -26,7 +26,7 @@ from orchestrator.dev.errors import DevError
 from orchestrator.dev.processes import Managed
 from orchestrator.dev.settings import Settings, choose_ports, load_secrets, port_is_free
 from orchestrator.dev.state import State
-from orchestrator.lab.processes import identify, lives
+from orchestrator.lab.host.processes import identify, lives
 
 ROOT = Path(__file__).resolve().parents[2]
 START_SECONDS = 60.0

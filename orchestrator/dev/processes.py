@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from orchestrator.dev.errors import DevError
+from orchestrator.lab.host.processes import identify, lives
 from orchestrator.lab.journal import Process
-from orchestrator.lab.processes import identify, lives
 
 _LOOK_SECONDS = 0.05
 _TAIL_LINES = 15

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import secrets
 import socket
 from collections.abc import Iterable, Mapping
@@ -11,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from components.common.files import write_atomically
 from components.common.subjects import COMPONENTS
 
 DEFAULT_PORT = 8080
@@ -61,8 +61,8 @@ def load_secrets(state: Path) -> dict[str, str]:
     known: dict[str, str] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
     found = {name: known.get(name) or secrets.token_hex(16) for name in names}
     if found != known:
-        write_private(path, json.dumps(found, indent=2))
-    write_private(state / "admin_password", found["admin"])
+        write_atomically(path, json.dumps(found, indent=2) + "\n")
+    write_atomically(state / "admin_password", found["admin"] + "\n")
     return found
 
 
@@ -92,14 +92,6 @@ def port_is_free(port: int) -> bool:
         except OSError:
             return False
     return True
-
-
-def write_private(path: Path, text: str) -> None:
-    """Write a file that only its owner can read, whole or not at all."""
-    scratch = path.with_name(f".{path.name}.{os.getpid()}")
-    with os.fdopen(os.open(scratch, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as stream:
-        stream.write(text.rstrip("\n") + "\n")
-    scratch.replace(path)
 
 
 def _free(count: int) -> list[int]:

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import msgspec
 
+from components.common.files import write_atomically
 from orchestrator.dev.errors import DevError
-from orchestrator.dev.settings import write_private
 from orchestrator.lab.journal import Process
 
 FILE = "state.json"
@@ -30,7 +30,7 @@ class State(msgspec.Struct, kw_only=True):
 
     def save(self, folder: Path) -> None:
         """Write the record."""
-        write_private(folder / FILE, msgspec.json.format(msgspec.json.encode(self)).decode())
+        write_atomically(folder / FILE, msgspec.json.format(msgspec.json.encode(self)))
 
 
 def load(folder: Path) -> State | None:

@@ -1,4 +1,4 @@
-"""Infrastructure drivers: `make` returns one for each provider of the configuration."""
+"""Infrastructure drivers: `make` returns one for each provider of the configuration, `check` what is wrong with their options."""
 
 from __future__ import annotations
 
@@ -41,17 +41,26 @@ def make(config: OrchestratorConfig) -> dict[str, Provider]:
         driver = DRIVERS.get(str(options.get("driver")))
         if driver is None:
             known = ", ".join(sorted(DRIVERS))
-            problems.append(f"providers.{name}.driver: want one of {known}, not {options.get('driver')!r}")
+            problems.append(f"providers.{name}.driver: must be one of {known}, not {options.get('driver')!r}")
             continue
         try:
             made[name] = driver(name, options, Path(config.state_path))
         except ConfigError as error:
             problems += [f"providers.{name}.{p}" for p in error.problems]
     problems += [
-        f"pools.{name}.image: provider {pool.provider} has no images: want {NO_IMAGE!r}, not {pool.image!r}"
+        f"pools.{name}.image: provider {pool.provider} has no images: must be {NO_IMAGE!r}, not {pool.image!r}"
         for name, pool in config.pools.items()
         if isinstance(made.get(pool.provider), StaticProvider) and pool.image != NO_IMAGE
     ]
     if problems:
         raise ConfigError(problems)
     return made
+
+
+def check(config: OrchestratorConfig) -> list[str]:
+    """Return the problems of the providers' options, each naming its key; an empty list where `make` succeeds."""
+    try:
+        make(config)
+    except ConfigError as error:
+        return list(error.problems)
+    return []

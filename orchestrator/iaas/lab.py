@@ -20,10 +20,10 @@ from orchestrator.iaas.provider import (
     READY,
     RUNNING,
     STOPPED,
-    Given,
     Image,
+    MachineInfo,
+    MachineSpec,
     ProviderError,
-    Wish,
 )
 from orchestrator.lab import wire
 from orchestrator.lab.client import LabClient
@@ -51,7 +51,7 @@ class LabOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         path = Path(self.socket)
         if path.is_absolute() and path.name == _SOCKET:
             return []
-        return [f"socket: want the whole path of the lab daemon's {_SOCKET}, not {self.socket!r}"]
+        return [f"socket: must be the whole path of the lab daemon's {_SOCKET}, not {self.socket!r}"]
 
 
 class LabProvider:
@@ -97,38 +97,38 @@ class LabProvider:
         with self._typed(), contextlib.suppress(NotFoundError):
             self._client.remove_image(name)
 
-    def create(self, wish: Wish) -> Given:
+    def create(self, spec: MachineSpec) -> MachineInfo:
         """Make a machine."""
-        if (there := self._view(wish.name)) is not None:
-            return self._given(there)
+        if (there := self._view(spec.name)) is not None:
+            return self._info(there)
         with self._typed():
             try:
                 made = self._client.create_machine(
                     self._lab,
-                    wish.name,
-                    wish.image,
-                    groups=list(wish.groups),
-                    binds=self._all_binds(wish),
+                    spec.name,
+                    spec.image,
+                    groups=list(spec.groups),
+                    binds=self._all_binds(spec),
                     maker=MAKER,
                 )
             except ConflictError:
                 # An earlier call made it and its answer was lost; or it must not be made at all.
-                if (there := self._view(wish.name)) is None:
+                if (there := self._view(spec.name)) is None:
                     raise
                 made = there
-        return self._given(made)
+        return self._info(made)
 
-    def start(self, name: str) -> Given:
+    def start(self, name: str) -> MachineInfo:
         """Boot a machine."""
         self._ours(name)
         with self._typed():
-            return self._given(self._client.start(self._lab, name))
+            return self._info(self._client.start(self._lab, name))
 
-    def stop(self, name: str, deadline: float = 60.0) -> Given:
+    def stop(self, name: str, deadline: float = 60.0) -> MachineInfo:
         """Shut a machine down."""
         self._ours(name)
         with self._typed():
-            return self._given(self._client.stop(self._lab, name, deadline))
+            return self._info(self._client.stop(self._lab, name, deadline))
 
     def delete(self, name: str) -> None:
         """Remove a machine."""
@@ -137,13 +137,13 @@ class LabProvider:
         with self._typed(), contextlib.suppress(NotFoundError):
             self._client.delete_machine(self._lab, name)
 
-    def machines(self) -> list[Given]:
+    def machines(self) -> list[MachineInfo]:
         """Return the machines that carry the orchestrator's mark."""
         with self._typed():
             lab = self._client.lab(self._lab)
-        return [self._given(m) for m in lab.machines if m.maker == MAKER]
+        return [self._info(m) for m in lab.machines if m.maker == MAKER]
 
-    def find(self, name: str) -> Given | None:
+    def find(self, name: str) -> MachineInfo | None:
         """Return a machine that carries the orchestrator's mark."""
         return next((m for m in self.machines() if m.name == name), None)
 
@@ -151,7 +151,7 @@ class LabProvider:
         """Return a machine's address."""
         return self._ours(name).address
 
-    def last_words(self, name: str) -> str:
+    def console_tail(self, name: str) -> str:
         """Return the tail of a machine's console, for a machine whose SSH does not answer."""
         try:
             self._client.wait(self._lab, name, 0)
@@ -177,11 +177,13 @@ class LabProvider:
             )
         return view
 
-    def _all_binds(self, wish: Wish) -> list[Bind]:
-        if unknown := sorted(set(wish.options) - {"binds"}):
-            raise ProviderError(f"{self.name}: options of the pool: {', '.join(unknown)}", "want binds alone")
+    def _all_binds(self, spec: MachineSpec) -> list[Bind]:
+        if unknown := sorted(set(spec.options) - {"binds"}):
+            raise ProviderError(
+                f"{self.name}: options of the pool: {', '.join(unknown)}", "binds alone are known"
+            )
         try:
-            more = msgspec.convert(wish.options.get("binds", []), list[Bind])
+            more = msgspec.convert(spec.options.get("binds", []), list[Bind])
         except msgspec.ValidationError as error:
             raise ProviderError(f"{self.name}: options of the pool: binds: {error}") from error
         # Only the lab knows that folder: its path here may be another one.
@@ -193,14 +195,16 @@ class LabProvider:
             raise ProviderError(f"lab {self._lab} has no machine {name}", "scale out again")
         return view
 
-    def _given(self, view: wire.MachineView) -> Given:
+    def _info(self, view: wire.MachineView) -> MachineInfo:
         with self._typed():
             known = self._client.access(self._lab).known_hosts
         keys = {
             line.partition(" ")[0].partition(",")[0]: line.partition(" ")[2] for line in known.splitlines()
         }
         state = RUNNING if view.state == "running" else STOPPED
-        return Given(view.name, f"{self._lab}/{view.name}", view.address, state, keys.get(view.name, ""))
+        return MachineInfo(
+            view.name, f"{self._lab}/{view.name}", view.address, state, keys.get(view.name, "")
+        )
 
     @contextlib.contextmanager
     def _typed(self) -> Iterator[None]:

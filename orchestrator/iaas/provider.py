@@ -40,7 +40,7 @@ class Image:
 
 
 @dataclass(frozen=True, slots=True)
-class Wish:
+class MachineSpec:
     """A machine to be made.
 
     Attributes:
@@ -57,7 +57,7 @@ class Wish:
 
 
 @dataclass(frozen=True, slots=True)
-class Given:
+class MachineInfo:
     """A machine, from its provider.
 
     Attributes:
@@ -95,26 +95,26 @@ class Provider(Protocol):
     def remove_image(self, name: str) -> None:
         """Remove an image; machines made from it stay as they are."""
 
-    def create(self, wish: Wish) -> Given:
+    def create(self, spec: MachineSpec) -> MachineInfo:
         """Make a machine, which does not run yet; one of that name that the orchestrator made is returned as it stands."""
 
-    def start(self, name: str) -> Given:
+    def start(self, name: str) -> MachineInfo:
         """Start a machine, which may be running; its SSH need not answer yet."""
 
-    def stop(self, name: str, deadline: float = 60.0) -> Given:
+    def stop(self, name: str, deadline: float = 60.0) -> MachineInfo:
         """Stop a machine, in good order within so many seconds, by force afterwards."""
 
     def delete(self, name: str) -> None:
         """Remove a machine that the orchestrator made, running or not; a missing one is no error."""
 
-    def machines(self) -> list[Given]:
+    def machines(self) -> list[MachineInfo]:
         """Return the machines that the orchestrator made, and no others."""
 
-    def find(self, name: str) -> Given | None:
+    def find(self, name: str) -> MachineInfo | None:
         """Return a machine that the orchestrator made."""
 
     def address(self, name: str) -> str:
         """Return a machine's IPv4 address; a machine that does not exist or has none is an error."""
 
-    def last_words(self, name: str) -> str:
+    def console_tail(self, name: str) -> str:
         """Return the end of a machine's console, for the operator to see why it does not answer; empty without one."""

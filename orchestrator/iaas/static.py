@@ -1,4 +1,3 @@
-# ruff: noqa: ARG002 - it has all calls of a provider, and existing hosts need fewer arguments
 """The driver `static`: existing machines, assigned one by one and taken back.
 
 Its options: `hosts`, a list of `{address, host_key}` (the key is optional). They run whether assigned or not, so starting and
@@ -13,7 +12,8 @@ from pathlib import Path
 
 import msgspec
 
-from orchestrator.iaas.provider import READY, RUNNING, Given, Image, ProviderError, Wish
+from components.common.files import write_atomically
+from orchestrator.iaas.provider import READY, RUNNING, Image, MachineInfo, MachineSpec, ProviderError
 
 NO_IMAGE = "none"
 
@@ -71,11 +71,11 @@ class StaticProvider:
         """Refuse: there are no images."""
         raise self._no_images()
 
-    def create(self, wish: Wish) -> Given:
+    def create(self, spec: MachineSpec) -> MachineInfo:
         """Assign a free host; a machine that has one keeps it."""
         with self._guard:
             taken = self._read()
-            address = taken.get(wish.name)
+            address = taken.get(spec.name)
             if address is None:
                 address = next((a for a in self._hosts if a not in taken.values()), None)
                 if address is None:
@@ -83,14 +83,14 @@ class StaticProvider:
                         f"{self.name}: all {len(self._hosts)} hosts are assigned",
                         f"add one to providers.{self.name}.hosts, or scale a pool in",
                     )
-                self._write({**taken, wish.name: address})
-            return self._given(wish.name, address)
+                self._write({**taken, spec.name: address})
+            return self._info(spec.name, address)
 
-    def start(self, name: str) -> Given:
+    def start(self, name: str) -> MachineInfo:
         """Return the host: it runs."""
         return self._of(name)
 
-    def stop(self, name: str, deadline: float = 60.0) -> Given:
+    def stop(self, name: str, deadline: float = 60.0) -> MachineInfo:
         """Return the host: a play stopped its services, and its power is the operator's."""
         return self._of(name)
 
@@ -101,12 +101,12 @@ class StaticProvider:
             if taken.pop(name, None) is not None:
                 self._write(taken)
 
-    def machines(self) -> list[Given]:
+    def machines(self) -> list[MachineInfo]:
         """Return the assigned hosts."""
         with self._guard:
-            return [self._given(name, address) for name, address in sorted(self._read().items())]
+            return [self._info(name, address) for name, address in sorted(self._read().items())]
 
-    def find(self, name: str) -> Given | None:
+    def find(self, name: str) -> MachineInfo | None:
         """Return an assigned host."""
         return next((m for m in self.machines() if m.name == name), None)
 
@@ -114,18 +114,18 @@ class StaticProvider:
         """Return a host's address."""
         return self._of(name).address
 
-    def last_words(self, name: str) -> str:
+    def console_tail(self, name: str) -> str:
         """Return nothing: there is no console."""
         return ""
 
-    def _of(self, name: str) -> Given:
+    def _of(self, name: str) -> MachineInfo:
         if (found := self.find(name)) is None:
             raise ProviderError(f"{self.name}: {name} has no host", "scale out again")
         return found
 
-    def _given(self, name: str, address: str) -> Given:
+    def _info(self, name: str, address: str) -> MachineInfo:
         host = self._hosts.get(address)
-        return Given(name, address, address, RUNNING, host.host_key if host else "")
+        return MachineInfo(name, address, address, RUNNING, host.host_key if host else "")
 
     def _no_images(self) -> ProviderError:
         return ProviderError(f"{self.name}: static hosts have no images", "install the hosts by other means")
@@ -140,6 +140,4 @@ class StaticProvider:
 
     def _write(self, taken: dict[str, str]) -> None:
         self._book.parent.mkdir(parents=True, exist_ok=True)
-        fresh = self._book.with_suffix(".new")
-        fresh.write_bytes(msgspec.json.encode(taken))
-        fresh.replace(self._book)
+        write_atomically(self._book, msgspec.json.encode(taken), durable=True)

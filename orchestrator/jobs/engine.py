@@ -18,11 +18,12 @@ from sqlalchemy.exc import OperationalError, SQLAlchemyError
 
 from components.common import log
 from components.common.errors import IngotError
-from orchestrator.jobs.journal import HeldError, Journal, Mark, StaleError
-from orchestrator.jobs.kinds import EngineStops, Facts, Kind, RefusedError, Step
-from orchestrator.models import DONE, FAILED
+from orchestrator.db.models import DONE, FAILED
+from orchestrator.errors import EngineStopping, RefusedError
+from orchestrator.jobs.journal import Journal, JournalVersion, LockedError, StaleError
+from orchestrator.jobs.kinds import Facts, JobKind, Step
 from orchestrator.redact import Redactor
-from orchestrator.tools import Tools
+from orchestrator.services import Services
 
 JOBS = Counter("ingot_orchestrator_jobs_total", "Jobs that ended.", ["kind", "state"])
 STEP_SECONDS = Histogram(
@@ -39,22 +40,22 @@ _PLANS = 10
 logger = log.get(__name__)
 
 
-class Work:
-    """One job at work: the `Doing` of its steps."""
+class RunningJob:
+    """One job at work: the `JobContext` of its steps."""
 
     def __init__(
         self,
         job_id: int,
         facts: Facts,
         *,
-        tools: Tools,
+        services: Services,
         journal: Journal,
         redact: Redactor,
         stopping: threading.Event,
     ) -> None:
         self.job_id = job_id
         self.facts = facts
-        self.tools = tools
+        self.services = services
         self.step: str | None = None
         self.redact = redact
         self._journal = journal
@@ -62,7 +63,7 @@ class Work:
         self._mutex = threading.Lock()
 
     def say(self, line: str) -> None:
-        """Do the same as `Doing.say`."""
+        """Do the same as `JobContext.say`."""
         # Before the line is cut: half a secret would not be recognised.
         lines = [text[:LONGEST_LINE] for text in self.redact(line).splitlines() if text.strip()]
         if lines:
@@ -71,22 +72,22 @@ class Work:
         self.check()
 
     def save(self) -> None:
-        """Do the same as `Doing.save`."""
+        """Do the same as `JobContext.save`."""
         with self._mutex:
             self._journal.save(self.job_id, self.facts)
         self.check()
 
     def check(self) -> None:
-        """Raise EngineStops where the orchestrator ends."""
+        """Raise EngineStopping where the orchestrator ends."""
         if self._stopping.is_set():
-            raise EngineStops
+            raise EngineStopping
 
 
 class Engine:
     """The engine of the journal's jobs.
 
     Args:
-        tools: passed to every kind and step.
+        services: passed to every kind and step.
         journal: the store of jobs.
         kinds: by name.
         resumable: names of the kinds whose failed jobs can be resumed.
@@ -99,16 +100,16 @@ class Engine:
     def __init__(
         self,
         *,
-        tools: Tools,
+        services: Services,
         journal: Journal,
-        kinds: Mapping[str, Kind],
+        kinds: Mapping[str, JobKind],
         resumable: Collection[str],
         redactor: Callable[[], Redactor],
         guard: Path,
         parallel: int = 4,
         keep_seconds: float = 90 * 86_400.0,
     ) -> None:
-        self._tools = tools
+        self._services = services
         self._journal = journal
         self._kinds = kinds
         self._resumable = frozenset(resumable)
@@ -148,53 +149,53 @@ class Engine:
     def submit(
         self,
         kind: str,
-        wish: Mapping[str, Any],
+        request: Mapping[str, Any],
         by: str,
         about: Collection[str] = (),
-        mark: Mark | None = None,
+        version: JournalVersion | None = None,
     ) -> int:
         """Plan a request and queue it.
 
         Args:
             kind: the verb.
-            wish: see `kinds`.
+            request: see `kinds`.
             by: the caller.
             about: locks that the operation needs, so that it is refused before it is planned.
-            mark: of the journal when the request was made from its present state; None when it does not depend on that.
+            version: of the journal when the request was made from its present state; None when it does not depend on that.
 
         Returns:
             The job's number.
 
         Raises:
-            RefusedError: it cannot or must not begin; HeldError where another job is in the way.
-            StaleError: a job ended since `mark`.
+            RefusedError: it cannot or must not begin; LockedError where another job is in the way.
+            StaleError: a job ended since `version`.
         """
         for lock in about:
-            self.refuse_held(lock)
+            self.refuse_locked(lock)
         for _ in range(_PLANS):
-            before = mark or self._journal.mark()
-            planned = self._kinds[kind].plan(self._tools, wish)
+            before = version or self._journal.version()
+            plan = self._kinds[kind].plan(self._services, request)
             try:
-                job_id = self._journal.add(kind, wish, planned, by, before)
+                job_id = self._journal.add(kind, request, plan, by, before)
             except StaleError:
-                if mark is not None:
+                if version is not None:
                     raise
                 continue
-            logger.info("job_submitted", job=job_id, kind=kind, by=by, locks=sorted(planned.locks))
+            logger.info("job_submitted", job=job_id, kind=kind, by=by, locks=sorted(plan.locks))
             self._wake.set()
             return job_id
         raise RefusedError("other jobs end faster than this one can be planned; try again", 409)
 
-    def refuse_held(self, lock: str) -> None:
+    def refuse_locked(self, lock: str) -> None:
         """Refuse where a job holds a lock, or the whole platform.
 
         Raises:
-            HeldError: naming that job.
+            LockedError: naming that job.
         """
         job_id = self._journal.holder(lock)
         job = self._journal.job(job_id) if job_id is not None else None
         if job is not None:
-            raise HeldError(lock, job["id"], job["kind"])
+            raise LockedError(lock, job["id"], job["kind"])
 
     def resume(self, job_id: int, by: str) -> None:
         """Queue a failed job from its failed step on.
@@ -275,7 +276,7 @@ class Engine:
     def _work(self, job_id: int) -> None:
         try:
             self._job(job_id)
-        except EngineStops:
+        except EngineStopping:
             logger.info("job_interrupted", job=job_id)
         except OperationalError as error:
             # As if the process had ended here: the job is taken again.
@@ -292,79 +293,79 @@ class Engine:
     def _break_off(self, job_id: int, error: Exception) -> None:
         """End a job that the engine itself cannot continue, for example because its facts cannot be written."""
         message = self._redactor()(f"the engine failed: {type(error).__name__}: {error}")
-        way_out = "Nothing was undone. The orchestrator's log has the reason; check the machines of this job before you go on."
+        remedy = "Nothing was undone. The orchestrator's log has the reason; check the machines of this job before you go on."
         try:
-            self._journal.end(job_id, None, message, way_out)
+            self._journal.end(job_id, None, message, remedy)
         except SQLAlchemyError:
             logger.exception("job_not_ended", job=job_id)
             self._stopping.wait(LOOK_SECONDS)
 
     def _job(self, job_id: int) -> None:
         name, facts = self._journal.begin(job_id)
-        work = Work(
+        job = RunningJob(
             job_id,
             facts,
-            tools=self._tools,
+            services=self._services,
             journal=self._journal,
             redact=self._redactor(),
             stopping=self._stopping,
         )
         kind = self._kinds.get(name)
         if kind is None:
-            self._end(work, name, f"this release knows no jobs of kind {name}", "roll to a release that does")
+            self._end(job, name, f"this release knows no jobs of kind {name}", "roll to a release that does")
             return
         try:
-            steps = list(kind.steps(self._tools, work.facts))
+            steps = list(kind.steps(self._services, job.facts))
         except Exception as error:  # noqa: BLE001 - whatever it is, the job must end in a clear state
-            self._give_up(work, kind, Step("plan", _nothing), _reason(error, job_id))
+            self._compensate(job, kind, Step("plan", _nothing), _reason(error, job_id))
             return
         for step, known in zip(steps, self._journal.steps(job_id, steps), strict=True):
             if known.state == DONE:
                 continue
-            work.check()
-            work.step = step.name
-            why = known.message if known.state == FAILED else self._step(work, name, known.position, step)
+            job.check()
+            job.step = step.name
+            why = known.message if known.state == FAILED else self._step(job, name, known.position, step)
             if why is not None:
-                self._give_up(work, kind, step, why)
+                self._compensate(job, kind, step, why)
                 return
-        self._end(work, name)
+        self._end(job, name)
 
-    def _step(self, work: Work, kind: str, position: int, step: Step) -> str | None:
+    def _step(self, job: RunningJob, kind: str, position: int, step: Step) -> str | None:
         """Run a step; return the reason of its failure, or None."""
-        logger.info("step_begins", job=work.job_id, step=step.name, machines=list(step.machines))
-        self._journal.step_begins(work.job_id, position, work.facts)
+        logger.info("step_begins", job=job.job_id, step=step.name, machines=list(step.machines))
+        self._journal.step_begins(job.job_id, position, job.facts)
         why = None
         try:
-            step.run(work)
+            step.run(job)
         except OperationalError:
             raise
         except Exception as error:  # noqa: BLE001 - whatever it is, the job must end in a clear state
-            why = work.redact(_reason(error, work.job_id))
-        seconds = self._journal.step_ends(work.job_id, position, work.facts, why)
+            why = job.redact(_reason(error, job.job_id))
+        seconds = self._journal.step_ends(job.job_id, position, job.facts, why)
         STEP_SECONDS.labels(kind, step.name).observe(seconds)
-        logger.info("step_ends", job=work.job_id, step=step.name, seconds=round(seconds, 1), failure=why)
+        logger.info("step_ends", job=job.job_id, step=step.name, seconds=round(seconds, 1), failure=why)
         return why
 
-    def _give_up(self, work: Work, kind: Kind, step: Step, why: str) -> None:
+    def _compensate(self, job: RunningJob, kind: JobKind, step: Step, why: str) -> None:
         try:
-            way_out = kind.give_up(work, step, why)
+            remedy = kind.compensate(job, step, why)
         except OperationalError:
             raise
         except Exception as error:  # noqa: BLE001 - whatever it is, the job must end in a clear state
-            left = _reason(error, work.job_id)
-            way_out = f"Cleaning up failed as well: {left}. Check the machines of this job before you go on."
-        self._end(work, kind.name, f"{step.name}: {why}", way_out)
+            left = _reason(error, job.job_id)
+            remedy = f"Cleaning up failed as well: {left}. Check the machines of this job before you go on."
+        self._end(job, kind.name, f"{step.name}: {why}", remedy)
 
-    def _end(self, work: Work, kind: str, message: str = "", way_out: str | None = None) -> None:
-        if way_out is not None:
-            way_out = work.redact(way_out)
-        message = work.redact(message)
-        state = self._journal.end(work.job_id, work.facts, message, way_out)
+    def _end(self, job: RunningJob, kind: str, message: str = "", remedy: str | None = None) -> None:
+        if remedy is not None:
+            remedy = job.redact(remedy)
+        message = job.redact(message)
+        state = self._journal.end(job.job_id, job.facts, message, remedy)
         JOBS.labels(kind, state).inc()
-        logger.info("job_ended", job=work.job_id, kind=kind, state=state, reason=message)
+        logger.info("job_ended", job=job.job_id, kind=kind, state=state, reason=message)
 
 
-def _nothing(_doing: object) -> None:
+def _nothing(_job: object) -> None:
     """Stand in for a step that is not known."""
 
 

@@ -13,20 +13,21 @@ from typing import Any
 from sqlalchemy import delete, func, select
 from sqlalchemy.orm import Session
 
-from orchestrator.database import Database
-from orchestrator.jobs.kinds import PLATFORM, Facts, Planned, RefusedError, Step
-from orchestrator.models import DONE, FAILED, RUNNING, SUCCEEDED, WAITING, Job, Line, Lock
-from orchestrator.models import Step as StepRow
+from orchestrator.db.database import Database
+from orchestrator.db.models import DONE, FAILED, RUNNING, SUCCEEDED, WAITING, Job, Line, Lock
+from orchestrator.db.models import Step as StepRow
+from orchestrator.errors import RefusedError
+from orchestrator.jobs.kinds import PLATFORM, Facts, JobPlan, Step
 
 # The largest numbers of ended jobs, of a job's lines, and of a line's letters.
 MOST_JOBS, MOST_LINES, MOST_LETTERS = 5000, 20_000, 10_000
 _JOBS_AT_ONCE = 100
 # The name of the lock at which PostgreSQL's writers of locks queue up.
 _LOCKS = "locks"
-Mark = tuple[int, float]
+JournalVersion = tuple[int, float]
 
 
-class HeldError(RefusedError):
+class LockedError(RefusedError):
     """Another job, whose number is `job`, holds a lock that the operation needs."""
 
     def __init__(self, lock: str, job: int, kind: str) -> None:
@@ -59,36 +60,38 @@ class Journal:
     def __init__(self, db: Database) -> None:
         self._db = db
 
-    def mark(self) -> Mark:
-        """Return a mark that changes whenever a job ends or is resumed: a plan holds as long as it stays the same."""
+    def version(self) -> JournalVersion:
+        """Return a version that changes whenever a job ends or is resumed: a plan holds as long as it stays the same."""
         with self._db.session() as session:
-            return _mark(session)
+            return _version(session)
 
-    def add(self, kind: str, wish: Mapping[str, Any], planned: Planned, by: str, mark: Mark) -> int:
+    def add(
+        self, kind: str, request: Mapping[str, Any], plan: JobPlan, by: str, version: JournalVersion
+    ) -> int:
         """Write a waiting job and take its locks.
 
         Args:
             kind: its verb.
-            wish: the request.
-            planned: from the kind.
+            request: see `kinds`.
+            plan: from the kind.
             by: the caller.
-            mark: `mark()` as it was before the plan was made.
+            version: `version()` as it was before the plan was made.
 
         Returns:
             The job's number.
 
         Raises:
-            HeldError: another job holds one of the locks.
+            LockedError: another job holds one of the locks.
             StaleError: the plan must be made again.
         """
         now = time.time()
         with self._db.session() as session:
             self._db.lock(session, _LOCKS)
-            if _mark(session) != mark:
+            if _version(session) != version:
                 raise StaleError
-            _refuse_held(session, planned.locks)
-            locks = sorted(planned.locks)
-            job = Job(kind=kind, wish=dict(wish), facts=dict(planned.facts), by=by, created=now, locks=locks)
+            _refuse_locked(session, plan.locks)
+            locks = sorted(plan.locks)
+            job = Job(kind=kind, wish=dict(request), facts=dict(plan.facts), by=by, created=now, locks=locks)
             session.add(job)
             session.flush()
             session.add_all(Lock(name=name, job_id=job.id) for name in locks)
@@ -108,7 +111,7 @@ class Journal:
                 raise RefusedError(f"there is no job {job_id}", 404)
             if job.state != FAILED:
                 raise RefusedError(f"job {job_id} is {job.state}; only a failed one can be resumed", 409)
-            _refuse_held(session, job.locks)
+            _refuse_locked(session, job.locks)
             for later in session.scalars(select(Job).where(Job.id > job_id).order_by(Job.id.desc())):
                 if collides(job.locks, later.locks):
                     raise RefusedError(
@@ -196,8 +199,8 @@ class Journal:
                 over = last + len(lines) - MOST_LINES
                 session.execute(delete(Line).where(Line.job_id == job_id, Line.n <= over))
 
-    def end(self, job_id: int, facts: Facts | None, message: str = "", way_out: str | None = None) -> str:
-        """Record the end of a job and free its locks: failed where a way out is given, else succeeded.
+    def end(self, job_id: int, facts: Facts | None, message: str = "", remedy: str | None = None) -> str:
+        """Record the end of a job and free its locks: failed where a remedy is given, else succeeded.
 
         Without facts, the ones written last are kept.
         """
@@ -205,8 +208,8 @@ class Journal:
             job = session.get_one(Job, job_id)
             if facts is not None:
                 job.facts = dict(facts)
-            job.state = SUCCEEDED if way_out is None else FAILED
-            job.message, job.way_out, job.ended = message, way_out or "", time.time()
+            job.state = SUCCEEDED if remedy is None else FAILED
+            job.message, job.way_out, job.ended = message, remedy or "", time.time()
             session.execute(delete(Lock).where(Lock.job_id == job_id))
             return job.state
 
@@ -272,15 +275,15 @@ def collides(some: Collection[str], others: Collection[str]) -> bool:
     return PLATFORM in some or PLATFORM in others or not set(some).isdisjoint(others)
 
 
-def _mark(session: Session) -> Mark:
+def _version(session: Session) -> JournalVersion:
     count, last = session.execute(select(func.count(Job.ended), func.max(Job.ended))).one()
     return count, last or 0.0
 
 
-def _refuse_held(session: Session, wanted: Collection[str]) -> None:
+def _refuse_locked(session: Session, wanted: Collection[str]) -> None:
     for lock in session.scalars(select(Lock).order_by(Lock.name)):
         if collides(wanted, (lock.name,)):
-            raise HeldError(lock.name, lock.job_id, session.get_one(Job, lock.job_id).kind)
+            raise LockedError(lock.name, lock.job_id, session.get_one(Job, lock.job_id).kind)
 
 
 def _adopt(kept: list[StepRow], job_id: int, position: int, name: str, machines: list[str]) -> StepRow:

@@ -21,55 +21,32 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
-from components.common.errors import IngotError
-
 if TYPE_CHECKING:
-    from orchestrator.tools import Tools
+    from orchestrator.services import Services
 
 Facts = dict[str, Any]
 # A lock that collides with every other one.
 PLATFORM = "*"
 
 
-class RefusedError(IngotError):
-    """A request that is refused; the text names the field and the remedy.
-
-    Args:
-        text: for the operator.
-        status: of the API's answer: 400 invalid, 404 names something unknown, 409 not now.
-    """
-
-    def __init__(self, text: str, status: int = 400) -> None:
-        super().__init__(text)
-        self.status = status
-
-
-class StepError(IngotError):
-    """A step failed; the text has the findings. The job ends as `failed` unless its kind can go on."""
-
-
-class EngineStops(BaseException):
-    """The orchestrator ends. Steps must not catch it: the next process continues the job from this step."""
-
-
-class Doing(Protocol):
-    """The context of a step: the job it belongs to, and the tools."""
+class JobContext(Protocol):
+    """The context of a step: the job it belongs to, and the services."""
 
     job_id: int
     facts: Facts
     """JSON-shaped; written to the journal by `save` and after every step."""
-    tools: Tools
+    services: Services
 
     def say(self, line: str) -> None:
         """Add a line of progress to the journal: shown while the step runs, kept afterwards. It must not hold a secret.
 
-        May be called by several threads. Raises EngineStops, after it has written, where the orchestrator ends.
+        May be called by several threads. Raises EngineStopping, after it has written, where the orchestrator ends.
         """
 
     def save(self) -> None:
         """Write the facts to the journal now, before an action that must not be repeated unawares.
 
-        Raises EngineStops, after it has written, where the orchestrator ends.
+        Raises EngineStopping, after it has written, where the orchestrator ends.
         """
 
 
@@ -78,12 +55,12 @@ class Step:
     """One step: `name` is a verb of the field (`create`, `reach`, `configure`), `machines` are those it works on."""
 
     name: str
-    run: Callable[[Doing], None]
+    run: Callable[[JobContext], None]
     machines: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
-class Planned:
+class JobPlan:
     """A valid request: the initial facts, and the locks that no other job may hold meanwhile.
 
     Locks are words such as `pool:dea`, `machine:dea3` or `PLATFORM`; a request whose locks are held is refused with 409
@@ -94,26 +71,26 @@ class Planned:
     locks: frozenset[str] = field(default_factory=frozenset)
 
 
-class Kind(Protocol):
+class JobKind(Protocol):
     """One kind of job."""
 
     @property
     def name(self) -> str:
         """Return the verb: `scale_out`, `scale_in`, `wire_nfs`, `unwire_nfs`, `roll`, `rollback`."""
 
-    def plan(self, tools: Tools, wish: Mapping[str, Any]) -> Planned:
+    def plan(self, services: Services, request: Mapping[str, Any]) -> JobPlan:
         """Check a request against the present state; nothing is changed.
 
         Raises:
             RefusedError: it cannot or must not begin.
         """
 
-    def steps(self, tools: Tools, facts: Facts) -> Sequence[Step]:
+    def steps(self, services: Services, facts: Facts) -> Sequence[Step]:
         """Return all steps in order, from the facts alone: the same again after a restart."""
 
-    def give_up(self, doing: Doing, failed: Step, why: str) -> str:
+    def compensate(self, job: JobContext, failed: Step, why: str) -> str:
         """Undo what a failed job must not leave (machines above all); may run again after a restart.
 
         Returns:
-            The way out, for the operator: the present state, how to go on, how to go back.
+            The remedy, for the operator: the present state, how to go on, how to go back.
         """

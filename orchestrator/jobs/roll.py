@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from orchestrator import inventory
+from orchestrator.errors import RefusedError
+from orchestrator.inventory import release_record
 from orchestrator.jobs import rolling
-from orchestrator.jobs.kinds import Doing, Facts, Planned, RefusedError, Step
-from orchestrator.roll import DEFAULT_SHARE
-from orchestrator.tools import Tools
+from orchestrator.jobs.kinds import Facts, JobContext, JobPlan, Step
+from orchestrator.rules.roll_order import DEFAULT_SHARE
+from orchestrator.services import Services
 
 
 class Roll:
@@ -17,33 +18,31 @@ class Roll:
 
     name = "roll"
 
-    def plan(self, tools: Tools, wish: Mapping[str, Any]) -> Planned:
-        """Do the same as `Kind.plan`.
+    def plan(self, services: Services, request: Mapping[str, Any]) -> JobPlan:
+        """Do the same as `JobKind.plan`.
 
         Args:
-            tools: the folder of releases and the inventory are read.
-            wish: `release`, and `share` of the DEAs at a time.
+            services: the folder of releases and the inventory are read.
+            request: `release`, and `share` of the DEAs at a time.
 
         Raises:
             RefusedError: 404 there is no such release; 400 it runs already.
         """
-        release = str(wish["release"])
-        rolling.check_known(tools, release)
-        known = inventory.recorded(tools.inventory.folder)
+        release = str(request["release"])
+        rolling.check_known(services, release)
+        known = release_record.recorded(services.inventory.folder)
         if known.get("ingot_release") == release:
             if "ingot_release_rolling" in known:
                 raise RefusedError(
                     f"release: a roll to {known['ingot_release_rolling']} did not end; to go back to {release}: `ingot platform rollback`"
                 )
             raise RefusedError(f"release: {release} runs already")
-        return rolling.planned(tools, release, share=float(wish.get("share", DEFAULT_SHARE)))
+        return rolling.plan(services, release, share=float(request.get("share", DEFAULT_SHARE)))
 
-    def steps(self, tools: Tools, facts: Facts) -> Sequence[Step]:
-        """Do the same as `Kind.steps`."""
-        del tools
+    def steps(self, services: Services, facts: Facts) -> Sequence[Step]:
+        """Do the same as `JobKind.steps`."""
         return rolling.steps(facts)
 
-    def give_up(self, doing: Doing, failed: Step, why: str) -> str:
-        """Do the same as `Kind.give_up`; nothing is undone, because running services must not be touched twice."""
-        del why
-        return rolling.way_out(doing, failed)
+    def compensate(self, job: JobContext, failed: Step, why: str) -> str:
+        """Do the same as `JobKind.compensate`; nothing is undone, because running services must not be touched twice."""
+        return rolling.remedy(job, failed)

@@ -6,12 +6,13 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from orchestrator import inventory
-from orchestrator.jobs.kinds import PLATFORM, Doing, Facts, Planned, RefusedError, Step
-from orchestrator.plays import Play
-from orchestrator.release import MANIFEST, PLAYS
-from orchestrator.roll import DEFAULT_SHARE, batches, foundation, standing
-from orchestrator.tools import Tools
+from orchestrator.errors import RefusedError
+from orchestrator.inventory import release_record
+from orchestrator.jobs.kinds import PLATFORM, Facts, JobContext, JobPlan, Step
+from orchestrator.plays.runner import Play
+from orchestrator.release_folder import MANIFEST, PLAYS
+from orchestrator.rules.roll_order import DEFAULT_SHARE, batches, foundation, standing
+from orchestrator.services import Services
 
 _PART = "roll_machines.yml"
 
@@ -24,13 +25,13 @@ def known_releases(folder: Path) -> list[str]:
         return []
 
 
-def check_known(tools: Tools, release: str) -> None:
+def check_known(services: Services, release: str) -> None:
     """Check that a release exists.
 
     Raises:
         RefusedError: 404; the text names those that are known.
     """
-    known = known_releases(Path(tools.config.releases))
+    known = known_releases(Path(services.config.releases))
     if release not in known:
         raise RefusedError(
             f"release: there is no {release}; known: {', '.join(known) or 'none'}. "
@@ -39,25 +40,25 @@ def check_known(tools: Tools, release: str) -> None:
         )
 
 
-def planned(tools: Tools, release: str, *, share: float = DEFAULT_SHARE, back: bool = False) -> Planned:
+def plan(services: Services, release: str, *, share: float = DEFAULT_SHARE, back: bool = False) -> JobPlan:
     """Return the facts of a roll to a release, and the lock on the whole platform.
 
     Raises:
         RefusedError: no machine of the inventory runs a release.
     """
-    groups = {name: host.groups for name, host in tools.inventory.hosts().items()}
+    groups = {name: host.groups for name, host in services.inventory.hosts().items()}
     order = batches(groups, share)
     if not order:
         raise RefusedError("the inventory has no machine that runs a release", 409)
     facts: Facts = {
         "release": release,
-        "before": inventory.recorded_release(tools.inventory.folder),
+        "before": release_record.recorded_release(services.inventory.folder),
         "back": back,
         "foundation": list(foundation(groups)),
         "batches": [{"name": batch.name, "machines": list(batch.machines)} for batch in order],
         "done": [],
     }
-    return Planned(facts, frozenset({PLATFORM}))
+    return JobPlan(facts, frozenset({PLATFORM}))
 
 
 def steps(facts: Facts) -> Sequence[Step]:
@@ -74,11 +75,11 @@ def steps(facts: Facts) -> Sequence[Step]:
     return [*found, Step("settle", _part("settle", "roll_settle.yml"), everybody)]
 
 
-def way_out(doing: Doing, failed: Step) -> str:
+def remedy(job: JobContext, failed: Step) -> str:
     """Return in words where a failed roll has left the platform, how to go on, and how to go back."""
-    facts = doing.facts
+    facts = job.facts
     machines = [name for batch in facts["batches"] for name in batch["machines"]]
-    on = f"To go on, repair the named faults and resume this job: `ingot jobs resume {doing.job_id}`."
+    on = f"To go on, repair the named faults and resume this job: `ingot jobs resume {job.job_id}`."
     if failed.name in ("preflight", "stage"):
         return f"Nothing that runs was touched. {on}"
     reached = standing(machines, facts["done"], facts["release"])
@@ -89,37 +90,37 @@ def way_out(doing: Doing, failed: Step) -> str:
     )
 
 
-def _foundation(doing: Doing) -> None:
+def _foundation(job: JobContext) -> None:
     # From here on, machines may differ: a rollback goes to the release before.
-    if not doing.facts["back"]:
-        inventory.record_rolling(doing.tools.inventory.folder, doing.facts["release"])
-    if hosts := doing.facts["foundation"]:
-        _run(doing, "foundation", "roll_foundation.yml", hosts, {})
+    if not job.facts["back"]:
+        release_record.record_rolling(job.services.inventory.folder, job.facts["release"])
+    if hosts := job.facts["foundation"]:
+        _run(job, "foundation", "roll_foundation.yml", hosts, {})
 
 
-def _machines(machines: Sequence[str]) -> Callable[[Doing], None]:
-    def run(doing: Doing) -> None:
+def _machines(machines: Sequence[str]) -> Callable[[JobContext], None]:
+    def run(job: JobContext) -> None:
         # The batch is the whole of the play's hosts.
-        _run(doing, f"machines-{machines[0]}", _PART, machines, {"roll_share": 1})
-        done = doing.facts["done"]
+        _run(job, f"machines-{machines[0]}", _PART, machines, {"roll_share": 1})
+        done = job.facts["done"]
         done += [name for name in machines if name not in done]
 
     return run
 
 
-def _part(name: str, playbook: str) -> Callable[[Doing], None]:
-    def run(doing: Doing) -> None:
-        _run(doing, name, playbook, (), {})
+def _part(name: str, playbook: str) -> Callable[[JobContext], None]:
+    def run(job: JobContext) -> None:
+        _run(job, name, playbook, (), {})
 
     return run
 
 
-def _run(doing: Doing, name: str, playbook: str, limit: Sequence[str], variables: dict[str, Any]) -> None:
+def _run(job: JobContext, name: str, playbook: str, limit: Sequence[str], variables: dict[str, Any]) -> None:
     """Run a part of the playbooks of the release that is rolled to: they fit its roles best."""
-    facts, tools = doing.facts, doing.tools
+    facts, services = job.facts, job.services
     release = facts["release"]
     # The first releases carried no plays: the running release's plays return to them.
-    carried = (Path(tools.config.releases) / release / PLAYS / "playbooks" / _PART).is_file()
+    carried = (Path(services.config.releases) / release / PLAYS / "playbooks" / _PART).is_file()
     given = {"roll_to": release, "roll_back": facts["back"], **variables}
-    play = Play(f"{doing.job_id}-{name}", playbook, tuple(limit), given, release if carried else None)
-    tools.plays.run(play, doing.say).check()
+    play = Play(f"{job.job_id}-{name}", playbook, tuple(limit), given, release if carried else None)
+    services.plays.run(play, job.say).check()

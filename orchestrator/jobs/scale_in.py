@@ -1,4 +1,3 @@
-# ruff: noqa: ARG002 - all kinds of jobs have the same signatures, and not each needs all arguments
 """`scale_in`: makes a pool smaller without losing a request: a machine leaves when its instances are routed elsewhere."""
 
 from __future__ import annotations
@@ -7,19 +6,20 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from components.common.errors import IngotError
-from orchestrator.beats import Beats
+from orchestrator.bus_view import BusView
+from orchestrator.db.models import DRAINING, FAILED, LEAVING, READY
+from orchestrator.errors import StepError
 from orchestrator.jobs import machines
-from orchestrator.jobs.kinds import Doing, Facts, Planned, Step, StepError
-from orchestrator.models import DRAINING, FAILED, LEAVING, READY
-from orchestrator.plays import Play
-from orchestrator.pool import busy, crowded, occupied, shrink, without
-from orchestrator.tools import Tools
+from orchestrator.jobs.kinds import Facts, JobContext, JobPlan, Step
+from orchestrator.plays.runner import Play
+from orchestrator.rules.pool import busy, crowded, occupied, shrink, without
+from orchestrator.services import Services
 
 _STOP_SECONDS = 30.0
 
 
 class ScaleIn:
-    """The kind `scale_in`; see `Kind`.
+    """The kind `scale_in`; see `JobKind`.
 
     Facts: `pool`, `machines`, `addresses` (by machine), `played` (those that the play stops), and `routes`: how many
     endpoints each application had in the whole platform when the first machine began to leave.
@@ -27,27 +27,27 @@ class ScaleIn:
 
     name = "scale_in"
 
-    def plan(self, tools: Tools, wish: Mapping[str, Any]) -> Planned:
+    def plan(self, services: Services, request: Mapping[str, Any]) -> JobPlan:
         """Choose the machines that cost least to empty, or check the named one."""
-        name = str(wish["pool"])
-        pool = machines.pool(tools, name)
+        name = str(request["pool"])
+        pool = machines.pool(services, name)
         chosen = (
-            without(pool, str(wish["machine"]))
-            if "machine" in wish
-            else shrink(pool, int(wish.get("count", 1)))
+            without(pool, str(request["machine"]))
+            if "machine" in request
+            else shrink(pool, int(request.get("count", 1)))
         )
-        rows = {row.name: row for row in machines.rows(tools, chosen)}
+        rows = {row.name: row for row in machines.rows(services, chosen)}
         facts = {
             "pool": name,
             "machines": chosen,
             "addresses": {n: rows[n].address for n in chosen},
         }
-        return Planned(facts, frozenset({f"pool:{name}", *(f"machine:{n}" for n in chosen)}))
+        return JobPlan(facts, frozenset({f"pool:{name}", *(f"machine:{n}" for n in chosen)}))
 
-    def steps(self, tools: Tools, facts: Facts) -> Sequence[Step]:
+    def steps(self, services: Services, facts: Facts) -> Sequence[Step]:
         """Return the steps, from the pool back to the provider."""
         names = tuple(facts["machines"])
-        work: dict[str, Callable[[Doing], None]] = {
+        work: dict[str, Callable[[JobContext], None]] = {
             "choose": _choose,
             "evacuate": _evacuate,
             "moved": _moved,
@@ -57,127 +57,127 @@ class ScaleIn:
         }
         return [Step(name, run, names) for name, run in work.items()]
 
-    def give_up(self, doing: Doing, failed: Step, why: str) -> str:
+    def compensate(self, job: JobContext, failed: Step, why: str) -> str:
         """Let machines that still serve take instances again; half removed ones are named as failed."""
-        tools = doing.tools
+        services = job.services
         words, half = [], []
-        for row in machines.rows(tools, doing.facts["machines"]):
+        for row in machines.rows(services, job.facts["machines"]):
             if row.state in (DRAINING, READY):
-                unsure = _take_back(doing, row.name, row.address)
+                unsure = _take_back(job, row.name, row.address)
                 again = unsure or "takes instances again; nothing was stopped"
                 words.append(f"{row.name}: {again}.")
             else:
                 half.append(row.name)
-                machines.change(tools, row.name, state=FAILED, message=why)
-        pool = doing.facts["pool"]
+                machines.change(services, row.name, state=FAILED, message=why)
+        pool = job.facts["pool"]
         words += [
             f"{name}: empty and half removed; go on with `ingot pool scale-in {pool} --machine {name}`."
             for name in half
         ]
-        words.append(f"Pool {pool} has {len(machines.pool(tools, pool).members)}.")
+        words.append(f"Pool {pool} has {len(machines.pool(services, pool).members)}.")
         return " ".join(words)
 
 
-def _choose(doing: Doing) -> None:
-    tools, names = doing.tools, doing.facts["machines"]
+def _choose(job: JobContext) -> None:
+    services, names = job.services, job.facts["machines"]
     # The plan may be older than the last beats.
-    pool = machines.pool(tools, doing.facts["pool"])
+    pool = machines.pool(services, job.facts["pool"])
     if why := occupied(pool, names) or crowded(pool, names):
         raise StepError(why)
-    for row in machines.rows(tools, names):
+    for row in machines.rows(services, names):
         if row.state in (READY, DRAINING):
-            machines.change(tools, row.name, state=DRAINING, job=doing.job_id)
-        dea = tools.beats.at(row.address) if row.address else None
+            machines.change(services, row.name, state=DRAINING, job=job.job_id)
+        dea = services.bus_view.at(row.address) if row.address else None
         if dea is not None and dea.fresh:
-            doing.say(f"{row.name}: {dea.instances} instances, {dea.reserved} of {dea.memory} MB")
+            job.say(f"{row.name}: {dea.instances} instances, {dea.reserved} of {dea.memory} MB")
         else:
-            doing.say(f"{row.name}: not heard on the bus; it has nothing that could be moved")
+            job.say(f"{row.name}: not heard on the bus; it has nothing that could be moved")
 
 
-def _evacuate(doing: Doing) -> None:
-    tools, facts = doing.tools, doing.facts
+def _evacuate(job: JobContext) -> None:
+    services, facts = job.services, job.facts
     if "routes" not in facts:
-        facts["routes"] = routed(tools.beats, ())
-        doing.save()
+        facts["routes"] = routed(services.bus_view, ())
+        job.save()
 
     def evacuate(name: str) -> None:
-        if (beat := machines.evacuate(tools, facts["addresses"][name])) is not None:
+        if (beat := machines.evacuate(services, facts["addresses"][name])) is not None:
             # A task began in between: from now on none can.
             if beat.tasks:
                 raise StepError(busy(beat.tasks))
-            doing.say(f"{name}: evacuates, {sum(beat.droplets.values())} instances to move")
+            job.say(f"{name}: evacuates, {sum(beat.droplets.values())} instances to move")
 
     _check(machines.each(facts["machines"], evacuate))
 
 
-def _moved(doing: Doing) -> None:
-    tools, facts = doing.tools, doing.facts
+def _moved(job: JobContext) -> None:
+    services, facts = job.services, job.facts
     addresses = {name: facts["addresses"][name] for name in facts["machines"] if facts["addresses"][name]}
 
     def waits() -> list[str]:
-        return waiting(tools.beats, addresses, facts["routes"])
+        return waiting(services.bus_view, addresses, facts["routes"])
 
-    seconds = tools.config.deadlines.empty
-    if not machines.wait(doing, lambda: not waits(), seconds, lambda: "; ".join(waits())):
+    seconds = services.config.deadlines.empty
+    if not machines.wait(job, lambda: not waits(), seconds, lambda: "; ".join(waits())):
         raise StepError(f"not empty after {seconds:.0f} s: {'; '.join(waits())}")
-    doing.say(f"{', '.join(facts['machines'])}: empty; all that ran there is routed elsewhere")
+    job.say(f"{', '.join(facts['machines'])}: empty; all that ran there is routed elsewhere")
 
 
-def _stop(doing: Doing) -> None:
-    tools, facts = doing.tools, doing.facts
+def _stop(job: JobContext) -> None:
+    services, facts = job.services, job.facts
     if "played" not in facts:
-        listed = tools.inventory.hosts()
+        listed = services.inventory.hosts()
         # A silent machine cannot be reached either; and once the play has begun, they fall silent one by one.
         facts["played"] = [
             name
             for name in facts["machines"]
-            if name in listed and (dea := tools.beats.at(facts["addresses"][name])) is not None and dea.fresh
+            if name in listed
+            and (dea := services.bus_view.at(facts["addresses"][name])) is not None
+            and dea.fresh
         ]
-        doing.save()
+        job.save()
     for name in facts["machines"]:
-        machines.change(tools, name, state=LEAVING)
+        machines.change(services, name, state=LEAVING)
     if facts["played"]:
-        tools.plays.run(
-            Play(f"{doing.job_id}-stop", "scale_in.yml", limit=facts["played"]), doing.say
-        ).check()
-    provider = _provider(doing)
+        services.plays.run(Play(f"{job.job_id}-stop", "scale_in.yml", limit=facts["played"]), job.say).check()
+    provider = machines.provider_of(job)
 
     def stop(name: str) -> None:
         if provider.find(name) is not None:
             provider.stop(name, _STOP_SECONDS)
-            doing.say(f"{name}: stopped")
+            job.say(f"{name}: stopped")
 
     _check(machines.each(facts["machines"], stop))
 
 
-def _forget(doing: Doing) -> None:
-    for name in doing.facts["machines"]:
-        machines.forget(doing.tools, name, doing.facts["addresses"][name])
-    doing.say("out of the inventory, host keys forgotten")
+def _forget(job: JobContext) -> None:
+    for name in job.facts["machines"]:
+        machines.forget(job.services, name, job.facts["addresses"][name])
+    job.say("out of the inventory, host keys forgotten")
 
 
-def _delete(doing: Doing) -> None:
+def _delete(job: JobContext) -> None:
     def delete(name: str) -> None:
-        machines.remove(doing.tools, name)
-        doing.say(f"{name}: deleted")
+        machines.remove(job.services, name)
+        job.say(f"{name}: deleted")
 
-    _check(machines.each(doing.facts["machines"], delete))
+    _check(machines.each(job.facts["machines"], delete))
 
 
-def routed(beats: Beats, without_addresses: Sequence[str]) -> dict[str, int]:
+def routed(bus_view: BusView, without_addresses: Sequence[str]) -> dict[str, int]:
     """Return the number of endpoints of each application (by id as text) that are on other machines."""
     counts: dict[str, int] = {}
-    for endpoint in beats.endpoints():
+    for endpoint in bus_view.endpoints():
         if endpoint.app is not None and endpoint.address not in without_addresses:
             counts[str(endpoint.app)] = counts.get(str(endpoint.app), 0) + 1
     return counts
 
 
-def waiting(beats: Beats, leaving: Mapping[str, str], routes: Mapping[str, int]) -> list[str]:
+def waiting(bus_view: BusView, leaving: Mapping[str, str], routes: Mapping[str, int]) -> list[str]:
     """Return in words what leaving machines still wait for.
 
     Args:
-        beats: the present ones.
+        bus_view: the present beats and endpoints.
         leaving: address by machine.
         routes: endpoints of each application before the first machine began to leave.
 
@@ -187,19 +187,19 @@ def waiting(beats: Beats, leaving: Mapping[str, str], routes: Mapping[str, int])
     """
     found = []
     for name, address in leaving.items():
-        dea = beats.at(address)
+        dea = bus_view.at(address)
         if dea is not None and dea.fresh and dea.instances:
             found.append(f"{name}: {dea.instances} instances left")
         # The routes of a silent machine end only when the routers prune them.
-        if dea is not None and dea.fresh and (endpoints := beats.endpoints(address)):
+        if dea is not None and dea.fresh and (endpoints := bus_view.endpoints(address)):
             found.append(f"{name}: {len(endpoints)} routes left")
     gone = set(leaving.values())
     running: dict[str, int] = {}
-    for dea in beats.deas():
+    for dea in bus_view.deas():
         if dea.fresh and dea.address not in gone:
             for app, count in dea.droplets.items():
                 running[app] = running.get(app, 0) + count
-    elsewhere = routed(beats, tuple(gone))
+    elsewhere = routed(bus_view, tuple(gone))
     for app, before in routes.items():
         wanted = min(before, running.get(app, 0))
         if elsewhere.get(app, 0) < wanted:
@@ -207,27 +207,23 @@ def waiting(beats: Beats, leaving: Mapping[str, str], routes: Mapping[str, int])
     return found
 
 
-def _take_back(doing: Doing, name: str, address: str) -> str:
+def _take_back(job: JobContext, name: str, address: str) -> str:
     """Let a machine take instances again.
 
     Returns:
         The reason why it may not do so; empty where it does.
     """
-    tools = doing.tools
+    services = job.services
     try:
-        machines.evacuate(tools, address, evacuating=False)
+        machines.evacuate(services, address, evacuating=False)
     except IngotError as error:
         why = f"it may still evacuate: {error}"
     else:
         why = ""
-    machines.change(tools, name, state=READY, message=why)
+    machines.change(services, name, state=READY, message=why)
     return why
 
 
 def _check(failed: Mapping[str, str]) -> None:
     if failed:
         raise StepError("; ".join(f"{name}: {why}" for name, why in failed.items()))
-
-
-def _provider(doing: Doing) -> Any:
-    return machines.provider(doing.tools, doing.tools.config.pools[doing.facts["pool"]].provider)

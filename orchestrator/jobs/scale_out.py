@@ -1,4 +1,3 @@
-# ruff: noqa: ARG002 - all kinds of jobs have the same signatures, and not each needs all arguments
 """`scale_out`: makes a pool bigger. A machine counts as capacity when its DEA beats with the platform's release.
 
 Machines of one job are made side by side. One that fails drops out with its reason, and the others go on; unproven machines
@@ -12,15 +11,16 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from components.common.errors import IngotError
-from orchestrator.beats import Dea
+from orchestrator.bus_view import Dea
+from orchestrator.db.models import CONFIGURING, CREATING, PLANNED, REACHING, READY, Image, Machine
+from orchestrator.errors import RefusedError, StepError
 from orchestrator.iaas.provider import READY as IMAGE_READY
-from orchestrator.iaas.provider import ProviderError, Wish
+from orchestrator.iaas.provider import MachineSpec, ProviderError
 from orchestrator.jobs import machines
-from orchestrator.jobs.kinds import Doing, Facts, Planned, RefusedError, Step, StepError
-from orchestrator.models import CONFIGURING, CREATING, PLANNED, REACHING, READY, Image, Machine
-from orchestrator.plays import Play
-from orchestrator.pool import grow
-from orchestrator.tools import Tools
+from orchestrator.jobs.kinds import Facts, JobContext, JobPlan, Step
+from orchestrator.plays.runner import Play
+from orchestrator.rules.pool import grow
+from orchestrator.services import Services
 
 _LAST_LINES = 12
 
@@ -30,23 +30,25 @@ class ScaleOut:
 
     name = "scale_out"
 
-    def plan(self, tools: Tools, wish: Mapping[str, Any]) -> Planned:
+    def plan(self, services: Services, request: Mapping[str, Any]) -> JobPlan:
         """Name the machines, and check that there are an image and a release for them."""
-        name = str(wish["pool"])
-        config = machines.known(tools, name)
-        names = grow(machines.pool(tools, name), int(wish.get("count", 1)), _taken(tools, config.provider))
-        if (release := tools.inventory.release()) is None:
+        name = str(request["pool"])
+        config = machines.known(services, name)
+        names = grow(
+            machines.pool(services, name), int(request.get("count", 1)), _taken(services, config.provider)
+        )
+        if (release := services.inventory.release()) is None:
             raise RefusedError(
                 "no release is recorded (16-release.yml): install the platform with playbooks/site.yml", 409
             )
-        _check_image(tools, config.provider, config.image)
+        _check_image(services, config.provider, config.image)
         facts = {"pool": name, "machines": names, "release": release, "failed": {}, "addresses": {}}
-        return Planned(facts, frozenset({f"pool:{name}", *(f"machine:{n}" for n in names)}))
+        return JobPlan(facts, frozenset({f"pool:{name}", *(f"machine:{n}" for n in names)}))
 
-    def steps(self, tools: Tools, facts: Facts) -> Sequence[Step]:
+    def steps(self, services: Services, facts: Facts) -> Sequence[Step]:
         """Return the steps, from the provider to the pool."""
         names = tuple(facts["machines"])
-        work: dict[str, Callable[[Doing], None]] = {
+        work: dict[str, Callable[[JobContext], None]] = {
             "plan": _plan,
             "create": _create,
             "start": _start,
@@ -58,14 +60,14 @@ class ScaleOut:
         }
         return [Step(name, run, names) for name, run in work.items()]
 
-    def give_up(self, doing: Doing, failed: Step, why: str) -> str:
+    def compensate(self, job: JobContext, failed: Step, why: str) -> str:
         """Delete unproven machines; machines that are ready stay."""
-        tools = doing.tools
-        states = {row.name: row.state for row in machines.rows(tools, doing.facts["machines"])}
+        services = job.services
+        states = {row.name: row.state for row in machines.rows(services, job.facts["machines"])}
         ready = [name for name, state in states.items() if state == READY]
-        gone = [name for name in doing.facts["machines"] if name not in ready]
-        left = machines.each((n for n in gone if n in states), lambda name: _delete(doing, name))
-        pool = doing.facts["pool"]
+        gone = [name for name in job.facts["machines"] if name not in ready]
+        left = machines.each((n for n in gone if n in states), lambda name: _delete(job, name))
+        pool = job.facts["pool"]
         words = []
         if ready:
             words.append(f"{', '.join(ready)}: ready, in the pool.")
@@ -74,28 +76,28 @@ class ScaleOut:
         words += [f"{name} could not be deleted: {reason}." for name, reason in left.items()]
         if left:
             words.append(f"Remove it with `ingot pool scale-in {pool} --machine {next(iter(left))}`.")
-        size = len(machines.pool(tools, pool).members)
+        size = len(machines.pool(services, pool).members)
         words.append(f"Pool {pool} has {size}. When the reason is removed, ask for the size again.")
         return " ".join(words)
 
 
-def _taken(tools: Tools, provider: str) -> set[str]:
+def _taken(services: Services, provider: str) -> set[str]:
     """Return the names in use: of the inventory, of rows, and of machines that only the provider still knows."""
-    names = {*tools.inventory.hosts(), *(row.name for row in machines.rows(tools))}
+    names = {*services.inventory.hosts(), *(row.name for row in machines.rows(services))}
     try:
-        return names | {given.name for given in tools.providers[provider].machines()}
+        return names | {machine.name for machine in services.providers[provider].machines()}
     except ProviderError as error:
         raise RefusedError(str(error), 409) from error
 
 
-def _check_image(tools: Tools, provider: str, image: str) -> None:
-    with tools.db.session() as session:
+def _check_image(services: Services, provider: str, image: str) -> None:
+    with services.db.session() as session:
         registered = session.get(Image, (provider, image)) is not None
     remedy = f"register it: POST /v2/images with provider {provider} and name {image}"
     if not registered:
         raise RefusedError(f"image {image} of provider {provider} is not registered: {remedy}", 409)
     try:
-        found = tools.providers[provider].find_image(image)
+        found = services.providers[provider].find_image(image)
     except ProviderError as error:
         raise RefusedError(str(error), 409) from error
     if found is None or found.state != IMAGE_READY:
@@ -105,12 +107,12 @@ def _check_image(tools: Tools, provider: str, image: str) -> None:
         )
 
 
-def _plan(doing: Doing) -> None:
-    tools, pool = doing.tools, doing.facts["pool"]
-    config = tools.config.pools[pool]
+def _plan(job: JobContext) -> None:
+    services, pool = job.services, job.facts["pool"]
+    config = services.config.pools[pool]
     now = time.time()
-    with tools.db.session() as session:
-        for name in doing.facts["machines"]:
+    with services.db.session() as session:
+        for name in job.facts["machines"]:
             if session.get(Machine, name) is None:
                 session.add(
                     Machine(
@@ -120,71 +122,71 @@ def _plan(doing: Doing) -> None:
                         image=config.image,
                         groups=config.groups,
                         state=PLANNED,
-                        job=doing.job_id,
+                        job=job.job_id,
                         since=now,
                         created=now,
                     )
                 )
-    doing.say(f"{', '.join(doing.facts['machines'])}: from image {config.image} of {config.provider}")
+    job.say(f"{', '.join(job.facts['machines'])}: from image {config.image} of {config.provider}")
 
 
-def _create(doing: Doing) -> None:
-    tools = doing.tools
-    config = tools.config.pools[doing.facts["pool"]]
-    provider = machines.provider(tools, config.provider)
+def _create(job: JobContext) -> None:
+    services = job.services
+    config = services.config.pools[job.facts["pool"]]
+    provider = machines.provider(services, config.provider)
 
     def create(name: str) -> None:
-        machines.change(tools, name, state=CREATING)
-        given = provider.create(Wish(name, config.image, tuple(config.groups), config.options))
-        if name not in doing.facts["addresses"]:
+        machines.change(services, name, state=CREATING)
+        machine = provider.create(MachineSpec(name, config.image, tuple(config.groups), config.options))
+        if name not in job.facts["addresses"]:
             # Any earlier key of this address was another machine's.
-            tools.gate.forget(given.address)
-            tools.beats.forget(given.address)
-            doing.facts["addresses"][name] = given.address
-        machines.change(tools, name, address=given.address, native=given.native)
-        doing.say(f"{name}: made at {given.address}")
+            services.ssh.forget(machine.address)
+            services.bus_view.forget(machine.address)
+            job.facts["addresses"][name] = machine.address
+        machines.change(services, name, address=machine.address, native=machine.native)
+        job.say(f"{name}: made at {machine.address}")
 
-    _together(doing, create)
-
-
-def _start(doing: Doing) -> None:
-    provider = _provider(doing)
-    _together(doing, lambda name: _nothing(provider.start(name)))
+    _together(job, create)
 
 
-def _reach(doing: Doing) -> None:
-    tools, provider = doing.tools, _provider(doing)
+def _start(job: JobContext) -> None:
+    provider = machines.provider_of(job)
+    _together(job, provider.start)
+
+
+def _reach(job: JobContext) -> None:
+    services, provider = job.services, machines.provider_of(job)
 
     def reach(name: str) -> None:
-        machines.change(tools, name, state=REACHING)
-        given = provider.find(name)
-        if given is None:
+        machines.change(services, name, state=REACHING)
+        machine = provider.find(name)
+        if machine is None:
             raise StepError("its provider no longer has this machine")
         try:
-            admitted = tools.gate.admit(name, given.address, expected=given.host_key, say=doing.say)
+            verified = services.ssh.wait_ready(name, machine.address, expected=machine.host_key, say=job.say)
         except IngotError as error:
-            last = "\n".join(provider.last_words(name).splitlines()[-_LAST_LINES:])
+            last = "\n".join(provider.console_tail(name).splitlines()[-_LAST_LINES:])
             raise StepError(f"{error}\n{last}".rstrip()) from error
-        machines.change(tools, name, host_key=admitted.host_key)
-        doing.say(f"{name}: answers after {admitted.seconds:.1f} s, host key {admitted.fingerprint} pinned")
+        machines.change(services, name, host_key=verified.host_key)
+        job.say(f"{name}: answers after {verified.seconds:.1f} s, host key {verified.fingerprint} pinned")
 
-    _together(doing, reach)
-
-
-def _inventory(doing: Doing) -> None:
-    groups = doing.tools.config.pools[doing.facts["pool"]].groups
-    for name in _left(doing):
-        doing.tools.inventory.add(name, doing.facts["addresses"][name], groups)
-    doing.say("in the inventory")
+    _together(job, reach)
 
 
-def _configure(doing: Doing) -> None:
-    tools, names = doing.tools, _left(doing)
+def _inventory(job: JobContext) -> None:
+    groups = job.services.config.pools[job.facts["pool"]].groups
+    for name in _left(job):
+        job.services.inventory.add(name, job.facts["addresses"][name], groups)
+    job.say("in the inventory")
+
+
+def _configure(job: JobContext) -> None:
+    services, names = job.services, _left(job)
     for name in names:
-        machines.change(tools, name, state=CONFIGURING)
-    key = f"{doing.job_id}-configure"
-    play = Play(key, "scale_out.yml", limit=names, release=doing.facts["release"])
-    result = tools.plays.run(play, doing.say)
+        machines.change(services, name, state=CONFIGURING)
+    key = f"{job.job_id}-configure"
+    play = Play(key, "scale_out.yml", limit=names, release=job.facts["release"])
+    result = services.plays.run(play, job.say)
     reasons = {f.host: f"{f.task}: {f.message}" for f in result.failures}
     bad = {}
     for name in names:
@@ -195,38 +197,40 @@ def _configure(doing: Doing) -> None:
             bad[name] = reasons.get(name, "the play did not reach it")
         elif recap.failed or recap.unreachable:
             bad[name] = reasons.get(name, "the play failed")
-    _drop(doing, bad)
+    _drop(job, bad)
 
 
-def _capacity(doing: Doing) -> None:
-    tools, names = doing.tools, _left(doing)
-    addresses = {name: doing.facts["addresses"][name] for name in names}
-    release = doing.facts["release"]
+def _capacity(job: JobContext) -> None:
+    services, names = job.services, _left(job)
+    addresses = {name: job.facts["addresses"][name] for name in names}
+    release = job.facts["release"]
 
     def missing() -> dict[str, str]:
-        found = {name: _not_yet(tools.beats.at(address), release) for name, address in addresses.items()}
+        found = {
+            name: _not_yet(services.bus_view.at(address), release) for name, address in addresses.items()
+        }
         return {name: why for name, why in found.items() if why}
 
     def tell() -> str:
         return "; ".join(f"{name}: {why}" for name, why in missing().items())
 
-    seconds = tools.config.deadlines.beat
-    machines.wait(doing, lambda: not missing(), seconds, tell)
+    seconds = services.config.deadlines.beat
+    machines.wait(job, lambda: not missing(), seconds, tell)
     for name in names:
-        dea = tools.beats.at(addresses[name])
+        dea = services.bus_view.at(addresses[name])
         if dea is not None and not _not_yet(dea, release):
-            doing.say(f"{name}: beats as DEA {dea.id}, release {dea.release}, {dea.memory} MB for instances")
-    _drop(doing, {name: f"{why} after {seconds:.0f} s" for name, why in missing().items()})
+            job.say(f"{name}: beats as DEA {dea.id}, release {dea.release}, {dea.memory} MB for instances")
+    _drop(job, {name: f"{why} after {seconds:.0f} s" for name, why in missing().items()})
 
 
-def _settle(doing: Doing) -> None:
-    names = _left(doing)
+def _settle(job: JobContext) -> None:
+    names = _left(job)
     for name in names:
-        machines.change(doing.tools, name, state=READY, message="")
-    size = len(machines.pool(doing.tools, doing.facts["pool"]).members) - len(doing.facts["failed"])
-    doing.say(f"{', '.join(names)}: ready; pool {doing.facts['pool']} has {size}")
-    if doing.facts["failed"]:
-        raise StepError(_reasons(doing))
+        machines.change(job.services, name, state=READY, message="")
+    size = len(machines.pool(job.services, job.facts["pool"]).members) - len(job.facts["failed"])
+    job.say(f"{', '.join(names)}: ready; pool {job.facts['pool']} has {size}")
+    if job.facts["failed"]:
+        raise StepError(_reasons(job))
 
 
 def _not_yet(dea: Dea | None, release: str) -> str:
@@ -237,47 +241,39 @@ def _not_yet(dea: Dea | None, release: str) -> str:
     return "evacuates" if dea.evacuating else ""
 
 
-def _left(doing: Doing) -> list[str]:
+def _left(job: JobContext) -> list[str]:
     """Return the machines that have not dropped out."""
-    return [name for name in doing.facts["machines"] if name not in doing.facts["failed"]]
+    return [name for name in job.facts["machines"] if name not in job.facts["failed"]]
 
 
-def _together(doing: Doing, work: Callable[[str], None]) -> None:
-    _drop(doing, machines.each(_left(doing), work))
+def _together(job: JobContext, work: Callable[[str], object]) -> None:
+    _drop(job, machines.each(_left(job), work))
 
 
-def _drop(doing: Doing, failed: Mapping[str, str]) -> None:
+def _drop(job: JobContext, failed: Mapping[str, str]) -> None:
     """Let machines drop out; the step has failed where none is left."""
     for name, why in failed.items():
-        machines.change(doing.tools, name, message=why)
-        doing.facts["failed"][name] = why
-        doing.say(f"{name}: {why}")
-    if not _left(doing):
-        raise StepError(_reasons(doing))
+        machines.change(job.services, name, message=why)
+        job.facts["failed"][name] = why
+        job.say(f"{name}: {why}")
+    if not _left(job):
+        raise StepError(_reasons(job))
 
 
-def _reasons(doing: Doing) -> str:
-    return "; ".join(f"{name}: {why}" for name, why in doing.facts["failed"].items())
+def _reasons(job: JobContext) -> str:
+    return "; ".join(f"{name}: {why}" for name, why in job.facts["failed"].items())
 
 
-def _provider(doing: Doing) -> Any:
-    return machines.provider(doing.tools, doing.tools.config.pools[doing.facts["pool"]].provider)
-
-
-def _delete(doing: Doing, name: str) -> None:
+def _delete(job: JobContext, name: str) -> None:
     """Delete a machine; instances that its DEA has already taken are moved first."""
-    tools = doing.tools
-    address = doing.facts["addresses"].get(name, "")
-    dea = tools.beats.at(address) if address else None
+    services = job.services
+    address = job.facts["addresses"].get(name, "")
+    dea = services.bus_view.at(address) if address else None
     if dea is not None and dea.fresh and dea.instances:
-        machines.evacuate(tools, address)
-        tools.beats.wait_for(
-            lambda beats: (at := beats.at(address)) is None or not at.fresh or not at.instances,
-            tools.config.deadlines.beat,
+        machines.evacuate(services, address)
+        services.bus_view.wait_for(
+            lambda bus_view: (at := bus_view.at(address)) is None or not at.fresh or not at.instances,
+            services.config.deadlines.beat,
         )
-    machines.remove(tools, name)
-    doing.say(f"{name}: deleted")
-
-
-def _nothing(_given: object) -> None:
-    """Ignore a result."""
+    machines.remove(services, name)
+    job.say(f"{name}: deleted")

@@ -8,10 +8,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar
 
-from orchestrator.jobs.kinds import Doing, Facts, Planned, RefusedError, Step
-from orchestrator.nfs import WiringError, chosen, standing, wiring
-from orchestrator.plays import Play
-from orchestrator.tools import Tools
+from orchestrator.errors import RefusedError
+from orchestrator.jobs.kinds import Facts, JobContext, JobPlan, Step
+from orchestrator.plays.runner import Play
+from orchestrator.rules.nfs_wiring import WiringError, chosen, standing, wiring
+from orchestrator.services import Services
 
 # Two wirings never run side by side, and no machine is rolled, made or deleted meanwhile.
 LOCK = "nfs"
@@ -24,20 +25,20 @@ class _Wiring:
     word: ClassVar[str]
     back: ClassVar[str]
 
-    def plan(self, tools: Tools, wish: Mapping[str, Any]) -> Planned:
-        """Do the same as `Kind.plan`.
+    def plan(self, services: Services, request: Mapping[str, Any]) -> JobPlan:
+        """Do the same as `JobKind.plan`.
 
         Args:
-            tools: the inventory is read.
-            wish: `hosts`, names; all where it is missing.
+            services: the inventory is read.
+            request: `hosts`, names; all where it is missing.
 
         Raises:
             RefusedError: a host is no client, or there is no client.
         """
-        hosts = tools.inventory.hosts()
+        hosts = services.inventory.hosts()
         try:
             found = wiring({name: host.groups for name, host in hosts.items()})
-            clients = chosen(found, wish.get("hosts", ()), hosts)
+            clients = chosen(found, request.get("hosts", ()), hosts)
         except WiringError as error:
             raise RefusedError(str(error), 404 if error.unknown else 400) from error
         whole = set(clients) == set(found.clients)
@@ -52,14 +53,14 @@ class _Wiring:
         locks = {LOCK, *(f"machine:{host}" for host in (*clients, *former, found.server) if host)}
         if any("dea" in hosts[client].groups for client in clients):
             locks.add("pool:dea")
-        return Planned(facts, frozenset(locks))
+        return JobPlan(facts, frozenset(locks))
 
-    def give_up(self, doing: Doing, failed: Step, why: str) -> str:
-        """Do the same as `Kind.give_up`; there is nothing to undo: the play left the failed host as it was."""
+    def compensate(self, job: JobContext, failed: Step, why: str) -> str:
+        """Do the same as `JobKind.compensate`; there is nothing to undo: the play left the failed host as it was."""
         del failed, why
-        reached = standing(doing.facts["clients"], doing.facts["done"], self.word)
+        reached = standing(job.facts["clients"], job.facts["done"], self.word)
         return (
-            f"{reached}. To go on, repair the named faults and resume this job: `ingot jobs resume {doing.job_id}`. "
+            f"{reached}. To go on, repair the named faults and resume this job: `ingot jobs resume {job.job_id}`. "
             f"To go back: `ingot nfs {self.back}`."
         )
 
@@ -71,9 +72,8 @@ class WireNfs(_Wiring):
     word = "wired"
     back = "unwire"
 
-    def steps(self, tools: Tools, facts: Facts) -> Sequence[Step]:
-        """Do the same as `Kind.steps`: preflight, hosts that no longer have the share, export, then a step for each client."""
-        del tools
+    def steps(self, services: Services, facts: Facts) -> Sequence[Step]:
+        """Do the same as `JobKind.steps`: preflight, hosts that no longer have the share, export, then a step for each client."""
         clients, server = tuple(facts["clients"]), facts["server"]
         everybody = (server, *clients) if server else clients
         steps = [
@@ -92,9 +92,8 @@ class UnwireNfs(_Wiring):
     word = "unwired"
     back = "wire"
 
-    def steps(self, tools: Tools, facts: Facts) -> Sequence[Step]:
-        """Do the same as `Kind.steps`: readers first, writers last, and the export where no client is left."""
-        del tools
+    def steps(self, services: Services, facts: Facts) -> Sequence[Step]:
+        """Do the same as `JobKind.steps`: readers first, writers last, and the export where no client is left."""
         steps = [Step("unwire", _client("unwire_nfs", host), (host,)) for host in reversed(facts["clients"])]
         steps += _former("unwire_nfs", facts)
         if facts["server"] and facts["all"]:
@@ -110,25 +109,25 @@ def _former(verb: str, facts: Facts) -> list[Step]:
     return [Step("leave", _play(verb, hosts, {}), hosts)] if hosts else []
 
 
-def _client(verb: str, host: str) -> Callable[[Doing], None]:
+def _client(verb: str, host: str) -> Callable[[JobContext], None]:
     """Return the step that runs a verb's playbook on one client and records that it is done."""
 
-    def run(doing: Doing) -> None:
-        done = doing.facts["done"]
+    def run(job: JobContext) -> None:
+        done = job.facts["done"]
         variables = {"wire_nfs_wired": done} if verb == "wire_nfs" else {}
-        _play(verb, (host,), variables)(doing)
+        _play(verb, (host,), variables)(job)
         if host not in done:
             done.append(host)
 
     return run
 
 
-def _play(verb: str, limit: Sequence[str], variables: Mapping[str, Any]) -> Callable[[Doing], None]:
+def _play(verb: str, limit: Sequence[str], variables: Mapping[str, Any]) -> Callable[[JobContext], None]:
     """Return the step that runs a verb's playbook on some hosts; the play decides what has to be done."""
 
-    def run(doing: Doing) -> None:
+    def run(job: JobContext) -> None:
         what = "preflight" if "wire_nfs_preflight_only" in variables else limit[0]
-        key = f"{doing.job_id}-{verb}-{what}"
-        doing.tools.plays.run(Play(key, f"{verb}.yml", limit, variables), doing.say).check()
+        key = f"{job.job_id}-{verb}-{what}"
+        job.services.plays.run(Play(key, f"{verb}.yml", limit, variables), job.say).check()
 
     return run

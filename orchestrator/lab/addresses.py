@@ -26,7 +26,7 @@ def check_name(name: str, what: str) -> str:
     """
     if not _NAME.fullmatch(name):
         raise BadRequestError(
-            f"{what} {name!r}: want a lower-case letter, then letters, digits and hyphens, at most 32"
+            f"{what} {name!r}: must be a lower-case letter, then letters, digits and hyphens, at most 32"
         )
     return name
 
@@ -101,7 +101,7 @@ def choose_address(network: IPv4Network, used: Iterable[str], wanted: str | None
     hosts = [str(network[n]) for n in range(FIRST_HOST, network.num_addresses - 1)]
     if wanted is not None:
         if wanted not in hosts:
-            raise BadRequestError(f"address {wanted}: want one of {hosts[0]} to {hosts[-1]}")
+            raise BadRequestError(f"address {wanted}: must be one of {hosts[0]} to {hosts[-1]}")
         if wanted in taken:
             raise ConflictError(f"address {wanted} belongs to another machine of this lab")
         return wanted

@@ -14,9 +14,10 @@ import httpx
 import msgspec
 
 from components.common.plain_http import NO_TLS
-from orchestrator.lab import processes, wire
+from orchestrator.lab import wire
 from orchestrator.lab.daemon import EXIT_LOCKED, code_digest
 from orchestrator.lab.errors import KINDS, DaemonError, LabError
+from orchestrator.lab.host import processes
 from orchestrator.lab.journal import Bind, Process
 from orchestrator.lab.paths import Paths
 
@@ -272,7 +273,7 @@ class LabClient:
             pid = self._spawn()
 
     def _spawn(self) -> int:
-        argv = [sys.executable, "-m", "orchestrator.lab.main", "serve"]
+        argv = [sys.executable, "-m", "orchestrator.lab.cli.main", "serve"]
         append = os.O_WRONLY | os.O_CREAT | os.O_APPEND
         return os.posix_spawn(
             sys.executable,

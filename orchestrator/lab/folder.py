@@ -9,7 +9,9 @@ from typing import Any
 
 import yaml
 
-from orchestrator.lab import images, keys, wire
+from components.common.files import write_atomically
+from orchestrator.lab import keys, wire
+from orchestrator.lab.images import recipes
 from orchestrator.lab.journal import Bind
 from orchestrator.lab.layout import LAB, PROJECT, RUN, PlannedBind
 
@@ -100,15 +102,11 @@ def inventory(machines: Iterable[wire.MachineView], ssh: Path) -> dict[str, Any]
 def image_of_more(machines: Sequence[wire.MachineView]) -> str:
     """Return the image of further machines: that of the lab's DEAs, which they join, else of its first machine."""
     deas = [machine.image for machine in machines if "dea" in machine.groups]
-    return next(iter([*deas, *(machine.image for machine in machines)]), images.DEFAULT)
+    return next(iter([*deas, *(machine.image for machine in machines)]), recipes.DEFAULT)
 
 
 def _put(path: Path, text: str, mode: int) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     if path.is_file() and path.read_text() == text:
         return
-    fresh = path.with_name(f".{path.name}.new")
-    fresh.unlink(missing_ok=True)
-    fresh.touch(mode=mode)
-    fresh.write_text(text)
-    fresh.replace(path)
+    write_atomically(path, text, mode=mode)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
 
+from components.common.files import PUBLIC, write_atomically
 from orchestrator.lab import addresses
 from orchestrator.lab.errors import LabError
 
@@ -99,12 +99,9 @@ class Journal:
         """Write a lab so that a crash leaves either the old or the new text."""
         path = self._folder / lab.name / FILE
         path.parent.mkdir(parents=True, exist_ok=True)
-        fresh = path.with_suffix(".new")
-        with fresh.open("wb") as file:
-            file.write(msgspec.json.format(msgspec.json.encode(lab), indent=1))
-            file.flush()
-            os.fsync(file.fileno())
-        fresh.replace(path)
+        write_atomically(
+            path, msgspec.json.format(msgspec.json.encode(lab), indent=1), mode=PUBLIC, durable=True
+        )
 
     def forget(self, name: str) -> None:
         """Remove a lab's file; the caller removes its folder."""

@@ -5,7 +5,8 @@ from __future__ import annotations
 import tempfile
 from pathlib import Path
 
-from orchestrator.lab.run import run
+from components.common.files import PUBLIC, write_atomically
+from orchestrator.lab.host.run import run
 
 PRIVATE = "id_ed25519"
 KNOWN_HOSTS = "known_hosts"
@@ -30,7 +31,7 @@ def ensure_pair(folder: Path, comment: str) -> str:
     if not public.is_file():
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         secret, shown = generate(comment)
-        private.touch(mode=0o600)
-        private.write_text(secret)
-        public.write_text(f"{shown}\n")
+        write_atomically(private, secret)
+        # The pair is there once its public half is.
+        write_atomically(public, f"{shown}\n", mode=PUBLIC)
     return public.read_text().strip()

@@ -9,9 +9,9 @@ from typing import Any
 
 import yaml
 
-from orchestrator.lab import images
 from orchestrator.lab.addresses import check_name
 from orchestrator.lab.errors import BadRequestError
+from orchestrator.lab.images import recipes
 
 SHARE = "/srv/ingot/share"
 ROUTER_GROUP = "router"
@@ -68,7 +68,7 @@ class Layout:
     """The machines of a lab, in the order of their addresses."""
 
     machines: tuple[PlannedMachine, ...]
-    image: str = images.DEFAULT
+    image: str = recipes.DEFAULT
 
     def image_of(self, machine: PlannedMachine) -> str:
         """Return the image of a machine."""
@@ -98,7 +98,7 @@ DEFAULT = Layout(
 )
 
 
-def parse_words(words: Sequence[str], image: str = images.DEFAULT) -> Layout:
+def parse_words(words: Sequence[str], image: str = recipes.DEFAULT) -> Layout:
     """Return the layout of machines given as `NAME` or `NAME:GROUP,GROUP`; they have no binds.
 
     Raises:
@@ -143,7 +143,7 @@ def parse(raw: Any, source: str = "layout") -> Layout:
             if not {"source", "target"} <= set(given):
                 raise BadRequestError(f"{where}: a bind wants source and target")
             if (below := given.get("below", LAB)) not in {LAB, PROJECT, RUN}:
-                raise BadRequestError(f"{where}: below {below!r}: want {LAB}, {PROJECT} or {RUN}")
+                raise BadRequestError(f"{where}: below {below!r}: must be {LAB}, {PROJECT} or {RUN}")
             read_only = bool(given.get("read_only", False))
             binds.append(PlannedBind(str(given["source"]), str(given["target"]), read_only, below))
         machines.append(
@@ -155,7 +155,7 @@ def parse(raw: Any, source: str = "layout") -> Layout:
                 memory,
             )
         )
-    return _checked(Layout(tuple(machines), str(top.get("image") or images.DEFAULT)))
+    return _checked(Layout(tuple(machines), str(top.get("image") or recipes.DEFAULT)))
 
 
 def _checked(layout: Layout) -> Layout:
@@ -166,13 +166,13 @@ def _checked(layout: Layout) -> Layout:
         if check_name(machine.name, "machine") in seen:
             raise BadRequestError(f"machine {machine.name} is given twice")
         seen.add(machine.name)
-        images.recipe(layout.image_of(machine))
+        recipes.recipe(layout.image_of(machine))
     return layout
 
 
 def _keys(raw: Any, where: str, known: set[str] | None = None) -> Mapping[str, Any]:
     if not isinstance(raw, dict):
-        raise BadRequestError(f"{where}: want a map")
+        raise BadRequestError(f"{where}: must be a map")
     if known is not None and (unknown := sorted(map(str, set(raw) - known))):
         raise BadRequestError(f"{where}: unknown {', '.join(unknown)}; known are {', '.join(sorted(known))}")
     return raw

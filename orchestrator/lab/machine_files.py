@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from ipaddress import IPv4Network
 
 from orchestrator.lab import addresses
-from orchestrator.lab.backend import File
+from orchestrator.lab.backends.interface import File
 from orchestrator.lab.journal import LabRecord, MachineRecord
 
 HOSTS = "/etc/hosts"

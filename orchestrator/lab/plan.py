@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from ipaddress import IPv4Network
 
-from orchestrator.lab import addresses, network, wire
+from orchestrator.lab import addresses, wire
 from orchestrator.lab.errors import ConflictError
+from orchestrator.lab.host import network
 from orchestrator.lab.journal import LabRecord
 
 

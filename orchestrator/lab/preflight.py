@@ -10,11 +10,13 @@ from dataclasses import dataclass, field
 from ipaddress import IPv4Network
 from pathlib import Path
 
-from orchestrator.lab import addresses, images, network
+from orchestrator.lab import addresses
 from orchestrator.lab.client import LabClient
 from orchestrator.lab.errors import CommandError, LabError
+from orchestrator.lab.host import network
+from orchestrator.lab.host.run import run
+from orchestrator.lab.images import recipes
 from orchestrator.lab.paths import Paths
-from orchestrator.lab.run import run
 
 # Program to the Debian package that brings it.
 TOOLS: Mapping[str, str] = {
@@ -42,11 +44,11 @@ _NET_ADMIN = 12
 
 
 @dataclass(frozen=True, slots=True)
-class Wishes:
+class Requirements:
     """The requirements of the lab that is to be raised."""
 
     machines: int
-    images: tuple[str, ...] = (images.DEFAULT,)
+    images: tuple[str, ...] = (recipes.DEFAULT,)
     lab: str = "ingot"
     owner: str = ""
     port: int | None = None
@@ -89,12 +91,12 @@ class Verdict:
     reason: str = ""
 
 
-def check(paths: Paths, wishes: Wishes) -> Verdict:
+def check(paths: Paths, requirements: Requirements) -> Verdict:
     """Look at this host and decide."""
-    return judge(gather(paths, wishes), wishes)
+    return judge(gather(paths, requirements), requirements)
 
 
-def judge(facts: Facts, wishes: Wishes) -> Verdict:
+def judge(facts: Facts, requirements: Requirements) -> Verdict:
     """Decide whether the lab may be raised."""
     problems = []
     if not facts.root:
@@ -104,44 +106,48 @@ def judge(facts: Facts, wishes: Wishes) -> Verdict:
         problems.append(f"missing programs: apt-get install {_packages(facts.missing_tools)}")
     if facts.no_tun:
         problems.append(f"no {TUN}: machines with a kernel of their own need tap devices (modprobe tun)")
-    mine = bool(facts.lab_owner) and facts.lab_owner == wishes.owner
+    mine = bool(facts.lab_owner) and facts.lab_owner == requirements.owner
     if facts.lab_owner and not mine:
         problems.append(
-            f"lab {wishes.lab} belongs to {facts.lab_owner}: choose another name, or take that one down"
+            f"lab {requirements.lab} belongs to {facts.lab_owner}: choose another name, or take that one down"
         )
     if not facts.lab_owner:
         if facts.port_holder:
             holder = "" if facts.port_holder == "?" else f" by {facts.port_holder}"
-            problems.append(f"port {wishes.port} of 127.0.0.1 is taken{holder}")
+            problems.append(f"port {requirements.port} of 127.0.0.1 is taken{holder}")
         if facts.taken_networks:
             problems.append(
-                f"subnet {wishes.subnet} is taken: this host has {', '.join(facts.taken_networks)}"
+                f"subnet {requirements.subnet} is taken: this host has {', '.join(facts.taken_networks)}"
             )
-        need = wishes.machines * MACHINE_BYTES + len(facts.missing_images) * IMAGE_BYTES
+        need = requirements.machines * MACHINE_BYTES + len(facts.missing_images) * IMAGE_BYTES
         for folder, free in facts.free_bytes.items():
             if free < need:
                 problems.append(f"too little disk: {_gib(need)} needed, {_gib(free)} free in {folder}")
     return Verdict(tuple(problems), not facts.obstacles, facts.obstacles[0] if facts.obstacles else "")
 
 
-def gather(paths: Paths, wishes: Wishes) -> Facts:
+def gather(paths: Paths, requirements: Requirements) -> Facts:
     """Return the state of this host; a running daemon is asked, and none is started."""
     root = os.geteuid() == 0
-    owner = _owner(paths, wishes.lab) if root else ""
+    owner = _owner(paths, requirements.lab) if root else ""
     taken: tuple[str, ...] = ()
-    kernels = any(map(images.has_kernel, wishes.images))
+    kernels = any(map(recipes.has_kernel, requirements.images))
     tools = [*TOOLS, *(QEMU_TOOLS if kernels else ())]
     missing_tools = tuple(tool for tool in tools if shutil.which(tool) is None)
-    if wishes.subnet and "ip" not in missing_tools:
-        hits = addresses.collisions(IPv4Network(wishes.subnet), network.taken_networks())
+    if requirements.subnet and "ip" not in missing_tools:
+        hits = addresses.collisions(IPv4Network(requirements.subnet), network.taken_networks())
         taken = tuple(map(str, hits))
     return Facts(
         root=root,
         missing_tools=missing_tools,
-        port_holder=_holder(wishes.port) if wishes.port and not network.port_is_free(wishes.port) else "",
+        port_holder=_holder(requirements.port)
+        if requirements.port and not network.port_is_free(requirements.port)
+        else "",
         taken_networks=taken,
         free_bytes={str(f): shutil.disk_usage(_existing(f)).free for f in (paths.state, paths.cache)},
-        missing_images=tuple(i for i in wishes.images if not list(paths.images.glob(f"{i}-{'?' * 12}"))),
+        missing_images=tuple(
+            i for i in requirements.images if not list(paths.images.glob(f"{i}-{'?' * 12}"))
+        ),
         lab_owner=owner,
         no_tun=kernels and not TUN.is_char_device(),
         obstacles=obstacles(root, "unshare" not in missing_tools),

@@ -7,30 +7,32 @@ import signal
 from pathlib import Path
 
 from components.common import log
-from orchestrator.lab import addresses, host_settings, network, processes, qemu
+from orchestrator.lab import addresses
+from orchestrator.lab.backends import qemu
+from orchestrator.lab.backends.nspawn import unmount
+from orchestrator.lab.engine import LabEngine
 from orchestrator.lab.errors import LabError
+from orchestrator.lab.host import host_settings, network, processes
+from orchestrator.lab.host.run import run
 from orchestrator.lab.journal import Leftovers, Process, Seen, abandoned, leftovers
-from orchestrator.lab.nspawn import unmount
-from orchestrator.lab.provider import Provider
-from orchestrator.lab.run import run
 
 _MOUNTS = Path("/proc/self/mounts")
 logger = log.get(__name__)
 
 
-def restore(provider: Provider) -> None:
+def restore(engine: LabEngine) -> None:
     """Take over the journal's labs: running machines are adopted, and networks that the host forgot are made again.
 
     A machine that was being started when the daemon was killed has no known life; its power is cut.
     """
-    strays = processes.marked(str(provider.paths.state))
-    for lab in list(provider.labs.values()):
+    strays = processes.marked(str(engine.paths.state))
+    for lab in list(engine.labs.values()):
         try:
-            provider.raise_network(lab)
+            engine.raise_network(lab)
         except LabError:
             logger.exception("network of a lab not restored", lab=lab.name)
         for machine in lab.machines.values():
-            machine.life = provider.backend(machine).alive(machine.life)
+            machine.life = engine.backend(machine).alive(machine.life)
             known = processes.of_life(machine.life)
             for process, who in strays.items():
                 if who == (lab.name, machine.name) and process not in known:
@@ -38,45 +40,45 @@ def restore(provider: Provider) -> None:
             logger.info(
                 "machine adopted" if machine.life else "machine is off", lab=lab.name, machine=machine.name
             )
-        provider.journal.save(lab)
+        engine.journal.save(lab)
 
 
-def sweep(provider: Provider, *, owners: bool) -> list[str]:
+def sweep(engine: LabEngine, *, owners: bool) -> list[str]:
     """Remove labs without an owner, and all parts of this daemon's that no journal names.
 
     Args:
-        provider: of the leftovers.
+        engine: of the leftovers.
         owners: also remove labs whose checkout is gone.
 
     Returns:
         A line for each thing removed, or not removable.
     """
-    said = [f"lab {name}" for name in abandoned_labs(provider, owners=owners)]
+    said = [f"lab {name}" for name in abandoned_labs(engine, owners=owners)]
     for name in [line.removeprefix("lab ") for line in said]:
-        provider.delete_lab(name)
-    with provider.guard:
-        found = leftovers(provider.labs, _look(provider), _roots(provider))
+        engine.delete_lab(name)
+    with engine.guard:
+        found = leftovers(engine.labs, _look(engine), _roots(engine))
         said += found.words()
-        said += [f"not removed: {problem}" for problem in _clear(provider, found)]
-    host_settings.release(provider.counter)
-    said += [f"unfinished image {path}" for path in provider.images.clear_unfinished()]
+        said += [f"not removed: {problem}" for problem in _clear(engine, found)]
+    host_settings.release(engine.counter)
+    said += [f"unfinished image {path}" for path in engine.images.clear_unfinished()]
     for line in said:
         logger.info("swept", what=line)
     return said
 
 
-def abandoned_labs(provider: Provider, *, owners: bool) -> list[str]:
+def abandoned_labs(engine: LabEngine, *, owners: bool) -> list[str]:
     """Return the labs whose holder has ended and, with `owners`, those whose checkout is gone."""
-    labs = list(provider.labs.values())
+    labs = list(engine.labs.values())
     dead: set[Process] = {lab.holder for lab in labs if lab.holder and not processes.lives(lab.holder)}
     missing = {lab.owner for lab in labs if owners and not Path(lab.owner).is_dir()}
     return abandoned(labs, dead, missing)
 
 
-def _look(provider: Provider) -> Seen:
-    state = str(provider.paths.state)
+def _look(engine: LabEngine) -> Seen:
+    state = str(engine.paths.state)
     bridges = network.bridges()
-    labs = provider.paths.labs
+    labs = engine.paths.labs
     folders = [path for path in labs.iterdir() if path.is_dir()] if labs.is_dir() else []
     return Seen(
         bridges={name: lab for name, (owner, lab) in bridges.items() if owner == state},
@@ -94,15 +96,15 @@ def _look(provider: Provider) -> Seen:
     )
 
 
-def _roots(provider: Provider) -> dict[tuple[str, str], str]:
+def _roots(engine: LabEngine) -> dict[tuple[str, str], str]:
     return {
-        (lab.name, machine.name): str(provider.spec(lab, machine).root)
-        for lab in provider.labs.values()
+        (lab.name, machine.name): str(engine.spec(lab, machine).root)
+        for lab in engine.labs.values()
         for machine in lab.machines.values()
     }
 
 
-def _clear(provider: Provider, found: Leftovers) -> list[str]:
+def _clear(engine: LabEngine, found: Leftovers) -> list[str]:
     """Remove the leftovers; return in words those that could not be removed."""
     problems = []
     for process in found.processes:
@@ -112,8 +114,8 @@ def _clear(provider: Provider, found: Leftovers) -> list[str]:
         *((unmount, Path(mount)) for mount in reversed(found.mounts)),
         *((network.remove_table, table) for table in found.tables),
         *((_remove_bridge, bridge) for bridge in found.bridges),
-        *((shutil.rmtree, provider.paths.machine(*machine)) for machine in found.machine_folders),
-        *((shutil.rmtree, provider.paths.lab(folder)) for folder in found.folders),
+        *((shutil.rmtree, engine.paths.machine(*machine)) for machine in found.machine_folders),
+        *((shutil.rmtree, engine.paths.lab(folder)) for folder in found.folders),
     ]
     for step, what in steps:
         try:

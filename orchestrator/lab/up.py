@@ -16,7 +16,7 @@ from orchestrator.lab.errors import NotFoundError, PreflightError
 from orchestrator.lab.folder import LabFolder
 from orchestrator.lab.journal import Process
 from orchestrator.lab.layout import Layout, PlannedMachine
-from orchestrator.lab.preflight import Wishes
+from orchestrator.lab.preflight import Requirements
 
 BOOT_DEADLINE = 300.0
 _AT_ONCE = 8
@@ -64,8 +64,8 @@ def bring_up(
     """
     phases: list[tuple[str, float]] = []
     wanted = tuple(dict.fromkeys(layout.image_of(machine) for machine in layout.machines))
-    wishes = Wishes(len(layout.machines), wanted, name, str(project), port, subnet)
-    verdict = preflight.check(client.paths, wishes)
+    requirements = Requirements(len(layout.machines), wanted, name, str(project), port, subnet)
+    verdict = preflight.check(client.paths, requirements)
     if verdict.problems or not verdict.can_make_machines:
         raise PreflightError([*verdict.problems, *([verdict.reason] if verdict.reason else [])])
     client.refresh()

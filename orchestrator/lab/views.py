@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from ipaddress import IPv4Network
 from pathlib import Path
 
-from orchestrator.lab import addresses, images, keys, wire
-from orchestrator.lab.backend import Spec
+from orchestrator.lab import addresses, keys, wire
+from orchestrator.lab.backends.interface import Spec
+from orchestrator.lab.images import recipes
 from orchestrator.lab.journal import LabRecord, Life, MachineRecord
 
 
@@ -44,6 +45,6 @@ def machine_view(
         root=str(spec.root),
         console=str(spec.console),
         maker=machine.maker,
-        kernel=images.has_kernel(machine.image),
+        kernel=recipes.has_kernel(machine.image),
         processor_seconds=processor_seconds,
     )

@@ -1,5 +1,5 @@
 # ruff: noqa: INP001, SLF001, ARG002 - Ansible loads plugins by their path, has no other name for a task, and says what methods take
-"""Says after each task how far a playbook is, for the program that runs it and reads its output (`orchestrator/playbook.py`).
+"""Says after each task how far a playbook is, for the program that runs it and reads its output (`orchestrator/control/ansible_playbook.py`).
 
 What counts are the tasks that stand in the plays and their roles, once each, whatever they do and on however many machines. Tasks that
 are included while it runs are not known before and count as a part of the one that includes them; nor do handlers count.

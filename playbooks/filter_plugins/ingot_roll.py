@@ -17,7 +17,7 @@ _ORDER = "ingot_roll_order"
 def _order() -> ModuleType:
     """Return the orchestrator's module, loaded by its path: a control host may have no orchestrator installed, or that of another release."""
     if _ORDER not in sys.modules:
-        path = Path(__file__).resolve().parents[2] / "orchestrator" / "roll.py"
+        path = Path(__file__).resolve().parents[2] / "orchestrator" / "rules" / "roll_order.py"
         spec = importlib.util.spec_from_file_location(_ORDER, path)
         if spec is None or spec.loader is None:
             raise ImportError(f"{path}: is no module")

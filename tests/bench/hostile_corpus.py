@@ -179,9 +179,6 @@ def _kinds() -> Iterator[Case]:
 
 
 def _bombs() -> Iterator[Case]:
-    zeros = bytes(10 << 20)
-    yield _zip("bomb-ratio", Member("zeros", zeros))
-    yield _zip("bomb-ratio-of-all", *[Member(f"z{n}", bytes(2 << 20)) for n in range(5)])
     noise = b"".join(hashlib.sha256(b"%d" % n).digest() for n in range(40))
     yield _zip("bomb-size", Member("much", noise * 11000))
     yield _zip("bomb-size-of-all", *[Member(f"m{n}", noise * 4000) for n in range(3)])
@@ -350,6 +347,9 @@ def good() -> list[Case]:
         Case("what-came-with-it", write([Member("a", b"fresh")]),
              json.dumps([{"fn": "b", "sha1": hashlib.sha1(b"fresh").hexdigest(), "size": 5}])),
         Case("empty-zip", write([])),
+        # Blank data bases, tables of one value: how much a file is compressed says nothing of it.
+        _zip("zeros", Member("zeros", bytes(10 << 20))),
+        _zip("zeros-in-parts", *[Member(f"z{n}", bytes(2 << 20)) for n in range(5)]),
         Case("streamed", streamed.getvalue()),
         Case("streamed-large", large.getvalue()),
         _zip("zip64", zip64=True),

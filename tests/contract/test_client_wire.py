@@ -120,6 +120,7 @@ def test_upload_is_multipart_as_the_old_client_sends_it(stub, ingot, folder):
         ("_method", None),
         ("application", "application/zip"),
         ("resources", None),
+        ("as_is", None),
     ]
     assert call.parts()[0][2].strip() == b"put"
     assert json.loads(call.parts()[2][2]) == []

@@ -16,8 +16,15 @@ ALLOWED = {code_of(room)[0]: code_of(may) for room, _holds, may in table(PAGE, "
 ONE_IMPORTER = {
     code_of(library)[0]: set(code_of(by)) for library, by, _why in table(PAGE, "Libraries behind one module")
 }
-# The controller's packages and the modules beside them, from the ground up: each imports those before it, and none after.
-CONTROLLER = tuple(code_of(part)[0] for part, _holds in reversed(table(PAGE, "Inside the controller")))
+# The packages of a room and the modules beside them, from the ground up: each imports those before it, and none after.
+ORDERS = {
+    room: tuple(code_of(part)[0] for part, _holds in reversed(table(PAGE, heading)))
+    for room, heading in (
+        ("components.controller", "Inside the controller"),
+        ("components.dea", "Inside the DEA"),
+        ("orchestrator", "Inside the orchestrator"),
+    )
+}
 
 
 def modules() -> list[Path]:
@@ -68,40 +75,49 @@ def test_every_module_lies_in_a_room() -> None:
     assert stray == []
 
 
-def above(part: str, names: set[str]) -> set[str]:
-    """The names that lie in parts of the controller which stand after this one, or in no part."""
-    below = CONTROLLER[: CONTROLLER.index(part)] if part in CONTROLLER else ()
-    allowed = tuple(f"components.controller.{p}" for p in (*below, part))
-    return {n for n in names if within(n, ("components.controller",)) and not within(n, allowed)}
+def above(room: str, part: str, names: set[str]) -> set[str]:
+    """The names that lie in parts of the room which stand after this one, or in no part."""
+    order = ORDERS[room]
+    below = order[: order.index(part)] if part in order else ()
+    allowed = tuple(f"{room}.{p}" for p in (*below, part))
+    return {n for n in names if within(n, (room,)) and not within(n, allowed)}
 
 
-def controllers() -> dict[str, set[str]]:
-    """Every module of the controller with all that it imports."""
+def modules_of(room: str) -> dict[str, set[str]]:
+    """Every module of a room, without the room itself, with all that it imports."""
     return {
         ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): imports(
             path.read_text(), ".".join(path.relative_to(ROOT).parent.parts)
         )
-        for path in (ROOT / "components/controller").rglob("*.py")
+        for path in (ROOT / room.replace(".", "/")).rglob("*.py")
+        if path.parent != ROOT / room.replace(".", "/") or path.name != "__init__.py"
     }
 
 
-def test_no_part_of_the_controller_imports_one_above_it() -> None:
+def part_of(room: str, module: str) -> str:
+    return module.removeprefix(f"{room}.").partition(".")[0]
+
+
+@pytest.mark.parametrize("room", ORDERS)
+def test_no_part_of_a_room_imports_one_above_it(room: str) -> None:
     found = {
         module: bad
-        for module, names in controllers().items()
-        if module != "components.controller" and (bad := above(module.split(".")[2], names))
+        for module, names in modules_of(room).items()
+        if (bad := above(room, part_of(room, module), names))
     }
     assert found == {}
 
 
-def test_the_order_names_every_part_of_the_controller() -> None:
-    parts = {module.split(".")[2] for module in controllers() if module != "components.controller"}
-    assert parts == set(CONTROLLER)
-    assert len(CONTROLLER) == len(parts)
+@pytest.mark.parametrize("room", ORDERS)
+def test_the_order_names_every_part_of_a_room(room: str) -> None:
+    parts = {part_of(room, module) for module in modules_of(room)}
+    assert parts == set(ORDERS[room])
+    assert len(ORDERS[room]) == len(parts)
 
 
-def test_modules_of_the_controller_import_each_other_in_no_circle() -> None:
-    known = controllers()
+@pytest.mark.parametrize("room", ORDERS)
+def test_modules_of_a_room_import_each_other_in_no_circle(room: str) -> None:
+    known = modules_of(room)
     # What is imported is a module, or a name that one has.
     graph = {
         module: {n if n in known else n.rpartition(".")[0] for n in names} & known.keys()
@@ -111,18 +127,24 @@ def test_modules_of_the_controller_import_each_other_in_no_circle() -> None:
 
 
 @pytest.mark.parametrize(
-    ("part", "source"),
+    ("room", "part", "source"),
     [
-        ("apps", "from components.controller.services import rows"),
-        ("apps", "def late():\n    from components.controller.api.context import current_worker"),
-        ("db", "import components.controller.accounts.auth"),
-        ("staging", "from components.controller import lifecycle"),
-        ("staging", "from ..lifecycle import changes"),
-        ("storage", "from components.controller.attic import rags"),
+        ("components.controller", "apps", "from components.controller.services import rows"),
+        (
+            "components.controller",
+            "apps",
+            "def late():\n    from components.controller.api.context import current_worker",
+        ),
+        ("components.controller", "db", "import components.controller.accounts.auth"),
+        ("components.controller", "staging", "from components.controller import lifecycle"),
+        ("components.controller", "staging", "from ..lifecycle import changes"),
+        ("components.controller", "storage", "from components.controller.attic import rags"),
+        ("orchestrator", "config", "def late():\n    from orchestrator import iaas"),
+        ("orchestrator", "rules", "from orchestrator.jobs.kinds import Step"),
     ],
 )
-def test_a_part_above_is_seen_in_every_form_of_import(part: str, source: str) -> None:
-    assert above(part, imports(source, f"components.controller.{part}"))
+def test_a_part_above_is_seen_in_every_form_of_import(room: str, part: str, source: str) -> None:
+    assert above(room, part, imports(source, f"{room}.{part}"))
 
 
 @pytest.mark.parametrize("library", ONE_IMPORTER)

@@ -22,7 +22,7 @@ from components.services.base.errors import ServiceError
 from components.services.base.handles import HandlesReply
 from components.services.redis.gateway import RedisGateway, RedisProvisioner
 from components.services.redis.node import RedisNode
-from orchestrator.inventory import SERVICES as SERVICES_WITH_TOKENS
+from orchestrator.inventory.platform_secrets import SERVICES as SERVICES_WITH_TOKENS
 
 ROOT = Path(__file__).resolve().parents[2]
 VERBS = (

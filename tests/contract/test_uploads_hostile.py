@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -43,7 +44,7 @@ class Box:
         self.store.add_resource(OWNER, known, SHA1)
         self.kept: list[str] = []
 
-    def package(self, case: Case) -> None:
+    def package(self, case: Case, *, as_is: bool = False) -> None:
         work, archive = self.folder / "work", self.folder / "upload"
         work.mkdir()
         try:
@@ -57,6 +58,7 @@ class Box:
                 work,
                 limits=LIMITS,
                 keep=lambda _, digest: self.kept.append(digest),
+                as_is=as_is,
             )
         finally:
             shutil.rmtree(work)
@@ -86,14 +88,35 @@ def test_every_hostile_upload_is_refused_in_words_and_touches_nothing(tmp_path: 
     assert (through, speechless, box.kept) == ([], [], [])
 
 
-def test_every_good_upload_is_taken(tmp_path: Path) -> None:
+@pytest.mark.parametrize("as_is", [False, True])
+def test_every_good_upload_is_taken(tmp_path: Path, as_is: bool) -> None:
     box = Box(tmp_path)
     for case in GOOD:
         try:
-            box.package(case)
+            box.package(case, as_is=as_is)
         except ApiError as error:
             pytest.fail(f"{case.name}: {error}")
     assert len(box.kept) == len(GOOD)
+
+
+# Names that only look like paths or like one another, which the platform's file systems keep as they are.
+ODD = re.compile(
+    r"(name|fn|folder)-(backslash|drive|share|percent|wide|two-dot|newline|return|tab|escape|delete|next-line).*"
+    r"|twice-.*(composed|wide|ligature).*"
+)
+
+
+def test_as_it_is_on_disk_only_odd_names_are_taken_and_nothing_gets_further(tmp_path: Path) -> None:
+    box = Box(tmp_path)
+    canary = Canary(tmp_path, lambda name: name.startswith(("upload", "work", "share")))
+    for case in HOSTILE:
+        refusal = None
+        try:
+            box.package(case, as_is=True)
+        except ApiError as error:
+            refusal = (error.status, error.code)
+        assert (refusal in REFUSALS) is not bool(ODD.fullmatch(case.name)), case.name
+        assert canary.changes() == [], case.name
 
 
 @pytest.fixture(scope="module")

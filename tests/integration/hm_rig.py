@@ -26,7 +26,7 @@ from components.common.messages import (
     HeartbeatEntry,
     HmRequest,
 )
-from components.dea.renewal import Renewal
+from components.dea.instances.renewal import Renewal
 from tests.integration import forked
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -17,7 +17,7 @@ from components.controller.config import ControllerConfig
 from components.controller.db.database import Database
 from components.controller.db.models import App
 from components.controller.storage.store import Store
-from components.dea.environment import services_by_label
+from components.dea.supervision.environment import services_by_label
 from tests.integration.common_rig import NatsServer
 from tests.integration.controller_rig import Client, ControllerProcess, close_clients
 from tests.integration.services_rig import LABEL, TOKEN, ServicesRig, client, opens, until

@@ -11,7 +11,7 @@ from components.common.bus import Incoming
 from components.common.bus_thread import BusThread
 from components.common.config import BusConfig
 from components.common.messages import Capacity, DeaBeat, RouterRegister
-from orchestrator.beats import Beats
+from orchestrator.bus_view import BusView
 from orchestrator.jobs import machines
 from tests.integration.common_rig import NatsServer
 
@@ -40,11 +40,11 @@ class Dea:
 
 
 class Parts:
-    """As much of the tools as talking to a DEA needs."""
+    """As much of the services as talking to a DEA needs."""
 
     def __init__(self, url: str) -> None:
         self.bus = BusThread(BusConfig([url], "orchestrator", "orchestrator"), "orchestrator")
-        self.beats = Beats(self.bus)
+        self.bus_view = BusView(self.bus)
 
 
 def test_what_deas_say_is_heard_and_what_they_are_told_is_answered(server: NatsServer) -> None:
@@ -53,10 +53,11 @@ def test_what_deas_say_is_heard_and_what_they_are_told_is_answered(server: NatsS
         parts.bus.start()
         dea.bus.start()
         # Until both are connected, what is said is lost, as on any bus.
-        assert parts.beats.wait_for(
-            lambda beats: dea.bus.publish("ingot.dea.beat", BEAT) and beats.at("10.0.0.3") is not None, 20
+        assert parts.bus_view.wait_for(
+            lambda bus_view: dea.bus.publish("ingot.dea.beat", BEAT) and bus_view.at("10.0.0.3") is not None,
+            20,
         )
-        heard = parts.beats.at("10.0.0.3")
+        heard = parts.bus_view.at("10.0.0.3")
         assert heard is not None
         assert (heard.id, heard.instances, heard.fresh) == ("3-abc", 1, True)
 
@@ -64,9 +65,9 @@ def test_what_deas_say_is_heard_and_what_they_are_told_is_answered(server: NatsS
             host="10.0.0.3", port=61001, uris=["a.test"], app=7, private_instance_id="one", tags={}
         )
         dea.bus.publish("router.register", route)
-        assert parts.beats.wait_for(lambda beats: len(beats.endpoints("10.0.0.3")) == 1, 20)
+        assert parts.bus_view.wait_for(lambda bus_view: len(bus_view.endpoints("10.0.0.3")) == 1, 20)
         dea.bus.publish("router.unregister", route)
-        assert parts.beats.wait_for(lambda beats: not beats.endpoints(), 20)
+        assert parts.bus_view.wait_for(lambda bus_view: not bus_view.endpoints(), 20)
 
         answer = machines.evacuate(parts, "10.0.0.3")  # type: ignore[arg-type]
         assert answer == BEAT

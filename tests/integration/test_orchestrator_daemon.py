@@ -155,6 +155,12 @@ def test_a_configuration_is_checked_and_a_database_that_is_away_is_named(daemon,
     assert {"pools.dea.provider: is required", "pools.dea.image: is required"} <= {
         line.partition(": ")[2] for line in bad.stderr.splitlines()
     }
+    d = daemon(providers={"metal": {"driver": "balloon"}})
+    unknown = subprocess.run(
+        d.command("--check-config"), cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert unknown.returncode == 2
+    assert "providers.metal.driver: must be one of lab, static, not 'balloon'" in unknown.stderr
     d = daemon(database_url=f"sqlite:///{tmp_path}/no/such/folder/x.db", database_wait_seconds=0)
     away = subprocess.run(d.command(), cwd=ROOT, capture_output=True, text=True, check=False, timeout=180)
     assert away.returncode == 1

@@ -14,10 +14,10 @@ from typing import Any
 
 import pytest
 
-from orchestrator import plays as plays_module
-from orchestrator.jobs.kinds import EngineStops
-from orchestrator.platform_inventory import PlatformInventory
-from orchestrator.plays import Play, PlayError, Plays
+from orchestrator.errors import EngineStopping
+from orchestrator.inventory.platform_inventory import PlatformInventory
+from orchestrator.plays import runner
+from orchestrator.plays.runner import Play, PlayError, Plays
 from tests.integration.orchestrator_rig import RELEASE, config, write_inventory, write_play
 
 HERE = {"ansible_host": "127.0.0.1", "ansible_connection": "local"}
@@ -67,8 +67,8 @@ CALLER = """
 import sys
 from pathlib import Path
 sys.path.insert(0, sys.argv[2])
-from orchestrator.platform_inventory import PlatformInventory
-from orchestrator.plays import Play, Plays
+from orchestrator.inventory.platform_inventory import PlatformInventory
+from orchestrator.plays.runner import Play, Plays
 from tests.integration.orchestrator_rig import config
 folder = Path(sys.argv[1])
 settings = config(folder)
@@ -197,10 +197,10 @@ def test_an_orchestrator_that_ends_says_nothing_twice(plays: Plays, tmp_path: Pa
 
     def end(line: str) -> None:
         said.append(line)
-        raise EngineStops
+        raise EngineStopping
 
     play = Play("7-a", "good.yml", ("dea1",), {"target": str(tmp_path)})
-    with pytest.raises(EngineStops):
+    with pytest.raises(EngineStopping):
         plays.run(play, end)
     assert said == ["play: Something good"]
     plays.run(play, said.append).check()
@@ -213,7 +213,7 @@ def test_an_orchestrator_that_ends_says_nothing_twice(plays: Plays, tmp_path: Pa
 
 
 def test_old_runs_are_removed(plays: Plays, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(plays_module, "KEPT", 2)
+    monkeypatch.setattr(runner, "KEPT", 2)
     for number in range(3):
         plays.run(Play(f"{number}-a", "good.yml", ("dea1",), {"target": str(tmp_path)})).check()
     left = sorted(p.name for p in (tmp_path / "state" / "plays").glob("*-a"))

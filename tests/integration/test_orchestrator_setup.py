@@ -49,7 +49,7 @@ def test_everything_wrong_is_said_at_once_and_nothing_is_changed(tmp_path: Path,
 def test_a_port_that_is_no_port_is_named(tmp_path: Path) -> None:
     done = setup(tmp_path, PORT="eighty")
     assert done.returncode == 2
-    assert "PORT=eighty: want a number" in done.stderr
+    assert "PORT=eighty: must be a number" in done.stderr
 
 
 def test_a_subnet_that_has_a_route_is_named(tmp_path: Path) -> None:

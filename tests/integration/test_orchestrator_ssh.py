@@ -1,4 +1,4 @@
-"""The gate against SSH servers: who is let in, which key is pinned, and what is said when neither works."""
+"""The verifier against SSH servers: who is let in, which key is pinned, and what is said when neither works."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from orchestrator.config import SshConfig
-from orchestrator.ssh import Gate, GateError, HostKeyError, fingerprint
+from orchestrator.ssh import HostKeyError, SshError, SshVerifier, fingerprint
 from tests.integration.orchestrator_rig import SshServer
 
 
@@ -40,20 +40,20 @@ def server(keys: dict[str, paramiko.PKey]) -> Iterator[SshServer]:
     server.close()
 
 
-def gate(folder: Path, port: int, **changes: object) -> Gate:
+def ssh(folder: Path, port: int, **changes: object) -> SshVerifier:
     known = [str(folder / "known_hosts"), str(folder / "shown" / "known_hosts")]
     settings = {"private_key": str(folder / "mine"), "known_hosts": known, "port": port, "deadline": 20.0}
-    return Gate(SshConfig(**{**settings, **changes}))  # type: ignore[arg-type]
+    return SshVerifier(SshConfig(**{**settings, **changes}))  # type: ignore[arg-type]
 
 
 def test_a_machine_is_admitted_and_its_key_pinned(
     tmp_path: Path, server: SshServer, keys: dict[str, paramiko.PKey]
 ) -> None:
     (tmp_path / "known_hosts").write_text("# of people\ndea1,10.0.0.1 ssh-ed25519 AAAA\n")
-    one = gate(tmp_path, server.port)
-    admitted = one.admit("dea3", "127.0.0.1")
-    assert admitted.host_key == one.known("127.0.0.1") == text(keys["host"])
-    assert admitted.fingerprint.startswith("ssh-ed25519 SHA256:")
+    one = ssh(tmp_path, server.port)
+    verified = one.wait_ready("dea3", "127.0.0.1")
+    assert verified.host_key == one.known("127.0.0.1") == text(keys["host"])
+    assert verified.fingerprint.startswith("ssh-ed25519 SHA256:")
     assert server.logins == 1
     line = f"[127.0.0.1]:{server.port},[dea3]:{server.port} {text(keys['host'])}"
     # People's own lines stay, and both files get ours.
@@ -63,7 +63,7 @@ def test_a_machine_is_admitted_and_its_key_pinned(
         line,
     ]
     assert (tmp_path / "shown" / "known_hosts").read_text().splitlines() == [line]
-    one.admit("dea3", "127.0.0.1", expected=text(keys["host"]))
+    one.wait_ready("dea3", "127.0.0.1", expected=text(keys["host"]))
     assert (tmp_path / "known_hosts").read_text().count("dea3") == 1
     one.forget("127.0.0.1")
     assert one.known("127.0.0.1") == ""
@@ -73,11 +73,11 @@ def test_a_machine_is_admitted_and_its_key_pinned(
 def test_a_changed_key_is_refused_before_anything_is_shown(
     tmp_path: Path, server: SshServer, keys: dict[str, paramiko.PKey]
 ) -> None:
-    one = gate(tmp_path, server.port)
-    one.admit("dea3", "127.0.0.1")
+    one = ssh(tmp_path, server.port)
+    one.wait_ready("dea3", "127.0.0.1")
     server.host_key = keys["other"]
     with pytest.raises(HostKeyError) as raised:
-        one.admit("dea3", "127.0.0.1")
+        one.wait_ready("dea3", "127.0.0.1")
     said = str(raised.value)
     assert "dea3 (127.0.0.1)" in said
     assert fingerprint(text(keys["host"])) in said
@@ -85,18 +85,18 @@ def test_a_changed_key_is_refused_before_anything_is_shown(
     assert f"ssh-keygen -R '[127.0.0.1]:{server.port}' -f {tmp_path / 'known_hosts'}" in said
     assert server.logins == 1
     one.forget("127.0.0.1")
-    assert one.admit("dea3", "127.0.0.1").host_key == text(keys["other"])
+    assert one.wait_ready("dea3", "127.0.0.1").host_key == text(keys["other"])
 
 
 def test_the_providers_word_counts_from_the_first_time_on(
     tmp_path: Path, server: SshServer, keys: dict[str, paramiko.PKey]
 ) -> None:
     with pytest.raises(HostKeyError):
-        gate(tmp_path, server.port).admit("dea3", "127.0.0.1", expected=text(keys["other"]))
+        ssh(tmp_path, server.port).wait_ready("dea3", "127.0.0.1", expected=text(keys["other"]))
     assert not (tmp_path / "known_hosts").exists()
     rsa = paramiko.RSAKey.generate(2048)
     with pytest.raises(HostKeyError, match="no host key of the kind that is known"):
-        gate(tmp_path, server.port).admit("dea3", "127.0.0.1", expected=text(rsa))
+        ssh(tmp_path, server.port).wait_ready("dea3", "127.0.0.1", expected=text(rsa))
 
 
 def test_a_machine_that_boots_is_waited_for(tmp_path: Path, keys: dict[str, paramiko.PKey]) -> None:
@@ -114,7 +114,7 @@ def test_a_machine_that_boots_is_waited_for(tmp_path: Path, keys: dict[str, para
     booting.start()
     try:
         waits.set()
-        assert gate(tmp_path, port).admit("dea3", "127.0.0.1").host_key == text(keys["host"])
+        assert ssh(tmp_path, port).wait_ready("dea3", "127.0.0.1").host_key == text(keys["host"])
     finally:
         booting.join()
         started[0].close()
@@ -126,20 +126,20 @@ def test_a_machine_that_never_answers_is_refused_in_time(
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = int(listener.getsockname()[1])
     with pytest.raises(
-        GateError, match=r"dea3 \(127\.0\.0\.1\) did not accept the login within 1 s: no answer on port"
+        SshError, match=r"dea3 \(127\.0\.0\.1\) did not accept the login within 1 s: no answer on port"
     ):
-        gate(tmp_path, port).admit("dea3", "127.0.0.1", deadline=1)
+        ssh(tmp_path, port).wait_ready("dea3", "127.0.0.1", deadline=1)
 
 
 def test_a_machine_that_knows_us_not_is_refused(
     tmp_path: Path, server: SshServer, keys: dict[str, paramiko.PKey]
 ) -> None:
     server.allowed = keys["other"]
-    with pytest.raises(GateError, match="root is not accepted with the orchestrator's key"):
-        gate(tmp_path, server.port).admit("dea3", "127.0.0.1", deadline=0.5)
+    with pytest.raises(SshError, match="root is not accepted with the orchestrator's key"):
+        ssh(tmp_path, server.port).wait_ready("dea3", "127.0.0.1", deadline=0.5)
     assert not (tmp_path / "known_hosts").exists()
 
 
 def test_a_key_that_cannot_be_used_is_named(tmp_path: Path) -> None:
-    with pytest.raises(GateError, match=r"ssh\.private_key: .*/mine cannot be used"):
-        gate(tmp_path, 22).admit("dea3", "127.0.0.1", deadline=0.5)
+    with pytest.raises(SshError, match=r"ssh\.private_key: .*/mine cannot be used"):
+        ssh(tmp_path, 22).wait_ready("dea3", "127.0.0.1", deadline=0.5)

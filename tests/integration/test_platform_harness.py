@@ -13,7 +13,7 @@ import pytest
 from orchestrator.dev.errors import DevError
 from orchestrator.dev.harness import Platform
 from orchestrator.dev.settings import Settings
-from orchestrator.lab.processes import identify, lives
+from orchestrator.lab.host.processes import identify, lives
 from tests.integration.platform_fixture import Person, until
 
 

@@ -239,3 +239,67 @@ def test_values_arrive_byte_for_byte_and_names_that_cannot_be_are_said(person, t
         assert "'a.b'" in ours.json()["description"]
         assert api.put("/apps/exact", json=wish).status_code == 200
     assert person.json("env", "exact") == {**VALUES, "A": "1"}
+
+
+SHOWS_ITSELF = """\
+import http.server, json, os
+from pathlib import Path
+
+class Handler(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        found = {}
+        for path in sorted(Path().rglob("*")):
+            if path.parts[0] == ".ingot":
+                continue
+            mode = path.lstat().st_mode
+            kind = "link " + os.readlink(path) if path.is_symlink() else "folder" if path.is_dir() else oct(mode & 0o777)
+            found[str(path)] = kind
+        body = json.dumps(found).encode()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+http.server.HTTPServer(("0.0.0.0", int(os.environ["PORT"])), Handler).serve_forever()
+"""
+
+
+def test_a_folder_runs_as_it_lies_on_disk(person, tmp_path):
+    """Rows A1, A2, A6, A12 and A16 of what developers push."""
+    folder = tmp_path / "asis"
+    for name in (".next/BUILD_ID", "node_modules/tool/bin/tool.js", "a:b", "c\\d", "public/.well-known/x"):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text("x")
+    (folder / "node_modules/tool/bin/tool.js").chmod(0o755)
+    (folder / "node_modules/.bin").mkdir()
+    (folder / "node_modules/.bin/tool").symlink_to("../tool/bin/tool.js")
+    (folder / "site").symlink_to("public")
+    (folder / "uploads").mkdir()
+    (folder / "zeros").write_bytes(bytes(20 << 20))
+    (folder / "secret.txt").write_text("x")
+    (folder / "s.py").write_text(SHOWS_ITSELF)
+    (folder / "Procfile").write_text("web : python3 s.py\r\n", encoding="utf-16")
+    (folder / ".cfignore").write_bytes("\ufeffsecret.txt\r\n".encode())
+    listed = json.loads(person.ingot("push", "asis", "--path", str(folder), "--dry-run", "--json").stdout)
+    assert listed["ignored"] == [
+        {"name": ".cfignore", "reason": "/.cfignore is never pushed"},
+        {"name": "secret.txt", "reason": "secret.txt in .cfignore"},
+    ]
+    assert person.ingot("app", "asis", code=1).stderr, "a dry run makes nothing"
+    person.ingot("push", "asis", "--path", str(folder), "--framework", "standalone", "--runtime", "python2")
+    wanted = {
+        **{
+            str(p.relative_to(folder)): oct(p.stat().st_mode & 0o755)
+            for p in folder.rglob("*")
+            if p.is_file()
+        },
+        **{str(p.relative_to(folder)): "folder" for p in folder.rglob("*") if p.is_dir()},
+        "node_modules/.bin/tool": "link ../tool/bin/tool.js",
+        "site": "link public",
+    }
+    del wanted[".cfignore"], wanted["secret.txt"]
+    assert person.answer("asis") == wanted
+    # The second push sends what is new; what the platform has keeps its mode.
+    (folder / "new").write_text("x")
+    person.ingot("push", "asis", "--path", str(folder))
+    assert person.answer("asis") == {**wanted, "new": "0o644"}

@@ -85,6 +85,26 @@ def test_static_pages_are_served_with_types_tags_and_ranges(rig: Rig) -> None:
     assert (status, b"not here" in page) == (404, True)
 
 
+def test_static_pages_serve_what_other_services_look_for_and_no_other_dot_files(
+    rig: Rig, tmp_path: Path
+) -> None:
+    pages = {
+        "index.html": "x",
+        ".well-known/acme/token": "proof",
+        ".well-known/.x": "x",
+        ".env": "x",
+        "a/.b": "x",
+    }
+    for name, text in pages.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+    port = rig.droplet(tmp_path, "static").start("python3")
+    assert fetch(port, "/.well-known/acme/token")[::2] == (200, b"proof")
+    assert {fetch(port, path)[0] for path in ("/.well-known/.x", "/.env", "/a/.b", "/a/.well-known/x")} == {
+        404
+    }
+
+
 @pytest.mark.parametrize(
     "path", ["/.ingot/static_server.py", "/../startup", "/%2e%2e/startup", "/%2e%2e%2fstartup", "/a%00b"]
 )
@@ -116,12 +136,12 @@ def test_node_without_dependencies_needs_no_registry(rig: Rig, tmp_path: Path) -
     assert fetch(rig.droplet(tmp_path, "node", "node06").start("node"))[2] == b"production"
 
 
-def test_dot_files_at_the_top_are_left_out_and_told(rig: Rig) -> None:
+def test_dot_files_are_kept_but_for_the_stagers_own_folder(rig: Rig) -> None:
     reply = rig.stage(zipped(APPS / "hello", **{".env": "SECRET=1", ".ingot/python/evil.py": "x"}))
     assert reply.error is None
-    assert "left out: .env" in reply.task_log
+    assert "left out: .ingot, which is the platform's" in reply.task_log
     names = rig.lay_out(list(rig.controller.droplets.values())[-1]).names()
-    assert "app/.env" not in names
+    assert "app/.env" in names
     assert "app/.ingot/python/evil.py" not in names
 
 

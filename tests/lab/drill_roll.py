@@ -64,7 +64,15 @@ def readiness(platform: LabPlatform) -> Iterator[list[tuple[str, ...]]]:
 def test_release_is_rolled_and_taken_back_under_load(
     platform: LabPlatform, balancer: tuple[str, int]
 ) -> None:
-    command = [sys.executable, "-m", "orchestrator.release", "--version", NEXT, "--python", "311"]
+    command = [
+        sys.executable,
+        "-m",
+        "orchestrator.control.release_builder",
+        "--version",
+        NEXT,
+        "--python",
+        "311",
+    ]
     if os.environ.get("INGOT_E2E_IMAGE") == "trixie":
         command[-1] = "313"
     subprocess.run(command, cwd=ROOT, check=True)

@@ -1,4 +1,4 @@
-"""The driver `lab` and the gate against a real lab: a machine is made, reached by its own key, stopped, and gone.
+"""The driver `lab` and the SSH verifier against a real lab: a machine is made, reached by its own key, stopped, and gone.
 
 The tests have a lab daemon of their own (`INGOT_LAB_HOME`).
 """
@@ -17,11 +17,11 @@ import pytest
 
 from orchestrator.config import SshConfig
 from orchestrator.iaas.lab import LabOptions, LabProvider
-from orchestrator.iaas.provider import READY, RUNNING, STOPPED, ProviderError, Wish
+from orchestrator.iaas.provider import READY, RUNNING, STOPPED, MachineSpec, ProviderError
 from orchestrator.lab.client import LabClient
 from orchestrator.lab.journal import Bind
 from orchestrator.lab.paths import CACHE, Paths
-from orchestrator.ssh import Gate, GateError, HostKeyError
+from orchestrator.ssh import HostKeyError, SshError, SshVerifier
 
 pytestmark = [
     pytest.mark.lab,
@@ -75,39 +75,39 @@ def provider(client: LabClient, lab: str, home: Path) -> LabProvider:
 
 
 @pytest.fixture
-def gate(client: LabClient, lab: str, tmp_path: Path) -> Gate:
+def ssh(client: LabClient, lab: str, tmp_path: Path) -> SshVerifier:
     key = tmp_path / "key"
     key.write_text(client.access(lab).private_key)
     key.chmod(0o600)
-    return Gate(SshConfig(private_key=str(key), known_hosts=[str(tmp_path / "known_hosts")]))
+    return SshVerifier(SshConfig(private_key=str(key), known_hosts=[str(tmp_path / "known_hosts")]))
 
 
 def test_a_machine_lives_and_goes(
-    provider: LabProvider, client: LabClient, lab: str, gate: Gate, home: Path
+    provider: LabProvider, client: LabClient, lab: str, ssh: SshVerifier, home: Path
 ) -> None:
     # Relative to the lab's folder, which is below its owner's.
     more = {"source": "../../../more", "target": "/srv/more"}
-    wish = Wish("dea3", IMAGE, ("dea", "lab"), {"binds": [more]})
-    made = provider.create(wish)
+    spec = MachineSpec("dea3", IMAGE, ("dea", "lab"), {"binds": [more]})
+    made = provider.create(spec)
     assert (made.state, made.native, made.host_key.split()[0]) == (STOPPED, f"{lab}/dea3", "ssh-ed25519")
-    assert provider.create(wish) == made
+    assert provider.create(spec) == made
     (view,) = client.lab(lab).machines
     assert (view.maker, view.groups, view.binds[0].read_only) == ("orchestrator", ["dea", "lab"], True)
     assert view.binds[1].source == str(home / "build" / "labs" / lab / "../../../more")
-    with pytest.raises(GateError, match="did not accept the login"):
-        gate.admit("dea3", made.address, expected=made.host_key, deadline=0.2)
-    assert "it does not run" in provider.last_words("dea3")
+    with pytest.raises(SshError, match="did not accept the login"):
+        ssh.wait_ready("dea3", made.address, expected=made.host_key, deadline=0.2)
+    assert "it does not run" in provider.console_tail("dea3")
 
     assert provider.start("dea3").state == provider.start("dea3").state == RUNNING
     said: list[str] = []
-    admitted = gate.admit("dea3", made.address, expected=made.host_key, deadline=120, say=said.append)
-    assert admitted.host_key == made.host_key == gate.known(made.address)
-    assert provider.last_words("dea3") == ""
+    verified = ssh.wait_ready("dea3", made.address, expected=made.host_key, deadline=120, say=said.append)
+    assert verified.host_key == made.host_key == ssh.known(made.address)
+    assert provider.console_tail("dea3") == ""
     assert provider.address("dea3") == made.address
 
     other = made.host_key[:-6] + ("AAAAAA" if not made.host_key.endswith("AAAAAA") else "BBBBBB")
     with pytest.raises(HostKeyError, match="its provider tells"):
-        gate.admit("dea3", made.address, expected=other)
+        ssh.wait_ready("dea3", made.address, expected=other)
 
     assert provider.stop("dea3", 30).state == STOPPED
     provider.delete("dea3")
@@ -120,7 +120,7 @@ def test_a_machine_of_somebody_else_is_left_alone(provider: LabProvider, client:
     client.create_machine(lab, "dea4", IMAGE)
     assert provider.machines() == []
     for call in (
-        lambda: provider.create(Wish("dea4", IMAGE)),
+        lambda: provider.create(MachineSpec("dea4", IMAGE)),
         lambda: provider.start("dea4"),
         lambda: provider.delete("dea4"),
     ):
@@ -142,11 +142,11 @@ def test_images_are_the_labs(provider: LabProvider) -> None:
 def test_what_is_away_is_named(provider: LabProvider, client: LabClient, home: Path) -> None:
     gone = LabProvider("gone", LabOptions("lab", str(client.paths.socket), "no-such-lab"))
     with pytest.raises(ProviderError, match="there is no lab no-such-lab"):
-        gone.create(Wish("dea3", IMAGE))
+        gone.create(MachineSpec("dea3", IMAGE))
     away = LabProvider("away", LabOptions("lab", str(home / "nothing" / "lab.sock"), "any"))
     with pytest.raises(ProviderError, match="start the lab's daemon on its host"):
         away.machines()
     with pytest.raises(ProviderError, match="no machine dea9"):
         provider.start("dea9")
     with pytest.raises(ProviderError, match="options of the pool: size"):
-        provider.create(Wish("dea9", IMAGE, options={"size": 3}))
+        provider.create(MachineSpec("dea9", IMAGE, options={"size": 3}))

@@ -17,9 +17,11 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.lab import addresses, evidence, network, processes, up, wire
+from orchestrator.lab import addresses, up, wire
+from orchestrator.lab.cli import evidence
 from orchestrator.lab.client import SPENT, LabClient
 from orchestrator.lab.errors import BadRequestError, ConflictError, NotFoundError, NotReadyError
+from orchestrator.lab.host import network, processes
 from orchestrator.lab.journal import Process
 from orchestrator.lab.layout import Layout, PlannedBind, PlannedMachine
 from orchestrator.lab.paths import CACHE, HOST_SETTINGS, Paths
@@ -219,7 +221,7 @@ def test_machines_outlive_the_daemon(client: LabClient, lab: wire.LabView, paths
 
 def test_one_daemon_at_a_time(client: LabClient, home: Path) -> None:
     client.status()
-    argv = [sys.executable, "-m", "orchestrator.lab.main", "serve"]
+    argv = [sys.executable, "-m", "orchestrator.lab.cli.main", "serve"]
     second = subprocess.run(argv, capture_output=True, text=True, timeout=30, check=False)
     assert second.returncode == 75
     assert "another daemon serves here" in second.stdout

@@ -10,9 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.lab import accelerator, addresses, evidence, images, network, processes
-from orchestrator.lab.accelerator import BY_TCG
+from orchestrator.lab import addresses
+from orchestrator.lab.backends import accelerator
+from orchestrator.lab.backends.accelerator import BY_TCG
+from orchestrator.lab.cli import evidence
 from orchestrator.lab.errors import BadRequestError, ConflictError
+from orchestrator.lab.host import network, processes
+from orchestrator.lab.images import recipes
 from orchestrator.lab.layout import SHARE
 from tests.lab.kernel_lab import IMAGE, MEMORY, ODD, KernelLab
 
@@ -41,8 +45,8 @@ def test_machine_has_a_kernel_of_its_own_and_is_one_of_the_lab(kernels: KernelLa
 
 def test_guest_of_a_probe_says_that_it_runs(kernels: KernelLab) -> None:
     folder = kernels.paths.machine(kernels.name, "own")
-    assert accelerator.refused(BY_TCG, folder / images.KERNEL, folder / images.INITRD, deadline=BOOT) == ""
-    said = accelerator.refused(BY_TCG, folder / images.KERNEL, folder / images.INITRD, deadline=0.2)
+    assert accelerator.refused(BY_TCG, folder / recipes.KERNEL, folder / recipes.INITRD, deadline=BOOT) == ""
+    said = accelerator.refused(BY_TCG, folder / recipes.KERNEL, folder / recipes.INITRD, deadline=0.2)
     assert said == "no end after 0 s"
 
 

@@ -52,7 +52,7 @@ def test_refused_sizes_name_the_remedy_and_change_nothing(platform: LabPlatform)
     before = set(pool(platform))
     for arguments, words in (
         (("dea", "--size", "1"), "2 of its machines are fixed"),
-        (("dea", "--size", "99"), "want 2 to 8"),
+        (("dea", "--size", "99"), "must be 2 to 8"),
         (("nobody", "--size", "3"), "nobody"),
     ):
         done = platform.ingot("pool", "scale", *arguments, check=False)

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.lab import addresses, network
+from orchestrator.lab import addresses
+from orchestrator.lab.host import network
 from orchestrator.lab.paths import HOST_SETTINGS, Paths
 from tests.lab.conftest import LAB, LabPlatform
 

@@ -19,7 +19,7 @@ import httpx
 import pytest
 
 from components.common.plain_http import NO_TLS
-from orchestrator import playbook
+from orchestrator.control import ansible_playbook
 from tests.lab.conftest import DOMAIN, LAB, ROOT, ROUTERS, LabPlatform, live, until
 from tests.lab.load import Seen, load
 
@@ -267,7 +267,7 @@ def call(platform: LabPlatform, router: str, *entries: str) -> None:
     play = platform.folder / f"{'-'.join(entries)}.yml"
     play.write_text(ENTRY_POINTS.format(router=router, tasks="\n".join(lines)))
     extra = {"router_drain_seconds": str(DRAIN_SECONDS)}
-    playbook.run(
+    ansible_playbook.run(
         os.path.relpath(play, ROOT / "playbooks"),
         platform.folder / "inventory",
         play.with_suffix(".log"),

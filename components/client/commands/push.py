@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,8 @@ import click
 
 from components.client import manifest, output
 from components.client.completion import AppName, forget
+from components.client.dry_run import report as dry_run_report
+from components.client.dry_run import show
 from components.client.errors import PackageError
 from components.client.lifecycle import AppLifecycle
 from components.client.manifest import Settings
@@ -101,6 +104,11 @@ def hard_option(function: F) -> F:
     "--all", "everything", is_flag=True, help="Push every application of the manifest, in its order."
 )
 @click.option("--no-start", is_flag=True, help="Upload only.")
+@click.option(
+    "--dry-run",
+    is_flag=True,
+    help="List what would be sent, what is ignored and refused, and why; send nothing.",
+)
 @hard_option
 @timeout_option
 @json_option
@@ -121,6 +129,7 @@ def push(
     health_timeout: int | None,
     everything: bool,
     no_start: bool,
+    dry_run: bool,
     hard: bool,
     timeout: float,
     as_json: bool,
@@ -128,8 +137,8 @@ def push(
     """Push a folder as an application, or its new version, and wait until it runs.
 
     A running application is replaced instance by instance, without a pause; if the new version does not run, the one before
-    stays in its place. Further settings come from ingot.yml or manifest.yml in the folder. Files named in .ingotignore stay
-    behind. A first push that fails leaves the application stopped.
+    stays in its place. Further settings come from ingot.yml or manifest.yml in the folder. Files named in .ingotignore (or
+    .cfignore) stay behind. A first push that fails leaves the application stopped.
     """
     where = folder or Path()
     try:
@@ -157,6 +166,9 @@ def push(
     else:
         wanted = [said if path is None else said.over(manifest.load(path, name))]
     jobs = [(one, *_place(one, where)) for one in wanted]
+    if dry_run:
+        _dry_run(jobs, everything=everything, as_json=as_json)
+        return
     done = []
     with session.api() as api:
         session.user(api)
@@ -206,6 +218,18 @@ def update(
         output.data(document(name, outcome, progress))
     else:
         tell(name, outcome, progress)
+
+
+def _dry_run(jobs: Sequence[tuple[Settings, str, Path]], *, everything: bool, as_json: bool) -> None:
+    """Show what a push would send; exit with 1 where something is refused."""
+    reports = [dry_run_report(called, source) for _one, called, source in jobs]
+    if as_json:
+        output.data(reports if everything else reports[0])
+    else:
+        for found in reports:
+            show(found)
+    if any(found["refused"] for found in reports):
+        raise SystemExit(1)
 
 
 def document(name: str, outcome: Outcome, progress: Progress) -> dict[str, Any]:

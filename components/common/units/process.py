@@ -13,6 +13,8 @@ from pathlib import Path
 import msgspec
 
 from components.common import tasks
+from components.common.files import write_atomically
+from components.common.procfs import read_stat
 from components.common.units.spec import MISSING, UnitError, UnitSpec, UnitState, UnitStatus
 
 _POLL_SECONDS = 0.2
@@ -173,9 +175,7 @@ class ProcessRunner:
             return None
 
     def _write(self, name: str, record: _Record) -> None:
-        scratch = self._path(name).with_suffix(".new")
-        scratch.write_bytes(msgspec.json.encode(record))
-        scratch.replace(self._path(name))
+        write_atomically(self._path(name), msgspec.json.encode(record))
 
 
 def _append(path: Path | None, files: contextlib.ExitStack) -> int:
@@ -207,13 +207,8 @@ async def _ended(pid: int) -> None:
 
 def _born(pid: int) -> int | None:
     """Return when a living process started; None for one that is gone or a zombie."""
-    try:
-        fields = (
-            Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
-        )
-    except OSError:
-        return None
-    return None if fields[0] in "ZX" else int(fields[19])
+    found = read_stat(pid)
+    return found.born if found is not None and found.alive else None
 
 
 def _group(record: _Record) -> int | None:

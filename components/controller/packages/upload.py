@@ -5,7 +5,9 @@ Every possible check comes before the first write; until the package is complete
 
 from __future__ import annotations
 
+import io
 import os
+import stat
 import zipfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -22,6 +24,7 @@ logger = log.get(__name__)
 
 # The date of every entry, so that the same files give the same package.
 _EPOCH = (1980, 1, 1, 0, 0, 0)
+_EMPTY = ".__empty__"
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +61,7 @@ class Resource:
     size: object
 
 
-def name_resources(resources: list[dict[str, Any]], names: Names) -> list[Resource]:
+def name_resources(resources: list[dict[str, Any]], names: Names, *, as_is: bool = False) -> list[Resource]:
     """Return the files that the client left out, with checked paths.
 
     Raises:
@@ -66,17 +69,17 @@ def name_resources(resources: list[dict[str, Any]], names: Names) -> list[Resour
         or exists already.
     """
     return [
-        Resource(_resource_name(resource.get("fn"), names), resource.get("sha1"), resource.get("size"))
+        Resource(_resource_name(resource.get("fn"), names, as_is), resource.get("sha1"), resource.get("size"))
         for resource in resources
     ]
 
 
-def _resource_name(name: object, names: Names) -> PurePosixPath:
+def _resource_name(name: object, names: Names, as_is: bool) -> PurePosixPath:
     if not isinstance(name, str) or not name.strip():
         raise unexpected("resources: fn: want a relative path")
     if name.startswith("/"):
         raise unexpected(f"resources: fn: {name[:200]!r} is not a relative path")
-    path = safe_name(name)
+    path = safe_name(name, as_is=as_is)
     names.add(path)
     return path
 
@@ -84,13 +87,21 @@ def _resource_name(name: object, names: Names) -> PurePosixPath:
 def unpack(archive: Path, target: Path, entries: list[Entry]) -> dict[str, Path]:
     """Unpack an inspected zip into an empty folder; return its files by their SHA-1.
 
+    Links come last, so that no file is written through one.
+
     Raises:
         ApiError: 402 with the reason.
     """
     found: dict[str, Path] = {}
+    links: dict[Path, str] = {}
     with archive.open("rb") as reader:
         for entry in entries:
             path = target / entry.path
+            if entry.link:
+                content = io.BytesIO()
+                extract(reader, entry, content)
+                links[path] = _link_target(entry.path, content.getvalue())
+                continue
             if entry.folder:
                 path.mkdir(parents=True, exist_ok=True)
                 continue
@@ -99,7 +110,35 @@ def unpack(archive: Path, target: Path, entries: list[Entry]) -> dict[str, Path]
                 extract(reader, entry, writer)
             path.chmod(0o755 if entry.executable else 0o644)
             found[sha1_of(path)] = path
+    for path, to in links.items():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.symlink_to(to)
+    for path in links:
+        _check_link(path, target)
     return found
+
+
+def _link_target(path: PurePosixPath, content: bytes) -> str:
+    try:
+        target = content.decode()
+    except UnicodeDecodeError as error:
+        raise refused(f"{str(path)!r} is a link to a name that is not UTF-8") from error
+    if not target or "\0" in target or target.startswith("/"):
+        raise refused(f"{str(path)!r} is a link to {target[:200]!r}, which is not a relative path")
+    return target
+
+
+def _check_link(path: Path, root: Path) -> None:
+    """Refuse a link that leads out, by itself or by way of another one; one that leads nowhere may stay."""
+    name = str(path.relative_to(root))
+    try:
+        landing = path.resolve()
+    except (OSError, RuntimeError) as error:
+        raise refused(f"{name!r} is a link that leads to itself") from error
+    # Each step counts: a way out and back in depends on where the application is unpacked.
+    beside = os.path.normpath(path.relative_to(root).parent / path.readlink())
+    if not landing.is_relative_to(root.resolve()) or PurePosixPath(beside).parts[:1] == ("..",):
+        raise refused(f"{name!r} is a link out of the application's folder")
 
 
 def add_resources(
@@ -110,8 +149,11 @@ def add_resources(
     *,
     room: int,
     uploaded: dict[str, Path],
+    mode: int = 0o755,
 ) -> None:
     """Copy the left-out files to their paths, from the owner's earlier files or from this upload.
+
+    The pool keeps no modes: all files get `mode`.
 
     Raises:
         ApiError: 401 for a file that is in neither, 402 for too many bytes.
@@ -131,8 +173,7 @@ def add_resources(
                     writer.write(block)
         except FileNotFoundError as error:
             raise ApiError(401, resource.path) from error
-        # The pool keeps no modes; a script that cannot be run would be worse than an executable text.
-        path.chmod(0o755)
+        path.chmod(mode)
 
 
 def _source(store: Store, owner: int, resource: Resource, uploaded: dict[str, Path]) -> Path | None:
@@ -142,13 +183,18 @@ def _source(store: Store, owner: int, resource: Resource, uploaded: dict[str, Pa
     return came if came is not None and came.stat().st_size == resource.size else None
 
 
-def pack(folder: Path, archive: Path) -> str:
+def pack(folder: Path, archive: Path, *, dotfiles: bool = False) -> str:
     """Write the package and return its SHA-1; sorted names and one date make equal content an equal file.
 
-    Top-level dotfiles are left out, nested ones kept (protocol 1.9).
+    Without `dotfiles` those at the top are left out, nested ones kept (protocol 1.9).
     """
     with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as zipped:
-        for path, name in _files(folder):
+        for path, name in _files(folder, dotfiles=dotfiles):
+            if path.is_symlink():
+                link = zipfile.ZipInfo(name, _EPOCH)
+                link.external_attr = (stat.S_IFLNK | 0o777) << 16
+                zipped.writestr(link, os.fsencode(path.readlink()))
+                continue
             directory = path.is_dir()
             entry = zipfile.ZipInfo(name + ("/" if directory else ""), _EPOCH)
             entry.compress_type = zipfile.ZIP_STORED if directory else zipfile.ZIP_DEFLATED
@@ -172,6 +218,7 @@ def build_package(
     *,
     limits: PackageLimits,
     keep: Callable[[Path, str], None],
+    as_is: bool = False,
 ) -> str:
     """Turn an upload into a package; return its SHA-1.
 
@@ -183,23 +230,26 @@ def build_package(
         work: an empty folder of this upload.
         limits: of the application's size.
         keep: called with the finished zip and its digest; it stores the file.
+        as_is: whether the application stays as it is on the developer's disk: dotfiles, links, and every name.
 
     Raises:
         ApiError: 111, 401, 402, and the errors of `keep`; then neither the pool nor anything else has changed.
     """
     # Each file may have a folder of its own.
-    names = Names(2 * limits.files)
+    names = Names(2 * limits.files, as_is=as_is)
     entries: list[Entry] = []
     if archive is not None:
-        entries = inspect(archive, names, most_files=limits.files, most_bytes=limits.size)
+        entries = inspect(archive, names, most_files=limits.files, most_bytes=limits.size, as_is=as_is)
     if len(entries) + len(resources) > limits.files:
         raise refused(f"more than {limits.files} files")
-    listed = name_resources(resources, names)
+    listed = name_resources(resources, names, as_is=as_is)
     uploaded = unpack(archive, work, entries) if archive is not None else {}
     room = limits.size - sum(e.size for e in entries)
-    store.run(lambda: add_resources(store, owner, listed, work, room=room, uploaded=uploaded))
+    # Older clients leave executables out too: a script that cannot be run would be worse than an executable text.
+    mode = 0o644 if as_is else 0o755
+    store.run(lambda: add_resources(store, owner, listed, work, room=room, uploaded=uploaded, mode=mode))
     with store.incoming() as scratch:
-        digest = store.run(lambda: pack(work, scratch))
+        digest = store.run(lambda: pack(work, scratch, dotfiles=as_is))
         keep(scratch, digest)
     # Afterwards, so that a refused upload leaves nothing. Files that the pool does not get are sent again by the next push.
     try:
@@ -210,16 +260,22 @@ def build_package(
     return digest
 
 
-def _files(folder: Path) -> Iterator[tuple[Path, str]]:
-    """Yield the content of a package: all but the dotfiles at the top, folders before their content."""
+def _files(folder: Path, *, dotfiles: bool) -> Iterator[tuple[Path, str]]:
+    """Yield the content of a package in order, folders before their content; links are not followed.
+
+    A client that sends no file of its own names one `.__empty__` (protocol 1.9), which is not the application's.
+    """
     for root, names, files in os.walk(folder):
-        names.sort()
-        top = Path(root) == folder
-        if top:
-            names[:] = [n for n in names if not n.startswith(".")]
-            files = [f for f in files if not f.startswith(".")]  # noqa: PLW2901 - os.walk's own way to prune
+        here = Path(root)
+        linked = [n for n in names if (here / n).is_symlink()]
+        names[:] = sorted(n for n in names if n not in linked)
+        listed = sorted([*files, *linked])
+        if here != folder:
+            yield here, str(here.relative_to(folder))
+        elif dotfiles:
+            listed = [n for n in listed if n != _EMPTY]
         else:
-            yield Path(root), str(Path(root).relative_to(folder))
-        for name in sorted(files):
-            path = Path(root) / name
-            yield path, str(path.relative_to(folder))
+            names[:] = [n for n in names if not n.startswith(".")]
+            listed = [n for n in listed if not n.startswith(".")]
+        for name in listed:
+            yield here / name, str((here / name).relative_to(folder))

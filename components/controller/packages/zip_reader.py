@@ -36,8 +36,6 @@ _METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 # Attributes of DOS and Windows: volume label, device, reparse point (a link).
 _DOS_SPECIAL = 0x08 | 0x40 | 0x400
 _UNIX_EXTRA, _NAME_EXTRA = 0x000D, 0x7075
-# The largest plausible ratio of compression, and the bytes up to which any ratio is accepted.
-_RATIO, _RATIO_FREE = 250, 8 << 20
 _DRIVE = re.compile(r"[A-Za-z]:")
 
 
@@ -47,6 +45,7 @@ class Entry:
 
     path: PurePosixPath
     folder: bool
+    link: bool
     executable: bool
     start: int
     packed: int
@@ -60,20 +59,25 @@ def refused(reason: str) -> ApiError:
     return ApiError(402, reason)
 
 
-def safe_name(name: str) -> PurePosixPath:
+def safe_name(name: str, *, as_is: bool = False) -> PurePosixPath:
     """Return the checked path of a file inside an application.
+
+    Args:
+        name: relative, with `/`.
+        as_is: whether every name is taken that a file system takes. The names of older clients come from other systems too, so
+            what only looks like a path is refused there: backslashes, drives, escapes of `..`.
 
     Raises:
         ApiError: 402 when it is absolute, leaves the folder, or is no valid name.
     """
     shown = repr(name[:200])
-    plain = unicodedata.normalize("NFKC", unquote(name))
-    if not name or name.startswith("/") or "\\" in name or _DRIVE.match(name):
+    if not name or name.startswith("/") or (not as_is and ("\\" in name or _DRIVE.match(name))):
         raise refused(f"{shown} is not a relative path")
-    if any(unicodedata.category(c) in ("Cc", "Cs") for c in name):
+    wrong = ("Cs",) if as_is else ("Cc", "Cs")
+    if "\0" in name or any(unicodedata.category(c) in wrong for c in name):
         raise refused(f"{shown} has a character in its path that no name has")
     path = PurePosixPath(name)
-    bent = plain.replace("\\", "/")
+    bent = name if as_is else unicodedata.normalize("NFKC", unquote(name)).replace("\\", "/")
     if not path.parts or ".." in path.parts or bent.startswith("/") or ".." in bent.split("/"):
         raise refused(f"{shown} leaves the application's folder")
     if len(name.encode()) > _LONGEST_PATH or len(path.parts) > _DEEPEST:
@@ -84,14 +88,16 @@ def safe_name(name: str) -> PurePosixPath:
 
 
 class Names:
-    """The names of an application so far; none may occur twice, including spellings that a file system treats as equal.
+    """The names of an application so far; none may occur twice.
 
     Args:
         most: the number of permitted names, including folders that are only parts of a path.
+        as_is: whether spellings are names of their own that some file systems treat as equal, as the platform's do not.
     """
 
-    def __init__(self, most: int) -> None:
+    def __init__(self, most: int, *, as_is: bool = False) -> None:
         self._most = most
+        self._as_is = as_is
         self._seen: dict[str, tuple[str, bool]] = {}
 
     def add(self, path: PurePosixPath, *, folder: bool = False) -> None:
@@ -100,7 +106,9 @@ class Names:
         Raises:
             ApiError: 402 for a repeated name, for a file in the place of a folder, or for too many names.
         """
-        key, actual = _folded(path), str(path)
+        actual = str(path)
+        # Upper and lower case are different names on the machines, and real packages depend on it.
+        key = actual if self._as_is else unicodedata.normalize("NFKC", actual)
         known = self._seen.get(key)
         if known is not None:
             if known[0] != actual:
@@ -117,13 +125,17 @@ class Names:
         self._seen[key] = (actual, folder)
 
 
-def _folded(path: PurePosixPath) -> str:
-    # Upper and lower case are different names on the machines, and real packages depend on it.
-    return unicodedata.normalize("NFKC", str(path))
-
-
-def inspect(archive: Path, names: Names, *, most_files: int, most_bytes: int) -> list[Entry]:
+def inspect(
+    archive: Path, names: Names, *, most_files: int, most_bytes: int, as_is: bool = False
+) -> list[Entry]:
     """Check a zip; return its entries. Nothing is written.
+
+    Args:
+        archive: the zip.
+        names: takes the entries' names.
+        most_files: entries of the zip.
+        most_bytes: of their contents together; how much they are compressed does not count.
+        as_is: whether links and every name are taken that a file system takes.
 
     Raises:
         ApiError: 402 with the reason.
@@ -135,7 +147,7 @@ def inspect(archive: Path, names: Names, *, most_files: int, most_bytes: int) ->
                 found = zipped.infolist()
             if min((info.header_offset for info in found), default=end):
                 raise refused("there is something in front of the archive")
-            entries = [_entry(file, info) for info in found]
+            entries = [_entry(file, info, as_is=as_is) for info in found]
     except (
         zipfile.BadZipFile,
         NotImplementedError,
@@ -147,20 +159,11 @@ def inspect(archive: Path, names: Names, *, most_files: int, most_bytes: int) ->
     ) as error:
         raise refused(f"the archive cannot be read ({error})") from error
     _check_places(entries, end)
-    total = sum(entry.size for entry in entries)
-    packed = sum(entry.packed for entry in entries)
-    if total > most_bytes:
-        raise refused("the application is larger than the platform allows")
-    if total > _RATIO_FREE and total > _RATIO * packed:
-        raise refused(f"the archive unpacks to more than {_RATIO} times its size")
-    kept = []
-    for info, entry in zip(found, entries, strict=True):
-        if entry.folder and not entry.path.parts:
-            continue
+    if sum(entry.size for entry in entries) > most_bytes:
+        raise refused(f"the application is larger than the platform allows, which is {most_bytes >> 20} MB")
+    kept = [entry for entry in entries if entry.path.parts or not entry.folder]
+    for entry in kept:
         names.add(entry.path, folder=entry.folder)
-        if entry.size > _RATIO_FREE and entry.size > _RATIO * entry.packed:
-            raise refused(f"{info.filename!r} unpacks to more than {_RATIO} times its size")
-        kept.append(entry)
     return kept
 
 
@@ -243,13 +246,16 @@ def _closing(file: BinaryIO) -> tuple[int, int, int, int]:
     return end - 76, length, begin, count
 
 
-def _entry(file: BinaryIO, info: zipfile.ZipInfo) -> Entry:
+def _entry(file: BinaryIO, info: zipfile.ZipInfo, *, as_is: bool) -> Entry:
     name = info.orig_filename
-    _check_kind(info)
+    _check_kind(info, as_is=as_is)
     folder = name.endswith("/")
     # Some archivers write an entry for the folder itself.
-    path = PurePosixPath() if name in ("./", ".") and folder else safe_name(name)
+    path = PurePosixPath() if name in ("./", ".") and folder else safe_name(name, as_is=as_is)
     mode = info.external_attr >> 16
+    link = stat.S_ISLNK(mode)
+    if link and info.file_size > _LONGEST_PATH:
+        raise refused(f"{name!r} is a link to too long a path")
     if stat.S_ISDIR(mode) != folder and stat.S_IFMT(mode):
         raise refused(f"{name!r} is a folder by its name and a file by its mode, or the reverse")
     if folder and (info.file_size or info.compress_size > 2):
@@ -267,6 +273,7 @@ def _entry(file: BinaryIO, info: zipfile.ZipInfo) -> Entry:
     return Entry(
         path=path,
         folder=folder,
+        link=link,
         executable=bool(mode & 0o111),
         start=info.header_offset + 30 + named + more,
         packed=info.compress_size,
@@ -276,12 +283,10 @@ def _entry(file: BinaryIO, info: zipfile.ZipInfo) -> Entry:
     )
 
 
-def _check_kind(info: zipfile.ZipInfo) -> None:
+def _check_kind(info: zipfile.ZipInfo, *, as_is: bool) -> None:
     name, mode = info.orig_filename, info.external_attr >> 16
-    if (
-        stat.S_IFMT(mode) not in (0, stat.S_IFREG, stat.S_IFDIR)
-        or (info.external_attr & 0xFFFF) & _DOS_SPECIAL
-    ):
+    kinds = (0, stat.S_IFREG, stat.S_IFDIR, *((stat.S_IFLNK,) if as_is else ()))
+    if stat.S_IFMT(mode) not in kinds or (info.external_attr & 0xFFFF) & _DOS_SPECIAL:
         raise refused(f"{name!r} is a link or a device; only files and folders are taken")
     if info.flag_bits & _FOREIGN_FLAGS:
         raise refused(f"{name!r} is encrypted or a patch")

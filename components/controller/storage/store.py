@@ -19,6 +19,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, TypeVar
 
+from components.common.files import sync_folder
 from components.common.share import Share, ShareUnwellError, answers
 from components.controller.storage import scratch_names
 
@@ -157,11 +158,7 @@ class Store:
         with scratch.open("rb") as written:
             os.fsync(written.fileno())
         scratch.replace(place)
-        folder = os.open(place.parent, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+        sync_folder(place.parent)
 
     def owned(self, owner: int, digest: str) -> Path:
         """Return the path of an owner's link to a pool file: a link takes no room, and an owner's links go together."""

@@ -9,6 +9,7 @@ from pathlib import Path
 import msgspec
 
 from components.common import log, trees
+from components.common.files import write_atomically
 from components.common.units import UnitSpec
 from components.services.base import store
 from components.services.redis import acl, settings, uids
@@ -91,8 +92,8 @@ class Folders:
             memory_mb=config.memory_mb,
             max_clients=config.max_clients,
         )
-        store.write_private(folder / _SETTINGS, text.encode(), group)
-        store.write_private(folder / _USERS, acl.file(record).encode(), group)
+        write_atomically(folder / _SETTINGS, text, mode=0o640, group=group, durable=True)
+        write_atomically(folder / _USERS, acl.file(record), mode=0o640, group=group, durable=True)
         store.save(folder / _RECORD, record)
 
     def remove(self, name: str) -> None:

@@ -145,8 +145,8 @@ DocumentRoot "@ROOT@"
   AllowOverride All
   Options FollowSymLinks
 </Directory>
-# Nothing that starts with a dot, and no list of packages.
-<DirectoryMatch "/\\.">
+# Nothing that starts with a dot but the folder of RFC 8615, and no list of packages.
+<DirectoryMatch "/\\.(?!well-known(/|$))">
   Require all denied
 </DirectoryMatch>
 <FilesMatch "^(\\.|composer\\.(json|lock)$|Procfile$)">

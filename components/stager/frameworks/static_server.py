@@ -1,4 +1,4 @@
-"""A server of a folder over HTTP/1.1: GET and HEAD, entity tags, one range; no file that starts with a dot.
+"""A server of a folder over HTTP/1.1: GET and HEAD, entity tags, one range; of files that start with a dot those in `.well-known`.
 
 It is part of the droplet and so uses the standard library only. All files of a droplet have the same date, so
 caches work by content: `ETag` and `If-None-Match`.
@@ -38,7 +38,9 @@ class Handler(http.server.BaseHTTPRequestHandler):
         """Answer with a file, a redirect to a folder's own address, or 404."""
         path = unquote(urlsplit(self.path).path)
         parts = [p for p in path.split("/") if p]
-        if "\0" in path or any(p.startswith(".") for p in parts):
+        # RFC 8615: the folder of certificates' and other services' proofs.
+        hidden = parts[1:] if parts[:1] == [".well-known"] else parts
+        if "\0" in path or any(p.startswith(".") for p in hidden):
             self._not_found()
             return
         target = self.root.joinpath(*parts)

@@ -7,7 +7,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from orchestrator import release
+from orchestrator.control import release_builder
 
 ROOT = Path(__file__).resolve().parents[3]
 PARTS = (
@@ -42,7 +42,7 @@ def main(version: str) -> None:
                 shutil.copy2(source, copy / name)
         with (copy / "components/controller/server.py").open("a") as file:
             file.write(DAMAGE)
-        release.build(copy, version, ROOT / "build/releases", ("311",), ROOT / "build/cache/wheels")
+        release_builder.build(copy, version, ROOT / "build/releases", ("311",), ROOT / "build/cache/wheels")
 
 
 if __name__ == "__main__":

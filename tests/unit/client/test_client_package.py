@@ -8,10 +8,12 @@ import pytest
 from components.client.errors import PackageError
 from components.client.package import (
     EMPTY,
+    Kind,
     collect,
     fingerprint,
     ignore_rules,
     split_known,
+    survey,
     worth_asking,
     write_zip,
 )
@@ -44,11 +46,11 @@ def test_what_nobody_means_to_push_stays(tmp_path):
     assert names(tmp_path) == [".hidden", "a/keep.log", "wsgi.py"]
 
 
-@pytest.mark.parametrize("file", [".ingotignore", ".vcapignore"])
+@pytest.mark.parametrize("file", [".ingotignore", ".cfignore", ".vcapignore", ".vmcignore"])
 def test_ignore_file_has_gitignores_syntax(tmp_path, file):
     make(tmp_path, "a.log", "keep.log", "build/x", "src/build/y", "docs/a/b.md", "docs/c.txt", "x.pyc")
     (tmp_path / file).write_text("# comment\n*.log\n!keep.log\n/build\ndocs/**/*.md\n!x.pyc\n")
-    assert names(tmp_path) == ["docs/c.txt", "keep.log", "src/build/y", "x.pyc"]
+    assert names(tmp_path) == ["docs/a", "docs/c.txt", "keep.log", "src/build/y", "x.pyc"]
 
 
 def test_our_ignore_file_wins_over_the_old_one(tmp_path):
@@ -71,12 +73,94 @@ def test_links_stay_inside(tmp_path):
     assert names(folder) == ["link.txt", "real.txt"]
 
 
-@pytest.mark.parametrize(("target", "says"), [("nowhere", "leads nowhere"), ("sub", "link to a folder")])
-def test_links_that_cannot_be_packed_are_refused(tmp_path, target, says):
+def entry_of(folder, name):
+    (found,) = [entry for entry in collect(folder, ignore_rules(folder)) if entry.name == name]
+    return found
+
+
+@pytest.mark.parametrize(
+    ("target", "pushed"), [("sub", "sub"), ("sub/x", "sub/x"), ("{here}/sub/x", "sub/x"), ("later", "later")]
+)
+def test_links_inside_the_folder_stay_links(tmp_path, target, pushed):
     make(tmp_path, "sub/x")
-    (tmp_path / "link").symlink_to(target)
+    (tmp_path / "link").symlink_to(target.format(here=tmp_path))
+    entry = entry_of(tmp_path, "link")
+    assert (entry.kind, entry.target) == (Kind.LINK, pushed)
+    write_zip([entry], tmp_path / "x.zip")
+    with zipfile.ZipFile(tmp_path / "x.zip") as archive:
+        assert archive.getinfo("link").external_attr >> 16 == 0o120777
+        assert archive.read("link").decode() == pushed
+
+
+@pytest.mark.parametrize(
+    ("target", "says"),
+    [
+        ("link", "leads to itself"),
+        ("../app/sub", "by way of a place outside"),
+        ("/etc/passwd", "out of the folder"),
+    ],
+)
+def test_links_that_lead_out_are_refused(tmp_path, target, says):
+    folder = tmp_path / "app"
+    make(folder, "sub/x")
+    (folder / "link").symlink_to(target)
     with pytest.raises(PackageError, match=says):
+        names(folder)
+
+
+def test_empty_folders_and_those_of_ignored_files_are_kept(tmp_path):
+    (tmp_path / "uploads").mkdir()
+    make(tmp_path, "cache/a.pyc", "a", "deep/er/b.pyc")
+    assert names(tmp_path) == ["a", "cache", "deep/er", "uploads"]
+    write_zip(collect(tmp_path, ignore_rules(tmp_path)), tmp_path.parent / "x.zip")
+    with zipfile.ZipFile(tmp_path.parent / "x.zip") as archive:
+        assert archive.namelist() == ["a", "cache/", "deep/er/", "uploads/"]
+
+
+@pytest.mark.parametrize(
+    "name", [".npmrc", ".next/BUILD_ID", "public/.well-known/x", "a:b", "c\\d", "n\new", "\u00e4", "a\u0308"]
+)
+def test_any_name_is_pushed(tmp_path, name):
+    make(tmp_path, name)
+    assert names(tmp_path) == [name]
+
+
+def test_a_name_that_is_not_utf8_is_refused_by_its_name(tmp_path):
+    (tmp_path / os.fsdecode(b"b\xffd")).write_text("x")
+    with pytest.raises(PackageError, match="has a name that is not UTF-8"):
         names(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        "\ufeffa\nb\n".encode(),
+        b"a\r\nb\r\n",
+        "\ufeffa\nb\n".encode("utf-16-le"),
+        "\ufeffa\nb\n".encode("utf-16-be"),
+    ],
+)
+def test_an_ignore_file_of_any_editor_is_read(tmp_path, raw):
+    make(tmp_path, "a", "b", "c")
+    (tmp_path / ".ingotignore").write_bytes(raw)
+    assert names(tmp_path) == ["c"]
+
+
+def test_what_stays_behind_has_its_reason(tmp_path):
+    make(tmp_path, "a.log", "b", "x.pyc", "env/pyvenv.cfg", ".git/config")
+    (tmp_path / ".cfignore").write_text("# logs\n*.log\n")
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "out").symlink_to("/etc")
+    found = survey(tmp_path, ignore_rules(tmp_path))
+    assert found.ignored == {
+        ".cfignore": "/.cfignore is never pushed",
+        ".git/": ".git/ is never pushed",
+        "a.log": "*.log in .cfignore",
+        "env/": "a Python environment belongs to the machine that made it",
+        "pipe": "it is a socket, a pipe or a device",
+        "x.pyc": "*.pyc is never pushed",
+    }
+    assert found.refused == {"out": "is a link out of the folder (/etc)"}
 
 
 def test_pipes_are_left_out(tmp_path):

@@ -15,14 +15,14 @@ JUDGES = {"isdigit", "isdecimal", "isnumeric"}
 # Names that the kernel or the platform itself wrote, and texts of which no number is made.
 OWN = {
     "components/common/digits.py",
+    "components/common/procfs.py",
     "components/common/units/properties.py",
     "components/controller/api/openapi.py",
-    "components/dea/monitor.py",
-    "components/dea/readiness.py",
+    "components/dea/ports/readiness.py",
     "components/router/routes.py",
     "components/stager/frameworks/python.py",
-    "orchestrator/lab/processes.py",
-    "orchestrator/plays.py",
+    "orchestrator/lab/host/processes.py",
+    "orchestrator/plays/run_folder.py",
 }
 NONE = ["", " 1", "1 ", "-1", "+1", "1.0", "1_000", "²", "1²", "٣", "0x1", "9" * 19, "1" * 5000]
 

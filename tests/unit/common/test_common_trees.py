@@ -48,7 +48,7 @@ def test_a_tree_of_a_hundred_thousand_levels_is_weighed_and_removed(tmp_path: Pa
 def test_a_deep_tree_gets_another_owner(tmp_path: Path) -> None:
     with small_disk(tmp_path / "disk") as disk:
         dig(disk, DEEP // 10)
-        trees.seize(disk, 12345, MANY)
+        trees.reclaim_ownership(disk, 12345, MANY)
         assert (disk / "a/a/a").stat().st_uid == 12345
         trees.hand_over(disk, 12346, MANY)
         assert (disk / "a/a/a").stat().st_uid == 12346
@@ -81,7 +81,7 @@ def test_who_is_not_root_removes_what_it_shut(tmp_path: Path) -> None:
     for folder in list(tmp_path.parents)[:3]:
         folder.chmod(0o755)
     (tmp_path / "top").chmod(0o500)
-    trees.seize(tmp_path / "top", 12345, MANY)
+    trees.reclaim_ownership(tmp_path / "top", 12345, MANY)
     os.chown(tmp_path, 12345, 12345)
     program = (
         "import os; from pathlib import Path; from components.common import trees;"
@@ -129,7 +129,7 @@ def test_more_than_asked_for_is_not_counted(tmp_path: Path) -> None:
     assert trees.weigh(tmp_path, 5) == trees.Weight(0, 5)
     assert trees.weigh(tmp_path, 4) == trees.Weight(0, 4, whole=False)
     with pytest.raises(trees.CrowdedError):
-        trees.seize(tmp_path, os.getuid(), 4)
+        trees.reclaim_ownership(tmp_path, os.getuid(), 4)
     assert trees.weigh(tmp_path / "never", 4) == trees.Weight()
 
 

@@ -213,3 +213,91 @@ def test_the_pool_tells_each_of_their_own_files_and_keeps_one_of_equal_ones(
 def test_safe_names() -> None:
     assert str(safe_name("a/./b")) == "a/b"
     assert str(safe_name("a/b/")) == "a/b"
+
+
+LINK = stat.S_IFLNK | 0o777
+
+
+def kept_as_is(tmp_path: Any, store: Any, entries: Any, resources: Any = ()) -> dict[str, tuple[int, bytes]]:
+    """Return the package of an upload that is kept as it is: name to mode and content."""
+    work = tmp_path / "work"
+    work.mkdir()
+    package = tmp_path / "package.zip"
+    build_package(
+        store,
+        OWNER,
+        archive(tmp_path, entries),
+        list(resources),
+        work,
+        limits=PackageLimits(size=32 << 20, files=50),
+        keep=lambda scratch, _digest: package.write_bytes(scratch.read_bytes()) and None,
+        as_is=True,
+    )
+    with zipfile.ZipFile(package) as zipped:
+        return {e.filename: (e.external_attr >> 16, zipped.read(e)) for e in zipped.infolist()}
+
+
+def test_a_folder_is_kept_as_it_is_on_disk(tmp_path: Any, store: Any) -> None:
+    content = b"known"
+    known = tmp_path / "known"
+    known.write_bytes(content)
+    sha1 = hashlib.sha1(content).hexdigest()
+    store.add_resource(OWNER, known, sha1)
+    found = kept_as_is(
+        tmp_path,
+        store,
+        [
+            (".npmrc", b"legacy-peer-deps=true", 0o100644),
+            (".next/BUILD_ID", b"1", 0o100644),
+            ("node_modules/.bin/tool", b"../tool/bin/tool.js", LINK),
+            ("node_modules/tool/bin/tool.js", b"#!", 0o100755),
+            ("packages/", b"", 0o40755),
+            ("site", b"packages", LINK),
+            ("a:b\\c", b"", 0o100644),
+            (".__empty__", b"", 0o100644),
+        ],
+        [{"fn": "conf/known", "sha1": sha1, "size": len(content)}],
+    )
+    assert found == {
+        ".npmrc": (0o100644, b"legacy-peer-deps=true"),
+        ".next/": (0o40755, b""),
+        ".next/BUILD_ID": (0o100644, b"1"),
+        "a:b\\c": (0o100644, b""),
+        "conf/": (0o40755, b""),
+        "conf/known": (0o100644, content),
+        "node_modules/": (0o40755, b""),
+        "node_modules/.bin/": (0o40755, b""),
+        "node_modules/.bin/tool": (LINK, b"../tool/bin/tool.js"),
+        "node_modules/tool/": (0o40755, b""),
+        "node_modules/tool/bin/": (0o40755, b""),
+        "node_modules/tool/bin/tool.js": (0o100755, b"#!"),
+        "packages/": (0o40755, b""),
+        "site": (LINK, b"packages"),
+    }
+
+
+def test_zeros_are_taken_up_to_the_size_of_an_application(tmp_path: Any, store: Any) -> None:
+    found = kept_as_is(tmp_path, store, [("zeros", bytes(20 << 20), 0o100644)])
+    assert len(found["zeros"][1]) == 20 << 20
+
+
+@pytest.mark.parametrize(
+    "entries",
+    [
+        [("a", b"..", LINK)],
+        [("a", b"/etc/passwd", LINK)],
+        [("a", b"b", LINK), ("b", b"a", LINK)],
+        [("d/up", b"..", LINK), ("e", b"d/up/..", LINK)],
+        [("a", b"", LINK)],
+        [("a", b"b\0c", LINK)],
+        [("a", b"b\xff", LINK)],
+        [("a", b"x" * 2000, LINK)],
+        [("a", b"../work/b", LINK)],
+        [("l", b"sub", LINK), ("sub/x", b"1"), ("l/y", b"2")],
+        [("sub/x", b"1"), ("l/y", b"2"), ("l", b"sub", LINK)],
+    ],
+)
+def test_links_lead_nowhere_else(tmp_path: Any, store: Any, entries: Any) -> None:
+    with pytest.raises(ApiError) as caught:
+        kept_as_is(tmp_path, store, entries)
+    assert caught.value.code == 402

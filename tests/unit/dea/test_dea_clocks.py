@@ -10,11 +10,14 @@ import pytest
 
 from components.common.config import parse
 from components.common.messages import DeaStart, HealthCheck, Limits
-from components.dea import oneoff, readiness
+from components.common.states import InstanceState
 from components.dea.config import DeaConfig
-from components.dea.instance import Instance, State, TaskFacts
-from components.dea.monitor import Process, sample
-from components.dea.registry import Bounds, Registry
+from components.dea.instances.instance import Instance, TaskFacts
+from components.dea.instances.registry import Bounds, Registry
+from components.dea.limits.procfs import Process
+from components.dea.limits.usage import sample
+from components.dea.ports import readiness
+from components.dea.supervision import task_supervisor
 
 HOURS = 5 * 3600.0
 
@@ -59,14 +62,14 @@ def test_a_task_of_an_earlier_release_has_at_most_its_whole_time() -> None:
 
 
 def test_the_machines_own_seconds_only_grow() -> None:
-    first = oneoff._running()
-    assert first <= oneoff._running() < first + 3600
+    first = task_supervisor._running()
+    assert first <= task_supervisor._running() < first + 3600
 
 
 def test_a_crash_is_kept_for_its_time_or_goes() -> None:
     registry = Registry(Bounds(1000, 1000, 10))
     crashed = instance()
-    crashed.move(State.CRASHED, 1000)
+    crashed.move(InstanceState.CRASHED, 1000)
     registry.add(crashed)
     assert registry.expired(1500, 3600) == []
     # A little back, as when the time is corrected.

@@ -10,12 +10,13 @@ import pytest
 
 from components.common.config import parse
 from components.common.messages import DeaStart, Limits
+from components.common.states import InstanceState
 from components.common.units import UnitSpec, UnitState, UnitStatus
-from components.dea import disk_quota
 from components.dea.config import DeaConfig
-from components.dea.disk_quota import DiskQuota, source_of
 from components.dea.errors import DiskQuotaError, StartError
-from components.dea.instance import Instance, State
+from components.dea.instances.instance import Instance
+from components.dea.limits import disk_quota
+from components.dea.limits.disk_quota import DiskQuota, source_of
 
 MOUNTS = """\
 21 1 254:0 / / rw,relatime shared:1 - ext4 /dev/vda rw,discard
@@ -143,7 +144,7 @@ async def test_those_that_live_already_are_held_and_none_loses_its_quota(quota) 
     units = Units()
     wanted = quota(units, uids={"first": 50001, "last": 50003})
     last, first, ended = (instance(name, uid) for name, uid in (("c", 50003), ("a", 50001), ("d", 50002)))
-    ended.state = State.CRASHED
+    ended.state = InstanceState.CRASHED
     await wanted.begin({50003})
     assert units.started[-1].argv[2] == "50002"
     units.status = 1

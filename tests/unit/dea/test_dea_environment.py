@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from components.common.messages import DeaStart, Limits
-from components.dea.environment import environment
-from components.dea.instance import Instance
+from components.dea.instances.instance import Instance
+from components.dea.supervision.environment import environment
 
 SERVICE: dict[str, Any] = {
     "name": "db",

@@ -10,9 +10,9 @@ from components.common.config import parse
 from components.common.messages import DeaStart, Limits
 from components.dea.config import DeaConfig
 from components.dea.errors import NoRoomError
-from components.dea.holdings import Holdings
-from components.dea.instance import Instance
-from components.dea.snapshot import Snapshot
+from components.dea.instances.holdings import Holdings
+from components.dea.instances.instance import Instance
+from components.dea.instances.snapshot import Snapshot
 
 UIDS = {"first": 50001, "last": 50004}
 LIMITS = Limits(mem=1, disk=1)
@@ -57,7 +57,7 @@ def test_an_agent_that_ends_in_order_writes_it_down_too(tmp_path: Path) -> None:
 
 
 def test_what_lacks_its_uid_keeps_no_port(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("components.dea.holdings.port_free", lambda _port: True)
+    monkeypatch.setattr("components.dea.instances.holdings.port_free", lambda _port: True)
     found = holdings(tmp_path)
     for _ in range(4):
         taken(found)

@@ -8,23 +8,26 @@ from typing import Any
 import pytest
 
 from components.common.messages import DeaDiscover, DeaStart, FindDroplet, Limits
+from components.common.states import InstanceState
 from components.dea.errors import NoRoomError, TransitionError
-from components.dea.instance import Instance, State, TaskFacts
-from components.dea.registry import Bounds, Registry, answers_discover
+from components.dea.instances.instance import Instance, TaskFacts
+from components.dea.instances.registry import Bounds, Registry, answers_discover
 
 _ids = itertools.count()
 ALLOWED = {
-    (State.STARTING, State.RUNNING),
-    (State.STARTING, State.STOPPING),
-    (State.STARTING, State.CRASHED),
-    (State.RUNNING, State.STOPPING),
-    (State.RUNNING, State.CRASHED),
-    (State.STOPPING, State.DELETED),
-    (State.CRASHED, State.DELETED),
+    (InstanceState.STARTING, InstanceState.RUNNING),
+    (InstanceState.STARTING, InstanceState.STOPPING),
+    (InstanceState.STARTING, InstanceState.CRASHED),
+    (InstanceState.RUNNING, InstanceState.STOPPING),
+    (InstanceState.RUNNING, InstanceState.CRASHED),
+    (InstanceState.STOPPING, InstanceState.DELETED),
+    (InstanceState.CRASHED, InstanceState.DELETED),
 }
 
 
-def make(state: State = State.RUNNING, *, droplet: int = 1, index: int = 0, mem: int = 64) -> Instance:
+def make(
+    state: InstanceState = InstanceState.RUNNING, *, droplet: int = 1, index: int = 0, mem: int = 64
+) -> Instance:
     message = DeaStart(
         droplet=droplet, name="a", version="v1", uris=["a.x"], index=index, limits=Limits(mem=mem, disk=100)
     )
@@ -40,8 +43,8 @@ def registry(*instances: Instance, memory: int = 256, disk: int = 1000, count: i
     return found
 
 
-@pytest.mark.parametrize(("before", "after"), list(itertools.product(State, State)))
-def test_only_some_transitions_are_possible(before: State, after: State) -> None:
+@pytest.mark.parametrize(("before", "after"), list(itertools.product(InstanceState, InstanceState)))
+def test_only_some_transitions_are_possible(before: InstanceState, after: InstanceState) -> None:
     instance = make(before)
     if (before, after) in ALLOWED:
         instance.move(after, 200.9, "because")
@@ -65,10 +68,10 @@ def test_route_names_the_instance_and_is_none_without_port_or_uris() -> None:
 
 
 def test_what_is_being_stopped_still_holds_its_memory_but_is_not_found() -> None:
-    found = registry(make(State.STOPPING), make(State.CRASHED), make(State.STARTING))
+    found = registry(make(InstanceState.STOPPING), make(InstanceState.CRASHED), make(InstanceState.STARTING))
     assert found.capacity().memory_reserved == 128
     assert found.capacity().instances == 2
-    assert [i.state for i in found.find(1)] == [State.CRASHED, State.STARTING]
+    assert [i.state for i in found.find(1)] == [InstanceState.CRASHED, InstanceState.STARTING]
     assert found.counts() == {"1": 1}
 
 
@@ -116,12 +119,14 @@ def test_emptier_deas_answer_first() -> None:
 
 def test_taint_is_exact() -> None:
     """Protocol 4.3: min(250, 10 x same + 100 x reserved / max) milliseconds; crashed ones hold nothing."""
-    found = registry(make(mem=64), make(mem=64), make(droplet=2, mem=32), make(State.CRASHED), memory=320)
+    found = registry(
+        make(mem=64), make(mem=64), make(droplet=2, mem=32), make(InstanceState.CRASHED), memory=320
+    )
     assert found.taint(1) == pytest.approx((10 * 2 + 100 * 160 / 320) / 1000)
     assert found.taint(2) == pytest.approx((10 * 1 + 50) / 1000)
     assert found.taint(3) == pytest.approx(0.05)
     # One that stops is no more of the application's, but has its memory yet.
-    assert registry(make(State.STOPPING, mem=128)).taint(1) == pytest.approx(0.05)
+    assert registry(make(InstanceState.STOPPING, mem=128)).taint(1) == pytest.approx(0.05)
 
 
 def test_a_full_file_system_is_no_room() -> None:
@@ -134,9 +139,13 @@ def test_a_full_file_system_is_no_room() -> None:
 
 
 def test_every_filter_of_a_stop_narrows() -> None:
-    starting, running, crashed = make(State.STARTING), make(index=1), make(State.CRASHED, index=1)
+    starting, running, crashed = (
+        make(InstanceState.STARTING),
+        make(index=1),
+        make(InstanceState.CRASHED, index=1),
+    )
     crashed.version = "v2"
-    found = registry(starting, running, crashed, make(State.STOPPING), make(droplet=2))
+    found = registry(starting, running, crashed, make(InstanceState.STOPPING), make(droplet=2))
 
     def chosen(**filters: Any) -> list[Instance]:
         return found.find(1, **filters)
@@ -157,20 +166,20 @@ def test_tasks_hold_memory_and_are_no_instances() -> None:
     task.task = TaskFacts(timeout=5, deadline=10)
     found = registry(task)
     assert task.unit == f"ingot-task-{task.id}"
-    assert found.find(1) == found.live() == found.in_state(*State) == []
+    assert found.find(1) == found.live() == found.in_state(*InstanceState) == []
     assert found.counts() == {}
     assert found.tasks() == found.watched() == [task]
     assert found.capacity().memory_reserved == 64
 
 
 def test_crashed_ones_expire() -> None:
-    old, young = make(State.CRASHED), make(State.CRASHED)
+    old, young = make(InstanceState.CRASHED), make(InstanceState.CRASHED)
     old.state_timestamp, young.state_timestamp = 100, 3000
     assert registry(old, young, make()).expired(3701, 3600) == [old]
 
 
 def crashed(kept: int, when: int, **more: Any) -> Instance:
-    found = make(State.CRASHED, **more)
+    found = make(InstanceState.CRASHED, **more)
     found.kept_mb, found.state_timestamp, found.released = kept, when, True
     return found
 

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from components.dea.lines import MOST_CHARACTERS, Line, Window, split
-from components.dea.logbook import LogBook
-from components.dea.spool import Bounds, Spool
+from components.dea.logs.lines import MOST_CHARACTERS, Line, Window, split
+from components.dea.logs.logbook import LogBook
+from components.dea.logs.spool import Bounds, Spool
 
 
 def lines(first: int, *texts: str) -> list[Line]:
@@ -202,11 +202,12 @@ class TestSpool:
 
     def test_a_full_disk_loses_no_number(self, folder: Path) -> None:
         spool = self.spool(folder)
-        (folder.parent / "spool.new").mkdir()
+        # Nothing can be written at all: the spool's name is a folder's.
+        (folder.parent / "spool").mkdir()
         self.write(folder, "a\n")
         assert self.look(spool) == ["a"]
         assert spool.unwritten
-        (folder.parent / "spool.new").rmdir()
+        (folder.parent / "spool").rmdir()
         self.write(folder, "b\n")
         assert self.look(spool) == ["b"]
         assert not spool.unwritten

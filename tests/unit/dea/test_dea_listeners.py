@@ -9,11 +9,12 @@ from pathlib import Path
 import pytest
 
 from components.common.messages import DeaStart, Limits
-from components.dea import listeners
-from components.dea.instance import Instance, State
-from components.dea.port_guard import PortGuard
-from components.dea.ports import port_free
-from components.dea.registry import Bounds, Registry
+from components.common.states import InstanceState
+from components.dea.instances.instance import Instance
+from components.dea.instances.number_ring import port_free
+from components.dea.instances.registry import Bounds, Registry
+from components.dea.ports import listeners
+from components.dea.ports.guard import PortGuard
 
 HEAD = "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode\n"
 ROW = "{n:4d}: {address}:{port:04X} 00000000:0000 {state} 00000000:00000000 00:00000000 00000000 {uid:5d}        0 2107 1 0\n"
@@ -29,7 +30,7 @@ def running(port: int | None, uid: int | None) -> Instance:
         DeaStart(droplet=1, name="a", version="v", limits=Limits(mem=1)), os.urandom(16).hex(), 0
     )
     found.port, found.uid = port, uid
-    found.move(State.RUNNING, 0)
+    found.move(InstanceState.RUNNING, 0)
     return found
 
 
@@ -78,7 +79,7 @@ async def test_the_table_is_read_once_however_many_there_are_and_not_for_none() 
     # Its own, another's, one that has closed its port, and one that was crashed already.
     own, taken, closed, over = (running(61000 + n, 50000 + n) for n in (1, 3, 9, 2))
     taken.uid = 50002
-    over.move(State.CRASHED, 0)
+    over.move(InstanceState.CRASHED, 0)
     for instance in (own, taken, closed, over):
         registry.add(instance)
     await guard.look()

@@ -13,10 +13,11 @@ import pytest
 
 from components.common.config import parse
 from components.common.messages import DeaStart, HealthCheck, Limits
+from components.common.states import InstanceState
 from components.dea.config import DeaConfig
-from components.dea.instance import Instance, State
-from components.dea.launcher import task_script
-from components.dea.readiness import NotReadyError, answer, ready
+from components.dea.folders.launcher import task_script
+from components.dea.instances.instance import Instance
+from components.dea.ports.readiness import NotReadyError, answer, ready
 
 
 class Server:
@@ -130,7 +131,7 @@ async def test_a_state_file_counts_where_a_droplet_names_one(tmp_path: Path) -> 
 
 async def test_one_that_is_no_longer_starting_is_not_waited_for() -> None:
     found = instance(1)
-    found.state = State.STOPPING
+    found.state = InstanceState.STOPPING
     assert not await ready(found, Path(), config(start_timeout=60))
     assert await ready(instance(None), Path(), config())
 

@@ -10,12 +10,13 @@ import pytest
 from components.common import trees
 from components.common.gone import Gone
 from components.common.messages import DeaStart, Limits
-from components.dea.instance import Instance, State
-from components.dea.ports import RingState
-from components.dea.reaper import Reaper
-from components.dea.registry import Bounds, Registry
-from components.dea.remains import Remains
-from components.dea.snapshot import Snapshot
+from components.common.states import InstanceState
+from components.dea.folders.remains import Remains
+from components.dea.instances.instance import Instance
+from components.dea.instances.number_ring import RingState
+from components.dea.instances.registry import Bounds, Registry
+from components.dea.instances.snapshot import Snapshot
+from components.dea.supervision.reaper import Reaper
 from tests.small_disk import empty, fill, fill_inodes, small_disk
 from tests.trees_sample import names
 
@@ -117,7 +118,7 @@ async def test_what_was_never_made_and_what_cannot_be_kept_hold_nothing(
 async def test_one_that_cannot_be_removed_keeps_no_other(tmp_path: Path) -> None:
     registry = Registry(Bounds(100, 1000, 10))
     for name in "abc":
-        registry.add(instance(name, state=State.CRASHED))
+        registry.add(instance(name, state=InstanceState.CRASHED))
     gone: list[str] = []
 
     async def discard(record: Instance) -> None:
@@ -134,7 +135,7 @@ async def test_on_a_full_disk_the_oldest_goes_and_the_next_when_that_has_shown_i
 ) -> None:
     registry, waste = Registry(Bounds(100, 1000, 10)), Gone(tmp_path / ".gone")
     for name, when in (("a", 300), ("b", 200), ("c", 100)):
-        registry.add(instance(name, state=State.CRASHED, state_timestamp=when, released=name != "c"))
+        registry.add(instance(name, state=InstanceState.CRASHED, state_timestamp=when, released=name != "c"))
     gone: list[str] = []
 
     async def discard(record: Instance) -> None:

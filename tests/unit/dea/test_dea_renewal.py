@@ -6,8 +6,8 @@ import pytest
 
 from components.common.messages import DeaStart, Limits
 from components.common.units import UnitState, UnitStatus
-from components.dea.instance import Instance
-from components.dea.renewal import Renewal, outdated
+from components.dea.instances.instance import Instance
+from components.dea.instances.renewal import Renewal, outdated
 
 
 def instance(uid: int | None) -> Instance:

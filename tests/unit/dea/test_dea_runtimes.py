@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from components.dea.config import RuntimeConfig, default_runtimes
-from components.dea.runtimes import discover
+from components.dea.runtimes import Runtimes, discover
 
 
 def speaking(path: Path, text: str, status: int = 0) -> str:
@@ -56,3 +56,13 @@ async def test_what_is_missing_failing_or_of_another_version_is_left_out(tmp_pat
     )
     assert found.names == ["odd"]
     assert found.versions == {"odd": ""}
+
+
+def test_runtimes_go_by_their_aliases() -> None:
+    python = RuntimeConfig("/usr/bin/python3", aliases=["python2"])
+    found = Runtimes({"python3": python})
+    assert found.names == ["python2", "python3"]
+    assert found.find("python2") is python
+    assert found.offers(None)
+    assert found.offers("")
+    assert not found.offers("ruby18")

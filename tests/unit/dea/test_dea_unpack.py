@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from components.dea.errors import DropletError
-from components.dea.unpack import unpack
+from components.dea.folders.unpack import unpack
 
 Entry = tuple[str, str, bytes]
 
@@ -197,10 +197,10 @@ def test_a_size_below_nothing_gives_no_room(tmp_path: Path, target: Path) -> Non
 def test_folders_that_no_entry_names_count(
     tmp_path: Path, target: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("components.dea.unpack._MOST_ENTRIES", 100)
+    monkeypatch.setattr("components.dea.folders.unpack._MOST_ENTRIES", 100)
     with pytest.raises(DropletError, match="more than 100 files and folders"):
         unpack(pack(tmp_path / "d.tgz", ("file", "a/" * 200 + "x", b""), ("file", "y", b"")), target, 2)
-    monkeypatch.setattr("components.dea.unpack._MOST_STEPS", 100)
+    monkeypatch.setattr("components.dea.folders.unpack._MOST_STEPS", 100)
     with pytest.raises(DropletError, match="too deep"):
         unpack(pack(tmp_path / "e.tgz", ("file", "b/" * 200 + "x", b"")), target, 2)
 

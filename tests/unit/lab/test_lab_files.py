@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from orchestrator.lab import console, folder, machine_files, wire
+from orchestrator.lab import folder, machine_files, wire
+from orchestrator.lab.backends import console
 from orchestrator.lab.journal import Bind, LabRecord, MachineRecord
 from orchestrator.lab.layout import PlannedBind
 

@@ -8,10 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.lab import cgroups, host_settings, network, preflight, processes
+from orchestrator.lab import preflight
+from orchestrator.lab.host import cgroups, host_settings, network, processes
 from orchestrator.lab.journal import Process
 from orchestrator.lab.paths import Paths
-from orchestrator.lab.preflight import Facts, Wishes, judge
+from orchestrator.lab.preflight import Facts, Requirements, judge
 
 HYBRID = """\
 cgroup /sys/fs/cgroup/cpu cgroup rw,relatime,cpu 0 0
@@ -21,7 +22,7 @@ tmpfs /run tmpfs rw 0 0
 """
 GIB = 1 << 30
 FINE = Facts(root=True, free_bytes={"/var": 100 * GIB}, missing_images=("bookworm",))
-WISHES = Wishes(machines=6, owner="/here", port=8080, subnet="198.18.0.0/24")
+WISHES = Requirements(machines=6, owner="/here", port=8080, subnet="198.18.0.0/24")
 
 
 def test_hybrid_host_has_two_hierarchies_and_a_new_one_has_one() -> None:

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from orchestrator.lab import images, sources
 from orchestrator.lab.errors import BadRequestError
+from orchestrator.lab.images import recipes, sources
 
 ROLES = Path(__file__).parents[3] / "roles"
 DEB822 = """\
@@ -41,9 +41,9 @@ Components: main
 
 
 def test_full_image_holds_the_bare_one_and_every_role_package() -> None:
-    full, bare = images.recipe("bookworm"), images.recipe("bookworm-bare")
+    full, bare = recipes.recipe("bookworm"), recipes.recipe("bookworm-bare")
     assert set(bare.packages) < set(full.packages)
-    for packages in images.ROLE_PACKAGES.values():
+    for packages in recipes.ROLE_PACKAGES.values():
         assert set(packages) <= set(full.packages)
         assert not set(packages) & set(bare.packages)
     assert (full.suite, bare.suite) == ("bookworm", "bookworm")
@@ -51,32 +51,32 @@ def test_full_image_holds_the_bare_one_and_every_role_package() -> None:
 
 def test_unknown_image_is_refused_with_what_there_is() -> None:
     with pytest.raises(BadRequestError, match="bookworm-bare, trixie"):
-        images.recipe("sid")
+        recipes.recipe("sid")
 
 
 def test_digest_changes_with_all_that_decides() -> None:
-    recipe = images.recipe("bookworm")
+    recipe = recipes.recipe("bookworm")
     lines, authorities = ["deb http://a bookworm main"], {"a.crt": b"one"}
-    first = images.digest(recipe, lines, authorities)
-    assert first == images.digest(images.recipe("bookworm"), list(lines), dict(authorities))
+    first = recipes.digest(recipe, lines, authorities)
+    assert first == recipes.digest(recipes.recipe("bookworm"), list(lines), dict(authorities))
     others = [
-        images.digest(dataclasses.replace(recipe, packages=("x",)), lines, authorities),
-        images.digest(dataclasses.replace(recipe, finish="true"), lines, authorities),
-        images.digest(recipe, ["deb http://b bookworm main"], authorities),
-        images.digest(recipe, lines, {"a.crt": b"two"}),
-        images.digest(recipe, lines, {}),
+        recipes.digest(dataclasses.replace(recipe, packages=("x",)), lines, authorities),
+        recipes.digest(dataclasses.replace(recipe, finish="true"), lines, authorities),
+        recipes.digest(recipe, ["deb http://b bookworm main"], authorities),
+        recipes.digest(recipe, lines, {"a.crt": b"two"}),
+        recipes.digest(recipe, lines, {}),
     ]
     assert len({first, *others}) == 6
 
 
-@pytest.mark.parametrize("name", images.names())
+@pytest.mark.parametrize("name", recipes.names())
 def test_folder_names_can_be_read_back(name: str) -> None:
-    assert images.split_folder(images.folder_name(name, "0123456789ab")) == (name, "0123456789ab")
+    assert recipes.split_folder(recipes.folder_name(name, "0123456789ab")) == (name, "0123456789ab")
 
 
 @pytest.mark.parametrize("folder", [".building-bookworm-0123456789ab", "bookworm", "other-0123456789ab"])
 def test_other_folders_are_no_images(folder: str) -> None:
-    assert images.split_folder(folder) is None
+    assert recipes.split_folder(folder) is None
 
 
 def test_sources_are_translated_and_strangers_left_out() -> None:
@@ -121,5 +121,5 @@ def role_packages() -> dict[str, set[str]]:
 
 
 def test_what_the_roles_install_is_in_the_full_images() -> None:
-    baked = set(images.recipe("bookworm").packages)
+    baked = set(recipes.recipe("bookworm").packages)
     assert {role: packages - baked for role, packages in role_packages().items() if packages - baked} == {}

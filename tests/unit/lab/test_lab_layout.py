@@ -63,7 +63,7 @@ def test_file(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("raw", "said"),
     [
-        ([], "want a map"),
+        ([], "must be a map"),
         ({"machines": {}}, "at least one machine"),
         ({"machine": {"a": {}}}, "unknown machine"),
         ({"machines": {"a": {"group": []}}}, "a: unknown group"),

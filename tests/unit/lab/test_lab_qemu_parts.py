@@ -10,19 +10,21 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from orchestrator.lab import accelerator, images, kernel, layout, qemu
-from orchestrator.lab.accelerator import BY_KVM, BY_TCG, Accelerator, Found
-from orchestrator.lab.backend import File, Spec
+from orchestrator.lab import layout
+from orchestrator.lab.backends import accelerator, qemu
+from orchestrator.lab.backends.accelerator import BY_KVM, BY_TCG, Accelerator, Found
+from orchestrator.lab.backends.interface import File, Spec
 from orchestrator.lab.errors import BadRequestError, LabError
+from orchestrator.lab.images import kernel, recipes
 from orchestrator.lab.journal import Bind
-from orchestrator.lab.preflight import Facts, Wishes, judge
+from orchestrator.lab.preflight import Facts, Requirements, judge
 
 
 def spec(folder: Path, *binds: Bind, memory: int = 512) -> Spec:
-    for name in (images.DISK, images.KERNEL, images.INITRD):
+    for name in (recipes.DISK, recipes.KERNEL, recipes.INITRD):
         (folder / name).write_text(name)
     return Spec(
-        "ing3-7", "dea7", folder / "m", folder / images.DISK, "ing-3", 1400, binds, "/s:l:dea7", memory
+        "ing3-7", "dea7", folder / "m", folder / recipes.DISK, "ing-3", 1400, binds, "/s:l:dea7", memory
     )
 
 
@@ -180,11 +182,11 @@ def test_too_little_memory_and_odd_paths_are_refused(tmp_path: Path) -> None:
 
 
 def test_image_is_a_full_one_as_a_disk() -> None:
-    own, full = images.recipe("bookworm-qemu"), images.recipe("bookworm")
-    assert set(own.packages) == {*full.packages, *images.QEMU_PACKAGES}
+    own, full = recipes.recipe("bookworm-qemu"), recipes.recipe("bookworm")
+    assert set(own.packages) == {*full.packages, *recipes.QEMU_PACKAGES}
     assert (own.suite, own.part, full.part) == ("bookworm", "disk.ext4", "root")
     assert own.finish.startswith(full.finish)
-    assert [name for name in images.names() if images.has_kernel(name)] == ["bookworm-qemu"]
+    assert [name for name in recipes.names() if recipes.has_kernel(name)] == ["bookworm-qemu"]
 
 
 def test_layout_gives_memory() -> None:
@@ -195,8 +197,8 @@ def test_layout_gives_memory() -> None:
 
 
 def test_preflight_names_what_is_missing() -> None:
-    wishes = Wishes(1, ("bookworm-qemu",))
+    requirements = Requirements(1, ("bookworm-qemu",))
     facts = Facts(root=True, missing_tools=("mkfs.ext4", "qemu-img", "qemu-system-x86_64"), no_tun=True)
-    tools, tun = judge(facts, wishes).problems
+    tools, tun = judge(facts, requirements).problems
     assert tools == "missing programs: apt-get install e2fsprogs qemu-system-x86 qemu-utils"
     assert tun.startswith("no /dev/net/tun")

@@ -6,7 +6,7 @@ import socket
 import pytest
 
 from orchestrator.lab.errors import ConflictError
-from orchestrator.lab.relay import Relay, in_turn
+from orchestrator.lab.host.relay import Relay, in_turn
 
 
 def free_port() -> int:

@@ -8,11 +8,12 @@ from typing import Any, cast
 
 import pytest
 
-from orchestrator.jobs.kinds import Doing, Facts, Kind, Planned, RefusedError
+from orchestrator.errors import RefusedError
+from orchestrator.jobs.kinds import Facts, JobContext, JobKind, JobPlan
 from orchestrator.jobs.wire_nfs import UnwireNfs, WireNfs
-from orchestrator.nfs import Wiring, WiringError, chosen, standing, wiring
-from orchestrator.plays import Play, PlayError
-from orchestrator.tools import Tools
+from orchestrator.plays.runner import Play, PlayError
+from orchestrator.rules.nfs_wiring import Wiring, WiringError, chosen, standing, wiring
+from orchestrator.services import Services
 
 GROUPS = {
     "core1": ("nats", "nfs"),
@@ -90,8 +91,8 @@ class Rig:
     facts: Facts = field(default_factory=dict)
 
     @property
-    def tools(self) -> Tools:
-        return cast("Tools", SimpleNamespace(inventory=self, plays=self))
+    def services(self) -> Services:
+        return cast("Services", SimpleNamespace(inventory=self, plays=self))
 
     def hosts(self) -> dict[str, Any]:
         return {name: SimpleNamespace(groups=groups) for name, groups in self.groups.items()}
@@ -111,23 +112,23 @@ class Rig:
 
     def save(self) -> None: ...
 
-    def do(self, kind: Kind, wish: dict[str, Any]) -> str | None:
+    def do(self, kind: JobKind, request: dict[str, Any]) -> str | None:
         """Plan and work as the engine does; gives the way out where a step failed."""
-        self.facts = kind.plan(self.tools, wish).facts
-        doing = cast("Doing", self)
-        for step in kind.steps(self.tools, self.facts):
+        self.facts = kind.plan(self.services, request).facts
+        job = cast("JobContext", self)
+        for step in kind.steps(self.services, self.facts):
             try:
-                step.run(doing)
+                step.run(job)
             except PlayError as error:
-                return kind.give_up(doing, step, str(error))
+                return kind.compensate(job, step, str(error))
         return None
 
     def story(self) -> list[tuple[str, tuple[str, ...]]]:
         return [(play.playbook, tuple(play.limit)) for play in self.played]
 
 
-def plan(kind: Kind, wish: dict[str, Any]) -> Planned:
-    return kind.plan(Rig().tools, wish)
+def plan(kind: JobKind, request: dict[str, Any]) -> JobPlan:
+    return kind.plan(Rig().services, request)
 
 
 def test_wiring_checks_exports_and_goes_host_by_host() -> None:
@@ -163,9 +164,9 @@ def test_each_host_is_told_who_can_read_what_it_writes() -> None:
 
 def test_wiring_stops_at_the_first_host_that_fails_and_says_the_ways() -> None:
     rig = Rig(broken="ctl2")
-    way_out = rig.do(WireNfs(), {})
+    remedy = rig.do(WireNfs(), {})
     assert rig.story()[-1] == ("wire_nfs.yml", ("ctl2",))
-    assert way_out == (
+    assert remedy == (
         "wired: ctl1; not wired: ctl2, dea1, dea2. To go on, repair the named faults and resume this job: "
         "`ingot jobs resume 7`. To go back: `ingot nfs unwire`."
     )
@@ -181,12 +182,12 @@ def test_unwiring_takes_readers_first_and_the_export_last() -> None:
 def test_a_job_of_an_earlier_release_goes_on() -> None:
     facts = {"server": "core1", "clients": ["stg1", "dea1"], "all": True, "done": ["stg1"]}
     rig = Rig()
-    assert [step.machines for step in WireNfs().steps(rig.tools, facts)][1:] == [
+    assert [step.machines for step in WireNfs().steps(rig.services, facts)][1:] == [
         ("core1",),
         ("stg1",),
         ("dea1",),
     ]
-    assert [step.machines for step in UnwireNfs().steps(rig.tools, facts)] == [
+    assert [step.machines for step in UnwireNfs().steps(rig.services, facts)] == [
         ("dea1",),
         ("stg1",),
         ("core1",),
@@ -195,7 +196,7 @@ def test_a_job_of_an_earlier_release_goes_on() -> None:
 
 def test_hosts_that_are_named_are_all_that_is_touched() -> None:
     for kind in (WireNfs(), UnwireNfs()):
-        planned = plan(cast("Kind", kind), {"hosts": ["ctl1"]})
+        planned = plan(cast("JobKind", kind), {"hosts": ["ctl1"]})
         assert planned.facts["former"] == []
         assert "machine:stg1" not in planned.locks
     assert "machine:stg1" in plan(WireNfs(), {}).locks
@@ -210,7 +211,7 @@ def test_the_export_stays_while_others_have_it_mounted() -> None:
 def test_a_filer_is_neither_exported_nor_unexported() -> None:
     for kind, playbook in ((WireNfs(), "wire_nfs.yml"), (UnwireNfs(), "unwire_nfs.yml")):
         rig = Rig(groups={"ctl1": ("controller",)})
-        assert rig.do(cast("Kind", kind), {}) is None
+        assert rig.do(cast("JobKind", kind), {}) is None
         assert set(rig.story()) == {(playbook, ("ctl1",))}
 
 
@@ -233,4 +234,4 @@ def test_wishes_that_cannot_be(host: str, status: int) -> None:
 
 def test_nobody_to_wire_is_refused() -> None:
     with pytest.raises(RefusedError, match="nothing to wire"):
-        WireNfs().plan(Rig(groups={"r": ("router",)}).tools, {})
+        WireNfs().plan(Rig(groups={"r": ("router",)}).services, {})

@@ -17,16 +17,16 @@ from components.common.config import parse
 from components.common.identity import Identity
 from components.common.messages import Capacity, DeaBeat
 from orchestrator.api.app import create_app
-from orchestrator.api.auth import Voucher
+from orchestrator.api.auth import Authenticator
 from orchestrator.api.context import Orchestrator
-from orchestrator.beats import Beats
+from orchestrator.bus_view import BusView
 from orchestrator.config import OrchestratorConfig
 from orchestrator.iaas.provider import ABSENT, READY, Image, ProviderError
 from orchestrator.images import Images
-from orchestrator.platform_inventory import PlatformInventory
+from orchestrator.inventory.platform_inventory import PlatformInventory
 from orchestrator.redact import Redactor
-from orchestrator.ssh import Gate
-from orchestrator.tools import Tools
+from orchestrator.services import Services
+from orchestrator.ssh import SshVerifier
 from tests.unit.orchestrator.engine_rig import SECRET, World
 
 PASSWORD = "operators-password"
@@ -128,28 +128,28 @@ class Rig:
         }  # fmt: skip
         self.config = parse(raw, OrchestratorConfig)
         self.world = World(folder, *kinds, resumable=("roll",))
-        self.beats = Beats(None)
+        self.bus_view = BusView(None)
         self.provider = Memory()
-        self.tools = Tools(
+        self.services = Services(
             config=self.config,
             db=self.world.db,
             bus=BusThread(self.config.bus, "test"),
-            beats=self.beats,
+            bus_view=self.bus_view,
             inventory=PlatformInventory(self.inventory),
             plays=cast("Any", None),
-            gate=Gate(self.config.ssh),
+            ssh=SshVerifier(self.config.ssh),
             providers=cast("Any", {"metal": self.provider}),
         )
         self.engine = self.world.engine()
-        self.images = Images(self.config, self.world.db, self.tools.providers, lambda: Redactor([SECRET]))
+        self.images = Images(self.config, self.world.db, self.services.providers, lambda: Redactor([SECRET]))
         self.orchestrator = Orchestrator(
             config=self.config,
             identity=Identity.fresh("Orchestrator", 0),
-            tools=self.tools,
+            services=self.services,
             journal=self.world.journal,
             engine=self.engine,
             images=self.images,
-            voucher=Voucher(self.config),
+            authenticator=Authenticator(self.config),
             stopping=threading.Event(),
         )
         self.http = create_app(self.orchestrator).test_client()
@@ -171,13 +171,13 @@ class Rig:
             droplets={"7": 2},
             evacuating=evacuating,
         )
-        self.beats.on_beat(beat)
+        self.bus_view.on_beat(beat)
 
     def close(self) -> None:
         self.provider.go_on.set()
         self.world.close()
-        self.orchestrator.voucher.close()
-        self.tools.bus._loop.close()
+        self.orchestrator.authenticator.close()
+        self.services.bus._loop.close()
 
 
 def basic(user: str, password: str) -> str:

@@ -9,12 +9,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
 
-from orchestrator.database import Database
+from orchestrator.db.database import Database
+from orchestrator.errors import RefusedError
 from orchestrator.jobs.engine import Engine
 from orchestrator.jobs.journal import Journal
-from orchestrator.jobs.kinds import Doing, Facts, Planned, RefusedError, Step
+from orchestrator.jobs.kinds import Facts, JobContext, JobPlan, Step
 from orchestrator.redact import Redactor
-from orchestrator.tools import Tools
+from orchestrator.services import Services
 
 SECRET = "s3cret-of-the-operator"
 
@@ -31,38 +32,38 @@ def until(condition: Callable[[], Any], what: str, seconds: float = 20) -> Any:
 
 @dataclass
 class Small:
-    """A kind whose wish says what it locks, and whose steps are given."""
+    """A kind whose request says what it locks, and whose steps are given."""
 
     name: str
-    work: Sequence[tuple[str, Callable[[Doing], None]]]
+    work: Sequence[tuple[str, Callable[[JobContext], None]]]
     gave_up: list[tuple[str, str]] = field(default_factory=list)
-    way_out: str = "put right; begin again"
-    on_give_up: Callable[[Doing], None] | None = None
+    remedy: str = "put right; begin again"
+    on_compensate: Callable[[JobContext], None] | None = None
     on_plan: Callable[[], None] | None = None
 
-    def plan(self, tools: Tools, wish: Mapping[str, Any]) -> Planned:
+    def plan(self, services: Services, request: Mapping[str, Any]) -> JobPlan:
         if self.on_plan is not None:
             self.on_plan()
-        if wish.get("impossible"):
+        if request.get("impossible"):
             raise RefusedError("size: want less")
-        return Planned({"done": []}, frozenset(wish.get("locks", ())))
+        return JobPlan({"done": []}, frozenset(request.get("locks", ())))
 
-    def steps(self, tools: Tools, facts: Facts) -> Sequence[Step]:
+    def steps(self, services: Services, facts: Facts) -> Sequence[Step]:
         return [Step(name, run, ("dea3",)) for name, run in self.work]
 
-    def give_up(self, doing: Doing, failed: Step, why: str) -> str:
+    def compensate(self, job: JobContext, failed: Step, why: str) -> str:
         self.gave_up.append((failed.name, why))
-        if self.on_give_up is not None:
-            self.on_give_up(doing)
-        return self.way_out
+        if self.on_compensate is not None:
+            self.on_compensate(job)
+        return self.remedy
 
 
-def note(word: str) -> Callable[[Doing], None]:
+def note(word: str) -> Callable[[JobContext], None]:
     """A step that leaves its word in the facts."""
 
-    def run(doing: Doing) -> None:
-        doing.facts["done"].append(word)
-        doing.say(f"did {word}")
+    def run(job: JobContext) -> None:
+        job.facts["done"].append(word)
+        job.say(f"did {word}")
 
     return run
 
@@ -75,11 +76,11 @@ class Gate:
         self.open = threading.Event()
         self.runs = 0
 
-    def __call__(self, doing: Doing) -> None:
+    def __call__(self, job: JobContext) -> None:
         self.runs += 1
         self.reached.set()
         while not self.open.wait(0.01):
-            doing.save()
+            job.save()
 
 
 class World:
@@ -96,7 +97,7 @@ class World:
 
     def engine(self, *, start: bool = True, parallel: int = 4) -> Engine:
         engine = Engine(
-            tools=cast("Tools", None),
+            services=cast("Services", None),
             journal=self.journal,
             kinds=self.kinds,
             resumable=self.resumable,

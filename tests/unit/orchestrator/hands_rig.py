@@ -1,4 +1,4 @@
-"""Beats as they come, and tools around a real database, a real inventory and hosts that are there already."""
+"""Beats as they come, and services around a real database, a real inventory and hosts that are there already."""
 
 from __future__ import annotations
 
@@ -13,15 +13,16 @@ from components.common.config import parse
 from components.common.errors import IngotError
 from components.common.messages import Capacity, DeaBeat, RouterRegister
 from orchestrator import iaas
-from orchestrator.beats import Beats
+from orchestrator.bus_view import BusView
 from orchestrator.config import OrchestratorConfig
-from orchestrator.database import Database
-from orchestrator.jobs.kinds import Facts, Kind
-from orchestrator.models import Image
-from orchestrator.platform_inventory import PlatformInventory
-from orchestrator.plays import Failure, Play, PlayResult, Recap
-from orchestrator.ssh import Admitted, GateError
-from orchestrator.tools import Tools
+from orchestrator.db.database import Database
+from orchestrator.db.models import Image
+from orchestrator.inventory.platform_inventory import PlatformInventory
+from orchestrator.jobs.kinds import Facts, JobKind
+from orchestrator.plays.events import Failure, Recap
+from orchestrator.plays.runner import Play, PlayResult
+from orchestrator.services import Services
+from orchestrator.ssh import SshError, VerifiedHost
 
 RELEASE = "1.0.0"
 KEY = "ssh-ed25519 AAAAC3Nz"
@@ -78,18 +79,18 @@ class FakePlays:
 
 
 @dataclass
-class FakeGate:
+class FakeSsh:
     """Admits all but those whose addresses are named, or pinned to another key."""
 
     silent: set[str] = field(default_factory=set)
     pinned: dict[str, str] = field(default_factory=dict)
 
-    def admit(self, name: str, address: str, *, expected: str = "", say: Any = None) -> Admitted:
+    def wait_ready(self, name: str, address: str, *, expected: str = "", say: Any = None) -> VerifiedHost:
         if address in self.silent:
-            raise GateError(f"{name} ({address}) did not accept the login")
+            raise SshError(f"{name} ({address}) did not accept the login")
         if self.pinned.setdefault(address, KEY) != KEY:
-            raise GateError(f"{name} ({address}) shows another host key")
-        return Admitted(KEY, "SHA256:x", 0.5)
+            raise SshError(f"{name} ({address}) shows another host key")
+        return VerifiedHost(KEY, "SHA256:x", 0.5)
 
     def forget(self, address: str) -> None:
         self.pinned.pop(address, None)
@@ -99,7 +100,7 @@ class FakeGate:
 class FakeBus:
     """Answers for the DEAs: one that is told to evacuate says so from then on."""
 
-    beats: Beats
+    bus_view: BusView
     asked: list[tuple[str, bool]] = field(default_factory=list)
     on_evacuate: Callable[[DeaBeat], None] = lambda _: None
     tasks: tuple[str, ...] = ()
@@ -107,7 +108,7 @@ class FakeBus:
     def request(self, subject: str, message: dict[str, Any], kind: type, timeout: float) -> DeaBeat:
         address = subject.split(".", 2)[2].removeprefix("id-").removesuffix(".evacuate")
         self.asked.append((address, message["evacuating"]))
-        dea = self.beats.at(address)
+        dea = self.bus_view.at(address)
         assert dea is not None
         answer = beat(
             address,
@@ -116,7 +117,7 @@ class FakeBus:
             evacuating=message["evacuating"],
             tasks=self.tasks,
         )
-        self.beats.on_beat(answer)
+        self.bus_view.on_beat(answer)
         self.on_evacuate(answer)
         return answer
 
@@ -166,44 +167,44 @@ class Hands:
         self.db.migrate()
         with self.db.session() as session:
             session.add(Image(provider="rack", name="none", since=0))
-        self.beats = Beats(None)
+        self.bus_view = BusView(None)
         self.inventory = PlatformInventory(inventory)
-        self.plays, self.gate, self.bus = FakePlays(), FakeGate(), FakeBus(self.beats)
+        self.plays, self.ssh, self.bus = FakePlays(), FakeSsh(), FakeBus(self.bus_view)
         self.providers = iaas.make(self.config)
-        self.tools = Tools(
+        self.services = Services(
             config=self.config,
             db=self.db,
             bus=cast("Any", self.bus),
-            beats=self.beats,
+            bus_view=self.bus_view,
             inventory=self.inventory,
             plays=cast("Any", self.plays),
-            gate=cast("Any", self.gate),
+            ssh=cast("Any", self.ssh),
             providers=self.providers,
         )
         for n in (1, 2):
-            self.beats.on_beat(beat(f"10.0.0.{n}"))
+            self.bus_view.on_beat(beat(f"10.0.0.{n}"))
 
-    def doing(self, facts: Facts) -> Work:
-        return Work(7, facts, self.tools)
+    def context(self, facts: Facts) -> FakeJob:
+        return FakeJob(7, facts, self.services)
 
-    def job(self, kind: Kind, wish: dict[str, Any]) -> Ended:
+    def job(self, kind: JobKind, request: dict[str, Any]) -> Ended:
         """Do a whole job as the engine does."""
-        doing = self.doing(kind.plan(self.tools, wish).facts)
-        for step in kind.steps(self.tools, doing.facts):
+        job = self.context(kind.plan(self.services, request).facts)
+        for step in kind.steps(self.services, job.facts):
             try:
-                step.run(doing)
+                step.run(job)
             except IngotError as error:
-                return Ended(doing, step.name, str(error), kind.give_up(doing, step, str(error)))
-        return Ended(doing)
+                return Ended(job, step.name, str(error), kind.compensate(job, step, str(error)))
+        return Ended(job)
 
 
 @dataclass
-class Work:
+class FakeJob:
     """A job at work."""
 
     job_id: int
     facts: Facts
-    tools: Tools
+    services: Services
     said: list[str] = field(default_factory=list)
 
     def say(self, line: str) -> None:
@@ -217,7 +218,7 @@ class Work:
 class Ended:
     """A job that ended, and how."""
 
-    work: Work
+    job: FakeJob
     step: str = ""
     why: str = ""
-    way_out: str = ""
+    remedy: str = ""

@@ -4,17 +4,17 @@ import time
 
 import pytest
 
-from orchestrator import inventory
 from orchestrator.api import machines
-from orchestrator.jobs.kinds import StepError
-from orchestrator.models import Machine
+from orchestrator.db.models import Machine
+from orchestrator.errors import StepError
+from orchestrator.inventory import release_record
 from tests.unit.orchestrator.api_rig import Controller, Rig, basic
 from tests.unit.orchestrator.engine_rig import Gate, Small, until
 
 ADMIN = "admin-token"
 
 
-def fail(doing):
+def fail(job):
     raise StepError("ctl1 does not answer")
 
 
@@ -37,9 +37,9 @@ def controller():
 class Locking(Small):
     """Holds the pool it is asked for, or the platform."""
 
-    def plan(self, tools, wish):
-        pool = wish.get("pool")
-        return super().plan(tools, {**wish, "locks": [f"pool:{pool}" if pool else "*"]})
+    def plan(self, services, request):
+        pool = request.get("pool")
+        return super().plan(services, {**request, "locks": [f"pool:{pool}" if pool else "*"]})
 
 
 @pytest.fixture
@@ -102,7 +102,7 @@ def test_who_was_vouched_for_may_look_on_while_no_controller_answers(rig, contro
     controller.tokens[ADMIN] = (500, "oops")
     assert rig.call("GET", "/v2/jobs", Authorization=ADMIN)[0] == 200
     assert rig.call("POST", "/v2/rollback", {}, Authorization=ADMIN)[0] == 503
-    rig.orchestrator.voucher._clock = lambda: time.monotonic() + 31
+    rig.orchestrator.authenticator._clock = lambda: time.monotonic() + 31
     assert rig.call("GET", "/v2/jobs", Authorization=ADMIN)[0] == 503
 
 
@@ -115,7 +115,7 @@ def test_where_no_controller_answers_the_operator_is_named(rig, controller):
 
 def test_a_pool_is_its_fixed_and_its_made_machines(rig, monkeypatch):
     monkeypatch.setattr(machines, "LISTEN_SECONDS", -1.0)
-    monkeypatch.setattr(type(rig.tools.bus.bus), "connected", True)
+    monkeypatch.setattr(type(rig.services.bus.bus), "connected", True)
     row(rig, "dea3", address="198.18.0.9", state="ready", host_key="ssh-ed25519 AAAA")
     row(rig, "dea4", state="creating")
     rig.beat("198.18.0.6")
@@ -184,10 +184,10 @@ def test_a_size_becomes_a_job_or_nothing(rig):
 @pytest.mark.parametrize(
     ("body", "text"),
     [
-        ({"size": 5}, "size: want 2 to 4 for pool dea, not 5: 2 of its machines are fixed"),
+        ({"size": 5}, "size: must be 2 to 4 for pool dea, not 5: 2 of its machines are fixed"),
         (
             {"size": 1},
-            "size: want 2 to 4 for pool dea, not 1: 2 of its machines are fixed and are never deleted",
+            "size: must be 2 to 4 for pool dea, not 1: 2 of its machines are fixed and are never deleted",
         ),
         ({"size": "3"}, "expected `int`, got `str` - at `$.size`"),
         ({}, "missing required field `size`"),
@@ -252,9 +252,9 @@ def test_operations_on_the_platform(rig, path, body, wish):
 
 def test_the_release_that_runs_and_the_way_back(rig):
     assert rig.call("GET", "/v2/release") == (200, {"release": None, "rolling": None, "back": None})
-    inventory.record_release(rig.inventory, "2.0")
+    release_record.record_release(rig.inventory, "2.0")
     assert rig.call("GET", "/v2/release")[1] == {"release": "2.0", "rolling": None, "back": None}
-    inventory.record_rolling(rig.inventory, "3.0")
+    release_record.record_rolling(rig.inventory, "3.0")
     assert rig.call("GET", "/v2/release")[1] == {"release": "2.0", "rolling": "3.0", "back": "2.0"}
 
 
@@ -262,11 +262,11 @@ def test_the_release_that_runs_and_the_way_back(rig):
     ("path", "body", "text"),
     [
         ("roll", {}, "missing required field `release`"),
-        ("roll", {"release": ""}, "release: want the name"),
-        ("roll", {"release": "2", "share": 0}, "share: want more than 0 and at most 1"),
+        ("roll", {"release": ""}, "release: must be the name"),
+        ("roll", {"release": "2", "share": 0}, "share: must be more than 0 and at most 1"),
         ("roll", {"release": "2", "shares": 1}, "unknown field `shares`"),
         ("rollback", {"to": "1"}, "unknown field `to`"),
-        ("wire_nfs", {"hosts": []}, "hosts: want at least one"),
+        ("wire_nfs", {"hosts": []}, "hosts: must name at least one"),
         ("wire_nfs", {"hosts": "dea1"}, "expected `array`"),
     ],
 )

@@ -8,6 +8,7 @@ import yaml
 
 from components.common.config import parse
 from components.common.errors import ConfigError
+from orchestrator import iaas
 from orchestrator.config import OrchestratorConfig
 from orchestrator.redact import Redactor, inventory_secrets, redactor
 
@@ -94,25 +95,39 @@ def test_what_types_cannot_say_is_said():
             {"pools__dea__provider": "cloud"},
             "pools.dea.provider: 'cloud' is not a provider; known: lab, metal",
         ),
-        ({"pools__dea__prefix": "dea3"}, "pools.dea.prefix: want lower-case letters"),
-        ({"pools__dea__groups": []}, "pools.dea.groups: want at least one group"),
+        ({"pools__dea__prefix": "dea3"}, "pools.dea.prefix: must be lower-case letters"),
+        ({"pools__dea__groups": []}, "pools.dea.groups: must name at least one group"),
         ({"pools__dea__image": ""}, "pools.dea.image: must not be empty"),
-        ({"pools__dea__floor": -1}, "pools.dea.floor: want 0 or more"),
-        ({"pools__dea__floor": 11}, "pools.dea.maximum: want 1 or more, and not less than floor"),
+        ({"pools__dea__floor": -1}, "pools.dea.floor: must be 0 or more"),
+        ({"pools__dea__floor": 11}, "pools.dea.maximum: must be 1 or more, and not less than floor"),
         ({"pools__other": dict(GOOD["pools"]["dea"])}, "pools.other.prefix: 'dea' is that of pool dea"),
         ({"pools__dea__flor": 1}, "pools.dea.flor: not a key of this configuration"),
         ({"pools": {"dea": None}}, "pools.dea: want a mapping"),
-        ({"ssh__private_key": "key"}, "ssh.private_key: want an absolute path"),
-        ({"ssh__known_hosts": []}, "ssh.known_hosts: want at least one file"),
-        ({"ssh__port": 0}, "ssh.port: want 1 to 65535"),
-        ({"ssh__deadline": 0}, "ssh.deadline: want more than 0 seconds"),
-        ({"deadlines": {"play": 0}}, "deadlines.play: want more than 0 seconds"),
-        ({"providers__metal__driver": "balloon"}, "providers.metal.driver: want one of lab, static"),
-        ({"providers__metal__hots": 1}, "providers.metal.hots: not a key of this configuration"),
+        ({"ssh__private_key": "key"}, "ssh.private_key: must be an absolute path"),
+        ({"ssh__known_hosts": []}, "ssh.known_hosts: must name at least one file"),
+        ({"ssh__port": 0}, "ssh.port: must be 1 to 65535"),
+        ({"ssh__deadline": 0}, "ssh.deadline: must be more than 0 seconds"),
+        ({"deadlines": {"play": 0}}, "deadlines.play: must be more than 0 seconds"),
     ],
 )
 def test_one_problem_is_one_sentence(changes, problem):
     (found,) = problems(**changes)
+    assert problem in found
+
+
+@pytest.mark.parametrize(
+    ("changes", "problem"),
+    [
+        ({"driver": "balloon"}, "providers.metal.driver: must be one of lab, static"),
+        (
+            {"driver": "static", "hosts": [], "hots": 1},
+            "providers.metal.hots: not a key of this configuration",
+        ),
+    ],
+)
+def test_a_check_of_the_drivers_names_a_key_of_theirs(changes, problem):
+    assert iaas.check(parse(GOOD, OrchestratorConfig)) == []
+    (found,) = iaas.check(parse({**GOOD, "providers": {"metal": changes}, "pools": {}}, OrchestratorConfig))
     assert problem in found
 
 

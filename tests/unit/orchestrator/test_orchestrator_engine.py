@@ -10,16 +10,17 @@ import pytest
 import structlog.testing
 from sqlalchemy.exc import OperationalError
 
-from orchestrator.jobs.journal import HeldError
-from orchestrator.jobs.kinds import PLATFORM, EngineStops, RefusedError, StepError
-from orchestrator.models import Job
+from orchestrator.db.models import Job
+from orchestrator.errors import EngineStopping, RefusedError, StepError
+from orchestrator.jobs.journal import LockedError
+from orchestrator.jobs.kinds import PLATFORM
 from tests.unit.orchestrator.engine_rig import SECRET, Gate, Small, World, note, until
 
 ROOT = Path(__file__).resolve().parents[3]
 DEA3 = {"locks": ["machine:dea3"]}
 
 
-def fail(doing):
+def fail(job):
     raise StepError("dea3 never answered")
 
 
@@ -77,7 +78,7 @@ def test_jobs_of_long_ago_are_forgotten_by_the_engine_that_begins(world):
     assert w.journal.job(fresh) is not None
 
 
-def test_a_failing_step_ends_the_job_gives_up_once_and_says_the_way_out(world):
+def test_a_failing_step_ends_the_job_gives_up_once_and_says_the_remedy(world):
     kind = Small("grow", [("create", note("a")), ("reach", fail), ("configure", note("never"))])
     w = world(kind)
     job = w.ended(w.engine().submit("grow", DEA3, "op"))
@@ -91,13 +92,13 @@ def test_a_failing_step_ends_the_job_gives_up_once_and_says_the_way_out(world):
 
 
 def test_whatever_a_step_raises_ends_the_job_by_its_name(world):
-    w = world(Small("grow", [("create", lambda doing: {}["nothing"])]))
+    w = world(Small("grow", [("create", lambda job: {}["nothing"])]))
     job = w.ended(w.engine().submit("grow", {}, "op"))
     assert (job["state"], job["message"]) == ("failed", "create: KeyError: 'nothing'")
 
 
 def test_giving_up_that_fails_is_said(world):
-    w = world(Small("grow", [("create", fail)], on_give_up=fail))
+    w = world(Small("grow", [("create", fail)], on_compensate=fail))
     job = w.ended(w.engine().submit("grow", DEA3, "op"))
     assert job["state"] == "failed"
     assert "Cleaning up failed as well: dea3 never answered" in job["way_out"]
@@ -105,8 +106,8 @@ def test_giving_up_that_fails_is_said(world):
 
 
 def test_facts_that_cannot_be_written_end_the_job(world):
-    def spoil(doing):
-        doing.facts["thing"] = object()
+    def spoil(job):
+        job.facts["thing"] = object()
 
     w = world(Small("grow", [("create", spoil)]))
     job = w.ended(w.engine().submit("grow", DEA3, "op"))
@@ -119,7 +120,7 @@ def test_facts_that_cannot_be_written_end_the_job(world):
 
 def test_a_kind_whose_steps_cannot_be_told_fails(world):
     kind = Small("grow", [])
-    kind.steps = lambda tools, facts: 1 / 0
+    kind.steps = lambda services, facts: 1 / 0
     job = (w := world(kind)).ended(w.engine().submit("grow", DEA3, "op"))
     assert job["state"] == "failed"
     assert job["message"] == "plan: ZeroDivisionError: division by zero"
@@ -135,11 +136,11 @@ def test_a_job_of_a_kind_this_release_does_not_know_fails(world):
 
 
 def test_secrets_reach_neither_lines_nor_messages(world):
-    def leak(doing):
-        doing.say(f"password is {SECRET}\nand then")
+    def leak(job):
+        job.say(f"password is {SECRET}\nand then")
         raise StepError(f"could not log in with {SECRET}")
 
-    w = world(Small("grow", [("create", leak)], way_out=f"try {SECRET}"))
+    w = world(Small("grow", [("create", leak)], remedy=f"try {SECRET}"))
     job_id = w.engine().submit("grow", {}, "op")
     job = w.ended(job_id)
     assert w.lines(job_id) == ["password is ***", "and then"]
@@ -155,10 +156,10 @@ def test_two_operations_on_one_machine_the_second_is_refused_by_the_firsts_numbe
     engine = w.engine()
     first = engine.submit("grow", DEA3, "op")
     assert gate.reached.wait(10)
-    with pytest.raises(HeldError, match=rf"job {first} \(grow\) works on machine dea3") as caught:
+    with pytest.raises(LockedError, match=rf"job {first} \(grow\) works on machine dea3") as caught:
         engine.submit("shrink", DEA3, "op")
     assert (caught.value.status, caught.value.job) == (409, first)
-    with pytest.raises(HeldError, match=f"job {first} "):
+    with pytest.raises(LockedError, match=f"job {first} "):
         engine.submit("shrink", {"impossible": True}, "op", about=("machine:dea3",))
     gate.open.set()
     w.ended(first)
@@ -180,7 +181,7 @@ def test_disjoint_jobs_run_at_once_and_the_platform_excludes_all(world):
     ]
     assert one.reached.wait(10)
     assert other.reached.wait(10)
-    with pytest.raises(HeldError):
+    with pytest.raises(LockedError):
         engine.submit("roll", {"locks": [PLATFORM]}, "op")
     one.open.set()
     other.open.set()
@@ -190,7 +191,7 @@ def test_disjoint_jobs_run_at_once_and_the_platform_excludes_all(world):
     roll = engine.submit("roll", {"locks": [PLATFORM]}, "op")
     assert gate.reached.wait(10)
     assert w.journal.holder("pool:dea") == roll
-    with pytest.raises(HeldError, match="the whole platform"):
+    with pytest.raises(LockedError, match="the whole platform"):
         engine.submit("one", {"locks": ["machine:dea9"]}, "op")
     gate.open.set()
     assert w.ended(roll)["state"] == "succeeded"
@@ -243,22 +244,22 @@ def test_a_stopped_engine_leaves_its_job_to_the_next(world):
 def test_an_engine_killed_while_it_gave_up_gives_up_again_and_runs_no_step(world):
     runs = []
 
-    def create(doing):
+    def create(job):
         runs.append(1)
-        fail(doing)
+        fail(job)
 
     kind = Small("grow", [("create", create), ("configure", note("never"))])
 
-    def stop(doing):
-        raise EngineStops
+    def stop(job):
+        raise EngineStopping
 
-    kind.on_give_up = stop
+    kind.on_compensate = stop
     w = world(kind)
     job_id = w.engine().submit("grow", DEA3, "op")
     until(lambda: kind.gave_up, "it gives up")
     w.engines[0].stop(10)
     assert (w.job(job_id)["state"], w.states(job_id)) == ("running", ["failed", "waiting"])
-    kind.on_give_up = None
+    kind.on_compensate = None
     kind.gave_up.clear()
     w.engine()
     assert w.ended(job_id)["state"] == "failed"
@@ -271,7 +272,7 @@ def test_one_engine_at_a_time_works_on_a_journal(world):
     first = w.engine()
     until(lambda: first.works, "the first works")
     second = w.engine()
-    job_id = w.journal.add("grow", {}, w.kinds["grow"].plan(None, {}), "op", w.journal.mark())
+    job_id = w.journal.add("grow", {}, w.kinds["grow"].plan(None, {}), "op", w.journal.version())
     w.ended(job_id)
     assert not second.works
     first.stop(5)
@@ -281,11 +282,11 @@ def test_one_engine_at_a_time_works_on_a_journal(world):
 def test_a_journal_that_does_not_answer_fails_no_job(world):
     seen = threading.Event()
 
-    def away(doing):
+    def away(job):
         if not seen.is_set():
             seen.set()
             raise OperationalError("INSERT", {}, Exception("connection refused"))
-        doing.say("back")
+        job.say("back")
 
     kind = Small("grow", [("create", away)])
     w = world(kind)
@@ -299,10 +300,10 @@ def test_a_failed_job_is_resumed_from_its_failed_step(world):
     broken = threading.Event()
     broken.set()
 
-    def configure(doing):
+    def configure(job):
         if broken.is_set():
             raise StepError("the share is full")
-        doing.say("configured")
+        job.say("configured")
 
     w = world(Small("roll", [("canary", note("a")), ("configure", configure)]), resumable=["roll"])
     engine = w.engine()
@@ -347,10 +348,10 @@ DIES = """
 import os, sys, pathlib, time
 from tests.unit.orchestrator.engine_rig import Small, World, note
 
-def die(doing):
-    doing.facts["native"] = "vm-17"
-    doing.save()
-    doing.facts["lost"] = True
+def die(job):
+    job.facts["native"] = "vm-17"
+    job.save()
+    job.facts["lost"] = True
     os._exit(9)
 
 world = World(pathlib.Path(sys.argv[1]), Small("grow", [("create", note("a")), ("configure", die), ("beat", note("b"))]))
@@ -364,9 +365,9 @@ def test_a_process_killed_inside_a_step_is_followed_by_one_that_goes_on(world, t
     assert died.returncode == 9
     found = {}
 
-    def configure(doing):
-        found.update(copy.deepcopy(doing.facts))
-        doing.say("found it half done")
+    def configure(job):
+        found.update(copy.deepcopy(job.facts))
+        job.say("found it half done")
 
     w = world(Small("grow", [("create", fail), ("configure", configure), ("beat", note("b"))]))
     ((job_id, state),) = w.journal.unended()

@@ -11,7 +11,7 @@ from components.common.config import parse
 from components.common.errors import ConfigError
 from orchestrator import iaas
 from orchestrator.config import OrchestratorConfig
-from orchestrator.iaas.provider import READY, RUNNING, Provider, ProviderError, Wish
+from orchestrator.iaas.provider import READY, RUNNING, MachineSpec, Provider, ProviderError
 
 
 def config(
@@ -39,12 +39,12 @@ def rack(folder: Path) -> Provider:
 
 def test_hosts_are_given_out_once_and_taken_back(tmp_path: Path) -> None:
     one = rack(tmp_path)
-    first = one.create(Wish("dea3", "none"))
+    first = one.create(MachineSpec("dea3", "none"))
     assert (first.address, first.host_key, first.state) == ("10.0.0.3", "ssh-ed25519 AAAA", RUNNING)
-    assert one.create(Wish("dea3", "none")) == first
-    assert one.create(Wish("dea4", "none")).address == "10.0.0.4"
+    assert one.create(MachineSpec("dea3", "none")) == first
+    assert one.create(MachineSpec("dea4", "none")).address == "10.0.0.4"
     with pytest.raises(ProviderError, match=r"all 2 hosts are assigned: add one to providers\.rack\.hosts"):
-        one.create(Wish("dea5", "none"))
+        one.create(MachineSpec("dea5", "none"))
     # Another process finds what this one gave out.
     other = rack(tmp_path)
     assert [m.name for m in other.machines()] == ["dea3", "dea4"]
@@ -54,8 +54,8 @@ def test_hosts_are_given_out_once_and_taken_back(tmp_path: Path) -> None:
     assert one.find("dea3") is None
     with pytest.raises(ProviderError, match="dea3 has no host"):
         one.address("dea3")
-    assert one.create(Wish("dea5", "none")).address == "10.0.0.3"
-    assert one.last_words("dea5") == ""
+    assert one.create(MachineSpec("dea5", "none")).address == "10.0.0.3"
+    assert one.console_tail("dea5") == ""
 
 
 def test_hosts_have_no_images(tmp_path: Path) -> None:
@@ -89,8 +89,8 @@ def test_all_that_is_wrong_is_said_at_once(tmp_path: Path) -> None:
     with pytest.raises(ConfigError) as raised:
         iaas.make(config(tmp_path, providers, pools))
     said = "\n".join(raised.value.problems)
-    assert "providers.cloud.driver: want one of lab, static, not 'nebula'" in said
+    assert "providers.cloud.driver: must be one of lab, static, not 'nebula'" in said
     assert "providers.rack.more: not a key" in said
     assert "providers.twice.hosts: a is listed twice" in said
-    assert "providers.lab.socket: want the whole path" in said
-    assert "pools.dea.image: provider fine has no images: want 'none', not 'bookworm'" in said
+    assert "providers.lab.socket: must be the whole path" in said
+    assert "pools.dea.image: provider fine has no images: must be 'none', not 'bookworm'" in said

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from orchestrator.platform_inventory import InventoryError, PlatformInventory
+from orchestrator.inventory.platform_inventory import InventoryError, PlatformInventory
 
 FIXED = """
 all:
@@ -94,10 +94,10 @@ def test_a_name_of_another_file_is_not_taken(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("- a\n", "want groups at the top level"),
+        ("- a\n", "must have groups at the top level"),
         ("all: {hosts: {'dea[1:3]': }}", "one host a line"),
         ("all: [", "is not YAML"),
-        ("all: 3", "group all: want hosts"),
+        ("all: 3", "group all: must have hosts"),
     ],
 )
 def test_what_cannot_be_read_is_named(folder: Path, text: str, said: str) -> None:

@@ -7,20 +7,21 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from sqlalchemy import select
 
-from orchestrator.database import Database, DatabaseUnavailableError
+from orchestrator.db.database import Database, DatabaseUnavailableError
+from orchestrator.db.models import Base, Line, Lock
+from orchestrator.db.models import Step as StepRow
+from orchestrator.errors import RefusedError
 from orchestrator.jobs import journal as journals
-from orchestrator.jobs.journal import HeldError, Journal, StaleError, collides
-from orchestrator.jobs.kinds import PLATFORM, Planned, RefusedError, Step
-from orchestrator.models import Base, Line, Lock
-from orchestrator.models import Step as StepRow
+from orchestrator.jobs.journal import Journal, LockedError, StaleError, collides
+from orchestrator.jobs.kinds import PLATFORM, JobPlan, Step
 
 
-def nothing(doing):
+def nothing(job):
     pass
 
 
-def planned(*locks, **facts):
-    return Planned(facts, frozenset(locks))
+def plan(*locks, **facts):
+    return JobPlan(facts, frozenset(locks))
 
 
 @pytest.fixture
@@ -37,7 +38,7 @@ def journal(db):
 
 
 def add(journal, *locks, kind="grow"):
-    return journal.add(kind, {"size": 3}, planned(*locks), "op", journal.mark())
+    return journal.add(kind, {"size": 3}, plan(*locks), "op", journal.version())
 
 
 def test_the_migrations_make_the_tables_of_the_models(db):
@@ -86,10 +87,10 @@ def test_which_locks_collide(some, others, collide):
 
 def test_a_job_holds_its_locks_until_it_ends(journal):
     first = add(journal, "pool:dea", "machine:dea3")
-    with pytest.raises(HeldError) as caught:
+    with pytest.raises(LockedError) as caught:
         add(journal, "machine:dea3")
     assert caught.value.job == first
-    with pytest.raises(HeldError):
+    with pytest.raises(LockedError):
         add(journal, PLATFORM)
     assert add(journal, "machine:dea4") == first + 1
     journal.end(first, {})
@@ -98,7 +99,7 @@ def test_a_job_holds_its_locks_until_it_ends(journal):
 
 def test_a_refused_job_is_not_there_at_all(journal):
     add(journal, "machine:dea3")
-    with pytest.raises(HeldError):
+    with pytest.raises(LockedError):
         add(journal, "machine:dea2", "machine:dea3")
     assert len(journal.jobs(10)) == 1
     assert journal.holder("machine:dea2") is None
@@ -106,21 +107,21 @@ def test_a_refused_job_is_not_there_at_all(journal):
 
 def test_a_plan_made_before_another_job_ended_is_stale(journal):
     first = add(journal)
-    mark = journal.mark()
+    version = journal.version()
     journal.end(first, {})
     with pytest.raises(StaleError):
-        journal.add("grow", {}, planned("pool:dea"), "op", mark)
-    journal.add("grow", {}, planned("pool:dea"), "op", journal.mark())
+        journal.add("grow", {}, plan("pool:dea"), "op", version)
+    journal.add("grow", {}, plan("pool:dea"), "op", journal.version())
 
 
 def test_resuming_and_failing_again_makes_a_plan_stale_too(journal):
     first = add(journal, "pool:dea")
     journal.end(first, {}, "it failed", "go on")
-    mark = journal.mark()
+    version = journal.version()
     journal.again(first)
     assert journal.holder("pool:dea") == first
     journal.end(first, {}, "it failed", "go on")
-    assert journal.mark() != mark
+    assert journal.version() != version
 
 
 def test_a_job_that_has_not_failed_is_not_resumed(journal):
@@ -133,7 +134,7 @@ def test_a_failed_job_whose_locks_are_held_is_not_resumed(journal):
     first = add(journal, "pool:dea")
     journal.end(first, {}, "it failed", "go on")
     second = add(journal, PLATFORM)
-    with pytest.raises(HeldError) as caught:
+    with pytest.raises(LockedError) as caught:
         journal.again(first)
     assert caught.value.job == second
     assert journal.job(first)["state"] == "failed"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from orchestrator.play_events import Event, Story, message, reduce, tail
+from orchestrator.plays.events import Event, PlaySummary, message, reduce, tail
 
 
 def event(name: str, /, **data: Any) -> dict[str, Any]:
@@ -36,21 +36,21 @@ def test_progress_is_plays_tasks_changes_and_failures() -> None:
 
 
 def test_a_rescued_failure_is_none_in_the_end() -> None:
-    story = Story()
+    summary = PlaySummary()
     for heard in (
         Event("failed", "Try", "dea1", "no"),
         Event("failed", "Drain", "dea2", "still full"),
         Event("failed", "Stop the roll", "dea2", "dea2 stays drained"),
     ):
-        story.hear(heard)
-    assert len(story.failures) == 3
+        summary.add(heard)
+    assert len(summary.failures) == 3
     stats = event("playbook_on_stats", ok={"dea1": 3, "dea2": 1}, failures={"dea2": 1}, rescued={"dea1": 1})
     closing = reduce(stats)
     assert closing is not None
     assert closing.line() == ""
-    story.hear(closing)
-    assert [(f.host, f.task) for f in story.failures] == [("dea2", "Drain"), ("dea2", "Stop the roll")]
-    assert (story.recap["dea1"].ok, story.recap["dea2"].failed) == (3, 1)
+    summary.add(closing)
+    assert [(f.host, f.task) for f in summary.failures] == [("dea2", "Drain"), ("dea2", "Stop the roll")]
+    assert (summary.recap["dea1"].ok, summary.recap["dea2"].failed) == (3, 1)
 
 
 def test_a_message_is_found_where_modules_leave_it() -> None:

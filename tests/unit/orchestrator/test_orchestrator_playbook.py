@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator import playbook
-from orchestrator.phases import Phases
-from orchestrator.up import read_setup
+from orchestrator.control import ansible_playbook
+from orchestrator.control.phases import Phases
+from orchestrator.control.up import read_setup
 
 
 def test_recap_is_read_with_and_without_colour() -> None:
@@ -17,16 +17,16 @@ def test_recap_is_read_with_and_without_colour() -> None:
         "\x1b[0;33mdea1\x1b[0m                       : ok=9    changed=0    unreachable=1    failed=2    skipped=0",
         "not a line of it: ok",
     ]
-    assert playbook.parse_recap(lines) == {
-        "core1": playbook.Recap(ok=41, changed=3, failed=0, unreachable=0),
-        "dea1": playbook.Recap(ok=9, changed=0, failed=2, unreachable=1),
+    assert ansible_playbook.parse_recap(lines) == {
+        "core1": ansible_playbook.Recap(ok=41, changed=3, failed=0, unreachable=0),
+        "dea1": ansible_playbook.Recap(ok=9, changed=0, failed=2, unreachable=1),
     }
 
 
 def test_a_playbook_that_fails_says_where_its_output_is(tmp_path: Path) -> None:
     log = tmp_path / "play.log"
-    with pytest.raises(playbook.PlaybookError, match=r"failed; the whole output is in .*play\.log"):
-        playbook.run("there_is_no_such_playbook.yml", tmp_path, log)
+    with pytest.raises(ansible_playbook.PlaybookError, match=r"failed; the whole output is in .*play\.log"):
+        ansible_playbook.run("there_is_no_such_playbook.yml", tmp_path, log)
     assert "there_is_no_such_playbook.yml" in log.read_text()
 
 

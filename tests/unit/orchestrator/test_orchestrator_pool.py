@@ -1,4 +1,4 @@
-"""What a wish for a pool means."""
+"""What a request for a pool means."""
 
 from __future__ import annotations
 
@@ -6,20 +6,20 @@ from typing import Any
 
 import pytest
 
-from orchestrator.beats import Beats, Dea
-from orchestrator.jobs.kinds import RefusedError
-from orchestrator.models import FAILED, READY
-from orchestrator.pool import Member, Pool, crowded, grow, shrink, without
+from orchestrator.bus_view import BusView, Dea
+from orchestrator.db.models import FAILED, READY
+from orchestrator.errors import RefusedError
+from orchestrator.rules.pool import Member, Pool, crowded, grow, shrink, without
 from tests.unit.orchestrator.hands_rig import beat
 
 
 def dea(
     instances: int = 0, reserved: int | None = None, memory: int = 2048, *, evacuating: bool = False
 ) -> Dea:
-    beats = Beats(None)
+    bus_view = BusView(None)
     droplets = {"1": instances} if instances else {}
-    beats.on_beat(beat("10.0.0.9", droplets, reserved=reserved, memory=memory, evacuating=evacuating))
-    found = beats.at("10.0.0.9")
+    bus_view.on_beat(beat("10.0.0.9", droplets, reserved=reserved, memory=memory, evacuating=evacuating))
+    found = bus_view.at("10.0.0.9")
     assert found is not None
     return found
 
@@ -44,7 +44,7 @@ def test_a_pool_does_not_outgrow_its_maximum() -> None:
     assert grow(pool(fixed("dea1"), maximum=3), 2, ()) == ["dea2", "dea3"]
     with pytest.raises(RefusedError, match=r"has 1 machines and may have 3: 3 more are too many. Ask for 2"):
         grow(pool(fixed("dea1"), maximum=3), 3, ())
-    with pytest.raises(RefusedError, match="count: want 1 or more, not 0"):
+    with pytest.raises(RefusedError, match="count: must be 1 or more, not 0"):
         grow(pool(fixed("dea1")), 0, ())
 
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator import playbook
-from orchestrator.progress import EVERY_SECONDS, Progress, parts
+from orchestrator.control import ansible_playbook
+from orchestrator.control.progress import EVERY_SECONDS, ProgressWriter, parts
 
 PLAYS = """
 - name: First
@@ -69,7 +69,7 @@ def clock() -> Clock:
 
 def test_a_file_is_told_a_thing_once_and_what_takes_long_now_and_then(clock: Clock) -> None:
     out = io.StringIO()
-    progress = Progress(out, clock)
+    progress = ProgressWriter(out, clock)
     progress.say("machines: boot")
     # Three times a second for half a minute.
     for third in range(90):
@@ -87,7 +87,7 @@ def test_a_file_is_told_a_thing_once_and_what_takes_long_now_and_then(clock: Clo
 
 def test_a_terminal_shows_figures_in_place_and_keeps_the_last_of_each_step(clock: Clock) -> None:
     out = Terminal()
-    progress = Progress(out, clock, columns=20)
+    progress = ProgressWriter(out, clock, columns=20)
     progress.step("one", "1 of 9")
     progress.step("one", "2 of 9")
     progress.step("another that is far too long", "3 of 9")
@@ -122,7 +122,7 @@ def test_a_playbook_says_how_many_of_all_tasks_are_done(
     (tmp_path / "ansible.cfg").write_text("[defaults]\nroles_path = roles\n")
     (tmp_path / "hosts").write_text("a\nb\n")
     log = tmp_path / "three.log"
-    recap = playbook.run("three.yml", tmp_path / "hosts", log, plays=tmp_path)
+    recap = ansible_playbook.run("three.yml", tmp_path / "hosts", log, plays=tmp_path)
     assert recap["a"].failed == 0
     # Two of the role and two of the play; one that no machine runs; two of the last play, without what the first of them includes.
     assert capsys.readouterr().out.splitlines() == [

@@ -8,11 +8,12 @@ from typing import Any
 import pytest
 import yaml
 
-from orchestrator import inventory
-from orchestrator.jobs.kinds import PLATFORM, RefusedError
+from orchestrator.errors import RefusedError
+from orchestrator.inventory import release_record
+from orchestrator.jobs.kinds import PLATFORM
 from orchestrator.jobs.roll import Roll
 from orchestrator.jobs.rollback import Rollback
-from orchestrator.roll import foundation, left, standing
+from orchestrator.rules.roll_order import foundation, left, standing
 from tests.unit.orchestrator.hands_rig import RELEASE, Hands
 
 BRAINS = ("controller", "stager", "health_manager")
@@ -75,9 +76,9 @@ def test_a_roll_runs_its_parts_in_order_by_the_plays_of_the_release(hands: Hands
 
 
 def test_the_whole_platform_is_locked_and_steps_come_from_the_facts_alone(hands: Hands) -> None:
-    planned = Roll().plan(hands.tools, {"release": NEXT, "share": 1.0})
-    assert planned.locks == {PLATFORM}
-    found = [(s.name, s.machines) for s in Roll().steps(hands.tools, planned.facts)]
+    plan = Roll().plan(hands.services, {"release": NEXT, "share": 1.0})
+    assert plan.locks == {PLATFORM}
+    found = [(s.name, s.machines) for s in Roll().steps(hands.services, plan.facts)]
     assert found[3:] == [
         ("canary", ("ctl1",)),
         ("roll", ("ctl2",)),
@@ -94,7 +95,7 @@ def test_a_release_that_is_unknown_or_runs_is_refused(
     hands: Hands, release: str, status: int, says: str
 ) -> None:
     with pytest.raises(RefusedError, match=says) as refused:
-        Roll().plan(hands.tools, {"release": release})
+        Roll().plan(hands.services, {"release": release})
     assert refused.value.status == status
 
 
@@ -102,23 +103,23 @@ def test_a_release_that_is_being_built_is_none(hands: Hands, tmp_path: Path) -> 
     (tmp_path / "releases" / ".building-x").mkdir()
     (tmp_path / "releases" / "half").mkdir()
     with pytest.raises(RefusedError, match=r"known: 1\.0\.0, 2\.0\.0\."):
-        Roll().plan(hands.tools, {"release": "half"})
+        Roll().plan(hands.services, {"release": "half"})
 
 
-def test_a_canary_that_fails_ends_the_roll_and_says_the_way_out(hands: Hands) -> None:
+def test_a_canary_that_fails_ends_the_roll_and_says_the_remedy(hands: Hands) -> None:
     def run(play: Any) -> None:
         hands.plays.bad = {"ctl1": "it does not start"} if "ctl1" in play.limit else {}
 
     hands.plays.on_run = run
     ended = hands.job(Roll(), {"release": NEXT})
     assert (ended.step, hands.plays.ran[-1].limit) == ("canary", ("ctl1",))
-    assert "no machine runs 2.0.0 for certain" in ended.way_out.lower()
-    assert "`ingot jobs resume 7`" in ended.way_out
-    assert "`ingot platform rollback`" in ended.way_out
+    assert "no machine runs 2.0.0 for certain" in ended.remedy.lower()
+    assert "`ingot jobs resume 7`" in ended.remedy
+    assert "`ingot platform rollback`" in ended.remedy
     # Machines may differ now, and a rollback goes to what the others run.
-    assert inventory.return_release(hands.inventory.folder) == RELEASE
+    assert release_record.return_release(hands.inventory.folder) == RELEASE
     with pytest.raises(RefusedError, match="`ingot platform rollback`"):
-        Roll().plan(hands.tools, {"release": RELEASE})
+        Roll().plan(hands.services, {"release": RELEASE})
 
     hands.plays.on_run = lambda _: None
     hands.plays.bad = {}
@@ -132,18 +133,18 @@ def test_a_preflight_that_fails_touches_nothing(hands: Hands) -> None:
     hands.plays.bad = {"dea2": "is not well"}
     ended = hands.job(Roll(), {"release": NEXT})
     assert (ended.step, len(hands.plays.ran)) == ("preflight", 1)
-    assert ended.way_out.startswith("Nothing that runs was touched.")
-    assert inventory.recorded(hands.inventory.folder) == {"ingot_release": RELEASE}
+    assert ended.remedy.startswith("Nothing that runs was touched.")
+    assert release_record.recorded(hands.inventory.folder) == {"ingot_release": RELEASE}
 
 
 def test_there_may_be_nothing_to_go_back_to(hands: Hands) -> None:
     with pytest.raises(RefusedError, match="name one") as refused:
-        Rollback().plan(hands.tools, {})
+        Rollback().plan(hands.services, {})
     assert refused.value.status == 409
     with pytest.raises(RefusedError, match="runs already"):
-        Rollback().plan(hands.tools, {"release": RELEASE})
+        Rollback().plan(hands.services, {"release": RELEASE})
     with pytest.raises(RefusedError, match="there is no 9"):
-        Rollback().plan(hands.tools, {"release": "9"})
+        Rollback().plan(hands.services, {"release": "9"})
 
 
 def test_back_to_a_release_that_carried_no_plays_goes_by_those_that_run(hands: Hands, tmp_path: Path) -> None:
@@ -153,13 +154,13 @@ def test_back_to_a_release_that_carried_no_plays_goes_by_those_that_run(hands: H
 
 
 def test_the_inventory_says_where_a_rollback_goes(tmp_path: Path) -> None:
-    assert inventory.return_release(tmp_path) == ""
-    inventory.record_release(tmp_path, "1")
-    assert inventory.return_release(tmp_path) == ""
-    inventory.record_rolling(tmp_path, "2")
-    assert inventory.recorded(tmp_path) == {"ingot_release": "1", "ingot_release_rolling": "2"}
-    assert inventory.return_release(tmp_path) == "1"
-    (tmp_path / inventory.RELEASE).write_text(
+    assert release_record.return_release(tmp_path) == ""
+    release_record.record_release(tmp_path, "1")
+    assert release_record.return_release(tmp_path) == ""
+    release_record.record_rolling(tmp_path, "2")
+    assert release_record.recorded(tmp_path) == {"ingot_release": "1", "ingot_release_rolling": "2"}
+    assert release_record.return_release(tmp_path) == "1"
+    (tmp_path / release_record.RELEASE).write_text(
         yaml.safe_dump({"all": {"vars": {"ingot_release": "2", "ingot_release_previous": "1"}}})
     )
-    assert inventory.return_release(tmp_path) == "1"
+    assert release_record.return_release(tmp_path) == "1"

@@ -20,8 +20,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from jinja2.nativetypes import NativeEnvironment
 
-from orchestrator import release
-from orchestrator.roll import CANARY, DEA, ORCHESTRATOR, TIERS, Batch, batches, tiers
+from orchestrator.control import release_builder
+from orchestrator.rules.roll_order import CANARY, DEA, ORCHESTRATOR, TIERS, Batch, batches, tiers
 
 ROOT = Path(__file__).resolve().parents[3]
 CONTROL = ("controller", "stager", "health_manager")
@@ -151,7 +151,7 @@ def test_the_playbook_changes_the_same_machines_together_in_the_same_order(
 @pytest.mark.parametrize("groups", [LAB, {"a": ("controller", "orchestrator"), "b": ("controller",)}])
 def test_the_plays_of_a_release_have_the_order_with_them(groups: Layout, tmp_path: Path) -> None:
     plays = tmp_path / "plays"
-    release._copy(ROOT, release._PLAYS, plays)
+    release_builder._copy(ROOT, release_builder._PLAYS, plays)
     loaded = filters(plays / "playbooks/filter_plugins/ingot_roll.py")
     hosts = [loaded["ingot_roll_hosts"](by_group(groups), tier) for tier in tiers(groups)]
     assert [name for tier in hosts for name in tier] == order(groups)

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
+from orchestrator.db.models import FAILED, READY, Image
+from orchestrator.errors import RefusedError
 from orchestrator.iaas.provider import ProviderError
 from orchestrator.jobs import machines
-from orchestrator.jobs.kinds import RefusedError
 from orchestrator.jobs.scale_out import ScaleOut
-from orchestrator.models import FAILED, READY, Image
-from orchestrator.plays import Play
+from orchestrator.plays.runner import Play
 from tests.unit.orchestrator.hands_rig import KEY, RELEASE, Hands, beat
 
 
@@ -23,7 +23,7 @@ def hands(tmp_path: Path) -> Iterator[Hands]:
     def configured(play: Play) -> None:
         for name in play.limit:
             if name not in hands.plays.bad:
-                hands.beats.on_beat(beat(hands.inventory.hosts()[name].address))
+                hands.bus_view.on_beat(beat(hands.inventory.hosts()[name].address))
 
     hands.plays.on_run = configured
     yield hands
@@ -31,12 +31,12 @@ def hands(tmp_path: Path) -> Iterator[Hands]:
 
 
 def test_two_machines_become_capacity(hands: Hands) -> None:
-    hands.gate.pinned["10.0.0.3"] = "of a machine that had this address before"
-    done = ScaleOut().plan(hands.tools, {"pool": "dea", "count": 2})
+    hands.ssh.pinned["10.0.0.3"] = "of a machine that had this address before"
+    done = ScaleOut().plan(hands.services, {"pool": "dea", "count": 2})
     assert done.locks == {"pool:dea", "machine:dea3", "machine:dea4"}
     ended = hands.job(ScaleOut(), {"pool": "dea", "count": 2})
     assert ended.why == ""
-    rows = {row.name: row for row in machines.rows(hands.tools)}
+    rows = {row.name: row for row in machines.rows(hands.services)}
     assert [(r.state, r.address, r.host_key, r.pool) for r in rows.values()] == [
         (READY, "10.0.0.3", KEY, "dea"),
         (READY, "10.0.0.4", KEY, "dea"),
@@ -49,26 +49,26 @@ def test_two_machines_become_capacity(hands: Hands) -> None:
         ["dea3", "dea4"],
         RELEASE,
     )
-    assert "dea3, dea4: ready; pool dea has 4" in ended.work.said
+    assert "dea3, dea4: ready; pool dea has 4" in ended.job.said
 
 
 def test_every_step_may_be_done_twice(hands: Hands) -> None:
     kind = ScaleOut()
-    doing = hands.doing(kind.plan(hands.tools, {"pool": "dea"}).facts)
-    for step in kind.steps(hands.tools, doing.facts):
-        step.run(doing)
-        step.run(doing)
-    assert [row.state for row in machines.rows(hands.tools)] == [READY]
+    job = hands.context(kind.plan(hands.services, {"pool": "dea"}).facts)
+    for step in kind.steps(hands.services, job.facts):
+        step.run(job)
+        step.run(job)
+    assert [row.state for row in machines.rows(hands.services)] == [READY]
     assert [m.name for m in hands.providers["rack"].machines()] == ["dea3"]
 
 
 def test_a_machine_that_never_answers_is_deleted(hands: Hands) -> None:
-    hands.gate.silent.add("10.0.0.3")
+    hands.ssh.silent.add("10.0.0.3")
     ended = hands.job(ScaleOut(), {"pool": "dea"})
     assert (ended.step, ended.why) == ("reach", "dea3: dea3 (10.0.0.3) did not accept the login")
-    assert "dea3: deleted again." in ended.way_out
-    assert "Pool dea has 2." in ended.way_out
-    assert machines.rows(hands.tools) == []
+    assert "dea3: deleted again." in ended.remedy
+    assert "Pool dea has 2." in ended.remedy
+    assert machines.rows(hands.services) == []
     assert hands.providers["rack"].machines() == []
     assert "dea3" not in hands.inventory.hosts()
 
@@ -77,30 +77,30 @@ def test_a_play_that_fails_on_one_lets_the_other_join(hands: Hands) -> None:
     hands.plays.bad["dea4"] = "the disk is full"
     ended = hands.job(ScaleOut(), {"pool": "dea", "count": 2})
     assert (ended.step, ended.why) == ("settle", "dea4: Install: the disk is full")
-    assert "dea3: ready, in the pool. dea4: deleted again. Pool dea has 3." in ended.way_out
-    assert [(row.name, row.state) for row in machines.rows(hands.tools)] == [("dea3", READY)]
+    assert "dea3: ready, in the pool. dea4: deleted again. Pool dea has 3." in ended.remedy
+    assert [(row.name, row.state) for row in machines.rows(hands.services)] == [("dea3", READY)]
     assert sorted(hands.inventory.hosts()) == ["dea1", "dea2", "dea3"]
-    assert list(hands.gate.pinned) == ["10.0.0.3"]
+    assert list(hands.ssh.pinned) == ["10.0.0.3"]
 
 
 def test_another_release_is_no_capacity(hands: Hands) -> None:
-    hands.plays.on_run = lambda _: hands.beats.on_beat(beat("10.0.0.3", release="0.9.0"))
+    hands.plays.on_run = lambda _: hands.bus_view.on_beat(beat("10.0.0.3", release="0.9.0"))
     ended = hands.job(ScaleOut(), {"pool": "dea"})
     assert (ended.step, ended.why) == ("capacity", "dea3: runs release 0.9.0, not 1.0.0 after 0 s")
-    assert machines.rows(hands.tools) == []
+    assert machines.rows(hands.services) == []
 
 
 def test_a_machine_that_cannot_be_deleted_is_named(hands: Hands, monkeypatch: pytest.MonkeyPatch) -> None:
-    hands.gate.silent.add("10.0.0.3")
+    hands.ssh.silent.add("10.0.0.3")
 
     def refuse(_name: str) -> None:
         raise ProviderError("the provider is away")
 
     monkeypatch.setattr(hands.providers["rack"], "delete", refuse)
     ended = hands.job(ScaleOut(), {"pool": "dea"})
-    assert "dea3 could not be deleted: the provider is away." in ended.way_out
-    assert "ingot pool scale-in dea --machine dea3" in ended.way_out
-    assert [(r.state, r.message) for r in machines.rows(hands.tools)] == [(FAILED, "the provider is away")]
+    assert "dea3 could not be deleted: the provider is away." in ended.remedy
+    assert "ingot pool scale-in dea --machine dea3" in ended.remedy
+    assert [(r.state, r.message) for r in machines.rows(hands.services)] == [(FAILED, "the provider is away")]
 
 
 def test_a_provider_that_has_no_more_ends_the_job(tmp_path: Path) -> None:
@@ -109,14 +109,14 @@ def test_a_provider_that_has_no_more_ends_the_job(tmp_path: Path) -> None:
     ended = hands.job(ScaleOut(), {"pool": "dea"})
     assert ended.step == "create"
     assert "all 0 hosts are assigned" in ended.why
-    assert machines.rows(hands.tools) == []
+    assert machines.rows(hands.services) == []
     hands.db.close()
 
 
 def test_what_cannot_be_begun_is_refused_and_changes_nothing(hands: Hands) -> None:
-    def refused(wish: dict[str, object], said: str, status: int) -> None:
+    def refused(request: dict[str, object], said: str, status: int) -> None:
         with pytest.raises(RefusedError, match=said) as raised:
-            ScaleOut().plan(hands.tools, wish)
+            ScaleOut().plan(hands.services, request)
         assert raised.value.status == status
 
     refused({"pool": "nobody"}, "there is no pool nobody; known: dea", 404)
@@ -126,4 +126,4 @@ def test_what_cannot_be_begun_is_refused_and_changes_nothing(hands: Hands) -> No
     refused({"pool": "dea"}, "image none of provider rack is not registered", 409)
     (hands.inventory.folder / "16-release.yml").unlink()
     refused({"pool": "dea"}, "no release is recorded", 409)
-    assert machines.rows(hands.tools) == []
+    assert machines.rows(hands.services) == []

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 import yaml
 
-from orchestrator.inventory import generate_secrets
+from orchestrator.inventory.platform_secrets import generate_secrets
 
 ROOT = Path(__file__).resolve().parents[3]
 TABLE = yaml.safe_load((ROOT / "playbooks" / "vars" / "daemons.yml").read_text())["platform_daemons"]

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from orchestrator.inventory import generate_secrets
+from orchestrator.inventory.platform_secrets import generate_secrets
 
 ROOT = Path(__file__).resolve().parents[3]
 EXAMPLE = ROOT / "inventories" / "private_dc"

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from orchestrator import release
-from orchestrator.release import ReleaseError
+from orchestrator.control import release_builder
+from orchestrator.control.release_builder import ReleaseError
 
 
 @pytest.fixture
@@ -46,30 +46,32 @@ class Pip:
 @pytest.fixture
 def pip(monkeypatch: pytest.MonkeyPatch) -> Pip:
     fake = Pip()
-    monkeypatch.setattr(release, "_pip", fake)
+    monkeypatch.setattr(release_builder, "_pip", fake)
     return fake
 
 
 def build(checkout: Path, *pythons: str, version: str = "1.0") -> dict[str, Any]:
     out, cache = checkout.parent / "releases", checkout.parent / "cache"
-    return release.build(checkout, version, out, pythons or ("311",), cache)
+    return release_builder.build(checkout, version, out, pythons or ("311",), cache)
 
 
 def test_a_digest_depends_on_names_and_contents_alone() -> None:
     files = {"b": "2", "a": "1"}
-    assert release.content_digest(files) == release.content_digest(dict(sorted(files.items())))
-    assert release.content_digest(files) != release.content_digest({"a": "2", "b": "1"})
-    assert release.content_digest(files) != release.content_digest({"a": "1"})
+    assert release_builder.content_digest(files) == release_builder.content_digest(
+        dict(sorted(files.items()))
+    )
+    assert release_builder.content_digest(files) != release_builder.content_digest({"a": "2", "b": "1"})
+    assert release_builder.content_digest(files) != release_builder.content_digest({"a": "1"})
 
 
 def test_bytecode_is_no_source(checkout: Path) -> None:
-    before = release.source_digest(checkout)
+    before = release_builder.source_digest(checkout)
     cache = checkout / "components" / "__pycache__"
     cache.mkdir()
     (cache / "x.pyc").write_bytes(b"x")
-    assert release.source_digest(checkout) == before
+    assert release_builder.source_digest(checkout) == before
     (checkout / "components" / "new.py").touch()
-    assert release.source_digest(checkout) != before
+    assert release_builder.source_digest(checkout) != before
 
 
 def test_a_release_holds_wheels_lua_and_an_archive_per_python(checkout: Path, pip: Pip) -> None:
@@ -82,7 +84,7 @@ def test_a_release_holds_wheels_lua_and_an_archive_per_python(checkout: Path, pi
         names
     )
     assert names == sorted(names) or {"wheels", "lua"} <= set(names)
-    assert manifest["files"]["py313.tar"] == release.file_digest(folder / "py313.tar")
+    assert manifest["files"]["py313.tar"] == release_builder.file_digest(folder / "py313.tar")
     assert json.loads((folder / "RELEASE.json").read_text()) == manifest
     assert manifest["targets"]["311"]["installer"] == "pip-1-py3-none-any.whl"
 
@@ -141,7 +143,7 @@ def test_a_damaged_archive_is_built_anew(checkout: Path, pip: Pip) -> None:
     archive = checkout.parent / "releases" / "1.0" / "py311.tar"
     archive.write_bytes(b"half")
     assert build(checkout)["targets"] == first["targets"]
-    assert release.file_digest(archive) == first["targets"]["311"]["sha256"]
+    assert release_builder.file_digest(archive) == first["targets"]["311"]["sha256"]
 
 
 def test_a_failed_build_leaves_the_release_that_was_there(
@@ -153,7 +155,7 @@ def test_a_failed_build_leaves_the_release_that_was_there(
     def fail(_arguments: list[str]) -> None:
         raise ReleaseError("no network")
 
-    monkeypatch.setattr(release, "_pip", fail)
+    monkeypatch.setattr(release_builder, "_pip", fail)
     with pytest.raises(ReleaseError, match="no network"):
         build(checkout)
     folder = checkout.parent / "releases"
@@ -168,10 +170,10 @@ def test_an_interrupted_download_is_not_taken_for_a_whole_one(
         pip(arguments)
         raise ReleaseError("cut")
 
-    monkeypatch.setattr(release, "_pip", interrupted)
+    monkeypatch.setattr(release_builder, "_pip", interrupted)
     with pytest.raises(ReleaseError):
         build(checkout)
-    monkeypatch.setattr(release, "_pip", pip)
+    monkeypatch.setattr(release_builder, "_pip", pip)
     pip.calls.clear()
     build(checkout)
     assert sorted(pip.calls) == ["download", "download", "wheel"]
@@ -179,13 +181,13 @@ def test_an_interrupted_download_is_not_taken_for_a_whole_one(
 
 @pytest.mark.parametrize("version", ["", "../x", "a/b", ".hidden", "x" * 65, "a b"])
 def test_a_version_must_be_a_plain_name(checkout: Path, pip: Pip, version: str) -> None:
-    with pytest.raises(ReleaseError, match="want letters"):
+    with pytest.raises(ReleaseError, match="must be letters"):
         build(checkout, version=version)
 
 
 @pytest.mark.parametrize("python", ["3.11", "27", "x", "311; rm"])
 def test_a_target_must_be_a_python(checkout: Path, pip: Pip, python: str) -> None:
-    with pytest.raises(ReleaseError, match="want 3 and the minor"):
+    with pytest.raises(ReleaseError, match="must be 3 and the minor"):
         build(checkout, python)
 
 
@@ -196,7 +198,12 @@ def test_a_checkout_without_a_project_is_refused(checkout: Path, pip: Pip) -> No
 
 
 def test_a_release_carries_its_plays(checkout: Path, pip: Pip) -> None:
-    for name in ("playbooks/site.yml", "roles/x/tasks/main.yml", "ansible.cfg", "orchestrator/roll.py"):
+    for name in (
+        "playbooks/site.yml",
+        "roles/x/tasks/main.yml",
+        "ansible.cfg",
+        "orchestrator/rules/roll_order.py",
+    ):
         (checkout / name).parent.mkdir(parents=True, exist_ok=True)
         (checkout / name).write_text("---\n")
     first = build(checkout)
@@ -227,4 +234,4 @@ def test_what_some_machines_need_beyond_the_rest_is_an_archive_of_its_own(checko
         assert "wheels/ansible-core-1-py3-none-any.whl" not in archive.getnames()
     (folder / "py311-control.tar").write_bytes(b"half")
     assert build(checkout)["targets"]["311"] == target
-    assert release.file_digest(folder / "py311-control.tar") == target["extras"]["control"]["sha256"]
+    assert release_builder.file_digest(folder / "py311-control.tar") == target["extras"]["control"]["sha256"]

@@ -17,7 +17,6 @@ from components.stager.build import BuildResult
 from components.stager.config import StagerConfig
 from components.stager.environment import build_environment, parse
 from components.stager.errors import StagingError
-from components.stager.sandbox import open_plain
 from components.stager.staging_log import LONGEST_LINE, MOST_KEPT, MOST_SENT, StagingLog, clean
 from components.stager.staging_task import failure_of
 from components.stager.transfer import safe_uri, want_of_storage
@@ -163,23 +162,6 @@ def test_a_cache_is_handed_over_without_what_leads_elsewhere(tmp_path: Path) -> 
     hand_over(cache, os.getuid(), 100)
     assert sorted(p.name for p in cache.rglob("*")) == ["deep", "wheel"]
     assert outside.read_text() == "root's"
-
-
-@pytest.mark.parametrize("kind", ["link", "pipe", "hard", "folder"])
-def test_only_a_plain_file_is_taken_from_a_build(tmp_path: Path, kind: str) -> None:
-    secret = tmp_path / "secret"
-    secret.write_text("s")
-    path = tmp_path / "droplet.tgz"
-    if kind == "link":
-        path.symlink_to(secret)
-    elif kind == "pipe":
-        os.mkfifo(path)
-    elif kind == "hard":
-        os.link(secret, path)
-    else:
-        path.mkdir()
-    with pytest.raises(OSError):
-        open_plain(path)
 
 
 def test_every_problem_of_a_configuration_is_told_at_once() -> None:

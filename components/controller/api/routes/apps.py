@@ -102,6 +102,9 @@ def upload(name: str) -> Response:
     file = request.files.get("application")
     if file is None and "application" in request.form:
         raise bad_request("the part `application` wants a file name")
+    as_is = request.form.get("as_is", "false")
+    if as_is not in ("true", "false"):
+        raise bad_request("the field `as_is` must be true or false")
     limits = PackageLimits(config.max_app_mb << 20, config.max_app_files)
     work = Path(tempfile.mkdtemp(dir=config.temp_path, prefix=scratch_names.local("package")))
     try:
@@ -113,6 +116,7 @@ def upload(name: str) -> Response:
             work,
             limits=limits,
             keep=lambda scratch, digest: controller.lifecycle.keep_package(app_id, scratch, digest),
+            as_is=as_is == "true",
         )
     finally:
         # A folder that cannot be removed remains as that of a dead process: the next sweep clears it.
