@@ -45,7 +45,7 @@ def instance_logs(api: Api, name: str, instance: str, files: Iterable[str] = _LO
 
 
 @dataclass(slots=True)
-class Lifecycle:
+class AppLifecycle:
     """One application of one controller.
 
     Args:

@@ -95,7 +95,7 @@ class Survey:
 
 
 def ignore_rules(folder: Path) -> Rules:
-    """Read the folder's ignore file (gitignore's syntax) on top of what is always ignored.
+    """Read the folder's ignore file (gitignore's syntax) on top of the patterns that are always ignored.
 
     Raises:
         PackageError: it cannot be read, or a pattern makes no sense.

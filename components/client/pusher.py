@@ -19,7 +19,7 @@ from components.client.api_v2 import missing
 from components.client.detect import detect
 from components.client.errors import ApiError, ClientError, PackageError
 from components.client.follow.update import Updater
-from components.client.lifecycle import Lifecycle
+from components.client.lifecycle import AppLifecycle
 from components.client.manifest import Settings
 from components.client.offerings import choose, offerings_of, wish
 from components.client.package import Entry
@@ -65,7 +65,7 @@ class Pusher:
         settings: the options and the manifest together.
     """
 
-    lifecycle: Lifecycle
+    lifecycle: AppLifecycle
     folder: Path
     settings: Settings
 

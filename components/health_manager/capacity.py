@@ -16,7 +16,7 @@ _RELIEF = 1.1
 
 
 @dataclass(frozen=True, slots=True)
-class Room:
+class PoolRoom:
     """The room for instances, in MB of memory.
 
     The room of all DEAs that take instances, the largest free part of one of them, and the largest started application's need.
@@ -42,7 +42,7 @@ class Room:
         return self.most_free < self.largest * (margin if self.largest else 1.0)
 
 
-def room(deas: Iterable[Dea], apps: Iterable[DesiredApp]) -> Room | None:
+def room(deas: Iterable[Dea], apps: Iterable[DesiredApp]) -> PoolRoom | None:
     """Return the room of the pool; None where no DEA reports its memory."""
     memory = free = most = 0
     known = False
@@ -63,4 +63,4 @@ def room(deas: Iterable[Dea], apps: Iterable[DesiredApp]) -> Room | None:
     for app in apps:
         if app.memory > largest and app.state == STARTED and app.instances > 0:
             largest, name = app.memory, app.name
-    return Room(memory, free, most, largest, name)
+    return PoolRoom(memory, free, most, largest, name)

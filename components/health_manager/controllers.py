@@ -28,7 +28,7 @@ class ControllersError(IngotError):
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class ControllerReply:
     """A reply: status, JSON body (None when it is not an object), and the controller's clock, seconds since 1970."""
 
     status: int
@@ -63,7 +63,7 @@ class Controllers:
         params: dict[str, str] | None = None,
         body: object = None,
         timeout: float,
-    ) -> Answer:
+    ) -> ControllerReply:
         """Ask one controller after the other until one answers with less than 500.
 
         Raises:
@@ -96,7 +96,7 @@ class Controllers:
         timeout: float,
         *,
         renew: bool,
-    ) -> Answer:
+    ) -> ControllerReply:
         if self._session is None:
             self._session = aiohttp.ClientSession()
         async with self._session.request(
@@ -113,7 +113,7 @@ class Controllers:
                 value = msgspec.json.decode(raw)
             except msgspec.DecodeError:
                 value = None
-            return Answer(reply.status, value if isinstance(value, dict) else None, _wall(reply))
+            return ControllerReply(reply.status, value if isinstance(value, dict) else None, _wall(reply))
 
 
 async def read_apps(

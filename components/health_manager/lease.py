@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from components.common import log
-from components.health_manager.controllers import Answer, Controllers, ControllersError
+from components.health_manager.controllers import ControllerReply, Controllers, ControllersError
 
 NEVER = float("-inf")
 _PATH = "/v2/leases/health_manager"
@@ -128,7 +128,7 @@ class Lease:
         answer = await self._controllers.call("PUT", _PATH, body=body, timeout=self.state.ttl / 5)
         self._take(answer, sent)
 
-    def _take(self, answer: Answer, sent: float) -> None:
+    def _take(self, answer: ControllerReply, sent: float) -> None:
         now = time.monotonic()
         body = answer.body or {}
         holder, token, left = body.get("holder"), body.get("token"), body.get("expires_in")

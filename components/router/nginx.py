@@ -37,7 +37,7 @@ class Delta(msgspec.Struct, frozen=True, omit_defaults=True):
     more: bool = False
 
 
-class Held(msgspec.Struct, frozen=True):
+class NginxState(msgspec.Struct, frozen=True):
     """The state of nginx: the epoch and the delta it has reached, and whether it was ever given a whole table."""
 
     epoch: str | None = None
@@ -73,13 +73,13 @@ class Nginx:
         if self._session is not None:
             await self._session.close()
 
-    async def state(self) -> Held:
+    async def state(self) -> NginxState:
         """Return the state of nginx.
 
         Raises:
             NginxError: no answer, or one that cannot be read; the same for the other calls.
         """
-        return await self._call("GET", "/state", Held)
+        return await self._call("GET", "/state", NginxState)
 
     async def routes(self) -> Dump:
         """Return every route that nginx holds."""
@@ -93,14 +93,14 @@ class Nginx:
         """Have every WebSocket told to go elsewhere, spread over so many seconds; the order must be repeated. 0 ends it."""
         await self._call("POST", "/drain", dict[str, Any], msgspec.json.encode({"seconds": seconds}))
 
-    async def push(self, delta: Delta) -> Held:
+    async def push(self, delta: Delta) -> NginxState:
         """Send a delta.
 
         Raises:
             NginxError: with status 409 when nginx holds something else than this delta continues, 507 when its memory
                 for routes is full.
         """
-        return await self._call("POST", "/routes", Held, msgspec.json.encode(delta))
+        return await self._call("POST", "/routes", NginxState, msgspec.json.encode(delta))
 
     async def _call(self, method: str, path: str, kind: type[T], body: bytes | None = None) -> T:
         if self._session is None:

@@ -27,7 +27,7 @@ _PUSH_AGAIN = "Remove it from the application and push again."
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class ArchiveLimits:
     """The largest sizes of an application once unpacked, and of its droplet once packed."""
 
     files: int = 100_000
@@ -35,7 +35,7 @@ class Limits:
     droplet_mb: int = 1024
 
 
-def unpack(package: Path, target: Path, limits: Limits) -> int:
+def unpack(package: Path, target: Path, limits: ArchiveLimits) -> int:
     """Unpack an application.
 
     Args:
@@ -157,7 +157,7 @@ def _copy(source: BinaryIO, target: Path, room: int, name: PurePosixPath) -> int
     return written
 
 
-def pack(tree: Path, droplet: Path, limits: Limits) -> int:
+def pack(tree: Path, droplet: Path, limits: ArchiveLimits) -> int:
     """Pack a tree as a droplet: same tree, same bytes.
 
     Names in order, one date, owner 0, modes reduced to 0755 and 0644 (`startup` and `stop` 0500), links

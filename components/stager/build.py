@@ -16,7 +16,7 @@ import msgspec
 
 from components.common.files import PUBLIC, write_atomically
 from components.common.frameworks import FRAMEWORKS, InvalidFrameworkError, Runtime, find_framework, resolve
-from components.stager.archive import Limits, pack, unpack
+from components.stager.archive import ArchiveLimits, pack, unpack
 from components.stager.errors import StagingError
 from components.stager.plugin import BuildTools, Context, Service, choose, installed
 from components.stager.startup import OWN, Start, commands, startup, stop
@@ -43,7 +43,7 @@ class BuildOrder(msgspec.Struct, frozen=True):
     runtime: str = ""
     meta: dict[str, Any] = {}
     tools: BuildTools = BuildTools()
-    limits: Limits = Limits()
+    limits: ArchiveLimits = ArchiveLimits()
     services: tuple[Service, ...] = ()
 
 

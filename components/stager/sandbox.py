@@ -24,7 +24,7 @@ from components.common.errors import IngotError
 from components.common.gone import Gone
 from components.common.plain_files import open_plain
 from components.common.units import ProcessRunner, Runner, SystemdRunner, UnitSpec, UnitStatus
-from components.stager.archive import Limits
+from components.stager.archive import ArchiveLimits
 from components.stager.build import DROPLET, RESULT, BuildOrder, BuildResult
 from components.stager.config import StagerConfig
 from components.stager.environment import build_environment
@@ -153,7 +153,7 @@ class Sandbox:
                 config.java,
                 config.tomcat,
             ),
-            limits=Limits(config.max_files, config.max_unpacked_mb, config.max_droplet_mb),
+            limits=ArchiveLimits(config.max_files, config.max_unpacked_mb, config.max_droplet_mb),
             services=bound(properties.get("services")),
         )
         path = box.path / "job.json"

@@ -9,7 +9,7 @@ from components.client.commands.push import bare_host, environment_value, memory
 from components.client.completion import forget
 from components.client.errors import ClientError
 from components.client.follow.update import Updater
-from components.client.lifecycle import Lifecycle
+from components.client.lifecycle import AppLifecycle
 from components.client.progress import Progress
 from components.client.pusher import app_url, check_port, merge_environment
 from components.client.session import (
@@ -38,7 +38,7 @@ def start(session: Session, name: str, timeout: float, as_json: bool) -> None:
     """Start an application and wait until it runs."""
     progress = Progress()
     with session.api() as api:
-        Lifecycle(api, name, progress, timeout).start()
+        AppLifecycle(api, name, progress, timeout).start()
     _ran(name, progress, as_json=as_json)
 
 
@@ -49,7 +49,7 @@ def start(session: Session, name: str, timeout: float, as_json: bool) -> None:
 def stop(session: Session, name: str, as_json: bool) -> None:
     """Stop an application."""
     with session.api() as api:
-        Lifecycle(api, name, Progress()).stop()
+        AppLifecycle(api, name, Progress()).stop()
     output.result({"name": name, "state": "STOPPED"}, f"{name} is stopped", as_json=as_json)
 
 
@@ -63,7 +63,7 @@ def restart(session: Session, *, name: str, rolling: bool, timeout: float, as_js
     """Stop an application and start it again."""
     progress = Progress()
     with session.api() as api:
-        life = Lifecycle(api, name, progress, timeout)
+        life = AppLifecycle(api, name, progress, timeout)
         if not rolling:
             life.restart()
         elif Updater(life).possible():
@@ -96,7 +96,7 @@ def scale(
         raise click.UsageError("name a change: --instances N, or --memory SIZE")
     progress = Progress()
     with session.api() as api:
-        life = Lifecycle(api, name, progress, timeout)
+        life = AppLifecycle(api, name, progress, timeout)
         app = api.app(name)
         changes: dict[str, object] = {}
         wanted = int(app.get("instances") or 1)
@@ -162,7 +162,7 @@ def env(
     """
     progress = Progress()
     with session.api() as api:
-        life = Lifecycle(api, name, progress, timeout)
+        life = AppLifecycle(api, name, progress, timeout)
         app = api.app(name)
         if settings or unset:
             check_port(settings, app.get("uris") or [])
@@ -190,7 +190,7 @@ def map_url(session: Session, name: str, host: str, as_json: bool) -> None:
         uris = list(api.app(name).get("uris") or [])
         if host not in uris:
             uris.append(host)
-            Lifecycle(api, name, Progress()).change(uris=uris)
+            AppLifecycle(api, name, Progress()).change(uris=uris)
         where = app_url(host, api.target)
     output.result({"name": name, "uris": uris}, f"{name} answers at {where}", as_json=as_json)
 
@@ -210,7 +210,7 @@ def unmap_url(session: Session, name: str, host: str, as_json: bool) -> None:
                 f"{name} does not answer at {host}", f"it answers at: {' '.join(uris) or 'nothing'}"
             )
         uris.remove(host)
-        Lifecycle(api, name, Progress()).change(uris=uris)
+        AppLifecycle(api, name, Progress()).change(uris=uris)
     output.result({"name": name, "uris": uris}, f"{name} no longer answers at {host}", as_json=as_json)
 
 

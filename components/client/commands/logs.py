@@ -14,7 +14,7 @@ from components.client import output
 from components.client.api import Api
 from components.client.api_v2 import missing
 from components.client.errors import ApiError, ClientError
-from components.client.follow.logs import LogReader, LogScreen, rows
+from components.client.follow.logs import LogPager, LogScreen, rows
 from components.client.session import Session, app_argument, instance_option, json_option, pass_session
 
 _KNOWN = ("stdout.log", "stderr.log")
@@ -58,7 +58,7 @@ def logs(
     """
     with session.api() as api:
         ask = partial(api.task_logs, name, task) if task else partial(api.logs, name, instance=instance)
-        reader = LogReader(ask, say=lambda text: click.echo(f"ingot: {text}", err=True))
+        reader = LogPager(ask, say=lambda text: click.echo(f"ingot: {text}", err=True))
         try:
             _show_pages(reader.pages(tail, follow=follow), follow=follow, as_json=as_json, times=times)
         except ApiError as error:

@@ -14,7 +14,7 @@ from components.client.completion import AppName, forget
 from components.client.dry_run import report as dry_run_report
 from components.client.dry_run import show
 from components.client.errors import PackageError
-from components.client.lifecycle import Lifecycle
+from components.client.lifecycle import AppLifecycle
 from components.client.manifest import Settings
 from components.client.progress import Progress
 from components.client.pusher import Outcome, Pusher
@@ -176,7 +176,7 @@ def push(
             progress = Progress()
             if everything:
                 progress.note(f"== {called}")
-            life = Lifecycle(api, called, progress, timeout, stop_on_failure=True)
+            life = AppLifecycle(api, called, progress, timeout, stop_on_failure=True)
             outcome = Pusher(life, source, one).push(start=not no_start, hard=hard)
             done.append(document(called, outcome, progress))
             if not as_json:
@@ -212,7 +212,7 @@ def update(
     progress = Progress()
     with session.api() as api:
         session.user(api)
-        life = Lifecycle(api, name, progress, timeout)
+        life = AppLifecycle(api, name, progress, timeout)
         outcome = Pusher(life, source, Settings(name=name)).push(hard=hard, known=True)
     if as_json:
         output.data(document(name, outcome, progress))

@@ -11,7 +11,7 @@ from components.client.commands.releases import ROLLBACK
 from components.client.completion import AppName
 from components.client.errors import ApiError, ClientError
 from components.client.follow.update import Updater
-from components.client.lifecycle import Background, Lifecycle
+from components.client.lifecycle import AppLifecycle, Background
 from components.client.progress import Progress
 from components.client.session import Session, app_argument, json_option, pass_session, timeout_option
 
@@ -81,7 +81,7 @@ def rollback(
     app = what
     progress = Progress()
     with session.api() as api:
-        life = Lifecycle(api, app, progress, timeout)
+        life = AppLifecycle(api, app, progress, timeout)
         with Background(life.crashed) as before:
             try:
                 rolls = api.rollback(app, revision)

@@ -12,7 +12,7 @@ from components.client import output
 from components.client.api import Api
 from components.client.completion import AppName
 from components.client.errors import ClientError
-from components.client.lifecycle import Lifecycle
+from components.client.lifecycle import AppLifecycle
 from components.client.offerings import NONE_OFFERED, choose, offerings_of, wish
 from components.client.progress import Progress
 from components.client.session import (
@@ -135,7 +135,7 @@ def bind(session: Session, *, name: str, app: str, no_restart: bool, timeout: fl
             return
         _own(api, name)
         bound.append(name)
-        life = Lifecycle(api, app, progress, timeout)
+        life = AppLifecycle(api, app, progress, timeout)
         with progress.stage("binding"):
             life.change(services=bound)
         said = _restarted(life, found, no_restart=no_restart)
@@ -159,7 +159,7 @@ def unbind(session: Session, *, name: str, app: str, no_restart: bool, timeout: 
                 f"{name} is not bound to {app}", f"bound to it: {', '.join(bound) or 'nothing'}"
             )
         bound.remove(name)
-        life = Lifecycle(api, app, progress, timeout)
+        life = AppLifecycle(api, app, progress, timeout)
         with progress.stage("unbinding"):
             life.change(services=bound)
         said = _restarted(life, found, no_restart=no_restart)
@@ -170,7 +170,7 @@ def _binding(app: str, bound: list[str]) -> dict[str, Any]:
     return {"name": app, "services": bound}
 
 
-def _restarted(life: Lifecycle, app: Mapping[str, Any], *, no_restart: bool) -> str:
+def _restarted(life: AppLifecycle, app: Mapping[str, Any], *, no_restart: bool) -> str:
     """Restart a running application; return in words what was done."""
     if app.get("state") != "STARTED":
         return f"the change takes effect when it is started: `ingot start {life.name}`"

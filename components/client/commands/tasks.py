@@ -16,7 +16,7 @@ from components.client.api_v2 import Record
 from components.client.commands.jobs import ago
 from components.client.commands.push import memory_value
 from components.client.errors import ClientError
-from components.client.follow.logs import ENDED, LogReader, rows, words
+from components.client.follow.logs import ENDED, LogPager, rows, words
 from components.client.session import Session, app_argument, json_option, pass_session
 from components.client.units import format_seconds
 
@@ -71,7 +71,7 @@ def run(
             )
             return
         written: list[Mapping[str, Any]] = []
-        reader, asker = (LogReader(partial(ask, name, number), say=_say) for ask in (api.task_logs, api.task))
+        reader, asker = (LogPager(partial(ask, name, number), say=_say) for ask in (api.task_logs, api.task))
         try:
             for page in reader.pages(_WHOLE, follow=True):
                 written += page["lines"]

@@ -72,8 +72,8 @@ class LogScreen:
 
 
 @dataclass(slots=True)
-class LogReader:
-    """Reads pages, one after the other.
+class LogPager:
+    """Reads pages of a log, one after the other.
 
     Args:
         ask: a call that takes `tail`, or `cursor` and `wait`, and returns a page.

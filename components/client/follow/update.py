@@ -10,7 +10,7 @@ from typing import Any
 
 from components.client.api_v2 import missing
 from components.client.errors import ApiError, PushError, UnreachableError, away
-from components.client.lifecycle import Background, Lifecycle, instance_logs
+from components.client.lifecycle import AppLifecycle, Background, instance_logs
 
 STAGE = "updating"
 _PERIOD = 0.4
@@ -60,7 +60,7 @@ class Updater:
         life: the application; its timeout holds for each instance.
     """
 
-    life: Lifecycle
+    life: AppLifecycle
     clock: Callable[[], float] = time.monotonic
     sleep: Callable[[float], None] = time.sleep
 

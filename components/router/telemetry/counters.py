@@ -203,7 +203,7 @@ class WorkerFile:
         return RowName(app, instance, address, whole_number(port, 65535) or 0)
 
 
-class Reading(msgspec.Struct):
+class CounterReading(msgspec.Struct):
     """One reading of all workers.
 
     Args:
@@ -238,7 +238,7 @@ class Counters:
         self._folder = folder
         self._workers: dict[Path, WorkerFile] = {}
         self._gone: dict[str, Numbers] = {}
-        self._before = Reading()
+        self._before = CounterReading()
         self._being_read = False
 
     def rows(self) -> int:
@@ -259,10 +259,10 @@ class Counters:
                     # The file is not complete yet, or of another release: it is read again later.
                     continue
 
-    def totals(self) -> Reading:
+    def totals(self) -> CounterReading:
         """Return a reading of the sums only, which costs nothing."""
         before = self._before
-        reading = Reading(
+        reading = CounterReading(
             bad_requests=before.bad_requests, limited=before.limited, told=before.told, ended=before.ended
         )
         reading.total.add(self._before.total, lasting=True)
@@ -270,7 +270,7 @@ class Counters:
             self._sum(worker, reading)
         return reading
 
-    def read(self) -> Generator[Reading | None]:
+    def read(self) -> Generator[CounterReading | None]:
         """Read everything: yield None where other coroutines may run, and the reading at the end. One at a time."""
         self._being_read = True
         try:
@@ -278,7 +278,7 @@ class Counters:
         finally:
             self._being_read = False
 
-    def _read(self) -> Iterator[Reading | None]:
+    def _read(self) -> Iterator[CounterReading | None]:
         reading = self.totals()
         for worker in list(self._workers.values()):
             for part in worker.rows(self._gone):
@@ -293,7 +293,7 @@ class Counters:
             reading.apps.setdefault(app, Numbers()).add(numbers, lasting=True)
         yield reading
 
-    def _sum(self, worker: WorkerFile, reading: Reading, *, lasting: bool = False) -> None:
+    def _sum(self, worker: WorkerFile, reading: CounterReading, *, lasting: bool = False) -> None:
         reading.total.add(worker.total(), lasting=lasting)
         bad, limited = worker.extra()
         reading.bad_requests += bad

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import REGISTRY, Collector
 
-from components.router.telemetry.counters import CLASSES, Numbers, Reading
+from components.router.telemetry.counters import CLASSES, CounterReading, Numbers
 from components.router.telemetry.stats import cumulative
 
 _Column = tuple[str, str, Callable[[Numbers], float]]
@@ -31,7 +31,7 @@ class Exporter(Collector):
         endpoints: whether endpoints have metrics of their own.
     """
 
-    def __init__(self, reading: Callable[[], Reading], *, endpoints: bool) -> None:
+    def __init__(self, reading: Callable[[], CounterReading], *, endpoints: bool) -> None:
         self._reading = reading
         self._endpoints = endpoints
 

@@ -16,9 +16,9 @@ from components.common.operation_messages import RouterUsage
 from components.router.config import RouterConfig
 from components.router.errors import NginxError
 from components.router.nginx import Nginx
-from components.router.telemetry.counters import Counters, Reading
+from components.router.telemetry.counters import CounterReading, Counters
 from components.router.telemetry.metrics import Exporter
-from components.router.telemetry.stats import Stats, Usage
+from components.router.telemetry.stats import Stats, UsageSampler
 
 _TOTALS_SECONDS = 2.0
 # Everything is read this often: it takes some hundredths of this process's time, and no row of a removed endpoint is
@@ -42,7 +42,7 @@ class StatsReporter:
         self._identity = identity
         self._nginx = nginx
         self._counters = Counters(Path(config.run_path))
-        self._usage = Usage()
+        self._usage = UsageSampler()
         self._one_reader = asyncio.Lock()
         self.stats = Stats()
         self._exporter = Exporter(lambda: self.stats.reading, endpoints=config.endpoint_metrics)
@@ -102,7 +102,7 @@ class StatsReporter:
             await self._bus.publish("ingot.router.usage", message)
         self._usage.mark_sent(reading, now)
 
-    async def _read(self) -> Reading:
+    async def _read(self) -> CounterReading:
         async with self._one_reader:
             self._counters.find()
             reading = self._counters.totals()

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 from itertools import pairwise
 from typing import Any
 
-from components.router.telemetry.counters import BOUNDS, CLASSES, Numbers, Reading
+from components.router.telemetry.counters import BOUNDS, CLASSES, CounterReading, Numbers
 
 Tags = Callable[[tuple[str, int]], Mapping[str, Any]]
 Url = Callable[[tuple[str, int]], str | None]
@@ -43,19 +43,19 @@ class Stats:
     def __init__(self, most_endpoints: int = 2000) -> None:
         self._most = most_endpoints
         self._history: deque[tuple[float, float, float]] = deque()
-        self._totals = Reading()
+        self._totals = CounterReading()
         self._rates: dict[str, float] = {}
         self._connections = 0.0
-        self.reading = Reading()
+        self.reading = CounterReading()
 
-    def add(self, totals: Reading, connections: float, now: float) -> None:
+    def add(self, totals: CounterReading, connections: float, now: float) -> None:
         """Add a reading of the totals, and nginx's number of connected clients."""
         self._totals, self._connections = totals, connections
         self._history.append((now, totals.total.requests, totals.total.latency_ms))
         while self._history[0][0] < now - WINDOW_SECONDS:
             self._history.popleft()
 
-    def add_reading(self, reading: Reading, seconds: float) -> None:
+    def add_reading(self, reading: CounterReading, seconds: float) -> None:
         """Add a reading of everything, `seconds` after the one before."""
         before = self.reading.apps
         self._rates = {
@@ -153,14 +153,14 @@ def _split(peer: str) -> tuple[str, int]:
     return address.strip("[]"), int(port)
 
 
-class Usage:
+class UsageSampler:
     """The requests of each application since the last sample (`ingot.router.usage`)."""
 
     def __init__(self) -> None:
         self._sent: dict[str, float] | None = None
         self._at = 0.0
 
-    def sample(self, reading: Reading, now: float) -> tuple[float, dict[str, int]] | None:
+    def sample(self, reading: CounterReading, now: float) -> tuple[float, dict[str, int]] | None:
         """Return the seconds and requests by application id since the last `mark_sent`; None before the first.
 
         Requests served without an application's id are not counted.
@@ -174,7 +174,7 @@ class Usage:
         }
         return now - self._at, {app: n for app, n in requests.items() if n > 0}
 
-    def mark_sent(self, reading: Reading, now: float) -> None:
+    def mark_sent(self, reading: CounterReading, now: float) -> None:
         """Begin the next sample with this reading; the numbers before it are published."""
         self._sent = {app: n.requests for app, n in reading.apps.items()}
         self._at = now

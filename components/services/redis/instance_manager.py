@@ -25,7 +25,7 @@ from components.services.redis.errors import (
 )
 from components.services.redis.folders import Folders
 from components.services.redis.records import UNIT_PREFIX, Binding, Record
-from components.services.redis.server import Answer, ServerError, apply_users, ask
+from components.services.redis.server import ServerError, ServerState, apply_users, ask
 
 RESTARTS = Counter("ingot_redis_restarts_total", "Servers that ended unasked and were started again.")
 _LOOK_SECONDS = 0.05
@@ -221,7 +221,7 @@ class InstanceManager:
             await self._runner.start(self._folders.spec(record))
             loop = asyncio.get_running_loop()
             deadline = loop.time() + self._config.start_timeout
-            while (answer := await ask(self._config.local_address, record)) is Answer.NONE:
+            while (answer := await ask(self._config.local_address, record)) is ServerState.NONE:
                 status = await self._runner.status(record.unit)
                 if not status.alive:
                     last_words = await asyncio.to_thread(self._folders.last_words, record.name)
@@ -231,7 +231,7 @@ class InstanceManager:
                 if loop.time() > deadline:
                     raise ServiceError(START_FAILED, f"its server does not answer on port {record.port}")
                 await asyncio.sleep(_LOOK_SECONDS)
-            if answer is Answer.LOADING:
+            if answer is ServerState.LOADING:
                 logger.info("instance_loading", instance=record.name)
 
     async def _settle(self, record: Record) -> None:

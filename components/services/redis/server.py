@@ -24,24 +24,24 @@ class ServerError(IngotError):
     """A server did not carry out a command; the text holds neither names of users nor digests."""
 
 
-class Answer(StrEnum):
-    """The state of a server's answer."""
+class ServerState(StrEnum):
+    """The state of a server: answering, loading its data, or silent."""
 
     UP = "up"
     LOADING = "loading"
     NONE = "none"
 
 
-async def ask(address: str, record: Record) -> Answer:
-    """Return whether an instance's server answers."""
+async def ask(address: str, record: Record) -> ServerState:
+    """Return the state of an instance's server."""
     try:
         async with _connected(address, record) as client:
             await client.ping()
     except BusyLoadingError:
-        return Answer.LOADING
+        return ServerState.LOADING
     except (RedisError, OSError, TimeoutError):
-        return Answer.NONE
-    return Answer.UP
+        return ServerState.NONE
+    return ServerState.UP
 
 
 async def apply_users(address: str, record: Record) -> None:

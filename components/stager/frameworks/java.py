@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 from xml.sax.saxutils import escape
 
-from components.stager.archive import Limits, unpack
+from components.stager.archive import ArchiveLimits, unpack
 from components.stager.errors import StagingError
 from components.stager.frameworks.media_types import by_ending
 from components.stager.plugin import Context, Detection
@@ -141,7 +141,7 @@ def _lay_out(app: Path) -> Path:
     if webapp.exists():
         raise StagingError("compile", f"beside {war.name} lies a folder {WEBAPP}", "Push the war alone.")
     webapp.mkdir()
-    unpack(packed, webapp, Limits())
+    unpack(packed, webapp, ArchiveLimits())
     packed.unlink()
     return webapp
 

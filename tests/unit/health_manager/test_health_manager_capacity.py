@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from components.common.messages import Capacity, DeaBeat
 from components.health_manager import alerts, capacity
 from components.health_manager.alerts import Alert, Alerts
-from components.health_manager.capacity import LARGEST, POOL, Room
+from components.health_manager.capacity import LARGEST, POOL, PoolRoom
 from components.health_manager.config import Intervals
 from components.health_manager.desired import DesiredApp
 from components.health_manager.repairs import Repairs
@@ -38,7 +38,7 @@ def test_the_sum_is_over_those_that_take_instances():
         ],
         [app(64), app(256), app(4096, state="STOPPED"), app(8192, instances=0)],
     )
-    assert found == Room(3000, 1600, 1500, 256, "big")
+    assert found == PoolRoom(3000, 1600, 1500, 256, "big")
 
 
 def test_nobody_who_says_what_it_has_is_no_news():
@@ -60,7 +60,7 @@ def test_a_pool_that_all_leave_is_low():
 
 @given(st.integers(1, 10_000), st.integers(0, 10_000), st.integers(0, 10_000))
 def test_what_was_reported_ends_later_than_it_began(memory, free, largest):
-    room = Room(memory, free, free, largest)
+    room = PoolRoom(memory, free, free, largest)
     for subject in (POOL, LARGEST):
         if room.low(subject, S, already=False):
             assert room.low(subject, S, already=True)

@@ -8,7 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from components.router.telemetry.counters import BOUNDS, CLASSES, Counters, Numbers, Reading, WorkerFile
+from components.router.telemetry.counters import (
+    BOUNDS,
+    CLASSES,
+    CounterReading,
+    Counters,
+    Numbers,
+    WorkerFile,
+)
 from tests.unit.router.lua_layout import bounds, constants, structure
 
 CAPACITY = 8
@@ -50,7 +57,7 @@ class File:
         self.write(row, name, numbers)
 
 
-def everything(counters: Counters) -> Reading:
+def everything(counters: Counters) -> CounterReading:
     counters.find()
     found = [v for v in counters.read() if v is not None]
     return found[-1]

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Sequence
 
 from components.router.errors import NginxError
-from components.router.nginx import Delta, Dump, Held
+from components.router.nginx import Delta, Dump, NginxState
 from components.router.nginx_sync import MAX_ENDPOINTS, NginxSync
 from components.router.routes import Endpoint
 from components.router.table import Table
@@ -16,14 +16,14 @@ class FakeNginx:
     """docs/platform.md, "The router's two sockets"."""
 
     def __init__(self) -> None:
-        self.held = Held()
+        self.held = NginxState()
         self.hosts: dict[str, Sequence[Endpoint]] = {}
         self.named: set[str] = set()
         self.deltas: list[Delta] = []
         self.failures: list[NginxError] = []
         self.lose_next_answer = False
 
-    async def state(self) -> Held:
+    async def state(self) -> NginxState:
         return self.held
 
     async def routes(self) -> Dump:
@@ -32,7 +32,7 @@ class FakeNginx:
     async def stats(self) -> dict[str, float]:
         return {}
 
-    async def push(self, delta: Delta) -> Held:
+    async def push(self, delta: Delta) -> NginxState:
         if self.failures:
             raise self.failures.pop(0)
         opening = delta.full and delta.part == 0
@@ -49,14 +49,14 @@ class FakeNginx:
         if delta.full and not delta.more:
             self.hosts = {h: e for h, e in self.hosts.items() if h in self.named}
             loaded = True
-        self.held = Held(delta.epoch, delta.seq, loaded)
+        self.held = NginxState(delta.epoch, delta.seq, loaded)
         if self.lose_next_answer:
             self.lose_next_answer = False
             raise NginxError("the connection broke")
         return self.held
 
     def restart(self) -> None:
-        self.held, self.hosts = Held(), {}
+        self.held, self.hosts = NginxState(), {}
 
 
 def make(hosts: int = 0) -> tuple[FakeNginx, Table, NginxSync]:

@@ -2,12 +2,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from components.router.telemetry.counters import Numbers, Reading
-from components.router.telemetry.stats import Stats, Usage, cumulative
+from components.router.telemetry.counters import CounterReading, Numbers
+from components.router.telemetry.stats import Stats, UsageSampler, cumulative
 
 
-def reading(requests: float, latency: float = 0) -> Reading:
-    return Reading(total=numbers(requests, latency))
+def reading(requests: float, latency: float = 0) -> CounterReading:
+    return CounterReading(total=numbers(requests, latency))
 
 
 def numbers(requests: float, latency: float = 0) -> Numbers:
@@ -32,7 +32,7 @@ def test_without_a_reading_everything_is_zero() -> None:
 
 def test_applications_and_endpoints_are_told_by_name() -> None:
     stats = Stats(most_endpoints=1)
-    latest = Reading(
+    latest = CounterReading(
         apps={"7": numbers(10, 20)},
         endpoints={"7": {"10.0.0.1:61001": numbers(10, 20)}},
         instances={"10.0.0.1:61001": "abc"},
@@ -50,9 +50,9 @@ def test_applications_and_endpoints_are_told_by_name() -> None:
 
 def test_the_busiest_applications_of_the_last_reading_come_first() -> None:
     stats = Stats()
-    stats.add_reading(Reading(apps={"1": numbers(100), "2": numbers(0)}), 1)
+    stats.add_reading(CounterReading(apps={"1": numbers(100), "2": numbers(0)}), 1)
     here = {"1": {"10.0.0.1:61001": numbers(101)}}
-    stats.add_reading(Reading(apps={"1": numbers(101), "2": numbers(50)}, endpoints=here), 5)
+    stats.add_reading(CounterReading(apps={"1": numbers(101), "2": numbers(50)}, endpoints=here), 5)
     assert stats.varz(url={("10.0.0.1", 61001): "one.x"}.get)["top10_app_requests"] == [
         {"url": "", "app": "2", "rps": 10.0, "clients": []},
         {"url": "one.x", "app": "1", "rps": 0.2, "clients": []},
@@ -70,7 +70,7 @@ def test_numbers_are_told_by_tag() -> None:
         "0": {"[fd00::1]:2": numbers(4, 8), "10.0.0.9:9": numbers(5)},
     }
     # An application's own numbers include those of endpoints that are gone.
-    stats.add_reading(Reading(apps={"7": numbers(10, 20), "0": numbers(9)}, endpoints=endpoints), 1)
+    stats.add_reading(CounterReading(apps={"7": numbers(10, 20), "0": numbers(9)}, endpoints=endpoints), 1)
     ten = {"requests": 10, "responses_2xx": 10, "latency": {"value": 20, "samples": 10}}
     assert stats.varz(lambda peer: tags.get(peer, {}))["tags"] == {
         "framework": {"sinatra": ten},
@@ -82,10 +82,10 @@ def test_numbers_are_told_by_tag() -> None:
 
 
 def test_usage_is_what_was_asked_since_the_last_sample_that_was_told() -> None:
-    usage = Usage()
-    assert usage.sample(Reading(), 0) is None
-    usage.mark_sent(Reading(apps={"7": numbers(100)}), 0)
-    later = Reading(apps={"7": numbers(130), "8": numbers(5), "9": numbers(0), "0": numbers(7)})
+    usage = UsageSampler()
+    assert usage.sample(CounterReading(), 0) is None
+    usage.mark_sent(CounterReading(apps={"7": numbers(100)}), 0)
+    later = CounterReading(apps={"7": numbers(130), "8": numbers(5), "9": numbers(0), "0": numbers(7)})
     # Not told: the next sample has it too.
     assert usage.sample(later, 60) == (60, {"7": 30, "8": 5})
     assert usage.sample(later, 70) == (70, {"7": 30, "8": 5})

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from components.stager.archive import MTIME, Limits, check_name, pack, unpack
+from components.stager.archive import MTIME, ArchiveLimits, check_name, pack, unpack
 from components.stager.errors import StagingError
 from tests.small_disk import small_disk
 from tests.trees_sample import dig
@@ -28,11 +28,11 @@ def make_zip(path: Path, *entries: tuple[str, bytes, int]) -> Path:
     return path
 
 
-def refused(tmp_path: Path, *entries: tuple[str, bytes, int], limits: Limits | None = None) -> str:
+def refused(tmp_path: Path, *entries: tuple[str, bytes, int], limits: ArchiveLimits | None = None) -> str:
     target = tmp_path / "out"
     target.mkdir()
     with pytest.raises(StagingError) as error:
-        unpack(make_zip(tmp_path / "a.zip", *entries), target, limits or Limits())
+        unpack(make_zip(tmp_path / "a.zip", *entries), target, limits or ArchiveLimits())
     assert error.value.stage == "unpack"
     return str(error.value)
 
@@ -47,7 +47,7 @@ def test_an_application_is_unpacked_with_its_executable_bits(tmp_path: Path) -> 
         ("app.py", b"x", stat.S_IFREG | 0o666),
         ("no_mode", b"y", 0),
     )
-    assert unpack(package, target, Limits()) == 3
+    assert unpack(package, target, ArchiveLimits()) == 3
     assert (target / "empty").is_dir()
     assert stat.S_IMODE((target / "bin/run").stat().st_mode) == 0o755
     assert stat.S_IMODE((target / "app.py").stat().st_mode) == 0o644
@@ -86,7 +86,7 @@ def test_links_and_names_stay_as_they_are(tmp_path: Path) -> None:
     )
     target = tmp_path / "out"
     target.mkdir()
-    assert unpack(package, target, Limits()) == 4 + len(names)
+    assert unpack(package, target, ArchiveLimits()) == 4 + len(names)
     assert (target / "bin/tool").readlink() == Path("../lib/tool.js")
     assert (target / "site/tool.js").read_bytes() == b"x"
     assert (target / "later").is_symlink()
@@ -115,7 +115,7 @@ def test_nothing_is_written_through_a_link(tmp_path: Path) -> None:
 
 
 def test_a_bomb_is_refused_by_what_comes_out(tmp_path: Path) -> None:
-    says = refused(tmp_path, ("zeros", bytes(3 * 1024 * 1024), 0), limits=Limits(unpacked_mb=2))
+    says = refused(tmp_path, ("zeros", bytes(3 * 1024 * 1024), 0), limits=ArchiveLimits(unpacked_mb=2))
     assert "more than is allowed" in says
 
 
@@ -127,12 +127,12 @@ def test_a_bomb_that_lies_about_its_size_is_refused_too(tmp_path: Path) -> None:
     target = tmp_path / "out"
     target.mkdir()
     with pytest.raises(StagingError):
-        unpack(package, target, Limits(unpacked_mb=2))
+        unpack(package, target, ArchiveLimits(unpacked_mb=2))
 
 
 def test_too_many_files_are_refused(tmp_path: Path) -> None:
     entries = [(f"f{i}", b"", 0) for i in range(4)]
-    assert "4 files, more than 3" in refused(tmp_path, *entries, limits=Limits(files=3))
+    assert "4 files, more than 3" in refused(tmp_path, *entries, limits=ArchiveLimits(files=3))
 
 
 def test_a_name_that_comes_twice_is_refused(tmp_path: Path) -> None:
@@ -150,7 +150,7 @@ def test_what_is_no_zip_is_refused(tmp_path: Path, content: bytes) -> None:
     package = tmp_path / "a.zip"
     package.write_bytes(content)
     with pytest.raises(StagingError, match="not a sound zip"):
-        unpack(package, tmp_path, Limits())
+        unpack(package, tmp_path, ArchiveLimits())
 
 
 def test_a_damaged_zip_is_refused(tmp_path: Path) -> None:
@@ -160,7 +160,7 @@ def test_a_damaged_zip_is_refused(tmp_path: Path) -> None:
     package.write_bytes(raw)
     (tmp_path / "out").mkdir()
     with pytest.raises(StagingError, match="not a sound zip"):
-        unpack(package, tmp_path / "out", Limits())
+        unpack(package, tmp_path / "out", ArchiveLimits())
 
 
 @given(st.text())
@@ -188,13 +188,13 @@ def test_the_same_tree_gives_the_same_bytes(tmp_path: Path) -> None:
     (two / "app" / "a.txt").chmod(0o600)
     os.link(one / "app" / "a.txt", tmp_path / "second_name")
     for root in (one, two):
-        pack(root, tmp_path / f"{root.name}.tgz", Limits())
+        pack(root, tmp_path / f"{root.name}.tgz", ArchiveLimits())
     assert (tmp_path / "one.tgz").read_bytes() == (tmp_path / "two.tgz").read_bytes()
 
 
 def test_a_droplet_has_plain_owners_dates_and_modes(tmp_path: Path) -> None:
     root = tree(tmp_path / "one")
-    size = pack(root, tmp_path / "d.tgz", Limits())
+    size = pack(root, tmp_path / "d.tgz", ArchiveLimits())
     assert size == (tmp_path / "d.tgz").stat().st_size
     with tarfile.open(tmp_path / "d.tgz") as archive:
         entries = {e.name: e for e in archive}
@@ -213,21 +213,21 @@ def test_a_link_out_of_the_application_is_refused(tmp_path: Path, link: str) -> 
     root = tree(tmp_path / "one")
     (root / "app" / "bad").symlink_to(link)
     with pytest.raises(StagingError, match="outside the application"):
-        pack(root, tmp_path / "d.tgz", Limits())
+        pack(root, tmp_path / "d.tgz", ArchiveLimits())
 
 
 def test_a_pipe_is_refused(tmp_path: Path) -> None:
     root = tree(tmp_path / "one")
     os.mkfifo(root / "app" / "pipe")
     with pytest.raises(StagingError, match="pipe"):
-        pack(root, tmp_path / "d.tgz", Limits())
+        pack(root, tmp_path / "d.tgz", ArchiveLimits())
 
 
 def test_a_droplet_too_large_is_refused(tmp_path: Path) -> None:
     root = tree(tmp_path / "one")
     (root / "app" / "large").write_bytes(os.urandom(2 * 1024 * 1024))
     with pytest.raises(StagingError, match="larger than 1 MB"):
-        pack(root, tmp_path / "d.tgz", Limits(droplet_mb=1))
+        pack(root, tmp_path / "d.tgz", ArchiveLimits(droplet_mb=1))
 
 
 def test_folders_too_deep_for_a_dea_are_refused(tmp_path: Path) -> None:
@@ -237,4 +237,4 @@ def test_folders_too_deep_for_a_dea_are_refused(tmp_path: Path) -> None:
         (disk / "app").mkdir()
         dig(disk / "app", 1800)
         with pytest.raises(StagingError, match="nested too deep"):
-            pack(disk, tmp_path / "droplet.tgz", Limits())
+            pack(disk, tmp_path / "droplet.tgz", ArchiveLimits())
