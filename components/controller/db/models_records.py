@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from sqlalchemy import JSON, BigInteger, Float, ForeignKey, String, Text
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
@@ -85,11 +83,6 @@ class Task(Base):
     ended_at: Mapped[float | None] = mapped_column(Float, index=True)
 
     app: Mapped[App] = relationship()
-
-    @property
-    def log_source(self) -> dict[str, Any]:
-        """Return the address of its numbered lines, for as long as its DEA has them."""
-        return {"uri": self.log_uri, "credentials": list(self.credentials)}
 
 
 class UsageDay(Base):
