@@ -13,7 +13,6 @@ import asyncio
 import contextlib
 import itertools
 import random
-import time
 from collections.abc import Awaitable, Callable
 from typing import Any, Generic, TypeVar, overload
 
@@ -135,16 +134,11 @@ class Bus:
         self._background: set[asyncio.Task[None]] = set()
         self._first = asyncio.Event()
         self._inbox = Inbox()
-        self._lost_at: float | None = time.monotonic()
 
     @property
     def connected(self) -> bool:
         """Return whether messages flow."""
         return self._connection is not None and self._connection.connected
-
-    def seconds_lost(self) -> float:
-        """Return for how many seconds there has been no connection; 0.0 while there is one."""
-        return 0.0 if self.connected or self._lost_at is None else time.monotonic() - self._lost_at
 
     def on_connect(self, hook: Hook) -> None:
         """Register a coroutine that runs after every connection, the first included; a component re-announces there."""
@@ -321,7 +315,6 @@ class Bus:
                 # A bug must not end the only way back.
                 logger.exception("bus_watch_failed")
             self._connection = None
-            self._lost_at = time.monotonic()
             CONNECTED.set(0)
             logger.warning("bus_lost", reason=connection.trouble)
             await connection.close()
@@ -330,7 +323,6 @@ class Bus:
         return [*(one.listening for one in self._subscriptions), self._inbox.listening(client)]
 
     def _arrived(self) -> None:
-        self._lost_at = None
         CONNECTED.set(1)
         if self._first.is_set():
             RECONNECTS.inc()

@@ -54,7 +54,6 @@ async def test_it_reconnects_announces_again_and_hears_again(
     assert announced == 1
     nats.stop()
     await until_async(lambda: not listener.connected and not speaker.connected, "the loss is noticed")
-    assert listener.seconds_lost() > 0
     # Hints are not queued.
     assert not await speaker.publish("droplet.updated", DropletRef(droplet=2))
     with pytest.raises(BusUnavailableError):
@@ -62,7 +61,6 @@ async def test_it_reconnects_announces_again_and_hears_again(
     nats.start()
     await until_async(lambda: listener.connected and speaker.connected, "connected again")
     await until_async(lambda: announced == 2, "announced again")
-    assert listener.seconds_lost() == 0
     await speaker.publish("droplet.updated", DropletRef(droplet=3))
     await until_async(lambda: heard == [1, 3], "hears again")
 

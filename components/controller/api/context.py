@@ -9,7 +9,7 @@ from typing import Any, cast
 from flask import Response, current_app, g, request
 
 from components.common import log
-from components.common.probes import authorised
+from components.common.web.probes import basic_auth_refusal
 from components.controller.accounts.auth import Caller
 from components.controller.composition import Controller
 from components.controller.errors import BusyError, bad_request, denied, no_app
@@ -136,6 +136,6 @@ def insiders_only() -> None:
 
 def check_basic_auth(name: str, password: str) -> Response | None:
     """Return the refusal for a caller that has not shown this name and password, else None."""
-    if known(shown=authorised(request.headers.get("Authorization"), name, password)):
-        return None
-    return Response("denied\n", 401, {"WWW-Authenticate": 'Basic realm="ingot"'}, mimetype="text/plain")
+    refusal = basic_auth_refusal(name, password)
+    known(shown=refusal is None)
+    return refusal
