@@ -1,12 +1,12 @@
-"""One full pass of the health manager over a large platform: what is wanted and what runs, from JSON to verdicts, on one core.
+"""One full pass of the health manager over a large platform: desired and actual state, from JSON to verdicts, on one core.
 
     python -m tests.bench.bench_health_manager [--instances N] [--deas N] [--passes N] [--quick] [--out FILE]
 
-A pass is what one round costs a manager: every application of the bulk API, every DEA's heartbeat and beat as it comes from the
-bus, then every application judged. Messages and pages are decoded from JSON in the pass, as the daemon decodes them. Some instances
-are missing, some too many, some crash, one DEA evacuates: the verdicts are counted and must be the ones that were planted.
-Counted is processor time, which other programs on the machine do not change; `wall_seconds` is beside it.
-The peer is the least that any manager must do: decoding the same JSON with the standard library, and nothing else.
+A pass is one round of a manager: it takes in every application of the bulk API and every DEA's heartbeat and beat from the bus, then
+compares every application. It decodes messages and pages from JSON, as the daemon does. Some instances are missing, some are surplus,
+some crash, one DEA evacuates: the benchmark counts the verdicts, and they must match the planted faults.
+The measure is processor time, which other programs on the machine do not change; `wall_seconds` is beside it.
+The peer does the least work of any manager: it decodes the same JSON with the standard library, and nothing else.
 """
 
 from __future__ import annotations
@@ -34,14 +34,14 @@ from tests.bench import machine
 
 WALL = 1_700_000_000
 PAGE = 1000
-# Of so many instances one is missing, one is too many, one has crashed.
+# Of this number of instances one is missing, one is surplus, one has crashed.
 RARE = 500
 GOAL_SECONDS = 5.0
 
 
 @dataclass
 class Platform:
-    """What the bus and the bulk API would deliver, as bytes."""
+    """The messages of the bus and the pages of the bulk API, as bytes."""
 
     pages: list[bytes] = field(default_factory=list)
     heartbeats: list[bytes] = field(default_factory=list)
@@ -152,7 +152,7 @@ class Manager:
         self._beats = msgspec.json.Decoder(DeaBeat)
 
     def one_pass(self, platform: Platform) -> dict[str, float]:
-        """Take everything in and judge everything; gives the seconds of each phase."""
+        """Take in all messages and pages and compare all applications; return the seconds of each phase."""
         self.now += 10.0
         marks = [time.thread_time()]
 

@@ -1,4 +1,4 @@
-"""Real servers on loopback for all integration tests: nats-server, PostgreSQL, ports the kernel gave."""
+"""Real servers on loopback for all integration tests: nats-server, PostgreSQL, ports chosen by the kernel."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def forks() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def free_port() -> Callable[[], int]:
-    """Gives a function: each call names a TCP port of loopback that is free now."""
+    """Return a function; each call returns a free TCP port of loopback."""
 
     def pick() -> int:
         with socket.socket() as probe:

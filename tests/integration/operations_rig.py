@@ -31,7 +31,7 @@ from tests.integration.controller_rig import Client, ControllerProcess, Peers, u
 
 @dataclass
 class LogServer:
-    """A DEA's numbered lines: `windows` by instance, each `(first, [texts])`; one asked to wait waits."""
+    """A DEA's numbered lines: `windows` by instance, each `(first, [texts])`; it honours `wait`."""
 
     windows: dict[str, tuple[int, list[str]]] = field(default_factory=dict)
     slow: set[str] = field(default_factory=set)
