@@ -47,7 +47,7 @@ drill-trixie:
 	@orchestrator/setup.sh test
 	@INGOT_E2E_IMAGE=trixie $(PY) -m pytest tests/lab/test_platform.py tests/lab/test_platform_orchestrator.py --durations=15
 
-# Integration tests of a minute and more; `make test` shows the same on a smaller scale.
+# Integration tests of a minute and more; `make test` has smaller versions of them.
 drill-integration:
 	@orchestrator/setup.sh test
 	@$(PY) -m pytest tests/integration -m drill --durations=5
@@ -57,7 +57,7 @@ drill-roll:
 	@orchestrator/setup.sh test
 	@$(PY) -m pytest tests/lab/drill_roll.py --durations=5 -s
 
-# Everybody on and before a platform tries to get further than allowed; prints what was not refused, writes build/bench/intrusion.json.
+# Every kind of guest, client and bus user tries to exceed its rights; prints attempts that were not refused, writes build/bench/intrusion.json.
 drill-intrusion:
 	@orchestrator/setup.sh test
 	@$(PY) -m pytest tests/lab/drill_intrusion.py -s
@@ -67,7 +67,7 @@ drill-nats:
 	@orchestrator/setup.sh test
 	@INGOT_NATS_OUTAGE=600 $(PY) -m pytest tests/lab/test_platform_router.py -k bus -s
 
-# Parts fall silent one after the other under constant load: ccdb, its clock, the share, the bus, disks. Writes build/bench/silence.json.
+# Disturbs one part after the other under constant load: ccdb, its clock, the share, the bus, disks. Writes build/bench/silence.json.
 drill-silence:
 	@orchestrator/setup.sh test
 	@$(PY) -m tests.integration.drill_silence

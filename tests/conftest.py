@@ -1,5 +1,8 @@
-"""What holds for every test: generated input is not judged by the clock, which on a shared machine says nothing; and who is
-interrupted hears it, though whoever started the tests in the background ignores that."""
+"""Settings of every test.
+
+Hypothesis has no deadline, because the clock of a shared machine says nothing. SIGINT interrupts the tests, also where the program that
+started them in the background ignores it.
+"""
 
 from __future__ import annotations
 
@@ -18,6 +21,6 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_finish() -> None:
-    """What has been imported stays to the end: the garbage collector need not look through it again and again."""
+    """Freeze imported modules: they stay to the end, and the garbage collector need not walk them again and again."""
     gc.collect()
     gc.freeze()

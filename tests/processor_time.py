@@ -1,9 +1,9 @@
-"""Where the processor time of a run goes: per test, per fixture, and in total, with all processes that were started.
+"""Measures the processor time of a run: per test, per fixture, and in total, with all started processes.
 
     INGOT_PROCESSOR_TIME=build/logs/unit.processor.json python -m pytest tests/unit
 
-prints the dearest at the end and writes all to the file; without the variable nothing is measured. A process counts while it
-runs, and afterwards in the one that waited for it. Only what outlives its parent is lost.
+prints the most expensive at the end and writes all to the file; without the variable nothing is measured. A process counts while it
+runs, and afterwards in the process that waited for it. Only processes that outlive their parent are lost.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import pytest
 
 VARIABLE = "INGOT_PROCESSOR_TIME"
 SHOWN = 25
-# What took no longer on the clock is not worth a look at the process table.
+# A shorter test is not worth a look at the process table.
 _QUICK_SECONDS = 0.02
 _TICKS = os.sysconf("SC_CLK_TCK")
 
@@ -48,7 +48,7 @@ def spent(root: int, proc: Path = Path("/proc")) -> float:
 
 
 class ProcessorTime:
-    """A pytest plugin: each test is charged with what was spent since the one before ended, its fixtures apart."""
+    """A pytest plugin that charges each test with the time spent since the one before ended, its fixtures apart."""
 
     def __init__(self, target: Path) -> None:
         self._target = target
@@ -66,7 +66,7 @@ class ProcessorTime:
     def pytest_fixture_setup(
         self, fixturedef: pytest.FixtureDef[Any], request: pytest.FixtureRequest
     ) -> Generator[None, Any, Any]:
-        """Charge a fixture with its set-up; those that it asked for have had theirs."""
+        """Charge a fixture with its set-up, without that of the fixtures it needs."""
         started = time.monotonic()
         result = yield
         if time.monotonic() - started > _QUICK_SECONDS:
@@ -77,11 +77,11 @@ class ProcessorTime:
         return result
 
     def pytest_runtest_logfinish(self, nodeid: str) -> None:
-        """Charge a test with its call and with what was taken down after it."""
+        """Charge a test with its call and with the tear-down after it."""
         self._tests[nodeid] += self._lap()
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
-        """Write the file, and print what was dearest; what belongs to no test, such as imports, is in the total alone."""
+        """Write the file, and print the most expensive tests; work of no test, such as imports, is in the total alone."""
         files: defaultdict[str, float] = defaultdict(float)
         for test, seconds in self._tests.items():
             files[test.partition("::")[0]] += seconds

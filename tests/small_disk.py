@@ -1,4 +1,4 @@
-"""A disk of its own, small enough to be filled."""
+"""A file system of its own for a test, small enough to be filled."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from components.common import trees
 
 @contextmanager
 def small_disk(folder: Path, mb: int = 64, inodes: int = 200_000) -> Iterator[Path]:
-    """Mount a file system in memory; what the agent under test leaves there goes with it."""
+    """Mount a file system in memory; the files of the agent under test go with it."""
     if os.geteuid() != 0:
         pytest.skip("only root mounts")
     folder.mkdir()
@@ -35,11 +35,11 @@ def small_disk(folder: Path, mb: int = 64, inodes: int = 200_000) -> Iterator[Pa
 
 
 def fill(folder: Path, leave: int = 0) -> Path:
-    """Take all bytes that are left but some; gives the file. What others write meanwhile is theirs."""
+    """Fill the disk up to some bytes; return the file. Bytes that others write meanwhile are left to them."""
     path = folder / "ballast"
     with path.open("ab") as file:
         while (wanted := _room(folder) - leave) > 0:
-            # Somebody was quicker: what is left is asked for anew.
+            # Another program was quicker: read the free bytes anew.
             with _room_for_others():
                 os.posix_fallocate(file.fileno(), file.tell(), wanted)
                 file.seek(0, os.SEEK_END)
@@ -47,7 +47,7 @@ def fill(folder: Path, leave: int = 0) -> Path:
 
 
 def fill_inodes(folder: Path) -> Path:
-    """Take all inodes that are left; gives the folder that holds them."""
+    """Take all free inodes; return the folder that holds them."""
     path = folder / "crowd"
     path.mkdir()
     with _room_for_others():
@@ -63,7 +63,7 @@ def _room(folder: Path) -> int:
 
 @contextmanager
 def _room_for_others() -> Iterator[None]:
-    """Pass over that there is no room left."""
+    """Ignore that there is no room left."""
     try:
         yield
     except OSError as error:
@@ -72,5 +72,5 @@ def _room_for_others() -> Iterator[None]:
 
 
 def empty(path: Path) -> None:
-    """Give back what was taken."""
+    """Remove the file or folder that fills the disk."""
     trees.remove(path)

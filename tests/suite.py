@@ -2,8 +2,8 @@
 
     python -m tests.suite test|check|<part>...
 
-Output of a part goes to `build/logs/<part>.log`, and to the terminal where it fails. Of `test`, the end shows what pytest said of the
-platform; before its closing line stands what each part cost, which is in `build/logs/suite.json` too.
+Output of a part goes to `build/logs/<part>.log`, and to the terminal where it fails. At its end, `test` shows pytest's output on the
+platform; before its closing line stands the cost of each part, which is in `build/logs/suite.json` too.
 """
 
 from __future__ import annotations
@@ -39,9 +39,9 @@ CHAINS = {
 
 @dataclass(frozen=True)
 class Part:
-    """One part: a name, the command, whether `make check` runs it too, the lab that is its own, its scenario, more environment.
+    """One part: a name, the command, whether `make check` runs it too, its own lab, its scenario, more environment.
 
-    `files` names what alone decides its verdict: while these are as they were when it passed, it is not run again.
+    `files` names the files that alone decide its result: while these are as they were when it passed, it is not run again.
     """
 
     name: str
@@ -137,7 +137,7 @@ def long_lanes() -> list[list[Part]]:
 
 
 def run(part: Part) -> tuple[Part, int, Cost]:
-    """Run one part; return its exit code and what it cost."""
+    """Run one part; return its exit code and its cost."""
     started = time.monotonic()
     stamp = ROOT / "build" / "cache" / part.name
     files = suite_passed.digest(ROOT, part.files) if part.files else ""
@@ -149,7 +149,7 @@ def run(part: Part) -> tuple[Part, int, Cost]:
     environment = {**os.environ, "PATH": f"{BIN}:{os.environ['PATH']}", "PYTHONUNBUFFERED": "1"}
     environment[lab_client.SPENT] = str(notes)
     if "pytest" in part.command:
-        # Where a part's tests write what each of them took.
+        # The file to which a part's tests write the time of each of them.
         environment["INGOT_PROCESSOR_TIME"] = str(LOGS / f"{part.name}.json")
     environment |= dict(part.environment)
     if part.scenario:
@@ -199,7 +199,7 @@ def end_lab(name: str, *, keep_evidence: bool) -> None:
 
 
 def report(part: Part, code: int, cost: Cost) -> None:
-    """Say how a part ended; show the end of its output when it failed."""
+    """Print the result of a part; show the end of its output when it failed."""
     verdict = "ok  " if code == 0 else "FAIL"
     print(f"{verdict} {part.name:24} {cost.wall:7.1f} s {cost.processor:7.1f} s of processors", flush=True)
     if code:
@@ -212,10 +212,10 @@ def log_of(name: str) -> list[str]:
 
 
 def main(wanted: list[str]) -> int:
-    """Run what was asked; 0 when everything passed."""
+    """Run the given parts; return 0 when all passed."""
     LOGS.mkdir(parents=True, exist_ok=True)
     lanes = scenarios()
-    # By its name, a scenario is run on a lab of its own; `verbs` and `controllers` are all of a shared one.
+    # A scenario given by its name runs on a lab of its own; `verbs` and `controllers` are all of a shared one.
     alone_too = [molecule(part.name.removeprefix("molecule-")) for lane in lanes for part in lane]
     everything = [*(part for lane in QUICK for part in lane), INTEGRATION, MACHINES, *alone_too, PLATFORM]
     stages: list[list[list[Part]]]

@@ -1,8 +1,8 @@
-"""What a part of the suite costs: seconds of the wall clock, and seconds of processors, its own and those of its lab's machines.
+"""The cost of a part of the suite: seconds of the wall clock, and seconds of processors, its own and those of its lab's machines.
 
-Wall seconds say how long somebody waits, and on a machine that others use they say nothing else; processor seconds are what a
-change of the suite is judged by. Counted are the processes a part waits for and the machines of its labs; not counted are the
-lab's daemon with the images it builds, and what is left running behind a part's back.
+Wall seconds are the time of waiting, and on a shared machine they say nothing else; processor seconds are the measure of a change of the
+suite. They count the processes that a part waits for and the machines of its labs. They do not count the lab's daemon with the images it
+builds, nor processes that a part leaves running.
 """
 
 from __future__ import annotations
@@ -35,14 +35,14 @@ class Cost:
 
 @dataclass(frozen=True)
 class Host:
-    """What the processors of the host did since it started, in seconds."""
+    """The busy and idle seconds of the host's processors since its start."""
 
     busy: float
     idle: float
 
     @classmethod
     def now(cls) -> Host:
-        """Read it."""
+        """Return the present seconds, read from /proc/stat."""
         return cls(*parse_stat(_STAT.read_text()))
 
 
@@ -57,7 +57,7 @@ def parse_stat(text: str) -> tuple[float, float]:
 def run(
     command: Sequence[str], *, folder: Path, environment: Mapping[str, str], log: Path
 ) -> tuple[int, float]:
-    """Run a program to its end, with its output in `log`; return its exit code and the processor seconds of it and of all it waited for."""
+    """Run a program to its end, with its output in `log`; return its exit code and the processor seconds of it and of its waited-for children."""
     with log.open("w") as out:
         child = subprocess.Popen(command, cwd=folder, env=environment, stdout=out, stderr=subprocess.STDOUT)
         _, status, used = os.wait4(child.pid, 0)
@@ -72,7 +72,7 @@ def removed_labs(notes: Path) -> float:
 
 
 def table(costs: Iterable[tuple[str, Cost]], wall: float, before: Host, after: Host) -> list[str]:
-    """Return the lines that say what each part cost, the dearest first, then all of them and the host."""
+    """Return the lines with the cost of each part, the most expensive first, then of all parts and the host."""
     rows = sorted(costs, key=lambda row: row[1].processor, reverse=True)
     total = Cost(wall, sum(c.own for _, c in rows), sum(c.machines for _, c in rows))
     busy, idle = after.busy - before.busy, after.idle - before.idle

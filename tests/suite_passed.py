@@ -1,4 +1,4 @@
-"""Parts of the suite that passed and whose files are as they were then: such a part is not run again.
+"""Parts of the suite that passed and whose files have not changed since: such a part is not run again.
 
 Only for a part whose verdict depends on nothing but the files of the checkout and the versions that `constraints.txt` pins.
 """
@@ -33,7 +33,7 @@ def digest(root: Path, paths: Iterable[str]) -> str:
 
 
 def passed(stamp: Path, files: str) -> bool:
-    """Say whether a part passed with files of this digest.
+    """Return whether a part passed with files of this digest.
 
     Args:
         stamp: the part's own file.
@@ -43,11 +43,11 @@ def passed(stamp: Path, files: str) -> bool:
 
 
 def remember(stamp: Path, files: str) -> None:
-    """Write down that a part passed with files of this digest."""
+    """Record that a part passed with files of this digest."""
     stamp.parent.mkdir(parents=True, exist_ok=True)
     stamp.write_text(files)
 
 
 def _content(path: Path) -> bytes:
-    """Return mode and content; a file that git knows and the disk has not counts as absent."""
+    """Return mode and content; a file that git knows and the disk lacks counts as absent."""
     return b"%o " % path.stat().st_mode + path.read_bytes() if path.is_file() else b"absent"

@@ -7,7 +7,7 @@ from pathlib import Path
 
 
 def dig(top: Path, levels: int, name: str = "a") -> None:
-    """Make folders in each other, deeper than any path can say, with a file in the last."""
+    """Make nested folders, deeper than the longest path, with a file in the last."""
     here = os.open(top, os.O_RDONLY)
     for _ in range(levels):
         os.mkdir(name, dir_fd=here)
@@ -19,5 +19,5 @@ def dig(top: Path, levels: int, name: str = "a") -> None:
 
 
 def names(folder: Path) -> list[str]:
-    """List what is in a folder."""
+    """Return the names in a folder."""
     return sorted(path.name for path in folder.iterdir())

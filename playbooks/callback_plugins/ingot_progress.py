@@ -1,8 +1,8 @@
 # ruff: noqa: INP001, SLF001, ARG002 - Ansible loads plugins by their path, has no other name for a task, and says what methods take
-"""Says after each task how far a playbook is, for the program that runs it and reads its output (`orchestrator/control/ansible_playbook.py`).
+"""Prints the progress of a playbook after each task, for the program that runs it and reads its output (`orchestrator/control/ansible_playbook.py`).
 
-What counts are the tasks that stand in the plays and their roles, once each, whatever they do and on however many machines. Tasks that
-are included while it runs are not known before and count as a part of the one that includes them; nor do handlers count.
+The tasks of the plays and their roles count once each, whatever their work and the number of machines. Tasks that are included
+during the run are not known before and count as a part of the including task; handlers do not count.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ MARK = "\x1e"
 
 
 def tasks_of(blocks: Iterable[Any]) -> Iterator[Any]:
-    """Yield the tasks of blocks and of what is within them, without what Ansible puts in itself."""
+    """Yield the tasks of blocks and of their inner blocks, without the tasks that Ansible adds itself."""
     for item in blocks:
         if isinstance(item, Block):
             yield from tasks_of([*item.block, *item.rescue, *item.always])

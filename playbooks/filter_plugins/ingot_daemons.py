@@ -1,5 +1,5 @@
 # ruff: noqa: INP001 - Ansible loads plugins by their path
-"""The daemons of a machine by the table `playbooks/vars/daemons.yml`: their ports, how they are, and ports that two of them want. Pure."""
+"""The daemons of a machine by the table `playbooks/vars/daemons.yml`: their ports, their health, and ports that two of them want. Pure."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _CONSTANT = "__"
 _VERSION = re.compile(r"[0-9][0-9.]+")
 
 _Row = Mapping[str, Any]
-# Returns a variable's value, given its name and what it is by default.
+# Returns a variable's value, given its name and its default.
 _Read = Callable[[str, object], object]
 
 
@@ -71,7 +71,7 @@ def ingot_health(
     *,
     loop_variable: str = "__health_daemon",
 ) -> list[dict[str, Any]]:
-    """Return how each daemon of a machine is: `[{"host", "component", "version", "state", "reasons"}]`.
+    """Return the health of each daemon of a machine: `[{"host", "component", "version", "state", "reasons"}]`.
 
     Args:
         daemons: by `ingot_daemons`, those that have `health`.
@@ -109,7 +109,7 @@ def ingot_port_problems(
     """
     by_text: dict[str, list[str]] = {}
     for host in groups.get("all", []):
-        # Asked for once: every question for a host's variables puts all of them together anew.
+        # Read once: each access to a host's variables assembles all of them anew.
         read = _tolerant(hostvars[host])
         here = [row for row in table if host in groups.get(row["group"], []) and _enabled(row, read)]
         for text in _clashes(here, read):

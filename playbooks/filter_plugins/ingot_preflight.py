@@ -1,5 +1,5 @@
 # ruff: noqa: INP001 - Ansible loads plugins by their path
-"""What is wrong with an inventory, found before any machine is touched. Pure, but for reading files of this checkout."""
+"""Problems of an inventory, found before any machine is touched. Pure, except for reading files of this checkout."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import yaml
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 from jinja2 import Undefined
 
-# Every platform has these. A droplet share may be a filer that is no machine of ours; data services and the orchestrator are a choice.
+# Every platform has these. A droplet share may be a filer outside the inventory; data services and the orchestrator are optional.
 NEEDED_GROUPS = ("nats", "ccdb", "controller", "stager", "health_manager", "router", "dea")
 # Runs on every machine, and on every machine that runs a component.
 EVERYWHERE = "base"
@@ -29,8 +29,8 @@ GROUP_ROLES = {"services": ("services", "service_redis"), "nfs": ("nfs_server",)
 PLATFORM = "ingot"
 PLACEHOLDER = "CHANGE_ME"
 _MANIFEST = "RELEASE.json"
-# A missing input of the platform is said once, not again by all that is made from it. What is made from other hosts'
-# variables cannot be rendered here, where these are asked for one host; it can on the host itself.
+# A missing input of the platform is reported once, not again for each value made from it. A value made from other hosts'
+# variables cannot be rendered here, where the variables of one host are read; it can on the host itself.
 _SAID_ELSEWHERE = re.compile(rf"'({PLATFORM}_\w+|hostvars)' is undefined")
 _TYPES = ("type", "elements", "choices", "options")
 
@@ -49,9 +49,9 @@ def ingot_problems(
         hostvars: the variables of every host; a value that cannot be rendered raises when it is read.
         groups: hosts by group.
         specs: options by role, as in `meta/argument_specs.yml`, and the platform's own under `ingot`.
-        bus_users: who needs a password in `ingot_bus_passwords`.
+        bus_users: the users that need a password in `ingot_bus_passwords`.
     """
-    # Asked for once: every question for a host's variables puts all of them together anew.
+    # Read once: each access to a host's variables assembles all of them anew.
     hostvars = {host: hostvars[host] for host in groups.get("all", [])}
     specs = _plain(specs)
     found = _Found(len(hostvars))
@@ -79,14 +79,14 @@ def ingot_specs(roles: str, platform: str) -> dict[str, dict[str, dict[str, Any]
         options: dict[str, dict[str, Any]] = {}
         for name, entry in _read(file)["argument_specs"].items():
             for option, spec in (entry.get("options") or {}).items():
-                # What an operation needs is given by who asks for it, not by an inventory.
+                # The caller of an operation gives its inputs, not the inventory.
                 options[option] = spec if name == "main" else {**spec, "required": False}
         specs[role.name] = options
     return specs
 
 
 def ingot_release_problems(version: str, folder: str) -> list[str]:
-    """Return what is wrong with a release on the control host."""
+    """Return the problems of a release on the control host, one sentence each."""
     release = Path(folder) / version
     try:
         targets = json.loads((release / _MANIFEST).read_text(encoding="utf-8"))["targets"]
@@ -105,7 +105,7 @@ def ingot_release_problems(version: str, folder: str) -> list[str]:
 
 
 class _Found:
-    """Problems with the hosts that have them, so that what all hosts share is said once."""
+    """Problems with the hosts that have them, so that a problem of all hosts is reported once."""
 
     def __init__(self, hosts: int) -> None:
         self._hosts = hosts
@@ -200,7 +200,7 @@ def _check_values(host: str, variables: Mapping[str, Any], spec: Spec, found: _F
 
 
 def _rendered(variables: Mapping[str, Any], name: str) -> tuple[Any, str]:
-    """Return a variable's value and, where it has none, why."""
+    """Return a variable's value and, where it has none, the reason."""
     try:
         value = _plain(variables[name])
     except Exception as error:  # noqa: BLE001 - templating raises what it likes; the text is what people need
@@ -229,7 +229,7 @@ def _type_errors(name: str, value: Any, option: Mapping[str, Any]) -> list[str]:
 
 def _check_bus_users(host: str, variables: Mapping[str, Any], users: Iterable[str], found: _Found) -> None:
     passwords, _ = _rendered(variables, "ingot_bus_passwords")
-    # Missing or mistyped is said by the other checks.
+    # The other checks report missing and mistyped values.
     if isinstance(passwords, Mapping) and (missing := [user for user in users if not passwords.get(user)]):
         found.add(f"ingot_bus_passwords: has no password for {', '.join(missing)}", host)
 
@@ -237,14 +237,14 @@ def _check_bus_users(host: str, variables: Mapping[str, Any], users: Iterable[st
 def _check_reserved_hosts(
     hostvars: Mapping[str, Mapping[str, Any]], groups: Mapping[str, Sequence[str]], found: _Found
 ) -> None:
-    """What controllers refuse to applications and what routers take from the platform alone are the same hosts."""
+    """Add a problem for each host that controllers reserve and routers do not, or the reverse."""
     names = {role: f"{role}_reserved_hosts" for role in ("controller", "router")}
     said = {
         role: [_rendered(hostvars[host], name)[0] for host in groups.get(role, []) if name in hostvars[host]]
         for role, name in names.items()
     }
     lists = [value for values in said.values() for value in values]
-    # Mistyped is said by the other checks.
+    # The other checks report mistyped values.
     if not all(isinstance(value, list) and all(isinstance(name, str) for name in value) for value in lists):
         return
     first, second = ({name for value in said[role] for name in value} for role in names)

@@ -1,5 +1,5 @@
 # ruff: noqa: INP001 - Ansible loads plugins by their path
-"""What `playbooks/roll.yml` goes by: the order of the machines, and what daemons said of themselves. Pure."""
+"""The order of the machines in `playbooks/roll.yml`, and the answers of their daemons. Pure."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def ingot_roll_hosts(groups: Mapping[str, Iterable[str]], tier: str) -> list[str
 
 
 def ingot_roll_size(groups: Mapping[str, Iterable[str]], share: Any = None) -> int:
-    """Return how many DEAs are changed at a time.
+    """Return the number of DEAs that are changed at a time.
 
     Args:
         groups: hosts by group.
@@ -59,7 +59,7 @@ def _tiers(groups: Mapping[str, Iterable[str]]) -> dict[str, tuple[str, ...]]:
 
 
 def ingot_answers(results: Iterable[Mapping[str, Any]], port: str) -> list[dict[str, Any]]:
-    """Return what each daemon's `/readyz` said: `[{"port", "status", "reasons", "release"}]`.
+    """Return the answer of each daemon's `/readyz`: `[{"port", "status", "reasons", "release"}]`.
 
     Args:
         results: of `ansible.builtin.uri` in a loop over ports.
@@ -67,7 +67,7 @@ def ingot_answers(results: Iterable[Mapping[str, Any]], port: str) -> list[dict[
 
     Returns:
         `status` is HTTP's, or -1 where nothing answered; `reasons` are those against serving; `release` is empty where a
-        daemon does not say.
+        daemon does not name it.
     """
     return [
         {

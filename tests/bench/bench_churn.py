@@ -2,9 +2,9 @@
 
     python -m tests.bench.bench_churn [--requests N] [--ports N] [--out build/bench/churn.json]
 
-Each port lives as a DEA's ring has it: an instance of some application serves there and says so every half second, ends (four in
-five unregister, one in five is killed and says nothing), and the port rests for two prune thresholds, closed, until the next
-instance, of another application. Every answer names the application that gave it; a wrong one is counted, and is what must not be.
+Each port is used as in a DEA's ring: an instance of some application serves there and registers every half second, ends (four in five
+unregister, one in five is killed and is silent), and the port rests for two prune thresholds, closed, until the next instance, of another
+application. Every answer names its application; the benchmark counts wrong answers, and fails where there is one.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ SETTINGS = {"prune_seconds": PRUNE_SECONDS, "sweep_seconds": 0.2, "start_seconds
 
 @dataclass
 class Churn:
-    """What happened.
+    """The counts of a run.
 
     Args:
-        statuses: answers by status; 404 and 503 are the truth while an application has no instance.
-        wrong: answers by another application than was asked for.
-        instances: how many lived.
+        statuses: answers by status; 404 and 503 are right while an application has no instance.
+        wrong: answers by another application than the requested one.
+        instances: number of instances that lived.
     """
 
     statuses: Counter[int] = field(default_factory=Counter)
@@ -111,7 +111,7 @@ async def _ask(port: int, churn: Churn, apps: int, requests: int, instances: int
 
 
 async def run(rig: Rig, requests: int, ports: int, clients: int = 16) -> Churn:
-    """Churn until so many requests were answered and each port has had two instances, however fast the machine is."""
+    """Churn until this number of requests was answered and each port has had two instances, however fast the machine is."""
     churn, apps = Churn(), max(2, ports // 4)
     lives = [asyncio.create_task(Port(rig, churn, apps).live()) for _ in range(ports)]
     try:

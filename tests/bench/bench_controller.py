@@ -3,10 +3,10 @@
     python -m tests.bench.bench_controller [--rate 200] [--seconds 10] [--rounds 3] [--slow-clients 0] [--quick] [--out FILE]
 
 Four of five requests read (GET /apps, /apps/NAME, /apps/NAME/stats, /info), one writes (PUT of an environment, POST and DELETE of
-applications). They go off when they are due (open loop), straight to the controller. The peer of the same run is a plain Flask
+applications). They are sent when they are due (open loop), straight to the controller. The peer of the same run is a plain Flask
 application under the same gunicorn that reads one row, at the same rate, by turns with the controller. DEAs and the health manager are
-one small process that always answers; it, the load, the database and the bus share the machine with the controller. Slow clients, if
-any are asked for, are a process of their own (`slow_clients`), and beset the controller alone.
+one small process that always answers; it, the load, the database and the bus share the machine with the controller. Slow clients, where
+requested, are a process of their own (`slow_clients`), and attack the controller alone.
 """
 
 from __future__ import annotations
@@ -45,20 +45,20 @@ HERTZ = os.sysconf("SC_CLK_TCK")
 
 
 class Mix:
-    """The requests, one after the other, as people would send them who do not know of each other."""
+    """The requests, one after the other, as independent users would send them."""
 
     def __init__(self, url: str, tokens: list[str], apps: int) -> None:
         self.url, self.apps = url, apps
         self.headers = [{"AUTHORIZATION": t} for t in tokens]
         self._dice = random.Random(11)
         self._serial = itertools.count()
-        # Applications that were made on the way and may be deleted again: whose, and their names.
+        # Applications that were made on the way and may be deleted again: their owners and names.
         self._made: list[tuple[int, str]] = []
         kinds = {**READS, **WRITES}
         self._kinds, self._weights = list(kinds), list(kinds.values())
 
     def next(self) -> Call:
-        """Give the next request."""
+        """Return the next request."""
         kind = self._dice.choices(self._kinds, self._weights)[0]
         who = self._dice.randrange(len(self.headers))
         name = f"app{who}-{self._dice.randrange(self.apps)}"
@@ -97,7 +97,7 @@ class Mix:
 
 
 def new_app(name: str) -> dict[str, object]:
-    """Give the body that makes an application."""
+    """Return the body that makes an application."""
     return {
         "name": name,
         "staging": {"framework": "wsgi", "runtime": None},
@@ -108,7 +108,7 @@ def new_app(name: str) -> dict[str, object]:
 
 
 def populate(url: str, database: str, users: int, apps: int) -> list[str]:
-    """Register users, give each some applications that are started as far as ccdb knows; gives their tokens."""
+    """Register users, make each some applications that ccdb records as started; return the users' tokens."""
     tokens = []
     for number in range(users):
         email = f"user{number}@example.org"
@@ -128,7 +128,7 @@ def populate(url: str, database: str, users: int, apps: int) -> list[str]:
 
 
 def cpu_seconds(roots: dict[str, int]) -> dict[str, float]:
-    """Give the processor time of processes and all their children, by name."""
+    """Return the processor time of processes and all their children, by name."""
     parents: dict[int, tuple[int, float]] = {}
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():
@@ -171,7 +171,7 @@ def process(argv: list[str], log: Path, **environment: str) -> Iterator[subproce
 
 @contextmanager
 def slow_clients(count: int, port: int, token: str, log: Path) -> Iterator[None]:
-    """Beset a controller until the end of the block."""
+    """Attack a controller with slow clients until the end of the block."""
     if not count:
         yield
         return

@@ -34,14 +34,14 @@ from tests.bench import machine
 
 WALL = 1_700_000_000
 PAGE = 1000
-# Of so many instances one is missing, one is too many, one has crashed.
+# Of this number of instances one is missing, one is surplus, one has crashed.
 RARE = 500
 GOAL_SECONDS = 5.0
 
 
 @dataclass
 class Platform:
-    """What the bus and the bulk API would deliver, as bytes."""
+    """The messages of the bus and the pages of the bulk API, as bytes."""
 
     pages: list[bytes] = field(default_factory=list)
     heartbeats: list[bytes] = field(default_factory=list)

@@ -1,6 +1,6 @@
-"""Every upload of the corpus over HTTP to a real controller: how many are refused, with what words, and what was touched.
+"""Every upload of the corpus over HTTP to a real controller: the number refused, the reasons, and the files touched.
 
-Fails where one got through, was answered with anything but a code and a reason, touched anything, or where a good one was refused.
+Fails where a hostile upload was accepted, was answered without a code and a reason, or touched a file, or where a good one was refused.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from tests.support.ports import free_port
 from tests.support.waiting import until
 
 APP = "box"
-# What a controller that is used writes beside its uploads.
+# The files that a controller in use writes beside its uploads.
 _ITS_OWN = ("controller-", "ccdb", "metrics")
 
 

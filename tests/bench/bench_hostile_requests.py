@@ -1,9 +1,9 @@
-"""Every request of the corpus to a real router: what answers it, and what an application saw of it.
+"""Every request of the corpus to a real router: its answer, and the part that an application saw.
 
     python -m tests.bench.bench_hostile_requests [--out build/bench/hostile_requests.json]
 
-Prints a line for each. Fails where an answer is another than the corpus says, where an application saw anything of a request
-that is to be refused, a whole request where it is to be broken off, or more than one anywhere.
+Prints a line for each. Fails where an answer differs from the corpus, where an application saw any part of a request that is to be
+refused, a whole request where it is to be broken off, or more than one request anywhere.
 """
 
 from __future__ import annotations
@@ -35,12 +35,12 @@ LIMITS = {"router_header_seconds": 1, "router_body_seconds": 1, "router_body_max
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a case came to.
+    """The outcome of a case.
 
     Args:
-        heads: requests an application saw the beginning of.
-        whole: and the end.
-        echo: of these, as they came.
+        heads: requests of which an application saw the beginning.
+        whole: those of which it saw the end, too.
+        echo: these, as they arrived.
     """
 
     answer: str
@@ -49,7 +49,7 @@ class Outcome:
     echo: tuple[bytes, ...] = ()
 
     def fits(self, case: Case) -> bool:
-        """Whether it is what the corpus says."""
+        """Whether the outcome matches the corpus."""
         allowed = {NOTHING: (0, 0), BROKEN: (1, 0), ONE: (1, 1)}[case.reaches]
         seen = b"".join(self.echo).lower()
         clean = not any(word in seen for word in FORBIDDEN)
@@ -65,7 +65,7 @@ class Target:
         self._tls_port = tls_port
 
     def send(self, case: Case) -> Outcome:
-        """Send a case; give what came of it when all is still again."""
+        """Send a case; return its outcome once the router is idle again."""
         witness = self.witness
         heads, whole = len(witness.heads), witness.whole
         answer = self._h2(case) if case.by == "h2" else self._http1(case)
@@ -106,7 +106,7 @@ class Target:
 
 @contextmanager
 def ready() -> Iterator[Target]:
-    """Give a router, and clear it away."""
+    """Yield a router, and remove it."""
     with tempfile.TemporaryDirectory() as folder:
         make = "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 -subj /CN=fallback"
         files = ["-keyout", f"{folder}/default.key", "-out", f"{folder}/default.crt"]

@@ -2,9 +2,9 @@
 
     python -m tests.bench.bench_placement [--deas N] [--decisions N] [--rounds N] [--quick] [--out FILE]
 
-Decisions go through the controller's own pool, as those of a push do: each counts at once against the DEA it went to, and every DEA
-beats after every `deas` decisions. Counted is processor time, which other programs on the machine do not change. The peer of the same run has the same rules and no index: it ranks
-all DEAs at every decision. Both are checked: applications must lie as evenly over the zones as they can.
+Decisions go through the controller's own pool, as those of a push do: each counts at once against its DEA, and every DEA beats after
+every `deas` decisions. The measure is processor time, which other programs on the machine do not change. The peer of the same run has the
+same rules and no index: it ranks all DEAs at every decision. Both are checked: applications must lie as evenly over the zones as they can.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ class Ours:
         self.beat()
 
     def beat(self) -> None:
-        """Every DEA says what it has; the time the pool takes to hear it counts."""
+        """Have every DEA beat; the pool's time to take the beats in counts."""
         beats = [
             DeaBeat(
                 id=id_,

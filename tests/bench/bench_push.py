@@ -2,10 +2,10 @@
 
     python -m tests.bench.bench_push [--platforms N] [--pushes N] [--quick] [--out FILE]
 
-The clock starts when the client does and stops when the front door answers 200 for the application. Cold is the first push of a
-platform that has just been raised: nothing was ever staged, placed or routed on it. Warm are those after it, each of a new application
-whose file differs, so that nothing is found staged. The peer of the same run is the application by hand: the very command its instance
-runs, with its environment and folder, on another port, until its first 200; what a push costs beyond it is the platform's.
+The clock starts when the client does and stops when the router answers 200 for the application. Cold is the first push of a
+platform that has just been raised: no application was staged, placed or routed on it. Warm are the later pushes, each of a new
+application whose file differs, so that each is staged. The peer of the same run is the application by hand: the command of its instance,
+with its environment and folder, on another port, until its first 200; the time of a push beyond that is the platform's.
 """
 
 from __future__ import annotations
@@ -44,11 +44,11 @@ PHASE = re.compile(r"(\w[\w ]*?) ([\d.]+) s[,)]")
 
 
 class BenchError(Exception):
-    """Something did not come up."""
+    """A part of the platform did not come up."""
 
 
 class Person:
-    """Somebody with the client, logged in."""
+    """A user of the client, logged in."""
 
     def __init__(self, platform: Platform, folder: Path) -> None:
         self.platform, self.folder = platform, folder
@@ -58,7 +58,7 @@ class Person:
         self._call("login", platform.settings.admin_email, INGOT_PASSWORD=platform.admin_password)
 
     def push(self, name: str, serial: int) -> tuple[float, dict[str, float]]:
-        """Push the application under a name; gives the seconds to its first 200, and those of each phase."""
+        """Push the application under a name; return the seconds to its first 200, and those of each phase."""
         folder = self.folder / name
         shutil.copytree(APP, folder)
         with (folder / "wsgi.py").open("a") as source:
@@ -79,7 +79,7 @@ class Person:
         return total, phases
 
     def process_of(self, name: str) -> int:
-        """Give the process of an application's instance."""
+        """Return the process of an application's instance."""
         for dea in self.platform.settings.dea_names:
             for path in (self.platform.settings.state / dea / "units").glob("ingot-app-*.json"):
                 record = json.loads(path.read_text())
@@ -111,7 +111,7 @@ class Person:
 
 
 def by_hand(pid: int) -> float:
-    """Start once more what a process runs, on another port; gives the seconds to its first 200."""
+    """Start a process's command once more, on another port; return the seconds to its first 200."""
     environment = _environment(pid)
     old, port = environment["VCAP_APP_PORT"], str(free_port())
     words = [w.decode() for w in Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")[:-1]]

@@ -2,9 +2,9 @@
 
     python -m tests.bench.bench_registration [--hosts N] [--tries N] [--rate N] [--seconds N] [--out build/bench/registration.json]
 
-The table is learned over the bus, as it is in use. Then hosts nobody knew are registered one after the other and asked for until
-they are served. Then `rate` registrations a second, of which nine in ten confirm what is there and one brings a new endpoint,
-while one client asks all the time; what it sees is compared with what it saw before.
+The router learns the table over the bus, as it does in use. Then the benchmark registers new hosts one after the other and requests each
+until it is served. Then it sends `rate` registrations a second, of which nine in ten confirm a route and one brings a new endpoint, while
+one client sends requests all the time; its latencies are compared with those before.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def message(port: int, host: str, uris: list[str], app: int) -> bytes:
 
 
 class Publisher:
-    """A connection to the bus that writes what it is given, as fast as it can."""
+    """A connection to the bus that writes messages as fast as it can."""
 
     def __init__(self, port: int) -> None:
         self._socket = socket.create_connection(("127.0.0.1", port), 30)
@@ -79,7 +79,7 @@ def fill(rig: Rig, bus: Publisher, hosts: int, endpoints: int = 10) -> None:
 
 
 class Client:
-    """One connection that asks."""
+    """One connection that sends requests."""
 
     def __init__(self, rig: Rig) -> None:
         self._rig = rig
@@ -96,7 +96,7 @@ class Client:
 
 
 def first_answers(bus: Publisher, client: Client, port: int, tries: int) -> list[float]:
-    """Milliseconds from a registration to the first request that is served, asking all the time."""
+    """Return the milliseconds from a registration to the first served request, with requests all the time."""
     found = []
     for number in range(tries):
         host = f"new{number}.localhost"
@@ -111,7 +111,7 @@ def first_answers(bus: Publisher, client: Client, port: int, tries: int) -> list
 
 
 def traffic(client: Client, seconds: float) -> tuple[list[float], int]:
-    """Milliseconds of each request for a host that is served, and how many failed."""
+    """Return the milliseconds of each request for a served host, and the number of failures."""
     times, failed = [], 0
     ends = time.monotonic() + seconds
     while time.monotonic() < ends:
@@ -122,7 +122,7 @@ def traffic(client: Client, seconds: float) -> tuple[list[float], int]:
 
 
 def flood(bus: Publisher, rate: int, seconds: float, hosts: int) -> int:
-    """Register at a rate; gives how many were sent."""
+    """Register at a rate; return the number of registrations sent."""
     sent, began = 0, time.monotonic()
     while (now := time.monotonic() - began) < seconds:
         due = int(now * rate) - sent
@@ -157,7 +157,7 @@ def measure(rig: Rig, arguments: argparse.Namespace) -> dict[str, Any]:
         thread.start()
         busy, failed = traffic(client, arguments.seconds)
         thread.join()
-        # Everything before this one was taken in: the bus keeps their order.
+        # The router has taken in all earlier messages: the bus keeps their order.
         began = time.monotonic()
         last = first_answers(bus, client, backend.port, 1)
         behind = time.monotonic() - began

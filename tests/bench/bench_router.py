@@ -1,4 +1,4 @@
-"""How much of plain nginx's speed the router keeps: requests a second and CPU time a request, side by side.
+"""The router's speed beside plain nginx's: requests a second and CPU time a request, side by side.
 
     python -m tests.bench.bench_router [--rounds N] [--hosts N] [--only NAME,...] [--out build/bench/router.json]
 
@@ -10,8 +10,8 @@ the same with a static map of all hosts; HAProxy with a map; Caddy.
 
 Scenarios: `keepalive` (1 KB, 64 connections), `same_rate` (the same, with a load generator so slow that every proxy but the slowest
 serves the same rate), `light` (1 KB, 2 connections: latency without a queue), `new` (1 KB, a new connection for each request), `large`
-(1 MB). A proxy that waits for nobody finds the other core asleep more often and pays for waking it, an interrupt of several
-microseconds on a virtual machine: at full speed a slower proxy looks slower than it is. At the same rate that counts for all alike.
+(1 MB). At full speed a slower proxy finds the other core asleep more often and pays for waking it, an interrupt of several microseconds
+on a virtual machine, so it looks slower than it is. At the same rate this cost is the same for all.
 
 Needs `wrk` and two cores; HAProxy and Caddy are installed with apt where root runs this, else left out.
 """
@@ -114,7 +114,7 @@ def measure(proxy: Proxy, scenario: Scenario, folder: Path, hosts: int, seconds:
 
 
 def warm(proxy: Proxy, hosts: int) -> None:
-    """Ask for every host once: what a worker reads at a host's first request is not what is measured."""
+    """Request every host once: the benchmark does not measure the work of a host's first request."""
     connection = http.client.HTTPConnection("127.0.0.1", proxy.port, timeout=60)
     for number in range(hosts):
         connection.request("GET", "/", headers={"Host": f"h{number}.{peers.DOMAIN}"})
@@ -159,7 +159,7 @@ def report(proxies: dict[str, Proxy], arguments: argparse.Namespace) -> dict[str
 
 
 def install() -> None:
-    """Get the load generator, HAProxy and Caddy from Debian where that is possible, their services off; nobody else needs them all."""
+    """Install the load generator, HAProxy and Caddy from Debian where that is possible, with their services off; no other benchmark needs all."""
     if os.geteuid() == 0 and shutil.which("apt-get"):
         subprocess.run([ROOT / "orchestrator" / "setup.sh", "peers"], check=False)
 

@@ -1,10 +1,10 @@
-"""Idle WebSockets outlive the router process, and are told when it drains: how many, and what one costs nginx.
+"""Idle WebSockets outlive the router process, and get a Close frame when it drains: their number, and nginx's cost of one.
 
     python -m tests.bench.bench_websockets [--sockets N] [--out build/bench/websockets.json]
 
-Opens WebSockets through one worker to one application, kills the router process and starts it again, then has every socket
-say something and listens for its echo. Then drains the router; every client answers its Close frame. Each socket takes two
-descriptors of nginx, one of the application and one here.
+Opens WebSockets through one worker to one application, kills the router process and starts it again, then sends a message on every
+socket and awaits its echo. Then drains the router; every client answers its Close frame. Each socket takes two descriptors of
+nginx, one of the application and one here.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ def resident(rig: Rig) -> int:
 
 
 async def run(rig: Rig, count: int) -> dict[str, float]:
-    """Open, restart the process, ask all; gives how many answered and the memory one took."""
+    """Open the sockets, restart the process, send on all; return the number of echoes and the memory of one socket."""
     server = await asyncio.start_server(_echo, "127.0.0.1", 0, backlog=4096)
     rig.register(server.sockets[0].getsockname()[1], "sockets.localhost", app=1)
     await asyncio.to_thread(until, lambda: "sockets.localhost" in rig.dump(), "nginx has the route")

@@ -1,4 +1,4 @@
-"""Tells whether anything in a folder has changed, and whether a name has appeared anywhere above it."""
+"""Detects changes in a folder, and a name that has appeared anywhere above it."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ class Canary:
     """Watches a folder.
 
     Args:
-        folder: all below it is compared, but for what `ignored` says.
-        ignored: of a path below the folder, whether it may change.
+        folder: all files below it are compared, except those that `ignored` names.
+        ignored: returns whether a path below the folder may change.
     """
 
     def __init__(self, folder: Path, ignored: Callable[[str], bool]) -> None:
@@ -27,7 +27,7 @@ class Canary:
         self._seen = self._look()
 
     def changes(self) -> list[str]:
-        """Give what differs from the beginning, and what should be nowhere."""
+        """Return the paths that differ from the beginning, and those that must not exist."""
         seen = self._look()
         found = [name for name in {*seen, *self._seen} if seen.get(name) != self._seen.get(name)]
         above = [self._folder, *self._folder.parents, Path("/tmp"), Path("/root"), Path("/etc"), Path.cwd()]

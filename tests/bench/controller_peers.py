@@ -1,4 +1,4 @@
-"""Who a controller asks, for the benchmark: DEAs and a health manager for which every instance of every application runs.
+"""The peers of a controller in the benchmark: DEAs and a health manager for which every instance of every application runs.
 
 python -m tests.bench.controller_peers NATS_URL INSTANCES
 """
@@ -36,7 +36,7 @@ STATS = {
 
 
 class Peers:
-    """All of them on one connection."""
+    """All peers on one connection."""
 
     def __init__(self, url: str, instances: int) -> None:
         self.instances = instances

@@ -1,4 +1,4 @@
-"""The least a controller could be, for the benchmark: one route of Flask that reads one row; served by gunicorn."""
+"""The smallest possible controller, for the benchmark: one route of Flask that reads one row, served by gunicorn."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from sqlalchemy import create_engine, text
 
 
 def make() -> Flask:
-    """Make the application; `BENCH_DATABASE_URL` says where the row is."""
+    """Return the application; `BENCH_DATABASE_URL` names the database of the row."""
     app = Flask("peer", static_folder=None)
     engine = create_engine(os.environ["BENCH_DATABASE_URL"], pool_size=20)
 

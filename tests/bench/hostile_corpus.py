@@ -1,6 +1,6 @@
-"""Uploads that nobody means well with: the same every time, each with a name; and good ones beside them.
+"""Hostile uploads, the same every time, each with a name; and good ones beside them.
 
-A case is what one upload carries: a zip, or none, and the field `resources`. `LIMITS` are those it is made for.
+A case is the content of one upload: a zip, or none, and the field `resources`. `LIMITS` are the limits that the corpus is made for.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from typing import Any
 from tests.bench.zip_writer import DEFLATED, STORED, Member, deflate, end, write
 
 MOST_MEGABYTES, MOST_FILES = 12, 60
-# No case writes a file of this name anywhere but in its own folder.
+# No case may write a file of this name outside its own folder.
 EVIL = "evil-of-ingot"
 KNOWN = b"what the pool has" * 40
 SHA1 = hashlib.sha1(KNOWN).hexdigest()
@@ -124,7 +124,7 @@ NO_ZIP = {"nothing": b"", "one-byte": b"P", "text": b"hello" * 20, "html": b"<ht
 
 
 def cases() -> list[Case]:
-    """Give all of them, in one order."""
+    """Return all hostile uploads, in a fixed order."""
     made = [
         *_names(), *_kinds(), *_bombs(), *_lies(), *_cut(), *_twice(), *_foreign(), *_encodings(), *_ends(), *_resources(),
     ]  # fmt: skip
@@ -328,7 +328,7 @@ def _resources() -> Iterator[Case]:
 
 
 def good() -> list[Case]:
-    """Give uploads that must be taken, among them all that looks odd and is not."""
+    """Return uploads that must be accepted, among them odd-looking harmless ones."""
     streamed, large = io.BytesIO(), io.BytesIO()
     with zipfile.ZipFile(_Pipe(streamed), "w", zipfile.ZIP_DEFLATED) as zipped:
         zipped.writestr(zipfile.ZipInfo("app.py"), b"application = 1")
@@ -354,7 +354,7 @@ def good() -> list[Case]:
         Case("streamed-large", large.getvalue()),
         _zip("zip64", zip64=True),
         _zip("comment", comment=b"made by hand"),
-        # Machines tell these apart, and packages of real applications hold such.
+        # File systems tell these names apart, and packages of real applications have such.
         _zip("case", Member("README"), Member("readme"), Member("lib/a"), Member("LIB/b"), Member("A"), Member("a/b")),
         _zip("unicode", Member("caf\u00e9/\u6587\u4ef6.txt"), Member("\U0001f468\u200d\U0001f469.txt")),
         _zip("old-code-page", Member(b"caf\x82")),
@@ -373,7 +373,7 @@ def good() -> list[Case]:
 
 
 class _Pipe(io.RawIOBase):
-    """Takes what is written and cannot go back, as a socket."""
+    """A writer that cannot seek back, like a socket."""
 
     def __init__(self, out: io.BytesIO) -> None:
         self._out = out

@@ -1,6 +1,6 @@
-"""Requests no honest client sends, each with a name and the answer it gets: the corpus of `bench_hostile_requests`.
+"""Requests that no honest client sends, each with a name and its answer: the corpus of `bench_hostile_requests`.
 
-`answer` is a status, `closed` for a connection ended without one, or how a stream of HTTP/2 was ended. `reaches` says what an
+`answer` is a status, `closed` for a connection ended without one, or the end of a stream of HTTP/2. `reaches` is the part that an
 application sees: nothing, one request that is broken off before its end, or one whole request of one meaning.
 """
 
@@ -15,17 +15,17 @@ from tests.bench.http2_frames import Headers, data, head
 NAME = "target.localhost"
 HOST = b"Host: target.localhost\r\n"
 SMUGGLED = b"GET /smuggled HTTP/1.1\r\nHost: target.localhost\r\n\r\n"
-# What some cases carry and no application may see.
+# A text that some cases carry and no application may see.
 FORBIDDEN = (b"smuggled", b"evil", b"6.6.6.6", b"gopher")
 NOTHING, BROKEN, ONE = "nothing", "broken", "one"
 
 
 @dataclass(frozen=True)
 class Case:
-    """One connection's worth.
+    """The traffic of one connection.
 
     Args:
-        pieces: what is sent; each but the first when an application has seen what the first began, or after a moment if none has.
+        pieces: the bytes to send; each piece after the first once an application has seen the begun request, or after a moment if none has.
         by: `plain`, `tls` or `h2`.
     """
 
@@ -52,7 +52,7 @@ END = b"0\r\n\r\n"
 
 
 def _bad() -> str:
-    """Return what this host's nginx says to a malformed request by HTTP/2: an error of the protocol (1.22), or an answer (1.26)."""
+    """Return the reply of this host's nginx to a malformed request by HTTP/2: an error of the protocol (1.22), or an answer (1.26)."""
     said = subprocess.run(["nginx", "-v"], capture_output=True, text=True, check=True).stderr
     major, minor = said.partition("nginx/")[2].split(".")[:2]
     return "stream reset 1" if (int(major), int(minor)) < (1, 25) else "400"
@@ -71,7 +71,7 @@ def _refused(table: dict[str, tuple[bytes, int]]) -> Iterator[Case]:
 
 
 def _framing() -> Iterator[Case]:
-    """How long a body is, said in two ways or in none."""
+    """Yield cases whose length of the body is stated in two ways or in none."""
     yield from _refused(
         {
             "length and chunks": (post(b"Content-Length: 4", CHUNKED, body=END + SMUGGLED), 400),
@@ -117,7 +117,7 @@ def _framing() -> Iterator[Case]:
 
 
 def _chunks() -> Iterator[Case]:
-    """What is wrong within a chunked body: with the head, and later."""
+    """Yield cases with a fault within a chunked body: with the head, and later."""
     bad = {
         "that is none": (b"zz\r\n" + SMUGGLED, 400),
         "of a negative size": (b"-1\r\n" + SMUGGLED, 400),
@@ -135,9 +135,9 @@ def _chunks() -> Iterator[Case]:
     }
     for name, (body, status) in bad.items():
         yield Case(f"a chunk {name}", (post(CHUNKED, body=body),), str(status))
-        # The head has arrived, and with it a chunk that is right: an application reads it already.
+        # The head has arrived with a correct chunk: an application reads it already.
         yield Case(f"later, a chunk {name}", (post(CHUNKED, body=b"2\r\nok\r\n"), body), str(status), BROKEN)
-    # Nobody can say yet that these are bad, and nginx looks at a size when the chunk's first byte is there.
+    # These cannot be known as bad yet, and nginx reads a size when the chunk's first byte is there.
     for name, body in {
         "a chunk larger than allowed, not begun": b"fffffff\r\n",
         "a chunk that never comes": b"5\r\nab",
@@ -147,7 +147,7 @@ def _chunks() -> Iterator[Case]:
 
 
 def _lines() -> Iterator[Case]:
-    """First lines."""
+    """Yield cases with odd request lines."""
     yield from _refused(
         {
             "a zero byte in the path": (get(line=b"GET /a\x00b HTTP/1.1"), 400),
@@ -170,7 +170,7 @@ def _lines() -> Iterator[Case]:
             "a version that is none": (get(line=b"GET / HTTPS/1.1"), 400),
             "a version in lower case": (get(line=b"GET / http/1.1"), 400),
             "a version of many digits": (get(line=b"GET / HTTP/1.99999"), 400),
-            # Told in the manner of HTTP/0.9: a page without a status.
+            # Answered in the manner of HTTP/0.9: a page without a status.
             "HTTP/0.9": (b"GET /\r\n\r\n", 0),
             "the preface of HTTP/2 without TLS": (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 400),
             "bytes that are no HTTP": (
@@ -183,7 +183,7 @@ def _lines() -> Iterator[Case]:
 
 
 def _hosts() -> Iterator[Case]:
-    """Whom a request is for."""
+    """Yield cases about the host of a request."""
     yield from _refused(
         {
             "two hosts": (get(b"Host: other.localhost"), 400),
@@ -204,7 +204,7 @@ def _hosts() -> Iterator[Case]:
 
 
 def _fields() -> Iterator[Case]:
-    """Other header fields."""
+    """Yield cases with other header fields."""
     yield from _refused(
         {
             "a folded header": (get(b"X-A: 1\r\n folded"), 400),
@@ -224,7 +224,7 @@ def _fields() -> Iterator[Case]:
 
 
 def _slow() -> Iterator[Case]:
-    """What never comes to its end."""
+    """Yield cases that never end."""
     yield Case("a header that never ends", (b"GET / HTTP/1.1\r\n" + HOST + b"X-A: ",), "closed")
     yield Case("nothing at all", (b"",), "closed")
     yield Case("a body that never comes", (post(b"Content-Length: 10"),), "closed")
@@ -233,7 +233,7 @@ def _slow() -> Iterator[Case]:
 
 
 def _harmless() -> Iterator[Case]:
-    """Odd, and of one meaning: an application sees one request, and none of what was to hide in it."""
+    """Yield odd cases of one meaning: an application sees one request, and nothing of the hidden text."""
     body = b"5\r\nhello\r\n" + END
     odd = {
         "lines that end in bare line feeds": b"GET / HTTP/1.1\nHost: target.localhost\nConnection: close\n\n",
@@ -268,7 +268,7 @@ def _harmless() -> Iterator[Case]:
 
 
 def _http2() -> Iterator[Case]:
-    """HTTP/2, which nginx translates: nothing may end a line, or a request, that did not end."""
+    """Yield cases of HTTP/2, which nginx translates: no byte may end a line, or a request, before its end."""
 
     def asked(*more: tuple[bytes, bytes], **pseudo: bytes) -> Headers:
         named = {

@@ -1,4 +1,4 @@
-"""As much of HTTP/2 as it takes to send what no library would: frames as they are told, headers uncompressed."""
+"""The part of HTTP/2 that sends requests which no library would: frames with given content, headers uncompressed."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Headers = Sequence[tuple[bytes, bytes]]
 
 
 def frame(kind: int, flags: int, payload: bytes, stream: int = 1) -> bytes:
-    """Give one frame."""
+    """Return one frame."""
     return struct.pack(">I", len(payload))[1:] + bytes((kind, flags)) + struct.pack(">I", stream) + payload
 
 
@@ -32,18 +32,18 @@ def _text(value: bytes) -> bytes:
 
 
 def head(headers: Headers, *, end: bool) -> bytes:
-    """Give a HEADERS frame; `end` says that no body follows."""
+    """Return a HEADERS frame; with `end`, no body follows."""
     block = b"".join(b"\x10" + _text(name) + _text(value) for name, value in headers)
     return frame(HEADERS, END_HEADERS | (END_STREAM if end else 0), block)
 
 
 def data(body: bytes, *, end: bool) -> bytes:
-    """Give a DATA frame."""
+    """Return a DATA frame."""
     return frame(DATA, END_STREAM if end else 0, body)
 
 
 def connect(port: int, name: str, seconds: float) -> ssl.SSLSocket:
-    """Open a connection that speaks HTTP/2, and begin."""
+    """Return a new connection that has begun HTTP/2."""
     context = ssl.create_default_context()
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
     context.set_alpn_protocols(["h2"])
@@ -55,10 +55,10 @@ def connect(port: int, name: str, seconds: float) -> ssl.SSLSocket:
 
 
 def answer(secured: ssl.SSLSocket) -> str:
-    """Listen until the stream is answered or broken; give the status, or how it was broken.
+    """Listen until the stream is answered or broken; return the status, or the kind of the break.
 
     Raises:
-        TimeoutError: nothing came within the connection's own patience.
+        TimeoutError: no frame came within the connection's timeout.
     """
     buffer = b""
     while True:
@@ -66,7 +66,7 @@ def answer(secured: ssl.SSLSocket) -> str:
             length, kind = int.from_bytes(buffer[:3], "big"), buffer[3]
             payload, buffer = buffer[9 : 9 + length], buffer[9 + length :]
             if kind == HEADERS:
-                # What may come before: an update of the table's size.
+                # An update of the table's size may come before.
                 payload = payload.lstrip(b"\x20")
                 return str(_STATUS.get(payload[0]) or payload[2:5].decode())
             if kind == RESET:

@@ -1,6 +1,6 @@
-"""Load at a fixed rate: requests go off when they are due, whether or not those before have been answered.
+"""Load at a fixed rate: requests are sent when they are due, whether or not earlier ones have been answered.
 
-A latency counts from when the request was due, so a server that stands still is charged for all that would have come meanwhile.
+A latency counts from the time when the request was due, so a server that pauses is charged for all requests of the pause.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ TIMEOUT = 30.0
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """One request; `group` is what it is counted under; `done` is told of its answer."""
+    """One request; it is counted under `group`, and `done` gets its answer."""
 
     group: str
     method: str
@@ -31,14 +31,14 @@ class Call:
 
 @dataclass(slots=True)
 class Outcome:
-    """Latencies in seconds by group, failures by group and reason, and how late the generator itself was at most."""
+    """Latencies in seconds by group, failures by group and reason, and the largest delay of the generator itself."""
 
     latencies: dict[str, list[float]] = field(default_factory=dict)
     failures: dict[str, int] = field(default_factory=dict)
     late: float = 0.0
 
     def add(self, other: Outcome) -> None:
-        """Take another run's into this one."""
+        """Add another run's figures to this one."""
         for group, values in other.latencies.items():
             self.latencies.setdefault(group, []).extend(values)
         for reason, number in other.failures.items():
@@ -46,18 +46,18 @@ class Outcome:
         self.late = max(self.late, other.late)
 
     def of(self, *groups: str) -> list[float]:
-        """Give the latencies of some groups."""
+        """Return the latencies of some groups."""
         return [v for g in groups for v in self.latencies.get(g, [])]
 
 
 def shape(values: list[float]) -> dict[str, float | int]:
-    """Give the usual figures, in milliseconds."""
+    """Return the usual figures, in milliseconds."""
     marks = {"p50_ms": 0.5, "p90_ms": 0.9, "p99_ms": 0.99, "max_ms": 1.0}
     return {"requests": len(values), **{k: round(percentile(values, s) * 1000, 1) for k, s in marks.items()}}
 
 
 async def run(next_call: Callable[[], Call], rate: float, seconds: float) -> Outcome:
-    """Send `rate` requests a second for so long, and wait for the answers."""
+    """Send `rate` requests a second for the given time, and wait for the answers."""
     outcome = Outcome()
     connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=15)
     timeout = aiohttp.ClientTimeout(total=TIMEOUT)
@@ -76,7 +76,7 @@ async def run(next_call: Callable[[], Call], rate: float, seconds: float) -> Out
                     _count(outcome, f"{call.group}: status {status}")
             except (aiohttp.ClientError, TimeoutError, OSError) as error:
                 _count(outcome, f"{call.group}: {type(error).__name__}")
-            # What failed took as long as it took: it must not make the rest look better.
+            # A failed request counts with its time: leaving it out would flatter the others.
             outcome.latencies.setdefault(call.group, []).append(time.perf_counter() - due)
             call.done(good)
 

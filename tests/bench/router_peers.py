@@ -105,7 +105,7 @@ http://:{port} {{
 
 @dataclass
 class Proxy:
-    """One proxy under test, and what was measured of it by scenario."""
+    """One proxy under test, and its measurements by scenario."""
 
     name: str
     port: int
@@ -117,7 +117,7 @@ class Proxy:
     failed: int = 0
 
     def clear(self) -> None:
-        """Forget what was measured; what failed stays."""
+        """Forget the measurements; failures stay."""
         for values in (self.rps, self.cpu, self.p50, self.p99):
             values.clear()
 
@@ -127,12 +127,12 @@ class Proxy:
         return int(children[0]) if children else self.process.pid
 
     def cpu_seconds(self) -> float:
-        """Time on a processor of all its threads."""
+        """Return the processor time of all its threads."""
         tasks = Path(f"/proc/{self.worker()}/task").glob("*/schedstat")
         return sum(int(t.read_text().split()[0]) for t in tasks) / 1e9
 
     def resident_kb(self) -> int:
-        """Memory of the worker."""
+        """Return the memory of the worker."""
         return int(re.findall(r"VmRSS:\s+(\d+)", Path(f"/proc/{self.worker()}/status").read_text())[0])
 
 
@@ -151,14 +151,14 @@ def spawn(command: list[str], core: str, output: Path | None = None) -> subproce
 
 def nginx(folder: Path, config: Path, core: str) -> subprocess.Popen[bytes]:
     """Start an nginx in the foreground."""
-    # As root, workers would become another user, who cannot write here.
+    # As root, workers would become another user, which cannot write here.
     user = "user root; " if os.geteuid() == 0 and "\nuser " not in config.read_text() else ""
     options = ["-p", str(folder), "-c", str(config), "-e", str(folder / "e.log")]
     return spawn(["nginx", *options, "-g", f"daemon off; {user}"], core)
 
 
 def backends(folder: Path) -> tuple[list[int], subprocess.Popen[bytes]]:
-    """Start what answers: 1 KB under `/`, 1 MB under `/m`."""
+    """Start the backend: it answers 1 KB under `/`, 1 MB under `/m`."""
     ports = [free_port() for _ in range(BACKENDS)]
     (folder / "files").mkdir()
     (folder / "files" / "m").write_bytes(b"x" * 1_000_000)
@@ -169,10 +169,10 @@ def backends(folder: Path) -> tuple[list[int], subprocess.Popen[bytes]]:
 
 
 def plain(folder: Path, name: str, ports: list[int], hosts: int, shipped: str) -> Proxy:
-    """Start an nginx that has the shipped log format and headers, and none of the rest.
+    """Start an nginx that has the shipped log format and headers, and nothing else of the router.
 
     Args:
-        name: `nginx` asks its servers in turn; `nginx_random` at random, as they are asked where every host has an order of its own;
+        name: `nginx` uses its servers in turn; `nginx_random` at random, as a router does where every host has an order of its own;
             `nginx_map` looks each host up.
     """
     port = free_port()
@@ -263,14 +263,14 @@ async def _load(socket: Path, ports: list[int], hosts: int) -> None:
 
 
 def listens(proxy: Proxy) -> bool:
-    """Whether it takes connections; fails when it has ended."""
+    """Return whether the proxy takes connections; fail when it has ended."""
     assert proxy.process.poll() is None, f"{proxy.name} ended"
     with socket.socket() as probe:
         return probe.connect_ex(("127.0.0.1", proxy.port)) == 0
 
 
 def versions() -> dict[str, str]:
-    """What was compared."""
+    """Return the versions of the compared programs."""
     found: dict[str, str] = {}
     for name, command in (
         ("nginx", ["nginx", "-v"]),

@@ -1,9 +1,9 @@
-"""Clients that are slow on purpose, as many as wanted, until they are told to go.
+"""A given number of clients that are slow on purpose, until they are told to end.
 
     python -m tests.bench.slow_clients COUNT PORT TOKEN
 
-By turns: a head that does not end, a short body that drips, a body of unknown length, an upload that drips, an answer that nobody reads.
-Whoever is cut comes back. Says `begun` once all have come.
+By turns: a head that does not end, a short body that drips, a body of unknown length, an upload that drips, an answer that is not read.
+A client whose connection is cut connects again. The program prints `begun` once all have connected.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _LOGIN = "POST /users/nobody%40b.com/tokens HTTP/1.1\r\nHost: api.ingot.localhos
 
 
 def kinds(token: str) -> list[bytes]:
-    """Return what each kind says at once."""
+    """Return the bytes that each kind sends at once."""
     upload = (
         f"POST /apps/app0-0/application HTTP/1.1\r\nHost: api.ingot.localhost\r\nAUTHORIZATION: {token}\r\n"
         "Content-Type: multipart/form-data; boundary=41184\r\nContent-Length: 9000000\r\n\r\n--41184"
@@ -34,7 +34,7 @@ def kinds(token: str) -> list[bytes]:
 
 
 async def hold(port: int, words: bytes, begun: asyncio.Semaphore) -> None:
-    """Be one of them."""
+    """Act as one slow client."""
     first = True
     while True:
         with contextlib.suppress(OSError):
@@ -55,7 +55,7 @@ async def hold(port: int, words: bytes, begun: asyncio.Semaphore) -> None:
 
 
 async def main(count: int, port: int, token: str) -> None:
-    """Have all come, and stay."""
+    """Connect all clients, and keep them."""
     begun, texts = asyncio.Semaphore(0), kinds(token)
     tasks = [asyncio.create_task(hold(port, texts[n % len(texts)], begun)) for n in range(count)]
     loop = asyncio.get_running_loop()

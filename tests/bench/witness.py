@@ -1,4 +1,4 @@
-"""An application that takes requests by the letter, and writes down what it was sent."""
+"""An application that reads requests strictly, and records the bytes it received."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class _Server(socketserver.ThreadingTCPServer):
 class Witness:
     """Answers every whole request with 200.
 
-    `heads` are the requests that began, `whole` says how many came to their end, `broken` how many were cut off before.
+    `heads` are the requests that began, `whole` is the number that came to their end, `broken` the number cut off before.
     """
 
     def __init__(self) -> None:
@@ -70,7 +70,7 @@ class Witness:
 
     @property
     def settled(self) -> bool:
-        """Nothing is on its way."""
+        """Return whether no request is on its way."""
         return len(self.heads) == self.whole + self.broken
 
     def stop(self) -> None:

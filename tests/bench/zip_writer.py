@@ -1,4 +1,4 @@
-"""A zip writer that says whatever it is told to say: every field of a member may be a lie."""
+"""A zip writer with free choice of every field of a member, so that each may be a lie."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _DATE = (0, 0x21)
 
 @dataclass
 class Member:
-    """One entry; what is None is as it should be, `local_*` is what its own header says instead of the directory."""
+    """One entry; a field that is None gets the correct value, `local_*` is the value in its own header instead of the directory's."""
 
     name: str | bytes
     content: bytes = b"x"
@@ -41,7 +41,7 @@ class Member:
         return self.content if self.method != DEFLATED else deflate(self.content)
 
     def facts(self) -> tuple[int, int, int, int]:
-        """Flags, checksum, packed size, size."""
+        """Return flags, checksum, packed size, size."""
         plain = isinstance(self.name, bytes) or self.name.isascii()
         return (
             self.flags | (0 if plain else 0x800),
@@ -51,7 +51,7 @@ class Member:
         )
 
     def local(self) -> bytes:
-        """Its header and its bytes."""
+        """Return its header and its bytes."""
         flags, crc, packed, size = self.facts()
         name = self.encoded() if self.local_name is None else self.local_name
         method = self.method if self.local_method is None else self.local_method
@@ -62,7 +62,7 @@ class Member:
         return head + name + self.body()
 
     def central(self, offset: int) -> bytes:
-        """Its line in the directory."""
+        """Return its line in the directory."""
         flags, crc, packed, size = self.facts()
         name, extra = self.encoded(), self.extra
         large = [v for v in (size, packed) if v > 0xFFFFFFFE]
@@ -85,7 +85,7 @@ def write(members: list[Member], **lies: Any) -> bytes:
     """Write an archive.
 
     Args:
-        members: in this order.
+        members: the entries in their order.
         lies: `count`, `length`, `begin`, `comment`, `comment_length`, `disk`, `behind`, `end_signature`; `zip64`, with which
             the three numbers stand in the larger record.
     """
@@ -98,7 +98,7 @@ def write(members: list[Member], **lies: Any) -> bytes:
 
 
 def end(begin: int, length: int, count: int, *, zip64: bool = False, **lies: Any) -> bytes:
-    """Write what closes an archive."""
+    """Write the end of an archive."""
     comment, large = lies.get("comment", b""), b""
     if zip64:
         at = begin + length

@@ -1,7 +1,7 @@
-"""A ccdb as controllers find it that run for a while: its tables are there, and so is the administrator.
+"""A prepared ccdb, with its tables and the administrator, as controllers find it after their first start.
 
-The administrator's password is hashed with parameters that cost nothing: verifying takes what the hash says, and with the
-product's own each login takes a quarter of a second of processor time.
+The administrator's password is hashed with cheap parameters: the hash decides the cost of verifying, and with the product's own
+parameters each login takes a quarter of a second of processor time.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ QUICK = argon2.PasswordHasher(time_cost=1, memory_cost=8, parallelism=1)
 
 
 def prepare(url: str, email: str, password: str) -> None:
-    """Bring a database to the newest revision and add its administrator; one that has its own is left as it is."""
+    """Bring a database to the newest revision and add its administrator; leave an existing one as it is."""
     database = Database(url, 1)
     try:
         database.migrate()
@@ -33,7 +33,7 @@ def prepare(url: str, email: str, password: str) -> None:
 
 
 def ease(url: str, email: str, password: str) -> None:
-    """Hash the password of a user that is there anew, so that it costs nothing to verify."""
+    """Hash an existing user's password anew, so that it costs nothing to verify."""
     database = Database(url, 1)
     try:
         with database.session() as session:

@@ -45,8 +45,8 @@ def authorization(without: str = " ", password: str | None = None) -> str:
     """Return nats-server's users of the contract, each with its name as password.
 
     Args:
-        without: begins the subjects that nobody may use.
-        password: of everybody, instead of each one's name.
+        without: the prefix of subjects that no user may use.
+        password: of all users, instead of each user's name.
     """
     known = []
     for user in (*COMPONENTS, OPERATOR, PEER):
@@ -84,7 +84,7 @@ class NatsServer:
         raise AssertionError("nats-server does not listen")
 
     def reload(self, rest: str) -> None:
-        """Have it read a configuration of its address and `rest`, and wait until it has."""
+        """Have the server read a configuration of its address and `rest`, and wait until it has."""
         assert self._process is not None
         self._write(rest)
         before = self._reloads()
@@ -95,7 +95,7 @@ class NatsServer:
             time.sleep(0.02)
 
     def hang(self) -> None:
-        """Have it say and take nothing, with its connections open, until it is stopped."""
+        """Freeze the server, with its connections open, until it is stopped."""
         assert self._process is not None
         self._process.send_signal(signal.SIGSTOP)
 
@@ -136,7 +136,7 @@ def bus_of(stack: AsyncExitStack, server: NatsServer, user: str = "", password: 
 
 
 async def up(bus: Bus) -> Bus:
-    """Connect it."""
+    """Connect a bus, and return it."""
     await bus.start()
     assert await bus.wait_connected(20)
     return bus

@@ -1,4 +1,4 @@
-"""Real servers on loopback for all integration tests: nats-server, PostgreSQL, ports the kernel gave."""
+"""Real servers on loopback for all integration tests: nats-server, PostgreSQL, ports chosen by the kernel."""
 
 from __future__ import annotations
 

@@ -72,7 +72,7 @@ def close_clients() -> None:
 
 
 class Client:
-    """Speaks as `vmc` does: the raw token in AUTHORIZATION, the upload as a POST that says put."""
+    """A client that acts like `vmc`: the raw token in AUTHORIZATION, the upload as a POST with the method put."""
 
     def __init__(self, url: str, token: str = "") -> None:
         self.url = url
@@ -203,7 +203,7 @@ class ControllerProcess:
 
 
 class Peers:
-    """A stager, two DEAs and a health manager, as far as a controller can tell."""
+    """A stager, two DEAs and a health manager, as a controller sees them."""
 
     def __init__(self, nats_url: str, deas: tuple[str, ...] = ("0-a", "1-b"), old_dea: str = "") -> None:
         self.bus = BusThread(BusConfig(urls=[nats_url]), "peers")
@@ -211,7 +211,7 @@ class Peers:
                      for n, id_ in enumerate(deas)}  # fmt: skip
         self.silent: set[str] = set()
         self.running: dict[tuple[int, int], tuple[str, DeaStart]] = {}
-        # While True every version that is started is one whose instances crash.
+        # While True, the instances of every started version crash.
         self.breaking = False
         self.broken: set[str] = set()
         self.starts: list[tuple[str, DeaStart]] = []
@@ -230,7 +230,7 @@ class Peers:
         for id_ in deas:
             self.bus.subscribe(f"dea.{id_}.start", DeaStart, self._started(id_))
         if old_dea:
-            # One of 2011: no beats, but an answer to who asks.
+            # A DEA of 2011: it sends no beats, and answers questions.
             self.bus.subscribe(f"dea.{old_dea}.start", DeaStart, self._started(old_dea))
             self.bus.subscribe("dea.discover", DeaDiscover, self._discovered(old_dea))
         self.bus.subscribe("dea.stop", DeaStop, self._stop)

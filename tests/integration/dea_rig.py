@@ -1,4 +1,4 @@
-"""A real nats-server, a real DEA agent with plain processes, and a bus connection that hears everything."""
+"""A real nats-server, a real DEA agent with plain processes, and a bus connection that hears all messages."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def _get(url: str, credentials: list[str] | None, headers: dict[str, str]) -> tu
 
 
 class DeaRig:
-    """Everything; each part can be killed and started again."""
+    """Server, agent and connection; each part can be killed and started again."""
 
     def __init__(self, folder: Path, **config: Any) -> None:
         self.folder = folder
@@ -99,7 +99,7 @@ class DeaRig:
         self.bus_port = free_port()
         self.status_port = free_port()
         self.heard: list[tuple[str, Any]] = []
-        # Below the ports that the kernel gives to anybody's connections.
+        # Below the ports that the kernel chooses for connections.
         first = 10000 + os.getpid() % 100 * 100
         self.config = {
             "bus": {"urls": [f"nats://127.0.0.1:{self.bus_port}"], "user": "dea"},
@@ -158,7 +158,7 @@ class DeaRig:
     async def start_agent(self) -> None:
         mark = self.mark()
         self._spawn_agent()
-        # Not its beat: the last ones of an agent that was just stopped may still be on their way.
+        # Not its beat: the last beats of an agent that was just stopped may still be on their way.
         await self.hears("dea.start", since=mark)
 
     def _spawn_agent(self) -> None:
@@ -200,15 +200,15 @@ class DeaRig:
         return int(json.loads(record)["pid"])
 
     async def get(self, url: str, credentials: list[str] | None = None, **headers: str) -> tuple[int, str]:
-        """GET; gives the status and the body."""
+        """GET; return the status and the body."""
         return await asyncio.to_thread(_get, url, credentials, headers)
 
     def log(self) -> str:
-        """What the agent logged."""
+        """Return the agent's log."""
         return (self.folder / "agent.log").read_text()
 
     async def varz_until(self, condition: Callable[[dict[str, Any]], bool], seconds: float = 60) -> Any:
-        """Wait for what the agent says of itself; gives it."""
+        """Return the agent's `/varz` once it meets the condition."""
         url, deadline = f"http://127.0.0.1:{self.status_port}/varz", time.monotonic() + seconds
         while True:
             status, body = await self.get(url, ["status", "p"])
@@ -219,7 +219,7 @@ class DeaRig:
             await asyncio.sleep(0.05)
 
     def mark(self) -> int:
-        """Now, for `since`."""
+        """Return the present position, for `since`."""
         return len(self.heard)
 
     def said(self, subject: str, since: int = 0) -> list[Any]:
@@ -247,7 +247,7 @@ class DeaRig:
             raise
 
     def keep(self, content: bytes) -> str:
-        """Put a droplet on the share; gives its digest."""
+        """Put a droplet on the share; return its digest."""
         sha1 = hashlib.sha1(content).hexdigest()
         (self.share / sha1).write_bytes(content)
         return sha1
@@ -274,7 +274,7 @@ class DeaRig:
         }
 
     async def run(self, sha1: str | None = None, **more: Any) -> Any:
-        """Start an instance and wait until it runs; gives its line of the heartbeat."""
+        """Start an instance and wait until it runs; return its line of the heartbeat."""
         mark = self.mark()
         message = self.message(sha1 or self.keep(droplet()), **more)
         await self.bus.publish(f"dea.{self.id}.start", message)
@@ -291,7 +291,7 @@ class DeaRig:
         return next(d for d in beat["droplets"] if d["index"] == message["index"])
 
     async def lines(self, of: dict[str, Any], after: int = 0, wait: float = 0, limit: int = 1000) -> Any:
-        """Read numbered lines; `of` is an answer of `dea.find.droplet` or to a task."""
+        """Return numbered lines; `of` is an answer of `dea.find.droplet` or to a task."""
         query = f"?after={after}&wait={wait:g}&limit={limit}"
         status, body = await self.get(of["log_uri"] + query, of["credentials"])
         assert status == 200, body

@@ -1,9 +1,9 @@
-"""Parts of a platform that fall silent, one after the other, while an application is asked all the time: `make drill-silence`.
+"""Parts of a platform fall silent, one after the other, under constant requests to an application: `make drill-silence`.
 
     python -m tests.integration.drill_silence [--only NAME,...] [--out build/bench/silence.json]
 
-All components run on loopback in a network and a mount namespace of their own, with real servers. Of each case the drill measures the
-slowest answer of the API while the part is away, and how long it takes until everything is well once the part is back.
+All components run on loopback in a network and a mount namespace of their own, with real servers. In each case the drill measures the
+slowest answer of the API while the part is away, and the time until all parts are well once the part is back.
 """
 
 from __future__ import annotations
@@ -44,11 +44,11 @@ EVIDENCE = ROOT / "build" / "evidence" / "silence"
 INSIDE = "INGOT_DRILL_SILENCE"
 FAKETIME = Path("/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1")
 HOURS = 5 * 3600
-# What is promised: an answer of the API within so many seconds, and all well again so many after the part is back.
+# The promises in seconds: an answer of the API, and all parts well again after the part is back.
 ANSWER_SECONDS, WELL_SECONDS, BUS_SECONDS = 5.0, 30.0, 5.0
-# How long a part is away.
+# Seconds for which a part is away.
 AWAY_SECONDS = 20.0
-# How long the drill waits before it says that nothing gets well.
+# Seconds after which the drill reports that the platform does not recover.
 PATIENCE = 120.0
 STATUSES = {200, 503}
 DISK_MB, INODES = 700, 20_000
@@ -66,7 +66,7 @@ class Drill:
     disks: list[Path]
 
     def bus(self, password: str | None) -> None:
-        """Have the bus know another password of everybody, or again their own."""
+        """Have the bus know one other password for all users, or again their own."""
         path = self.platform.settings.state / "config" / "nats.conf"
         configuration = json.loads(path.read_text())
         for user in configuration["authorization"]["users"]:
@@ -75,7 +75,7 @@ class Drill:
         os.kill(self.platform.pid("nats"), signal.SIGHUP)
 
     def well(self) -> bool:
-        """Say whether every daemon is ready, every DEA known, and the database and the share answer."""
+        """Return whether every daemon is ready, every DEA known, and the database and the share answer."""
         if not all(row.ready for row in self.platform.rows()):
             return False
         try:
@@ -97,10 +97,10 @@ class Case:
     Attributes:
         name: in the report.
         silence: the part is away while the block runs.
-        ask: what the API is asked meanwhile.
-        seconds: in which all is well again.
+        ask: the requests to the API meanwhile.
+        seconds: allowed until all parts are well again.
         away: seconds for which the part is away.
-        mended: what has to come about, beside what is well, once the part is back; its time counts.
+        mended: a further condition once the part is back; its time counts.
     """
 
     name: str
@@ -113,7 +113,7 @@ class Case:
 
 @dataclass
 class Answers:
-    """What the API said while a part was away."""
+    """The answers of the API while a part was away."""
 
     statuses: Counter[str] = field(default_factory=Counter)
     slowest: float = 0.0
@@ -140,7 +140,7 @@ def dropped(drill: Drill) -> Iterator[None]:
 
 @contextmanager
 def refused(drill: Drill) -> Iterator[None]:
-    """The bus knows nobody's password."""
+    """The bus refuses all passwords."""
     drill.bus("another")
     try:
         yield
@@ -150,7 +150,7 @@ def refused(drill: Drill) -> Iterator[None]:
 
 @contextmanager
 def hanging(drill: Drill) -> Iterator[None]:
-    """The share answers nothing."""
+    """The share does not answer."""
     drill.share.hang()
     try:
         yield
@@ -159,7 +159,7 @@ def hanging(drill: Drill) -> Iterator[None]:
 
 
 def clock(seconds: int) -> Callable[[Drill], AbstractContextManager[None]]:
-    """Set ccdb's clock by so many seconds, which leases, stagings and updates go by."""
+    """Set ccdb's clock, which leases, stagings and updates use, by a number of seconds."""
 
     @contextmanager
     def set_clock(drill: Drill) -> Iterator[None]:
@@ -174,14 +174,14 @@ def clock(seconds: int) -> Callable[[Drill], AbstractContextManager[None]]:
 
 
 def ahead(drill: Drill) -> float:
-    """Return by how many seconds ccdb's clock is ahead of the machine's."""
+    """Return the seconds by which ccdb's clock is ahead of the machine's."""
     with psycopg.connect(f"postgresql://ingot@127.0.0.1:{drill.database_port}/postgres") as connection:
         row = connection.execute("SELECT extract(epoch FROM clock_timestamp())").fetchone()
     return float(row[0] if row else 0) - time.time()
 
 
 def full(take: Callable[[Path], Path]) -> Callable[[Drill], AbstractContextManager[None]]:
-    """Fill the disks of all DEAs: a stop stops all the same."""
+    """Fill the disks of all DEAs; a stop must work all the same."""
 
     @contextmanager
     def fill_disks(drill: Drill) -> Iterator[None]:
@@ -198,12 +198,12 @@ def full(take: Callable[[Path], Path]) -> Callable[[Drill], AbstractContextManag
 
 
 def clock_is_right(drill: Drill) -> None:
-    """Wait until ccdb goes by the machine's clock again."""
+    """Wait until ccdb has the machine's clock again."""
     until(lambda: abs(ahead(drill)) < 60, "ccdb's clock is right", PATIENCE)
 
 
 def spare_starts(drill: Drill) -> None:
-    """Start what was stopped on the full disk."""
+    """Start the application that was stopped on the full disk."""
     until(lambda: state(drill.api, "spare", "STARTED") == 200, "its start is taken", PATIENCE)
     until(lambda: drill.api.running("spare") == 1, "an instance starts where there is room again", PATIENCE)
 
@@ -227,7 +227,7 @@ def state(api: Api, name: str, wanted: str) -> int:
 def asked(
     drill: Drill, paths: tuple[str, ...], over: threading.Event, answers: Answers
 ) -> list[threading.Thread]:
-    """Ask the API by these paths, each on a thread of its own, until it is over."""
+    """Request these paths of the API, each on a thread of its own, until the end."""
 
     def ask(path: str) -> None:
         api = Api(drill.platform, drill.api.token)
@@ -247,7 +247,7 @@ def asked(
 
 
 def run(drill: Drill, case: Case) -> dict[str, Any]:
-    """Silence one part, and return what was measured."""
+    """Silence one part, and return the measurements."""
     answers, over = Answers(), threading.Event()
     with Load(drill.platform, "hello") as load:
         with case.silence(drill):
@@ -290,7 +290,7 @@ def raised() -> Iterator[Drill]:
         folder.chmod(0o755)
         times = folder / "clock"
         times.write_text("+0")
-        # Timers stay as they are: it is the time of day that somebody sets.
+        # Timers stay as they are: only the time of day is set.
         faked = {
             "LD_PRELOAD": str(FAKETIME),
             "FAKETIME_TIMESTAMP_FILE": str(times),
@@ -305,14 +305,14 @@ def raised() -> Iterator[Drill]:
             state_folder,
             port=0,
             database_url=f"postgresql+psycopg://ingot@{address}/postgres",
-            # More disk than there is, so that the file system gets full before it is all promised.
+            # More disk than there is, so that the file system gets full before all of it is reserved.
             overrides={"stager": {"pip_extra_args": ["--no-index"]}, "dea": {"max_disk": 20_000}},
         )
         disks = [
             stack.enter_context(small_disk(state_folder / name, DISK_MB, INODES))
             for name in settings.dea_names
         ]
-        # Registered first, so that it happens last: the daemons have said all by then.
+        # Registered first, so that it happens last: the logs of the daemons are complete by then.
         stack.push(keep_logs(state_folder / "logs"))
         platform = stack.enter_context(Platform(settings))
         api = Api(platform)

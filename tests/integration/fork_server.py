@@ -1,10 +1,11 @@
-"""The other side of `forked.py`, run as a program: imports modules once, then forks a child for each that is asked for.
+"""The server of `forked.py`, run as a program: imports modules once, then forks a child for each request.
 
     python -u fork_server.py CONTROL TARGET MODULE...
 
-CONTROL is the number of an inherited socket, TARGET the module whose `main` a child runs, and each MODULE is imported before. Each packet on it is a request in JSON, with the descriptors of a reply socket and
-of the child's standard streams. The child says its number on the reply socket, this process says how it ended, and keeps it
-as a zombie until the asker has closed the socket: as with a child of their own, its number is nobody else's before.
+CONTROL is the number of an inherited socket, TARGET the module whose `main` a child runs, and each MODULE is imported before. Each packet
+on the socket is a request in JSON, with the descriptors of a reply socket and of the child's standard streams. The child writes its number
+to the reply socket, this process writes its exit status, and keeps it as a zombie until the client has closed the socket: as with a child
+of the client's own, no other process gets its number before.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ REQUEST_BYTES = 1 << 17
 
 
 def serve(control: socket.socket) -> dict[str, Any] | None:
-    """Fork until the asker has gone; returns None then, and in a child what was asked of it."""
+    """Fork until the client has gone; return None then, and in a child its request."""
     poller = select.poll()
     poller.register(control, select.POLLIN)
     # By the descriptor that tells their end, then by the reply socket alone: the child's number and the reply socket.
@@ -62,14 +63,14 @@ def serve(control: socket.socket) -> dict[str, Any] | None:
 
 
 def _ending(pid: int) -> int:
-    """Look how a child has ended, as Popen's returncode says it, and leave it a zombie."""
+    """Return a child's exit status in the form of Popen's returncode, and leave it a zombie."""
     found = os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
     assert found is not None
     return found.si_status if found.si_code == os.CLD_EXITED else -found.si_status
 
 
 def _become(request: dict[str, Any], reply: int, *streams: int) -> None:
-    """Take what a new program is given: streams, session, folder, environment, arguments."""
+    """Set up the state of a new program: streams, session, folder, environment, arguments."""
     if request["session"]:
         os.setsid()
     os.write(reply, str(os.getpid()).encode())
@@ -83,10 +84,10 @@ def _become(request: dict[str, Any], reply: int, *streams: int) -> None:
 
 
 def main(control: str, target: str, *modules: str) -> int | None:
-    """Import, serve, and run in a child what it was forked for."""
+    """Import, serve, and run in a child the requested program."""
     for module in modules:
         importlib.import_module(module)
-    # What is there already is not looked through again in each child, neither while it runs nor when it ends.
+    # So that the garbage collector of a child does not walk existing objects, neither while it runs nor when it ends.
     gc.freeze()
     # A thread does not survive a fork, but the locks it holds do.
     assert len(os.listdir("/proc/self/task")) == 1, f"one of {modules} makes threads when it is imported"  # noqa: PTH208

@@ -2,9 +2,9 @@
 
     process = forked.start("components.dea.main", "--config", str(path), cwd=ROOT, stdout=log, stderr=log)
 
-does what `Popen([sys.executable, "-m", "components.dea.main", "--config", str(path)], …)` does, and outside of a block of
-`forking` it does just that: for benchmarks, and for tests that are about the start of a process. Each program is forked from a
-process of its own, so that it knows nothing of another's modules and metrics.
+does the same as `Popen([sys.executable, "-m", "components.dea.main", "--config", str(path)], …)`, and outside of a block of
+`forking` it is exactly that: for benchmarks, and for tests of the start of a process. Each program is forked from a process of
+its own, so that it does not see another's modules and metrics.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ import msgspec
 
 ROOT = Path(__file__).resolve().parents[2]
 SERVER = Path(__file__).with_name("fork_server.py")
-# What a controller is made of, but nothing of its own: its metrics look at the environment when they are imported, and its
-# `main` prepares that for each process anew.
+# The libraries of a controller, without its own modules: its metrics read the environment at their import, and its `main` prepares
+# that environment for each process anew.
 _CONTROLLER = (
     "aiohttp.web alembic.command argon2 flask gunicorn.arbiter gunicorn.workers.gthread httpx itsdangerous "
     "msgspec nats rich sqlalchemy.dialects.postgresql.psycopg sqlalchemy.orm structlog yaml"
 )
-# What is imported before; by default the program's own module. The orchestrator's `main` imports the rest later.
+# The modules imported before; by default the program's own. The orchestrator's `main` imports the others later.
 _IMPORTED = {
     "components.controller.main": _CONTROLLER.split(),
     "orchestrator.main": ["orchestrator.main", "orchestrator.server"],
@@ -59,7 +59,7 @@ def forking(wanted: bool) -> Iterator[None]:
 
 
 class Forked(subprocess.Popen[bytes]):
-    """A process of a program; like a child of ours, it stays a zombie until somebody has asked how it ended."""
+    """A process of a program; like a child of this process, it stays a zombie until its exit status is read."""
 
     def __init__(
         self, arguments: Sequence[str], control: socket.socket, request: bytes, streams: Sequence[int]
@@ -117,9 +117,9 @@ def start(
     """Start a program; the options are Popen's, without pipes.
 
     Args:
-        module: where its `main` is.
+        module: the module of its `main`.
         arguments: of the program.
-        name: its own name, where it says it.
+        name: the program's name in its own output, where it prints one.
     """
     argv = [name or module, *arguments]
     if not _forking:
@@ -156,7 +156,7 @@ def start(
 def run(
     module: str, *arguments: str, timeout: float, name: str = "", **options: Any
 ) -> subprocess.CompletedProcess[str]:
-    """Run a program to its end and return what it wrote, as `subprocess.run(…, capture_output=True, text=True)` does."""
+    """Run a program to its end and return its output, as `subprocess.run(…, capture_output=True, text=True)` does."""
     with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
         process = start(
             module, *arguments, name=name, stdin=subprocess.DEVNULL, stdout=out, stderr=err, **options

@@ -1,4 +1,4 @@
-"""What a program sees of itself; `test_forked.py` compares a started one with a forked one."""
+"""A program's view of itself; `test_forked.py` compares a started one with a forked one."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 
 
 def main() -> int:
-    """Write it on standard output, and exit with 3."""
+    """Write the view to standard output, and exit with 3."""
     facts = {
         "argv": sys.argv,
         "environment": dict(os.environ),

@@ -1,4 +1,4 @@
-"""A share that hangs as a mount does whose server is silent: a file system in user space, whose program is stopped."""
+"""A share that hangs like the mount of a silent server: a file system in user space, whose program is stopped."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ class HangingShare:
     """A folder, shown at `path` by a program that can be stopped.
 
     Args:
-        folder: for both of them.
-        place: where it is shown, relative to that.
+        folder: holds the files and the mount point.
+        place: the mount point, relative to `folder`.
     """
 
     def __init__(self, folder: Path, place: str = "share") -> None:
@@ -42,15 +42,15 @@ class HangingShare:
             time.sleep(0.02)
 
     def hang(self) -> None:
-        """Answer nothing from now on."""
+        """Answer no call from now on."""
         self._server.send_signal(signal.SIGSTOP)
 
     def go_on(self) -> None:
-        """Answer what was asked meanwhile, and all that comes."""
+        """Answer the calls made meanwhile, and all later ones."""
         self._server.send_signal(signal.SIGCONT)
 
     def close(self) -> None:
-        """Take it away, whatever is open there."""
+        """Unmount it, whatever files are open there."""
         subprocess.run(["umount", "--lazy", str(self.path)], check=False)
         self._server.kill()
         self._server.wait(60)
@@ -58,7 +58,7 @@ class HangingShare:
 
 @contextmanager
 def hanging_share(folder: Path, place: str = "share") -> Iterator[HangingShare]:
-    """Yield one that is gone at the end."""
+    """Yield a hanging share that is removed at the end."""
     share = HangingShare(folder, place)
     try:
         yield share

@@ -75,7 +75,7 @@ class NatsServer:
 
 
 class ControllerPeer:
-    """Bulk API and leases, as a controller answers them, and what health managers asked for on the bus."""
+    """Bulk API and leases, as a controller answers them, and the requests of health managers on the bus."""
 
     def __init__(self) -> None:
         self.apps: dict[int, dict[str, Any]] = {}
@@ -167,7 +167,7 @@ class ControllerPeer:
 
 
 class DeaPeer:
-    """A DEA as the bus knows one: it beats, names its instances, and obeys the requests the test hands it."""
+    """A DEA as the bus sees it: it beats, names its instances, and obeys the test's requests."""
 
     def __init__(self, name: str, url: str) -> None:
         self.name = name
@@ -186,7 +186,7 @@ class DeaPeer:
         self._beating = asyncio.create_task(self._beat())
 
     async def power_off(self) -> None:
-        """End without a word."""
+        """End silently."""
         if self._beating is not None:
             self._beating.cancel()
             self._beating = None
@@ -295,7 +295,7 @@ class Manager:
         return self._log_path.read_text()
 
     async def get(self, path: str) -> Any:
-        """One of its probes; None while it does not answer or is not ready."""
+        """Return the answer of one of its probes; None while it does not answer or is not ready."""
         headers = {"Authorization": "Basic " + base64.b64encode(b"status:pw").decode()}
         try:
             async with (
@@ -314,7 +314,7 @@ class Manager:
 
 
 class Rig:
-    """The whole of it: one bus, one controller, three DEAs, as many managers as a test asks for."""
+    """One bus, one controller, three DEAs, and as many managers as a test starts."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder

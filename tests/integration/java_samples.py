@@ -11,7 +11,7 @@ _JARS = Path("/usr/share/java")
 
 
 def build_jar(folder: Path) -> Path:
-    """Compile tests/apps/jar and pack it; gives the folder to push."""
+    """Compile tests/apps/jar and pack it; return the folder to push."""
     compilers = [*_JARS.glob("*jdt*core*.jar"), *_JARS.glob("ecj.jar")]
     classes, app = folder / "classes", folder / "app"
     app.mkdir(parents=True)
@@ -27,7 +27,7 @@ def build_jar(folder: Path) -> Path:
 
 
 def build_war(folder: Path) -> Path:
-    """Pack tests/apps/war; gives the folder to push, which holds the war alone."""
+    """Pack tests/apps/war; return the folder to push, which holds the war alone."""
     app = folder / "app"
     app.mkdir(parents=True)
     root = APPS / "war"

@@ -15,10 +15,10 @@ from tests.integration.router_rig import ROOT
 def run(
     folder: Path, tasks: str, inputs: Mapping[str, object], *options: str
 ) -> subprocess.CompletedProcess[str]:
-    """Return how a play of these tasks ended.
+    """Return the result of a play of these tasks.
 
     Args:
-        folder: where the play is written.
+        folder: the play is written there.
         tasks: its tasks as YAML, indented by four.
         inputs: extra variables.
         options: of `ansible-playbook`.

@@ -32,7 +32,7 @@ from tests.support.waiting import until
 
 @dataclass
 class LogServer:
-    """A DEA's numbered lines: `windows` by instance, each `(first, [texts])`; one asked to wait waits."""
+    """A DEA's numbered lines: `windows` by instance, each `(first, [texts])`; it honours `wait`."""
 
     windows: dict[str, tuple[int, list[str]]] = field(default_factory=dict)
     slow: set[str] = field(default_factory=set)

@@ -1,4 +1,4 @@
-"""`ingot-orchestrator` as a real process, with a pool of one host that need not answer."""
+"""`ingot-orchestrator` as a real process, with a pool of one host that does not have to answer."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ class OrchestratorProcess:
 
     def start(self, seconds: float = 40) -> None:
         with self.log.open("ab") as out:
-            # A session of its own: a kill that is meant for the daemon reaches nobody else.
+            # A session of its own: a kill of the daemon reaches no other process.
             self.process = forked.start(
                 "orchestrator.main",
                 "--config",
@@ -104,7 +104,7 @@ class OrchestratorProcess:
         if self.process is None:
             return 0
         if self.process.poll() is None:
-            # A kill is meant for the worker as well, as it is where a unit's whole group is killed.
+            # A kill ends the worker as well, like a kill of a unit's whole control group.
             (os.killpg if number == signal.SIGKILL else os.kill)(self.process.pid, number)
         try:
             return self.process.wait(seconds)

@@ -1,4 +1,4 @@
-"""A configuration, an inventory of this machine alone, a release of tiny plays, and an SSH server, for the orchestrator's hands."""
+"""A configuration, an inventory of this machine alone, a release of tiny plays, and an SSH server, for tests of the orchestrator."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def write_play(folder: Path, name: str, text: str, release: str = RELEASE) -> No
 
 
 class SshServer(paramiko.ServerInterface):
-    """An SSH server on loopback that lets one key in and says yes to every command."""
+    """An SSH server on loopback that accepts one key and succeeds at every command."""
 
     def __init__(self, host_key: paramiko.PKey, allowed: paramiko.PKey, port: int = 0) -> None:
         self.host_key, self.allowed = host_key, allowed
@@ -74,7 +74,7 @@ class SshServer(paramiko.ServerInterface):
             transport.start_server(event=threading.Event(), server=self)
 
     def close(self) -> None:
-        # Closing alone does not wake who accepts.
+        # Closing alone does not wake the accepting thread.
         self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
         self._thread.join(10)
@@ -94,6 +94,6 @@ class SshServer(paramiko.ServerInterface):
         return paramiko.common.OPEN_SUCCEEDED
 
     def check_channel_exec_request(self, channel: paramiko.Channel, command: bytes) -> bool:
-        # Said here, by the transport's own thread: another could find the connection gone. Who asked closes the channel.
+        # Sent here, by the transport's own thread: another could find the connection gone. The client closes the channel.
         channel.send_exit_status(0)
         return True

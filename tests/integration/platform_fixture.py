@@ -1,4 +1,4 @@
-"""The whole platform on loopback, with a real PostgreSQL, and a person's `ingot` on it."""
+"""The whole platform on loopback, with a real PostgreSQL, and a user with `ingot`."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ APPS = ROOT / "tests" / "apps"
 
 @dataclass
 class Person:
-    """Somebody with the client, logged in as the administrator."""
+    """A user of the client, logged in as the administrator."""
 
     platform: Platform
     home: Path
@@ -55,24 +55,24 @@ class Person:
         self.ingot("login", email, INGOT_PASSWORD=self.platform.admin_password)
 
     def token(self) -> str:
-        """Return the token that the client is logged in with."""
+        """Return the token of the client's login."""
         tokens: dict[str, str] = json.loads((self.home / "config.json").read_text())["tokens"]
         return tokens[self.platform.api_url]
 
     def answer(self, name: str) -> dict[str, Any]:
-        """Ask an application; gives its JSON."""
+        """Send a request to an application; return its JSON."""
         got = self.platform.get(name)
         assert got.status_code == 200, got.text
         answer: dict[str, Any] = got.json()
         return answer
 
     def instances(self, name: str, requests: int = 40) -> dict[str, dict[str, Any]]:
-        """Ask it often: instance id → what it said."""
+        """Send many requests; return the answers by instance id."""
         said = [self.answer(name) for _ in range(requests)]
         return {item["instance_id"]: item for item in said}
 
     def units(self) -> dict[str, int]:
-        """Look what the DEAs run: instance id → pid."""
+        """Return the instances that the DEAs run: instance id → pid."""
         found = {}
         for dea in self.platform.settings.dea_names:
             for path in (self.platform.settings.state / dea / "units").glob("ingot-app-*.json"):
@@ -102,7 +102,7 @@ def platform(postgres_cluster: str) -> Iterator[Platform]:
             port=0,
             database_url=f"postgresql+psycopg://{server}/{name}",
             overrides={
-                # A build that wants something of an index must fail here and now, and not by the network's grace.
+                # A build that wants a package of an index must fail at once, whatever the network.
                 "stager": {"pip_extra_args": ["--no-index"]},
                 # Gateways of data services may come.
                 "controller": {"service_tokens": {"redis": SERVICE_TOKEN}},
@@ -116,7 +116,7 @@ def platform(postgres_cluster: str) -> Iterator[Platform]:
 
 @pytest.fixture
 def person(platform: Platform, tmp_path: Path) -> Iterator[Person]:
-    """A person with an empty home; their applications go with the test."""
+    """A user with an empty home; their applications go with the test."""
     somebody = Person(platform, tmp_path / "home")
     somebody.login()
     yield somebody

@@ -1,4 +1,4 @@
-"""The API as the old client speaks it at a platform's front door, and people who keep asking an application."""
+"""The API as the old client uses it through a platform's router, and clients that send requests to an application all the time."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.support.waiting import until
 
 
 class Load:
-    """Asks an application without a pause while the block runs; counts what it said."""
+    """Sends requests to an application without a pause while the block runs; counts the answers."""
 
     def __init__(self, platform: Platform, app: str, threads: int = 2) -> None:
         self._platform = platform
@@ -54,7 +54,7 @@ class Load:
 
 
 class Api:
-    """The API as the old client speaks it, at the front door."""
+    """The API as the old client uses it, through the router."""
 
     def __init__(self, platform: Platform, token: str = "") -> None:
         self.domain = platform.settings.domain
@@ -97,7 +97,7 @@ class Api:
         assert answer.status_code == 200, answer.text
 
     def push(self, name: str, folder: Path, instances: int = 1, framework: str = "wsgi") -> str:
-        """Create, upload, start, and wait until all run; gives the version."""
+        """Create, upload, start, and wait until all run; return the version."""
         body = {
             "name": name,
             "staging": {"framework": framework, "runtime": None},

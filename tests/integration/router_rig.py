@@ -1,4 +1,4 @@
-"""A real nginx, a real nats-server, a real router process and small backends, on ports the kernel gave."""
+"""A real nginx, a real nats-server, a real router process and small backends, on ports chosen by the kernel."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def _joined(headers: list[tuple[str, str]]) -> dict[str, str]:
 
 
 class Backend:
-    """Answers every request with its own name and what it was sent; a path begins a special behaviour."""
+    """Answers every request with its own name and the request's content; some paths cause a special behaviour."""
 
     def __init__(self, name: str, port: int = 0) -> None:
         self.name = name
@@ -127,7 +127,7 @@ class Backend:
 
 
 class Rig:
-    """Everything, each part of which can be killed and started again."""
+    """All parts; each can be killed and started again."""
 
     def __init__(
         self, *, nginx: dict[str, Any] | None = None, router: dict[str, Any] | None = None, users: str = ""
@@ -139,17 +139,17 @@ class Rig:
         self._settings = router or {}
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
         self.backends: list[Backend] = []
-        # What the bus is told of its users; without, it asks for no password.
+        # The users of the bus; without them, it asks for no password.
         self.users = users
         self._buses: dict[str, BusThread] = {}
 
     @property
     def bus(self) -> BusThread:
-        """The test's own place on the bus, as a DEA."""
+        """Return the test's own connection to the bus, as a DEA."""
         return self.bus_of("dea")
 
     def bus_of(self, user: str) -> BusThread:
-        """Another's place on the bus."""
+        """Return another user's connection to the bus."""
         if user not in self._buses:
             url = f"nats://127.0.0.1:{self.bus_port}"
             bus = self._buses[user] = BusThread(BusConfig([url], user, user), f"test-{user}")
@@ -158,7 +158,7 @@ class Rig:
         return self._buses[user]
 
     def leave(self, user: str) -> None:
-        """Close another's place on the bus; all it said is with the server then."""
+        """Close another user's connection to the bus; the server has all its messages then."""
         self._buses.pop(user).close()
 
     def start(self) -> None:
@@ -226,7 +226,7 @@ class Rig:
     def kill(self, name: str, number: int = signal.SIGKILL) -> None:
         process = self._processes.pop(name)
         if number == signal.SIGKILL:
-            # As a power loss and systemd would: nginx's workers outlive a killed master otherwise.
+            # As with a loss of power or with systemd: nginx's workers outlive a killed master otherwise.
             os.killpg(process.pid, number)
         else:
             process.send_signal(number)
@@ -266,12 +266,12 @@ class Rig:
             connection.close()
 
     def hears_questions(self) -> bool:
-        """Say whether the router process takes nginx's questions; its probes answer before."""
+        """Return whether the router process takes nginx's questions; its probes answer before."""
         with socket.socket(socket.AF_UNIX) as client:
             return client.connect_ex(str(self.folder / "router.sock")) == 0
 
     def questions(self) -> int:
-        """Count nginx's open questions to the router process: connections of its socket, as /proc/net/unix has them."""
+        """Return the number of nginx's open questions to the router process: connections of its socket in /proc/net/unix."""
         path, connected = str(self.folder / "router.sock"), "03"
         rows = [line.split() for line in Path("/proc/net/unix").read_text().splitlines()]
         return sum(row[5] == connected and row[-1] == path for row in rows)
@@ -293,7 +293,7 @@ class Rig:
         return self._probe("/varz")[1]
 
     def dump(self) -> dict[str, Any]:
-        """Ask nginx for the routes it holds."""
+        """Return the routes that nginx holds."""
         connection = http.client.HTTPConnection("nginx", timeout=5)
         connection.sock = socket.socket(socket.AF_UNIX)
         connection.sock.connect(str(self.folder / "data.sock"))
@@ -333,7 +333,7 @@ class Rig:
 
 @contextmanager
 def running(**options: Any) -> Iterator[Rig]:
-    """Yield a rig that is ready, and clear it away."""
+    """Yield a rig that is ready, and remove it."""
     rig = Rig(**options)
     try:
         rig.start()
@@ -344,7 +344,7 @@ def running(**options: Any) -> Iterator[Rig]:
 
 @contextmanager
 def load(rig: Rig, host: str) -> Iterator[Counter[object]]:
-    """Ask all the time, a new connection each; count the statuses."""
+    """Send requests all the time, a new connection each; count the statuses."""
     seen: Counter[object] = Counter()
     over = threading.Event()
 

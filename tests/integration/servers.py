@@ -22,10 +22,10 @@ POSTGRES = sorted(Path("/usr/lib/postgresql").glob("*/bin"))
 
 @contextmanager
 def postgres(*, durable: bool = False, environment: Mapping[str, str] | None = None) -> Iterator[str]:
-    """Run a PostgreSQL cluster, as `postgres` where we are root; yields `host:port`.
+    """Run a PostgreSQL cluster, as `postgres` where this process is root; yield `host:port`.
 
     Args:
-        durable: whether it waits for the disk, as a real one does.
+        durable: whether it waits for the disk, as in production.
         environment: more variables of the server.
     """
     home, port = Path(tempfile.mkdtemp(prefix="ingot-pg-")), free_port()
@@ -46,7 +46,7 @@ def postgres(*, durable: bool = False, environment: Mapping[str, str] | None = N
     )
     try:
         await_port(port, process)
-        # It listens a moment before it takes connections.
+        # PostgreSQL listens a moment before it takes connections.
         ready = [str(POSTGRES[-1] / "pg_isready"), "-q", "-h", "127.0.0.1", "-p", str(port), "-t", "30"]
         deadline = time.monotonic() + 30
         while subprocess.run(ready, check=False, cwd="/").returncode:
@@ -60,7 +60,7 @@ def postgres(*, durable: bool = False, environment: Mapping[str, str] | None = N
 
 
 def await_port(port: int, process: subprocess.Popen[bytes], seconds: float = 30) -> None:
-    """Wait until something listens on a port of loopback, or fail when the process ends before."""
+    """Wait until a program listens on a port of loopback, or fail when the process ends before."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         if process.poll() is not None:

@@ -27,7 +27,7 @@ LABEL = "redis-7.0"
 
 
 class Stub(ThreadingHTTPServer):
-    """As much of a controller as a gateway sees."""
+    """The part of a controller that a gateway sees."""
 
     daemon_threads = True
 
@@ -70,7 +70,7 @@ class Stub(ThreadingHTTPServer):
 
 
 class Daemon:
-    """One daemon of a data service; `ready` asks its probe."""
+    """One daemon of a data service; `ready` reads its probe."""
 
     def __init__(self, name: str, module: str, folder: Path, config: dict[str, Any]) -> None:
         self.port = free_port()
@@ -83,7 +83,7 @@ class Daemon:
         self.configure()
 
     def configure(self, **changes: Any) -> None:
-        """Write the configuration with these changes; it holds from the next start."""
+        """Write the configuration with these changes; the next start reads it."""
         self._config |= changes
         self._path.write_text(yaml.safe_dump(self._config))
 
@@ -121,14 +121,14 @@ class Daemon:
     def end(self, number: int = signal.SIGTERM) -> int:
         if self.process is None or self.process.poll() is not None:
             return 0
-        # One that a test has frozen ends too.
+        # A process that a test has frozen ends, too.
         os.kill(self.process.pid, signal.SIGCONT)
         self.process.send_signal(number)
         return self.process.wait(40)
 
 
 class ServicesRig:
-    """Everything; each part can be ended and started again."""
+    """All parts; each can be ended and started again."""
 
     def __init__(
         self,
@@ -160,7 +160,7 @@ class ServicesRig:
                 **gateway,
             },
         )
-        # Below the ports that the kernel gives to anybody's connections, above those of the DEAs' rig.
+        # Below the ports that the kernel chooses for connections, above those of the DEAs' rig.
         self.first_port = 20000 + os.getpid() % 120 * 100
         self.node = self.make_node("redis_node_1")
 
@@ -187,7 +187,7 @@ class ServicesRig:
         )
 
     def records(self, node_id: str = "redis_node_1") -> dict[str, int]:
-        """Give the servers that run: unit → pid."""
+        """Return the servers that run: unit → pid."""
         found = {}
         for path in (self.folder / node_id / "state" / "units").glob("*.json"):
             try:
@@ -205,13 +205,13 @@ class ServicesRig:
             daemon.end()
         for node in self.folder.glob("redis_node_*"):
             for pid in self.records(node.name).values():
-                # The servers outlive their node, as they must: here somebody has to end them.
+                # The servers outlive their node, as they must, so the rig ends them.
                 try:
                     os.kill(pid, signal.SIGKILL)
                 except ProcessLookupError:
                     continue
 
-    # What a controller does.
+    # The calls of a controller.
     def ask(
         self,
         method: str,
@@ -254,7 +254,7 @@ class ServicesRig:
 
 
 def client(credentials: dict[str, Any], *, named: bool = False) -> redis.Redis:
-    """Connect as an application does: with the password alone, or as its user; one connection, no second try."""
+    """Return a connection like an application's: with the password alone, or as its user; one connection, no second try."""
     from redis.backoff import NoBackoff
     from redis.retry import Retry
 
@@ -271,7 +271,7 @@ def client(credentials: dict[str, Any], *, named: bool = False) -> redis.Redis:
 
 
 def opens(credentials: dict[str, Any], *, named: bool = False, seconds: float = 60) -> bool:
-    """Say whether credentials open anything. A server that is not there, or cuts the asker off, is asked again."""
+    """Return whether credentials are accepted. A server that is not there, or cuts the connection, is tried again."""
 
     def answer() -> str:
         connection = None
@@ -291,7 +291,7 @@ def opens(credentials: dict[str, Any], *, named: bool = False, seconds: float = 
 
 
 def cut(connection: redis.Redis) -> bool:
-    """Say whether the other side has closed this connection."""
+    """Return whether the other side has closed this connection."""
     assert connection.connection is not None
     try:
         connection.connection.send_command("PING")

@@ -35,7 +35,7 @@ def drop(port: str) -> None:
 
 
 def failing(work: Callable[[], object]) -> float:
-    """Return how many seconds pass until the work fails because the database is away."""
+    """Return the seconds until the work fails because the database is away."""
     begun = time.monotonic()
     with pytest.raises(SQLAlchemyError) as caught:
         work()
@@ -49,7 +49,7 @@ def select(db: Database, statement: str) -> object:
 
 
 def hold(db: Database, key: int) -> None:
-    """Hold a lock in a transaction for as long as the server lets us."""
+    """Hold a lock in a transaction for as long as the server allows."""
     with db.session() as session:
         session.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": key})
         session.execute(text("SELECT pg_sleep(300)"))
@@ -79,7 +79,7 @@ def main() -> None:
             busy = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'PgSleep'"
             while watch.execute(busy).fetchone() != (2,):
                 time.sleep(0.05)
-        # Older than what is taken to be there without a question.
+        # Older than the age up to which a connection is used without a check.
         time.sleep(1.2)
         drop(port)
         measure("idle", lambda: select(db, "SELECT 1"))
@@ -90,7 +90,7 @@ def main() -> None:
         begun = time.monotonic()
         assert select(db, "SELECT 1") == 1
         found["back"] = time.monotonic() - begun
-        # What the one that is gone held, another gets.
+        # Another connection gets the lock of the lost one.
         begun = time.monotonic()
         with db.session() as session:
             session.execute(text("SELECT pg_advisory_xact_lock(7)"))

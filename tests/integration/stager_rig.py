@@ -40,7 +40,7 @@ SECRET = "s3cret-of-the-controller"
 
 
 def zipped(folder: Path | None, **more: str | bytes) -> bytes:
-    """Pack an application as a client does, with more files on top."""
+    """Pack an application as a client does, with further files."""
     packed = io.BytesIO()
     with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
         if folder is not None:
@@ -52,7 +52,7 @@ def zipped(folder: Path | None, **more: str | bytes) -> bytes:
 
 
 class Controller:
-    """Hands out packages and takes droplets, at the addresses of protocol 7.5."""
+    """Serves packages and accepts droplets, at the addresses of protocol 7.5."""
 
     def __init__(self) -> None:
         self.packages: dict[str, bytes] = {}
@@ -129,7 +129,7 @@ class Droplet:
         return (self.root / name).read_text()
 
     def start(self, runtime: str, **variables: str) -> int:
-        """Start it with further variables; gives the port once something listens there."""
+        """Start it with further variables; return the port once a program listens there."""
         port = free_port()
         startup = self.root / "startup"
         startup.chmod(0o700)
@@ -182,7 +182,7 @@ def fetch(port: int, path: str = "/", **headers: str) -> tuple[int, dict[str, st
 
 
 class Rig:
-    """Bus, controller's place and stager."""
+    """Bus, stand-in of the controller, and stager."""
 
     def __init__(self, folder: Path, **settings: Any) -> None:
         self.folder = folder
@@ -228,7 +228,7 @@ class Rig:
         until(listens, "nats-server listens")
 
     def asker_connected(self) -> bool:
-        """Say whether the controller's stand-in is on the bus."""
+        """Return whether the controller's stand-in is on the bus."""
         return self._bus.bus.connected
 
     def stop_nats(self) -> None:
@@ -308,14 +308,14 @@ class Rig:
         return self._bus.request("staging", message, StagingReply, timeout=timeout)
 
     def begin(self, package: bytes, framework: str = "", runtime: str = "", **extra: Any) -> None:
-        """Ask for a staging whose answer nobody waits for."""
+        """Ask for a staging without waiting for the answer."""
         self._bus.publish("staging", self.request(package, framework, runtime, **extra))
 
     def stage(self, package: bytes, framework: str = "", runtime: str = "", **extra: Any) -> StagingReply:
         return self.ask(self.request(package, framework, runtime, **extra))
 
     def droplet(self, app: str | Path, framework: str = "", runtime: str = "", **extra: Any) -> Droplet:
-        """Stage an application, which must work, and lay its droplet out."""
+        """Stage an application, which must succeed, and unpack its droplet."""
         package = zipped(APPS / app if isinstance(app, str) else app)
         reply = self.stage(package, framework, runtime, **extra)
         assert reply.error is None, reply.error

@@ -1,4 +1,4 @@
-"""A peer of 2011 on the bus: raw JSON both ways, no structs of ours; and everything that is no message."""
+"""A peer of 2011 on the bus: raw JSON both ways, without Ingot's structs; and payloads that are no message."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from components.common.plain_http import NO_TLS
 from tests.support.waiting import until_async
 
 HUGE = 10**40
-# Members of every message of protocol 2, each of a kind it never has.
+# Members of every message of protocol 2, each of a wrong type.
 WRONG: dict[str, Any] = {
     "droplet": "x", "droplets": 7, "version": ["v"], "instance": {}, "instances": 5, "index": "first", "indices": {"a": 1}, "state": 7,
     "states": "RUNNING", "state_timestamp": "now", "reason": None, "limits": [], "name": 9, "uris": "a.b", "host": 1, "port": "80", "id": [],
@@ -63,7 +63,7 @@ BROKEN: dict[str, bytes] = {
     "a-megabyte-of-nothing": bytes((1 << 20) - 2),
     "many-members": json.dumps({f"m{n}": n for n in range(50_000)}).encode(),
 }
-# What fits no message at all; the rest may fit one or another.
+# Payloads that fit no message at all; the others may fit one or another.
 NEVER = (
     "nothing", "half", "text", "every-byte", "null", "number", "words", "list", "list-of-objects", "empty-object", "not-a-number", "wrong-kinds",
     "all-null", "deep-lists", "deep-objects", "deep-inside", "a-megabyte", "a-megabyte-of-nothing", "many-members",
@@ -72,7 +72,7 @@ _MALFORMED = re.compile(r'^ingot_bus_malformed_total\{subject="([^"]+)"\} ([0-9.
 
 
 class Peer:
-    """One connection; `heard` is all it listens to, in order."""
+    """One connection; `heard` has all its messages, in order."""
 
     def __init__(self, client: Client) -> None:
         self.client = client
@@ -125,7 +125,7 @@ async def peer_on(url: str, **options: Any) -> AsyncIterator[Peer]:
 
 
 async def break_all(peer: Peer, subjects: list[str], metrics: Callable[[], Awaitable[str]]) -> None:
-    """Send everything that is no message to these subjects, and see it counted on each of them.
+    """Send all malformed payloads to these subjects, and see them counted on each of them.
 
     `subjects` are those of the contract whose messages have a shape, as the daemon names them; a `*` is sent as `x`.
     """
@@ -139,7 +139,7 @@ async def break_all(peer: Peer, subjects: list[str], metrics: Callable[[], Await
     await until_async(all_counted, f"counted: {subjects}", seconds=60)
     await _send(peer, subjects, [data for name, data in BROKEN.items() if name not in NEVER])
     after = counted(await metrics())
-    # The rest has been heard when these two have.
+    # The others have been heard when these two have.
     await _send(peer, subjects, [b"{", b"]"])
     await until_async(lambda: _grown(metrics, after, subjects), f"counted once more: {subjects}", seconds=60)
 
@@ -159,12 +159,12 @@ async def _grown(
 
 
 def counted(metrics: str) -> dict[str, float]:
-    """How many malformed messages a daemon has dropped, by subject."""
+    """Return the number of malformed messages that a daemon has dropped, by subject."""
     return {subject: float(number) for subject, number in _MALFORMED.findall(metrics)}
 
 
 def kinds(value: dict[str, Any]) -> dict[str, str]:
-    """The members of a message and the kinds of their values."""
+    """Return the members of a message and the types of their values."""
     return {key: type(member).__name__ for key, member in value.items()}
 
 
@@ -179,7 +179,7 @@ ANNOUNCEMENT = {
 
 
 async def check_discovery(peer: Peer, type_: str) -> None:
-    """Protocol 2.2: any request is answered, with `uptime` beside what was announced."""
+    """Check protocol 2.2: any request is answered, with `uptime` beside the announced members."""
     answer = await peer.ask("vcap.component.discover", b"whatever")
     assert kinds(answer) == {**ANNOUNCEMENT, "uptime": "str"}
     assert answer["type"] == type_
@@ -205,5 +205,5 @@ def _get(url: str, credentials: list[str]) -> tuple[int, str]:
 
 
 async def get_text(url: str, *credentials: str) -> str:
-    """A probe's body."""
+    """Return a probe's body."""
     return (await asyncio.to_thread(_get, url, list(credentials)))[1]

@@ -33,7 +33,7 @@ ROUTERS = ("router1", "router2")
 # Machines of continuous integration are shared: a condition gets a deadline that only a defect reaches.
 PATIENCE = 120.0
 
-# It repeats nothing, so that readiness alone keeps requests from a router that is not there.
+# The balancer repeats no request, so that readiness alone keeps requests from a missing router.
 HAPROXY = """
 defaults
   mode http
@@ -144,18 +144,18 @@ class LabPlatform:
         return done.stdout
 
     def routers(self) -> dict[str, tuple[str, int]]:
-        """Give where each router listens."""
+        """Return the address of each router."""
         return {m["name"]: (m["address"], 80) for m in self.report()["machines"] if m["name"] in ROUTERS}
 
     def machine(self, name: str) -> dict[str, Any]:
-        """Give the platform's own word on a DEA machine."""
+        """Return the platform's record of a DEA machine."""
         address = next(m["address"] for m in self.report()["machines"] if m["name"] == name)
         return next(m for m in self.json("machines") if m["address"] == address)
 
 
 @contextlib.contextmanager
 def traffic(platform: LabPlatform, app: str) -> Iterator[list[str]]:
-    """Ask an application all the while; gives the list that failures are added to."""
+    """Send requests to an application while the block runs; yield the list of failures."""
     failures: list[str] = []
     stop = threading.Event()
     asked = 0
@@ -183,7 +183,7 @@ def traffic(platform: LabPlatform, app: str) -> Iterator[list[str]]:
 
 
 def live(platform: LabPlatform, app: str, count: int) -> dict[str, str]:
-    """Ask until `count` instances have answered; gives instance id -> DEA."""
+    """Ask until `count` instances have answered; return instance id -> DEA."""
     seen: dict[str, str] = {}
 
     def all_answered() -> bool:
@@ -219,7 +219,7 @@ def free_port() -> int:
 
 @pytest.fixture(scope="session")
 def platform(free_port: int) -> Iterator[LabPlatform]:
-    """Raise it once for all tests of the folder; take it down whatever happens."""
+    """Raise a platform once for all tests of the folder; take it down whatever happens."""
     make("down", free_port)
     started = time.monotonic()
     done = make("up", free_port)

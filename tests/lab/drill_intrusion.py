@@ -1,6 +1,6 @@
-"""Everybody who is on a platform or before it tries to get further than allowed: `make drill-intrusion`.
+"""Every kind of guest, client and bus user tries to exceed its rights on a platform: `make drill-intrusion`.
 
-Writes `build/bench/intrusion.json` and prints what was not refused. The tables are in `tests/lab/intrusion`.
+Writes `build/bench/intrusion.json` and prints the attempts that were not refused. The tables are in `tests/lab/intrusion`.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ pytestmark = [pytest.mark.lab, pytest.mark.timeout(3600)]
 
 
 def report(outcomes: list[Outcome], seconds: float) -> dict[str, object]:
-    """Return what is written down of a drill."""
+    """Return the report of a drill."""
     return {
         "tried": len(outcomes),
         "refused": sum(o.refused for o in outcomes),

@@ -28,13 +28,13 @@ pytestmark = [pytest.mark.lab, pytest.mark.timeout(3600)]
 
 
 def releases(platform: LabPlatform) -> dict[str, str]:
-    """Ask every machine what release it runs."""
+    """Return the release that every machine runs."""
     return {m: platform.on(m, "readlink", "/opt/ingot/current").strip().rpartition("/")[2] for m in MACHINES}
 
 
 @contextlib.contextmanager
 def readiness(platform: LabPlatform) -> Iterator[list[tuple[str, ...]]]:
-    """Ask the routers all the while whether they are ready; gives the list that is added to when other ones are not."""
+    """Ask the routers for their readiness while the block runs; yield a list that grows when another set of them is not ready."""
     addresses = platform.routers()
     away: list[tuple[str, ...]] = []
     over = threading.Event()

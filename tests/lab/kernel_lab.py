@@ -1,4 +1,4 @@
-"""One machine with a kernel of its own beside one without, shared by all tests that need such a kernel: its start is what they cost."""
+"""One machine with a kernel of its own beside one without, shared by all tests that need such a kernel: its start is the main cost."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ LAYOUT = Layout(
 
 @dataclass(frozen=True)
 class KernelLab:
-    """The lab, its daemon's client, and where all of it lies."""
+    """The lab, its daemon's client, and their folder."""
 
     home: Path
     paths: Paths
@@ -57,7 +57,7 @@ class KernelLab:
         return self.lab.name
 
     def ssh(self, machine: str, command: str, timeout: float = 600) -> str:
-        """Run a command as root, with the host key checked; gives what it printed."""
+        """Run a command as root, with the host key checked; return its output."""
         view = self.client.lab(self.name)
         address = next(m.address for m in view.machines if m.name == machine)
         done = subprocess.run(

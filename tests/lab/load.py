@@ -1,7 +1,7 @@
 """Constant load on the routers of a lab, as clients see it: every request is counted, and every one that fails is kept.
 
 A request fails when its client sees an error, or an answer that is not 200, though it was idempotent and no byte of its response
-had come. One exception is a client's own to deal with (RFC 9112, 9.3.1): a server may close an idle connection at the very moment
+had come. Clients must handle one exception themselves (RFC 9112, 9.3.1): a server may close an idle connection at the very moment
 a request is sent on it, so a request on a connection that was used before is repeated once, on a new one, and counted as repeated.
 """
 
@@ -24,12 +24,12 @@ PAUSE = 0.05
 
 @dataclass
 class Seen:
-    """What the clients saw.
+    """The observations of the clients.
 
     Attributes:
         answered: requests by the router that answered, as its balancer names it (X-Served-By), else by its address.
         repeated: requests that met a connection the server had just closed.
-        failures: what each request that failed met.
+        failures: the error of each request that failed.
         slowest: seconds of the slowest request.
         instances: ids of the instances that answered, with the time of the first answer.
     """
@@ -52,7 +52,7 @@ class Seen:
         until(lambda: self.requests >= goal, f"{count} further requests")
 
     def figures(self) -> dict[str, object]:
-        """Give what a drill prints."""
+        """Return the figures that a drill prints."""
         return {
             "requests": self.requests,
             "failed": len(self.failures),
@@ -62,7 +62,7 @@ class Seen:
 
 
 class Client:
-    """Asks one path of one address in a loop, each time on a new connection or always on the same one."""
+    """Requests one path of one address in a loop, each time on a new connection or always on the same one."""
 
     def __init__(self, seen: Seen, address: tuple[str, int], host: str, path: str, *, keep: bool) -> None:
         self._seen = seen
@@ -73,7 +73,7 @@ class Client:
         self._connection: http.client.HTTPConnection | None = None
 
     def ask_until(self, over: threading.Event) -> None:
-        """Ask, with a pause between two requests, until told that it is over."""
+        """Send requests, with a pause between two, until told to end."""
         while not over.is_set():
             self._ask()
             over.wait(PAUSE)
@@ -132,7 +132,7 @@ class Client:
 
 @contextlib.contextmanager
 def load(addresses: Sequence[tuple[str, int]], host: str, *paths: str) -> Iterator[Seen]:
-    """Ask `host` at every address all the while, with and without keep-alive: briefly, for answers that take a second, for `paths`."""
+    """Send requests to `host` at every address, with and without keep-alive: short ones, some that take a second, and for `paths`."""
     seen = Seen()
     over = threading.Event()
     kinds = [(path, keep) for path in ("/", "/slow/1", *paths) for keep in (True, False)]

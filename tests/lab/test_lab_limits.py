@@ -1,4 +1,4 @@
-"""A hard limit is hard: on a machine with a kernel of its own, applications over their memory or tasks end, and say why.
+"""A hard limit is hard: on a machine with a kernel of its own, applications over their memory or tasks end, with the reason.
 
 The agent runs as its role's unit with its role's configuration; the test stands in the controller's place.
 """
@@ -36,7 +36,7 @@ pytestmark = [
 ROOT = Path(__file__).resolve().parents[2]
 ROLE = ROOT / "roles" / "dea"
 TASKS = 64
-# What the agent imports, of what is installed here; the machine's Python is this one's.
+# The installed packages that the agent imports; the machine has the same Python.
 PACKAGES = [
     "aiohappyeyeballs",
     "aiohttp",
@@ -74,10 +74,10 @@ class H(http.server.BaseHTTPRequestHandler):
 http.server.HTTPServer(("0.0.0.0", int(sys.argv[2])), H).serve_forever()
 ' "$@"
 """
-# Its child takes too much: the control group ends all of it.
+# Its child takes too much memory: the control group ends all processes.
 HOG = "#!/bin/bash\nwhile [ ! -e app/go ]; do sleep 0.2; done\n/usr/bin/python3 -c 'x = bytearray(200 << 20)' &\nsleep 1000\n"
 BOMB = "#!/bin/bash\nwhile [ ! -e app/go ]; do sleep 0.2; done\nbomb() { bomb | bomb & }\nbomb\nsleep 1000\n"
-# Writes until it is refused, and says how much it was let write.
+# Writes until a write is refused, and prints the bytes written.
 FILLER = """#!/bin/bash
 while [ ! -e app/go ]; do sleep 0.2; done
 cat /dev/zero > app/full
@@ -122,7 +122,7 @@ class Rig:
         pytest.fail(f"not within {PATIENCE:.0f} s: {subject}\n{journal}")
 
     async def run(self, number: int, startup: str, mem: int = 64, uris: tuple[str, ...] = ()) -> str:
-        """Start an instance and wait until it runs; gives its id."""
+        """Start an instance and wait until it runs; return its id."""
         message = self.message(number, startup, mem, uris)
         await self.bus.publish(f"dea.{await self.id()}.start", message)
 
@@ -157,7 +157,7 @@ class Rig:
 
 @pytest.fixture(scope="module")
 def share(kernel_lab: KernelLab) -> Path:
-    """Put the agent's code where its machine sees it; gives the host's side of that directory."""
+    """Copy the agent's code to a directory that its machine sees; return the host's path of it."""
     share = kernel_lab.folder / "share"
     site = Path(yaml.__file__).parent.parent
     for package in PACKAGES:
@@ -182,7 +182,7 @@ def on(kernel_lab: KernelLab) -> Callable[[str], str]:
 
 @pytest.fixture(scope="module")
 def installed(kernel_lab: KernelLab, share: Path, on: Callable[[str], str]) -> Iterator[str]:
-    """Install the agent as its role does; gives the machine's address. What it started ends with the tests here."""
+    """Install the agent as its role does; yield the machine's address. Its instances end with the tests."""
     kernel_lab.client.start(kernel_lab.name, "own")
     address = kernel_lab.client.wait(kernel_lab.name, "own", PATIENCE).address
     defaults = yaml.safe_load((ROLE / "defaults" / "main.yml").read_text())
@@ -343,7 +343,7 @@ async def test_a_unit_that_is_restarted_serves_again_and_its_instance_lives(
         (instance, "RUNNING")
     ]
     assert [b for name, b in rig.heard if name == "droplet.exited" and b["droplet"] == 5] == []
-    # What it was started with goes with it.
+    # The files of its start go with it.
     await rig.bus.publish("dea.stop", {"droplet": 5})
     left = "ls /run/ingot-dea/units"
     deadline = time.monotonic() + PATIENCE

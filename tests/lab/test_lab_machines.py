@@ -1,6 +1,6 @@
 """The lab's own promises, on real machines: they boot, die, come back, lose their cable, outlive the daemon, and leave nothing.
 
-The tests have a daemon of their own (`INGOT_LAB_HOME`), so that killing it harms nobody's lab.
+The tests have a daemon of their own (`INGOT_LAB_HOME`), so that killing it harms no other lab.
 """
 
 import contextlib

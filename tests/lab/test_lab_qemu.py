@@ -1,4 +1,4 @@
-"""Machines with a kernel of their own: what only a kernel can prove, and the lab's promises kept for them too."""
+"""Machines with a kernel of their own: tests of the kernel itself, and of the lab's promises for such machines."""
 
 import contextlib
 import json

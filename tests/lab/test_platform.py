@@ -1,4 +1,4 @@
-"""The whole way, on real machines: from `make up` to an application that survives what data centres do.
+"""The whole way, on real machines: from `make up` to an application that survives the faults of data centres.
 
 The tests share one platform with `test_platform_orchestrator.py` and `test_platform_removed.py`, and run in this order.
 """

@@ -1,6 +1,6 @@
-"""Updates of an application under load, on the platform that `test_platform.py` raised: nobody who asks it notices.
+"""Updates of an application under load, on the platform that `test_platform.py` raised: no request notices.
 
-The name of the file has it run before the platform is taken down.
+By its name, the file runs before the platform is taken down.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class OldClient:
         return answer
 
     def update(self, folder: Path) -> None:
-        """Upload, then update: what `vmc update` does to an application that runs."""
+        """Upload, then update, as `vmc update` does with a running application."""
         files: dict[str, str | bytes] = {
             str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()
         }

@@ -1,6 +1,6 @@
 """One application per framework and runtime, all the way: pushed, reached, scaled, crashed, updated, deleted.
 
-They go side by side, as many at a time as `SIDE_BY_SIDE`; each is a test of its own by what came of it.
+They go side by side, as many at a time as `SIDE_BY_SIDE`; the result of each is a test of its own.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ pytestmark = [pytest.mark.lab, pytest.mark.timeout(1800)]
 class Sample:
     """A folder under tests/apps.
 
-    `framework` is what it is found to be, or what it is pushed as where its files mean something else (`named`); `tells`:
-    it answers facts and can be crashed.
+    `framework` is the detected one, or the one named at push where its files mean another (`named`); `tells`: it answers with
+    facts and can be crashed.
     """
 
     app: str
@@ -59,7 +59,7 @@ SAMPLES = [
 
 
 class Journey:
-    """What one application goes through."""
+    """The stations of one application."""
 
     def __init__(self, platform: LabPlatform, sample: Sample, folder: Path) -> None:
         self._platform, self._sample, self._folder = platform, sample, folder
@@ -103,7 +103,7 @@ class Journey:
         until(said, f"{self._sample.name} answers as its version {greeting}")
 
     def _live(self, count: int) -> set[str]:
-        """Ask until `count` instances have answered, and no other."""
+        """Send requests until `count` instances have answered, and no other."""
         seen: set[str] = set()
 
         def all_answered() -> bool:
@@ -116,7 +116,7 @@ class Journey:
         return set(seen)
 
     def _crash(self, before: set[str]) -> None:
-        # It goes without an answer.
+        # The crash leaves the request without an answer.
         with contextlib.suppress(httpx.HTTPError):
             self._get("/crash")
         until(lambda: len(self._live(2) - before) >= 1, f"a crashed instance of {self._sample.name} is back")

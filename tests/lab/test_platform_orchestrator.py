@@ -15,12 +15,12 @@ pytestmark = [pytest.mark.lab, pytest.mark.timeout(2400)]
 
 
 def pool(platform: LabPlatform) -> dict[str, dict[str, object]]:
-    """Give the machines of the pool by their names."""
+    """Return the machines of the pool by their names."""
     return {m["name"]: m for m in platform.json("pool", "show", "dea")["machines"]}
 
 
 def redis_says(credentials: dict[str, object]) -> bytes:
-    """Sign in to a Redis with nothing but a binding's password; gives the server's answer."""
+    """Log in to a Redis with a binding's password alone; return the server's answer."""
     with socket.create_connection(
         (str(credentials["host"]), int(str(credentials["port"]))), 10
     ) as connection:

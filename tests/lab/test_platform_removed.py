@@ -32,9 +32,9 @@ def test_down_leaves_nothing(platform: LabPlatform) -> None:
 
 
 def leftovers(bridge: str) -> list[str]:
-    """Name what is left of the platform's network, beside those of other labs, which parts of the same run have.
+    """Return the remains of the platform's network, without those of other labs, which parts of the same run have.
 
-    One of them may have been given its number already, so bridges, the first to be made and the last to go, are read last.
+    Another lab may have got its number already, so bridges, the first to be made and the last to go, are read last.
     """
     index = addresses.bridge_index(bridge)
     assert index is not None

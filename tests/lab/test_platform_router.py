@@ -1,6 +1,6 @@
-"""Two routers under constant load while what is behind, beside and below them fails or is changed: no request is lost.
+"""Two routers under constant load while the parts behind, beside and below them fail or change: no request is lost.
 
-The tests share the platform that `test_platform.py` raised. Its length of the bus's absence and the figures: `make drill-nats`.
+The tests share the platform that `test_platform.py` raised. `make drill-nats` has a longer absence of the bus, and figures.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ from tests.lab.load import Seen, load
 APP = "hello"
 HOST = f"{APP}.{DOMAIN}"
 DEAS = ("dea1", "dea2")
-# The shortened absence of the bus is longer than these ages, so that a router which lets routes age meanwhile is found out.
+# The shortened absence of the bus is longer than these ages, so that the test finds a router that lets routes age meanwhile.
 SHORT_AGES = {"prune_seconds": 15, "sweep_seconds": 2, "start_seconds": 5}
 OUTAGE = float(os.environ.get("INGOT_NATS_OUTAGE", "35"))
 DRAIN_SECONDS = 4
-# Requests that have waited this long when their machine is lost, and that would be answered by far later.
+# Requests that have waited this long when their machine is lost, and whose answer is due much later.
 OLD_SECONDS, LONG = 10, "/slow/20"
 
 # Echoes what comes after an upgrade; nginx passes the bytes on as they are.
@@ -60,8 +60,8 @@ class Handler(BaseHTTPRequestHandler):
 ThreadingHTTPServer(("0.0.0.0", int(os.environ["VCAP_APP_PORT"])), Handler).serve_forever()
 """
 
-# What an operator is given is a package of a higher version. This makes one of what is installed, with the maintainers' own
-# scripts, which are what an upgrade consists of.
+# An operator gets a package of a higher version. This makes one from the installed files, with the maintainers' own scripts, which do
+# the work of an upgrade.
 NEXT_NGINX = """
 set -eu
 folder=$(mktemp -d)
@@ -94,7 +94,7 @@ pytestmark = [pytest.mark.lab, pytest.mark.timeout(1800)]
 
 
 def units(platform: LabPlatform, machine: str) -> list[str]:
-    """Give the ids of the instances that run on a DEA."""
+    """Return the ids of the instances that run on a DEA."""
     listed = platform.on(machine, "systemctl", "list-units", "--plain", "--no-legend", "ingot-app-*")
     return [
         line.split()[0].removeprefix("ingot-app-").removesuffix(".service") for line in listed.splitlines()
@@ -102,7 +102,7 @@ def units(platform: LabPlatform, machine: str) -> list[str]:
 
 
 def lose_power(platform: LabPlatform, machine: str) -> None:
-    """End a machine without a word: the cable goes first, or its kernel would close its connections in good order."""
+    """End a machine silently: the cable goes first, or its kernel would close its connections in good order."""
     platform.lab("cut", LAB, machine)
     platform.lab("machine", "kill", LAB, machine)
 
@@ -112,7 +112,7 @@ def all_up(platform: LabPlatform) -> bool:
 
 
 def replaced(seen: Seen, before: set[str], lost: int, since: float) -> float:
-    """Wait until as many new instances have answered as were lost; gives the seconds until the last of them did."""
+    """Wait until as many new instances have answered as were lost; return the seconds until the last of them did."""
     new: dict[str, float] = until(
         lambda: len(new := {i: t for i, t in seen.instances.items() if i not in before}) >= lost and new,
         f"{lost} instances took the places of those lost",
@@ -144,7 +144,7 @@ def test_power_loss_of_a_dea_machine_fails_no_request(platform: LabPlatform) -> 
 
 @contextlib.contextmanager
 def short_ages(platform: LabPlatform) -> Iterator[None]:
-    """Have routes age quickly on all routers, as configuration says it."""
+    """Have routes age quickly on all routers, by their configuration."""
     path = "/etc/ingot/router.yml"
     edits = [f"--expression=s/^{name}: .*/{name}: {value}/" for name, value in SHORT_AGES.items()]
 
@@ -201,7 +201,7 @@ def test_requests_do_not_need_the_bus(platform: LabPlatform) -> None:
 
 @pytest.fixture
 def sockets(platform: LabPlatform, tmp_path: Path) -> Iterator[str]:
-    """Give the host of an application that takes WebSockets."""
+    """Yield the host of an application that takes WebSockets."""
     (tmp_path / "server.py").write_text(SOCKETS)
     (tmp_path / "Procfile").write_text("web: python server.py\n")
     platform.ingot("push", "sockets", "--path", str(tmp_path))
@@ -210,7 +210,7 @@ def sockets(platform: LabPlatform, tmp_path: Path) -> Iterator[str]:
 
 
 def open_socket(address: tuple[str, int], host: str) -> socket.socket:
-    """Give a connection that was upgraded."""
+    """Return an upgraded connection."""
     connection = socket.create_connection(address, 20)
     lines = ["GET / HTTP/1.1", f"Host: {host}", "Upgrade: websocket", "Connection: Upgrade", "", ""]
     connection.sendall("\r\n".join(lines).encode())
@@ -290,7 +290,7 @@ def test_routers_drained_in_turn_fail_no_request(platform: LabPlatform, balancer
             before = served(router)
             seen.more()
             assert served(router) == before
-            # What draining is for: without it, this costs requests.
+            # The purpose of draining: without it, this costs requests.
             platform.on(router, "systemctl", "stop", "nginx", "ingot-router")
             platform.ingot("map", APP, f"while-{router}.{DOMAIN}")
             platform.on(router, "systemctl", "start", "nginx", "ingot-router")
