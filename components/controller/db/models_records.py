@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Any
 
 from sqlalchemy import JSON, BigInteger, Float, ForeignKey, String, Text
 from sqlalchemy.orm import Mapped, mapped_column, relationship
@@ -95,11 +94,6 @@ class Task(Base):
     ended_at: Mapped[float | None] = mapped_column(Float, index=True)
 
     app: Mapped[App] = relationship()
-
-    @property
-    def log_source(self) -> dict[str, Any]:
-        """Return the address of its numbered lines, for as long as its DEA has them."""
-        return {"uri": self.log_uri, "credentials": list(self.credentials)}
 
 
 class UsageDay(Base):

@@ -16,8 +16,12 @@ from components.controller.db.database import Database
 from components.controller.db.models import App, AppRevision, Upload
 from components.controller.storage.store import Store
 
-LOCK = "files"
 logger = log.get(__name__)
+
+
+def lock_files(db: Database, session: Session) -> None:
+    """Wait for the lock under which files and references to them change, and hold it until the transaction ends."""
+    db.lock(session, "files")
 
 
 def release(
@@ -31,7 +35,7 @@ def release(
     if not any((*packages, *droplets)):
         return
     with db.session() as session:
-        db.lock(session, LOCK)
+        lock_files(db, session)
         places = [store.package(d) for d in packages if d and not _package_used(session, d)]
         places += [store.droplet(d) for d in droplets if d and not _droplet_used(session, d)]
         for place in places:
@@ -46,7 +50,7 @@ def take_back(
 ) -> int:
     """Restore referenced files from the trash, as after a restoration of ccdb; return their number."""
     with db.session() as session:
-        db.lock(session, LOCK)
+        lock_files(db, session)
         places = [store.package(d) for d in packages if _package_used(session, d)]
         places += [store.droplet(d) for d in droplets if _droplet_used(session, d)]
         return sum(store.restore(place) for place in places)
