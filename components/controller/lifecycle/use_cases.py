@@ -245,7 +245,7 @@ class Lifecycle:
                 ACCOUNT_NOT_ENOUGH_STORAGE when its owner stores too much.
         """
         with self._db.session() as session:
-            references.lock(self._db, session)
+            references.lock_files(self._db, session)
             app = app_rows.by_id(session, app_id, lock=True)
             if app is None:
                 raise no_app()

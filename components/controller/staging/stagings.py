@@ -315,7 +315,7 @@ class Stagings:
         if reply.error:
             raise _StagingFailedError(reply.error, task_log)
         with self._db.session() as session:
-            references.lock(self._db, session)
+            references.lock_files(self._db, session)
             app = by_id(session, claim.app_id, lock=True)
             upload = session.get(Upload, claim.upload)
             row = session.get(Staging, claim.app_id)

@@ -19,8 +19,8 @@ from components.controller.storage.store import Store
 logger = log.get(__name__)
 
 
-def lock(db: Database, session: Session) -> None:
-    """Take the lock of the share's references, until the session's end."""
+def lock_files(db: Database, session: Session) -> None:
+    """Wait for the lock under which files and references to them change, and hold it until the transaction ends."""
     db.lock(session, "files")
 
 
@@ -35,7 +35,7 @@ def release(
     if not any((*packages, *droplets)):
         return
     with db.session() as session:
-        lock(db, session)
+        lock_files(db, session)
         places = [store.package(d) for d in packages if d and not _package_used(session, d)]
         places += [store.droplet(d) for d in droplets if d and not _droplet_used(session, d)]
         for place in places:
@@ -50,7 +50,7 @@ def take_back(
 ) -> int:
     """Restore referenced files from the trash, as after a restoration of ccdb; return their number."""
     with db.session() as session:
-        lock(db, session)
+        lock_files(db, session)
         places = [store.package(d) for d in packages if _package_used(session, d)]
         places += [store.droplet(d) for d in droplets if _droplet_used(session, d)]
         return sum(store.restore(place) for place in places)

@@ -87,7 +87,7 @@ def _take(stream: IO[bytes], scratch: Path) -> tuple[int, str]:
 def _keep(upload_id: str, scratch: Path, digest: str) -> None:
     controller = current_worker()
     with controller.db.session() as session:
-        references.lock(controller.db, session)
+        references.lock_files(controller.db, session)
         permission = session.get(Upload, upload_id, with_for_update=True)
         if permission is None or permission.droplet_hash is not None:
             raise bad_request("this upload is not expected")
