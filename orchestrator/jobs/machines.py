@@ -47,7 +47,7 @@ def pool(tools: Tools, name: str) -> Pool:
         for row in made.values()
     ]
     members += [
-        Member(host.name, fixed=True, dea=tools.beats.at(host.address))
+        Member(host.name, fixed=True, dea=tools.beats.at(host.platform_address))
         for host in tools.inventory.members(config.groups[0])
         if host.name not in made
     ]
