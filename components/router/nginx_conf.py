@@ -71,6 +71,7 @@ def write(folder: Path, port: int, domain: str, **inputs: Any) -> Path:
             "router_domain": domain,
             "router_release": "development",
             "router_address": "127.0.0.1",
+            "router_index": 0,
             "router_port": f"127.0.0.1:{port}",
             # As root, workers would run as the user nobody, who may not use the router process's socket.
             "router_nginx_user": "root" if os.geteuid() == 0 else "",

@@ -36,6 +36,11 @@ class Host:
     fixed: bool
     variables: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
+    @property
+    def platform_address(self) -> str:
+        """Return the address that its daemons announce; SSH alone goes to `address` where the two differ."""
+        return str(self.variables.get("ingot_address", self.address))
+
 
 class PlatformInventory:
     """The folder. Only variables of hosts are read, none of groups: enough to know the hosts and their addresses.

@@ -51,7 +51,7 @@ def pool(services: Services, name: str) -> Pool:
         for row in made.values()
     ]
     members += [
-        Member(host.name, fixed=True, dea=services.bus_view.at(host.address))
+        Member(host.name, fixed=True, dea=services.bus_view.at(host.platform_address))
         for host in services.inventory.members(config.groups[0])
         if host.name not in made
     ]

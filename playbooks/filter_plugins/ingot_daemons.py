@@ -28,7 +28,7 @@ def ingot_daemons(
 
     Args:
         table: `platform_daemons`.
-        variables: those of the machine; the table's defaults stand for what is missing.
+        variables: those of the machine, Ansible's own among them; the table's defaults stand for what is missing.
         groups: those that the machine is in.
 
     Returns:
@@ -42,9 +42,13 @@ def ingot_daemons(
         return variables.get(name, usual)
 
     known = set(groups)
+    members = variables.get("groups", {})
     found = []
     for row in table:
-        if row["group"] not in known or not _enabled(row, read):
+        hosts = members.get(row["group"], [])
+        if row["group"] not in known or not _enabled(
+            row, read, str(variables.get("inventory_hostname")), hosts
+        ):
             continue
         here = dict(row)
         for key in ("ports", "guest_ports"):
@@ -111,7 +115,8 @@ def ingot_port_problems(
     for host in groups.get("all", []):
         # Read once: each access to a host's variables assembles all of them anew.
         read = _tolerant(hostvars[host])
-        here = [row for row in table if host in groups.get(row["group"], []) and _enabled(row, read)]
+        own = [(row, hosts) for row in table if host in (hosts := groups.get(row["group"], []))]
+        here = [row for row, hosts in own if _enabled(row, read, host, hosts)]
         for text in _clashes(here, read):
             by_text.setdefault(text, []).append(host)
     return [f"{text} (on {', '.join(hosts)})" for text, hosts in by_text.items()]
@@ -150,9 +155,11 @@ def _listeners(
     return found
 
 
-def _enabled(row: _Row, read: _Read) -> bool:
+def _enabled(row: _Row, read: _Read, host: str, hosts: Sequence[str]) -> bool:
+    """Judge whether a host runs a daemon; `hosts` are those of the daemon's group."""
     switch = row.get("enabled")
-    return switch is None or bool(boolean(read(switch, True), strict=False))
+    usual = not row.get("single") or not hosts or hosts[0] == host
+    return switch is None or bool(boolean(read(switch, usual), strict=False))
 
 
 def _tolerant(variables: Mapping[str, Any]) -> _Read:

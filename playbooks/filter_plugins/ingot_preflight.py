@@ -27,6 +27,10 @@ RELEASE_GROUPS = frozenset(
 # Roles that run on a group beside, or instead of, the one of its name.
 GROUP_ROLES = {"services": ("services", "service_redis"), "nfs": ("nfs_server",)}
 PLATFORM = "ingot"
+# Data services that show the controllers a token.
+SERVICES = ("redis",)
+# What says by which address others reach a machine; the first that is given counts.
+ADDRESSES = ("ingot_address", "ansible_host")
 PLACEHOLDER = "CHANGE_ME"
 _MANIFEST = "RELEASE.json"
 # A missing input of the platform is reported once, not again for each value made from it. A value made from other hosts'
@@ -62,6 +66,9 @@ def ingot_problems(
         for role in _roles_of(host, groups, specs):
             _check_values(host, hostvars[host], specs[role], found)
         _check_bus_users(host, hostvars[host], bus_users, found)
+    for host in groups.get("services", []):
+        _check_service_tokens(host, hostvars[host], found)
+    _check_redis_nodes(hostvars, groups.get("services", []), found)
     _check_reserved_hosts(hostvars, groups, found)
     return found.sentences()
 
@@ -76,12 +83,16 @@ def ingot_specs(roles: str, platform: str) -> dict[str, dict[str, dict[str, Any]
     specs: dict[str, dict[str, dict[str, Any]]] = {PLATFORM: _read(Path(platform))["options"]}
     for file in sorted(Path(roles).glob("*/meta/argument_specs.yml")):
         role = file.parent.parent
+        defaults = role / "defaults" / "main.yml"
+        given = _read(defaults) if defaults.is_file() else {}
         options: dict[str, dict[str, Any]] = {}
         for name, entry in _read(file)["argument_specs"].items():
             for option, spec in (entry.get("options") or {}).items():
-                # The caller of an operation gives its inputs, not the inventory.
-                options[option] = spec if name == "main" else {**spec, "required": False}
-        specs[role.name] = options
+                # What an operation needs is given by who asks for it, and the rest by the platform's inputs where the role says so.
+                missing = name == "main" and "undef(" in str(given.get(option, "undef()"))
+                options[option] = spec if missing else {**spec, "required": False}
+        # The platform's role has no others than those of the platform.
+        specs.setdefault(role.name, options)
     return specs
 
 
@@ -138,20 +149,24 @@ def _check_groups(groups: Mapping[str, Sequence[str]], found: _Found) -> None:
 def _check_addresses(
     hostvars: Mapping[str, Mapping[str, Any]], groups: Mapping[str, Sequence[str]], found: _Found
 ) -> None:
-    owners: dict[str, list[str]] = {}
+    owners: dict[str, list[tuple[str, str]]] = {}
     for host in groups.get("all", []):
+        # Where the first is given, SSH alone goes to the other.
+        name = next((one for one in ADDRESSES if one in hostvars[host]), None)
+        if name is None:
+            found.add(f"{ADDRESSES[-1]}: is missing; give the machine's IPv4 address", host)
+            continue
         try:
-            address = str(hostvars[host]["ansible_host"])
+            address = str(hostvars[host][name])
             ipaddress.IPv4Address(address)
-        except KeyError:
-            found.add("ansible_host: is missing; give the machine's IPv4 address", host)
         except ValueError:
-            found.add("ansible_host: want an IPv4 address, which others reach the machine by", host)
+            found.add(f"{name}: want an IPv4 address, which others reach the machine by", host)
         else:
-            owners.setdefault(address, []).append(host)
-    for address, hosts in owners.items():
-        if len(hosts) > 1:
-            found.add(f"ansible_host: {', '.join(hosts)} have the same address {address}; give each its own")
+            owners.setdefault(address, []).append((name, host))
+    for address, given in owners.items():
+        if len(given) > 1:
+            names, hosts = " and ".join(sorted({name for name, _ in given})), ", ".join(h for _, h in given)
+            found.add(f"{names}: {hosts} have the same address {address}; give each its own")
 
 
 def _check_names(host: str, variables: Mapping[str, Any], specs: Mapping[str, Spec], found: _Found) -> None:
@@ -232,6 +247,35 @@ def _check_bus_users(host: str, variables: Mapping[str, Any], users: Iterable[st
     # The other checks report missing and mistyped values.
     if isinstance(passwords, Mapping) and (missing := [user for user in users if not passwords.get(user)]):
         found.add(f"ingot_bus_passwords: has no password for {', '.join(missing)}", host)
+
+
+def _check_service_tokens(host: str, variables: Mapping[str, Any], found: _Found) -> None:
+    tokens, _ = (
+        _rendered(variables, "ingot_service_tokens") if "ingot_service_tokens" in variables else ({}, "")
+    )
+    for service in SERVICES:
+        own = f"service_{service}_token" in variables
+        if not own and isinstance(tokens, Mapping) and tokens and not tokens.get(service):
+            found.add(f"ingot_service_tokens: has no token for {service}", host)
+
+
+def _check_redis_nodes(
+    hostvars: Mapping[str, Mapping[str, Any]], hosts: Iterable[str], found: _Found
+) -> None:
+    """Two nodes of one id both make what one is asked for."""
+    owners: dict[str, list[str]] = {}
+    for host in hosts:
+        # As the role has it where the inventory says nothing.
+        number = re.search(r"\d*$", host)
+        usual = (
+            f"redis_node_{hostvars[host].get('service_redis_index', int(number[0] or 0) if number else 0)}"
+        )
+        owners.setdefault(str(hostvars[host].get("service_redis_node_id", usual)), []).append(host)
+    for node, same in owners.items():
+        if len(same) > 1:
+            found.add(
+                f"service_redis_index: {', '.join(same)} are the same node {node}; give each its own number"
+            )
 
 
 def _check_reserved_hosts(

@@ -187,9 +187,12 @@ def installed(kernel_lab: KernelLab, share: Path, on: Callable[[str], str]) -> I
     address = kernel_lab.client.wait(kernel_lab.name, "own", PATIENCE).address
     defaults = yaml.safe_load((ROLE / "defaults" / "main.yml").read_text())
     values = {
-        **{name: value for name, value in defaults.items() if "undef(" not in str(value)},
+        **{name: value for name, value in defaults.items() if "{{" not in str(value)},
         "ansible_managed": "of a test",
         "dea_address": address,
+        "dea_index": 0,
+        "dea_share_path": "/srv/ingot/share",
+        "dea_zone": "default",
         "dea_bus_urls": ["nats://127.0.0.1:4222"],
         "dea_bus_password": "",
         "dea_status_password": "p",

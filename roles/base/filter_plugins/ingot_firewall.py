@@ -19,6 +19,8 @@ _SCHEMES = {"http": 80, "https": 443}
 _URL = re.compile(r"(https?://)(?:[^\s/@]*@)?([^\s/]+)")
 # Roles whose machine may be reached by an address that is none of its interfaces'.
 _ADDRESSED = ("controller", "dea", "health_manager", "orchestrator", "router", "service_redis", "stager")
+# Variables of a host that hold an address of it.
+_NAMED = ("ingot_address", "ansible_host", *(f"{role}_address" for role in _ADDRESSED))
 
 _Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 _Ports = tuple[int, int]
@@ -41,7 +43,7 @@ def ingot_machines(
         # Asked for once: every question for a host's variables puts all of them together anew.
         known = hostvars[name]
         facts = known.get("ansible_facts") or {}
-        named = [known.get("ansible_host"), *(known.get(f"{role}_address") for role in _ADDRESSED)]
+        named = [known.get(one) for one in _NAMED]
         own = [daemon for daemon in daemons if name in groups.get(daemon["group"], [])]
         # Something before the machine may forward another port to the usual one.
         ssh = sorted({_SSH, int(known.get("ansible_port") or _SSH)})

@@ -18,6 +18,7 @@ def exports(**inputs: Any) -> dict[tuple[str, str], list[str]]:
     environment = jinja2.Environment(autoescape=False, undefined=jinja2.StrictUndefined)
     environment.filters |= FilterModule().filters()
     known = {"ansible_managed": "managed"}
+    inputs = {"nfs_server_path": SHARE} | inputs
     known |= yaml.safe_load((ROLE / "defaults" / "main.yml").read_text()) | inputs
     said = yaml.safe_load((ROLE / "vars" / "main.yml").read_text())
     placed = environment.from_string(said["__nfs_server_placed"]).render(known)

@@ -47,6 +47,15 @@ def test_hosts_come_with_groups_above_them_and_their_address(folder: Path) -> No
     assert [h.name for h in PlatformInventory(folder).members("nats")] == ["core1"]
 
 
+def test_daemons_of_a_host_may_be_known_by_another_address_than_ssh_goes_to(folder: Path) -> None:
+    (folder / "18-addresses.yml").write_text("all: {hosts: {dea1: {ingot_address: 10.1.0.6}}}")
+    hosts = PlatformInventory(folder).hosts()
+    assert [(h.address, h.platform_address) for h in hosts.values()] == [
+        ("198.18.0.2", "198.18.0.2"),
+        ("198.18.0.6", "10.1.0.6"),
+    ]
+
+
 def test_our_machines_are_added_and_taken_out(folder: Path) -> None:
     inventory = PlatformInventory(folder)
     inventory.add("dea4", "198.18.0.9", ["dea", "lab"])

@@ -26,11 +26,14 @@ ASKED = r"""
 - hosts: all
   gather_facts: false
   vars_files: [PLAYBOOKS/vars/daemons.yml, PLAYBOOKS/vars/roll.yml]
+  # For their defaults alone: none of their tasks has the tag.
+  roles: [ROLES]
   vars:
-    wiring: '^[a-z]\w+_(bus_urls|controllers|database_url)$'
+    wiring: '^(?!ingot_)[a-z]\w+_(bus_urls|controllers)$|^controller_database_url$'
     role_path: PLAYBOOKS/../roles/base
   tasks:
     - ansible.builtin.include_vars: {file: PLAYBOOKS/../roles/base/vars/main.yml}
+      tags: [ask]
     - ansible.builtin.set_fact:
         told:
           wiring: "{{ dict(named | zip(query('ansible.builtin.vars', *named))) }}"
@@ -39,6 +42,7 @@ ASKED = r"""
           firewall: "{{ hostvars | ingot_machines(groups, __base_daemons) }}"
       vars:
         named: "{{ query('ansible.builtin.varnames', wiring) }}"
+      tags: [ask]
     - ansible.builtin.copy:
         content: "{{ dict(ansible_play_hosts | zip(ansible_play_hosts | map('extract', hostvars, 'told'))) | to_json }}"
         dest: "{{ told_file }}"
@@ -46,6 +50,7 @@ ASKED = r"""
       connection: local
       become: false
       run_once: true
+      tags: [ask]
 """
 
 
@@ -70,9 +75,13 @@ def told(folder: Path, moved: dict[str, Any]) -> dict[str, Any]:
     (inventory / "group_vars" / "all" / "secrets.yml").write_text(yaml.safe_dump(secrets))
     (inventory / "group_vars" / "all" / "ports.yml").write_text(yaml.safe_dump(moved))
     play, found = folder / "ask.yml", folder / "told.json"
-    play.write_text(ASKED.replace("PLAYBOOKS", str(ROOT / "playbooks")))
+    roles = ", ".join(dict.fromkeys(row["role"] for row in TABLE))
+    play.write_text(ASKED.replace("PLAYBOOKS", str(ROOT / "playbooks")).replace("ROLES", roles))
     done = subprocess.run(
-        [Path(sys.executable).parent / "ansible-playbook", "-i", inventory, play, "-e", f"told_file={found}"],
+        [
+            *(Path(sys.executable).parent / "ansible-playbook", "-i", inventory, play),
+            *("-e", f"told_file={found}", "--tags", "ask", "--skip-tags", "always"),
+        ],
         env={
             **os.environ,
             "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"),

@@ -21,6 +21,8 @@ SPECS: dict[str, dict[str, dict[str, Any]]] = {
             "no_log": True,
             "description": "Passwords.",
         },
+        "ingot_address": {"type": "str"},
+        "ingot_service_tokens": {"type": "dict", "no_log": True},
     },
     "base": {"base_open_ports": {"type": "list", "elements": "int", "default": []}},
     "nfs": {"nfs_path": {"type": "str"}},
@@ -33,7 +35,11 @@ SPECS: dict[str, dict[str, dict[str, Any]]] = {
     "router": {"router_reserved_hosts": {"type": "list", "elements": "str", "default": []}},
     "release": {"release_version": {"type": "str", "required": True, "description": "The release."}},
     "services": {"services_path": {"type": "str", "required": True, "description": "The path."}},
-    "service_redis": {"service_redis_port": {"type": "int", "required": True, "description": "The port."}},
+    "service_redis": {
+        "service_redis_port": {"type": "int", "required": True, "description": "The port."},
+        "service_redis_index": {"type": "int"},
+        "service_redis_token": {"type": "str", "no_log": True},
+    },
     "orchestrator": {"orchestrator_pools": {"type": "dict", "required": True, "description": "Pools."}},
 }
 
@@ -121,6 +127,34 @@ def test_an_address_must_be_one(
     [problem] = inventory.problems(preflight)
     assert problem.startswith(f"ansible_host: {word}")
     assert problem.endswith("(on two)")
+
+
+def test_the_address_of_the_platforms_own_traffic_counts(preflight: ModuleType, inventory: Inventory) -> None:
+    inventory.vars["one"] |= {"ansible_host": "one.example.com", "ingot_address": "10.9.0.1"}
+    assert inventory.problems(preflight) == []
+    inventory.vars["one"]["ingot_address"] = "10.0.0.2"
+    assert inventory.problems(preflight) == [
+        "ansible_host and ingot_address: one, two have the same address 10.0.0.2; give each its own"
+    ]
+    inventory.vars["one"]["ingot_address"] = "one.example.com"
+    assert inventory.problems(preflight) == [
+        "ingot_address: want an IPv4 address, which others reach the machine by (on one)"
+    ]
+
+
+def test_a_data_service_needs_its_token_and_each_node_an_id_of_its_own(
+    preflight: ModuleType, inventory: Inventory
+) -> None:
+    inventory.groups |= {"services": ["one", "two"]}
+    for host in ("one", "two"):
+        inventory.vars[host] |= {"services_path": "/s", "service_redis_port": 1, "release_version": "1"}
+    inventory.vars["one"]["ingot_service_tokens"] = {"mongo": "x"}
+    assert inventory.problems(preflight) == [
+        "ingot_service_tokens: has no token for redis (on one)",
+        "service_redis_index: one, two are the same node redis_node_0; give each its own number",
+    ]
+    inventory.vars["one"] |= {"service_redis_token": "given otherwise", "service_redis_index": 1}
+    assert inventory.problems(preflight) == []
 
 
 def test_a_machine_in_no_group_is_named(preflight: ModuleType, inventory: Inventory) -> None:
@@ -254,7 +288,9 @@ def test_all_problems_are_said_at_once(preflight: ModuleType, inventory: Invento
 
 def test_the_specs_of_the_checkout_are_read(preflight: ModuleType) -> None:
     specs = preflight.ingot_specs(str(ROOT / "roles"), str(ROOT / "playbooks" / "inputs" / "platform.yml"))
-    assert specs["nats"]["nats_passwords"]["required"] is True
+    assert specs["orchestrator"]["orchestrator_inventory"]["required"] is True
+    # Taken from the platform's, which is asked for.
+    assert specs["nats"]["nats_passwords"]["required"] is False
     # Given by the roles that include the entry point, not by an inventory.
     assert specs["base"]["base_packages"]["required"] is False
     assert specs["ingot"]["ingot_domain"]["required"] is True

@@ -77,7 +77,8 @@ def test_a_row_makes_sense(row: dict[str, Any]) -> None:
     assert not row["unit"].startswith("ingot-") or "path" in row["health"]
     if "enabled" in row:
         switch = inputs_of(row["role"])[row["enabled"]]
-        assert (switch["type"], switch["default"]) == ("bool", True)
+        first = f"{{{{ '{row['group']}' not in group_names or inventory_hostname == groups['{row['group']}'] | first }}}}"
+        assert (switch["type"], switch["default"]) == ("bool", first if row.get("single") else True)
     if "shared_role" in row:
         assert (ROOT / "roles" / row["shared_role"]).is_dir()
 

@@ -59,11 +59,28 @@ def test_defaults_equal_the_spec_values_included(role: Path) -> None:
     }
 
 
-def test_what_is_required_has_a_hint_for_a_default(role: Path) -> None:
+def test_defaults_of_the_platforms_inputs_are_declared_ones_that_nobody_must_give() -> None:
+    inputs = load(ROOT / "playbooks" / "inputs" / "platform.yml")["options"]
+    for name in defaults_of(ROOT / "roles" / "ingot"):
+        assert not inputs[name].get("required"), name
+
+
+def test_a_role_that_reads_the_platform_has_its_defaults_and_filters(role: Path) -> None:
+    text = "".join(p.read_text() for p in role.glob("*/*.yml") if p.parent.name != "meta")
+    assert ("ingot" in load(role / "meta" / "main.yml")["dependencies"]) == bool(
+        re.search(r"{{.*\bingot_(?!urls|not_networks|hosts)", text)
+    )
+
+
+def test_what_is_required_comes_from_the_platform_or_has_a_hint(role: Path) -> None:
+    """A default in a specification is rendered whoever gives the input, so none of it may need what an inventory has to give."""
+    inputs = load(ROOT / "playbooks" / "inputs" / "platform.yml")["options"]
+    needed = "|".join(name for name, option in inputs.items() if option.get("required"))
     for name, option in options_of(role).items():
-        if option.get("required"):
-            assert "undef(hint=" in str(defaults_of(role)[name]), name
-            assert "default" not in option, name
+        default = str(defaults_of(role)[name])
+        from_platform = re.search(rf"{{{{ ({needed})\b(?!.*default)", default)
+        assert bool(option.get("required")) == bool("undef(hint=" in default or from_platform), name
+        assert not (option.get("required") and "default" in option), name
 
 
 def test_every_option_is_typed_described_and_named_after_its_role(role: Path) -> None:
@@ -89,7 +106,7 @@ def test_secrets_are_declared_as_such(role: Path) -> None:
 
 
 def test_a_role_with_secrets_hides_them_by_a_switch(role: Path) -> None:
-    if not any(option.get("no_log") and option.get("required") for option in options_of(role).values()):
+    if not any(option.get("no_log") for option in options_of(role).values()):
         return
     switch = f"{role.name}_secure_logging"
     assert defaults_of(role)[switch] is True
@@ -221,13 +238,9 @@ def test_router_and_controllers_keep_the_same_hosts_to_the_platform() -> None:
 
 def test_controllers_believe_the_machines_of_the_group_router() -> None:
     """Without a router's address each of its clients counts as one, and one that guesses locks out all."""
-    routers = (
-        "groups['router'] | default([]) | map('extract', hostvars, 'ansible_host') | select('defined') | sort"
-    )
+    routers = "groups['router'] | default([]) | ingot_addresses(hostvars) | sort"
     default = defaults_of(ROOT / "roles/controller")["controller_router_addresses"]
     assert default == f"{{{{ ['127.0.0.0/8', '::1'] + ({routers}) }}}}"
-    for path in (ROOT / "inventories").glob("*/group_vars/controller.yml"):
-        assert "controller_router_addresses" not in load(path), path
 
 
 @pytest.mark.parametrize("name", ["router", "controller"])
