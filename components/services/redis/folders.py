@@ -84,6 +84,7 @@ class Folders:
         """
         folder = self.of(record.name)
         group = record.uid if self._as_root else None
+        mode = 0o600 if group is None else 0o640
         config = self._config
         text = settings.render(
             folder,
@@ -92,8 +93,8 @@ class Folders:
             memory_mb=config.memory_mb,
             max_clients=config.max_clients,
         )
-        write_atomically(folder / _SETTINGS, text, mode=0o640, group=group, durable=True)
-        write_atomically(folder / _USERS, acl.file(record), mode=0o640, group=group, durable=True)
+        write_atomically(folder / _SETTINGS, text, mode=mode, group=group, durable=True)
+        write_atomically(folder / _USERS, acl.file(record), mode=mode, group=group, durable=True)
         store.save(folder / _RECORD, record)
 
     def remove(self, name: str) -> None:

@@ -172,7 +172,8 @@ def test_one_writes_and_another_reads(share: Path) -> None:
     written = run("write", share, "--local")
     assert run("read", share, written["name"], written["sha256"], "--local")["verdict"] == "ok"
     file = share / "droplets" / written["name"]
-    file.write_bytes(file.read_bytes()[:-1] + b"?")
+    content = file.read_bytes()
+    file.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
     assert run("read", share, written["name"], written["sha256"], "--local")["verdict"] == "differs"
     assert run("remove", share, written["name"], "--local")["verdict"] == "ok"
     assert run("read", share, written["name"], written["sha256"], "--local")["verdict"] == "missing"
