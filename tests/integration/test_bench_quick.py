@@ -48,11 +48,11 @@ def test_the_health_managers(tmp_path: Path, capsys: pytest.CaptureFixture[str])
     assert written["found"]["starts"] == written["found"]["missing"] > 0
 
 
-def test_the_health_managers_notices_a_wrong_verdict(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_health_managers_notices_a_wrong_decision(monkeypatch: pytest.MonkeyPatch) -> None:
     made = bench_health_manager.make(500, 5)
     made.missing += 1
     monkeypatch.setattr(bench_health_manager, "make", lambda *_: made)
-    with pytest.raises(SystemExit, match="wrong verdicts"):
+    with pytest.raises(SystemExit, match="wrong decisions"):
         bench_health_manager.measure(500, 5, 1)
 
 

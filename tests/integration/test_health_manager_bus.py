@@ -349,7 +349,7 @@ async def test_an_update_is_read_promptly(rig: Rig) -> None:
     await until_async(lambda: rig.starts() == [(5, 0)], "read long before the interval")
 
 
-async def test_unknown_droplets_and_doubtful_pictures_are_met_with_silence(rig: Rig) -> None:
+async def test_unknown_droplets_and_doubtful_states_are_met_with_silence(rig: Rig) -> None:
     manager = await rig.manager()
     query = StatusQuery(droplet=404, state="CRASHED")
     with pytest.raises(BusNoAnswerError):
@@ -373,10 +373,8 @@ async def test_varz_has_what_the_reference_names(rig: Rig) -> None:
 
     facts = await until_async(complete, "a complete state")
     assert facts["type"] == "HealthManager"
-    assert facts["total_apps"] == 1
-    assert facts["total_users"] == 7
-    assert facts["total_instances"] == 2
-    assert facts["down_instances"] == 0
+    totals = ("total_apps", "total_users", "total_instances", "down_instances")
+    assert [facts[name] for name in totals] == [1, 7, 2, 0]
     assert facts["total"]["frameworks"]["wsgi"]["started_instances"] == 2
     assert facts["total"]["runtimes"]["python3"]["memory"] == 128
     assert facts["running"]["frameworks"]["wsgi"]["running_instances"] == 2
