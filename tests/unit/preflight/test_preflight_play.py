@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
-import yaml
 
-from orchestrator.inventory.platform_secrets import generate_secrets
+from tests.support.inventories import copy_of, preflight, with_secrets
 
 ROOT = Path(__file__).resolve().parents[3]
 EXAMPLE = ROOT / "inventories" / "private_dc"
@@ -20,36 +18,8 @@ EXAMPLE = ROOT / "inventories" / "private_dc"
 
 @pytest.fixture
 def copy(tmp_path: Path) -> Path:
-    """A copy as an operator makes it, with a release that it can find."""
-    folder = tmp_path / "inventory"
-    shutil.copytree(EXAMPLE, folder)
-    (tmp_path / "releases" / "1.0.0").mkdir(parents=True)
-    (tmp_path / "releases" / "1.0.0" / "RELEASE.json").write_text('{"targets": {}}')
-    (folder / "group_vars" / "all" / "releases.yml").write_text(
-        f"ingot_releases_dir: {tmp_path / 'releases'}\n"
-    )
-    return folder
-
-
-def preflight(inventory: Path) -> tuple[int, str]:
-    done = subprocess.run(
-        [
-            Path(sys.executable).parent / "ansible-playbook",
-            "-i",
-            inventory,
-            ROOT / "playbooks" / "preflight.yml",
-        ],
-        env={
-            **os.environ,
-            "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"),
-            "ANSIBLE_NOCOLOR": "1",
-            "COLUMNS": "1000",
-        },
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    return done.returncode, " ".join(done.stdout.split())
+    """Return a copy as an operator makes it, with a release that it can find."""
+    return copy_of(EXAMPLE, tmp_path)
 
 
 def test_the_example_lies_anywhere_and_holds_nothing_but_files_of_its_own(tmp_path: Path) -> None:
@@ -73,11 +43,6 @@ def test_the_example_lies_anywhere_and_holds_nothing_but_files_of_its_own(tmp_pa
     )
     assert [name for name in sorted(given) if name.startswith(roles)] == ["controller_allow_registration"]
     assert "WARNING" not in done.stderr
-
-
-def with_secrets(copy: Path) -> None:
-    secrets = generate_secrets({"ingot_bus_passwords": {"cluster": "between-the-servers"}})
-    (copy / "group_vars" / "all" / "secrets.yml").write_text(yaml.safe_dump(secrets))
 
 
 def test_the_example_is_accepted_once_it_has_secrets(copy: Path) -> None:
