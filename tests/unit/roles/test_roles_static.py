@@ -227,6 +227,14 @@ def test_every_playbook_of_the_site_is_there_and_stands_in_the_readme() -> None:
         assert f"`{path.name}`" in readme, path.name
 
 
+def test_every_play_becomes_root_on_machines_and_stays_itself_on_the_control_host() -> None:
+    for path in (ROOT / "playbooks").glob("*.yml"):
+        for play in load(path):
+            if "hosts" in play:
+                assert play.get("become", False) is (play["hosts"] != "localhost"), (path.name, play["name"])
+                assert "roles" not in play, path.name
+
+
 def test_router_and_controllers_keep_the_same_hosts_to_the_platform() -> None:
     variable = load(ROOT / "roles/router/vars/main.yml")["__router_platform_hosts"]
     further = ["status.example.com"]
