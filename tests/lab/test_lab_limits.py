@@ -186,7 +186,9 @@ def installed(kernel_lab: KernelLab, share: Path, on: Callable[[str], str]) -> I
     kernel_lab.client.start(kernel_lab.name, "own")
     address = kernel_lab.client.wait(kernel_lab.name, "own", PATIENCE).address
     defaults = yaml.safe_load((ROLE / "defaults" / "main.yml").read_text())
+    common = yaml.safe_load((ROLE.parent / "ingot" / "vars" / "main.yml").read_text())
     values = {
+        **common,
         **{name: value for name, value in defaults.items() if "{{" not in str(value)},
         "ansible_managed": "of a test",
         "dea_address": address,

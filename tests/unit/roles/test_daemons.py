@@ -57,6 +57,14 @@ def test_units_are_those_of_the_roles(row: dict[str, Any]) -> None:
     assert (role / UNITS / f"{row['unit']}.j2").is_file() or re.search(rf"[\s\[]{row['unit']}\b", named)
 
 
+def test_the_unit_of_every_daemon_of_ours_has_the_common_bounds(row: dict[str, Any]) -> None:
+    if row["unit"].startswith("ingot-"):
+        unit = (ROOT / "roles" / row["role"] / UNITS / f"{row['unit']}.j2").read_text().splitlines()
+        assert "{{ __ingot_hardening }}" in unit
+        # A bound of all is said in one place.
+        assert not set(unit) & set(load(ROOT / "roles/ingot/vars/main.yml")["__ingot_hardening"].splitlines())
+
+
 def test_every_daemon_of_ours_stands_in_the_table() -> None:
     units = {p.name.removesuffix(".j2") for p in (ROOT / "roles").glob(f"*/{UNITS}/ingot-*.service.j2")}
     # The firewall is loaded, and nothing of it runs.

@@ -130,7 +130,8 @@ def test_main_imports_task_files_under_tags_of_the_role(role: Path) -> None:
 
 
 def test_every_role_refuses_variables_nobody_declared(role: Path) -> None:
-    assert f"'^{role.name}_'" in (role / "tasks" / "check.yml").read_text()
+    first = load(role / "tasks" / "check.yml")[0]
+    assert first["ansible.builtin.import_role"] == {"name": "ingot", "tasks_from": "inputs"}
 
 
 def test_task_files_are_one_noun_long(role: Path) -> None:
@@ -224,6 +225,14 @@ def test_every_playbook_of_the_site_is_there_and_stands_in_the_readme() -> None:
         assert (ROOT / "playbooks" / play["ansible.builtin.import_playbook"]).is_file()
     for path in (ROOT / "playbooks").glob("*.yml"):
         assert f"`{path.name}`" in readme, path.name
+
+
+def test_every_play_becomes_root_on_machines_and_stays_itself_on_the_control_host() -> None:
+    for path in (ROOT / "playbooks").glob("*.yml"):
+        for play in load(path):
+            if "hosts" in play:
+                assert play.get("become", False) is (play["hosts"] != "localhost"), (path.name, play["name"])
+                assert "roles" not in play, path.name
 
 
 def test_router_and_controllers_keep_the_same_hosts_to_the_platform() -> None:
