@@ -7,9 +7,9 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from components.common.bus import Incoming
-from components.common.bus_thread import BusThread
-from components.common.messages import DeaBeat, RouterRegister
+from components.common.bus.client import Incoming
+from components.common.bus.messages import DeaBeat, RouterRegister
+from components.common.bus.thread import BusThread
 
 # A DEA counts as alive for so many of its intervals, and at least for so many seconds: a loop may be late once.
 _INTERVALS, _AT_LEAST = 3.0, 3.0

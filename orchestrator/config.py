@@ -8,8 +8,8 @@ from typing import Any
 
 import msgspec
 
+from components.common.bus.platform_hosts import orchestrator_host
 from components.common.config import DaemonConfig
-from components.common.platform_hosts import orchestrator_host
 
 SCHEMES = ("postgresql+psycopg://", "sqlite:///")
 SYSTEMD, PROCESS = "systemd", "process"

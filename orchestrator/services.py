@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from components.common.bus_thread import BusThread
+from components.common.bus.thread import BusThread
 from orchestrator import iaas
 from orchestrator.bus_view import BusView
 from orchestrator.config import OrchestratorConfig

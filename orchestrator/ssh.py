@@ -16,7 +16,7 @@ from pathlib import Path
 import paramiko
 
 from components.common.errors import IngotError
-from components.common.files import PUBLIC, write_atomically
+from components.common.filesystem.files import PUBLIC, write_atomically
 from orchestrator.config import SshConfig
 
 _PORT = 22

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from components.common import trees
+from components.common.filesystem import trees
 
 
 @contextmanager

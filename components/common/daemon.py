@@ -24,8 +24,8 @@ from aiohttp import web
 
 from components.common import config as configuration
 from components.common import log
-from components.common.bus import Bus, Incoming
-from components.common.component_logs import answer_logs
+from components.common.bus.client import Bus, Incoming
+from components.common.bus.component_logs import answer_logs
 from components.common.config import DaemonConfig
 from components.common.errors import ConfigError, IngotError
 from components.common.identity import Identity

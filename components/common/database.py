@@ -130,7 +130,7 @@ class Database:
         with self._sessions.begin() as session:
             yield session
 
-    def asking(self) -> AbstractContextManager[Connection]:
+    def connection(self) -> AbstractContextManager[Connection]:
         """Open a connection for columns instead of objects, without a common snapshot.
 
         On PostgreSQL each statement commits by itself, without the two round trips of a transaction.
@@ -171,7 +171,7 @@ class Database:
             DatabaseUnavailableError: it does not answer.
         """
         try:
-            with self.asking() as connection:
+            with self.connection() as connection:
                 connection.execute(text("SELECT 1"))
         except OperationalError as error:
             raise DatabaseUnavailableError(_reason(error)) from error

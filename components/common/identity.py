@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 
-from components.common.files import PUBLIC, write_atomically
-from components.common.messages import ComponentAnnouncement
+from components.common.bus.messages import ComponentAnnouncement
+from components.common.filesystem.files import PUBLIC, write_atomically
 
 
 def new_id() -> str:

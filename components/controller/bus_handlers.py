@@ -10,10 +10,10 @@ from typing import TypeVar
 from sqlalchemy.exc import SQLAlchemyError
 
 from components.common import aio, log
-from components.common.bus import MALFORMED, Incoming
+from components.common.bus.client import MALFORMED, Incoming
+from components.common.bus.messages import BulkCredentials, DeaBeat, DropletExited, HmRequest
+from components.common.bus.operation_messages import DeaUsage, RouterUsage, TaskEnded
 from components.common.errors import BusUnavailableError
-from components.common.messages import BulkCredentials, DeaBeat, DropletExited, HmRequest
-from components.common.operation_messages import DeaUsage, RouterUsage, TaskEnded
 from components.common.periodic import Interval, Periodic
 from components.common.web.presence import Presence
 from components.controller.composition import Controller

@@ -7,9 +7,9 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from components.common.bus_thread import BusThread
+from components.common.bus.thread import BusThread
+from components.common.filesystem.share import Share
 from components.common.identity import Identity
-from components.common.share import Share
 from components.controller.accounts.auth import Tokens
 from components.controller.accounts.usage import UsageTaker
 from components.controller.client_address import Network, networks

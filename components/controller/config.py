@@ -6,8 +6,8 @@ from pathlib import Path
 
 import msgspec
 
+from components.common.bus.platform_hosts import api_host, host_problems, platform_hosts
 from components.common.config import DaemonConfig
-from components.common.platform_hosts import api_host, host_problems, platform_hosts
 from components.controller.client_address import networks
 
 SCHEMES = ("postgresql+psycopg://", "sqlite:///")

@@ -9,8 +9,8 @@ from prometheus_client import multiprocess
 from sqlalchemy.exc import IntegrityError
 
 from components.common import log
+from components.common.filesystem.share import Share, ShareUnwellError, answers
 from components.common.identity import Identity
-from components.common.share import Share, ShareUnwellError, answers
 from components.common.web.gunicorn_daemon import GunicornDaemon, with_status_password
 from components.controller.accounts.auth import add_user, find_user
 from components.controller.api.app import create_app

@@ -12,13 +12,13 @@ from pathlib import Path
 import msgspec
 from prometheus_client import Gauge
 
-from components.common import log, tasks
-from components.common.bus import Bus, Incoming
+from components.common import aio, log
+from components.common.bus.client import Bus, Incoming
+from components.common.bus.messages import DeaDiscover, DeaStart, DeaStop, DeaUpdate, FindDroplet, RouterHello
+from components.common.bus.operation_messages import TaskRef, TaskStart
 from components.common.errors import IngotError
-from components.common.gone import Gone
+from components.common.filesystem.gone import Gone
 from components.common.identity import Identity
-from components.common.messages import DeaDiscover, DeaStart, DeaStop, DeaUpdate, FindDroplet, RouterHello
-from components.common.operation_messages import TaskRef, TaskStart
 from components.common.states import InstanceState
 from components.common.units import ProcessRunner, Runner, SystemdRunner
 from components.dea.agent_state import AgentState
@@ -169,7 +169,7 @@ class Agent:
         """Stop the agent; the instances go on."""
         self._state.stopping = True
         await self._announcer.say_beat()
-        await tasks.end(self._loops)
+        await aio.cancel_and_wait(self._loops)
         with contextlib.suppress(RuntimeError):
             for number in _SIGNALS:
                 asyncio.get_running_loop().remove_signal_handler(number)

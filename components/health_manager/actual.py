@@ -5,8 +5,8 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterable
 
+from components.common.bus.messages import DeaBeat, DropletExited, Heartbeat, HeartbeatEntry
 from components.common.digits import whole_number
-from components.common.messages import DeaBeat, DropletExited, Heartbeat, HeartbeatEntry
 from components.health_manager.config import Intervals
 from components.health_manager.state import (
     CRASH,

@@ -14,9 +14,9 @@ import aiohttp
 import msgspec
 
 from components.common import log
+from components.common.bus.messages import BulkCredentials
 from components.common.digits import whole_number
 from components.common.errors import IngotError
-from components.common.messages import BulkCredentials
 from components.health_manager.desired import DesiredApp, parse_row
 
 logger = log.get(__name__)

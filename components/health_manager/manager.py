@@ -15,10 +15,8 @@ from typing import Any
 from prometheus_client import Counter, Gauge
 
 from components.common import aio, log
-from components.common.bus import Bus, Incoming
-from components.common.errors import BusError, MessageError
-from components.common.identity import Identity
-from components.common.messages import (
+from components.common.bus.client import Bus, Incoming
+from components.common.bus.messages import (
     BulkCredentials,
     DeaBeat,
     DropletExited,
@@ -28,6 +26,8 @@ from components.common.messages import (
     HmRequest,
     StatusQuery,
 )
+from components.common.errors import BusError, MessageError
+from components.common.identity import Identity
 from components.health_manager import alerts, replies, trust
 from components.health_manager.actual import ActualTable
 from components.health_manager.alerts import Alerts

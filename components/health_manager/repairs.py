@@ -13,7 +13,7 @@ from collections import deque
 from prometheus_client import Counter, Gauge, Histogram
 
 from components.common import log
-from components.common.messages import HmRequest
+from components.common.bus.messages import HmRequest
 from components.health_manager import alerts, capacity, trust
 from components.health_manager.actual import ActualTable
 from components.health_manager.alerts import Alerts

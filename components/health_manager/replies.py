@@ -6,7 +6,7 @@ from collections import Counter, defaultdict
 from collections.abc import Mapping
 from typing import Any
 
-from components.common.messages import HealthQuery, HealthReply, IndicesReply, InstancesReply, StatusQuery
+from components.common.bus.messages import HealthQuery, HealthReply, IndicesReply, InstancesReply, StatusQuery
 from components.health_manager.actual import ActualTable
 from components.health_manager.analysis import Decision
 from components.health_manager.config import Intervals

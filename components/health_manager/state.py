@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from components.common import states
-from components.common.messages import Capacity
+from components.common.bus.messages import Capacity
 from components.common.states import InstanceState
 from components.health_manager.config import Intervals
 

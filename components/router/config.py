@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from components.common.bus.platform_hosts import host_problems
 from components.common.config import DaemonConfig
-from components.common.platform_hosts import host_problems
 from components.router import deas
 from components.router.errors import RouteError
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from prometheus_client import Counter
 
 from components.common import log
-from components.common.platform_hosts import PLATFORM_REGISTER, PLATFORM_UNREGISTER
+from components.common.bus.platform_hosts import PLATFORM_REGISTER, PLATFORM_UNREGISTER
 from components.router.deas import DeaAddresses
 from components.router.errors import RouteError
 from components.router.routes import Endpoint

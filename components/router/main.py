@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 
 from components.common import aio, log
-from components.common.bus import Bus
+from components.common.bus.client import Bus
 from components.common.daemon import run
 from components.common.identity import Identity
 from components.router.config import RouterConfig

@@ -14,7 +14,7 @@ from typing import Any
 import jinja2
 import yaml
 
-from components.common.platform_hosts import platform_hosts
+from components.common.bus.platform_hosts import platform_hosts
 
 ROOT = Path(__file__).resolve().parents[2]
 ROLE = ROOT / "roles" / "router"

@@ -8,10 +8,10 @@ from collections.abc import Callable
 from prometheus_client import Counter
 
 from components.common import log
-from components.common.bus import Bus, Incoming
+from components.common.bus.client import Bus, Incoming
+from components.common.bus.messages import RouterHello
+from components.common.bus.platform_hosts import PLATFORM_REGISTER, REGISTER, UNREGISTER
 from components.common.identity import Identity
-from components.common.messages import RouterHello
-from components.common.platform_hosts import PLATFORM_REGISTER, REGISTER, UNREGISTER
 from components.router.config import RouterConfig
 from components.router.deas import DeaAddresses
 from components.router.errors import RouteError

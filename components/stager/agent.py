@@ -10,9 +10,9 @@ from pathlib import Path
 from prometheus_client import Counter, Gauge, Histogram
 
 from components.common import aio, log
-from components.common.bus import Bus, Incoming
+from components.common.bus.client import Bus, Incoming
+from components.common.bus.messages import StagingReply, StagingRequest
 from components.common.identity import Identity
-from components.common.messages import StagingReply, StagingRequest
 from components.stager.config import StagerConfig
 from components.stager.errors import StagingError
 from components.stager.sandbox import Sandbox

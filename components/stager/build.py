@@ -14,7 +14,7 @@ from typing import Any
 
 import msgspec
 
-from components.common.files import PUBLIC, write_atomically
+from components.common.filesystem.files import PUBLIC, write_atomically
 from components.common.frameworks import FRAMEWORKS, InvalidFrameworkError, Runtime, find_framework, resolve
 from components.stager.archive import ArchiveLimits, pack, unpack
 from components.stager.errors import StagingError

@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from components.common import trees
+from components.common.filesystem import trees
 from components.stager.plugin import Context
 from components.stager.reading import content
 

@@ -18,11 +18,12 @@ from typing import Any
 
 import msgspec
 
-from components.common import aio, log, trees
-from components.common.disk import room
+from components.common import aio, log
 from components.common.errors import IngotError
-from components.common.gone import Gone
-from components.common.plain_files import open_plain
+from components.common.filesystem import trees
+from components.common.filesystem.disk import room
+from components.common.filesystem.gone import Gone
+from components.common.filesystem.plain_files import open_plain
 from components.common.units import ProcessRunner, Runner, SystemdRunner, UnitSpec, UnitStatus
 from components.stager.archive import ArchiveLimits
 from components.stager.build import DROPLET, RESULT, BuildOrder, BuildResult

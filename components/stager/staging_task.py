@@ -13,9 +13,9 @@ import aiohttp
 import msgspec
 
 from components.common import log
+from components.common.bus.messages import StagingReply, StagingRequest
+from components.common.filesystem.trees import Weight
 from components.common.identity import new_id
-from components.common.messages import StagingReply, StagingRequest
-from components.common.trees import Weight
 from components.common.units import UnitError, UnitStatus
 from components.stager.build import BuildResult
 from components.stager.config import StagerConfig

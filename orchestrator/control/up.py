@@ -22,7 +22,7 @@ from rich.console import Console
 from rich.table import Table
 
 from components.common.errors import IngotError
-from components.common.files import write_atomically
+from components.common.filesystem.files import write_atomically
 from components.common.version import VERSION
 from orchestrator.control import ansible_playbook
 from orchestrator.control.phases import Phases, end_step, say, step

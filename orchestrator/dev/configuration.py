@@ -10,9 +10,9 @@ from typing import Any
 
 import yaml
 
-from components.common.files import write_atomically
-from components.common.platform_hosts import platform_hosts
-from components.common.subjects import COMPONENTS, permissions
+from components.common.bus.platform_hosts import platform_hosts
+from components.common.bus.subjects import COMPONENTS, permissions
+from components.common.filesystem.files import write_atomically
 from orchestrator.dev.settings import SLICE, Settings
 
 LOOPBACK = "127.0.0.1"

@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from components.common.files import write_atomically
-from components.common.subjects import COMPONENTS
+from components.common.bus.subjects import COMPONENTS
+from components.common.filesystem.files import write_atomically
 
 DEFAULT_PORT = 8080
 # Ports of instances: above the kernel's ephemeral range, a slice for each DEA.

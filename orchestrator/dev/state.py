@@ -6,7 +6,7 @@ from pathlib import Path
 
 import msgspec
 
-from components.common.files import write_atomically
+from components.common.filesystem.files import write_atomically
 from orchestrator.dev.errors import DevError
 from orchestrator.lab.journal import Process
 

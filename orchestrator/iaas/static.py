@@ -12,7 +12,7 @@ from pathlib import Path
 
 import msgspec
 
-from components.common.files import write_atomically
+from components.common.filesystem.files import write_atomically
 from orchestrator.iaas.provider import READY, RUNNING, Image, MachineInfo, MachineSpec, ProviderError
 
 NO_IMAGE = "none"

@@ -11,7 +11,7 @@ from typing import Any
 import yaml
 
 from components.common.errors import IngotError
-from components.common.files import PUBLIC, write_atomically
+from components.common.filesystem.files import PUBLIC, write_atomically
 from orchestrator.inventory import release_record
 
 OWN = "20-dea.yml"

@@ -8,8 +8,8 @@ from typing import Any
 
 import yaml
 
-from components.common.files import write_atomically
-from components.common.subjects import COMPONENTS, OPERATOR, PEER
+from components.common.bus.subjects import COMPONENTS, OPERATOR, PEER
+from components.common.filesystem.files import write_atomically
 
 # An inventory source of its own: `group_vars` beside it belongs to the checkout and holds no secrets.
 SECRETS = "15-secrets.yml"

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import yaml
 
-from components.common.files import PUBLIC, write_atomically
+from components.common.filesystem.files import PUBLIC, write_atomically
 
 # Written by each program that installs or rolls a release, here and by `playbooks/roll.yml`.
 RELEASE = "16-release.yml"

@@ -9,8 +9,8 @@ from typing import Any
 
 from sqlalchemy import select
 
+from components.common.bus.messages import DeaBeat
 from components.common.errors import BusError, IngotError
-from components.common.messages import DeaBeat
 from orchestrator.config import PoolConfig
 from orchestrator.db.models import FAILED, LEAVING, Machine
 from orchestrator.errors import RefusedError, StepError

@@ -18,7 +18,7 @@ from aiohttp import web
 
 from components.common import log
 from components.common.errors import IngotError
-from components.common.files import PUBLIC, write_atomically
+from components.common.filesystem.files import PUBLIC, write_atomically
 from components.common.version import VERSION
 from orchestrator.lab import wire
 from orchestrator.lab.backends.accelerator import remembered

@@ -9,7 +9,7 @@ from typing import Any
 
 import yaml
 
-from components.common.files import write_atomically
+from components.common.filesystem.files import write_atomically
 from orchestrator.lab import keys, wire
 from orchestrator.lab.images import recipes
 from orchestrator.lab.journal import Bind

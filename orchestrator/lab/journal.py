@@ -8,7 +8,7 @@ from pathlib import Path
 
 import msgspec
 
-from components.common.files import PUBLIC, write_atomically
+from components.common.filesystem.files import PUBLIC, write_atomically
 from orchestrator.lab import addresses
 from orchestrator.lab.errors import LabError
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import tempfile
 from pathlib import Path
 
-from components.common.files import PUBLIC, write_atomically
+from components.common.filesystem.files import PUBLIC, write_atomically
 from orchestrator.lab.host.run import run
 
 PRIVATE = "id_ed25519"

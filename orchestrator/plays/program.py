@@ -10,7 +10,7 @@ from typing import Any
 import ansible_runner
 import msgspec
 
-from components.common.files import write_atomically
+from components.common.filesystem.files import write_atomically
 from orchestrator.plays.events import reduce
 from orchestrator.plays.run_folder import (
     EVENTS,

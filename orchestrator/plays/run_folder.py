@@ -17,7 +17,7 @@ from pathlib import Path
 
 import msgspec
 
-from components.common.files import write_atomically
+from components.common.filesystem.files import write_atomically
 from orchestrator.plays.events import Event
 
 Progress = Callable[[str], None]

@@ -22,7 +22,7 @@ from typing import Any
 import msgspec
 
 from components.common.errors import IngotError
-from components.common.files import write_atomically
+from components.common.filesystem.files import write_atomically
 from components.common.units import ProcessRunner, Runner, SystemdRunner, UnitSpec, UnitStatus
 from orchestrator.config import PROCESS, OrchestratorConfig
 from orchestrator.inventory.platform_inventory import PlatformInventory

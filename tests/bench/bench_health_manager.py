@@ -24,7 +24,7 @@ from typing import Any
 
 import msgspec
 
-from components.common.messages import Capacity, DeaBeat, DropletExited, Heartbeat, HeartbeatEntry
+from components.common.bus.messages import Capacity, DeaBeat, DropletExited, Heartbeat, HeartbeatEntry
 from components.health_manager.actual import ActualTable
 from components.health_manager.alerts import Alerts
 from components.health_manager.config import Intervals

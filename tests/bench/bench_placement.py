@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from components.common.messages import Capacity, DeaBeat
+from components.common.bus.messages import Capacity, DeaBeat
 from components.controller.pool.placement import Need
 from components.controller.pool.registry import Pool
 from tests.bench import machine

@@ -9,9 +9,8 @@ import asyncio
 import sys
 import time
 
-from components.common.bus import Bus, Incoming
-from components.common.config import BusConfig
-from components.common.messages import (
+from components.common.bus.client import Bus, Incoming
+from components.common.bus.messages import (
     Capacity,
     DeaBeat,
     FindDroplet,
@@ -22,6 +21,7 @@ from components.common.messages import (
     InstancesReply,
     StatusQuery,
 )
+from components.common.config import BusConfig
 
 STATS = {
     "host": "198.18.0.6",

@@ -17,7 +17,7 @@ from typing import Any
 
 import yaml
 
-from components.common.subjects import CONTRACT
+from components.common.bus.subjects import CONTRACT
 from components.controller.api.app import create_app
 from components.controller.api.openapi import describe
 from components.controller.config import ControllerConfig

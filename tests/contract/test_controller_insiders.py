@@ -8,7 +8,7 @@ import pytest
 from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
-from components.common.messages import Capacity, DeaBeat
+from components.common.bus.messages import Capacity, DeaBeat
 from components.controller.api.app import create_app
 from components.controller.composition import Controller
 from tests.contract.described import watch

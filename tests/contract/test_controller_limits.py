@@ -9,7 +9,7 @@ from urllib.parse import quote
 
 import pytest
 
-from components.common.operation_messages import DeaUsage, RouterUsage, TaskEnded, UsageSample
+from components.common.bus.operation_messages import DeaUsage, RouterUsage, TaskEnded, UsageSample
 from components.controller.accounts.auth import find_user
 from components.controller.api.app import create_app
 from components.controller.composition import Controller

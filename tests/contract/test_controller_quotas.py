@@ -11,7 +11,7 @@ from typing import Any, NoReturn
 import msgspec
 import pytest
 
-from components.common.share import ShareUnwellError
+from components.common.filesystem.share import ShareUnwellError
 from components.common.states import AppState, PackageState
 from components.controller.accounts import quotas
 from components.controller.apps import storage_quota

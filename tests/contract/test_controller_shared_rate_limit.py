@@ -106,11 +106,11 @@ def test_a_bucket_fills_again_and_the_table_is_bounded(tmp_path: Path) -> None:
                 session.get_one(Taking, "k").at -= seconds
 
         def take() -> bool:
-            with made.db.asking() as asked:
+            with made.db.connection() as asked:
                 return not takings.take(asked, "k", limit)
 
         def wait() -> float:
-            with made.db.asking() as asked:
+            with made.db.connection() as asked:
                 waits, _ = takings.look(asked, {"k": limit, "other": limit})
                 return max(waits.values())
 

@@ -6,8 +6,8 @@ import stat
 import pytest
 import yaml
 
+from components.common.bus.subjects import COMPONENTS, permissions
 from components.common.config import parse
-from components.common.subjects import COMPONENTS, permissions
 from components.controller.config import ControllerConfig
 from components.dea.config import DeaConfig
 from components.health_manager.config import HealthManagerConfig

@@ -203,7 +203,10 @@ def test_the_reader_sees_every_form_of_import(room: str, source: str) -> None:
 @pytest.mark.parametrize(
     ("room", "source"),
     [
-        ("components/dea", "from components.common.bus import Bus\nfrom . import ports\nimport aiohttp"),
+        (
+            "components/dea",
+            "from components.common.bus.client import Bus\nfrom . import ports\nimport aiohttp",
+        ),
         ("orchestrator", "from orchestrator.lab import run\nfrom components.common import log"),
         ("components/client", "from components.client.api import Api\nimport httpx"),
     ],

@@ -10,7 +10,7 @@ from typing import Any, cast
 
 import pytest
 
-from components.common.subjects import CONTRACT, SERVICE_NAMES
+from components.common.bus.subjects import CONTRACT, SERVICE_NAMES
 from components.controller.api.app import create_app
 from components.controller.api.openapi import path_of
 from components.controller.errors import Code

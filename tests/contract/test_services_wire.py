@@ -9,11 +9,11 @@ import msgspec
 import pytest
 import yaml
 
-from components.common import service_messages as messages
-from components.common.bus import Bus
+from components.common.bus import service_messages as messages
+from components.common.bus.client import Bus
+from components.common.bus.subjects import COMPONENTS, CONTRACT, SERVICE_NAMES, SERVICES, permissions
 from components.common.config import BusConfig, parse
 from components.common.identity import Identity
-from components.common.subjects import COMPONENTS, CONTRACT, SERVICE_NAMES, SERVICES, permissions
 from components.controller.services.gateway_client import Handle as ControllersHandle
 from components.controller.services.gateway_client import Instance
 from components.controller.services.offerings import OfferingRequest

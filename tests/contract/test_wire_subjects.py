@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from components.common.subjects import BY_NAME, CONTRACT
+from components.common.bus.subjects import BY_NAME, CONTRACT
 
 TESTS = Path(__file__).resolve().parents[1]
 DEA, CONTROLLER = "integration/test_wire_dea.py", "integration/test_wire_controller.py"

@@ -14,9 +14,9 @@ from typing import Any
 
 import pytest
 
-from components.common.bus import Bus
+from components.common.bus.client import Bus
+from components.common.bus.subjects import COMPONENTS, OPERATOR, PEER, permissions
 from components.common.config import BusConfig
-from components.common.subjects import COMPONENTS, OPERATOR, PEER, permissions
 from tests.support.ports import free_port
 
 ROOT = Path(__file__).resolve().parents[2]

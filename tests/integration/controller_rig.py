@@ -16,9 +16,7 @@ from typing import Any
 import httpx
 import yaml
 
-from components.common.bus_thread import BusThread
-from components.common.config import BusConfig
-from components.common.messages import (
+from components.common.bus.messages import (
     Capacity,
     DeaBeat,
     DeaDiscover,
@@ -33,8 +31,10 @@ from components.common.messages import (
     StagingReply,
     StagingRequest,
 )
+from components.common.bus.platform_hosts import REGISTER, UNREGISTER
+from components.common.bus.thread import BusThread
+from components.common.config import BusConfig
 from components.common.plain_http import NO_TLS
-from components.common.platform_hosts import REGISTER, UNREGISTER
 from tests.integration import ccdb, forked
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -21,7 +21,7 @@ from urllib.request import Request, urlopen
 
 import yaml
 
-from components.common.bus import Bus
+from components.common.bus.client import Bus
 from components.common.config import BusConfig
 from tests.integration import forked
 from tests.support.ports import free_port

@@ -29,7 +29,7 @@ from typing import Any
 import httpx
 import psycopg
 
-from components.common import trees
+from components.common.filesystem import trees
 from orchestrator.dev.harness import ROOT, Platform
 from orchestrator.dev.settings import Settings
 from tests.integration import silent_database

@@ -15,9 +15,8 @@ import aiohttp
 import yaml
 from aiohttp import web
 
-from components.common.bus import Bus, Incoming
-from components.common.config import BusConfig
-from components.common.messages import (
+from components.common.bus.client import Bus, Incoming
+from components.common.bus.messages import (
     Capacity,
     DeaBeat,
     DropletExited,
@@ -25,6 +24,7 @@ from components.common.messages import (
     HeartbeatEntry,
     HmRequest,
 )
+from components.common.config import BusConfig
 from components.dea.instances.renewal import Renewal
 from tests.integration import forked
 from tests.support.ports import free_port

@@ -18,8 +18,8 @@ import msgspec
 import psycopg
 import pytest
 
-from components.common.messages import FoundDroplet
-from components.common.operation_messages import (
+from components.common.bus.messages import FoundDroplet
+from components.common.bus.operation_messages import (
     TaskEnded,
     TaskRef,
     TaskReply,

@@ -24,9 +24,9 @@ from urllib.request import Request, urlopen
 
 import yaml
 
-from components.common.bus_thread import BusThread
+from components.common.bus.platform_hosts import platform_hosts
+from components.common.bus.thread import BusThread
 from components.common.config import BusConfig
-from components.common.platform_hosts import platform_hosts
 from components.router import nginx_conf
 from tests.integration import forked
 from tests.support.ports import free_port

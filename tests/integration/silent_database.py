@@ -44,7 +44,7 @@ def failing(work: Callable[[], object]) -> float:
 
 
 def select(db: Database, statement: str) -> object:
-    with db.asking() as connection:
+    with db.connection() as connection:
         return connection.scalar(text(statement))
 
 
@@ -71,7 +71,7 @@ def main() -> None:
             threads[-1].start()
 
         # One connection computes, one holds a lock, one lies in the pool.
-        with db.asking() as idle:
+        with db.connection() as idle:
             idle.execute(text("SELECT 1"))
             measure("computing", lambda: select(db, "SELECT pg_sleep(300)"))
             measure("holding", lambda: hold(db, 7))

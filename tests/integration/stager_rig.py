@@ -24,11 +24,11 @@ from typing import Any
 
 import yaml
 
-from components.common.bus_thread import BusThread
+from components.common.bus.messages import StagingReply
+from components.common.bus.subjects import permissions
+from components.common.bus.thread import BusThread
 from components.common.config import BusConfig
 from components.common.frameworks import find_runtime
-from components.common.messages import StagingReply
-from components.common.subjects import permissions
 from components.stager.startup import RUNTIME_MARK
 from tests.integration import forked
 from tests.support.ports import free_port

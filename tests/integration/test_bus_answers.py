@@ -13,9 +13,9 @@ from common_rig import NatsServer, bus_of, up
 from nats import connect
 from prometheus_client import REGISTRY
 
-from components.common.bus import Bus, Incoming
-from components.common.bus_connection import Connection
-from components.common.messages import DropletRef
+from components.common.bus.client import Bus, Incoming
+from components.common.bus.connection import Connection
+from components.common.bus.messages import DropletRef
 from tests.support.waiting import until_async
 
 

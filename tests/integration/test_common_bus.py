@@ -15,12 +15,12 @@ from nats.aio.client import Client
 from nats.aio.msg import Msg
 from prometheus_client import REGISTRY
 
-from components.common.bus import BusNoAnswerError, Incoming
-from components.common.bus_thread import BusThread
+from components.common.bus.client import BusNoAnswerError, Incoming
+from components.common.bus.messages import DropletRef, HealthReply
+from components.common.bus.subjects import COMPONENTS, CONTRACT, OPERATOR, PEER, inbox_prefix
+from components.common.bus.thread import BusThread
 from components.common.config import BusConfig
 from components.common.errors import BusUnavailableError, MessageError
-from components.common.messages import DropletRef, HealthReply
-from components.common.subjects import COMPONENTS, CONTRACT, OPERATOR, PEER, inbox_prefix
 from tests.support.waiting import until_async
 
 

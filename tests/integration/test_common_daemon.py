@@ -16,9 +16,9 @@ import aiohttp
 import yaml
 from common_rig import DAEMON, ROOT, NatsServer, bus_of, up
 
-from components.common.bus import Incoming
+from components.common.bus.client import Incoming
+from components.common.bus.messages import ComponentAnnouncement
 from components.common.config import StatusConfig
-from components.common.messages import ComponentAnnouncement
 from components.common.probes import Probes
 from components.common.version import VERSION
 from tests.support.waiting import until_async

@@ -38,7 +38,7 @@ def test_a_connection_that_died_while_idle_is_replaced(
     with db.session() as session:
         before = session.scalar(PID)
     end_all(postgres_url)
-    for opened in (db.session, db.asking):
+    for opened in (db.session, db.connection):
         with opened() as session:
             assert session.scalar(PID) != before
         end_all(postgres_url)
@@ -62,7 +62,7 @@ def test_one_that_was_used_just_now_is_not_asked(postgres_url: str, monkeypatch:
 def test_who_only_reads_opens_no_transaction(postgres_url: str) -> None:
     db = Database(postgres_url, 1)
     when = text("SELECT transaction_timestamp()")
-    with db.asking() as connection:
+    with db.connection() as connection:
         assert connection.scalar(when) < connection.scalar(when)
     # The same connection is a transaction's next.
     with db.session() as session:
@@ -72,7 +72,7 @@ def test_who_only_reads_opens_no_transaction(postgres_url: str) -> None:
 
 def test_with_sqlite_all_are_the_same(tmp_path: Path) -> None:
     db = Database(f"sqlite:///{tmp_path / 'ccdb'}", 1)
-    for opened in (db.session, db.asking):
+    for opened in (db.session, db.connection):
         with opened() as session:
             assert session.scalar(text("SELECT 1")) == 1
     db.close()
@@ -91,7 +91,7 @@ def test_a_database_behind_a_network_that_drops_packets_is_away_within_five_seco
 
 def test_what_the_url_says_of_patience_stays(postgres_url: str) -> None:
     db = Database(f"{postgres_url}?connect_timeout=9&options=-c%20statement_timeout%3D1234", 1)
-    with db.asking() as connection:
+    with db.connection() as connection:
         assert connection.scalar(text("SHOW statement_timeout")) == "1234ms"
         assert connection.scalar(text("SHOW lock_timeout")) == "0"
     db.close()
@@ -112,7 +112,7 @@ def test_a_migration_takes_the_time_it_needs_and_others_do_not(
         time.sleep(0.3)
         assert waiting.is_alive()
     waiting.join(60)
-    with pytest.raises(OperationalError, match="statement timeout"), db.asking() as connection:
+    with pytest.raises(OperationalError, match="statement timeout"), db.connection() as connection:
         connection.execute(text("SELECT pg_sleep(5)"))
     db.close()
 

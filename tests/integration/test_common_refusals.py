@@ -11,10 +11,10 @@ import pytest
 from common_rig import NatsServer, authorization, bus_of, up
 from prometheus_client import REGISTRY
 
-from components.common.bus import Bus, Incoming
-from components.common.bus_thread import BusThread
+from components.common.bus.client import Bus, Incoming
+from components.common.bus.messages import DropletRef
+from components.common.bus.thread import BusThread
 from components.common.config import BusConfig
-from components.common.messages import DropletRef
 from tests.support.waiting import until_async
 
 CREDENTIALS = authorization(password="another")

@@ -10,8 +10,8 @@ import httpx
 import pytest
 from controller_rig import ControllerProcess, Peers
 
+from components.common.bus.platform_hosts import PLATFORM_REGISTER
 from components.common.plain_http import NO_TLS
-from components.common.platform_hosts import PLATFORM_REGISTER
 from tests.support.waiting import until
 
 Begin = Callable[[int, str], ControllerProcess]

@@ -14,7 +14,7 @@ import msgspec
 import pytest
 import sqlalchemy as sa
 
-from components.common.operation_messages import (
+from components.common.bus.operation_messages import (
     DeaUsage,
     RouterUsage,
     UsageSample,

@@ -16,7 +16,7 @@ import httpx
 import pytest
 from sqlalchemy import text
 
-from components.common.bus_thread import BusThread
+from components.common.bus.thread import BusThread
 from components.common.config import BusConfig
 from components.common.states import AppState, PackageState
 from components.controller.accounts import quotas
@@ -189,7 +189,7 @@ def test_a_task_and_a_change_wait_for_each_other_in_one_order(postgres_url: str,
 
 
 def _waits(db: Database) -> bool:
-    with db.asking() as asked:
+    with db.connection() as asked:
         query = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
         return bool(asked.execute(text(query)).scalar_one())
 

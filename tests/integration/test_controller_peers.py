@@ -14,7 +14,7 @@ import httpx
 import psycopg
 import pytest
 
-from components.common.messages import BulkCredentials, ComponentAnnouncement, HmRequest
+from components.common.bus.messages import BulkCredentials, ComponentAnnouncement, HmRequest
 from components.common.plain_http import NO_TLS
 from tests.integration import forked
 from tests.integration.controller_rig import ADMIN, Client, ControllerProcess, Peers

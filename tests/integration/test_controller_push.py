@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from components.common.messages import StagingReply
+from components.common.bus.messages import StagingReply
 from tests.integration.controller_rig import Client, ControllerProcess, Peers
 from tests.support.waiting import until
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from components.common.messages import DeaStart
+from components.common.bus.messages import DeaStart
 from components.controller.apps.messages import start_message
 from components.controller.config import ControllerConfig
 from components.controller.db.database import Database

@@ -14,9 +14,8 @@ import pytest
 from aiohttp import web
 from hm_rig import DeaPeer, Manager, Rig
 
-from components.common.bus import Bus, BusNoAnswerError, Incoming
-from components.common.config import BusConfig
-from components.common.messages import (
+from components.common.bus.client import Bus, BusNoAnswerError, Incoming
+from components.common.bus.messages import (
     BulkCredentials,
     DropletRef,
     HealthQuery,
@@ -26,6 +25,7 @@ from components.common.messages import (
     InstancesReply,
     StatusQuery,
 )
+from components.common.config import BusConfig
 from tests.support.waiting import until_async
 
 

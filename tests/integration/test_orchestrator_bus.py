@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from components.common.bus import Incoming
-from components.common.bus_thread import BusThread
+from components.common.bus.client import Incoming
+from components.common.bus.messages import Capacity, DeaBeat, RouterRegister
+from components.common.bus.thread import BusThread
 from components.common.config import BusConfig
-from components.common.messages import Capacity, DeaBeat, RouterRegister
 from orchestrator.bus_view import BusView
 from orchestrator.jobs import machines
 from tests.integration.common_rig import NatsServer

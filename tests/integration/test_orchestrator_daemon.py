@@ -7,11 +7,11 @@ import time
 
 import pytest
 
-from components.common.bus_thread import BusThread
+from components.common.bus.messages import ComponentAnnouncement
+from components.common.bus.operation_messages import LogQuery, LogReply
+from components.common.bus.platform_hosts import REGISTER, UNREGISTER
+from components.common.bus.thread import BusThread
 from components.common.config import BusConfig
-from components.common.messages import ComponentAnnouncement
-from components.common.operation_messages import LogQuery, LogReply
-from components.common.platform_hosts import REGISTER, UNREGISTER
 from tests.integration import forked
 from tests.integration.controller_rig import ADMIN, Client, ControllerProcess, close_clients
 from tests.integration.orchestrator_process import ROOT, OrchestratorProcess, basic

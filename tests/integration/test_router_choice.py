@@ -12,10 +12,10 @@ from urllib.request import Request, urlopen
 
 import pytest
 
-from components.common.bus import Incoming
-from components.common.bus_thread import BusThread
+from components.common.bus.client import Incoming
+from components.common.bus.operation_messages import RouterUsage
+from components.common.bus.thread import BusThread
 from components.common.config import BusConfig
-from components.common.operation_messages import RouterUsage
 from tests.integration.router_rig import Backend, Rig, running
 from tests.support.ports import free_port
 from tests.support.waiting import until

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from components.common.platform_hosts import PLATFORM_REGISTER
+from components.common.bus.platform_hosts import PLATFORM_REGISTER
 from tests.integration.common_rig import authorization
 from tests.integration.router_rig import Rig, running
 from tests.support.waiting import until

@@ -12,8 +12,8 @@ from functools import partial
 
 import pytest
 
-from components.common.messages import RouterHello
-from components.common.platform_hosts import PLATFORM_REGISTER
+from components.common.bus.messages import RouterHello
+from components.common.bus.platform_hosts import PLATFORM_REGISTER
 from tests.integration.router_rig import Backend, Rig, running
 from tests.support.ports import free_port
 from tests.support.waiting import until

@@ -17,8 +17,8 @@ from typing import Any
 import nats
 import pytest
 
-from components.common.platform_hosts import PLATFORM_REGISTER, PLATFORM_UNREGISTER, REGISTER, UNREGISTER
-from components.common.subjects import (
+from components.common.bus.platform_hosts import PLATFORM_REGISTER, PLATFORM_UNREGISTER, REGISTER, UNREGISTER
+from components.common.bus.subjects import (
     COMPONENTS,
     CONTROLLER,
     DEA,

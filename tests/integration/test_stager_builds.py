@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from components.common.messages import StagingReply
+from components.common.bus.messages import StagingReply
 from tests.integration.stager_rig import APPS, SECRET, Rig, fetch, running, zipped
 from tests.support.waiting import until
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from components.common.platform_hosts import REGISTER, UNREGISTER
+from components.common.bus.platform_hosts import REGISTER, UNREGISTER
 from tests.integration.router_rig import Rig, running
 from tests.integration.wire_peer import HUGE, Peer, break_all, check_discovery, get_text, kinds, peer_on
 from tests.support.waiting import until_async

@@ -21,7 +21,7 @@ import jinja2
 import pytest
 import yaml
 
-from components.common.bus import Bus
+from components.common.bus.client import Bus
 from components.common.config import BusConfig
 from orchestrator.lab.layout import SHARE
 from tests.integration.dea_rig import droplet

@@ -13,7 +13,7 @@ from pathlib import Path
 import msgspec
 
 from components.common import aio
-from components.common.files import write_atomically
+from components.common.filesystem.files import write_atomically
 from components.common.procfs import read_stat
 from components.common.units.spec import MISSING, UnitError, UnitSpec, UnitState, UnitStatus
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable
 
-from components.common.bus import Incoming
-from components.common.bus_thread import BusThread
-from components.common.component_logs import answer_logs
+from components.common.bus.client import Incoming
+from components.common.bus.component_logs import answer_logs
+from components.common.bus.messages import RouterHello, RouterRegister
+from components.common.bus.platform_hosts import REGISTER, UNREGISTER
+from components.common.bus.thread import BusThread
 from components.common.daemon import announce
 from components.common.identity import Identity
-from components.common.messages import RouterHello, RouterRegister
 from components.common.periodic import Periodic
-from components.common.platform_hosts import REGISTER, UNREGISTER
 from components.common.web.config import WebConfig
 
 REGISTER_SECONDS = 20.0

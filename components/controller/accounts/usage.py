@@ -14,8 +14,8 @@ from sqlalchemy import Select, select
 from sqlalchemy.dialects import postgresql, sqlite
 
 from components.common import log
+from components.common.bus.operation_messages import DeaUsage, RouterUsage
 from components.common.digits import whole_number
-from components.common.operation_messages import DeaUsage, RouterUsage
 from components.controller.db.database import Database
 from components.controller.db.models import App, User
 from components.controller.db.models_records import UsageDay

@@ -12,7 +12,7 @@ from werkzeug.routing import PathConverter
 
 from components.common import log
 from components.common.database import unavailable
-from components.common.share import ShareUnwellError
+from components.common.filesystem.share import ShareUnwellError
 from components.common.web.app import RequestRecord, begin_request, error_response, log_request, new_app
 from components.controller.accounts.auth import caller_of
 from components.controller.api.audit import client_address, record, shown_path
@@ -99,7 +99,7 @@ def _identify() -> None:
     controller = current_worker()
     if not controller.config.https_required and not request.headers.get("Authorization"):
         return
-    with controller.db.asking() as connection:
+    with controller.db.connection() as connection:
         caller = g.caller = caller_of(connection, request, controller.tokens, controller.config)
     if caller is not None:
         # A caller that acts for another user takes from its own limit.

@@ -69,7 +69,7 @@ def record(response: Response) -> None:
         "outcome": _outcome(response.status_code),
     }
     try:
-        with current_worker().db.asking() as connection:
+        with current_worker().db.connection() as connection:
             connection.execute(_KEEP, event)
     except SQLAlchemyError:
         logger.exception("event_not_kept")

@@ -76,7 +76,7 @@ class LoginAttempt:
     def count(self) -> None:
         """Count the failed attempt for all processes."""
         takings = self.controller.limits.takings
-        with self.controller.db.asking() as asked:
+        with self.controller.db.connection() as asked:
             # In one order, so that concurrent counts cannot deadlock.
             for key, limit in sorted(self.limits().items()):
                 takings.take(asked, key, limit)
@@ -93,7 +93,7 @@ class LoginAttempt:
         limits, now = self.controller.limits, time.monotonic()
         limits.welcome.add(self.pair, now)
         if not limits.settled.knows(self.pair, now):
-            with self.controller.db.asking() as asked:
+            with self.controller.db.connection() as asked:
                 limits.takings.settle(asked, self.pair)
             limits.settled.add(self.pair, now)
 

@@ -7,8 +7,8 @@ from typing import Any
 
 import msgspec
 
+from components.common.bus.messages import DeaStart, HealthCheck, Limits
 from components.common.frameworks import UNKNOWN
-from components.common.messages import DeaStart, HealthCheck, Limits
 from components.controller.config import ControllerConfig
 from components.controller.db.models import App, ServiceBinding
 from components.controller.storage.store import Store

@@ -36,5 +36,5 @@ class Workers:
 
     def leave(self) -> None:
         """Record that this worker no longer serves."""
-        with self._db.asking() as connection:
+        with self._db.connection() as connection:
             connection.execute(delete(Worker).where(Worker.id == self._id))

@@ -11,9 +11,9 @@ import msgspec
 from prometheus_client import Counter
 
 from components.common import log
-from components.common.bus_thread import BusThread
+from components.common.bus.messages import DeaDiscover, DeaHello, DeaStart, DeaStop, DropletRef
+from components.common.bus.thread import BusThread
 from components.common.errors import BusError
-from components.common.messages import DeaDiscover, DeaHello, DeaStart, DeaStop, DropletRef
 from components.controller.pool.placement import Need
 from components.controller.pool.registry import EVACUATING, LOST, Pool
 

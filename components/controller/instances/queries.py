@@ -7,11 +7,8 @@ import time
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from components.common.bus import Bus
-from components.common.bus_thread import BusThread
-from components.common.digits import whole_number
-from components.common.errors import BusError, MessageError
-from components.common.messages import (
+from components.common.bus.client import Bus
+from components.common.bus.messages import (
     FindDroplet,
     FoundDroplet,
     HealthQuery,
@@ -20,6 +17,9 @@ from components.common.messages import (
     InstancesReply,
     StatusQuery,
 )
+from components.common.bus.thread import BusThread
+from components.common.digits import whole_number
+from components.common.errors import BusError, MessageError
 from components.common.states import LIVE, AppState, IndexState, InstanceState
 from components.controller.apps.summary import AppSummary
 from components.controller.instances.health_cache import HealthCache

@@ -16,7 +16,7 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from components.common import log
-from components.common.messages import DeaStart, HmRequest
+from components.common.bus.messages import DeaStart, HmRequest
 from components.common.states import AppState, PackageState
 from components.controller.accounts.auth import Caller
 from components.controller.apps import revisions, summary

@@ -8,9 +8,9 @@ import json
 from collections.abc import Iterable
 from typing import Any
 
-from components.common.bus import Bus
-from components.common.messages import ComponentAnnouncement
-from components.common.operation_messages import LogQuery, LogReply
+from components.common.bus.client import Bus
+from components.common.bus.messages import ComponentAnnouncement
+from components.common.bus.operation_messages import LogQuery, LogReply
 
 ANSWER_SECONDS = 1.0
 LEVELS = ("debug", "info", "warning", "error", "critical")

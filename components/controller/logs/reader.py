@@ -11,7 +11,7 @@ import aiohttp
 import msgspec
 
 from components.common import log
-from components.common.messages import FoundDroplet
+from components.common.bus.messages import FoundDroplet
 from components.controller.logs.merge import (
     MOST_LINES,
     Line,

@@ -9,8 +9,8 @@ from typing import Any
 
 import msgspec
 
+from components.common.bus.messages import DeaBeat
 from components.common.digits import whole_number
-from components.common.messages import DeaBeat
 from components.controller.pool.placement import Board, Candidate, Choose, Need
 
 UP, EVACUATING, LOST = "up", "evacuating", "lost"

@@ -94,7 +94,7 @@ class SharedRateLimiter:
 
     def prune(self) -> None:
         """Delete the buckets that are full again, expired pairs, and all beyond the newest `MOST_KEYS`."""
-        with self._db.asking() as connection:
+        with self._db.connection() as connection:
             now = connection.execute(select(self._now())).scalar_one()
             newest = select(Taking.at).order_by(Taking.at.desc()).offset(MOST_KEYS).limit(1)
             last = connection.execute(newest).scalar_one_or_none()

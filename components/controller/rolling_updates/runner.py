@@ -17,9 +17,9 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from components.common import log
-from components.common.bus_thread import BusThread
+from components.common.bus.messages import DeaStart, DropletExited, FindDroplet, FoundDroplet
+from components.common.bus.thread import BusThread
 from components.common.errors import BusError
-from components.common.messages import DeaStart, DropletExited, FindDroplet, FoundDroplet
 from components.common.periodic import Periodic
 from components.common.states import LIVE, AppState, InstanceState
 from components.controller.apps import rows as app_rows

@@ -6,7 +6,7 @@ import threading
 from collections import OrderedDict, deque
 from typing import Any
 
-from components.common.bus import Incoming
+from components.common.bus.client import Incoming
 from components.common.digits import whole_number
 
 _LIVE_LINES, _LIVE_APPS = 2000, 200

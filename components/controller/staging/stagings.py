@@ -19,10 +19,10 @@ from sqlalchemy import bindparam, delete, update
 from sqlalchemy.orm import Session
 
 from components.common import log
-from components.common.bus import BusNoAnswerError
-from components.common.bus_thread import BusThread
+from components.common.bus.client import BusNoAnswerError
+from components.common.bus.messages import StagingReply, StagingRequest
+from components.common.bus.thread import BusThread
 from components.common.errors import BusError, IngotError
-from components.common.messages import StagingReply, StagingRequest
 from components.common.states import AppState, PackageState
 from components.controller.accounts import quotas
 from components.controller.apps.messages import to_staging_json
@@ -132,7 +132,7 @@ class Stagings:
 
     def cancel(self, app_id: int) -> None:
         """Cancel a running staging, because its application was stopped."""
-        with self._db.asking() as connection:
+        with self._db.connection() as connection:
             connection.execute(_CANCEL, {"of": app_id})
 
     def last_log(self, app_id: int) -> str | None:

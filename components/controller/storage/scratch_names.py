@@ -7,7 +7,7 @@ import platform
 import re
 from pathlib import Path
 
-from components.common import trees
+from components.common.filesystem import trees
 
 _LOCAL = re.compile(r"ingot-(?:upload|package|controller-metrics)-(\d+)-.*")
 _SHARED = re.compile(r"new-(.+)-(\d+)-[^-]*")

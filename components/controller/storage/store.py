@@ -19,8 +19,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, TypeVar
 
-from components.common.files import sync_folder
-from components.common.share import Share, ShareUnwellError, answers
+from components.common.filesystem.files import sync_folder
+from components.common.filesystem.share import Share, ShareUnwellError, answers
 from components.controller.storage import scratch_names
 
 T = TypeVar("T")

@@ -18,11 +18,11 @@ from sqlalchemy import delete, select, update
 from sqlalchemy.orm import Session
 
 from components.common import log
-from components.common.bus_thread import BusThread
+from components.common.bus.messages import DeaStart
+from components.common.bus.operation_messages import TaskEnded, TaskRef, TaskReply, TaskStart
+from components.common.bus.thread import BusThread
 from components.common.database import BATCH
 from components.common.errors import BusError, MessageError
-from components.common.messages import DeaStart
-from components.common.operation_messages import TaskEnded, TaskRef, TaskReply, TaskStart
 from components.controller.accounts.auth import Caller
 from components.controller.accounts.quotas import check_registered, lock, standing
 from components.controller.apps import rows as app_rows

@@ -8,7 +8,7 @@ from sqlalchemy import delete, select
 from sqlalchemy.orm import Session
 
 from components.common import log
-from components.common.bus_thread import BusThread
+from components.common.bus.thread import BusThread
 from components.common.errors import BusUnavailableError
 from components.controller.apps import rows as app_rows
 from components.controller.apps.messages import start_message

@@ -5,9 +5,9 @@ from __future__ import annotations
 import socket
 import time
 
-from components.common.bus import Bus
-from components.common.messages import DeaBeat, DeaHello, DropletExited, Heartbeat
-from components.common.operation_messages import DeaUsage, TaskEnded, UsageSample
+from components.common.bus.client import Bus
+from components.common.bus.messages import DeaBeat, DeaHello, DropletExited, Heartbeat
+from components.common.bus.operation_messages import DeaUsage, TaskEnded, UsageSample
 from components.common.states import InstanceState
 from components.common.version import release
 from components.dea.agent_state import AgentState

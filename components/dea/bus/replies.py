@@ -9,9 +9,9 @@ from typing import Any
 
 import msgspec
 
-from components.common.bus import Incoming
-from components.common.messages import DeaHello, FindDroplet, FoundDroplet
-from components.common.operation_messages import TaskReply
+from components.common.bus.client import Incoming
+from components.common.bus.messages import DeaHello, FindDroplet, FoundDroplet
+from components.common.bus.operation_messages import TaskReply
 from components.common.states import InstanceState
 from components.dea.agent_state import AgentState
 from components.dea.bus.announcer import VERSION

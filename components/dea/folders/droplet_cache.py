@@ -15,7 +15,7 @@ import aiohttp
 from prometheus_client import Counter
 
 from components.common import log
-from components.common.share import Share, ShareUnwellError, answers
+from components.common.filesystem.share import Share, ShareUnwellError, answers
 from components.dea.errors import DropletError
 
 _MB = 1024 * 1024

@@ -17,7 +17,7 @@ import msgspec
 from aiohttp import web
 
 from components.common import log
-from components.common.plain_files import open_folder
+from components.common.filesystem.plain_files import open_folder
 from components.common.probes import authorised
 from components.dea.logs.logbook import LogBook
 

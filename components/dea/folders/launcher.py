@@ -8,8 +8,8 @@ import shlex
 from collections.abc import Mapping
 from pathlib import Path
 
-from components.common import trees
-from components.common.plain_files import open_folder, open_plain
+from components.common.filesystem import trees
+from components.common.filesystem.plain_files import open_folder, open_plain
 from components.common.plain_yaml import MOST_BYTES, PlainYamlError, load
 from components.common.units import UnitSpec
 from components.dea.config import DeaConfig

@@ -10,9 +10,10 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from components.common import log, trees
-from components.common.gone import Gone
-from components.common.plain_files import open_folder
+from components.common import log
+from components.common.filesystem import trees
+from components.common.filesystem.gone import Gone
+from components.common.filesystem.plain_files import open_folder
 from components.dea.folders.launcher import Launcher
 from components.dea.instances.instance import Instance
 from components.dea.instances.registry import Registry

@@ -7,8 +7,8 @@ from typing import Any
 
 import msgspec
 
-from components.common.messages import DeaStart, HealthCheck, HeartbeatEntry, Limits, RouterRegister
-from components.common.operation_messages import TaskEnded
+from components.common.bus.messages import DeaStart, HealthCheck, HeartbeatEntry, Limits, RouterRegister
+from components.common.bus.operation_messages import TaskEnded
 from components.common.states import LIVE, InstanceState
 from components.dea.errors import TransitionError
 

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 
-from components.common.messages import Capacity, DeaDiscover, FindDroplet, Limits
+from components.common.bus.messages import Capacity, DeaDiscover, FindDroplet, Limits
 from components.common.states import InstanceState
 from components.dea.errors import NoRoomError
 from components.dea.instances.instance import HOLDING, Instance

@@ -9,7 +9,7 @@ from pathlib import Path
 import msgspec
 
 from components.common import log
-from components.common.files import write_atomically
+from components.common.filesystem.files import write_atomically
 from components.dea.instances.instance import Instance
 from components.dea.instances.number_ring import RingState
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 
-from components.common.operation_messages import UsageSample
+from components.common.bus.operation_messages import UsageSample
 from components.dea.instances.instance import Instance
 from components.dea.limits.usage import Usage
 

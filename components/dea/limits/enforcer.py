@@ -8,8 +8,8 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from components.common import trees
-from components.common.disk import room
+from components.common.filesystem import trees
+from components.common.filesystem.disk import room
 from components.common.units import Runner
 from components.dea.config import DeaConfig
 from components.dea.instances.instance import Instance

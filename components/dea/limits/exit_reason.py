@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 
-from components.common.messages import Limits
+from components.common.bus.messages import Limits
 from components.common.units import UnitStatus
 
 # The status with which a shell reports that a signal ended a child.

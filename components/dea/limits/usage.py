@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from components.common.messages import Limits
+from components.common.bus.messages import Limits
 from components.dea.limits import exit_reason
 from components.dea.limits.procfs import Process
 

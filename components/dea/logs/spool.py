@@ -17,8 +17,8 @@ import msgspec
 from prometheus_client import Counter
 
 from components.common import log
-from components.common.files import write_atomically
-from components.common.plain_files import open_folder, open_plain
+from components.common.filesystem.files import write_atomically
+from components.common.filesystem.plain_files import open_folder, open_plain
 from components.dea.logs.lines import Line, Window, split
 
 LINES = Counter("ingot_dea_log_lines_total", "Lines that instances wrote to their logs.")

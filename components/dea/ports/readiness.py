@@ -10,8 +10,8 @@ import time
 from pathlib import Path
 from urllib.parse import quote
 
-from components.common.messages import HealthCheck
-from components.common.plain_files import open_plain
+from components.common.bus.messages import HealthCheck
+from components.common.filesystem.plain_files import open_plain
 from components.common.states import InstanceState
 from components.dea.config import DeaConfig
 from components.dea.errors import StartError

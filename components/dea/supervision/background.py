@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Coroutine
 from typing import Any
 
-from components.common import log, tasks
+from components.common import aio, log
 
 logger = log.get(__name__)
 
@@ -33,4 +33,4 @@ class Background:
 
     async def close(self) -> None:
         """Cancel all work, and wait until it has ended."""
-        await tasks.end(self._tasks)
+        await aio.cancel_and_wait(self._tasks)

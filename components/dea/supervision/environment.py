@@ -13,7 +13,7 @@ from typing import Any
 from urllib.parse import quote
 
 from components.common import variables
-from components.common.messages import DeaStart
+from components.common.bus.messages import DeaStart
 from components.dea.instances.instance import Instance
 
 _MB = 1024 * 1024

@@ -5,7 +5,7 @@ from __future__ import annotations
 from prometheus_client import Counter, Histogram
 
 from components.common import log
-from components.common.messages import DeaStart
+from components.common.bus.messages import DeaStart
 
 STARTS = Counter("ingot_dea_starts_total", "Starts asked for, by how they ended.", ["result"])
 CRASHES = Counter("ingot_dea_crashes_total", "Instances that ended unasked.")

@@ -6,7 +6,7 @@ import time
 from collections.abc import Awaitable, Callable
 
 from components.common import log
-from components.common.gone import Gone
+from components.common.filesystem.gone import Gone
 from components.dea.instances.instance import Instance, facts
 from components.dea.instances.registry import Registry
 

@@ -6,9 +6,9 @@ import asyncio
 import time
 
 from components.common import log
+from components.common.bus.messages import DeaStart
 from components.common.errors import IngotError
 from components.common.identity import new_id
-from components.common.messages import DeaStart
 from components.common.states import InstanceState
 from components.common.units import UnitError, UnitState, UnitStatus
 from components.dea.bus.announcer import CRASHED, STOPPED

@@ -9,8 +9,8 @@ import time
 from prometheus_client import Counter
 
 from components.common import log
+from components.common.bus.operation_messages import TaskEnded, TaskReply, TaskStart
 from components.common.errors import IngotError
-from components.common.operation_messages import TaskEnded, TaskReply, TaskStart
 from components.common.states import InstanceState
 from components.common.units import UnitError, UnitState, UnitStatus
 from components.dea.errors import NoRoomError, StartError

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from components.common import log
+from components.common.bus.messages import DeaStart
 from components.common.errors import IngotError
-from components.common.gone import Gone
-from components.common.messages import DeaStart
+from components.common.filesystem.gone import Gone
 from components.common.states import InstanceState
 from components.common.units import Runner, UnitError, UnitStatus
 from components.dea.agent_state import AgentState

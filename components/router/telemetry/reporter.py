@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from components.common import aio
-from components.common.bus import Bus
+from components.common.bus.client import Bus
+from components.common.bus.operation_messages import RouterUsage
 from components.common.identity import Identity
-from components.common.operation_messages import RouterUsage
 from components.router.config import RouterConfig
 from components.router.errors import NginxError
 from components.router.nginx import Nginx

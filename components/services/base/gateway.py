@@ -9,7 +9,7 @@ from typing import Any, ClassVar, TypeVar
 from aiohttp import web
 
 from components.common import aio, log
-from components.common.bus import Bus
+from components.common.bus.client import Bus
 from components.common.errors import IngotError
 from components.common.identity import Identity
 from components.services.base import rest

@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from components.common.service_messages import Credentials
+from components.common.bus.service_messages import Credentials
 from components.services.base.errors import NOT_FOUND, ServiceError
 
 

@@ -17,10 +17,8 @@ import msgspec
 from prometheus_client import Counter, Gauge
 
 from components.common import aio, log
-from components.common.bus import Bus, Incoming
-from components.common.errors import IngotError
-from components.common.identity import Identity
-from components.common.service_messages import (
+from components.common.bus.client import Bus, Incoming
+from components.common.bus.service_messages import (
     Credentials,
     PurgeOrphan,
     ServiceAnnouncement,
@@ -31,6 +29,8 @@ from components.common.service_messages import (
     ServiceUnbind,
     ServiceUnprovision,
 )
+from components.common.errors import IngotError
+from components.common.identity import Identity
 from components.services.base.config import NodeConfig
 from components.services.base.errors import INTERNAL, ServiceError
 from components.services.base.reports import reports

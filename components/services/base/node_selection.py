@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
-from components.common.service_messages import ServiceAnnouncement
+from components.common.bus.service_messages import ServiceAnnouncement
 from components.services.base.errors import INTERNAL, UNAVAILABLE, UNKNOWN_PLAN, ServiceError
 
 # After this time without an announcement, a node is forgotten.

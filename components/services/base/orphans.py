@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from components.common.service_messages import Credentials, NodeHandles
+from components.common.bus.service_messages import Credentials, NodeHandles
 from components.services.base.handles import HandleTable, binding_key
 
 

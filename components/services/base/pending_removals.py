@@ -11,7 +11,7 @@ from typing import Literal
 
 import msgspec
 
-from components.common.service_messages import Credentials
+from components.common.bus.service_messages import Credentials
 from components.services.base import store
 
 

@@ -14,9 +14,8 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from components.common import aio, log
-from components.common.bus import Bus, BusNoAnswerError, Incoming
-from components.common.errors import BusUnavailableError, MessageError
-from components.common.service_messages import (
+from components.common.bus.client import Bus, BusNoAnswerError, Incoming
+from components.common.bus.service_messages import (
     Credentials,
     NodeHandles,
     PurgeOrphan,
@@ -28,6 +27,7 @@ from components.common.service_messages import (
     ServiceUnbind,
     ServiceUnprovision,
 )
+from components.common.errors import BusUnavailableError, MessageError
 from components.services.base import node_selection, orphans
 from components.services.base.config import GatewayConfig
 from components.services.base.errors import INTERNAL, NODE_TIMEOUT, UNAVAILABLE, ServiceError

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import msgspec
 
-from components.common.service_messages import Credentials, NodeHandles
+from components.common.bus.service_messages import Credentials, NodeHandles
 
 # The server takes 1 MB; some is left for the message around the lists.
 LIMIT_BYTES = 1024 * 1024 - 200

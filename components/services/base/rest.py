@@ -12,7 +12,7 @@ from aiohttp import web
 from prometheus_client import Counter, Histogram
 
 from components.common import log
-from components.common.service_messages import Credentials
+from components.common.bus.service_messages import Credentials
 from components.services.base.errors import (
     CONTENT_TYPE,
     INTERNAL,

@@ -7,7 +7,7 @@ from typing import TypeVar
 
 import msgspec
 
-from components.common.files import write_atomically
+from components.common.filesystem.files import write_atomically
 
 T = TypeVar("T")
 

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import msgspec
 
-from components.common import log, trees
-from components.common.files import write_atomically
+from components.common import log
+from components.common.filesystem import trees
+from components.common.filesystem.files import write_atomically
 from components.common.units import UnitSpec
 from components.services.base import store
 from components.services.redis import acl, settings, uids

@@ -10,10 +10,10 @@ from typing import Any
 
 import msgspec
 
-from components.common.bus import Bus
+from components.common.bus.client import Bus
+from components.common.bus.service_messages import Credentials, ServiceAnnouncement
 from components.common.daemon import run
 from components.common.identity import Identity
-from components.common.service_messages import Credentials, ServiceAnnouncement
 from components.common.units import ProcessRunner, Runner, SystemdRunner
 from components.services.base import Node, ServiceError
 from components.services.base.credentials import digest

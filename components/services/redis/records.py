@@ -7,7 +7,7 @@ import time
 
 import msgspec
 
-from components.common.service_messages import Credentials
+from components.common.bus.service_messages import Credentials
 from components.services.base.credentials import digest, new_name, new_password
 from components.services.base.errors import ServiceError
 from components.services.redis.errors import INVALID_CREDENTIALS

@@ -14,7 +14,7 @@ from pathlib import Path
 import msgspec
 
 from components.common import log
-from components.common.files import PUBLIC, write_atomically
+from components.common.filesystem.files import PUBLIC, write_atomically
 from orchestrator.lab.errors import CommandError
 from orchestrator.lab.host.run import run
 from orchestrator.lab.images import qemu_image

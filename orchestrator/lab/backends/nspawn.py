@@ -16,7 +16,7 @@ import threading
 from collections.abc import Mapping
 from pathlib import Path
 
-from components.common.files import write_atomically
+from components.common.filesystem.files import write_atomically
 from orchestrator.lab.backends.console import tail
 from orchestrator.lab.backends.interface import File, Spec
 from orchestrator.lab.errors import BadRequestError, LabError

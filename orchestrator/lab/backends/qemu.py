@@ -18,7 +18,7 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
-from components.common.files import PUBLIC, write_atomically
+from components.common.filesystem.files import PUBLIC, write_atomically
 from orchestrator.lab.backends.accelerator import PROGRAM, Accelerator, choose
 from orchestrator.lab.backends.console import tail
 from orchestrator.lab.backends.interface import File, Spec

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from nats.aio.client import Client
 
-from components.common.bus import Bus
+from components.common.bus.client import Bus
 from components.common.config import BusConfig
 
 

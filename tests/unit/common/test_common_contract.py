@@ -6,8 +6,8 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from components.common import subjects
-from components.common.subjects import (
+from components.common.bus import subjects
+from components.common.bus.subjects import (
     BY_NAME,
     COMPONENTS,
     CONTRACT,

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from components.common.files import PUBLIC, write_atomically
+from components.common.filesystem.files import PUBLIC, write_atomically
 
 
 def names(folder: Path) -> list[str]:

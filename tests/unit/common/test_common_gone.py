@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from components.common import gone as module
-from components.common import trees
-from components.common.gone import Gone
+from components.common.filesystem import gone as module
+from components.common.filesystem import trees
+from components.common.filesystem.gone import Gone
 from tests.support.waiting import until_async
 from tests.trees_sample import names
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from components.common.plain_files import open_folder, open_plain
+from components.common.filesystem.plain_files import open_folder, open_plain
 
 
 def made(folder: Path, kind: str) -> Path:

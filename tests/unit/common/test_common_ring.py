@@ -4,8 +4,8 @@ import json
 import logging
 
 from components.common import log
-from components.common.component_logs import LARGEST_REPLY, matching, meant
-from components.common.operation_messages import LogQuery
+from components.common.bus.component_logs import LARGEST_REPLY, matching, meant
+from components.common.bus.operation_messages import LogQuery
 
 
 def ring_of(*lines, size=2000):

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from components.common.share import HANGS, UNWELL, Share, ShareUnwellError, answers
+from components.common.filesystem.share import HANGS, UNWELL, Share, ShareUnwellError, answers
 from tests.support.waiting import until
 
 

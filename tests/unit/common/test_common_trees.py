@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from components.common import trees
+from components.common.filesystem import trees
 from tests.small_disk import small_disk
 from tests.trees_sample import dig
 

@@ -11,10 +11,10 @@ import pytest
 from flask import Response
 from structlog.testing import capture_logs
 
-from components.common.bus_thread import BusThread
+from components.common.bus.platform_hosts import REGISTER, UNREGISTER
+from components.common.bus.thread import BusThread
 from components.common.config import BusConfig, DaemonConfig, StatusConfig
 from components.common.identity import Identity
-from components.common.platform_hosts import REGISTER, UNREGISTER
 from components.common.web.app import RequestRecord, begin_request, error_response, log_request, new_app
 from components.common.web.gunicorn_daemon import GunicornDaemon, with_status_password
 from components.common.web.presence import Presence

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from components.common.platform_hosts import platform_hosts
+from components.common.bus.platform_hosts import platform_hosts
 from components.common.states import AppState, PackageState
 from components.controller.apps.change_plan import (
     Actions,

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from components.common.bus_thread import BusThread
+from components.common.bus.messages import Capacity, DeaBeat
+from components.common.bus.thread import BusThread
 from components.common.config import BusConfig
-from components.common.messages import Capacity, DeaBeat
 from components.common.states import AppState
 from components.controller.config import ControllerConfig
 from components.controller.db import leases

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from components.common.messages import DeaStart
+from components.common.bus.messages import DeaStart
 from components.controller.instances.dispatcher import Dispatcher
 from components.controller.pool.registry import Pool
 

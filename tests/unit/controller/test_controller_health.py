@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from components.common.messages import DeaStart, HealthCheck
+from components.common.bus.messages import DeaStart, HealthCheck
 from components.controller.apps.change_plan import AppSpec, ChangeRules, plan
 from components.controller.config import Capacity
 from components.controller.errors import ApiError

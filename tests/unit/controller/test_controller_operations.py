@@ -7,7 +7,7 @@ import datetime as dt
 import pytest
 from werkzeug.datastructures import MultiDict
 
-from components.common.operation_messages import DeaUsage, LogReply, RouterUsage, UsageSample
+from components.common.bus.operation_messages import DeaUsage, LogReply, RouterUsage, UsageSample
 from components.controller.accounts import usage
 from components.controller.client_address import networks, origin
 from components.controller.config import RateLimit

@@ -9,7 +9,7 @@ from typing import Any, cast
 
 import pytest
 
-from components.common.bus import Incoming
+from components.common.bus.client import Incoming
 from components.common.config import parse
 from components.common.errors import ConfigError
 from components.controller.accounts.auth import Hashing, Tokens, hash_password, verify_password

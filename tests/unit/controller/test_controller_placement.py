@@ -8,7 +8,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from components.common.messages import Capacity, DeaBeat
+from components.common.bus.messages import Capacity, DeaBeat
 from components.controller.pool.placement import Candidate, Need, place
 from components.controller.pool.registry import PENDING_SECONDS, REMEMBER_SECONDS, Pool, remembered
 

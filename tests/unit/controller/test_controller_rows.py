@@ -12,7 +12,7 @@ from sqlalchemy import select, text
 from sqlalchemy.event import listens_for
 
 from components.common import database
-from components.common.bus_thread import BusThread
+from components.common.bus.thread import BusThread
 from components.common.config import BusConfig
 from components.controller.accounts import events
 from components.controller.accounts.auth import Caller

@@ -6,8 +6,8 @@ import time
 
 import pytest
 
+from components.common.bus.messages import Capacity, DeaBeat
 from components.common.frameworks import check_offered, info_frameworks, info_runtimes, offered
-from components.common.messages import Capacity, DeaBeat
 from components.controller.apps.change_plan import AppSpec
 from components.controller.apps.runtimes import check, versions
 from components.controller.errors import ApiError

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from components.common.bus.messages import DeaStart, HealthCheck, Limits
 from components.common.config import parse
-from components.common.messages import DeaStart, HealthCheck, Limits
 from components.common.states import InstanceState
 from components.dea.config import DeaConfig
 from components.dea.instances.instance import Instance, TaskFacts

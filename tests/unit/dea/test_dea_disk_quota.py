@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from components.common.bus.messages import DeaStart, Limits
 from components.common.config import parse
-from components.common.messages import DeaStart, Limits
 from components.common.states import InstanceState
 from components.common.units import UnitSpec, UnitState, UnitStatus
 from components.dea.config import DeaConfig

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from components.common.messages import DeaStart, Limits
+from components.common.bus.messages import DeaStart, Limits
 from components.dea.instances.instance import Instance
 from components.dea.supervision.environment import environment
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from components.common.messages import Limits
+from components.common.bus.messages import Limits
 from components.common.units import UnitState, UnitStatus
 from components.dea.limits import exit_reason
 

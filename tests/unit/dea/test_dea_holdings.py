@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from components.common.bus.messages import DeaStart, Limits
 from components.common.config import parse
-from components.common.messages import DeaStart, Limits
 from components.dea.config import DeaConfig
 from components.dea.errors import NoRoomError
 from components.dea.instances.holdings import Holdings

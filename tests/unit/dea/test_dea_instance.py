@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from components.common.messages import DeaDiscover, DeaStart, FindDroplet, Limits
+from components.common.bus.messages import DeaDiscover, DeaStart, FindDroplet, Limits
 from components.common.states import InstanceState
 from components.dea.errors import NoRoomError, TransitionError
 from components.dea.instances.instance import Instance, TaskFacts

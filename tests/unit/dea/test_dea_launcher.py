@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from components.common import trees
+from components.common.bus.messages import DeaStart, Limits
 from components.common.config import parse
-from components.common.messages import DeaStart, Limits
+from components.common.filesystem import trees
 from components.dea.config import DeaConfig
 from components.dea.errors import StartError
 from components.dea.folders.launcher import Launcher

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from components.common.messages import DeaStart, Limits
+from components.common.bus.messages import DeaStart, Limits
 from components.common.states import InstanceState
 from components.dea.instances.instance import Instance
 from components.dea.instances.number_ring import port_free

@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
+from components.common.bus.messages import DeaStart, HealthCheck, Limits
 from components.common.config import parse
-from components.common.messages import DeaStart, HealthCheck, Limits
 from components.common.states import InstanceState
 from components.dea.config import DeaConfig
 from components.dea.folders.launcher import task_script

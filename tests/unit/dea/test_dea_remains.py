@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from components.common import trees
-from components.common.gone import Gone
-from components.common.messages import DeaStart, Limits
+from components.common.bus.messages import DeaStart, Limits
+from components.common.filesystem import trees
+from components.common.filesystem.gone import Gone
 from components.common.states import InstanceState
 from components.dea.folders.remains import Remains
 from components.dea.instances.instance import Instance
@@ -110,7 +110,7 @@ async def test_what_was_never_made_and_what_cannot_be_kept_hold_nothing(
     def broken(*_: object) -> None:
         raise OSError(5, "the disk is broken")
 
-    monkeypatch.setattr("components.common.trees.weigh", broken)
+    monkeypatch.setattr("components.common.filesystem.trees.weigh", broken)
     await remains.keep(record, found, cut=False)
     assert not found.exists()
 

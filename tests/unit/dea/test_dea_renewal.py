@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from components.common.messages import DeaStart, Limits
+from components.common.bus.messages import DeaStart, Limits
 from components.common.units import UnitState, UnitStatus
 from components.dea.instances.instance import Instance
 from components.dea.instances.renewal import Renewal, outdated

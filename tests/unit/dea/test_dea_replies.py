@@ -6,7 +6,7 @@ from typing import Any, cast
 
 import pytest
 
-from components.common.bus import Bus, Incoming
+from components.common.bus.client import Bus, Incoming
 from components.dea.agent_state import AgentState
 from components.dea.bus.announcer import Announcer
 from components.dea.bus.replies import Replies

@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from components.common.bus.messages import DeaStart, Limits
+from components.common.bus.operation_messages import TaskEnded
 from components.common.config import parse
-from components.common.messages import DeaStart, Limits
-from components.common.operation_messages import TaskEnded
 from components.common.states import InstanceState
 from components.dea.config import DeaConfig
 from components.dea.instances.instance import Instance, TaskFacts

@@ -11,11 +11,11 @@ from unittest.mock import AsyncMock
 
 import pytest
 
-from components.common import trees
+from components.common.bus.messages import DeaStart, Limits
+from components.common.bus.operation_messages import TaskStart
 from components.common.config import parse
-from components.common.gone import Gone
-from components.common.messages import DeaStart, Limits
-from components.common.operation_messages import TaskStart
+from components.common.filesystem import trees
+from components.common.filesystem.gone import Gone
 from components.common.states import InstanceState
 from components.common.units import UnitError
 from components.dea.agent_state import AgentState

@@ -6,7 +6,7 @@ import os
 
 import pytest
 
-from components.common.messages import DeaStart, Limits
+from components.common.bus.messages import DeaStart, Limits
 from components.dea.instances.instance import Instance
 from components.dea.limits.accounting import UsageAccounting
 from components.dea.limits.procfs import (

@@ -12,7 +12,7 @@ from typing import Any
 
 from hm_world import WALL, World
 
-from components.common.messages import DeaBeat, DropletExited, Heartbeat, HmRequest
+from components.common.bus.messages import DeaBeat, DropletExited, Heartbeat, HmRequest
 from components.health_manager import trust
 from components.health_manager.actual import ActualTable
 from components.health_manager.alerts import Alerts

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from components.common.messages import (
+from components.common.bus.messages import (
     Capacity,
     DeaBeat,
     DropletExited,

@@ -5,7 +5,7 @@ from hm_world import World
 from hypothesis import given
 from hypothesis import strategies as st
 
-from components.common.messages import Capacity, DeaBeat
+from components.common.bus.messages import Capacity, DeaBeat
 from components.health_manager import alerts, capacity
 from components.health_manager.alerts import Alert, Alerts
 from components.health_manager.capacity import LARGEST, POOL, PoolRoom

@@ -3,7 +3,7 @@
 import pytest
 from hm_world import World
 
-from components.common.messages import HmRequest
+from components.common.bus.messages import HmRequest
 from components.dea.instances.renewal import Renewal
 from components.health_manager.config import Intervals
 

@@ -5,9 +5,7 @@ from typing import Any
 
 import pytest
 
-from components.common.config import parse
-from components.common.errors import ConfigError
-from components.common.messages import (
+from components.common.bus.messages import (
     Capacity,
     DeaBeat,
     DropletExited,
@@ -18,6 +16,8 @@ from components.common.messages import (
     InstancesReply,
     StatusQuery,
 )
+from components.common.config import parse
+from components.common.errors import ConfigError
 from components.health_manager import replies
 from components.health_manager.actual import ActualTable
 from components.health_manager.analysis import Decision, DecisionContext, decide

@@ -5,7 +5,7 @@ from hm_world import World, row
 from hypothesis import given
 from hypothesis import strategies as st
 
-from components.common.messages import HealthQuery, HmRequest
+from components.common.bus.messages import HealthQuery, HmRequest
 from components.health_manager import replies
 from components.health_manager.analysis import DecisionContext, decide
 from components.health_manager.config import Intervals

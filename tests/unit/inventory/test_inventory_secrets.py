@@ -7,7 +7,7 @@ from pathlib import Path
 
 import yaml
 
-from components.common.subjects import COMPONENTS
+from components.common.bus.subjects import COMPONENTS
 from orchestrator.inventory import platform_secrets
 
 ROOT = Path(__file__).resolve().parents[3]

@@ -12,10 +12,10 @@ from typing import Any, cast
 
 import yaml
 
-from components.common.bus_thread import BusThread
+from components.common.bus.messages import Capacity, DeaBeat
+from components.common.bus.thread import BusThread
 from components.common.config import parse
 from components.common.identity import Identity
-from components.common.messages import Capacity, DeaBeat
 from orchestrator.api.app import create_app
 from orchestrator.api.auth import Authenticator
 from orchestrator.api.context import Orchestrator

@@ -9,9 +9,9 @@ from typing import Any, cast
 
 import yaml
 
+from components.common.bus.messages import Capacity, DeaBeat, RouterRegister
 from components.common.config import parse
 from components.common.errors import IngotError
-from components.common.messages import Capacity, DeaBeat, RouterRegister
 from orchestrator import iaas
 from orchestrator.bus_view import BusView
 from orchestrator.config import OrchestratorConfig

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from components.common.bus.messages import DeaBeat
 from components.common.errors import BusUnavailableError
-from components.common.messages import DeaBeat
 from orchestrator.db.models import FAILED, READY
 from orchestrator.errors import RefusedError
 from orchestrator.jobs import machines

@@ -14,8 +14,8 @@ import msgspec
 import pytest
 import yaml
 
-from components.common import subjects
-from components.common.platform_hosts import host_problems, platform_hosts
+from components.common.bus import subjects
+from components.common.bus.platform_hosts import host_problems, platform_hosts
 from components.controller.config import ControllerConfig
 
 ROOT = Path(__file__).resolve().parents[3]

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from components.common.platform_hosts import PLATFORM_REGISTER, PLATFORM_UNREGISTER
+from components.common.bus.platform_hosts import PLATFORM_REGISTER, PLATFORM_UNREGISTER
 from components.router import deas, guard
 from components.router.deas import DeaAddresses
 from components.router.errors import RouteError

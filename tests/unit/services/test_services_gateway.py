@@ -2,7 +2,7 @@
 
 import asyncio
 
-from components.common.bus import Bus
+from components.common.bus.client import Bus
 from components.common.config import parse
 from components.common.identity import Identity
 from components.services.base.config import GatewayConfig

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from components.common.service_messages import NodeHandles
+from components.common.bus.service_messages import NodeHandles
 from components.services.base.errors import INTERNAL, NOT_FOUND, ServiceError
 from components.services.base.handles import HandleTable, ServiceHandle, binding_key
 from components.services.base.orphans import still, unknown

@@ -2,7 +2,7 @@
 
 import pytest
 
-from components.common.service_messages import ServiceAnnouncement
+from components.common.bus.service_messages import ServiceAnnouncement
 from components.services.base.errors import ServiceError
 from components.services.base.node_selection import Nodes
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from components.common.trees import hand_over
+from components.common.filesystem.trees import hand_over
 
 
 def test_a_cache_is_handed_over_without_what_leads_elsewhere(tmp_path: Path) -> None:

@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from components.common import trees
+from components.common.bus.messages import StagingRequest
 from components.common.config import parse as parse_config
-from components.common.messages import StagingRequest
-from components.common.trees import Weight
+from components.common.filesystem import trees
+from components.common.filesystem.trees import Weight
 from components.common.units import UnitError
 from components.stager.config import StagerConfig
 from components.stager.errors import StagingError

@@ -9,7 +9,7 @@ from urllib.parse import quote
 
 from flask import Blueprint, Response, jsonify, request
 
-from components.common import trees
+from components.common.filesystem import trees
 from components.common.states import AppState, PackageState
 from components.controller.api.context import (
     current_worker,
@@ -49,7 +49,7 @@ def create() -> Response:
 def listing() -> Response:
     """List the user's applications, with one question to the health managers for all."""
     controller, caller = current_worker(), require_user()
-    with controller.db.asking() as connection:
+    with controller.db.connection() as connection:
         found = summary.owned(connection, caller)
     running = controller.instance_queries.running(found)
     return jsonify([app_rows.to_json(a, running.get(a.id)) for a in found])
@@ -59,7 +59,7 @@ def listing() -> Response:
 def show(name: str) -> Response:
     """Show an application."""
     controller, caller = current_worker(), require_user()
-    with controller.db.asking() as connection:
+    with controller.db.connection() as connection:
         app = summary.find(connection, caller, name)
     running = controller.instance_queries.running([app])
     return jsonify(app_rows.to_json(app, running.get(app.id)))

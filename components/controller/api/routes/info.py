@@ -43,7 +43,7 @@ def info() -> Response:
     }
     caller: Caller | None = g.caller
     if caller is not None:
-        with controller.db.asking() as connection:
+        with controller.db.connection() as connection:
             has = quotas.standing(connection, config, caller.id)
         facts["user"] = caller.email
         facts["limits"] = quotas.to_json(has.capacity, quotas.OLD_NAMES)

@@ -95,5 +95,5 @@ def _passed_on(url: str, credentials: tuple[str, str], path: str) -> Response:
 
 def _app(name: str) -> AppSummary:
     caller = require_user()
-    with current_worker().db.asking() as connection:
+    with current_worker().db.connection() as connection:
         return summary.find(connection, caller, name)

@@ -67,7 +67,7 @@ def create() -> Response:
     email, password = _text("email"), _text("password")
     if not by_admin:
         # The count stays whatever the result, and its row is not locked while the password is hashed.
-        with controller.db.asking() as asked:
+        with controller.db.connection() as asked:
             count_registration(controller, asked, network)
     with controller.db.session() as session:
         if not by_admin:

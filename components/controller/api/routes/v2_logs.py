@@ -7,8 +7,8 @@ from typing import Any
 
 from flask import Blueprint, Response, jsonify, request
 
+from components.common.bus.operation_messages import LogQuery
 from components.common.errors import BusError
-from components.common.operation_messages import LogQuery
 from components.controller.api.context import current_worker, require_admin, require_user
 from components.controller.apps import summary
 from components.controller.errors import ApiError, Code, bad_request
@@ -38,7 +38,7 @@ class Asked:
 def app_logs(name: str) -> Response:
     """Return the last lines of an application's instances, or those after a cursor."""
     controller, caller = current_worker(), require_user()
-    with controller.db.asking() as connection:
+    with controller.db.connection() as connection:
         app = summary.find(connection, caller, name)
     kind = f"logs {app.id}"
     asked = asked_for(kind, ("tail", "cursor", "wait", "instance"))

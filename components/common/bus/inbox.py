@@ -13,7 +13,7 @@ from collections.abc import Callable
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 
-from components.common.bus_connection import Listening
+from components.common.bus.connection import Listening
 
 # Takes an answer; returns True when it was the last that is wanted.
 Take = Callable[[bytes], bool]

@@ -19,8 +19,8 @@ from nats.aio.subscription import Subscription
 from prometheus_client import Counter
 
 from components.common import log
+from components.common.bus.subjects import inbox_prefix
 from components.common.config import BusConfig
-from components.common.subjects import inbox_prefix
 
 REFUSED = Counter("ingot_bus_refused_total", "Attempts to connect that the bus did not accept or answer.")
 _CONNECT_SECONDS = 2

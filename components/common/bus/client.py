@@ -23,11 +23,11 @@ from nats.aio.msg import Msg
 from prometheus_client import Counter, Gauge
 
 from components.common import aio, log
-from components.common.bus_connection import Connection, Listening, Receive
+from components.common.bus.connection import Connection, Listening, Receive
+from components.common.bus.inbox import Inbox, Take
+from components.common.bus.subjects import is_inbox
 from components.common.config import BusConfig
 from components.common.errors import BusError, BusUnavailableError, MessageError
-from components.common.inbox import Inbox, Take
-from components.common.subjects import is_inbox
 
 T = TypeVar("T")
 Handler = Callable[["Incoming[Any]"], Awaitable[None]]

@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, TypeVar
 
 from components.common import aio
-from components.common.bus import Bus, Incoming, encode
+from components.common.bus.client import Bus, Incoming, encode
 from components.common.config import BusConfig
 
 T = TypeVar("T")

@@ -5,8 +5,8 @@ from __future__ import annotations
 import socket
 
 from components.common import log
-from components.common.bus import Bus, Incoming
-from components.common.operation_messages import LogQuery, LogReply
+from components.common.bus.client import Bus, Incoming
+from components.common.bus.operation_messages import LogQuery, LogReply
 
 SUBJECT = "ingot.component.logs"
 # A reply stays well below the largest message of the bus.

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import msgspec
 
-from components.common.messages import DeaStart
+from components.common.bus.messages import DeaStart
 
 
 class _Message(msgspec.Struct, kw_only=True, frozen=True):

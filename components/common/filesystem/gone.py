@@ -8,7 +8,8 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from components.common import aio, log, trees
+from components.common import aio, log
+from components.common.filesystem import trees
 from components.common.identity import new_id
 
 _RETRY_SECONDS = 30.0

@@ -3,7 +3,7 @@
 These are the subjects of protocol 2, and ours under `ingot.`. The permissions of the NATS users are generated from this
 table and from nothing else. A reply goes to the asker's inbox. The server allows it to the user that was asked, unless that user
 could ask itself: such a user has the askers' inboxes among its permissions. An inbox has 128 random bits in its name
-(`components/common/inbox.py`), so only a component that was asked can answer.
+(`components/common/bus/inbox.py`), so only a component that was asked can answer.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from itertools import product
 
-from components.common import messages, operation_messages, service_messages
+from components.common.bus import messages, operation_messages, service_messages
 
 CONTROLLER, DEA, HEALTH_MANAGER, ROUTER, STAGER = "controller", "dea", "health_manager", "router", "stager"
 SERVICES, ORCHESTRATOR, OPERATOR, PEER = "services", "orchestrator", "operator", "peer"

@@ -1,0 +1,1 @@
+"""The bus: its client, its subjects and its messages."""
