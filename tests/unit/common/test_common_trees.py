@@ -84,7 +84,7 @@ def test_who_is_not_root_removes_what_it_shut(tmp_path: Path) -> None:
     trees.reclaim_ownership(tmp_path / "top", 12345, MANY)
     os.chown(tmp_path, 12345, 12345)
     program = (
-        "import os; from pathlib import Path; from components.common import trees;"
+        "import os; from pathlib import Path; from components.common.filesystem import trees;"
         "os.setresgid(12345, 12345, 12345); os.setresuid(12345, 12345, 12345);"
         f"trees.remove(Path({str(tmp_path / 'top')!r}))"
     )
