@@ -20,13 +20,16 @@ from components.client.text import decode
 IGNORE_FILES = (".ingotignore", ".cfignore", ".vcapignore", ".vmcignore")
 # Version control's, this client's own, and what no other machine can use. A line `!name` in an ignore file takes one of these back.
 ALWAYS_IGNORED = (
-    *(".git/", ".hg/", ".svn/", ".bzr/", ".DS_Store", "/.ingot/", *(f"/{name}" for name in IGNORE_FILES)),
+    *(".git", ".hg/", ".svn/", ".bzr/", ".DS_Store", "/.ingot/", *(f"/{name}" for name in IGNORE_FILES)),
     *("__pycache__/", "*.pyc", ".venv/", ".mypy_cache/", ".pytest_cache/", ".ruff_cache/"),
     *("*~", "\\#*#", "*.swp"),
 )
 EMPTY = ".__empty__"
 # Below this size, asking for known files costs more than sending them all (protocol 1.9).
 ASK_FROM_BYTES = 64 * 1024
+# Bytes, as the platform's file systems have it.
+_LONGEST_NAME = 255
+_NOT_UTF8 = "has a name that is not UTF-8"
 _EPOCH = (1980, 1, 1, 0, 0, 0)
 
 
@@ -148,13 +151,16 @@ def survey(folder: Path, rules: Rules) -> Survey:
             is_folder = item.is_dir(follow_symlinks=False)
             shown = f"{name}/" if is_folder else name
             reason = rules.reason(shown)
-            if not reason and item.is_symlink() and Path(item.path).is_dir():
+            if not reason and item.is_symlink() and _leads_to_folder(Path(item.path)):
                 # A pattern of folders means a link to one, too.
                 reason = rules.reason(f"{name}/")
             if not reason and is_folder and _is_python_environment(Path(item.path)):
                 reason = "a Python environment belongs to the machine that made it"
             if reason:
-                found.ignored[shown] = reason
+                found.ignored[_printable(shown)] = reason
+                continue
+            if is_folder and _printable(name) != name:
+                found.refused[_printable(shown)] = _NOT_UTF8
                 continue
             kept = True
             if is_folder:
@@ -170,6 +176,28 @@ def survey(folder: Path, rules: Rules) -> Survey:
 def files_of(entries: Iterable[Entry]) -> list[Entry]:
     """Return the entries that are files."""
     return [entry for entry in entries if entry.kind is Kind.FILE]
+
+
+def without_links(entries: Iterable[Entry]) -> list[Entry]:
+    """Return the entries with copies of files in the place of links to them, for platforms that take no links.
+
+    Raises:
+        PackageError: a link leads to a folder, or nowhere.
+    """
+    result = []
+    for entry in entries:
+        if entry.kind is not Kind.LINK:
+            result.append(entry)
+            continue
+        if not entry.path.is_file():
+            where = "to a folder" if entry.path.is_dir() else "that leads nowhere"
+            raise PackageError(
+                f"{entry.name} is a link {where}, which this platform does not take",
+                "replace it with a copy, or name it in .ingotignore",
+            )
+        facts = entry.path.stat()
+        result.append(Entry(entry.name, entry.path, facts.st_size, bool(facts.st_mode & stat.S_IXUSR)))
+    return fingerprint(result)
 
 
 def fingerprint(entries: Iterable[Entry]) -> list[Entry]:
@@ -249,6 +277,18 @@ def _content(entry: Entry) -> Iterator[bytes]:
         raise PackageError(f"{entry.path} cannot be read: {error.strerror}") from error
 
 
+def _printable(name: str) -> str:
+    """Return a name with marks in the place of bytes that are not UTF-8."""
+    return name.encode(errors="replace").decode()
+
+
+def _leads_to_folder(link: Path) -> bool:
+    try:
+        return link.is_dir()
+    except OSError:
+        return False
+
+
 def _is_python_environment(folder: Path) -> bool:
     try:
         return (folder / "pyvenv.cfg").exists()
@@ -274,7 +314,7 @@ def _take(found: Survey, name: str, path: Path, folder: Path) -> None:
         else:
             found.ignored[name] = "it is a socket, a pipe or a device"
     except UnicodeEncodeError:
-        found.refused[name.encode(errors="replace").decode()] = "has a name that is not UTF-8"
+        found.refused[_printable(name)] = _NOT_UTF8
     except OSError as error:
         found.refused[name] = f"cannot be read: {error.strerror}"
 
@@ -285,6 +325,8 @@ def _link(path: Path, folder: Path) -> tuple[str, str]:
     An absolute path into the folder becomes a relative one: the folder lies elsewhere on the platform.
     """
     target = path.readlink()
+    if any(len(os.fsencode(part)) > _LONGEST_NAME for part in target.parts):
+        return str(target), "is a link to a name that is too long"
     try:
         landing = path.resolve()
     except (OSError, RuntimeError):

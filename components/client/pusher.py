@@ -29,6 +29,7 @@ from components.client.units import format_bytes
 
 DEFAULT_MEMORY = 128
 _TEXT_LIMIT = 256 * 1024
+_REFUSED_UPLOAD = 402
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,10 +176,12 @@ class Pusher:
             return said
         if app is not None and (was := (app.get("staging") or {}).get("model")):
             return str(was)
-        by_name = {entry.name: entry for entry in entries if entry.path.is_file()}
+        by_name = {entry.name: entry.path for entry in entries if entry.path.is_file()}
+        for link in (entry for entry in entries if entry.kind is package.Kind.LINK and entry.path.is_dir()):
+            by_name |= {f"{link.name}/{path.name}": path for path in link.path.iterdir() if path.is_file()}
 
         def read(name: str) -> str:
-            with by_name[name].path.open("rb") as stream:
+            with by_name[name].open("rb") as stream:
                 return decode(stream.read(_TEXT_LIMIT), "replace")
 
         try:
@@ -189,6 +192,17 @@ class Pusher:
             raise
 
     def _upload(self, entries: Sequence[Entry], archive: Path) -> None:
+        """Send the files; a platform of before 0.1.0 gets copies of what links lead to."""
+        try:
+            self._send(entries, archive)
+        except ApiError as error:
+            # The words of controllers that know no links; later ones do not say them.
+            if error.code != _REFUSED_UPLOAD or "only files and folders are taken" not in error.description:
+                raise
+            self._progress.note("this platform takes no links: what they lead to is sent as copies")
+            self._send(package.without_links(entries), archive)
+
+    def _send(self, entries: Sequence[Entry], archive: Path) -> None:
         known = (
             self._api.known_resources([entry.fingerprint() for entry in package.files_of(entries)])
             if package.worth_asking(entries)

@@ -92,7 +92,7 @@ def load_or_exit(
         config = configuration.load(arguments.config, kind)
     except ConfigError as error:
         _give_up(error.problems, error.source)
-    if problems := check(config) or config.lacking():
+    if problems := [*check(config), *config.lacking()]:
         _give_up(problems, str(arguments.config))
     if arguments.check_config:
         sys.stdout.write(f"{arguments.config}: ok\n")

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
+from components.common.filesystem.links import LinkError, check_links
 from components.stager.errors import StagingError
 
 _MB = 1024 * 1024
@@ -88,7 +89,7 @@ def check_name(name: str) -> PurePosixPath:
 
 def _unpack_all(archive: zipfile.ZipFile, entries: list[zipfile.ZipInfo], target: Path, room: int) -> int:
     seen: set[PurePosixPath] = set()
-    links: dict[Path, str] = {}
+    links: dict[PurePosixPath, str] = {}
     files = 0
     for entry in entries:
         path = check_name(entry.filename)
@@ -107,38 +108,27 @@ def _unpack_all(archive: zipfile.ZipFile, entries: list[zipfile.ZipInfo], target
         (target / path).parent.mkdir(parents=True, exist_ok=True)
         files += 1
         if kind == stat.S_IFLNK:
-            links[target / path] = _link_target(archive, entry)
+            links[path] = _link_target(archive, entry)
             continue
         with archive.open(entry) as source:
             room -= _copy(source, target / path, room, path)  # type: ignore[arg-type]
         (target / path).chmod(0o755 if mode & 0o111 else 0o644)
+    try:
+        check_links(links)
+    except LinkError as error:
+        raise StagingError("unpack", str(error), _PUSH_AGAIN) from error
     # Last, so that no file is written through one.
     for link, to in links.items():
-        link.symlink_to(to)
-    for link in links:
-        _check_link(link, target)
+        (target / link).symlink_to(to)
     return files
 
 
 def _link_target(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> str:
     with archive.open(entry) as content:
         target = os.fsdecode(content.read(_LONGEST_NAME + 1))
-    if not target or len(target) > _LONGEST_NAME or "\0" in target or target.startswith("/"):
-        raise StagingError("unpack", f"{entry.filename} is a link to no relative path", _PUSH_AGAIN)
+    if len(target) > _LONGEST_NAME:
+        raise StagingError("unpack", f"{entry.filename} is a link to too long a path", _PUSH_AGAIN)
     return target
-
-
-def _check_link(link: Path, root: Path) -> None:
-    """Refuse a link that leads out of the application, by itself or by way of another one."""
-    try:
-        inside = link.resolve().is_relative_to(root.resolve())
-    except (OSError, RuntimeError):
-        inside = False
-    name = link.relative_to(root)
-    if not inside or os.path.normpath(name.parent / link.readlink()).split("/")[0] == "..":
-        raise StagingError(
-            "unpack", f"{name} is a link that leads out of the application, or to itself", _PUSH_AGAIN
-        )
 
 
 def _copy(source: BinaryIO, target: Path, room: int, name: PurePosixPath) -> int:

@@ -17,7 +17,7 @@ def web_command(source: Path) -> str | None:
     """Return the command of the line `web:`; None where there is no such line or no such file."""
     try:
         match = _LINE.search(text(source / "Procfile", "detect", _MOST_BYTES))
-    except (FileNotFoundError, IsADirectoryError):
+    except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
         return None
     return match.group(1) if match else None
 

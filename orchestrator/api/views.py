@@ -26,12 +26,14 @@ def machines(services: Services, *, listening: bool) -> list[dict[str, Any]]:
     """
     with services.db.session() as session:
         shown = {row.name: made(row) for row in session.scalars(select(Machine))}
+    announced = {name: view["address"] for name, view in shown.items()}
     for host in services.inventory.hosts().values():
         # One of ours without a row now belongs to another writer: it is counted, and never deleted.
         if host.name not in shown:
             shown[host.name] = fixed(host, services.config.pools, services.ssh.known(host.address))
-    for view in shown.values():
-        judge(view, services.bus_view.at(view["address"]) if view["address"] else None, listening=listening)
+            announced[host.name] = host.platform_address
+    for name, view in shown.items():
+        judge(view, services.bus_view.at(announced[name]) if announced[name] else None, listening=listening)
     return [shown[name] for name in sorted(shown)]
 
 

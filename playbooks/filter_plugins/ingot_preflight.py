@@ -156,11 +156,13 @@ def _check_addresses(
         if name is None:
             found.add(f"{ADDRESSES[-1]}: is missing; give the machine's IPv4 address", host)
             continue
+        value, reason = _rendered(hostvars[host], name)
+        address = str(value)
         try:
-            address = str(hostvars[host][name])
             ipaddress.IPv4Address(address)
         except ValueError:
-            found.add(f"{name}: want an IPv4 address, which others reach the machine by", host)
+            more = f" ({reason})" if reason else ""
+            found.add(f"{name}: must be the IPv4 address of the machine, written out{more}", host)
         else:
             owners.setdefault(address, []).append((name, host))
     for address, given in owners.items():

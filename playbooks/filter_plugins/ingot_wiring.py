@@ -41,7 +41,7 @@ def ingot_old_wiring(inventory: str) -> dict[str, list[str]]:
                 found["problems"].append(
                     f"{name}: is a dangling link to {path.readlink()}; remove it: {_SINCE}"
                 )
-        elif _is_linked(path) or _WIRING.search(path.read_text(encoding="utf-8", errors="replace")):
+        elif _is_linked(path) or _WIRING.search(_text(path)):
             found["warnings"].append(
                 f"{name}: holds the wiring of an earlier checkout, which overrides the release's; "
                 f"remove it, but for what you added: {_SINCE}"
@@ -51,10 +51,18 @@ def ingot_old_wiring(inventory: str) -> dict[str, list[str]]:
 
 def _files(folder: Path) -> Iterator[Path]:
     for path in folder.iterdir() if folder.is_dir() else ():
-        if path.is_dir():
+        if path.is_dir() and not path.is_symlink():
             yield from _files(path)
         else:
             yield path
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        # Ansible names a file that it cannot read.
+        return ""
 
 
 def _is_linked(path: Path) -> bool:

@@ -43,7 +43,7 @@ def test_every_route_is_described_with_its_answers(app: Flask, described: dict[s
             operation = described["paths"][path_of(rule)][method.lower()]
             found += 1
             assert operation["summary"], rule
-            assert rule.endpoint in ROWS, f"{rule.endpoint} has no row in openapi_table"
+            assert rule.endpoint in ROWS, f"{rule.endpoint} has no row in openapi_operations"
             row = ROWS[rule.endpoint]
             statuses = {str(s) for s in row.gives} | {str(code.status) for code in row.errors}
             assert statuses <= operation["responses"].keys(), rule

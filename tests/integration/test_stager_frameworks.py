@@ -55,11 +55,12 @@ SAMPLES = [
 @pytest.mark.parametrize("sample", SAMPLES, ids=lambda s: s.app)
 def test_it_is_staged_the_same_twice_and_answers(rig: Rig, built: dict[str, Path], sample: Sample) -> None:
     app = built.get(sample.app, APPS / sample.app)
-    droplet = rig.droplet(app, *sample.old)
+    dotted = {".env": "SECRET=1", ".well-known/proof": "p"} if sample.app == "war" else {}
+    droplet = rig.droplet(app, *sample.old, **dotted)
     assert f"framework {sample.framework} on {sample.runtime}: {sample.says}" in droplet.read(
         "logs/staging.log"
     )
-    assert rig.droplet(app, *sample.old).sha1 == droplet.sha1
+    assert rig.droplet(app, *sample.old, **dotted).sha1 == droplet.sha1
     me = {
         "name": sample.app,
         "version": "v1",
@@ -89,7 +90,8 @@ def shows_nothing_but_itself(droplet: Droplet, port: int) -> None:
     assert "converted to jakarta.servlet" in droplet.read("logs/staging.log")
     assert "jakarta.servlet.http" in droplet.read("app/webapp/index.jsp")
     assert kind(fetch(port, "/style.css")[1]) == "text/css"
-    for hidden in ("/WEB-INF/web.xml", "/.ingot/tomcat/conf/server.xml", "/nothing"):
+    assert fetch(port, "/.well-known/proof")[2] == b"p"
+    for hidden in ("/.env", "/WEB-INF/web.xml", "/.ingot/tomcat/conf/server.xml", "/nothing"):
         status, _headers, page = fetch(port, hidden)
         assert (status, b"Tomcat" in page) == (404, False), hidden
 

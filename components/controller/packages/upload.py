@@ -15,6 +15,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from components.common import log
+from components.common.filesystem.links import LinkError, check_links
 from components.controller.errors import ApiError, Code, bad_request, unexpected
 from components.controller.packages.zip_reader import Entry, Names, extract, inspect, refused, safe_name
 from components.controller.requests.body import MAX_FINGERPRINTS, parse_json
@@ -76,7 +77,7 @@ def name_resources(resources: list[dict[str, Any]], names: Names, *, as_is: bool
 
 
 def _resource_name(name: object, names: Names, as_is: bool) -> PurePosixPath:
-    if not isinstance(name, str) or not name.strip():
+    if not isinstance(name, str) or not (name if as_is else name.strip()):
         raise unexpected("resources: fn: want a relative path")
     if name.startswith("/"):
         raise unexpected(f"resources: fn: {name[:200]!r} is not a relative path")
@@ -94,14 +95,14 @@ def unpack(archive: Path, target: Path, entries: list[Entry]) -> dict[str, Path]
         ApiError: RESOURCES_PACKAGING_FAILED with the reason.
     """
     found: dict[str, Path] = {}
-    links: dict[Path, str] = {}
+    links: dict[PurePosixPath, str] = {}
     with archive.open("rb") as reader:
         for entry in entries:
             path = target / entry.path
             if entry.link:
                 content = io.BytesIO()
                 extract(reader, entry, content)
-                links[path] = _link_target(entry.path, content.getvalue())
+                links[entry.path] = _link_target(entry.path, content.getvalue())
                 continue
             if entry.folder:
                 path.mkdir(parents=True, exist_ok=True)
@@ -111,35 +112,21 @@ def unpack(archive: Path, target: Path, entries: list[Entry]) -> dict[str, Path]
                 extract(reader, entry, writer)
             path.chmod(0o755 if entry.executable else 0o644)
             found[sha1_of(path)] = path
-    for path, to in links.items():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.symlink_to(to)
-    for path in links:
-        _check_link(path, target)
+    try:
+        check_links(links)
+    except LinkError as error:
+        raise refused(f"{str(error.path)!r} is a link {error.problem}") from error
+    for name, to in links.items():
+        (target / name).parent.mkdir(parents=True, exist_ok=True)
+        (target / name).symlink_to(to)
     return found
 
 
 def _link_target(path: PurePosixPath, content: bytes) -> str:
     try:
-        target = content.decode()
+        return content.decode()
     except UnicodeDecodeError as error:
         raise refused(f"{str(path)!r} is a link to a name that is not UTF-8") from error
-    if not target or "\0" in target or target.startswith("/"):
-        raise refused(f"{str(path)!r} is a link to {target[:200]!r}, which is not a relative path")
-    return target
-
-
-def _check_link(path: Path, root: Path) -> None:
-    """Refuse a link that leads out, by itself or by way of another one; one that leads nowhere may stay."""
-    name = str(path.relative_to(root))
-    try:
-        landing = path.resolve()
-    except (OSError, RuntimeError) as error:
-        raise refused(f"{name!r} is a link that leads to itself") from error
-    # Each step counts: a way out and back in depends on where the application is unpacked.
-    beside = os.path.normpath(path.relative_to(root).parent / path.readlink())
-    if not landing.is_relative_to(root.resolve()) or PurePosixPath(beside).parts[:1] == ("..",):
-        raise refused(f"{name!r} is a link out of the application's folder")
 
 
 def add_resources(
@@ -269,7 +256,7 @@ def _files(folder: Path, *, dotfiles: bool) -> Iterator[tuple[Path, str]]:
     """
     for root, names, files in os.walk(folder):
         here = Path(root)
-        linked = [n for n in names if (here / n).is_symlink()]
+        linked = {n for n in names if (here / n).is_symlink()}
         names[:] = sorted(n for n in names if n not in linked)
         listed = sorted([*files, *linked])
         if here != folder:

@@ -12,6 +12,7 @@ import struct
 import unicodedata
 import zipfile
 import zlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO
@@ -174,27 +175,44 @@ def extract(file: BinaryIO, entry: Entry, writer: BinaryIO) -> None:
         ApiError: RESOURCES_PACKAGING_FAILED when the content differs.
     """
     file.seek(entry.start)
+    written, crc = 0, 0
+    try:
+        for out in _content(file, entry):
+            written, crc = written + len(out), zlib.crc32(out, crc)
+            if written > entry.size:
+                break
+            writer.write(out)
+    except zlib.error as error:
+        raise refused(f"{str(entry.path)!r} is damaged") from error
+    if written != entry.size:
+        raise refused(f"{str(entry.path)!r} is not of the size it says")
+    if crc != entry.crc:
+        raise refused(f"{str(entry.path)!r} is damaged: its checksum differs")
+
+
+def _content(file: BinaryIO, entry: Entry) -> Iterator[bytes]:
+    """Yield an entry's content in pieces of at most a block, however much it was compressed."""
     unpacker = zlib.decompressobj(-zlib.MAX_WBITS) if entry.deflated else None
-    left, written, crc = entry.packed, 0, 0
+    left = entry.packed
     while left > 0:
         block = file.read(min(BLOCK, left))
         if not block:
             raise refused(f"{str(entry.path)!r} is cut off")
         left -= len(block)
-        while block:
-            try:
-                out = unpacker.decompress(block, entry.size - written + 1) if unpacker else block
-            except zlib.error as error:
-                raise refused(f"{str(entry.path)!r} is damaged") from error
-            block = unpacker.unconsumed_tail if unpacker else b""
-            written, crc = written + len(out), zlib.crc32(out, crc)
-            if written > entry.size or (unpacker is not None and unpacker.unused_data):
-                raise refused(f"{str(entry.path)!r} is not of the size it says")
-            writer.write(out)
-    if written != entry.size or (unpacker is not None and not unpacker.eof):
+        if unpacker is None:
+            yield block
+            continue
+        more = True
+        while more:
+            out = unpacker.decompress(block, BLOCK)
+            block = unpacker.unconsumed_tail
+            # A full piece may have a rest that needs no further input.
+            more = bool(block) or len(out) == BLOCK
+            yield out
+        if unpacker.unused_data:
+            raise refused(f"{str(entry.path)!r} is not of the size it says")
+    if unpacker is not None and not unpacker.eof:
         raise refused(f"{str(entry.path)!r} is not of the size it says")
-    if crc != entry.crc:
-        raise refused(f"{str(entry.path)!r} is damaged: its checksum differs")
 
 
 def _count(file: BinaryIO, most: int) -> int:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import stat
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -23,6 +24,7 @@ from components.dea.logs.logbook import LogBook
 
 _SHOWN_AT_ROOT = frozenset({"app", "logs", "tomcat"})
 _NEVER_SHOWN = frozenset({"startup", "stop"})
+_UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f]")
 _CHUNK = 256 * 1024
 _BIND_TRIES = 5
 _SHUTDOWN_SECONDS = 2.0
@@ -130,7 +132,7 @@ class FileServer:
         try:
             facts = os.fstat(handle)
             if stat.S_ISDIR(facts.st_mode):
-                return web.Response(text=await asyncio.to_thread(listing, handle, at_root))
+                return web.Response(text=await asyncio.to_thread(listing, handle, at_root), charset="utf-8")
             if not stat.S_ISREG(facts.st_mode):
                 raise PermissionError(path)
             return await _send(request, handle, facts.st_size)
@@ -182,7 +184,9 @@ def listing(handle: int, at_root: bool) -> str:
             continue
         folder = stat.S_ISDIR(facts.st_mode)
         size = "-" if folder else human(facts.st_size)
-        lines.append(f"{name + '/' if folder else name:<35} {size:>10}\n")
+        # A name of other bytes, or one that would end its line, is shown with marks in their place.
+        shown = _UNPRINTABLE.sub("?", name.encode(errors="replace").decode())
+        lines.append(f"{shown + '/' if folder else shown:<35} {size:>10}\n")
     return "".join(lines)
 
 

@@ -134,6 +134,9 @@ def _lay_out(app: Path) -> Path:
         app.rename(scratch)
         app.mkdir()
         scratch.rename(webapp)
+        # Tomcat serves every file but those in WEB-INF and META-INF.
+        for path in [p for p in webapp.iterdir() if p.name.startswith(".") and p.name != ".well-known"]:
+            path.rename(app / path.name)
         return webapp
     war = next(iter(app.glob("*.war")))
     packed = app.with_name("application.war")
@@ -236,7 +239,9 @@ _SERVER = """<?xml version="1.0" encoding="UTF-8"?>
         <Valve className="org.apache.catalina.valves.RemoteIpValve" internalProxies=".*"
                remoteIpHeader="x-not-taken-over" protocolHeader="x-forwarded-proto"/>
         <Valve className="org.apache.catalina.valves.ErrorReportValve" showReport="false" showServerInfo="false"/>
-        <Context path="" docBase="${ingot.webapp}"/>
+        <Context path="" docBase="${ingot.webapp}">
+          <Resources allowLinking="true"/>
+        </Context>
       </Host>
     </Engine>
   </Service>

@@ -49,10 +49,19 @@ class Handler(http.server.BaseHTTPRequestHandler):
                 self._empty(HTTPStatus.MOVED_PERMANENTLY, ("Location", quote("/" + "/".join(parts) + "/")))
                 return
             target /= "index.html"
-        if not target.is_file() or not target.resolve().is_relative_to(self.root):
+        if not target.is_file() or not self._may_show(target.resolve()):
             self._not_found()
             return
         self._file(target)
+
+    def _may_show(self, landing: Path) -> bool:
+        """Return whether a file is one of the pages, or a link of theirs leads to it in the application's folder."""
+        if landing.is_relative_to(self.root):
+            return True
+        app = Path.cwd().resolve()
+        return landing.is_relative_to(app) and not any(
+            p.startswith(".") for p in landing.relative_to(app).parts
+        )
 
     do_HEAD = do_GET  # noqa: N815 - the library's name
 

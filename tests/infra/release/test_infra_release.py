@@ -24,7 +24,9 @@ def test_daemons_start_as_an_account_of_the_platform(host: Any) -> None:
 
 
 def test_nothing_is_left_to_be_compiled_or_fetched(host: Any) -> None:
-    assert host.run(f"find {CURRENT}/venv/lib -path '*/components/common/__pycache__/bus.*.pyc'").stdout
+    assert host.run(
+        f"find {CURRENT}/venv/lib -path '*/components/common/bus/__pycache__/client.*.pyc'"
+    ).stdout
     assert host.run("dpkg-query -W python3-pip").rc != 0
     missing = "import importlib.metadata as m; [m.version(n) for n in ('ingot', 'nats-py', 'psycopg-binary', 'dbus-fast')]"
     assert host.run(f"{CURRENT}/venv/bin/python -c %s", missing).rc == 0

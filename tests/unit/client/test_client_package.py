@@ -14,6 +14,7 @@ from components.client.package import (
     ignore_rules,
     split_known,
     survey,
+    without_links,
     worth_asking,
     write_zip,
 )
@@ -154,7 +155,7 @@ def test_what_stays_behind_has_its_reason(tmp_path):
     found = survey(tmp_path, ignore_rules(tmp_path))
     assert found.ignored == {
         ".cfignore": "/.cfignore is never pushed",
-        ".git/": ".git/ is never pushed",
+        ".git/": ".git is never pushed",
         "a.log": "*.log in .cfignore",
         "env/": "a Python environment belongs to the machine that made it",
         "pipe": "it is a socket, a pipe or a device",
@@ -215,3 +216,31 @@ def test_small_folders_are_sent_without_asking(tmp_path):
     assert not worth_asking(collect(tmp_path, ignore_rules(tmp_path)))
     make(tmp_path, "b")
     assert worth_asking(collect(tmp_path, ignore_rules(tmp_path)))
+
+
+def test_a_folder_whose_name_is_not_utf8_is_refused_and_an_ignored_one_is_shown(tmp_path):
+    (tmp_path / os.fsdecode(b"caf\xe9")).mkdir()
+    (tmp_path / os.fsdecode(b"caf\xe9~")).touch()
+    found = survey(tmp_path, ignore_rules(tmp_path))
+    assert found.refused == {"caf?/": "has a name that is not UTF-8"}
+    assert found.ignored == {"caf?~": "*~ is never pushed"}
+
+
+def test_a_link_that_nothing_can_follow_is_refused_by_its_name(tmp_path):
+    (tmp_path / "link").symlink_to("x" * 255 + "/" + "y" * 300)
+    assert list(survey(tmp_path, ignore_rules(tmp_path)).refused) == ["link"]
+
+
+def test_a_platform_without_links_gets_copies(tmp_path):
+    make(tmp_path, "lib/run", content="#!/bin/sh\n")
+    (tmp_path / "lib/run").chmod(0o755)
+    (tmp_path / "run").symlink_to("lib/run")
+    copied = without_links(collect(tmp_path, ignore_rules(tmp_path)))
+    assert [(e.name, e.kind, e.executable, e.size) for e in copied] == [
+        ("lib/run", Kind.FILE, True, 10),
+        ("run", Kind.FILE, True, 10),
+    ]
+    assert copied[0].sha1 == copied[1].sha1
+    (tmp_path / "site").symlink_to("lib")
+    with pytest.raises(PackageError, match="site is a link to a folder"):
+        without_links(collect(tmp_path, ignore_rules(tmp_path)))

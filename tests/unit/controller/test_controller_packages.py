@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from components.controller.errors import ApiError
 from components.controller.packages.upload import PackageLimits, build_package, parse_resources, unpack
-from components.controller.packages.zip_reader import Names, inspect, safe_name
+from components.controller.packages.zip_reader import Names, extract, inspect, safe_name
 from components.controller.storage.store import Store
 
 LIMITS = PackageLimits(size=1 << 20, files=50)
@@ -213,6 +213,22 @@ def test_the_pool_tells_each_of_their_own_files_and_keeps_one_of_equal_ones(
 def test_safe_names() -> None:
     assert str(safe_name("a/./b")) == "a/b"
     assert str(safe_name("a/b/")) == "a/b"
+
+
+def test_a_blank_file_is_unpacked_in_pieces(tmp_path: Any) -> None:
+    """However much it was compressed: the pieces of all uploads at a time lie in memory."""
+    path = archive(tmp_path, [("zeros", bytes(20 << 20), 0o100644)])
+    (entry,) = inspect(path, Names(10), most_files=10, most_bytes=32 << 20)
+    pieces = []
+
+    class Writer:
+        def write(self, piece: bytes) -> None:
+            pieces.append(len(piece))
+
+    with path.open("rb") as file:
+        extract(file, entry, Writer())  # type: ignore[arg-type]
+    assert sum(pieces) == 20 << 20
+    assert max(pieces) <= 1 << 20
 
 
 LINK = stat.S_IFLNK | 0o777

@@ -59,6 +59,16 @@ class TestFiles:
         finally:
             os.close(handle)
 
+    def test_a_listing_shows_every_name_on_a_line_of_its_own(self, instance: Path) -> None:
+        (instance / "app/sub" / os.fsdecode(b"caf\xe9.jpg")).touch()
+        (instance / "app/sub" / "two\nlines").touch()
+        handle, at_root = open_inside(instance, "app/sub")
+        try:
+            lines = listing(handle, at_root)
+        finally:
+            os.close(handle)
+        assert [line.split()[0] for line in lines.encode().decode().splitlines()] == ["caf?.jpg", "two?lines"]
+
     def test_listings(self, instance: Path) -> None:
         for path, names in (("", ["app/", "logs/"]), ("app", ["in", "out", "sub/", "x"]), ("app/sub", [])):
             handle, at_root = open_inside(instance, path)

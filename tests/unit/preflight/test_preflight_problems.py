@@ -116,7 +116,7 @@ def test_two_machines_with_one_address_are_named(preflight: ModuleType, inventor
 
 
 @pytest.mark.parametrize(
-    ("address", "word"), [("two.example.com", "want an IPv4 address"), (None, "is missing")]
+    ("address", "word"), [("two.example.com", "must be the IPv4 address"), (None, "is missing")]
 )
 def test_an_address_must_be_one(
     preflight: ModuleType, inventory: Inventory, address: str | None, word: str
@@ -138,7 +138,7 @@ def test_the_address_of_the_platforms_own_traffic_counts(preflight: ModuleType, 
     ]
     inventory.vars["one"]["ingot_address"] = "one.example.com"
     assert inventory.problems(preflight) == [
-        "ingot_address: want an IPv4 address, which others reach the machine by (on one)"
+        "ingot_address: must be the IPv4 address of the machine, written out (on one)"
     ]
 
 

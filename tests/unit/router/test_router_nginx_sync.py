@@ -13,7 +13,7 @@ from components.router.table import Table
 
 
 class FakeNginx:
-    """docs/platform.md, "The router's two sockets"."""
+    """docs/platform.md, "The router's sockets"."""
 
     def __init__(self) -> None:
         self.held = NginxState()
