@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import zipfile
 from pathlib import Path
@@ -23,6 +24,16 @@ def build_jar(folder: Path) -> Path:
         jar.writestr("META-INF/MANIFEST.MF", "Manifest-Version: 1.0\r\nMain-Class: Main\r\n\r\n")
         for path in sorted(classes.glob("*.class")):
             jar.write(path, path.name)
+    return app
+
+
+def build_exploded(folder: Path) -> Path:
+    """Copy tests/apps/war as a developer has it: with dot files beside the pages."""
+    app = folder / "app"
+    shutil.copytree(APPS / "war", app)
+    (app / ".env").write_text("SECRET=1")
+    (app / ".well-known").mkdir()
+    (app / ".well-known" / "proof").write_text("p")
     return app
 
 
