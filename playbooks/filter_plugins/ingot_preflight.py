@@ -29,7 +29,7 @@ GROUP_ROLES = {"services": ("services", "service_redis"), "nfs": ("nfs_server",)
 PLATFORM = "ingot"
 # Data services that show the controllers a token.
 SERVICES = ("redis",)
-# What says by which address others reach a machine; the first that is given counts.
+# Variables with the address by which others reach a machine; the first that is given counts.
 ADDRESSES = ("ingot_address", "ansible_host")
 PLACEHOLDER = "CHANGE_ME"
 _MANIFEST = "RELEASE.json"
@@ -88,7 +88,7 @@ def ingot_specs(roles: str, platform: str) -> dict[str, dict[str, dict[str, Any]
         options: dict[str, dict[str, Any]] = {}
         for name, entry in _read(file)["argument_specs"].items():
             for option, spec in (entry.get("options") or {}).items():
-                # What an operation needs is given by who asks for it, and the rest by the platform's inputs where the role says so.
+                # The caller of an operation gives its inputs; defaults that read the platform's inputs give the others.
                 missing = name == "main" and "undef(" in str(given.get(option, "undef()"))
                 options[option] = spec if missing else {**spec, "required": False}
         # The platform's role has no others than those of the platform.

@@ -1,5 +1,5 @@
 # ruff: noqa: INP001 - Ansible loads plugins by their path
-"""What an inventory keeps of the wiring that was beside it before 0.1.0, as links into a checkout or as copies. Pure, but for reading it."""
+"""Finds the wiring that inventories held before 0.1.0, as links into a checkout or as copies. Pure, but for reading it."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ _PLACES = frozenset(
         *("all/nfs", "all/release", "orchestrator/platform"),
     )
 )
-# What they began with, and the variables that they alone had.
+# Their first lines, and the variables that stood in no other file.
 _WIRING = re.compile(
     r"^# The platform's inputs as the .+ wants? them|\b__(bus_urls|controller_urls|database_address)\b",
     re.MULTILINE,
 )
-# What such a link leads to.
+# The end of such a link's target.
 _LINKED = "lab/group_vars/"
 _SINCE = "the wiring is in the release since 0.1.0"
 

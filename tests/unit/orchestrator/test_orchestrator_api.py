@@ -3,7 +3,6 @@
 import time
 
 import pytest
-import yaml
 
 from orchestrator.api import machines
 from orchestrator.db.models import Machine
@@ -397,16 +396,3 @@ def test_probes(rig):
     status, text = rig.call("GET", "/metrics", Authorization=watcher)
     assert status == 200
     assert b"ingot_orchestrator_requests_total" in text
-
-
-def test_a_fixed_dea_is_known_by_the_address_that_it_announces(rig, monkeypatch):
-    monkeypatch.setattr(machines, "LISTEN_SECONDS", -1.0)
-    monkeypatch.setattr(type(rig.services.bus.bus), "connected", True)
-    file = rig.inventory / "10-fixed.yml"
-    tree = yaml.safe_load(file.read_text())
-    # SSH goes by another network than the platform's traffic.
-    tree["all"]["children"]["lab"]["hosts"]["dea2"]["ingot_address"] = "10.9.9.2"
-    file.write_text(yaml.safe_dump(tree))
-    rig.beat("10.9.9.2")
-    _, pool = rig.call("GET", "/v2/pools/dea")
-    assert {m["name"]: m["state"] for m in pool["machines"]} == {"dea1": "lost", "dea2": "ready"}
